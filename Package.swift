@@ -1,0 +1,152 @@
+// swift-tools-version:6.1
+import PackageDescription
+
+// The targets are data: one row each, with what it may import. Tests/TidyTests reads the same rows and fails when a
+// source file imports more than its row allows.
+//
+// Two environment switches, both for development only:
+//   KVD_SANITIZE=1     leave jemalloc out: sanitizers bring their own malloc
+//   KVD_ONLY=A,B,…     keep only these targets and what they depend on, so that work on one module does not build SwiftNIO
+
+let sanitized = Context.environment["KVD_SANITIZE"] != nil
+let only = Context.environment["KVD_ONLY"].map { Set($0.split(separator: ",").map(String.init)) }
+
+let swiftSettings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+/// Turns `check(…)` into a precondition (KVBase/Invariants.swift); the simulator and the tests run with it.
+let checked: [SwiftSetting] = [.define("KV_CHECKS", .when(configuration: .debug))]
+
+enum Kind { case c, library, executable, test }
+
+struct Row {
+    var name: String
+    var kind: Kind
+    var imports: [String]
+    var packages: [(product: String, package: String)]
+    var path: String
+
+    init(_ kind: Kind, _ name: String, _ path: String, imports: [String] = [], packages: [(String, String)] = []) {
+        (self.kind, self.name, self.path, self.imports) = (kind, name, path, imports)
+        self.packages = packages.map { (product: $0.0, package: $0.1) }
+    }
+}
+
+let nio = [("NIOCore", "swift-nio"), ("NIOPosix", "swift-nio")]
+let argumentParser = ("ArgumentParser", "swift-argument-parser")
+let logging = ("Logging", "swift-log")
+
+let rows: [Row] = [
+    Row(.c, "CIntrinsics", "CSupport/intrinsics"),
+    Row(.c, "CSupport", "CSupport/runtime"),
+    Row(.library, "KVBase", "Sources/KVBase"),
+    Row(.library, "RESP", "Sources/RESP", imports: ["KVBase"]),
+    Row(.library, "KVCore", "Sources/KVCore", imports: ["KVBase", "CIntrinsics"]),
+    Row(.library, "KVRuntime", "Sources/KVRuntime", imports: ["CSupport", "KVBase"]),
+    Row(
+        .library, "KVServer", "Sources/KVServer", imports: ["KVRuntime", "KVCore", "RESP", "KVBase"],
+        packages: [logging]),
+    Row(.library, "KVClient", "Sources/KVClient", imports: ["RESP", "KVBase"], packages: nio),
+    Row(
+        .library, "CMUDCore", "Sources/CMUDCore", imports: ["KVClient", "KVBase"],
+        packages: [("CryptoExtras", "swift-crypto")]),
+    Row(.executable, "kvd", "Sources/kvd", imports: ["KVServer", "KVBase"], packages: [argumentParser, logging]),
+    Row(.executable, "kv", "Sources/kv", imports: ["KVClient", "KVBase"], packages: [argumentParser]),
+    Row(
+        .executable, "cmud", "Sources/cmud", imports: ["CMUDCore", "KVClient", "KVBase"],
+        packages: [argumentParser] + nio),
+    Row(.executable, "counter-example", "Sources/counter-example", imports: ["KVRuntime"]),
+    Row(
+        .executable, "kvd-sim", "Sources/kvd-sim", imports: ["KVCore", "KVBase", "KVTestSupport"],
+        packages: [argumentParser]),
+    Row(
+        .executable, "perf-driver", "Perf/perf-driver", imports: ["CSupport", "KVRuntime", "RESP", "KVBase"],
+        packages: [argumentParser, ("Histogram", "hdrhistogram-swift")]),
+    Row(
+        .executable, "kv-fuzz", "Tests/Fuzz",
+        imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport"]),
+    Row(.library, "KVTestSupport", "Tests/KVTestSupport", imports: ["KVBase", "KVCore", "RESP"]),
+    Row(.test, "KVBaseTests", "Tests/KVBaseTests", imports: ["KVBase", "KVTestSupport"]),
+    Row(.test, "RESPTests", "Tests/RESPTests", imports: ["RESP", "KVBase", "KVTestSupport"]),
+    Row(.test, "KVCoreTests", "Tests/KVCoreTests", imports: ["KVCore", "KVBase", "KVTestSupport"]),
+    Row(.test, "KVRuntimeTests", "Tests/KVRuntimeTests", imports: ["KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
+    Row(.test, "StressTests", "Tests/StressTests", imports: ["KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
+    Row(
+        .test, "KVServerTests", "Tests/KVServerTests",
+        imports: ["KVServer", "KVRuntime", "KVCore", "RESP", "KVBase", "KVTestSupport"]),
+    Row(.test, "KVClientTests", "Tests/KVClientTests", imports: ["KVClient", "RESP", "KVBase", "KVTestSupport"], packages: nio),
+    Row(.test, "CMUDCoreTests", "Tests/CMUDCoreTests", imports: ["CMUDCore", "KVClient", "KVBase", "KVTestSupport"]),
+    Row(.test, "SimulationTests", "Tests/SimulationTests", imports: ["KVCore", "KVBase", "KVTestSupport"]),
+    Row(.test, "IntegrationTests", "Tests/IntegrationTests", imports: ["KVBase", "RESP", "KVTestSupport"]),
+    Row(.test, "TidyTests", "Tests/TidyTests", imports: ["KVBase"]),
+]
+
+/// Executables that a test target runs as child processes, so that `swift test` builds them.
+let runs: [String: [String]] = [
+    "IntegrationTests": ["kvd", "kv", "cmud", "counter-example", "perf-driver"],
+    "KVClientTests": ["kvd"],
+]
+
+func wanted() -> Set<String>? {
+    guard var names = only else { return nil }
+    var frontier = Array(names)
+    while let name = frontier.popLast(), let row = rows.first(where: { $0.name == name }) {
+        for next in row.imports + (runs[name] ?? []) where names.insert(next).inserted { frontier.append(next) }
+    }
+    return names
+}
+
+let kept = wanted()
+
+func target(_ row: Row) -> Target {
+    let dependencies: [Target.Dependency] =
+        (row.imports + (runs[row.name] ?? [])).map { .target(name: $0) }
+        + row.packages.map { .product(name: $0.product, package: $0.package) }
+    switch row.kind {
+    case .c:
+        let linked: [LinkerSetting] =
+            row.name == "CSupport"
+            ? [.linkedLibrary("uring")] + (sanitized ? [] : [.linkedLibrary("jemalloc")]) : []
+        return .target(
+            name: row.name, path: row.path,
+            cSettings: sanitized ? [.define("KVD_NO_JEMALLOC")] : [],
+            linkerSettings: linked)
+    case .library:
+        return .target(
+            name: row.name, dependencies: dependencies, path: row.path, swiftSettings: swiftSettings + checked)
+    case .executable:
+        return .executableTarget(
+            name: row.name, dependencies: dependencies, path: row.path, swiftSettings: swiftSettings + checked)
+    case .test:
+        return .testTarget(
+            name: row.name, dependencies: dependencies, path: row.path, swiftSettings: swiftSettings + checked)
+    }
+}
+
+let chosen = rows.filter { kept?.contains($0.name) ?? true }
+let usedPackages = Set(chosen.flatMap { $0.packages.map(\.package) })
+
+let external: [(name: String, dependency: Package.Dependency)] = [
+    ("swift-argument-parser", .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")),
+    ("swift-log", .package(url: "https://github.com/apple/swift-log", from: "1.16.2")),
+    ("swift-nio", .package(url: "https://github.com/apple/swift-nio", from: "2.101.2")),
+    ("swift-crypto", .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2")),
+    ("hdrhistogram-swift", .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0")),
+]
+
+let package = Package(
+    name: "kvd",
+    platforms: [.macOS(.v15)],
+    products: chosen.compactMap { row in
+        switch row.name {
+        case "KVClient": .library(name: "KVClient", targets: ["KVClient"])
+        case "KVRuntime": .library(name: "KVRuntime", targets: ["KVRuntime"])
+        default: nil
+        }
+    },
+    dependencies: external.filter { usedPackages.contains($0.name) }.map(\.dependency),
+    targets: chosen.map(target)
+)

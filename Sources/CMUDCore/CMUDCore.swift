@@ -1,0 +1,1 @@
+// CMUDCore: see docs/ARCHITECTURE.md.

@@ -1,0 +1,35 @@
+// Every bound of the product in one place; Tests/KVBaseTests checks how they relate. Bytes unless the name says otherwise.
+
+package enum Limits {
+    // What a client may send.
+    package static let keyBytesMax = 64 * 1024
+    package static let valueBytesMax = 64 * 1024 * 1024
+    /// Arguments of one command: enough for MSET and DEL in bulk, far below Redis's million (CVE-2021-32675).
+    package static let argumentsMax = 1024 * 1024
+    package static let inlineBytesMax = 64 * 1024
+    /// Digits accepted in a RESP count or length.
+    package static let lengthDigitsMax = 10
+
+    // Connections.
+    package static let clientsMax = 10_000
+    /// A connection whose unsent output is above this is neither read nor executed until it drained to half.
+    package static let outputBytesHigh = 1024 * 1024
+    /// A connection whose unsent output passes this is closed (more than one largest value).
+    package static let outputBytesMax = 96 * 1024 * 1024
+    /// Commands executed for one connection before others get their turn.
+    package static let commandsPerTurnMax = 256
+    /// Pieces a slow reader's LIST is produced in.
+    package static let listSliceEntries = 1000
+
+    // Actors.
+    package static let actorsMax = 128
+    /// Mailbox messages one actor handles before the loop looks at its sockets again.
+    package static let messagesPerTurnMax = 256
+
+    // Replication (replication.md b0, b3).
+    /// Shortest distance of two messages of one ordered pair: 105 ms keeps at most 10 in every closed second.
+    package static let pairSpacingMillis: Millis = 105
+    package static let keepAliveMillis: Millis = 1000
+    package static let frameBytesMax = 8 * 1024 * 1024
+    package static let journalEntriesMax = 1024 * 1024
+}

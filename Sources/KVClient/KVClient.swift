@@ -1,0 +1,1 @@
+// KVClient: see docs/ARCHITECTURE.md.

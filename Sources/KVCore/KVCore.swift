@@ -1,0 +1,1 @@
+// KVCore: see docs/ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+// KVServer: see docs/ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+// RESP: see docs/ARCHITECTURE.md.

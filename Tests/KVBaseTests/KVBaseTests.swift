@@ -1,0 +1,79 @@
+import Testing
+import KVBase
+
+@Suite struct CRC32CTests {
+    /// The check value that RFC 3720 and every implementation give for "123456789".
+    @Test func knownAnswer() {
+        #expect(Bytes("123456789").withBytes { crc32c($0) } == 0xE306_9283)
+        #expect(Bytes("").withBytes { crc32c($0) } == 0)
+    }
+
+    @Test func continuesOverAnySplit() {
+        let whole = Bytes((0..<100).map { UInt8($0) })
+        let expected = whole.withBytes { crc32c($0) }
+        for cut in 0...whole.count {
+            let split = whole.withBytes { p in
+                crc32c(UnsafeRawBufferPointer(rebasing: p[cut...]), continuing: crc32c(UnsafeRawBufferPointer(rebasing: p[..<cut])))
+            }
+            #expect(split == expected)
+        }
+    }
+}
+
+@Suite struct HashTests {
+    @Test func dependsOnEveryByteLengthAndSeed() {
+        for count in 0..<70 {
+            let bytes = [UInt8](repeating: 7, count: count)
+            let base = bytes.withUnsafeBytes { hashBytes($0.baseAddress ?? UnsafeRawPointer(bitPattern: 8)!, count, seed: 1) }
+            for i in 0..<count {
+                var other = bytes
+                other[i] ^= 1
+                #expect(other.withUnsafeBytes { hashBytes($0.baseAddress!, count, seed: 1) } != base)
+            }
+            let reseeded = bytes.withUnsafeBytes { hashBytes($0.baseAddress ?? UnsafeRawPointer(bitPattern: 8)!, count, seed: 2) }
+            #expect(reseeded != base)
+        }
+    }
+}
+
+@Suite struct OutputBufferTests {
+    @Test func writesDecimalsLikeTheStandardLibrary() {
+        var out = OutputBuffer()
+        defer { out.deallocate() }
+        for value in [0, 9, 10, 99, 100, -1, -10, Int.max, Int.min, 1_234_567] {
+            out.count = 0
+            out.appendDecimal(value)
+            #expect(String(decoding: out.bytes, as: UTF8.self) == String(value))
+        }
+    }
+
+    @Test func growsAndKeepsWhatWasWritten() {
+        var out = OutputBuffer(capacity: 1)
+        defer { out.deallocate() }
+        var model: [UInt8] = []
+        for i in 0..<10_000 {
+            out.append(UInt8(truncatingIfNeeded: i))
+            model.append(UInt8(truncatingIfNeeded: i))
+        }
+        #expect(Array(out.bytes) == model)
+    }
+}
+
+@Suite struct PRNGTests {
+    @Test func sameSeedSameSequence() {
+        var a = PRNG(seed: 42)
+        var b = PRNG(seed: 42)
+        for _ in 0..<100 { #expect(a.next() == b.next()) }
+        for _ in 0..<1000 { #expect((0..<7).contains(a.below(7))) }
+    }
+}
+
+@Suite struct LimitsTests {
+    @Test func relations() {
+        #expect(Limits.outputBytesMax > Limits.valueBytesMax)
+        #expect(Limits.outputBytesHigh < Limits.outputBytesMax)
+        // Eleven messages of one pair span at least ten gaps, which must be longer than a second.
+        #expect(10 * Limits.pairSpacingMillis > 1000)
+        #expect(Limits.actorsMax < 200, "a record counts its holders in one byte")
+    }
+}

@@ -1,0 +1,1 @@
+// KVTestSupport: what tests share.
