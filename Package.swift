@@ -72,12 +72,15 @@ let rows: [Row] = [
     Row(.test, "KVBaseTests", "Tests/KVBaseTests", imports: ["KVBase", "KVTestSupport"]),
     Row(.test, "RESPTests", "Tests/RESPTests", imports: ["RESP", "KVBase", "KVTestSupport"]),
     Row(.test, "KVCoreTests", "Tests/KVCoreTests", imports: ["KVCore", "KVBase", "KVTestSupport"]),
-    Row(.test, "KVRuntimeTests", "Tests/KVRuntimeTests", imports: ["KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
+    Row(
+        .test, "KVRuntimeTests", "Tests/KVRuntimeTests", imports: ["KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
     Row(.test, "StressTests", "Tests/StressTests", imports: ["KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
     Row(
         .test, "KVServerTests", "Tests/KVServerTests",
         imports: ["KVServer", "KVRuntime", "KVCore", "RESP", "KVBase", "KVTestSupport"]),
-    Row(.test, "KVClientTests", "Tests/KVClientTests", imports: ["KVClient", "RESP", "KVBase", "KVTestSupport"], packages: nio),
+    Row(
+        .test, "KVClientTests", "Tests/KVClientTests", imports: ["KVClient", "RESP", "KVBase", "KVTestSupport"],
+        packages: nio),
     Row(.test, "CMUDCoreTests", "Tests/CMUDCoreTests", imports: ["CMUDCore", "KVClient", "KVBase", "KVTestSupport"]),
     Row(.test, "SimulationTests", "Tests/SimulationTests", imports: ["KVCore", "KVBase", "KVTestSupport"]),
     Row(.test, "IntegrationTests", "Tests/IntegrationTests", imports: ["KVBase", "RESP", "KVTestSupport"]),

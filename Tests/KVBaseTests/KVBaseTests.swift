@@ -1,3 +1,5 @@
+// KVBase: checksums, hashing, buffers, generator and how the limits relate.
+
 import Testing
 import KVBase
 
@@ -13,7 +15,9 @@ import KVBase
         let expected = whole.withBytes { crc32c($0) }
         for cut in 0...whole.count {
             let split = whole.withBytes { p in
-                crc32c(UnsafeRawBufferPointer(rebasing: p[cut...]), continuing: crc32c(UnsafeRawBufferPointer(rebasing: p[..<cut])))
+                crc32c(
+                    UnsafeRawBufferPointer(rebasing: p[cut...]),
+                    continuing: crc32c(UnsafeRawBufferPointer(rebasing: p[..<cut])))
             }
             #expect(split == expected)
         }
@@ -24,13 +28,17 @@ import KVBase
     @Test func dependsOnEveryByteLengthAndSeed() {
         for count in 0..<70 {
             let bytes = [UInt8](repeating: 7, count: count)
-            let base = bytes.withUnsafeBytes { hashBytes($0.baseAddress ?? UnsafeRawPointer(bitPattern: 8)!, count, seed: 1) }
+            let base = bytes.withUnsafeBytes {
+                hashBytes($0.baseAddress ?? UnsafeRawPointer(bitPattern: 8)!, count, seed: 1)
+            }
             for i in 0..<count {
                 var other = bytes
                 other[i] ^= 1
                 #expect(other.withUnsafeBytes { hashBytes($0.baseAddress!, count, seed: 1) } != base)
             }
-            let reseeded = bytes.withUnsafeBytes { hashBytes($0.baseAddress ?? UnsafeRawPointer(bitPattern: 8)!, count, seed: 2) }
+            let reseeded = bytes.withUnsafeBytes {
+                hashBytes($0.baseAddress ?? UnsafeRawPointer(bitPattern: 8)!, count, seed: 2)
+            }
             #expect(reseeded != base)
         }
     }

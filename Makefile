@@ -1,0 +1,16 @@
+# One verb per line. What needs more than one command lives in scripts/, which also works where make is missing.
+
+.PHONY: run test play build sim sim-long sim-bugs fuzz tsan asan bench clean
+
+run:            ; @sh scripts/run $(ARGS)
+test:           ; @sh scripts/test $(ARGS)
+play:           ; @sh scripts/play $(ARGS)
+build:          ; @sh scripts/deps && swift build -c release
+sim:            ; @sh scripts/sim --count 2000 $(ARGS)
+sim-long:       ; @sh scripts/sim --count 100000 $(ARGS)
+sim-bugs:       ; @sh scripts/sim --bug all $(ARGS)
+fuzz:           ; @sh scripts/fuzz $(ARGS)
+tsan:           ; @sh scripts/sanitize thread $(ARGS)
+asan:           ; @sh scripts/sanitize address $(ARGS)
+bench:          ; @sh Perf/bench $(ARGS)
+clean:          ; rm -rf .build .build-*
