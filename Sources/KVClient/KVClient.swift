@@ -1,1 +1,0 @@
-// KVClient: see docs/ARCHITECTURE.md.
