@@ -7,6 +7,10 @@ package enum Limits {
     /// Arguments of one command: enough for MSET and DEL in bulk, far below Redis's million (CVE-2021-32675).
     package static let argumentsMax = 1024 * 1024
     package static let inlineBytesMax = 64 * 1024
+    /// Longest bulk that is skipped with an error reply; a longer announcement closes the connection (as Redis).
+    package static let bulkBytesMax = 512 * 1024 * 1024
+    /// One command with all its arguments: a largest value and as much again beside it.
+    package static let commandBytesMax = 128 * 1024 * 1024
     /// Digits accepted in a RESP count or length.
     package static let lengthDigitsMax = 10
 

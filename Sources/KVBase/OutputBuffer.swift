@@ -8,9 +8,9 @@
 
 /// Plain pointer, count and capacity, so that passing it `inout` costs no reference counting and no exclusivity check.
 /// Growth doubles; it is bounded by whoever appends (a connection stops executing when its output passes a limit).
-package struct OutputBuffer {
+@usableFromInline package struct OutputBuffer {
     @usableFromInline package private(set) var base: UnsafeMutableRawPointer
-    package var count: Int
+    @usableFromInline package var count: Int
     @usableFromInline package private(set) var capacity: Int
 
     package init(capacity: Int = 0) {

@@ -2,7 +2,7 @@
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014): 64 bits of state, one seed
 /// gives one sequence on every machine. O(1) per number.
-package struct PRNG: RandomNumberGenerator, Sendable {
+@usableFromInline package struct PRNG: RandomNumberGenerator, Sendable {
     @usableFromInline var state: UInt64
 
     package init(seed: UInt64) { state = seed }

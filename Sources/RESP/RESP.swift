@@ -1,1 +1,0 @@
-// RESP: see docs/ARCHITECTURE.md.

@@ -1,0 +1,152 @@
+// Inline commands: a line of words, as typed into telnet, with Redis's quoting. Called by RESPParser only.
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+import KVBase
+
+extension RESPParser {
+    static var lengthDigitsMax: Int { Limits.lengthDigitsMax }
+
+    /// Parses one line into a command; an empty line is passed over. A word without quotes stays in the input, a quoted one
+    /// is unescaped into the batch's scratch.
+    mutating func parseInline(
+        _ at: inout UnsafeRawPointer, _ end: UnsafeRawPointer, _ batch: inout CommandBatch
+    ) -> Step {
+        let start = at
+        guard let newline = memchr(start, 10, end - start) else {
+            if end - start > limits.inlineBytesMax { return fail(.inlineTooBig) }
+            return .incomplete(wanted: end - start + 1)
+        }
+        guard UnsafeRawPointer(newline) - start <= limits.inlineBytesMax else { return fail(.inlineTooBig) }
+        let line = UnsafeRawBufferPointer(start: start, count: UnsafeRawPointer(newline) - start)
+        var position = 0
+        var words = 0
+        while true {
+            while position < line.count && Self.isSpace(line[position]) { position += 1 }
+            if position == line.count { break }
+            guard words < limits.argumentsMax else { return fail(.inlineTooBig) }
+            batch.reserve(words + 1)
+            guard let word = Self.parseWord(line, &position, &batch) else { return fail(.unbalancedQuotes) }
+            batch.arguments[batch.argumentCount + words] = word
+            words += 1
+        }
+        if words > 0 {
+            if Self.isHTTP(batch.arguments + batch.argumentCount, words) { return fail(.http) }
+            batch.commit(words)
+        }
+        at = UnsafeRawPointer(newline) + 1
+        return .advanced
+    }
+
+    private static func isSpace(_ byte: UInt8) -> Bool { byte == 32 || (byte >= 9 && byte <= 13) }
+
+    /// One word from `position` on, or nil if a quote is not closed or is followed by anything but a space.
+    private static func parseWord(
+        _ line: UnsafeRawBufferPointer, _ position: inout Int, _ batch: inout CommandBatch
+    ) -> Argument? {
+        let first = position
+        while position < line.count {
+            let byte = line[position]
+            if isSpace(byte) { break }
+            if byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "'") {
+                position = first
+                return unescape(line, &position, &batch)
+            }
+            position += 1
+        }
+        return Argument(start: line.baseAddress! + first, count: position - first)
+    }
+
+    /// A word with quotes, after sds.c's sdssplitargs: "\n \r \t \b \a \xHH" inside double quotes, "\'" inside single ones.
+    private static func unescape(
+        _ line: UnsafeRawBufferPointer, _ position: inout Int, _ batch: inout CommandBatch
+    ) -> Argument? {
+        let out = batch.scratch(line.count - position)
+        var n = 0
+        var quote: UInt8 = 0
+        while true {
+            guard position < line.count else {
+                if quote != 0 { return nil }
+                break
+            }
+            let byte = line[position]
+            let next = position + 1 < line.count ? line[position + 1] : nil
+            if quote == 0 {
+                if isSpace(byte) { break }
+                if byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "'") {
+                    quote = byte
+                } else {
+                    out[n] = byte
+                    n += 1
+                }
+                position += 1
+                continue
+            }
+            if byte == quote {
+                if let next, !isSpace(next) { return nil }
+                position += 1
+                break
+            }
+            if byte == UInt8(ascii: "\\"), let next {
+                let (value, length) = escape(line, position, next, quote)
+                out[n] = value
+                position += length
+            } else {
+                out[n] = byte
+                position += 1
+            }
+            n += 1
+        }
+        return Argument(start: UnsafeRawPointer(out), count: n)
+    }
+
+    /// The byte that the backslash at `position` stands for and how many bytes of the line it takes.
+    private static func escape(
+        _ line: UnsafeRawBufferPointer, _ position: Int, _ next: UInt8, _ quote: UInt8
+    ) -> (UInt8, Int) {
+        if quote == UInt8(ascii: "'") {
+            return next == quote ? (quote, 2) : (UInt8(ascii: "\\"), 1)
+        }
+        switch next {
+        case UInt8(ascii: "x"):
+            if position + 3 < line.count, let high = hex(line[position + 2]), let low = hex(line[position + 3]) {
+                return (high << 4 | low, 4)
+            }
+            return (next, 2)
+        case UInt8(ascii: "n"): return (10, 2)
+        case UInt8(ascii: "r"): return (13, 2)
+        case UInt8(ascii: "t"): return (9, 2)
+        case UInt8(ascii: "b"): return (8, 2)
+        case UInt8(ascii: "a"): return (7, 2)
+        default: return (next, 2)
+        }
+    }
+
+    private static func hex(_ byte: UInt8) -> UInt8? {
+        switch byte {
+        case 48...57: byte - 48
+        case 65...70: byte - 55
+        case 97...102: byte - 87
+        default: nil
+        }
+    }
+
+    /// A browser made to talk to this port (cross-protocol request forgery) sends a request line or a `Host:` header.
+    /// GET, PUT and DELETE are commands too, hence the look at the protocol version.
+    private static func isHTTP(_ words: UnsafeMutablePointer<Argument>, _ count: Int) -> Bool {
+        if matches(words[0], "post") || matches(words[0], "host:") { return true }
+        return count == 3 && words[2].count >= 5
+            && matches(Argument(start: words[2].start, count: 5), "http/")
+    }
+
+    private static func matches(_ word: Argument, _ lowercase: StaticString) -> Bool {
+        guard word.count == lowercase.utf8CodeUnitCount else { return false }
+        return (0..<word.count).allSatisfy { k in
+            let byte = word.bytes[k]
+            return (byte >= 65 && byte <= 90 ? byte | 32 : byte) == lowercase.utf8Start[k]
+        }
+    }
+}
