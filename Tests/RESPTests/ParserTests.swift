@@ -1,32 +1,33 @@
 // Request parser by example: commands, inline lines, every protocol error, limits.
 
 import KVBase
+import KVTestSupport
 import RESP
 import Testing
 
 @Suite struct ParserTests {
     @Test func parsesArraysOfBulks() {
-        #expect(parse("*2\r\n$3\r\nGET\r\n$5\r\nhello\r\n").commands == [["GET", "hello"]])
-        #expect(parse("*1\r\n$0\r\n\r\n").commands == [[""]])
+        #expect(parseRequests("*2\r\n$3\r\nGET\r\n$5\r\nhello\r\n").commands == [["GET", "hello"]])
+        #expect(parseRequests("*1\r\n$0\r\n\r\n").commands == [[""]])
         let many = (0..<40).map { "argument\($0)" }
-        #expect(parse(resp(many)).commands == [many])
+        #expect(parseRequests(requestText(many)).commands == [many])
         for length in [9, 10, 99, 100, 999, 1000, 12345] {
             let command = ["SET", "key", String(repeating: "v", count: length)]
-            #expect(parse(resp(command) + resp(["PING"])).commands == [command, ["PING"]])
+            #expect(parseRequests(requestText(command) + requestText(["PING"])).commands == [command, ["PING"]])
         }
     }
 
     @Test func parsesPipelinesAndKeepsTheRest() {
-        let input = String(repeating: resp(["GET", "key"]), count: 1000) + "*2\r\n$3\r\nGE"
-        let parsed = parse(input)
+        let input = String(repeating: requestText(["GET", "key"]), count: 1000) + "*2\r\n$3\r\nGE"
+        let parsed = parseRequests(input)
         #expect(parsed.commands.count == 1000)
         #expect(parsed.commands.allSatisfy { $0 == ["GET", "key"] })
         #expect(parsed.rest == 10)
     }
 
     @Test func stopsAtTheCommandLimitOfACallAndGoesOn() {
-        let input = Array(String(repeating: resp(["PING"]), count: 10).utf8)
-        #expect(parse(input, perCall: 3).commands.count == 10)
+        let input = Array(String(repeating: requestText(["PING"]), count: 10).utf8)
+        #expect(parseRequests(input, perCall: 3).commands.count == 10)
         var parser = RESPParser()
         var batch = CommandBatch()
         defer {
@@ -40,17 +41,17 @@ import Testing
     }
 
     @Test func skipsEmptyCommands() {
-        #expect(parse("*0\r\n*-1\r\n\r\n  \r\n\n" + resp(["PING"])).commands == [["PING"]])
+        #expect(parseRequests("*0\r\n*-1\r\n\r\n  \r\n\n" + requestText(["PING"])).commands == [["PING"]])
     }
 
     @Test func parsesInlineLines() {
-        #expect(parse("PING\r\n").commands == [["PING"]])
-        #expect(parse("  SET  k\tv \n").commands == [["SET", "k", "v"]])
-        #expect(parse("SET k \"a b\\r\\n\\t\\x41\\\"\\q\"\r\n").commands == [["SET", "k", "a b\r\n\tA\"q"]])
-        #expect(parse("SET k 'a \\n\\'b'\r\n").commands == [["SET", "k", "a \\n'b"]])
-        #expect(parse("SET \"\" ''\r\n").commands == [["SET", "", ""]])
-        #expect(parse("foo\"bar\" x\r\n").commands == [["foobar", "x"]])
-        #expect(parse("PUT k v\r\nGET /\r\n").commands == [["PUT", "k", "v"], ["GET", "/"]])
+        #expect(parseRequests("PING\r\n").commands == [["PING"]])
+        #expect(parseRequests("  SET  k\tv \n").commands == [["SET", "k", "v"]])
+        #expect(parseRequests("SET k \"a b\\r\\n\\t\\x41\\\"\\q\"\r\n").commands == [["SET", "k", "a b\r\n\tA\"q"]])
+        #expect(parseRequests("SET k 'a \\n\\'b'\r\n").commands == [["SET", "k", "a \\n'b"]])
+        #expect(parseRequests("SET \"\" ''\r\n").commands == [["SET", "", ""]])
+        #expect(parseRequests("foo\"bar\" x\r\n").commands == [["foobar", "x"]])
+        #expect(parseRequests("PUT k v\r\nGET /\r\n").commands == [["PUT", "k", "v"], ["GET", "/"]])
     }
 
     @Test(arguments: [
@@ -86,7 +87,7 @@ import Testing
         ("Host: example.org\r\n", "HTTP request on a RESP port"),
     ])
     func refuses(input: String, message: String) {
-        let parsed = parse(resp(["PING"]) + input + resp(["PING"]))
+        let parsed = parseRequests(requestText(["PING"]) + input + requestText(["PING"]))
         #expect(parsed.commands == [["PING"]])
         #expect(parsed.error == "Protocol error: " + message)
     }
@@ -97,7 +98,7 @@ import Testing
         defer { batch.deallocate() }
         let input = Array("*1\r\n\nX".utf8)
         #expect(input.withUnsafeBytes { parser.parse($0, into: &batch, maxCommands: 9) } == .failed)
-        #expect(text { parser.appendError(to: &$0) } == "-ERR Protocol error: expected '$', got ' '\r\n")
+        #expect(written { parser.appendError(to: &$0) } == "-ERR Protocol error: expected '$', got ' '\r\n")
         // A failed parser stays failed.
         #expect(input.withUnsafeBytes { parser.parse($0, into: &batch, maxCommands: 9) } == .failed)
     }
@@ -107,19 +108,19 @@ import Testing
 
     @Test func skipsAnOversizedBulkAndKeepsTheConnection() {
         let big = String(repeating: "x", count: 1001)
-        let input = resp(["GET", "a"]) + resp(["SET", "k", big]) + resp(["MSET", big, "v", big, "w"]) + resp(["PING"])
-        let parsed = parse(input, limits: Self.small)
+        let input = requestText(["GET", "a"]) + requestText(["SET", "k", big]) + requestText(["MSET", big, "v", big, "w"]) + requestText(["PING"])
+        let parsed = parseRequests(input, limits: Self.small)
         #expect(parsed.commands == [["GET", "a"], ["<oversized>"], ["<oversized>"], ["PING"]])
         #expect(parsed.error == nil && parsed.rest == 0)
         // Consumed while it arrives: nothing of it has to be buffered.
-        let half = Array(resp(["SET", "k", big]).utf8.prefix(500))
-        #expect(parse(half, limits: Self.small).rest == 0)
+        let half = Array(requestText(["SET", "k", big]).utf8.prefix(500))
+        #expect(parseRequests(half, limits: Self.small).rest == 0)
     }
 
     @Test func skipsACommandThatIsTooLongAltogether() {
         let value = String(repeating: "x", count: 900)
         let long = ["MSET"] + Array(repeating: value, count: 20)
-        #expect(parse(resp(long) + resp(["PING"]), limits: Self.small).commands == [["<oversized>"], ["PING"]])
+        #expect(parseRequests(requestText(long) + requestText(["PING"]), limits: Self.small).commands == [["<oversized>"], ["PING"]])
     }
 
     @Test func refusesProtocolErrorsInsideASkippedCommand() {
@@ -128,7 +129,7 @@ import Testing
             ("$1\r\n", ""), (":1\r\n", "expected '$', got ':'"), ("$5001\r\n", "invalid bulk length"),
             ("$1\r\nab\r\n", "invalid bulk length"),
         ] {
-            let parsed = parse("*2\r\n$1001\r\n\(big)\r\n\(tail)", limits: Self.small)
+            let parsed = parseRequests("*2\r\n$1001\r\n\(big)\r\n\(tail)", limits: Self.small)
             #expect(parsed.error == (message.isEmpty ? nil : "Protocol error: " + message))
         }
     }
@@ -151,7 +152,7 @@ import Testing
     @Test func aCommandOfManyArgumentsIsReadOnce() {
         // A million tiny arguments in pieces of 1 KiB: quadratic rescanning would take minutes.
         let count = 200_000
-        let input = Array(resp((0..<count).map { String($0) }).utf8)
+        let input = Array(requestText((0..<count).map { String($0) }).utf8)
         var feeder = Feeder()
         var parser = RESPParser()
         defer { parser.deallocate() }

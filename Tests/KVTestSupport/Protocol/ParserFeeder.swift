@@ -1,43 +1,43 @@
-// Helpers of the parser tests: feed input in pieces, collect owned commands. Tests only.
+// Feeds the request parser in pieces and collects what it said. For tests and kv-fuzz, any thread.
 
-import KVBase
-import RESP
+package import KVBase
+package import RESP
 
 /// What a client would have observed: commands in order, then possibly the error that closes the connection.
-struct Parsed: Equatable, CustomStringConvertible {
-    enum Item: Equatable {
+package struct Parsed: Equatable, CustomStringConvertible {
+    package enum Item: Equatable {
         case command([Bytes])
         case oversized
     }
-    var items: [Item] = []
-    var error: String?
+    package var items: [Item] = []
+    package var error: String?
     /// Bytes the parser left for the next call.
-    var rest = 0
+    package var rest = 0
 
-    var commands: [[String]] {
+    package var commands: [[String]] {
         items.map {
             if case .command(let arguments) = $0 { return arguments.map(\.description) }
             return ["<oversized>"]
         }
     }
 
-    var description: String { "\(commands.map { $0.joined(separator: "|") }) error=\(error ?? "none") rest=\(rest)" }
+    package var description: String { "\(commands.map { $0.joined(separator: "|") }) error=\(error ?? "none") rest=\(rest)" }
 }
 
 /// Plays the connection: appends pieces to a buffer, drops what the parser consumed. The rest moves to a fresh
 /// allocation before every call, so that a parser holding on to old addresses is found (by AddressSanitizer at once).
-struct Feeder {
-    var parser: RESPParser
-    var batch = CommandBatch()
-    var rest: [UInt8] = []
-    var result = Parsed()
-    var commandsPerCall = 1_000_000
+package struct Feeder {
+    package var parser: RESPParser
+    package var batch = CommandBatch()
+    package var rest: [UInt8] = []
+    package var result = Parsed()
+    package var commandsPerCall = 1_000_000
     /// Wait for `wanted` bytes as the server does, or call after every piece.
-    var obeysWanted = false
+    package var obeysWanted = false
 
-    init(_ limits: RESPLimits = RESPLimits()) { parser = RESPParser(limits: limits) }
+    package init(_ limits: RESPLimits = RESPLimits()) { parser = RESPParser(limits: limits) }
 
-    mutating func feed(_ piece: some Sequence<UInt8>) {
+    package mutating func feed(_ piece: some Sequence<UInt8>) {
         guard result.error == nil else { return }
         rest.append(contentsOf: piece)
         if obeysWanted && rest.count < parser.wanted { return }
@@ -64,7 +64,7 @@ struct Feeder {
         }
     }
 
-    mutating func finish() -> Parsed {
+    package mutating func finish() -> Parsed {
         result.rest = rest.count
         parser.deallocate()
         batch.deallocate()
@@ -72,7 +72,8 @@ struct Feeder {
     }
 }
 
-func parse(_ input: [UInt8], cutAt cuts: [Int] = [], limits: RESPLimits = RESPLimits(), perCall: Int = 1_000_000,
+package func parseRequests(
+    _ input: [UInt8], cutAt cuts: [Int] = [], limits: RESPLimits = RESPLimits(), perCall: Int = 1_000_000,
     obeysWanted: Bool = false
 ) -> Parsed {
     var feeder = Feeder(limits)
@@ -86,13 +87,13 @@ func parse(_ input: [UInt8], cutAt cuts: [Int] = [], limits: RESPLimits = RESPLi
     return feeder.finish()
 }
 
-func parse(_ input: String, limits: RESPLimits = RESPLimits()) -> Parsed { parse(Array(input.utf8), limits: limits) }
+package func parseRequests(_ input: String, limits: RESPLimits = RESPLimits()) -> Parsed { parseRequests(Array(input.utf8), limits: limits) }
 
-func resp(_ arguments: [String]) -> String {
+package func requestText(_ arguments: [String]) -> String {
     "*\(arguments.count)\r\n" + arguments.map { "$\($0.utf8.count)\r\n\($0)\r\n" }.joined()
 }
 
-func text(_ write: (inout OutputBuffer) -> Void) -> String {
+package func written(_ write: (inout OutputBuffer) -> Void) -> String {
     var output = OutputBuffer()
     defer { output.deallocate() }
     write(&output)
