@@ -122,7 +122,8 @@ func target(_ row: Row) -> Target {
             name: row.name, dependencies: dependencies, path: row.path, swiftSettings: swiftSettings + checked)
     case .executable:
         return .executableTarget(
-            name: row.name, dependencies: dependencies, path: row.path, swiftSettings: swiftSettings + checked)
+            name: row.name, dependencies: dependencies, path: row.path,
+            exclude: row.name == "kv-fuzz" ? ["corpus"] : [], swiftSettings: swiftSettings + checked)
     case .test:
         return .testTarget(
             name: row.name, dependencies: dependencies, path: row.path, swiftSettings: swiftSettings + checked)
