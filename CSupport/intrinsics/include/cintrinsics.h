@@ -1,5 +1,5 @@
-// Header-only helpers that inline into Swift: prefetch and the atomics of shared records. No state, any thread.
-// Kept apart from CSupport so that KVCore stays free of liburing and of everything that waits.
+// Header-only helpers that inline into Swift: prefetch, the atomics of shared records, a lock for rare inserts.
+// Kept apart from CSupport so that KVCore stays free of liburing and of everything that waits. No state, any thread.
 #ifndef KVD_CINTRINSICS_H
 #define KVD_CINTRINSICS_H
 
@@ -9,5 +9,37 @@
 
 /// Starts loading the cache line at `p` for reading; never faults.
 CI_INLINE void ci_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); }
+
+/// Adds a reference; returns the count before. Relaxed: whoever adds one already holds one (its own, or one handed over
+/// through a mailbox that synchronises), so the record cannot be freed meanwhile and nothing needs to be ordered.
+CI_INLINE uint8_t ci_count_add(uint8_t *count) { return __atomic_fetch_add(count, 1, __ATOMIC_RELAXED); }
+
+/// Drops a reference; returns the count before. Release orders this thread's reads of the record before the drop;
+/// acquire orders the free (or the overwrite in place) after every other holder's drop. One acq_rel operation rather than
+/// release plus a fence, because ThreadSanitizer does not model fences and x86 pays the same for both.
+CI_INLINE uint8_t ci_count_sub(uint8_t *count) { return __atomic_fetch_sub(count, 1, __ATOMIC_ACQ_REL); }
+
+/// The count now. Acquire: a caller that sees 1 is the only holder and may write; pairs with the release half of
+/// ci_count_sub, so every other holder's reads happened before.
+CI_INLINE uint8_t ci_count_load(const uint8_t *count) { return __atomic_load_n(count, __ATOMIC_ACQUIRE); }
+
+/// Reads a published word. Acquire: pairs with ci_publish32, so what was written before publishing is visible.
+CI_INLINE uint32_t ci_load32(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+
+/// Publishes a word. Release: everything written before it is visible to whoever reads it with ci_load32.
+CI_INLINE void ci_publish32(uint32_t *word, uint32_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+
+/// Spins until the lock is taken. Acquire: sees all the previous holder wrote; pairs with ci_unlock. Only for sections of
+/// a few nanoseconds that run a few times per process.
+CI_INLINE void ci_lock(uint32_t *lock) {
+    while (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE) != 0) {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+}
+
+/// Gives the lock back. Release: publishes what was written under it; pairs with ci_lock.
+CI_INLINE void ci_unlock(uint32_t *lock) { __atomic_store_n(lock, 0, __ATOMIC_RELEASE); }
 
 #endif

@@ -1,0 +1,386 @@
+// The point-lookup table of one actor's store: where a key's record is. One thread.
+
+import CIntrinsics
+import Glibc
+import KVBase
+
+/// Extendible hashing (Fagin, Nievergelt, Pippenger, Strong, 1979) over small segments, each an open-addressing table of
+/// 64-byte buckets: seven tags and an overflow count in one word, then seven slots (the overflow count as in Folly's F14).
+///
+/// Hash bits: 63…48 select the segment, 47…32 the bucket inside it, 31…25 are the tag. A slot holds the record's
+/// address in its low 48 bits and hash bits 47…32 in the high 16, so a segment grows in small steps (1.2 x, hence 80 % average
+/// load) without touching a record; only a split reads them. No operation handles more than one segment: the longest is a split
+/// of 3,130 entries. The high 32 bits of the hash locate an entry, which is what the ordered index keeps of a key.
+struct HashTable {
+    static let segmentBytesMax = 32 * 1024
+    static let segmentBytesMin = 256
+    static let depthMax: UInt64 = 16
+    static let addressMask: UInt64 = 0x0000_FFFF_FFFF_FFFF
+    static let tagBits: UInt64 = 0x0080_8080_8080_8080
+
+    /// Segment address in the low 48 bits, its bucket count in the high 16.
+    private(set) var directory: UnsafeMutablePointer<UInt64>
+    /// The directory has 2^depth entries.
+    private(set) var depth: UInt64 = 0
+    private(set) var count = 0
+    /// Segments and directory.
+    private(set) var bytes = 0
+
+    init() {
+        directory = .allocate(capacity: 1)
+        directory[0] = 0
+        let segment = makeSegment(bytes: HashTable.segmentBytesMin, depth: 0)
+        directory[0] = segment.word
+        bytes += 8
+    }
+
+    /// Frees the segments; the records are the owner's.
+    func deallocate() {
+        var previous: UInt64 = 0
+        for i in 0..<(1 << Int(depth)) where directory[i] != previous {
+            previous = directory[i]
+            Segment(word: previous).deallocate()
+        }
+        directory.deallocate()
+    }
+
+    /// A place in a bucket. Valid until the next insertion or removal.
+    struct Slot {
+        var bucket: UnsafeMutableRawPointer
+        var index: Int
+
+        @inline(__always) var pointer: UnsafeMutablePointer<UInt64> {
+            (bucket + 8 + index &* 8).assumingMemoryBound(to: UInt64.self)
+        }
+        @inline(__always) var record: Record { HashTable.record(pointer.pointee) }
+        /// Puts another record of the same key here.
+        @inline(__always) func store(_ record: Record) {
+            pointer.pointee =
+                pointer.pointee & ~HashTable.addressMask | UInt64(UInt(bitPattern: record.raw))
+        }
+    }
+
+    /// 64 bytes of header (depth, entries), then the buckets; 64-byte aligned.
+    struct Segment {
+        var base: UnsafeMutableRawPointer
+        var buckets: Int
+
+        @inline(__always) init(word: UInt64) {
+            base = UnsafeMutableRawPointer(bitPattern: UInt(word & HashTable.addressMask))!
+            buckets = Int(word &>> 48)
+        }
+        init(base: UnsafeMutableRawPointer, buckets: Int) { (self.base, self.buckets) = (base, buckets) }
+
+        var word: UInt64 { UInt64(UInt(bitPattern: base)) | UInt64(buckets) &<< 48 }
+        var depth: UInt64 { header[0] }
+        var entries: Int {
+            get { Int(header[1]) }
+            nonmutating set { header[1] = UInt64(newValue) }
+        }
+        var header: UnsafeMutablePointer<UInt64> { base.assumingMemoryBound(to: UInt64.self) }
+        var byteCount: Int { 64 + buckets * 64 }
+        /// Seven slots a bucket, seven eighths of them used at most.
+        var entriesMax: Int { buckets * 49 / 8 }
+
+        @inline(__always) func bucket(_ index: Int) -> UnsafeMutableRawPointer { base + 64 + index &* 64 }
+        @inline(__always) func home(_ part: UInt64) -> Int { Int((part &* UInt64(buckets)) &>> 16) }
+        func deallocate() { free(base) }
+    }
+
+    // MARK: Words
+
+    @inline(__always) static func part(_ hash: UInt64) -> UInt64 { (hash &>> 32) & 0xFFFF }
+    @inline(__always) static func tag(_ hash: UInt64) -> UInt64 { (hash &>> 25) & 0x7F | 0x80 }
+    @inline(__always) static func record(_ slot: UInt64) -> Record {
+        Record(raw: UnsafeMutableRawPointer(bitPattern: UInt(slot & addressMask)).unsafelyUnwrapped)
+    }
+    @inline(__always) static func tags(_ bucket: UnsafeMutableRawPointer) -> UInt64 {
+        bucket.load(as: UInt64.self)
+    }
+    /// High bit of each of the seven tag bytes that equal `tag`. Exact, no false positives: the low seven bits are summed
+    /// apart from the high one, so no carry crosses a byte.
+    @inline(__always) static func matches(_ tags: UInt64, _ tag: UInt64) -> UInt64 {
+        let x = tags ^ (tag &* 0x0101_0101_0101_0101)
+        let low = (x & 0x7F7F_7F7F_7F7F_7F7F) &+ 0x7F7F_7F7F_7F7F_7F7F
+        return ~(low | x) & tagBits
+    }
+    @inline(__always) static func overflow(_ tags: UInt64) -> UInt64 { tags &>> 56 }
+    /// Position of the lowest flagged byte.
+    @inline(__always) static func first(_ flags: UInt64) -> Int { flags.trailingZeroBitCount &>> 3 }
+
+    @inline(__always) func directoryIndex(_ hash: UInt64) -> Int {
+        Int(truncatingIfNeeded: (hash &>> 1) &>> (63 &- depth))
+    }
+    @inline(__always) func segment(_ hash: UInt64) -> Segment { Segment(word: directory[directoryIndex(hash)]) }
+
+    // MARK: Lookup
+
+    /// Starts loading the bucket of a hash.
+    @inline(__always)
+    func prefetchBucket(_ hash: UInt64) {
+        let segment = segment(hash)
+        ci_prefetch(segment.bucket(segment.home(HashTable.part(hash))))
+    }
+
+    /// Starts loading the record a lookup of the hash will most likely compare; reads the bucket.
+    @inline(__always)
+    func prefetchRecord(_ hash: UInt64) {
+        let segment = segment(hash)
+        let bucket = segment.bucket(segment.home(HashTable.part(hash)))
+        let flags = HashTable.matches(HashTable.tags(bucket), HashTable.tag(hash))
+        guard flags != 0 else { return }
+        let raw = HashTable.record(Slot(bucket: bucket, index: HashTable.first(flags)).pointer.pointee).raw
+        ci_prefetch(raw)
+        ci_prefetch(raw + 64)
+    }
+
+    /// The slot of a key, or nil. O(1): one bucket, rarely a second.
+    @inline(__always)
+    func find(_ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64) -> Slot? {
+        let segment = segment(hash)
+        let tag = HashTable.tag(hash)
+        var index = segment.home(HashTable.part(hash))
+        var left = segment.buckets
+        while true {
+            let bucket = segment.bucket(index)
+            let tags = HashTable.tags(bucket)
+            var flags = HashTable.matches(tags, tag)
+            while flags != 0 {
+                let slot = Slot(bucket: bucket, index: HashTable.first(flags))
+                if slot.record.hasKey(key, n) { return slot }
+                flags &= flags &- 1
+            }
+            if HashTable.overflow(tags) == 0 { return nil }
+            left &-= 1
+            if left == 0 { return nil }
+            index &+= 1
+            if index == segment.buckets { index = 0 }
+        }
+    }
+
+    /// Calls `body` with every slot whose hash has these high 32 bits, as far as the slots tell (bits above the segment's
+    /// depth may differ: the caller compares). Stops when `body` returns false.
+    @inline(__always)
+    func forEachSlot(fragment: UInt32, _ body: (Slot) -> Bool) {
+        let hash = UInt64(fragment) &<< 32
+        let segment = segment(hash)
+        let part = HashTable.part(hash)
+        var index = segment.home(part)
+        var left = segment.buckets
+        while left > 0 {
+            let bucket = segment.bucket(index)
+            let tags = HashTable.tags(bucket)
+            var used = tags & HashTable.tagBits
+            while used != 0 {
+                let slot = Slot(bucket: bucket, index: HashTable.first(used))
+                if slot.pointer.pointee &>> 48 == part, !body(slot) { return }
+                used &= used &- 1
+            }
+            if HashTable.overflow(tags) == 0 { return }
+            left &-= 1
+            index &+= 1
+            if index == segment.buckets { index = 0 }
+        }
+    }
+
+    // MARK: Change
+
+    /// Adds a record whose key is not in the table. Amortised O(1); at worst one segment is split. `rehash` gives the hash
+    /// of a record.
+    mutating func insert(_ record: Record, _ hash: UInt64, hasher: KeyHasher) {
+        var segment = segment(hash)
+        while segment.entries >= segment.entriesMax {
+            grow(segment, hash, hasher)
+            segment = self.segment(hash)
+        }
+        let slot = HashTable.part(hash) &<< 48 | UInt64(UInt(bitPattern: record.raw))
+        HashTable.place(segment, slot, HashTable.tag(hash))
+        segment.entries &+= 1
+        count &+= 1
+    }
+
+    /// Writes into the first bucket with room, counting the overflow on the way. The caller has made sure there is room.
+    @inline(__always)
+    static func place(_ segment: Segment, _ slot: UInt64, _ tag: UInt64) {
+        var index = segment.home(slot &>> 48)
+        while true {
+            let bucket = segment.bucket(index)
+            let tags = HashTable.tags(bucket)
+            let empty = ~tags & tagBits
+            if empty != 0 {
+                let at = first(empty)
+                bucket.storeBytes(of: UInt8(truncatingIfNeeded: tag), toByteOffset: at, as: UInt8.self)
+                Slot(bucket: bucket, index: at).pointer.pointee = slot
+                return
+            }
+            // Saturates: a count of 255 stays, and only makes lookups look one bucket further.
+            if overflow(tags) < 255 { bucket.storeBytes(of: UInt8(overflow(tags) &+ 1), toByteOffset: 7, as: UInt8.self) }
+            index &+= 1
+            if index == segment.buckets { index = 0 }
+        }
+    }
+
+    /// Takes a key's slot out; its record is the caller's. O(1), at worst one segment is rewritten smaller.
+    mutating func remove(_ slot: Slot, _ hash: UInt64) {
+        let segment = segment(hash)
+        var index = segment.home(HashTable.part(hash))
+        while segment.bucket(index) != slot.bucket {
+            let bucket = segment.bucket(index)
+            let passed = HashTable.overflow(HashTable.tags(bucket))
+            if passed < 255 { bucket.storeBytes(of: UInt8(passed &- 1), toByteOffset: 7, as: UInt8.self) }
+            index &+= 1
+            if index == segment.buckets { index = 0 }
+        }
+        slot.bucket.storeBytes(of: 0, toByteOffset: slot.index, as: UInt8.self)
+        slot.pointer.pointee = 0
+        segment.entries &-= 1
+        count &-= 1
+        if segment.entries &* 3 < segment.entriesMax, segment.byteCount > HashTable.segmentBytesMin {
+            shrink(segment, hash)
+        }
+    }
+
+    // MARK: Growth
+
+    private mutating func makeSegment(bytes size: Int, depth: UInt64) -> Segment {
+        var memory: UnsafeMutableRawPointer?
+        let failed = posix_memalign(&memory, 64, size)
+        precondition(failed == 0, "out of memory")
+        let segment = Segment(base: memory!, buckets: size / 64 - 1)
+        memset(memory!, 0, size)
+        segment.header[0] = depth
+        bytes += size
+        return segment
+    }
+
+    private mutating func dropSegment(_ segment: Segment) {
+        bytes -= segment.byteCount
+        segment.deallocate()
+    }
+
+    /// Points every directory entry of the hash's prefix of `depth` bits at a segment.
+    private mutating func publish(_ segment: Segment, _ hash: UInt64) {
+        let span = 1 << Int(depth - segment.depth)
+        let start = directoryIndex(hash) & ~(span - 1)
+        for i in start..<(start + span) { directory[i] = segment.word }
+    }
+
+    private mutating func grow(_ segment: Segment, _ hash: UInt64, _ hasher: KeyHasher) {
+        if segment.byteCount < HashTable.segmentBytesMax || segment.depth == HashTable.depthMax {
+            // At 65,535 buckets the count no longer fits a directory word; 2^16 such segments hold 26 billion entries.
+            precondition(segment.byteCount < 65_536 * 64 || segment.entries < segment.buckets * 7 - 1, "table is full")
+            resize(segment, hash, bytes: min(HashTable.nextSize(segment.byteCount), 65_536 * 64))
+        } else {
+            split(segment, hash, hasher)
+        }
+    }
+
+    /// The next size class: four per doubling, multiples of 64.
+    static func nextSize(_ bytes: Int) -> Int {
+        let next = Record.sizeClass(bytes + 1)
+        return (next + 63) & ~63
+    }
+
+    private mutating func shrink(_ segment: Segment, _ hash: UInt64) {
+        var size = HashTable.segmentBytesMin
+        while Segment(base: segment.base, buckets: size / 64 - 1).entriesMax < segment.entries * 3 / 2 {
+            size = HashTable.nextSize(size)
+        }
+        if size < segment.byteCount { resize(segment, hash, bytes: size) }
+    }
+
+    /// Moves a segment's entries into one of another size, by the hash bits kept in the slots; touches no record.
+    private mutating func resize(_ old: Segment, _ hash: UInt64, bytes size: Int) {
+        let new = makeSegment(bytes: size, depth: old.depth)
+        for index in 0..<old.buckets {
+            let bucket = old.bucket(index)
+            let tags = HashTable.tags(bucket)
+            var used = tags & HashTable.tagBits
+            while used != 0 {
+                let at = HashTable.first(used)
+                HashTable.place(new, Slot(bucket: bucket, index: at).pointer.pointee, (tags &>> (UInt64(at) &* 8)) & 0xFF)
+                used &= used &- 1
+            }
+        }
+        new.entries = old.entries
+        publish(new, hash)
+        dropSegment(old)
+    }
+
+    /// Distributes a segment over two, by one more hash bit, which needs every record's hash.
+    private mutating func split(_ old: Segment, _ hash: UInt64, _ hasher: KeyHasher) {
+        if old.depth == depth { doubleDirectory() }
+        let size = HashTable.nextSize(HashTable.segmentBytesMax / 2)
+        let low = makeSegment(bytes: size, depth: old.depth + 1)
+        let high = makeSegment(bytes: size, depth: old.depth + 1)
+        let bit = 63 - old.depth
+        let start = (((hash &>> 1) &>> bit) &<< bit) &<< 1
+        publish(low, start)
+        publish(high, start | (1 &<< bit))
+        for index in 0..<old.buckets {
+            if index &+ 3 < old.buckets { HashTable.prefetchKeys(old.bucket(index &+ 3)) }
+            let bucket = old.bucket(index)
+            let tags = HashTable.tags(bucket)
+            var used = tags & HashTable.tagBits
+            while used != 0 {
+                let at = HashTable.first(used)
+                let slot = Slot(bucket: bucket, index: at)
+                let own = hasher.hash(slot.record)
+                let isHigh = (own &>> bit) & 1 == 1
+                // A skewed split (colliding hashes, in tests) may overfill one half: it grows on the way.
+                var target = segment(own)
+                while target.entries >= target.entriesMax {
+                    resize(target, own, bytes: HashTable.nextSize(target.byteCount))
+                    target = segment(own)
+                }
+                check(target.depth == old.depth + 1 && (isHigh || own &>> bit & 1 == 0))
+                HashTable.place(target, slot.pointer.pointee, (tags &>> (UInt64(at) &* 8)) & 0xFF)
+                target.entries &+= 1
+                used &= used &- 1
+            }
+        }
+        dropSegment(old)
+    }
+
+    /// Starts loading the first line of every record of a bucket.
+    @inline(__always)
+    static func prefetchKeys(_ bucket: UnsafeMutableRawPointer) {
+        var used = tags(bucket) & tagBits
+        while used != 0 {
+            ci_prefetch(Slot(bucket: bucket, index: first(used)).record.raw)
+            used &= used &- 1
+        }
+    }
+
+    private mutating func doubleDirectory() {
+        let old = 1 << Int(depth)
+        let wider = UnsafeMutablePointer<UInt64>.allocate(capacity: old * 2)
+        for i in 0..<old {
+            wider[i * 2] = directory[i]
+            wider[i * 2 + 1] = directory[i]
+        }
+        directory.deallocate()
+        directory = wider
+        depth += 1
+        bytes += old * 8
+    }
+}
+
+/// Hashes keys for the table: seeded per process. A value of a few words, passed along.
+package struct KeyHasher: Sendable {
+    package var seed: UInt64
+    /// All ones; tests clear bits of it to make keys collide.
+    package var mask: UInt64 = .max
+
+    @inlinable @inline(__always)
+    package init(seed: UInt64, mask: UInt64 = .max) {
+        self.seed = seed
+        self.mask = mask
+    }
+
+    @inlinable @inline(__always)
+    package func hash(_ key: UnsafeRawPointer, _ count: Int) -> UInt64 { hashBytes(key, count, seed: seed) & mask }
+
+    @inline(__always)
+    func hash(_ record: Record) -> UInt64 { hash(record.keyPointer, record.keyCount) }
+}

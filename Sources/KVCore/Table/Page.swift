@@ -1,0 +1,47 @@
+// Result of LIST and SCAN: records borrowed from the store. One thread.
+
+import Glibc
+import KVBase
+
+/// Records in the order found; borrowed: valid until the store is next changed, listed or scanned.
+package struct RecordPage {
+    let base: UnsafeMutablePointer<Record>
+    package let count: Int
+
+    package subscript(_ index: Int) -> Record {
+        check(index >= 0 && index < count)
+        return base[index]
+    }
+
+    package var last: Record? { count > 0 ? base[count - 1] : nil }
+}
+
+/// The store's reused scratch array behind pages; grows to the largest page asked for.
+struct PageBuffer {
+    private(set) var base: UnsafeMutablePointer<Record>
+    private(set) var count = 0
+    private var capacity = 64
+
+    init() { base = .allocate(capacity: 64) }
+
+    func deallocate() { base.deallocate() }
+
+    var page: RecordPage { RecordPage(base: base, count: count) }
+
+    mutating func clear() { count = 0 }
+
+    @inline(__always)
+    mutating func append(_ record: Record) {
+        if count == capacity { grow() }
+        (base + count).initialize(to: record)
+        count &+= 1
+    }
+
+    private mutating func grow() {
+        let wider = UnsafeMutablePointer<Record>.allocate(capacity: capacity * 2)
+        wider.update(from: base, count: count)
+        base.deallocate()
+        base = wider
+        capacity *= 2
+    }
+}

@@ -1,0 +1,89 @@
+// The order-independent digest of a store's content, and the checks of its invariants. One thread.
+
+import KVBase
+
+extension Store {
+    /// One record's share of the digest: a keyed mix of key, version, value and whether it is a tombstone. The same on every server of
+    /// the cluster (little-endian machines). The digest is the sum of these, modulo 2^64.
+    package func digestTerm(_ record: Record) -> UInt64 {
+        let key = state.pointee.config.digestKey
+        let word = record.stampWord
+        let uid = state.pointee.config.origins.uid(OriginIndex(truncatingIfNeeded: word &>> 4))
+        let payload = record.payload
+        let lengths = UInt64(record.keyCount) &<< 1 | word & Record.tombstoneFlag
+        let content = hashBytes(payload.baseAddress.unsafelyUnwrapped, payload.count, seed: key ^ lengths)
+        let stamp = mix64(
+            uid.server ^ 0x9E37_79B9_7F4A_7C15 ^ key, (word &>> 20) &<< 16 ^ UInt64(uid.index) ^ 0xD1B5_4A32_D192_ED03)
+        return mix64(content ^ record.seq, stamp ^ 0x8BB8_4B93_962E_ACC9)
+    }
+
+    /// A keyed hash of a record's key that is the same on every server of the cluster: which part of the key space a digest exchange
+    /// counts it to.
+    package func clusterHash(_ record: Record) -> UInt64 {
+        hashBytes(record.keyPointer, record.keyCount, seed: state.pointee.config.digestKey ^ 0x4CF5_AD43_2745_937F)
+    }
+
+    /// Recomputes everything kept incrementally and stops the process where it differs. Only with KV_CHECKS; O(n log n).
+    package func checkInvariants() {
+        #if KV_CHECKS
+            flushIndex()
+            var live = 0
+            var tombstones = 0
+            var bytes = 0
+            var liveDigest: UInt64 = 0
+            var tombstoneDigest: UInt64 = 0
+            var cursor = WalkCursor()
+            while !cursor.isDone {
+                walk(&cursor, budget: 1024) { record in
+                    precondition(record.referenceCount > 0)
+                    bytes += record.allocatedBytes
+                    let found = find(record.keyPointer, record.keyCount, hash(record.keyPointer, record.keyCount))
+                    precondition(found == record, "a key is in the table twice or in the wrong place")
+                    if record.isTombstone {
+                        tombstones += 1
+                        tombstoneDigest &+= digestTerm(record)
+                        precondition(record.valueCount == 0)
+                    } else {
+                        live += 1
+                        liveDigest &+= digestTerm(record)
+                    }
+                }
+            }
+            precondition(live == count && tombstones == tombstoneCount, "counts")
+            precondition(bytes == recordBytes, "record bytes")
+            precondition(liveDigest == digest && liveDigest &+ tombstoneDigest == digestAll, "digest")
+            precondition(state.pointee.tombstones.count >= tombstones, "a tombstone is not queued")
+            precondition(state.pointee.journal.last == ownSeq, "journal")
+            state.pointee.table.checkInvariants()
+            precondition(state.pointee.index.count == live, "ordered index")
+            state.pointee.index.checkInvariants(state.pointee.table, state.pointee.hasher)
+        #endif
+    }
+}
+
+extension HashTable {
+    /// Entry counts, overflow counts and directory agree.
+    func checkInvariants() {
+        #if KV_CHECKS
+            var total = 0
+            var held = 8 * (1 << Int(depth))
+            var i = 0
+            while i < 1 << Int(depth) {
+                let segment = Segment(word: directory[i])
+                let span = 1 << Int(depth - segment.depth)
+                precondition(i % span == 0, "segment at an odd place")
+                for k in i..<(i + span) { precondition(directory[k] == directory[i], "directory") }
+                var entries = 0
+                for index in 0..<segment.buckets {
+                    entries += (HashTable.tags(segment.bucket(index)) & HashTable.tagBits).nonzeroBitCount
+                }
+                precondition(entries == segment.entries, "segment count")
+                precondition(entries <= segment.entriesMax, "segment load")
+                total += entries
+                held += segment.byteCount
+                i += span
+            }
+            precondition(total == count && held == bytes, "table totals")
+        #endif
+    }
+}

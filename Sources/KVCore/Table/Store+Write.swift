@@ -1,0 +1,267 @@
+// Changing the store: own writes with the write rule, merges from elsewhere, collecting tombstones. One thread.
+
+import Glibc
+package import KVBase
+
+extension Store {
+    // MARK: Own writes
+
+    /// Stores a value under a new version of this actor and returns its record (borrowed).
+    ///
+    /// Write rule (replication.md b1): the timestamp is the greatest of `now`, `floor` + 1, `gcFloor` + 1 and that of the key's
+    /// record, tombstones included, plus 1 if that would not be greater than the record's version. Nil, and nothing written, only
+    /// if no storable version is left (a floor or a clock beyond the year 2527). `floor` 0 is none. At most one allocation.
+    @discardableResult
+    package func put(
+        _ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64, value: UnsafeRawPointer, _ m: Int,
+        now: Millis, floor: Millis = 0
+    ) -> Record? {
+        let slot = state.pointee.table.find(key, n, hash)
+        let origin = state.pointee.ownOrigin
+        guard let slot else {
+            guard let ms = stamp(over: nil, now: now, floor: floor) else { return nil }
+            let record = Record.create(
+                key: key, n, value: value, m, ms: ms, origin: origin, seq: nextSeq(hash), isTombstone: false)
+            insert(record, hash)
+            return record
+        }
+        let old = slot.record
+        guard let ms = stamp(over: old, now: now, floor: floor) else { return nil }
+        let seq = nextSeq(hash)
+        if old.canOverwrite(valueCount: m) {
+            state.pointee.liveDigest &-= digestTerm(old)
+            old.overwrite(value: value, m, ms: ms, origin: origin, seq: seq)
+            state.pointee.liveDigest &+= digestTerm(old)
+            return old
+        }
+        let record = Record.create(key: key, n, value: value, m, ms: ms, origin: origin, seq: seq, isTombstone: false)
+        replace(slot, old, with: record, hash)
+        return record
+    }
+
+    /// Deletes a key: replaces its record by a tombstone and returns that (borrowed). Nil if there is no live record: then nothing
+    /// is written. The write rule is that of `put`.
+    @discardableResult
+    package func delete(_ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64, now: Millis) -> Record? {
+        guard let slot = state.pointee.table.find(key, n, hash) else { return nil }
+        let old = slot.record
+        guard !old.isTombstone, let ms = stamp(over: old, now: now, floor: 0) else { return nil }
+        let record = Record.create(
+            key: key, n, value: nil, 0, ms: ms, origin: state.pointee.ownOrigin, seq: nextSeq(hash), isTombstone: true)
+        replace(slot, old, with: record, hash)
+        return record
+    }
+
+    /// The timestamp of this actor's next write over `old`; nil if there is none.
+    @inline(__always)
+    private func stamp(over old: Record?, now: Millis, floor: Millis) -> Millis? {
+        var ms = max(now, state.pointee.gcFloor &+ 1)
+        if floor > 0 { ms = max(ms, floor == .max ? floor : floor &+ 1) }
+        if let old {
+            let oldMillis = old.ms
+            if oldMillis >= ms {
+                ms = oldMillis
+                // Same millisecond: this write wins by seq over an own one, by UID over a smaller one, else it moves on.
+                let origin = old.origin
+                let wins =
+                    origin == state.pointee.ownOrigin
+                    ? state.pointee.ownSeq >= old.seq
+                    : state.pointee.config.origins.precedes(origin, state.pointee.ownOrigin)
+                if !wins { ms &+= 1 }
+            }
+        }
+        return ms <= Version.msMax && state.pointee.ownSeq < Version.seqMax ? ms : nil
+    }
+
+    @inline(__always)
+    private func nextSeq(_ hash: UInt64) -> UInt64 {
+        state.pointee.ownSeq &+= 1
+        state.pointee.journal.append(state.pointee.ownSeq, hash)
+        return state.pointee.ownSeq
+    }
+
+    // MARK: Merging
+
+    /// Applies an entry of another actor by reference: a new reference is taken if it wins. The record must be immutable from now
+    /// on, that is, its giver keeps its own reference. O(1), no allocation.
+    @discardableResult
+    package func merge(_ shared: Record) -> MergeOutcome { merge(shared, state.pointee.hasher.hash(shared)) }
+
+    /// As above, with the key's hash (siblings of one process share the seed).
+    @discardableResult
+    package func merge(_ shared: Record, _ hash: UInt64) -> MergeOutcome {
+        guard let slot = state.pointee.table.find(shared.keyPointer, shared.keyCount, hash) else {
+            insert(shared.retained(), hash)
+            return .applied
+        }
+        let old = slot.record
+        if old == shared { return .same }
+        let outcome = judge(shared, over: old)
+        if outcome.wins { replace(slot, old, with: shared.retained(), hash) }
+        return outcome.verdict
+    }
+
+    /// Applies an entry that arrived as bytes: a record is made only if it wins. `value` is nil for a tombstone.
+    @discardableResult
+    package func merge(
+        key: UnsafeRawPointer, _ n: Int, _ hash: UInt64, value: UnsafeRawBufferPointer?, version: Version
+    ) -> MergeOutcome {
+        guard version.isStorable, n <= Limits.keyBytesMax, value?.count ?? 0 <= Limits.valueBytesMax,
+            let origin = state.pointee.config.origins.intern(version.uid)
+        else { return .rejected }
+        let slot = state.pointee.table.find(key, n, hash)
+        if let old = slot?.record {
+            let order = compareStamps(version.ms, origin, version.seq, old)
+            if order < 0 { return .older }
+            // The rare equal version is judged on a record, like a shared one.
+            if order > 0, let value, old.canOverwrite(valueCount: value.count) {
+                state.pointee.liveDigest &-= digestTerm(old)
+                old.overwrite(
+                    value: value.baseAddress ?? key, value.count, ms: version.ms, origin: origin, seq: version.seq)
+                state.pointee.liveDigest &+= digestTerm(old)
+                return .applied
+            }
+        }
+        let record = Record.create(
+            key: key, n, value: value?.baseAddress, value?.count ?? 0, ms: version.ms, origin: origin,
+            seq: version.seq, isTombstone: value == nil)
+        guard let slot else {
+            insert(record, hash)
+            return .applied
+        }
+        let outcome = judge(record, over: slot.record)
+        if outcome.wins { replace(slot, slot.record, with: record, hash) } else { record.release() }
+        return outcome.verdict
+    }
+
+    /// Order of a version against a record's: negative, zero, positive.
+    @inline(__always)
+    private func compareStamps(_ ms: Millis, _ origin: OriginIndex, _ seq: UInt64, _ record: Record) -> Int {
+        let other = record.ms
+        if ms != other { return ms < other ? -1 : 1 }
+        let otherOrigin = record.origin
+        if origin != otherOrigin { return state.pointee.config.origins.precedes(origin, otherOrigin) ? -1 : 1 }
+        let otherSeq = record.seq
+        return seq == otherSeq ? 0 : seq < otherSeq ? -1 : 1
+    }
+
+    /// Whether `new` takes the place of `old`. Versions decide; equal versions with different content are a bug, settled the same
+    /// way everywhere: a tombstone wins, then the greater bytes.
+    @inline(__always)
+    private func judge(_ new: Record, over old: Record) -> (wins: Bool, verdict: MergeOutcome) {
+        let order = compareStamps(new.ms, new.origin, new.seq, old)
+        if order != 0 { return order > 0 ? (true, .applied) : (false, .older) }
+        let content = compareBytes(new.value, old.value)
+        if new.isTombstone == old.isTombstone && content == 0 { return (false, .same) }
+        state.pointee.divergences &+= 1
+        let wins = new.isTombstone != old.isTombstone ? new.isTombstone : content > 0
+        return (wins, .divergent)
+    }
+
+    // MARK: Tombstones
+
+    /// Forgets a key's tombstone and lifts `gcFloor` to it. False if the key has none. The caller has proved that no older write can
+    /// still arrive (replication.md b5).
+    @discardableResult
+    package func dropTombstone(_ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64) -> Bool {
+        guard let slot = state.pointee.table.find(key, n, hash), slot.record.isTombstone else { return false }
+        drop(slot, hash)
+        return true
+    }
+
+    /// Looks at up to `budget` tombstones, those longest in the store first, and forgets those for which `mayDrop` says so (as
+    /// `dropTombstone`); the others are looked at again after all the rest. Returns how many were forgotten.
+    @discardableResult
+    package func sweepTombstones(budget: Int, _ mayDrop: (Record) -> Bool) -> Int {
+        var dropped = 0
+        for _ in 0..<min(budget, state.pointee.tombstones.count) {
+            guard let entry = state.pointee.tombstones.pop() else { break }
+            guard let slot = slot(of: entry) else { continue }
+            if mayDrop(slot.record) {
+                drop(slot, entry.hash)
+                dropped += 1
+            } else {
+                state.pointee.tombstones.push(entry)
+            }
+        }
+        return dropped
+    }
+
+    /// The tombstone an entry of the queue names, if it is still there.
+    private func slot(of entry: TombstoneQueue.Entry) -> HashTable.Slot? {
+        var found: HashTable.Slot?
+        let hasher = state.pointee.hasher
+        state.pointee.table.forEachSlot(fragment: UInt32(truncatingIfNeeded: entry.hash &>> 32)) { slot in
+            let record = slot.record
+            guard record.stampWord == entry.stampWord, record.isTombstone, hasher.hash(record) == entry.hash else {
+                return true
+            }
+            found = slot
+            return false
+        }
+        return found
+    }
+
+    private func drop(_ slot: HashTable.Slot, _ hash: UInt64) {
+        // The index finds a key that is to leave it through the table, so it has to be up to date first.
+        flushIndex()
+        let record = slot.record
+        state.pointee.gcFloor = max(state.pointee.gcFloor, record.ms)
+        account(record, -1)
+        state.pointee.table.remove(slot, hash)
+        record.release()
+    }
+
+    /// Remembers a new tombstone for sweeping; throws stale entries out as fast as new ones come, so that the queue stays within
+    /// about twice the tombstones.
+    private func enqueue(_ tombstone: Record, _ hash: UInt64) {
+        if state.pointee.tombstones.count > 2 * tombstoneCount + 64 {
+            for _ in 0..<2 {
+                guard let entry = state.pointee.tombstones.pop() else { break }
+                if slot(of: entry) != nil { state.pointee.tombstones.push(entry) }
+            }
+        }
+        state.pointee.tombstones.push(TombstoneQueue.Entry(hash: hash, stampWord: tombstone.stampWord))
+    }
+
+    // MARK: Bookkeeping
+
+    /// Puts a record, whose reference the store takes over, under a new key.
+    private func insert(_ record: Record, _ hash: UInt64) {
+        state.pointee.table.insert(record, hash, hasher: state.pointee.hasher)
+        account(record, 1)
+        if record.isTombstone { enqueue(record, hash) } else { noteIndexChange(hash) }
+    }
+
+    /// Puts a record, whose reference the store takes over, in the place of another of the same key.
+    private func replace(_ slot: HashTable.Slot, _ old: Record, with new: Record, _ hash: UInt64) {
+        account(old, -1)
+        account(new, 1)
+        slot.store(new)
+        let wasLive = !old.isTombstone
+        old.release()
+        if new.isTombstone { enqueue(new, hash) }
+        if wasLive == new.isTombstone { noteIndexChange(hash) }
+    }
+
+    /// Adds a record to the figures, or takes it out of them.
+    @inline(__always)
+    private func account(_ record: Record, _ sign: Int) {
+        let term = digestTerm(record) &* UInt64(bitPattern: Int64(sign))
+        state.pointee.recordBytes &+= record.allocatedBytes &* sign
+        if record.isTombstone {
+            state.pointee.tombstoneDigest &+= term
+        } else {
+            state.pointee.liveDigest &+= term
+            state.pointee.liveCount &+= sign
+        }
+    }
+
+    /// A key appeared among the live ones or left them.
+    @inline(__always)
+    private func noteIndexChange(_ hash: UInt64) {
+        state.pointee.pending[state.pointee.pendingCount] = hash
+        state.pointee.pendingCount &+= 1
+        if state.pointee.pendingCount == StoreState.pendingMax { flushIndex() }
+    }
+}

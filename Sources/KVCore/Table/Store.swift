@@ -1,0 +1,232 @@
+// One query actor's private replica: table, ordered index, digest, journal, tombstones. The one door to them. One thread.
+
+import CIntrinsics
+import Glibc
+package import KVBase
+
+package struct StoreConfig {
+    /// Secret of this process: places keys in the table.
+    package var hashSeed: UInt64
+    /// Secret shared by the cluster: digests of equal content are equal on every server.
+    package var digestKey: UInt64
+    package var own: ActorUID
+    package var origins: OriginTable
+    /// Own writes remembered for delta frames.
+    package var journalCapacity: Int
+    /// All ones; tests clear bits of it to make key hashes collide.
+    package var hashMask: UInt64 = .max
+
+    package init(
+        hashSeed: UInt64, digestKey: UInt64, own: ActorUID, origins: OriginTable,
+        journalCapacity: Int = Limits.journalEntriesMax, hashMask: UInt64 = .max
+    ) {
+        (self.hashSeed, self.digestKey, self.own, self.origins) = (hashSeed, digestKey, own, origins)
+        (self.journalCapacity, self.hashMask) = (journalCapacity, hashMask)
+    }
+}
+
+/// What a merge did with an entry.
+package enum MergeOutcome: Equatable, Sendable {
+    /// It won and is now the key's record.
+    case applied
+    /// The store holds a greater version.
+    case older
+    /// The store holds exactly this.
+    case same
+    /// Same version, different content: a bug somewhere. The same side won as would anywhere else, and it was counted.
+    case divergent
+    /// Not storable: version or lengths outside what a record can hold.
+    case rejected
+}
+
+/// A few words passed by value; all state is behind the pointer. Freed by `destroy()`.
+///
+/// Records returned are borrowed: valid until the store is next changed. Whoever keeps one longer calls `retained()`.
+package struct Store {
+    let state: UnsafeMutablePointer<StoreState>
+
+    package init(_ config: StoreConfig) {
+        state = .allocate(capacity: 1)
+        state.initialize(to: StoreState(config))
+    }
+
+    /// Releases every record and frees the store.
+    package func destroy() {
+        var cursor = WalkCursor()
+        while !cursor.isDone { state.pointee.table.walk(&cursor, budget: 4096) { $0.release() } }
+        state.pointee.deallocate()
+        state.deinitialize(count: 1)
+        state.deallocate()
+    }
+
+    // MARK: Figures
+
+    /// Live keys.
+    package var count: Int { state.pointee.liveCount }
+    package var tombstoneCount: Int { state.pointee.table.count - state.pointee.liveCount }
+    /// Sum over the live records of a keyed mix of key, version and value: equal content, equal digest, on any server.
+    package var digest: UInt64 { state.pointee.liveDigest }
+    /// The same over tombstones too.
+    package var digestAll: UInt64 { state.pointee.liveDigest &+ state.pointee.tombstoneDigest }
+    /// Own writes so far: the seq of the last one.
+    package var ownSeq: UInt64 { state.pointee.ownSeq }
+    package var own: ActorUID { state.pointee.config.own }
+    package var ownOrigin: OriginIndex { state.pointee.ownOrigin }
+    package var origins: OriginTable { state.pointee.config.origins }
+    /// Merges that met the same version with different content; must stay 0.
+    package var divergenceCount: Int { state.pointee.divergences }
+    /// Greatest timestamp of any tombstone collected; later writes are stamped above it (replication.md b1, b5).
+    package var gcFloor: Millis { state.pointee.gcFloor }
+    /// Lifts `gcFloor`, for a joiner that is handed one. Never lowers it.
+    package func raiseGCFloor(to ms: Millis) {
+        state.pointee.gcFloor = max(state.pointee.gcFloor, min(ms, Version.msMax - 1))
+    }
+    /// Allocated for the records held; a record shared with other actors counts in each.
+    package var recordBytes: Int { state.pointee.recordBytes }
+    /// Allocated for table and index: what one more actor costs when it shares the records.
+    package var indexBytes: Int { state.pointee.table.bytes + state.pointee.index.bytes }
+    package var journalBytes: Int { state.pointee.journal.bytes }
+
+    // MARK: Hashing and prefetching
+
+    /// The table's hash of a key. It never leaves the process.
+    package func hash(_ key: UnsafeRawPointer, _ count: Int) -> UInt64 { state.pointee.hasher.hash(key, count) }
+
+    package var hasher: KeyHasher { state.pointee.hasher }
+
+    /// Starts loading a key's bucket; first step of a batch.
+    package func prefetchSlot(_ hash: UInt64) { state.pointee.table.prefetchBucket(hash) }
+
+    /// Starts loading a key's record; second step of a batch.
+    package func prefetchRecord(_ hash: UInt64) { state.pointee.table.prefetchRecord(hash) }
+
+    /// Both steps for a whole batch: buckets first, then records.
+    package func prefetch(_ hashes: UnsafeBufferPointer<UInt64>) {
+        for hash in hashes { state.pointee.table.prefetchBucket(hash) }
+        for hash in hashes { state.pointee.table.prefetchRecord(hash) }
+    }
+
+    // MARK: Reading
+
+    /// The live record of a key, or nil. O(1), no allocation.
+    package func get(_ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64) -> Record? {
+        guard let slot = state.pointee.table.find(key, n, hash) else { return nil }
+        let record = slot.record
+        return record.isTombstone ? nil : record
+    }
+
+    /// The record of a key, tombstone or live, or nil. O(1).
+    package func find(_ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64) -> Record? {
+        state.pointee.table.find(key, n, hash)?.record
+    }
+
+    /// Every record whose key has exactly this hash, tombstones too: nearly always one or none. O(1).
+    package func records(_ hash: UInt64, _ visit: (Record) -> Void) {
+        let hasher = state.pointee.hasher
+        state.pointee.table.forEachSlot(fragment: UInt32(truncatingIfNeeded: hash &>> 32)) { slot in
+            let record = slot.record
+            if hasher.hash(record) == hash { visit(record) }
+            return true
+        }
+    }
+
+    // MARK: Listing
+
+    /// Live records in byte order of keys: those that start with `prefix` and come after `after`, at most `limit`.
+    ///
+    /// To go on, pass the last key again as `after`: resuming by key survives any change in between. O(log n + results).
+    package func list(
+        prefix: UnsafeRawBufferPointer, after: UnsafeRawBufferPointer? = nil, limit: Int
+    ) -> RecordPage {
+        flushIndex()
+        state.pointee.page.clear()
+        state.pointee.index.list(
+            prefix: prefix, after: after, limit: limit, state.pointee.table, state.pointee.hasher,
+            into: &state.pointee.page)
+        return state.pointee.page.page
+    }
+
+    /// Redis's SCAN: live records from `cursor` (0 to begin) on, about `count` of them, and the cursor to go on with, 0 when
+    /// done. A key present during the whole scan is returned at least once. Work is bounded by `count` plus one bucket.
+    package func scan(_ cursor: UInt64, count: Int) -> (page: RecordPage, next: UInt64) {
+        state.pointee.page.clear()
+        var position = WalkCursor(position: cursor)
+        state.pointee.table.walk(&position, budget: max(1, count)) { record in
+            if !record.isTombstone { state.pointee.page.append(record) }
+        }
+        return (state.pointee.page.page, position.isDone ? 0 : position.position)
+    }
+
+    /// Visits records, tombstones too, from the cursor on: about `budget`, then returns. `visit` must not change the store.
+    /// Survives changes in between like `scan`.
+    package func walk(_ cursor: inout WalkCursor, budget: Int, _ visit: (Record) -> Void) {
+        state.pointee.table.walk(&cursor, budget: budget, visit)
+    }
+
+    // MARK: Journal
+
+    /// Oldest own write still in the journal; greater than `ownSeq` when it is empty.
+    package var journalFirstSeq: UInt64 { state.pointee.journal.first }
+    /// The key hash of own write `seq`, which must be in `journalFirstSeq ... ownSeq`.
+    package func journalHash(_ seq: UInt64) -> UInt64 { state.pointee.journal.hash(seq) }
+    /// Forgets own writes up to `seq`, once every peer has them.
+    package func trimJournal(through seq: UInt64) { state.pointee.journal.trim(through: seq) }
+
+    // MARK: Housekeeping
+
+    /// Work left over from writes, in one slice under a millisecond. Returns whether some is left. Call it in idle turns; nothing
+    /// breaks if it is never called.
+    @discardableResult
+    package func maintain() -> Bool {
+        flushIndex()
+        return false
+    }
+
+    func flushIndex() {
+        guard state.pointee.pendingCount > 0 else { return }
+        let pending = UnsafeBufferPointer(start: state.pointee.pending, count: state.pointee.pendingCount)
+        state.pointee.pendingCount = 0
+        state.pointee.index.reconcile(pending, state.pointee.table, state.pointee.hasher)
+    }
+}
+
+/// Everything one store owns.
+struct StoreState {
+    /// Keys that appeared or vanished since the ordered index was last brought up to date; bounds the time that takes.
+    static let pendingMax = 1024
+
+    var table = HashTable()
+    var hasher: KeyHasher
+    var ownSeq: UInt64 = 0
+    var gcFloor: Millis = 0
+    var ownOrigin: OriginIndex
+    var liveCount = 0
+    var liveDigest: UInt64 = 0
+    var tombstoneDigest: UInt64 = 0
+    var recordBytes = 0
+    var divergences = 0
+    var journal: Journal
+    var pending: UnsafeMutablePointer<UInt64>
+    var pendingCount = 0
+    var index = OrderedIndex()
+    var page = PageBuffer()
+    var tombstones = TombstoneQueue()
+    let config: StoreConfig
+
+    init(_ config: StoreConfig) {
+        self.config = config
+        hasher = KeyHasher(seed: config.hashSeed, mask: config.hashMask)
+        guard let origin = config.origins.intern(config.own) else { preconditionFailure("too many actor UIDs") }
+        ownOrigin = origin
+        journal = Journal(capacity: config.journalCapacity)
+        pending = .allocate(capacity: StoreState.pendingMax)
+    }
+
+    mutating func deallocate() {
+        table.deallocate()
+        journal.deallocate()
+        pending.deallocate()
+        page.deallocate()
+        tombstones.deallocate()
+    }
+}

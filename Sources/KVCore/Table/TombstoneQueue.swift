@@ -1,0 +1,60 @@
+// Tombstones waiting to be collected, oldest first. One thread.
+
+import Glibc
+
+/// First in, first out, in 4 KiB chunks, so that no push copies what is there. An entry names one exact tombstone by key hash and
+/// stamp; it is stale once the key was written again.
+struct TombstoneQueue {
+    struct Entry {
+        var hash: UInt64
+        var stampWord: UInt64
+    }
+
+    private struct Chunk {
+        var next: UnsafeMutablePointer<Chunk>?
+        var head: Int32
+        var tail: Int32
+    }
+    private static let entriesPerChunk = (4096 - MemoryLayout<Chunk>.stride) / MemoryLayout<Entry>.stride
+
+    private var front: UnsafeMutablePointer<Chunk>?
+    private var back: UnsafeMutablePointer<Chunk>?
+    private(set) var count = 0
+
+    mutating func deallocate() {
+        while let chunk = front {
+            front = chunk.pointee.next
+            free(chunk)
+        }
+        back = nil
+    }
+
+    private static func entries(_ chunk: UnsafeMutablePointer<Chunk>) -> UnsafeMutablePointer<Entry> {
+        UnsafeMutableRawPointer(chunk + 1).assumingMemoryBound(to: Entry.self)
+    }
+
+    mutating func push(_ entry: Entry) {
+        if back == nil || Int(back!.pointee.tail) == TombstoneQueue.entriesPerChunk {
+            let chunk = malloc(4096)!.bindMemory(to: Chunk.self, capacity: 1)
+            chunk.initialize(to: Chunk(next: nil, head: 0, tail: 0))
+            if let back { back.pointee.next = chunk } else { front = chunk }
+            back = chunk
+        }
+        TombstoneQueue.entries(back!)[Int(back!.pointee.tail)] = entry
+        back!.pointee.tail += 1
+        count += 1
+    }
+
+    mutating func pop() -> Entry? {
+        guard let chunk = front, count > 0 else { return nil }
+        let entry = TombstoneQueue.entries(chunk)[Int(chunk.pointee.head)]
+        chunk.pointee.head += 1
+        count -= 1
+        if chunk.pointee.head == chunk.pointee.tail {
+            front = chunk.pointee.next
+            if front == nil { back = nil }
+            free(chunk)
+        }
+        return entry
+    }
+}

@@ -1,0 +1,220 @@
+// One key with its value and version in one allocation, shared by reference between the actors of a process. Any thread may
+// read, retain and release; only its single holder may write.
+
+import CIntrinsics
+package import Glibc
+package import KVBase
+
+/// Immutable while more than one reference exists.
+///
+/// Layout (16 bytes before the key, so that a 16-byte key with a 64-byte value fills a 96-byte size class exactly):
+///
+///     byte 0      reference count, atomic
+///     byte 1, 2   key and value length (long form: their low bytes)
+///     byte 3…7    seq, 40 bits: low byte at 3, the rest at 4
+///     byte 8…15   ms 44 bits | origin 16 bits | flags 4 bits
+///     long form only: byte 16…19 key length, 20…23 value length
+///     then the key, then the value
+///
+/// Bytes 1…15 are read with accesses that never include byte 0, which others may be changing.
+package struct Record: @unchecked Sendable, Equatable {
+    package let raw: UnsafeMutableRawPointer
+
+    @usableFromInline static let tombstoneFlag: UInt64 = 1
+    @usableFromInline static let longFlag: UInt64 = 2
+    /// References beyond this get a copy instead: 120 plus one increment in flight per actor (128) still fits 8 bits.
+    static let countShareMax: UInt8 = 120
+
+    @inlinable @inline(__always)
+    package init(raw: UnsafeMutableRawPointer) { self.raw = raw }
+
+    // MARK: Fields
+
+    @inlinable @inline(__always)
+    package var stampWord: UInt64 { raw.load(fromByteOffset: 8, as: UInt64.self) }
+
+    /// Milliseconds since 1970 of the version.
+    @inlinable @inline(__always)
+    package var ms: Millis { Millis(bitPattern: stampWord &>> 20) }
+
+    @inlinable @inline(__always)
+    package var origin: OriginIndex { OriginIndex(truncatingIfNeeded: stampWord &>> 4) }
+
+    @inlinable @inline(__always)
+    package var seq: UInt64 {
+        UInt64(raw.load(fromByteOffset: 4, as: UInt32.self)) &<< 8 | UInt64(raw.load(fromByteOffset: 3, as: UInt8.self))
+    }
+
+    @inlinable @inline(__always)
+    package var isTombstone: Bool { stampWord & Record.tombstoneFlag != 0 }
+
+    @inlinable @inline(__always)
+    var isLong: Bool { stampWord & Record.longFlag != 0 }
+
+    @inlinable @inline(__always)
+    package var keyCount: Int {
+        isLong
+            ? Int(raw.load(fromByteOffset: 16, as: UInt32.self)) : Int(raw.load(fromByteOffset: 1, as: UInt8.self))
+    }
+
+    @inlinable @inline(__always)
+    package var valueCount: Int {
+        isLong
+            ? Int(raw.load(fromByteOffset: 20, as: UInt32.self)) : Int(raw.load(fromByteOffset: 2, as: UInt8.self))
+    }
+
+    @inlinable @inline(__always)
+    package var keyPointer: UnsafeRawPointer { UnsafeRawPointer(raw) + (isLong ? 24 : 16) }
+
+    /// The key's bytes, valid while the caller's reference or the store's slot keeps the record.
+    @inlinable @inline(__always)
+    package var key: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: keyPointer, count: keyCount) }
+
+    /// The value's bytes; empty for a tombstone. Same lifetime as `key`.
+    @inlinable @inline(__always)
+    package var value: UnsafeRawBufferPointer {
+        isLong
+            ? UnsafeRawBufferPointer(start: raw + 24 + keyCount, count: valueCount)
+            : UnsafeRawBufferPointer(start: raw + 16 + keyCount, count: valueCount)
+    }
+
+    /// The version in the form that leaves the process.
+    package func version(_ origins: OriginTable) -> Version { Version(ms: ms, uid: origins.uid(origin), seq: seq) }
+
+    /// Bytes the allocation takes.
+    package var allocatedBytes: Int {
+        Record.sizeClass((isLong ? 24 : 16) &+ keyCount &+ valueCount)
+    }
+
+    /// Key and value side by side, as they lie in memory.
+    @inline(__always)
+    var payload: UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(start: keyPointer, count: keyCount &+ valueCount)
+    }
+
+    @inline(__always)
+    func hasKey(_ key: UnsafeRawPointer, _ count: Int) -> Bool {
+        raw.load(fromByteOffset: 1, as: UInt8.self) == UInt8(truncatingIfNeeded: count) && keyCount == count
+            && sameBytes(keyPointer, key, count)
+    }
+
+    // MARK: Life
+
+    /// Rounds up to the size class jemalloc would use (four per doubling), so that a value whose length changes a little can
+    /// be written in place under any allocator.
+    @inlinable @inline(__always)
+    static func sizeClass(_ bytes: Int) -> Int {
+        if bytes <= 128 { return (bytes &+ 15) & ~15 }
+        let spacing = 1 &<< (61 &- (bytes &- 1).leadingZeroBitCount)
+        return (bytes &+ spacing &- 1) & ~(spacing &- 1)
+    }
+
+    @inline(__always)
+    static func needsLongForm(_ keyCount: Int, _ valueCount: Int) -> Bool { keyCount | valueCount > 255 }
+
+    /// A new record with one reference, which the caller owns. One allocation. A tombstone has no value.
+    package static func create(
+        key: UnsafeRawPointer, _ keyCount: Int, value: UnsafeRawPointer?, _ valueCount: Int,
+        ms: Millis, origin: OriginIndex, seq: UInt64, isTombstone: Bool
+    ) -> Record {
+        let long = needsLongForm(keyCount, valueCount)
+        let header = long ? 24 : 16
+        let raw = malloc(sizeClass(header &+ keyCount &+ valueCount))!
+        raw.storeBytes(of: 1, as: UInt8.self)
+        raw.storeBytes(of: UInt8(truncatingIfNeeded: keyCount), toByteOffset: 1, as: UInt8.self)
+        let flags = (isTombstone ? tombstoneFlag : 0) | (long ? longFlag : 0)
+        let record = Record(raw: raw)
+        record.stamp(valueCount: valueCount, ms: ms, origin: origin, seq: seq, flags: flags)
+        if long { raw.storeBytes(of: UInt32(truncatingIfNeeded: keyCount), toByteOffset: 16, as: UInt32.self) }
+        memcpy(raw + header, key, keyCount)
+        if let value, valueCount > 0 { memcpy(raw + header + keyCount, value, valueCount) }
+        return record
+    }
+
+    @inline(__always)
+    private func stamp(valueCount: Int, ms: Millis, origin: OriginIndex, seq: UInt64, flags: UInt64) {
+        check(ms >= 0 && ms <= Version.msMax && seq <= Version.seqMax)
+        raw.storeBytes(of: UInt8(truncatingIfNeeded: valueCount), toByteOffset: 2, as: UInt8.self)
+        raw.storeBytes(of: UInt8(truncatingIfNeeded: seq), toByteOffset: 3, as: UInt8.self)
+        raw.storeBytes(of: UInt32(truncatingIfNeeded: seq &>> 8), toByteOffset: 4, as: UInt32.self)
+        let word = UInt64(bitPattern: ms) &<< 20 | UInt64(origin) &<< 4 | flags
+        raw.storeBytes(of: word, toByteOffset: 8, as: UInt64.self)
+        if flags & Record.longFlag != 0 {
+            raw.storeBytes(of: UInt32(truncatingIfNeeded: valueCount), toByteOffset: 20, as: UInt32.self)
+        }
+    }
+
+    /// Whether a value of that length may replace this one's in place: nobody else holds it and the block fits alike.
+    @inline(__always)
+    func canOverwrite(valueCount new: Int) -> Bool {
+        guard ci_count_load(countPointer) == 1, !isTombstone else { return false }
+        let long = isLong
+        let keys = keyCount
+        if Record.needsLongForm(keys, new) != long { return false }
+        let header = long ? 24 : 16
+        return Record.sizeClass(header &+ keys &+ new) == Record.sizeClass(header &+ keys &+ valueCount)
+    }
+
+    /// Writes a new value and version in place; only after `canOverwrite`.
+    @inline(__always)
+    func overwrite(value: UnsafeRawPointer, _ count: Int, ms: Millis, origin: OriginIndex, seq: UInt64) {
+        let long = isLong
+        stamp(valueCount: count, ms: ms, origin: origin, seq: seq, flags: long ? Record.longFlag : 0)
+        memcpy(raw + (long ? 24 : 16) + keyCount, value, count)
+    }
+
+    @inline(__always)
+    private var countPointer: UnsafeMutablePointer<UInt8> { raw.assumingMemoryBound(to: UInt8.self) }
+
+    /// References now; exact only for the single holder.
+    package var referenceCount: Int { Int(ci_count_load(countPointer)) }
+
+    /// One more reference: the same record, or an equal copy when so many hold it that the counter might overflow.
+    /// The caller must hold a reference and owns the one returned. Any thread, O(1).
+    package func retained() -> Record {
+        if ci_count_add(countPointer) < Record.countShareMax { return self }
+        _ = ci_count_sub(countPointer)
+        return Record.create(
+            key: keyPointer, keyCount, value: value.baseAddress, valueCount,
+            ms: ms, origin: origin, seq: seq, isTombstone: isTombstone)
+    }
+
+    /// Gives the caller's reference back; the last one frees. Any thread.
+    package func release() {
+        // A single holder needs no atomic subtraction: nobody else can add a reference.
+        if ci_count_load(countPointer) == 1 || ci_count_sub(countPointer) == 1 { free(raw) }
+    }
+}
+
+/// Equality of two byte strings of the same length: words of eight, the last one overlapping.
+@inline(__always)
+func sameBytes(_ a: UnsafeRawPointer, _ b: UnsafeRawPointer, _ count: Int) -> Bool {
+    if count >= 8 {
+        var at = 0
+        while at &+ 8 <= count {
+            if a.loadUnaligned(fromByteOffset: at, as: UInt64.self)
+                != b.loadUnaligned(fromByteOffset: at, as: UInt64.self)
+            {
+                return false
+            }
+            at &+= 8
+        }
+        return a.loadUnaligned(fromByteOffset: count &- 8, as: UInt64.self)
+            == b.loadUnaligned(fromByteOffset: count &- 8, as: UInt64.self)
+    }
+    for at in 0..<count where a.load(fromByteOffset: at, as: UInt8.self) != b.load(fromByteOffset: at, as: UInt8.self) {
+        return false
+    }
+    return true
+}
+
+/// Order of two byte strings, unsigned and lexicographic: negative, zero, positive.
+@inline(__always)
+func compareBytes(_ a: UnsafeRawBufferPointer, _ b: UnsafeRawBufferPointer) -> Int {
+    let shared = min(a.count, b.count)
+    if shared > 0 {
+        let order = memcmp(a.baseAddress!, b.baseAddress!, shared)
+        if order != 0 { return Int(order) }
+    }
+    return a.count &- b.count
+}

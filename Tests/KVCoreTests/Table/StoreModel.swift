@@ -1,0 +1,174 @@
+// A store beside the plainest thing that could be right: a dictionary. Used by the store's tests, one thread.
+
+import KVBase
+import KVCore
+
+struct ModelEntry: Equatable {
+    var value: Bytes?
+    var version: Version
+}
+
+/// A store whose every answer is compared with a dictionary's.
+final class ModelledStore {
+    let store: Store
+    let origins: OriginTable
+    var model: [Bytes: ModelEntry] = [:]
+    var gcFloor: Millis = 0
+    var seq: UInt64 = 0
+    let own: ActorUID
+
+    init(own: ActorUID = ActorUID(server: 7, index: 1), origins: OriginTable = OriginTable(), hashMask: UInt64 = .max) {
+        self.own = own
+        self.origins = origins
+        store = Store(
+            StoreConfig(
+                hashSeed: 0x1234_5678, digestKey: 0x9876_5432, own: own, origins: origins, journalCapacity: 8192,
+                hashMask: hashMask))
+    }
+
+    deinit { store.destroy() }
+
+    var live: [(key: Bytes, value: Bytes)] {
+        model.compactMap { key, entry in entry.value.map { (key, $0) } }.sorted { $0.key < $1.key }
+    }
+
+    func put(_ key: Bytes, _ value: Bytes, now: Millis, floor: Millis = 0) -> Bool {
+        var ms = max(now, gcFloor + 1, floor > 0 ? floor + 1 : 0)
+        if let old = model[key] {
+            ms = max(ms, old.version.ms)
+            if Version(ms: ms, uid: own, seq: seq + 1) <= old.version { ms = old.version.ms + 1 }
+        }
+        seq += 1
+        let version = Version(ms: ms, uid: own, seq: seq)
+        model[key] = ModelEntry(value: value, version: version)
+        guard let record = store.put(key, value, now: now, floor: floor) else { return false }
+        return record.version(origins) == version && Bytes(record.value) == value && Bytes(record.key) == key
+    }
+
+    func delete(_ key: Bytes, now: Millis) -> Bool {
+        guard let old = model[key], old.value != nil else { return store.delete(key, now: now) == nil }
+        var ms = max(now, gcFloor + 1, old.version.ms)
+        if Version(ms: ms, uid: own, seq: seq + 1) <= old.version { ms = old.version.ms + 1 }
+        seq += 1
+        let version = Version(ms: ms, uid: own, seq: seq)
+        model[key] = ModelEntry(value: nil, version: version)
+        guard let record = store.delete(key, now: now) else { return false }
+        return record.isTombstone && record.version(origins) == version && record.valueCount == 0
+    }
+
+    func merge(_ key: Bytes, _ value: Bytes?, _ version: Version, byReference: Bool) -> Bool {
+        let wins = model[key].map { version > $0.version } ?? true
+        let same = model[key].map { version == $0.version } ?? false
+        if wins { model[key] = ModelEntry(value: value, version: version) }
+        let expected: MergeOutcome = wins ? .applied : same ? .same : .older
+        if byReference {
+            let record = Record.make(key, value, version, origins)
+            defer { record.release() }
+            return store.merge(record) == expected
+        }
+        return store.merge(key, value, version) == expected
+    }
+
+    func dropTombstone(_ key: Bytes) -> Bool {
+        guard let old = model[key], old.value == nil else { return !store.dropTombstone(key) }
+        gcFloor = max(gcFloor, old.version.ms)
+        model[key] = nil
+        return store.dropTombstone(key) && store.gcFloor == gcFloor
+    }
+
+    func agreesOn(_ key: Bytes) -> Bool {
+        store.entry(key) == model[key] && store.value(key) == model[key]?.value
+    }
+
+    /// Compares everything: counts, every key, the whole listing, a whole scan.
+    func agrees() -> Bool {
+        store.checkInvariants()
+        let live = live
+        guard store.count == live.count, store.tombstoneCount == model.count - live.count else { return false }
+        guard model.keys.allSatisfy(agreesOn), store.ownSeq == seq else { return false }
+        return store.listing() == live.map(\.key) && Set(store.scanning(count: 7)) == Set(live.map(\.key))
+    }
+}
+
+extension Record {
+    static func make(_ key: Bytes, _ value: Bytes?, _ version: Version, _ origins: OriginTable) -> Record {
+        key.withPointer { k, n in
+            (value ?? "").withPointer { v, m in
+                Record.create(
+                    key: k, n, value: v, m, ms: version.ms, origin: origins.intern(version.uid)!, seq: version.seq,
+                    isTombstone: value == nil)
+            }
+        }
+    }
+}
+
+extension Bytes {
+    func withPointer<R>(_ body: (UnsafeRawPointer, Int) -> R) -> R {
+        withBytes { bytes in
+            var none: UInt8 = 0
+            return withUnsafePointer(to: &none) { body(bytes.baseAddress ?? UnsafeRawPointer($0), bytes.count) }
+        }
+    }
+}
+
+/// The store's calls for keys that are values of their own.
+extension Store {
+    func put(_ key: Bytes, _ value: Bytes, now: Millis, floor: Millis = 0) -> Record? {
+        key.withPointer { k, n in
+            value.withPointer { v, m in put(k, n, hash(k, n), value: v, m, now: now, floor: floor) }
+        }
+    }
+
+    func delete(_ key: Bytes, now: Millis) -> Record? {
+        key.withPointer { k, n in delete(k, n, hash(k, n), now: now) }
+    }
+
+    func merge(_ key: Bytes, _ value: Bytes?, _ version: Version) -> MergeOutcome {
+        key.withPointer { k, n in
+            guard let value else { return merge(key: k, n, hash(k, n), value: nil, version: version) }
+            return value.withBytes { merge(key: k, n, hash(k, n), value: $0, version: version) }
+        }
+    }
+
+    func dropTombstone(_ key: Bytes) -> Bool { key.withPointer { k, n in dropTombstone(k, n, hash(k, n)) } }
+
+    func value(_ key: Bytes) -> Bytes? {
+        key.withPointer { k, n in get(k, n, hash(k, n)).map { Bytes($0.value) } }
+    }
+
+    func entry(_ key: Bytes) -> ModelEntry? {
+        key.withPointer { k, n in
+            find(k, n, hash(k, n)).map {
+                ModelEntry(value: $0.isTombstone ? nil : Bytes($0.value), version: $0.version(origins))
+            }
+        }
+    }
+
+    func listing(prefix: Bytes = "", after: Bytes? = nil, pageLimit: Int = 50, limit: Int = .max) -> [Bytes] {
+        var keys: [Bytes] = []
+        var after = after
+        while keys.count < limit {
+            let page = prefix.withBytes { prefix in
+                if let after {
+                    return after.withBytes { list(prefix: prefix, after: $0, limit: min(pageLimit, limit - keys.count)) }
+                }
+                return list(prefix: prefix, limit: min(pageLimit, limit - keys.count))
+            }
+            for i in 0..<page.count { keys.append(Bytes(page[i].key)) }
+            if page.count < min(pageLimit, limit - (keys.count - page.count)) { break }
+            after = keys.last
+        }
+        return keys
+    }
+
+    func scanning(count: Int) -> [Bytes] {
+        var keys: [Bytes] = []
+        var cursor: UInt64 = 0
+        repeat {
+            let step = scan(cursor, count: count)
+            for i in 0..<step.page.count { keys.append(Bytes(step.page[i].key)) }
+            cursor = step.next
+        } while cursor != 0
+        return keys
+    }
+}
