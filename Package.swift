@@ -66,6 +66,9 @@ let rows: [Row] = [
         .executable, "perf-driver", "Perf/perf-driver", imports: ["CSupport", "KVRuntime", "RESP", "KVBase"],
         packages: [argumentParser, ("Histogram", "hdrhistogram-swift")]),
     Row(
+        .executable, "client-bench", "Perf/client-bench", imports: ["KVClient"],
+        packages: [argumentParser]),
+    Row(
         .executable, "kv-fuzz", "Tests/Fuzz",
         imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport"]),
     Row(.library, "KVTestSupport", "Tests/KVTestSupport", imports: ["KVBase", "KVCore", "RESP"]),

@@ -12,7 +12,9 @@ public struct KVAddress: Hashable, Sendable {
 
     /// Reads `HOST:PORT` or `[IPv6]:PORT`; nil when it is not one of them.
     public init?(_ text: some StringProtocol) {
-        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]), port > 0 else {
+        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]), port > 0,
+            text.utf8[text.index(after: colon)] != UInt8(ascii: "+")
+        else {
             return nil
         }
         var host = String(text[..<colon])

@@ -88,21 +88,18 @@ public struct KVPages<Store: KeyValueStore>: AsyncSequence, Sendable {
 
         init(pages: KVPages) { self.pages = pages }
 
-        public mutating func next() async throws(KVError) -> [KVPair]? {
+        public mutating func next(isolation actor: isolated (any Actor)?) async throws(KVError) -> [KVPair]? {
             guard !finished else { return nil }
+            let (pages, after) = (pages, after)
             do {
                 let page = try await pages.store.list(prefix: pages.prefix, limit: pages.pageEntries, after: after)
                 finished = page.count < pages.pageEntries
-                after = page.last?.key
+                self.after = page.last?.key
                 return page.isEmpty ? nil : page
             } catch {
                 finished = true
                 throw error
             }
-        }
-
-        public mutating func next(isolation actor: isolated (any Actor)?) async throws(KVError) -> [KVPair]? {
-            try await next()
         }
     }
 }

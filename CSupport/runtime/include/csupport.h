@@ -1,9 +1,4 @@
-// Umbrella of the C shim: event loop backends, MPSC queue, sockets, clocks, affinity. Only KVRuntime and perf-driver import it.
+// Umbrella of the C shim: event loop backends, MPSC queue, wakeups, affinity.
 #ifndef KVD_CSUPPORT_H
 #define KVD_CSUPPORT_H
-
-#include "csupport_system.h"
-#include "csupport_mpsc.h"
-#include "csupport_loop.h"
-
 #endif

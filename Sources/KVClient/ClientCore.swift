@@ -1,0 +1,213 @@
+// What all copies of a client share: its connections, routing, attempts after failures, events. Any thread.
+
+import NIOCore
+import NIOPosix
+import Synchronization
+
+final class ClientCore: Sendable {
+    private struct State {
+        var connections: [KVAddress: Connection] = [:]
+        /// The connection of the latest call, so that the next one to the same server needs no look-up.
+        var last: Connection?
+        /// Why each server was left, for the event that tells of it.
+        var failures: [KVAddress: String] = [:]
+        /// Greatest stamp of servers whose connection objects are gone.
+        var retiredStamp: Int64 = 0
+        var isClosed = false
+    }
+
+    let configuration: KVClientConfiguration
+    let events = EventHub()
+    private let router: any KVRouter
+    private let group: any EventLoopGroup
+    private let state = Mutex(State())
+    /// Whether there ever was a second server: only then can a put need a floor.
+    private let hasManyServers = Atomic<Bool>(false)
+
+    init(router: any KVRouter, configuration: KVClientConfiguration) {
+        (self.router, self.configuration) = (router, configuration)
+        group = configuration.eventLoopGroup ?? MultiThreadedEventLoopGroup.singleton
+    }
+
+    // MARK: Calls
+
+    /// Sends `command` where the router says, again after failures that allow it, and answers what came of it.
+    func perform(_ command: Command, timeoutNanos: UInt64) async -> Outcome {
+        let deadline = NIODeadline.now().uptimeNanoseconds + timeoutNanos
+        var attempts = Attempts(perServerMax: configuration.attemptsPerServerMax)
+        while true {
+            let connection: Connection
+            do {
+                connection = try await route()
+            } catch {
+                return .failure(error)
+            }
+            let outcome = await Call(command, deadline: deadline).run(on: connection)
+            guard case .failure(let error) = outcome, attempts.allowsAnother(after: error, isRead: command.isRead),
+                NIODeadline.now().uptimeNanoseconds < deadline
+            else { return outcome }
+        }
+    }
+
+    /// Sends all commands together to one server. They are sent again, all of them, only if none can have been executed
+    /// or all are reads.
+    func perform(_ commands: [Command], timeoutNanos: UInt64) async -> [Outcome] {
+        let deadline = NIODeadline.now().uptimeNanoseconds + timeoutNanos
+        let areReads = commands.allSatisfy(\.isRead)
+        var attempts = Attempts(perServerMax: configuration.attemptsPerServerMax)
+        while true {
+            let connection: Connection
+            do {
+                connection = try await route()
+            } catch {
+                return commands.map { _ in .failure(error) }
+            }
+            let outcomes = await PipelineBatch(commands, deadline: deadline).run(on: connection)
+            var error: KVError?
+            let allFailed = outcomes.allSatisfy { outcome in
+                guard case .failure(let each) = outcome else { return false }
+                if error == nil || each.mayHaveExecuted { error = each }
+                return true
+            }
+            guard allFailed, let error, attempts.allowsAnother(after: error, isRead: areReads),
+                NIODeadline.now().uptimeNanoseconds < deadline
+            else { return outcomes }
+        }
+    }
+
+    private func route() async throws(KVError) -> Connection {
+        if let address = router.nextAddress() { return try connection(to: address) }
+        try await router.prepare()
+        guard let address = router.nextAddress() else { throw .invalidArgument("the router has no server") }
+        return try connection(to: address)
+    }
+
+    private func connection(to address: KVAddress) throws(KVError) -> Connection {
+        var failover: KVEvent?
+        var evicted: Connection?
+        let connection: Connection? = state.withLock { state in
+            if state.isClosed { return nil }
+            if let last = state.last, last.address == address { return last }
+            if let last = state.last, router.staysWithOneServer {
+                failover = .failedOver(
+                    from: last.address, to: address,
+                    reason: state.failures[last.address] ?? "the router chose another server")
+            }
+            if let known = state.connections[address] {
+                state.last = known
+                return known
+            }
+            if !state.connections.isEmpty { hasManyServers.store(true, ordering: .relaxed) }
+            evicted = makeRoom(&state)
+            let made = Connection(address, loop: group.next(), core: self, configuration: configuration)
+            state.connections[address] = made
+            state.last = made
+            return made
+        }
+        evicted?.close()
+        if let failover { events.emit(failover) }
+        guard let connection else { throw .closed }
+        return connection
+    }
+
+    /// Takes out a connection without calls under way when there are as many as allowed.
+    private func makeRoom(_ state: inout State) -> Connection? {
+        guard state.connections.count >= configuration.connectionsMax else { return nil }
+        guard
+            let idle = state.connections.values.first(where: {
+                $0 !== state.last && $0.outstanding.load(ordering: .relaxed) == 0
+            })
+        else { return nil }
+        state.connections[idle.address] = nil
+        state.failures[idle.address] = nil
+        state.retiredStamp = max(state.retiredStamp, idle.greatestStamp.load(ordering: .relaxed))
+        return idle
+    }
+
+    /// The floor for a put on `connection`: the greatest stamp any other server gave this client, when the router stays
+    /// with one server and so has left the others. Zero: none needed. A router that spreads calls over servers gets none,
+    /// as the two clocks would drive each other ahead of real time.
+    func floor(for connection: Connection) -> Int64 {
+        guard hasManyServers.load(ordering: .relaxed), router.staysWithOneServer else { return 0 }
+        return state.withLock { state in
+            state.connections.values.reduce(state.retiredStamp) { floor, other in
+                other === connection ? floor : max(floor, other.greatestStamp.load(ordering: .relaxed))
+            }
+        }
+    }
+
+    // MARK: What connections report, on their event loops
+
+    func connected(_ connection: Connection) { events.emit(.connected(connection.address)) }
+
+    func connectionSucceeded(_ connection: Connection) { router.connectionSucceeded(connection.address) }
+
+    func connectionLost(_ connection: Connection, _ reason: String) {
+        failed(connection, reason)
+        events.emit(.connectionLost(connection.address, reason: reason))
+    }
+
+    func connectFailed(_ connection: Connection, _ reason: String) {
+        failed(connection, reason)
+        events.emit(.connectFailed(connection.address, reason: reason))
+    }
+
+    private func failed(_ connection: Connection, _ reason: String) {
+        state.withLock { if $0.connections[connection.address] != nil { $0.failures[connection.address] = reason } }
+        router.connectionFailed(connection.address)
+    }
+
+    // MARK: Closing
+
+    /// Closes every connection; `done` runs when the last one is closed. Later calls fail with ``KVError/closed``.
+    func close(_ done: @escaping @Sendable () -> Void = {}) {
+        let connections = state.withLock { state in
+            state.isClosed = true
+            defer { state.connections = [:] }
+            state.last = nil
+            return Array(state.connections.values)
+        }
+        events.finish()
+        guard !connections.isEmpty else { return done() }
+        let left = CountDown(connections.count, done)
+        for connection in connections { connection.close { left.one() } }
+    }
+}
+
+/// Runs a closure when it has been told `count` times.
+private final class CountDown: Sendable {
+    private let left: Atomic<Int>
+    private let done: @Sendable () -> Void
+
+    init(_ count: Int, _ done: @escaping @Sendable () -> Void) {
+        left = Atomic(count)
+        self.done = done
+    }
+
+    func one() {
+        if left.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue == 0 { done() }
+    }
+}
+
+/// How often one call was tried, and where.
+struct Attempts {
+    let perServerMax: Int
+    private var failures: [KVAddress: Int] = [:]
+
+    init(perServerMax: Int) { self.perServerMax = perServerMax }
+
+    /// Whether the call may be made again: it did not reach a server, or it is a read whose connection broke, and the
+    /// server concerned has not used up its attempts.
+    mutating func allowsAnother(after error: KVError, isRead: Bool) -> Bool {
+        let server: KVAddress
+        switch error {
+        case .unreachable(let address, _): server = address
+        case .connectionLost(let address, _, let mayHaveExecuted):
+            guard isRead || !mayHaveExecuted else { return false }
+            server = address
+        default: return false
+        }
+        failures[server, default: 0] += 1
+        return failures[server, default: 0] < perServerMax
+    }
+}

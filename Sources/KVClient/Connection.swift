@@ -1,0 +1,385 @@
+// One server's connection: calls come in from any thread, everything else happens on its event loop.
+
+import NIOCore
+import NIOPosix
+import Synchronization
+
+/// Calls are queued under a lock by the threads that make them; the first of a batch wakes the event loop, which writes
+/// all that gathered in one piece. Replies come in the order of the calls (RESP), so a queue of calls sent is all the
+/// bookkeeping there is; a call given up keeps its place in it until its answer has passed.
+final class Connection: @unchecked Sendable {
+    /// Bytes encoded before they are handed to the socket.
+    static let writeBytesMax = 1024 * 1024
+    /// Timeouts closer together than this are looked at together.
+    static let timerGrainNanos: UInt64 = 1_000_000
+
+    private struct Inbox {
+        var calls: [Call] = []
+        var isScheduled = false
+        var isClosed = false
+    }
+
+    private enum Phase { case idle, resting, connecting, connected, closed }
+
+    let address: KVAddress
+    /// Milliseconds of the greatest stamp this server gave to this client; 0: none. Written on the event loop.
+    let greatestStamp = Atomic<Int64>(0)
+    /// Calls accepted and not answered yet, those given up included.
+    let outstanding = Atomic<Int>(0)
+
+    private let loop: any EventLoop
+    private let core: ClientCore
+    private let configuration: KVClientConfiguration
+    private let inbox = Mutex(Inbox())
+
+    // From here on: event loop only.
+    private var phase = Phase.idle
+    private var arrivals: [Call] = []
+    private var waiting = CircularBuffer<Call>()
+    private var inFlight = CircularBuffer<Call>()
+    /// The established connection's end of the channel; nil without one.
+    private var handler: ReplyHandler?
+    /// The last thing the server said that answered nothing, such as that it has too many clients.
+    private var serverSaid: String?
+    private var output = ByteBuffer()
+    private var input = ByteBuffer()
+    private var decoder: ReplyDecoder
+    private var timer: Scheduled<Void>?
+    private var timerAt = UInt64.max
+    private var heardAt: UInt64 = 0
+    private var stampedAt: UInt64 = 0
+    private var failuresInRow = 0
+    private var attemptAt: UInt64 = 0
+    private var lastFailure = "not connected yet"
+    private var closeHandlers: [@Sendable () -> Void] = []
+
+    init(_ address: KVAddress, loop: any EventLoop, core: ClientCore, configuration: KVClientConfiguration) {
+        (self.address, self.loop, self.core, self.configuration) = (address, loop, core, configuration)
+        decoder = ReplyDecoder(replyBytesMax: configuration.replyBytesMax)
+    }
+
+    // MARK: From any thread
+
+    func submit(_ call: Call) {
+        if configuration.whenFull == .fail,
+            outstanding.load(ordering: .relaxed) >= configuration.outstandingCallsMax
+        {
+            call.finish(.failure(.tooManyOutstanding(limit: configuration.outstandingCallsMax)))
+            return
+        }
+        outstanding.wrappingAdd(1, ordering: .relaxed)
+        let (refused, wakes) = inbox.withLock { inbox in
+            if inbox.isClosed { return (true, false) }
+            inbox.calls.append(call)
+            defer { inbox.isScheduled = true }
+            return (false, !inbox.isScheduled)
+        }
+        if refused { call.finish(.failure(.closed)) }
+        if wakes { loop.execute { self.drain() } }
+    }
+
+    /// Submits all at once, so that nothing of another task comes between.
+    func submit(_ calls: [Call]) {
+        if configuration.whenFull == .fail,
+            outstanding.load(ordering: .relaxed) + calls.count > configuration.outstandingCallsMax
+        {
+            let error = KVError.tooManyOutstanding(limit: configuration.outstandingCallsMax)
+            for call in calls { call.finish(.failure(error)) }
+            return
+        }
+        outstanding.wrappingAdd(calls.count, ordering: .relaxed)
+        let (refused, wakes) = inbox.withLock { inbox in
+            if inbox.isClosed { return (true, false) }
+            inbox.calls.append(contentsOf: calls)
+            defer { inbox.isScheduled = true }
+            return (false, !inbox.isScheduled)
+        }
+        if refused { for call in calls { call.finish(.failure(.closed)) } }
+        if wakes { loop.execute { self.drain() } }
+    }
+
+    /// Fails what is under way with ``KVError/closed`` and closes the socket; `done` runs after that.
+    func close(_ done: @escaping @Sendable () -> Void = {}) {
+        inbox.withLock { $0.isClosed = true }
+        loop.execute { self.closeOnLoop(done) }
+    }
+
+    // MARK: Sending
+
+    private func drain() {
+        inbox.withLock { inbox in
+            swap(&inbox.calls, &arrivals)
+            inbox.isScheduled = false
+        }
+        var earliest = UInt64.max
+        for call in arrivals {
+            earliest = min(earliest, call.deadline)
+            waiting.append(call)
+        }
+        arrivals.removeAll(keepingCapacity: arrivals.count <= 4096)
+        arm(earliest)
+        if phase == .connected { pump() } else { connect() }
+    }
+
+    /// Writes waiting calls as long as the socket takes them and the limit of outstanding calls allows.
+    private func pump() {
+        guard let handler else { return }
+        while !waiting.isEmpty, inFlight.count < configuration.outstandingCallsMax, handler.isWritable {
+            let wasIdle = inFlight.isEmpty
+            if wasIdle { heardAt = NIODeadline.now().uptimeNanoseconds }
+            output.clear(minimumCapacity: 4096)
+            var floor: Int64?
+            while let call = waiting.first, output.readableBytes < Self.writeBytesMax,
+                inFlight.count < configuration.outstandingCallsMax
+            {
+                waiting.removeFirst()
+                guard call.markSent() else {
+                    outstanding.wrappingSubtract(1, ordering: .relaxed)
+                    continue
+                }
+                if call.command.isPut, floor == nil { floor = core.floor(for: self) }
+                call.command.encode(into: &output, floor: floor ?? 0)
+                inFlight.append(call)
+            }
+            if output.readableBytes > 0 { handler.write(output) }
+            if output.capacity > 64 * 1024 { output = ByteBuffer() }
+            if wasIdle, !inFlight.isEmpty { arm(heardAt + UInt64(configuration.silenceTimeout.wholeNanos)) }
+        }
+    }
+
+    // MARK: Receiving, called by ReplyHandler
+
+    func writabilityChanged() { pump() }
+
+    func received(_ buffer: inout ByteBuffer) {
+        heardAt = NIODeadline.now().uptimeNanoseconds
+        if input.readableBytes == 0 {
+            swap(&input, &buffer)
+        } else {
+            input.writeBuffer(&buffer)
+        }
+        var finished = 0
+        var violation: String?
+        let consumed = input.withUnsafeReadableBytes { bytes in
+            var at = 0
+            loop: while at < bytes.count {
+                switch decoder.next(bytes, &at) {
+                case .reply(let reply):
+                    guard answer(reply) else {
+                        violation = "unexpected message: \(reply)"
+                        break loop
+                    }
+                    finished += 1
+                case .incomplete:
+                    break loop
+                case .malformed(let reason):
+                    violation = reason
+                    break loop
+                }
+            }
+            return at
+        }
+        input.moveReaderIndex(forwardBy: consumed)
+        // A partial reply moves to the front of its own buffer, unless it is there already; that grows by doubling, as
+        // bytes arrive and never as the other side announces.
+        if consumed > 0 { input = input.readableBytes == 0 ? ByteBuffer() : ByteBuffer(buffer: input.slice()) }
+        outstanding.wrappingSubtract(finished, ordering: .relaxed)
+        if finished > 0, failuresInRow > 0 {
+            failuresInRow = 0
+            core.connectionSucceeded(self)
+        }
+        if let violation { broken(violation, isViolation: true) } else if !waiting.isEmpty { pump() }
+    }
+
+    /// Gives `reply` to the oldest call; false when there is none.
+    private func answer(_ reply: KVReply) -> Bool {
+        guard let call = inFlight.popFirst() else {
+            guard case .error(let message) = reply else { return false }
+            serverSaid = message
+            return true
+        }
+        switch reply {
+        case .error(let message):
+            call.finish(.failure(.server(message)))
+        case .integer(let millis) where call.command.isPut:
+            if millis > greatestStamp.load(ordering: .relaxed) {
+                greatestStamp.store(millis, ordering: .relaxed)
+                stampedAt = heardAt
+            }
+            call.finish(.success(reply))
+        default:
+            call.finish(.success(reply))
+        }
+        return true
+    }
+
+    func inactive(_ reason: String) {
+        handler = nil
+        if phase == .connected { broken(reason, isViolation: false) } else if phase == .closed { closed() }
+    }
+
+    // MARK: Connecting
+
+    private func connect() {
+        guard phase == .idle, !waiting.isEmpty else { return }
+        let now = NIODeadline.now().uptimeNanoseconds
+        if now < attemptAt {
+            phase = .resting
+            loop.scheduleTask(deadline: .uptimeNanoseconds(attemptAt)) {
+                guard self.phase == .resting else { return }
+                self.phase = .idle
+                self.connect()
+            }
+            return
+        }
+        phase = .connecting
+        serverSaid = nil
+        ClientBootstrap(group: loop)
+            .connectTimeout(configuration.connectTimeout.timeAmount)
+            .channelOption(.socketOption(.tcp_nodelay), value: 1)
+            .channelOption(.socketOption(.so_keepalive), value: 1)
+            .channelOption(.writeBufferWaterMark, value: .init(low: 256 * 1024, high: Self.writeBytesMax))
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(ReplyHandler(self))
+                }
+            }
+            .connect(host: address.host, port: address.port)
+            .whenComplete { result in
+                if case .failure(let error) = result { self.connectFailed(failureText(error, self.configuration)) }
+            }
+    }
+
+    func connected(_ handler: ReplyHandler) {
+        guard phase == .connecting else {
+            handler.detachAndClose()
+            return
+        }
+        self.handler = handler
+        phase = .connected
+        core.connected(self)
+        pump()
+    }
+
+    private func connectFailed(_ reason: String) {
+        guard phase == .connecting else { return }
+        rest(reason)
+        core.connectFailed(self, reason)
+        failWaiting(.unreachable(server: address, reason: reason))
+    }
+
+    /// Back to idle; the next attempt is made when a call comes, but not before the delay has passed.
+    private func rest(_ reason: String) {
+        phase = .idle
+        lastFailure = reason
+        let shortest = configuration.reconnectDelayMin.wholeNanos
+        let longest = max(shortest, configuration.reconnectDelayMax.wholeNanos)
+        let delay = min(shortest << min(failuresInRow, 20), longest)
+        failuresInRow += 1
+        let jittered = delay / 2 + Int64.random(in: 0...max(1, delay / 2))
+        attemptAt = NIODeadline.now().uptimeNanoseconds + UInt64(jittered)
+    }
+
+    /// An established connection is of no use any more.
+    private func broken(_ reason: String, isViolation: Bool) {
+        let why = serverSaid.map { "\(reason) after saying: \($0)" } ?? reason
+        handler?.detachAndClose()
+        handler = nil
+        coverUnknownStamps()
+        rest(why)
+        decoder = ReplyDecoder(replyBytesMax: configuration.replyBytesMax)
+        input = ByteBuffer()
+        core.connectionLost(self, why)
+        let lost = inFlight
+        inFlight = CircularBuffer()
+        outstanding.wrappingSubtract(lost.count, ordering: .relaxed)
+        for (position, call) in lost.enumerated() {
+            call.fail { sent in
+                isViolation && position == 0
+                    ? .protocolViolation(server: address, reason: why)
+                    : .connectionLost(server: address, reason: why, mayHaveExecuted: sent)
+            }
+        }
+        failWaiting(.connectionLost(server: address, reason: why, mayHaveExecuted: false))
+    }
+
+    private func failWaiting(_ error: KVError) {
+        let lost = waiting
+        waiting = CircularBuffer()
+        outstanding.wrappingSubtract(lost.count, ordering: .relaxed)
+        for call in lost { call.finish(.failure(error)) }
+    }
+
+    /// A put whose answer is lost may have got a later stamp than any this client has seen. The server's clock has moved
+    /// on by about as much as ours since the last stamp, so that sum bounds it for the floor of the next server.
+    private func coverUnknownStamps() {
+        let known = greatestStamp.load(ordering: .relaxed)
+        guard known > 0, inFlight.contains(where: { $0.command.isPut }) else { return }
+        let now = NIODeadline.now().uptimeNanoseconds
+        greatestStamp.store(known + Int64((now - min(now, stampedAt)) / 1_000_000) + 1, ordering: .relaxed)
+        stampedAt = now
+    }
+
+    // MARK: Time
+
+    private func arm(_ deadline: UInt64) {
+        guard deadline < timerAt else { return }
+        timer?.cancel()
+        timerAt = deadline
+        timer = loop.scheduleTask(deadline: .uptimeNanoseconds(deadline)) { self.timerFired() }
+    }
+
+    /// Fails what ran out of time and looks for the next such moment. O(outstanding), at most once a millisecond.
+    private func timerFired() {
+        timerAt = .max
+        timer = nil
+        let now = NIODeadline.now().uptimeNanoseconds
+        var earliest = UInt64.max
+        let error: (Bool) -> KVError = { [address, lastFailure, phase] sent in
+            phase == .connected || sent
+                ? .timeout(mayHaveExecuted: sent) : .unreachable(server: address, reason: lastFailure)
+        }
+        for call in inFlight where !call.isFinished {
+            if call.deadline <= now { call.fail(error) } else { earliest = min(earliest, call.deadline) }
+        }
+        var abandoned = 0
+        for call in waiting {
+            if !call.isFinished, call.deadline <= now { call.fail(error) }
+            if call.isFinished { abandoned += 1 } else { earliest = min(earliest, call.deadline) }
+        }
+        if abandoned > 0 {
+            waiting.removeAll { $0.isFinished }
+            outstanding.wrappingSubtract(abandoned, ordering: .relaxed)
+        }
+        if !inFlight.isEmpty, phase == .connected {
+            let silence = UInt64(configuration.silenceTimeout.wholeNanos)
+            if heardAt + silence <= now {
+                broken("nothing heard for \(configuration.silenceTimeout)", isViolation: false)
+                return
+            }
+            earliest = min(earliest, heardAt + silence)
+        }
+        if earliest != .max { arm(max(earliest, now + Self.timerGrainNanos)) }
+    }
+
+    // MARK: Closing
+
+    private func closeOnLoop(_ done: @escaping @Sendable () -> Void) {
+        closeHandlers.append(done)
+        phase = .closed
+        timer?.cancel()
+        inbox.withLock { swap(&$0.calls, &arrivals) }
+        for call in arrivals { call.finish(.failure(.closed)) }
+        failWaiting(.closed)
+        for call in inFlight { call.finish(.failure(.closed)) }
+        arrivals = []
+        inFlight = CircularBuffer()
+        if let handler { handler.close() } else { closed() }
+    }
+
+    private func closed() {
+        let handlers = closeHandlers
+        closeHandlers = []
+        for done in handlers { done() }
+    }
+}

@@ -1,0 +1,1 @@
+// KVRuntime: see docs/ARCHITECTURE.md.
