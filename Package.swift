@@ -87,12 +87,14 @@ let rows: [Row] = [
     Row(.test, "CMUDCoreTests", "Tests/CMUDCoreTests", imports: ["CMUDCore", "KVClient", "KVBase", "KVTestSupport"]),
     Row(.test, "SimulationTests", "Tests/SimulationTests", imports: ["KVCore", "KVBase", "KVTestSupport"]),
     Row(.test, "IntegrationTests", "Tests/IntegrationTests", imports: ["KVBase", "RESP", "KVTestSupport"]),
+    Row(.test, "ClusterTests", "Tests/ClusterTests", imports: []),
     Row(.test, "TidyTests", "Tests/TidyTests", imports: ["KVBase"]),
 ]
 
 /// Executables that a test target runs as child processes, so that `swift test` builds them.
 let runs: [String: [String]] = [
     "IntegrationTests": ["kvd", "kv", "cmud", "counter-example", "perf-driver"],
+    "ClusterTests": ["kvd"],
     "KVClientTests": ["kvd"],
 ]
 
