@@ -1,0 +1,402 @@
+#!/usr/bin/env python3
+"""Measures what replication promises, on real kvd processes on this machine. One subcommand per figure:
+
+  visibility   time from a put on one actor until another answers it: local and remote, idle and under load
+  bytes        bytes on the wire per unique put; a key overwritten 1,000 times within one interval
+  join         1 M keys stream to a joining server: seconds, and the latency of GETs on both sides meanwhile
+  catchup      a cut with 100 k of 1 M keys changed: seconds and bytes until equal
+  memory       bytes per key that a second actor of one server costs
+  idle         CPU of an idle cluster of four servers with 1 M keys
+
+Needs only Python 3.8 and a release build: swift build -c release --product kvd
+"""
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+KVD = os.environ.get("KVD", os.path.join(HERE, "..", ".build", "release", "kvd"))
+
+
+class Connection:
+    """One blocking RESP2 connection."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.file = self.socket.makefile("rb", 1 << 20)
+
+    @staticmethod
+    def encode(*words):
+        parts = [b"*%d\r\n" % len(words)]
+        for word in words:
+            word = word if isinstance(word, bytes) else str(word).encode()
+            parts.append(b"$%d\r\n%s\r\n" % (len(word), word))
+        return b"".join(parts)
+
+    def read(self):
+        line = self.file.readline()
+        if not line:
+            raise ConnectionError("closed by the server")
+        kind, rest = line[:1], line[1:-2]
+        if kind == b"$":
+            count = int(rest)
+            return None if count < 0 else self.file.read(count + 2)[:-2]
+        if kind == b"*":
+            return [self.read() for _ in range(int(rest))]
+        if kind == b":":
+            return int(rest)
+        if kind == b"-":
+            raise RuntimeError(rest.decode())
+        return rest
+
+    def call(self, *words):
+        self.socket.sendall(self.encode(*words))
+        return self.read()
+
+    def pipeline(self, commands):
+        self.socket.sendall(b"".join(self.encode(*c) for c in commands))
+        return [self.read() for _ in commands]
+
+    def info(self, field):
+        for line in self.call("INFO").decode().splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split(":", 1)[1])
+        raise KeyError(field)
+
+
+class Proxy:
+    """Delays every byte by `delay` seconds each way, or cuts the link. Runs an event loop in a thread of its own."""
+
+    def __init__(self, target, delay=0.0):
+        self.target, self.delay, self.is_cut = target, delay, False
+        self.writers = set()
+        self.loop = asyncio.new_event_loop()
+        self.port = None
+        ready = threading.Event()
+
+        def run():
+            asyncio.set_event_loop(self.loop)
+            server = self.loop.run_until_complete(asyncio.start_server(self.accept, "127.0.0.1", 0))
+            self.port = server.sockets[0].getsockname()[1]
+            ready.set()
+            self.loop.run_forever()
+
+        threading.Thread(target=run, daemon=True).start()
+        ready.wait()
+
+    def cut(self, is_cut):
+        self.is_cut = is_cut
+        if is_cut:
+            self.loop.call_soon_threadsafe(lambda: [w.transport.abort() for w in list(self.writers)])
+
+    async def accept(self, reader, writer):
+        if self.is_cut:
+            writer.transport.abort()
+            return
+        try:
+            upstream = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.transport.abort()
+            return
+        self.writers |= {writer, upstream[1]}
+        await asyncio.gather(self.pump(reader, upstream[1]), self.pump(upstream[0], writer), return_exceptions=True)
+        self.writers -= {writer, upstream[1]}
+
+    async def pump(self, reader, writer):
+        queue = asyncio.Queue()
+
+        async def deliver():
+            while True:
+                due, chunk = await queue.get()
+                wait = due - self.loop.time()
+                if wait > 0:
+                    await asyncio.sleep(wait)
+                if not chunk:
+                    writer.close()
+                    return
+                writer.write(chunk)
+                await writer.drain()
+
+        task = self.loop.create_task(deliver())
+        try:
+            while True:
+                chunk = await reader.read(1 << 18)
+                queue.put_nowait((self.loop.time() + self.delay, chunk))
+                if not chunk:
+                    break
+            await task
+        except OSError:
+            task.cancel()
+            writer.transport.abort()
+
+
+def free_base(count):
+    while True:
+        base = random.randrange(27000, 59000)
+        try:
+            held = []
+            for port in range(base, base + count + 1):
+                s = socket.socket()
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                s.bind(("127.0.0.1", port))
+                held.append(s)
+            return base
+        except OSError:
+            continue
+        finally:
+            for s in held:
+                s.close()
+
+
+class Server:
+    def __init__(self, actors, join=None, delay=None):
+        self.actors, self.port = actors, free_base(actors)
+        self.proxy = Proxy(self.port, delay) if delay is not None else None
+        self.address = "127.0.0.1:%d" % (self.proxy.port if self.proxy else self.port)
+        arguments = [KVD, "--port", str(self.port), "--actors", str(actors), "--advertise", self.address, "--log-level", "error"]
+        for address in join or []:
+            arguments += ["--join", address]
+        self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE)
+        json.loads(self.process.stdout.readline())
+
+    def connect(self, actor=0):
+        return Connection(self.port + 1 + actor)
+
+    def cpu_seconds(self):
+        fields = open("/proc/%d/stat" % self.process.pid).read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def rss(self):
+        for line in open("/proc/%d/status" % self.process.pid):
+            if line.startswith("VmRSS"):
+                return int(line.split()[1]) * 1024
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(10)
+
+
+def start(shape, delay=None):
+    servers = [Server(shape[0], delay=delay)]
+    for actors in shape[1:]:
+        servers.append(Server(actors, join=[servers[0].address], delay=delay))
+    deadline = time.time() + 30
+    while any(s.connect().call("INFO", "replication").decode().count("state=up") < len(shape) - 1 for s in servers):
+        if time.time() > deadline:
+            raise SystemExit("the servers did not find each other")
+        time.sleep(0.05)
+    return servers
+
+
+def fill(port, first, count, size=64, tag="key", value=None):
+    """`count` keys of 16 bytes from `first` on, pipelined."""
+    connection = Connection(port)
+    body = value or b"v" * size
+    for at in range(first, first + count, 1000):
+        connection.pipeline([("SET", "%s:%012d" % (tag, i), body) for i in range(at, min(at + 1000, first + count))])
+
+
+def percentile(sorted_values, p):
+    return sorted_values[min(len(sorted_values) - 1, int(p / 100 * len(sorted_values)))]
+
+
+def wait_equal(servers, within=120):
+    begin = time.time()
+    connections = [s.connect(a) for s in servers for a in range(s.actors)]
+    while len({c.call("KVD", "DIGEST") for c in connections}) > 1:
+        if time.time() - begin > within:
+            raise SystemExit("not equal after %d s" % within)
+        time.sleep(0.02)
+    return time.time() - begin
+
+
+def probe(writer, reader, rounds, gap):
+    times = []
+    for i in range(rounds):
+        key, value = "probe:%d:%d" % (os.getpid(), i), str(random.random())
+        begin = time.perf_counter()
+        writer.call("SET", key, value)
+        while reader.call("GET", key) != value.encode():
+            pass
+        times.append((time.perf_counter() - begin) * 1000)
+        time.sleep(gap * random.uniform(0.8, 1.2))
+    return sorted(times)
+
+
+def loading(port, stop, rate):
+    """Puts at about `rate` a second until told to stop."""
+    connection, i = Connection(port), 0
+    while not stop.is_set():
+        begin = time.time()
+        connection.pipeline([("SET", "load:%012d" % ((i + j) % 200000), b"v" * 64) for j in range(rate // 50)])
+        i += rate // 50
+        time.sleep(max(0, 0.02 - (time.time() - begin)))
+
+
+def visibility(options):
+    for name, shape, delay in [("local", [2], None), ("remote, 250 ms one way", [1, 1], 0.25)]:
+        servers = start(shape, delay)
+        source = servers[0].connect()
+        target = servers[-1].connect(1 if len(shape) == 1 else 0)
+        rounds = options.rounds
+        idle = probe(source, target, rounds, 0.4)
+        stop = multiprocessing.Event()
+        loads = [multiprocessing.Process(target=loading, args=(s.port + 1 + a, stop, options.rate))
+                 for s in servers for a in range(s.actors)]
+        for p in loads:
+            p.start()
+        time.sleep(1)
+        busy = probe(source, target, rounds, 0.05)
+        stop.set()
+        for p in loads:
+            p.join()
+        for label, times in [("idle", idle), ("under load", busy)]:
+            print("%-24s %-11s p50 %7.1f ms  p99 %7.1f ms  max %7.1f ms  (%d probes)"
+                  % (name, label, percentile(times, 50), percentile(times, 99), times[-1], len(times)))
+        print("%-24s max_message_rate %d" % (name, max(s.connect().info("max_message_rate") for s in servers)))
+        for s in servers:
+            s.stop()
+
+
+def wire_bytes(options):
+    servers = start([1, 1])
+    source, target = servers[0].connect(), servers[1].connect()
+    time.sleep(2.5)
+    before = target.info("remote_bytes_received")
+    count = 100000
+    fill(servers[0].port + 1, 0, count)
+    wait_equal(servers)
+    time.sleep(0.5)
+    received = target.info("remote_bytes_received") - before
+    print("unique puts: %.1f bytes each on the wire, key + value = %d" % (received / count, 80))
+    time.sleep(2)
+    before = target.info("remote_bytes_received")
+    source.pipeline([("SET", "hot", "x" * 1000) for _ in range(1000)])
+    wait_equal(servers)
+    time.sleep(0.5)
+    received = target.info("remote_bytes_received") - before
+    print("1,000 overwrites of one 1,000-byte value within one interval: %d bytes on the wire" % received)
+    for s in servers:
+        s.stop()
+
+
+def sampling(port, stop, keys, out):
+    connection, times = Connection(port), []
+    while not stop.is_set():
+        begin = time.perf_counter()
+        connection.call("GET", "key:%012d" % random.randrange(keys))
+        times.append((time.perf_counter() - begin) * 1000)
+        time.sleep(0.001)
+    out.put(sorted(times))
+
+
+def join(options):
+    keys = options.keys
+    donor = Server(1)
+    fill(donor.port + 1, 0, keys)
+    stop = multiprocessing.Event()
+    queues = [multiprocessing.Queue(), multiprocessing.Queue()]
+    samplers = [multiprocessing.Process(target=sampling, args=(donor.port + 1, stop, keys, queues[0]))]
+    samplers[0].start()
+    time.sleep(0.5)
+    begin = time.time()
+    joiner = Server(1, join=[donor.address])
+    samplers.append(multiprocessing.Process(target=sampling, args=(joiner.port + 1, stop, keys, queues[1])))
+    samplers[1].start()
+    target = joiner.connect()
+    while target.call("DBSIZE") < keys:
+        time.sleep(0.02)
+    filled = time.time() - begin
+    wait_equal([donor, joiner])
+    equal = time.time() - begin
+    stop.set()
+    results = [q.get() for q in queues]
+    print("%d keys x 64 B to a joiner: all there after %.2f s, digests equal after %.2f s" % (keys, filled, equal))
+    for name, times in zip(["donor", "joiner"], results):
+        print("GET on the %-6s meanwhile: p50 %.2f ms  p99 %.2f ms  max %.2f ms  (%d samples)"
+              % (name, percentile(times, 50), percentile(times, 99), times[-1], len(times)))
+    for s in (donor, joiner):
+        s.stop()
+
+
+def catchup(options):
+    servers = start([1, 1], delay=0.0)
+    fill(servers[0].port + 1, 0, options.keys)
+    wait_equal(servers)
+    time.sleep(2)
+    for s in servers:
+        s.proxy.cut(True)
+    begin = time.time()
+    changed = options.keys // 10
+    fill(servers[0].port + 1, 0, changed // 2, value=b"w" * 64)
+    fill(servers[1].port + 1, options.keys - changed // 2, changed // 2, value=b"w" * 64)
+    time.sleep(max(0, options.cut_seconds - (time.time() - begin)))
+    before = sum(s.connect().info("remote_bytes_received") for s in servers)
+    for s in servers:
+        s.proxy.cut(False)
+    took = wait_equal(servers)
+    time.sleep(0.5)
+    received = sum(s.connect().info("remote_bytes_received") for s in servers) - before
+    print("%d s cut, %d of %d keys changed: equal %.2f s after healing, %.1f bytes per changed entry of 80 (x %.2f)"
+          % (options.cut_seconds, changed, options.keys, took, received / changed, received / changed / 80))
+    for s in servers:
+        s.stop()
+
+
+def memory(options):
+    figures = {}
+    for actors in (1, 2):
+        server = Server(actors)
+        empty = server.rss()
+        fill(server.port + 1, 0, options.keys)
+        wait_equal([server])
+        # A LIST makes every ordered index complete.
+        for a in range(actors):
+            server.connect(a).call("LIST", "key:0000", "LIMIT", "1")
+        time.sleep(1)
+        figures[actors] = (server.rss() - empty) / options.keys
+        server.stop()
+    print("bytes per key, %d keys of 16 + 64 bytes: one actor %.1f, a second actor adds %.1f"
+          % (options.keys, figures[1], figures[2] - figures[1]))
+
+
+def idle(options):
+    servers = start([1, 1, 1, 1])
+    fill(servers[0].port + 1, 0, options.keys)
+    wait_equal(servers)
+    time.sleep(5)
+    before = [s.cpu_seconds() for s in servers]
+    time.sleep(20)
+    for i, s in enumerate(servers):
+        print("server %d: %.2f %% of a core while idle" % (i, (s.cpu_seconds() - before[i]) / 20 * 100))
+    for s in servers:
+        s.stop()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    figures = {"visibility": visibility, "bytes": wire_bytes, "join": join, "catchup": catchup, "memory": memory, "idle": idle}
+    parser.add_argument("figure", choices=list(figures) + ["all"])
+    parser.add_argument("--keys", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=60, help="probes per visibility figure")
+    parser.add_argument("--rate", type=int, default=20_000, help="puts a second and actor of the load")
+    parser.add_argument("--cut-seconds", type=int, default=60)
+    options = parser.parse_args()
+    if not os.path.exists(KVD):
+        sys.exit("no %s: run swift build -c release --product kvd first" % KVD)
+    for name in figures if options.figure == "all" else [options.figure]:
+        figures[name](options)
+
+
+if __name__ == "__main__":
+    main()
