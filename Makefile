@@ -1,6 +1,6 @@
 # One verb per line. What needs more than one command lives in scripts/, which also works where make is missing.
 
-.PHONY: run test play build sim sim-long sim-bugs fuzz tsan asan bench clean
+.PHONY: run test play build sim sim-long sim-bugs fuzz tsan asan bench cluster-long clean
 
 run:            ; @sh scripts/run $(ARGS)
 test:           ; @sh scripts/test $(ARGS)
@@ -12,5 +12,6 @@ sim-bugs:       ; @sh scripts/sim --bug all $(ARGS)
 fuzz:           ; @sh scripts/fuzz $(ARGS)
 tsan:           ; @sh scripts/sanitize thread $(ARGS)
 asan:           ; @sh scripts/sanitize address $(ARGS)
+cluster-long:   ; @KVD_LONG=1 sh scripts/test --filter ClusterTests $(ARGS)
 bench:          ; @sh Perf/bench $(ARGS)
 clean:          ; rm -rf .build .build-*
