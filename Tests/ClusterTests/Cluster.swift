@@ -3,7 +3,8 @@
 import Foundation
 import Testing
 
-/// Pauses the workload between two actions that a scenario wants some time apart. Not for waiting until something holds.
+/// Pauses the workload between two actions that a scenario wants some time apart. Not for waiting until something
+/// holds.
 func pace(millis: Int32) { _ = poll(nil, 0, millis) }
 
 /// Looks every few milliseconds until `condition` holds; the milliseconds it took, or nil after `within`.
@@ -137,7 +138,8 @@ final class ServerProcess {
 final class Cluster {
     var servers: [ServerProcess]
 
-    /// Servers with these actor counts; the first is started alone and the others join it. Returns when all know each other.
+    /// Servers with these actor counts; the first is started alone and the others join it. Returns when all know
+    /// each other.
     init(actors: [Int], oneWayMillis: Int64 = 0) throws {
         servers = try actors.map { try ServerProcess(actors: $0) }
         introduce()

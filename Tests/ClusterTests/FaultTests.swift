@@ -1,10 +1,11 @@
-// Cuts, blackholes, partial partitions, crashes, stops, skewed clocks: after each, replicas become equal and the later write wins.
+// Cuts, blackholes, partial partitions, crashes, stops, skewed clocks: replicas become equal and the later write wins.
 
 import Testing
 import Glibc
 
 @Suite(.serialized) struct FaultTests {
-    /// How long a cut, a stop and a blackhole last: short in the suite, the documented 10 and 20 s with KVD_LONG=1 (make cluster-long).
+    /// How long a cut, a stop and a blackhole last: short in the suite, the documented 10 and 20 s with KVD_LONG=1
+    /// (make cluster-long).
     static let isLong = getenv("KVD_LONG") != nil
     static let cutMillis: Int32 = isLong ? 10_000 : 4000
     static let blackholeMillis: Int32 = isLong ? 20_000 : 5000

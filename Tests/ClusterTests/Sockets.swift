@@ -1,4 +1,4 @@
-// Blocking loopback sockets for the test side: listeners for the proxy, a small RESP connection for the checks. Any thread.
+// Blocking loopback sockets for the test side: listeners for the proxy, a RESP connection for the checks. Any thread.
 
 import Foundation
 

@@ -1,4 +1,4 @@
-// A user-space TCP proxy that makes a bad network between real kvd processes: delay, cut, blackhole, half-open, throttle.
+// A user-space TCP proxy that makes a bad network between real kvd processes: delay, cut, blackhole, throttle.
 // Settings may be changed from any thread; the forwarding runs on one thread of its own.
 
 import Foundation
@@ -9,7 +9,8 @@ struct LinkRule: Equatable {
     var delayMillis: Int64 = 0
     /// Existing connections are reset and new ones refused.
     var isCut = false
-    /// Bytes towards the server / back to the client stop flowing while the connection stays open, as when a route is lost.
+    /// Bytes towards the server / back to the client stop flowing while the connection stays open, as when a route is
+    /// lost; one of them alone makes the connection half-open.
     var isForwardBlackholed = false
     var isBackwardBlackholed = false
     var bytesPerSecondMax: Int?
@@ -20,8 +21,8 @@ struct LinkRule: Equatable {
     static let blackhole = LinkRule(isForwardBlackholed: true, isBackwardBlackholed: true)
 }
 
-/// Listens on a port of its own and forwards to one target. Who connects is recognised by an address that appears in the
-/// first bytes it sends (the handshake of the actor system names both sides), so that one link of several can be cut.
+/// Listens on a port of its own and forwards to one target. Who connects is recognised by an address that appears in
+/// the first bytes it sends (the handshake of the actor system names both sides), so that one link of several can be cut.
 final class TCPProxy: @unchecked Sendable {
     static let queuedBytesMax = 16 * 1024 * 1024
 
