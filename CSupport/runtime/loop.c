@@ -1,1 +1,312 @@
-#include "csupport.h"
+// The half of the event loop that both backends share: life of connections, listening, refusing, waiting. Loop's thread.
+#include "loop_internal.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+cs_conn *cs_conn_make(cs_loop *loop, void *token, int fd, uint32_t kind) {
+    cs_conn *conn = loop->unused;
+    if (conn) loop->unused = conn->next;
+    else if (!(conn = malloc(sizeof *conn))) abort();
+    memset(conn, 0, sizeof *conn);
+    conn->loop = loop;
+    conn->token = token;
+    conn->fd = fd;
+    conn->kind = kind;
+    conn->flags = CS_WANT_READ;
+    loop->live++;
+    return conn;
+}
+
+/// Called once per connection, when the kernel owes nothing any more: closes the descriptor and queues the last event.
+void cs_conn_report_closed(cs_conn *conn) {
+    cs_loop *loop = conn->loop;
+    conn->flags |= CS_CLOSED;
+    close(conn->fd);
+    conn->fd = -1;
+    conn->next = NULL;
+    if (loop->closed_last) loop->closed_last->next = conn;
+    else loop->closed_first = conn;
+    loop->closed_last = conn;
+}
+
+/// Puts a connection or listener on the list that the next wait arms, not before monotonic time `at`.
+void cs_conn_arm_later(cs_conn *conn, int64_t at) {
+    conn->arm_at = at;
+    if (conn->flags & CS_TO_ARM) return;
+    conn->flags |= CS_TO_ARM;
+    conn->next_to_arm = conn->loop->to_arm;
+    conn->loop->to_arm = conn;
+}
+
+static int open_spare(void) { return open("/dev/null", O_RDONLY | O_CLOEXEC); }
+
+/// Gives up the spare descriptor to take one connection from the backlog. -1 if there is none to take.
+int cs_accept_spare(cs_loop *loop, int listener) {
+    struct pollfd waiting = {.fd = listener, .events = POLLIN};
+    if (loop->spare_fd < 0 || poll(&waiting, 1, 0) <= 0) return -1;
+    close(loop->spare_fd);
+    loop->spare_fd = -1;
+    int flags = fcntl(listener, F_GETFL);
+    fcntl(listener, F_SETFL, flags | O_NONBLOCK);
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    fcntl(listener, F_SETFL, flags);
+    if (fd < 0) loop->spare_fd = open_spare();
+    return fd;
+}
+
+/// What to do after accept failed with `error` (positive): accepting goes on in every case, at once or after a pause.
+/// 1 if `event` was filled.
+int cs_accept_error(cs_conn *listener, int error, cs_event *event) {
+    cs_loop *loop = listener->loop;
+    if (error == EMFILE || error == ENFILE) {
+        int fd = cs_accept_spare(loop, listener->fd);
+        if (fd >= 0) {
+            cs_conn_arm_later(listener, 0);
+            cs_fill(event, listener, CS_EVENT_OVERLOADED, fd, NULL);
+            return 1;
+        }
+    }
+    int transient = error == ECONNABORTED || error == EINTR || error == EAGAIN || error == EPROTO || error == ECANCELED;
+    if (!transient) cs_counter_add(&loop->statistics.accepts_paused, 1);
+    cs_conn_arm_later(listener, transient ? 0 : cs_monotonic_nanos() + CS_ACCEPT_PAUSE_NANOS);
+    return 0;
+}
+
+void cs_loop_refuse(cs_loop *loop, int fd, const void *farewell, size_t length) {
+    if (length > 0) (void)!send(fd, farewell, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    shutdown(fd, SHUT_WR);
+    close(fd);
+    if (loop->spare_fd < 0) loop->spare_fd = open_spare();
+}
+
+cs_loop *cs_loop_create(uint32_t backend, int *error) {
+    cs_loop *loop = aligned_alloc(64, (sizeof(cs_loop) + 63) / 64 * 64);
+    if (!loop) {
+        *error = -ENOMEM;
+        return NULL;
+    }
+    memset(loop, 0, sizeof *loop);
+    loop->backend = backend;
+    loop->epoll_fd = -1;
+    loop->spare_fd = open_spare();
+    loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int failure = loop->wake_fd < 0 ? -errno : 0;
+    if (!failure) failure = backend == CS_BACKEND_URING ? cs_ring_open(loop) : cs_epoll_open(loop);
+    if (!failure) return loop;
+    if (loop->wake_fd >= 0) close(loop->wake_fd);
+    if (loop->spare_fd >= 0) close(loop->spare_fd);
+    free(loop);
+    *error = failure;
+    return NULL;
+}
+
+int cs_loop_start(cs_loop *loop) { return loop->backend == CS_BACKEND_URING ? cs_ring_start(loop) : 0; }
+
+static void free_list(cs_conn *conn) {
+    while (conn) {
+        cs_conn *next = conn->next;
+        free(conn);
+        conn = next;
+    }
+}
+
+void cs_loop_destroy(cs_loop *loop) {
+    int idle = loop->live == 0;
+    if (loop->backend == CS_BACKEND_URING) cs_ring_close(loop);
+    else cs_epoll_close(loop);
+    close(loop->wake_fd);
+    if (loop->spare_fd >= 0) close(loop->spare_fd);
+    free_list(loop->unused);
+    free_list(loop->reported);
+    if (idle) free(loop);
+}
+
+uint32_t cs_loop_backend(const cs_loop *loop) { return loop->backend; }
+uint64_t cs_loop_live(const cs_loop *loop) { return loop->live; }
+
+cs_loop_statistics cs_loop_read_statistics(const cs_loop *loop) {
+    cs_loop_statistics s;
+    s.waits = cs_counter_read(&loop->statistics.waits);
+    s.events = cs_counter_read(&loop->statistics.events);
+    s.buffers_exhausted = cs_counter_read(&loop->statistics.buffers_exhausted);
+    s.accepts_paused = cs_counter_read(&loop->statistics.accepts_paused);
+    return s;
+}
+
+void cs_loop_wake(cs_loop *loop) {
+    uint64_t one = 1;
+    while (write(loop->wake_fd, &one, sizeof one) < 0 && errno == EINTR) {}
+}
+
+static int take_closed(cs_loop *loop, cs_event *events, int count, int capacity) {
+    while (loop->closed_first && count < capacity) {
+        cs_conn *conn = loop->closed_first;
+        // A connection still on the arming list must leave it before its memory can be reused.
+        if (conn->flags & CS_TO_ARM) {
+            cs_conn **link = &loop->to_arm;
+            while (*link && *link != conn) link = &(*link)->next_to_arm;
+            if (*link) *link = conn->next_to_arm;
+        }
+        loop->closed_first = conn->next;
+        if (!loop->closed_first) loop->closed_last = NULL;
+        cs_fill(&events[count++], conn, CS_EVENT_CLOSED, conn->reason, NULL);
+        conn->next = loop->reported;
+        loop->reported = conn;
+        loop->live--;
+    }
+    return count;
+}
+
+/// Arms what is due; returns the timeout shortened to the next one that is not.
+static int64_t arm_due(cs_loop *loop, int64_t timeout) {
+    cs_conn *conn = loop->to_arm;
+    if (!conn) return timeout;
+    loop->to_arm = NULL;
+    int64_t now = cs_monotonic_nanos();
+    while (conn) {
+        cs_conn *next = conn->next_to_arm;
+        conn->flags &= ~CS_TO_ARM;
+        if (conn->arm_at > now) {
+            int64_t left = conn->arm_at - now;
+            if (timeout < 0 || left < timeout) timeout = left;
+            cs_conn_arm_later(conn, conn->arm_at);
+        } else if (!(conn->flags & (CS_CLOSING | CS_ARMED | CS_PEER_ENDED)) && (conn->flags & CS_WANT_READ)) {
+            conn->arm_at = 0;
+            if (loop->backend == CS_BACKEND_URING) cs_ring_arm(conn);
+            else cs_epoll_update(conn);
+        }
+        conn = next;
+    }
+    return timeout;
+}
+
+int cs_loop_wait(cs_loop *loop, cs_event *events, int capacity, int64_t timeout_nanos) {
+    while (loop->reported) {
+        cs_conn *conn = loop->reported;
+        loop->reported = conn->next;
+        conn->next = loop->unused;
+        loop->unused = conn;
+    }
+    timeout_nanos = arm_due(loop, timeout_nanos);
+    // Half of the room is left to fresh events so that a mass of closings cannot starve them.
+    int count = take_closed(loop, events, 0, capacity / 2);
+    if (count > 0) timeout_nanos = 0;
+    count = loop->backend == CS_BACKEND_URING ? cs_ring_wait(loop, events, count, capacity, timeout_nanos)
+                                              : cs_epoll_wait(loop, events, count, capacity, timeout_nanos);
+    count = take_closed(loop, events, count, capacity);
+    cs_counter_add(&loop->statistics.waits, 1);
+    cs_counter_add(&loop->statistics.events, (uint64_t)count);
+    return count;
+}
+
+static void set_stream_options(int fd) {
+    int on = 1, idle = CS_KEEP_ALIVE_SECONDS, interval = CS_KEEP_ALIVE_SECONDS / 3, probes = 3;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+}
+
+/// io_uring wants blocking sockets (it waits itself; a non-blocking one only ever reports EAGAIN), epoll the opposite.
+static int open_socket(const cs_loop *loop, const cs_address *address) {
+    int flags = SOCK_STREAM | SOCK_CLOEXEC | (loop->backend == CS_BACKEND_EPOLL ? SOCK_NONBLOCK : 0);
+    int fd = socket(((const struct sockaddr *)address->bytes)->sa_family, flags, 0);
+    if (fd >= 0) set_stream_options(fd);
+    return fd;
+}
+
+cs_conn *cs_loop_listen(cs_loop *loop, void *token, const cs_address *address, int reuse_port, int *error) {
+    int on = 1;
+    int fd = open_socket(loop, address);
+    if (fd < 0) {
+        *error = -errno;
+        return NULL;
+    }
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (((const struct sockaddr *)address->bytes)->sa_family == AF_INET6) {
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    }
+    if ((reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0)
+        || bind(fd, (const struct sockaddr *)address->bytes, address->length) < 0 || listen(fd, CS_BACKLOG) < 0) {
+        *error = -errno;
+        close(fd);
+        return NULL;
+    }
+    cs_conn *conn = cs_conn_make(loop, token, fd, CS_KIND_LISTENER);
+    cs_conn_arm_later(conn, 0);
+    return conn;
+}
+
+cs_conn *cs_loop_connect(cs_loop *loop, void *token, const cs_address *address, int *error) {
+    int fd = open_socket(loop, address);
+    if (fd < 0) {
+        *error = -errno;
+        return NULL;
+    }
+    cs_conn *conn = cs_conn_make(loop, token, fd, CS_KIND_CONNECTING);
+    conn->address = *address;
+    if (loop->backend == CS_BACKEND_URING) cs_ring_connect(conn);
+    else cs_epoll_connect(conn);
+    return conn;
+}
+
+cs_conn *cs_conn_adopt(cs_loop *loop, void *token, int fd) {
+    cs_conn *conn = cs_conn_make(loop, token, fd, CS_KIND_STREAM);
+    if (loop->backend == CS_BACKEND_URING) cs_ring_arm(conn);
+    else cs_epoll_update(conn);
+    return conn;
+}
+
+int cs_conn_send(cs_conn *conn, const void *data, size_t length) {
+    if (conn->flags & CS_CLOSING) return 0;
+    conn->send_at = data;
+    conn->send_left = length;
+    conn->flags |= CS_SENDING;
+    if (conn->loop->backend == CS_BACKEND_EPOLL) return cs_epoll_send(conn);
+    cs_ring_send(conn);
+    return 0;
+}
+
+void cs_conn_pause(cs_conn *conn) {
+    if (!(conn->flags & CS_WANT_READ)) return;
+    conn->flags &= ~CS_WANT_READ;
+    if (conn->loop->backend == CS_BACKEND_EPOLL) cs_epoll_update(conn);
+    else if (conn->flags & CS_ARMED) cs_ring_cancel_receive(conn);
+}
+
+void cs_conn_resume(cs_conn *conn) {
+    if (conn->flags & (CS_WANT_READ | CS_CLOSING | CS_PEER_ENDED)) return;
+    conn->flags |= CS_WANT_READ;
+    if (conn->loop->backend == CS_BACKEND_EPOLL) cs_epoll_update(conn);
+    else if (!(conn->flags & CS_ARMED)) cs_conn_arm_later(conn, 0);  // else its cancellation arms it again
+}
+
+void cs_conn_end(cs_conn *conn) {
+    if (!(conn->flags & CS_CLOSING)) shutdown(conn->fd, SHUT_WR);
+}
+
+void cs_conn_close(cs_conn *conn) { cs_conn_start_close(conn, 0); }
+
+int cs_conn_local_address(const cs_conn *conn, cs_address *out) {
+    socklen_t length = sizeof out->bytes;
+    if (getsockname(conn->fd, (struct sockaddr *)out->bytes, &length) < 0) return -errno;
+    out->length = length;
+    return 0;
+}
+
+int cs_conn_peer_address(const cs_conn *conn, cs_address *out) {
+    socklen_t length = sizeof out->bytes;
+    if (getpeername(conn->fd, (struct sockaddr *)out->bytes, &length) < 0) return -errno;
+    out->length = length;
+    return 0;
+}
+
+int cs_conn_descriptor(const cs_conn *conn) { return conn->fd; }

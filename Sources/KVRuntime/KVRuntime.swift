@@ -1,1 +1,0 @@
-// KVRuntime: see docs/ARCHITECTURE.md.

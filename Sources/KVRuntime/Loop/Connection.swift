@@ -1,0 +1,259 @@
+// One TCP connection on a loop: two output buffers, one send in flight, back-pressure, orderly closing. Loop's thread only.
+
+import CSupport
+package import KVBase
+
+/// What happens on a connection. Subclassed; every call comes on the loop's thread, one virtual call per event.
+package class ConnectionHandler {
+    package init() {}
+
+    /// A connection made by `Loop.connect` stands.
+    package func connected(_ connection: Connection) {}
+
+    /// Bytes arrived; they are gone when this returns. Replies go to `connection.output`, which is sent once at the end of the turn.
+    package func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {}
+
+    /// Unsent output had passed `Limits.outputBytesHigh` (or `notifyWhenDrained` was called) and is at most half of that now.
+    package func drained(_ connection: Connection) {}
+
+    /// The peer sends no more. By default what is unsent is sent, then the connection closes.
+    package func ended(_ connection: Connection) { connection.close(afterFlush: true) }
+
+    /// Exactly once for every connection, the last call. `connection.closeReason` says why.
+    package func closed(_ connection: Connection) {}
+}
+
+/// Created by the loop. Output is appended to `output` and sent once per turn: while one buffer is with the kernel the other
+/// fills. Nothing is copied between them.
+package final class Connection: LoopSocket {
+    /// The buffer being filled. Appending inside a handler's call is enough; elsewhere call `outputMayHaveGrown` after.
+    package let output: UnsafeMutablePointer<OutputBuffer>
+    let state: UnsafeMutablePointer<ConnectionState>
+
+    override init(loop: Loop) {
+        output = .allocate(capacity: 1)
+        output.initialize(to: OutputBuffer())
+        state = .allocate(capacity: 1)
+        state.initialize(to: ConnectionState())
+        super.init(loop: loop)
+    }
+
+    deinit {
+        output.pointee.deallocate()
+        output.deallocate()
+        state.pointee.sending.deallocate()
+        if let stash = state.pointee.stash { stash.deallocate() }
+        state.deinitialize(count: 1)
+        state.deallocate()
+    }
+
+    /// Buffers above this are given back when they become empty.
+    static let bufferBytesKept = 256 * 1024
+    static let bufferBytesFresh = 16 * 1024
+    /// How long a peer may take to read the rest after we are done.
+    static let lingerMillis: Int64 = 1000
+
+    package var handler: ConnectionHandler {
+        get { state.pointee.handler }
+        set { state.pointee.handler = newValue }
+    }
+
+    /// Bytes appended and not yet with the kernel.
+    package var unsentBytes: Int { output.pointee.count + state.pointee.sending.count }
+
+    /// No handler call but `closed` will come, and nothing appended now will be sent.
+    package var isClosing: Bool { state.pointee.flags & (ConnectionState.closing | ConnectionState.closeAfterFlush) != 0 }
+
+    /// 0 for an ordinary end, else a negative errno. Valid in `closed`.
+    package var closeReason: Int32 { state.pointee.closeReason }
+
+    package var peerAddress: SocketAddress? {
+        var raw = cs_address()
+        guard let handle, cs_conn_peer_address(handle, &raw) == 0 else { return nil }
+        return SocketAddress(raw)
+    }
+
+    package var descriptor: Int32 { handle.map { cs_conn_descriptor($0) } ?? -1 }
+
+    /// To call after appending to `output` outside of a handler's call. O(1).
+    package func outputMayHaveGrown() {
+        if output.pointee.count > 0 { loop.markDirty(self) }
+    }
+
+    /// Asks for one `drained` call when unsent output is at most half of `Limits.outputBytesHigh`, now or later.
+    package func notifyWhenDrained() {
+        state.pointee.flags |= ConnectionState.wantsDrained
+        loop.markDirty(self)
+    }
+
+    /// No `received` calls until `resumeReading`. What the kernel has delivered already is kept and delivered then.
+    package func pauseReading() {
+        guard state.pointee.flags & (ConnectionState.paused | ConnectionState.closing) == 0 else { return }
+        state.pointee.flags |= ConnectionState.paused
+        if let handle { cs_conn_pause(handle) }
+    }
+
+    package func resumeReading() {
+        guard state.pointee.flags & ConnectionState.paused != 0 else { return }
+        state.pointee.flags &= ~ConnectionState.paused
+        guard state.pointee.flags & ConnectionState.closing == 0, let handle else { return }
+        cs_conn_resume(handle)
+        if state.pointee.stash != nil || state.pointee.flags & ConnectionState.endedLater != 0 { loop.deliverLater(self) }
+    }
+
+    package var isReadingPaused: Bool { state.pointee.flags & ConnectionState.paused != 0 }
+
+    /// Closes at once; what was not sent is lost. `closed` follows in a later turn.
+    override package func close() {
+        state.pointee.flags |= ConnectionState.closing
+        super.close()
+    }
+
+    /// With `afterFlush`: no more `received` calls; sends what is unsent, tells the peer that this was all, and closes when the peer
+    /// has closed too or after a second. (Closing with unread input makes the kernel reset the connection, and the peer would lose
+    /// the last reply.)
+    package func close(afterFlush: Bool) {
+        guard afterFlush else { return close() }
+        guard !isClosing else { return }
+        state.pointee.flags |= ConnectionState.closeAfterFlush
+        loop.markDirty(self)
+    }
+
+    // What follows is called by the loop.
+
+    func didReceive(_ bytes: UnsafeRawBufferPointer) {
+        let flags = state.pointee.flags
+        if flags & (ConnectionState.closing | ConnectionState.closeAfterFlush) != 0 { return }
+        if flags & (ConnectionState.paused | ConnectionState.deliverLater) != 0 { return stash(bytes) }
+        state.pointee.handler.received(self, bytes)
+        if output.pointee.count > 0 { loop.markDirty(self) }
+    }
+
+    private func stash(_ bytes: UnsafeRawBufferPointer) {
+        if state.pointee.stash == nil { state.pointee.stash = OutputBuffer(capacity: bytes.count) }
+        state.pointee.stash!.append(bytes)
+    }
+
+    func didEnd() {
+        state.pointee.flags |= ConnectionState.peerEnded
+        let flags = state.pointee.flags
+        if flags & ConnectionState.closing != 0 { return }
+        if flags & ConnectionState.closeAfterFlush != 0 {
+            if flags & ConnectionState.lingering != 0 { close() }
+            return
+        }
+        if flags & (ConnectionState.paused | ConnectionState.deliverLater) != 0 {
+            state.pointee.flags |= ConnectionState.endedLater
+            return
+        }
+        state.pointee.handler.ended(self)
+        if output.pointee.count > 0 { loop.markDirty(self) }
+    }
+
+    /// Delivers what arrived while reading was paused, at the end of the turn in which it was resumed.
+    func deliverStash() {
+        state.pointee.flags &= ~ConnectionState.deliverLater
+        if state.pointee.flags & ConnectionState.paused != 0 { return }
+        if let stash = state.pointee.stash {
+            state.pointee.stash = nil
+            didReceive(stash.bytes)
+            stash.deallocate()
+        }
+        guard state.pointee.flags & ConnectionState.endedLater != 0 else { return }
+        if state.pointee.flags & ConnectionState.paused != 0 { return }
+        state.pointee.flags &= ~ConnectionState.endedLater
+        didEnd()
+    }
+
+    func didConnect() {
+        state.pointee.flags &= ~ConnectionState.connecting
+        if state.pointee.flags & ConnectionState.closing != 0 { return }
+        state.pointee.handler.connected(self)
+        loop.markDirty(self)
+    }
+
+    func didSend() {
+        state.pointee.flags &= ~ConnectionState.inFlight
+        state.pointee.sending.count = 0
+        state.pointee.sending.shrink(above: Self.bufferBytesKept, to: Self.bufferBytesFresh)
+        loop.markDirty(self)
+    }
+
+    /// Called once per turn for a connection marked dirty.
+    func flush() {
+        state.pointee.flags &= ~ConnectionState.dirty
+        if state.pointee.flags & (ConnectionState.closing | ConnectionState.connecting) != 0 { return }
+        // Before sending: whoever stopped producing at the bound is told even if the kernel takes everything at once.
+        if unsentBytes > Limits.outputBytesHigh { state.pointee.flags |= ConnectionState.wantsDrained }
+        if state.pointee.flags & ConnectionState.inFlight == 0, output.pointee.count > 0, let handle {
+            swap(&output.pointee, &state.pointee.sending)
+            let bytes = state.pointee.sending.bytes
+            if cs_conn_send(handle, bytes.baseAddress, bytes.count) == 0 {
+                state.pointee.flags |= ConnectionState.inFlight
+            } else {
+                state.pointee.sending.count = 0
+                state.pointee.sending.shrink(above: Self.bufferBytesKept, to: Self.bufferBytesFresh)
+            }
+        }
+        if state.pointee.flags & ConnectionState.wantsDrained != 0, unsentBytes <= Limits.outputBytesHigh / 2 {
+            state.pointee.flags &= ~ConnectionState.wantsDrained
+            if state.pointee.flags & ConnectionState.closeAfterFlush == 0 {
+                state.pointee.handler.drained(self)
+                outputMayHaveGrown()
+            }
+        }
+        if unsentBytes == 0, state.pointee.flags & ConnectionState.closeAfterFlush != 0 { linger() }
+    }
+
+    private func linger() {
+        guard state.pointee.flags & ConnectionState.lingering == 0, let handle else { return }
+        state.pointee.flags |= ConnectionState.lingering
+        if state.pointee.flags & ConnectionState.peerEnded != 0 { return close() }
+        cs_conn_end(handle)
+        cs_conn_resume(handle)
+        state.pointee.lingerTimer = loop.schedule(afterMillis: Self.lingerMillis) { [unowned self] in close() }
+    }
+
+    override func didClose(reason: Int32) {
+        state.pointee.flags |= ConnectionState.closing
+        state.pointee.lingerTimer?.cancel()
+        state.pointee.lingerTimer = nil
+        state.pointee.closeReason = reason
+        state.pointee.handler.closed(self)
+        // The handler usually refers to the connection: break the cycle.
+        state.pointee.handler = ConnectionState.nobody
+    }
+}
+
+/// Kept behind a pointer: no exclusivity checks on the request path.
+struct ConnectionState {
+    static let paused: UInt32 = 1
+    static let inFlight: UInt32 = 2
+    static let dirty: UInt32 = 4
+    static let closing: UInt32 = 8
+    static let closeAfterFlush: UInt32 = 16
+    static let lingering: UInt32 = 32
+    static let peerEnded: UInt32 = 64
+    static let wantsDrained: UInt32 = 128
+    static let deliverLater: UInt32 = 256
+    static let endedLater: UInt32 = 512
+    static let connecting: UInt32 = 1024
+
+    /// Stands in before a handler is set and after the last call.
+    nonisolated(unsafe) static let nobody = ConnectionHandler()
+
+    var handler: ConnectionHandler = nobody
+    var sending = OutputBuffer()
+    /// Bytes that arrived while reading was paused.
+    var stash: OutputBuffer?
+    var flags: UInt32 = 0
+    var closeReason: Int32 = 0
+    var nextDirty: Unmanaged<Connection>?
+    var lingerTimer: LoopTimer?
+}
+
+extension OutputBuffer {
+    mutating func shrink(above limit: Int, to fresh: Int) {
+        if capacity > limit { shrink(to: fresh) }
+    }
+}

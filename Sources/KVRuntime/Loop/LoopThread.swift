@@ -1,0 +1,52 @@
+// A thread that runs one loop, pinned to a processor if wanted. start and join: any thread.
+
+import CSupport
+import Glibc
+
+package final class LoopThread: @unchecked Sendable {
+    package let loop: Loop
+    private let processor: Int?
+    private let name: String
+    private var thread = pthread_t()
+    /// Written by the thread before it ends, read after join.
+    private var failure: (any Error)?
+    private var joined = false
+
+    /// `processor` counts among those this process may use, modulo their number; nil leaves the choice to the kernel.
+    package init(loop: Loop, processor: Int? = nil, name: String = "loop") {
+        self.loop = loop
+        self.processor = processor
+        self.name = name
+    }
+
+    package func start() {
+        let box = Unmanaged.passRetained(self)
+        let result = pthread_create(
+            &thread, nil,
+            { argument in
+                let this = Unmanaged<LoopThread>.fromOpaque(argument!).takeRetainedValue()
+                this.body()
+                return nil
+            }, box.toOpaque())
+        precondition(result == 0, "cannot create a thread")
+    }
+
+    private func body() {
+        cs_name_thread(String(name.prefix(15)))
+        if let processor { _ = cs_pin_thread(Int32(truncatingIfNeeded: processor)) }
+        do { try loop.run() } catch { failure = error }
+    }
+
+    /// Waits for the thread's end; throws if the loop could not run. Once, after `start`.
+    package func join() throws {
+        precondition(!joined, "joined twice")
+        joined = true
+        pthread_join(thread, nil)
+        if let failure { throw failure }
+    }
+
+    package func stopAndJoin() throws {
+        loop.stop()
+        try join()
+    }
+}

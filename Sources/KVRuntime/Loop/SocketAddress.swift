@@ -1,0 +1,103 @@
+// Numeric socket addresses and `host:port` texts. Values; any thread, but resolve() blocks and stays off loops.
+
+import CSupport
+import Glibc
+
+/// What went wrong in a socket call, worded for a log line or for standard error.
+package struct SocketFailure: Error, CustomStringConvertible, Sendable {
+    package let operation: String
+    /// Positive errno.
+    package let code: Int32
+
+    package init(_ operation: String, code: Int32) {
+        self.operation = operation
+        self.code = code
+    }
+
+    package var description: String { "\(operation): \(String(cString: strerror(code)))" }
+}
+
+/// An IPv4 or IPv6 address and port, 32 bytes, compared by value.
+package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
+    private var first: UInt64 = 0
+    private var second: UInt64 = 0
+    private var third: UInt64 = 0
+    private var fourth: UInt32 = 0
+    private var length: UInt32 = 0
+
+    init(_ raw: cs_address) {
+        withUnsafeBytes(of: raw) { source in
+            first = source.load(as: UInt64.self)
+            second = source.load(fromByteOffset: 8, as: UInt64.self)
+            third = source.load(fromByteOffset: 16, as: UInt64.self)
+            fourth = source.load(fromByteOffset: 24, as: UInt32.self)
+        }
+        length = raw.length
+    }
+
+    /// `host` must be numeric ("127.0.0.1", "::1"); nil otherwise.
+    package init?(host: String, port: UInt16) {
+        var raw = cs_address()
+        guard cs_address_parse(host, port, &raw) == 0 else { return nil }
+        self.init(raw)
+    }
+
+    var raw: cs_address {
+        var raw = cs_address()
+        withUnsafeMutableBytes(of: &raw) { target in
+            target.storeBytes(of: first, as: UInt64.self)
+            target.storeBytes(of: second, toByteOffset: 8, as: UInt64.self)
+            target.storeBytes(of: third, toByteOffset: 16, as: UInt64.self)
+            target.storeBytes(of: fourth, toByteOffset: 24, as: UInt32.self)
+        }
+        raw.length = length
+        return raw
+    }
+
+    package var hostAndPort: HostPort {
+        var raw = raw
+        var text = [CChar](repeating: 0, count: 64)
+        let port = cs_address_format(&raw, &text, text.count)
+        return HostPort(host: text.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }, port: port)
+    }
+
+    package var host: String { hostAndPort.host }
+    package var port: UInt16 { hostAndPort.port }
+    package var description: String { hostAndPort.description }
+}
+
+/// A host (name or number) and a port as users write them: `localhost:6000`, `10.0.0.1:6000`, `[::1]:6000`.
+package struct HostPort: Hashable, Sendable, CustomStringConvertible {
+    package var host: String
+    package var port: UInt16
+
+    package init(host: String, port: UInt16) {
+        self.host = host
+        self.port = port
+    }
+
+    /// nil unless `text` is a host and a port from 0 to 65535; an IPv6 number needs brackets.
+    package init?(_ text: String) {
+        guard let colon = text.lastIndex(of: ":") else { return nil }
+        var host = String(text[..<colon])
+        let digits = text[text.index(after: colon)...]
+        guard digits.utf8.allSatisfy({ $0 >= 48 && $0 <= 57 }), let port = UInt16(digits) else { return nil }
+        if host.hasPrefix("["), host.hasSuffix("]") {
+            host = String(host.dropFirst().dropLast())
+        } else if host.contains(":") {
+            return nil
+        }
+        guard !host.isEmpty, !host.contains(where: { $0 == "[" || $0 == "]" || $0.isWhitespace }) else { return nil }
+        self.init(host: host, port: port)
+    }
+
+    package var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+
+    /// The addresses the host stands for, best first. Blocks on the resolver unless the host is numeric: never on a loop.
+    package func resolve() throws -> [SocketAddress] {
+        var found = [cs_address](repeating: cs_address(), count: 16)
+        let count = cs_address_resolve(host, port, &found, Int32(found.count))
+        guard count > 0 else { throw SocketFailure("cannot resolve \(host)", code: -count) }
+        return found[..<Int(count)].map(SocketAddress.init)
+    }
+}
