@@ -1,64 +1,270 @@
-// The keys of the live records in byte order, for LIST, KEYS and paging. One thread.
+// The keys of the live records in byte order, for LIST, KEYS and paging. One thread, only through Store.
 
+import CIntrinsics
+import Glibc
 import KVBase
 
-/// A sorted array: insertion is O(n).
+/// A B+-tree of three levels: one root, level 1 nodes, leaves. Leaves hold hash fragments instead of pointers, so the table
+/// may replace records without telling the index; the index follows only keys that appear or vanish, in bulk (`reconcile`).
+///
+/// A fragment and the leaf's range nearly always name one record of the table. Where two records share both (32 equal hash bits and
+/// four equal bytes after the shared prefix), entries of the group stand for the group's live records in key order.
 struct OrderedIndex {
-    private var keys: [Bytes] = []
+    var root: FenceNode
+    var count = 0
+    /// Nodes, leaves and texts.
+    var bytes = 0
+    /// Changes whenever a leaf gets another place in its parent, so that a descent made before is void.
+    var structure: UInt64 = 0
 
-    var count: Int { keys.count }
-    var bytes: Int { keys.count * 32 }
+    /// Where a key belongs.
+    struct Path {
+        var rootIndex = 0
+        var index = 0
+        var node: FenceNode
+        var leaf: IndexLeaf { node.leaf(index) }
+    }
 
-    func checkInvariants(_ table: HashTable, _ hasher: KeyHasher) {}
+    init() {
+        let none = UnsafeRawBufferPointer(start: nil, count: 0)
+        let leaf = IndexLeaf.make(entries: 0, shared: 0, fence: none, prefix: none)
+        let node = FenceNode.make(level: 1, capacity: 7)
+        node.children[0] = leaf.base
+        node.count = 1
+        root = FenceNode.make(level: 2, capacity: 7)
+        root.children[0] = node.base
+        root.count = 1
+        bytes = leaf.allocatedBytes + node.byteCount + root.byteCount
+    }
 
-    private func lowerBound(_ key: Bytes) -> Int {
-        var low = 0
-        var high = keys.count
+    func deallocate() {
+        for i in 0..<root.count {
+            let node = root.node(i)
+            for k in 0..<node.count { node.leaf(k).deallocate() }
+            node.deallocate()
+        }
+        root.deallocate()
+    }
+
+    // MARK: Searching
+
+    @inline(__always)
+    func descend(_ key: UnsafeRawBufferPointer) -> Path {
+        let rootIndex = root.search(key)
+        let node = root.node(rootIndex)
+        return Path(rootIndex: rootIndex, index: node.search(key), node: node)
+    }
+
+    /// The first key beyond a leaf; nil for the last leaf.
+    func upperFence(_ path: Path) -> UnsafeRawBufferPointer? {
+        if path.index + 1 < path.node.count { return path.node.leaf(path.index + 1).fence }
+        if path.rootIndex + 1 < root.count { return root.node(path.rootIndex + 1).leaf(0).fence }
+        return nil
+    }
+
+    /// The leaf after, or nil.
+    func next(_ path: Path) -> Path? {
+        if path.index + 1 < path.node.count {
+            return Path(rootIndex: path.rootIndex, index: path.index + 1, node: path.node)
+        }
+        if path.rootIndex + 1 < root.count {
+            return Path(rootIndex: path.rootIndex + 1, index: 0, node: root.node(path.rootIndex + 1))
+        }
+        return nil
+    }
+
+    /// Where a key stands in its leaf, or would.
+    enum Place: Equatable {
+        case found(Int)
+        case absent(Int)
+        /// Two records might be meant by one entry on the way; only while changes are pending.
+        case unclear
+    }
+
+    /// Binary search: by digit words, then among equal ones by the keys themselves. `settled` says that no changes are pending, so
+    /// that entries and live records correspond exactly.
+    @inline(__always)
+    func place(_ key: UnsafeRawBufferPointer, _ path: Path, _ table: HashTable, _ hasher: KeyHasher, settled: Bool) -> Place {
+        let leaf = path.leaf
+        if leaf.shared > path.node.certainPrefix(path.index) || path.index == 0 {
+            let side = leaf.side(key)
+            if side != 0 { return .absent(side < 0 ? 0 : leaf.count) }
+        }
+        let digit = digit32(key, leaf.shared)
+        let low = leaf.lowerBound(digit)
+        if low == leaf.count || leaf.digits[low] != digit { return .absent(low) }
+        return placeInRun(key, low, digit, path, table, hasher, settled: settled)
+    }
+
+    private func placeInRun(
+        _ key: UnsafeRawBufferPointer, _ start: Int, _ digit: UInt32, _ path: Path, _ table: HashTable,
+        _ hasher: KeyHasher, settled: Bool
+    ) -> Place {
+        var low = start
+        var high = path.leaf.runEnd(start, digit)
         while low < high {
             let middle = (low + high) / 2
-            if keys[middle] < key { low = middle + 1 } else { high = middle }
+            guard let record = resolve(middle, path, table, hasher, settled: settled) else { return .unclear }
+            let order = compareBytes(record.key, key)
+            if order == 0 { return .found(middle) }
+            if order < 0 { low = middle + 1 } else { high = middle }
         }
-        return low
+        return .absent(low)
     }
 
-    /// Brings the index in line with the table for the key hashes given: keys with a live record are in it, others are not.
-    mutating func reconcile(_ hashes: UnsafeBufferPointer<UInt64>, _ table: HashTable, _ hasher: KeyHasher) {
-        for hash in hashes {
-            table.forEachSlot(fragment: UInt32(truncatingIfNeeded: hash &>> 32)) { slot in
-                let record = slot.record
-                guard hasher.hash(record) == hash else { return true }
-                let key = Bytes(record.key)
-                let at = lowerBound(key)
-                let present = at < keys.count && keys[at] == key
-                if present && record.isTombstone { keys.remove(at: at) }
-                if !present && !record.isTombstone { keys.insert(key, at: at) }
-                return true
+    // MARK: From entries to records
+
+    /// The record an entry stands for; nil if that is unclear, which it never is when `settled`.
+    @inline(__always)
+    func resolve(_ at: Int, _ path: Path, _ table: HashTable, _ hasher: KeyHasher, settled: Bool) -> Record? {
+        var found: UInt64 = 0
+        var candidates = 0
+        table.forEachSlot(fragment: path.leaf.fragments[at]) { slot in
+            if candidates == 0 { found = slot.pointer.pointee }
+            candidates &+= 1
+            return candidates < 2
+        }
+        if candidates == 1 { return HashTable.record(found) }
+        return resolveSlowly(at, path, table, hasher, settled: settled)
+    }
+
+    /// Several slots look alike: compare whole fragments, then leaf ranges, then take the entry's rank.
+    private func resolveSlowly(
+        _ at: Int, _ path: Path, _ table: HashTable, _ hasher: KeyHasher, settled: Bool
+    ) -> Record? {
+        let fragment = path.leaf.fragments[at]
+        var found: Record?
+        var candidates = 0
+        table.forEachSlot(fragment: fragment) { slot in
+            let record = slot.record
+            if UInt32(truncatingIfNeeded: hasher.hash(record) &>> 32) == fragment {
+                candidates += 1
+                found = record
             }
+            return true
         }
+        if candidates == 1 { return found }
+        let leaf = path.leaf
+        let digit = leaf.digits[at]
+        var group = candidatesInRange(fragment, path, table, hasher).filter {
+            leaf.side($0.key) == 0 && digit32($0.key, leaf.shared) == digit
+        }
+        if group.count == 1 { return group[0] }
+        guard settled else { return nil }
+        group = group.filter { !$0.isTombstone }.sorted { compareBytes($0.key, $1.key) < 0 }
+        var rank = 0
+        var i = at - 1
+        while i >= 0, leaf.digits[i] == digit {
+            if leaf.fragments[i] == fragment { rank += 1 }
+            i -= 1
+        }
+        check(rank < group.count, "an entry without a record")
+        return rank < group.count ? group[rank] : nil
     }
 
-    /// Collects up to `limit` records in key order: keys that start with `prefix` and are greater than `after`.
+    /// Every record of that fragment whose key lies in the leaf's range.
+    func candidatesInRange(_ fragment: UInt32, _ path: Path, _ table: HashTable, _ hasher: KeyHasher) -> [Record] {
+        let lower = path.leaf.fence
+        let upper = upperFence(path)
+        var found: [Record] = []
+        table.forEachSlot(fragment: fragment) { slot in
+            let record = slot.record
+            if UInt32(truncatingIfNeeded: hasher.hash(record) &>> 32) == fragment,
+                compareBytes(lower, record.key) <= 0, upper.map({ compareBytes(record.key, $0) < 0 }) ?? true
+            {
+                found.append(record)
+            }
+            return true
+        }
+        return found
+    }
+
+    // MARK: Listing
+
+    /// Collects up to `limit` records in key order: keys that start with `prefix` and are greater than `after`. No changes are
+    /// pending. O(log n + results); buckets and records of a leaf are loaded together.
     func list(
         prefix: UnsafeRawBufferPointer, after: UnsafeRawBufferPointer?, limit: Int, _ table: HashTable,
         _ hasher: KeyHasher, into page: inout PageBuffer
     ) {
-        let prefix = Bytes(prefix)
-        var at = lowerBound(prefix)
-        if let after {
-            let after = Bytes(after)
-            var low = lowerBound(after)
-            if low < keys.count && keys[low] == after { low += 1 }
-            at = max(at, low)
+        var start = prefix
+        if let after, compareBytes(after, prefix) >= 0 { start = after }
+        var path = descend(start)
+        var at = 0
+        switch place(start, path, table, hasher, settled: true) {
+        case .found(let index): at = after != nil && compareBytes(after!, start) == 0 ? index + 1 : index
+        case .absent(let index): at = index
+        case .unclear: preconditionFailure("index and table disagree")
         }
-        while at < keys.count, page.count < limit, keys[at].hasPrefix(prefix) {
-            keys[at].withBytes { key in
-                var none: UInt8 = 0
-                withUnsafePointer(to: &none) { empty in
-                    let start = key.baseAddress ?? UnsafeRawPointer(empty)
-                    page.append(table.find(start, key.count, hasher.hash(start, key.count))!.record)
+        while page.count < limit {
+            let leaf = path.leaf
+            let end = min(leaf.count, at + limit - page.count)
+            prefetch(leaf, at, end, table)
+            while at < end {
+                guard let record = resolve(at, path, table, hasher, settled: true) else {
+                    preconditionFailure("index and table disagree")
+                }
+                guard record.keyCount >= prefix.count, commonCount(record.key, prefix) == prefix.count else { return }
+                page.append(record)
+                at += 1
+            }
+            guard page.count < limit, let following = next(path) else { return }
+            path = following
+            at = 0
+        }
+    }
+
+    /// Starts loading the buckets, then the records, of a leaf's entries.
+    private func prefetch(_ leaf: IndexLeaf, _ from: Int, _ to: Int, _ table: HashTable) {
+        let fragments = leaf.fragments
+        for i in from..<max(from, to) { table.prefetchBucket(UInt64(fragments[i]) &<< 32) }
+        for i in from..<max(from, to) {
+            table.forEachSlot(fragment: fragments[i]) { slot in
+                let raw = slot.record.raw
+                ci_prefetch(raw)
+                ci_prefetch(raw + 64)
+                return false
+            }
+        }
+    }
+
+    // MARK: Checks
+
+    /// Entries are exactly the live records, in order; every figure kept is right.
+    func checkInvariants(_ table: HashTable, _ hasher: KeyHasher) {
+        #if KV_CHECKS
+            var total = 0
+            var held = root.byteCount
+            var previous: Record?
+            for i in 0..<root.count {
+                let node = root.node(i)
+                held += node.byteCount
+                precondition(node.count > 0 && node.count <= FenceNode.childrenMax)
+                for k in 0..<node.count {
+                    let path = Path(rootIndex: i, index: k, node: node)
+                    let leaf = path.leaf
+                    held += leaf.allocatedBytes
+                    total += leaf.count
+                    precondition(leaf.count > 0 || (root.count == 1 && node.count == 1), "empty leaf")
+                    precondition(leaf.count <= leaf.capacity)
+                    precondition(compareBytes(leaf.fence, UnsafeRawBufferPointer(start: nil, count: 0)) == 0 || i + k > 0)
+                    for at in 0..<leaf.count {
+                        guard let record = resolve(at, path, table, hasher, settled: true) else {
+                            preconditionFailure("entry without record")
+                        }
+                        precondition(!record.isTombstone, "a tombstone in the index")
+                        precondition(previous.map { compareBytes($0.key, record.key) < 0 } ?? true, "order")
+                        precondition(compareBytes(leaf.fence, record.key) <= 0, "fence")
+                        precondition(upperFence(path).map { compareBytes(record.key, $0) < 0 } ?? true, "upper fence")
+                        precondition(leaf.side(record.key) == 0 && leaf.digits[at] == digit32(record.key, leaf.shared))
+                        let found = descend(record.key)
+                        precondition(found.node.base == node.base && found.index == k, "search")
+                        precondition(place(record.key, found, table, hasher, settled: true) == .found(at), "place")
+                        previous = record
+                    }
                 }
             }
-            at += 1
-        }
+            precondition(total == count && held == bytes, "index totals")
+        #endif
     }
 }

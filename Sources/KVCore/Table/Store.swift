@@ -228,5 +228,6 @@ struct StoreState {
         pending.deallocate()
         page.deallocate()
         tombstones.deallocate()
+        index.deallocate()
     }
 }

@@ -3,7 +3,7 @@
 
 import CIntrinsics
 import Glibc
-package import KVBase
+import KVBase
 
 /// Stands for an actor UID inside this process; never leaves it.
 package typealias OriginIndex = UInt16

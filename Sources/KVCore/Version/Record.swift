@@ -2,7 +2,7 @@
 // read, retain and release; only its single holder may write.
 
 import CIntrinsics
-package import Glibc
+import Glibc
 package import KVBase
 
 /// Immutable while more than one reference exists.
