@@ -234,7 +234,7 @@ extension Store {
     }
 
     /// Puts a record, whose reference the store takes over, in the place of another of the same key.
-    private func replace(_ slot: HashTable.Slot, _ old: Record, with new: Record, _ hash: UInt64) {
+    func replace(_ slot: HashTable.Slot, _ old: Record, with new: Record, _ hash: UInt64) {
         account(old, -1)
         account(new, 1)
         slot.store(new)

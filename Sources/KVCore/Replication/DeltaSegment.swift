@@ -1,0 +1,84 @@
+// Decoded deltas: records by reference, shared between sibling actors. Built by one actor, then immutable, freed by any thread.
+
+import Glibc
+import KVBase
+
+/// A record and its key's hash in this process, so that no sibling has to hash the key again.
+package struct DeltaEntry {
+    package var hash: UInt64
+    package var record: Record
+}
+
+/// A growing list of entries, each holding one reference. Owned by one actor until a segment takes it over.
+struct DeltaEntries {
+    private(set) var base: UnsafeMutablePointer<DeltaEntry>?
+    private(set) var count = 0
+    private var capacity = 0
+    /// Key and value bytes of all entries.
+    private(set) var payloadBytes = 0
+
+    /// Takes over one reference of `record`.
+    mutating func append(_ hash: UInt64, _ record: Record) {
+        if count == capacity {
+            capacity = max(16, capacity * 2)
+            base = realloc(base, capacity * MemoryLayout<DeltaEntry>.stride)!
+                .bindMemory(to: DeltaEntry.self, capacity: capacity)
+        }
+        base.unsafelyUnwrapped[count] = DeltaEntry(hash: hash, record: record)
+        count &+= 1
+        payloadBytes &+= record.keyCount &+ record.valueCount
+    }
+
+    /// Releases everything.
+    mutating func clear() {
+        for i in 0..<count { base![i].record.release() }
+        free(base)
+        self = DeltaEntries()
+    }
+
+    mutating func take() -> DeltaEntries {
+        let taken = self
+        self = DeltaEntries()
+        return taken
+    }
+}
+
+/// One interval of one origin's writes with everything they left behind, or one page of a scan.
+///
+/// Closure rule (replication.md b3): for every write of `origin` in `from + 1 ... to` the entries hold what was the
+/// current winner of that write's key when the segment was made, whoever wrote it.
+package final class DeltaSegment: @unchecked Sendable {
+    /// Whose writes the interval counts; meaningless for a page.
+    package let origin: OriginIndex
+    package let from: UInt64
+    package let to: UInt64
+    package let isPage: Bool
+    /// What the maker had seen when it read the winners.
+    package let cut: VersionVector
+    package let count: Int
+    /// Key and value bytes; what a marshalled form would mostly consist of.
+    package let payloadBytes: Int
+    private let base: UnsafeMutablePointer<DeltaEntry>?
+
+    init(origin: OriginIndex, from: UInt64, to: UInt64, isPage: Bool, cut: VersionVector, taking entries: DeltaEntries) {
+        self.origin = origin
+        self.from = from
+        self.to = to
+        self.isPage = isPage
+        self.cut = cut
+        count = entries.count
+        payloadBytes = entries.payloadBytes
+        base = entries.base
+    }
+
+    deinit {
+        for i in 0..<count { base![i].record.release() }
+        free(base)
+    }
+
+    /// Entries in the order they were written; valid while the segment is referenced.
+    package var entries: UnsafeBufferPointer<DeltaEntry> { UnsafeBufferPointer(start: base, count: count) }
+
+    /// What this would take on the wire, for the byte counters of batches that are handed over by reference.
+    package var wireBytes: Int { payloadBytes + 6 * count + 24 }
+}

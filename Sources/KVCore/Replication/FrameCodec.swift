@@ -1,0 +1,354 @@
+// Frames as bytes. Pure; encode on the sending actor, decode on the receiving one.
+
+import KVBase
+
+/// Layout: magic 4, version 1, CRC32C of everything after it 4, cluster id 8, the head, the blocks. Little-endian; integers
+/// as LEB128; a server is named by its id on first use and by a small number after.
+enum FrameFormat {
+    static let magic: UInt32 = 0x4644_564B  // "KVDF"
+    static let version: UInt8 = 1
+    static let headerBytes = 17
+    static let rowsMax = 4096
+    static let vectorMax = 65_536
+    static let blocksMax = 4096
+
+    static let hasReport: UInt8 = 1
+    static let hasScanAsk: UInt8 = 2
+    static let isFlushed: UInt8 = 4
+
+    static let sectionKind: UInt8 = 0
+    static let chunkKind: UInt8 = 1
+    static let chunkIsLast: UInt8 = 1
+    static let chunkIsEverything: UInt8 = 2
+}
+
+/// Builds one frame in a reused buffer.
+struct FrameWriter {
+    private var out: OutputBuffer
+    private var servers: [UInt64] = []
+    private let table: OriginTable
+    private var blockCount = 0
+
+    init(buffer: OutputBuffer, table: OriginTable) {
+        out = buffer
+        out.count = 0
+        self.table = table
+    }
+
+    var byteCount: Int { out.count }
+
+    private mutating func server(_ id: UInt64) {
+        if let code = servers.firstIndex(of: id) {
+            out.appendVarint(UInt64(code) + 1)
+        } else {
+            servers.append(id)
+            out.append(0)
+            out.appendFixed64(id)
+        }
+    }
+
+    private mutating func origin(_ origin: OriginIndex) {
+        let uid = table.uid(origin)
+        server(uid.server)
+        out.appendVarint(UInt64(uid.index))
+    }
+
+    private mutating func vector(_ vector: VersionVector) {
+        var present = 0
+        for seq in vector.seqs where seq != 0 && seq != VersionVector.retired { present += 1 }
+        out.appendVarint(UInt64(present))
+        for (i, seq) in vector.seqs.enumerated() where seq != 0 && seq != VersionVector.retired {
+            origin(OriginIndex(i))
+            out.appendVarint(seq)
+        }
+    }
+
+    mutating func head(_ head: FrameHead, cluster: UInt64) {
+        out.appendFixed32(FrameFormat.magic)
+        out.append(FrameFormat.version)
+        out.appendFixed32(0)
+        out.appendFixed64(cluster)
+        server(head.sender.server)
+        out.appendVarint(UInt64(head.sender.index))
+        server(head.toServer)
+        out.appendZigzag(head.steady)
+        out.appendZigzag(head.wall)
+        out.appendZigzag(head.echo)
+        out.appendZigzag(head.echoHold)
+        vector(head.vector)
+        out.appendFixed64(head.digest)
+        out.appendVarint(UInt64(head.floor))
+        out.appendVarint(head.sentTo)
+        out.appendVarint(UInt64(head.islands.count))
+        for island in head.islands { interval(island.origin, island.from, island.to) }
+        out.appendFixed64(head.rowsHash)
+        out.appendVarint(UInt64(head.rows.count))
+        for row in head.rows { self.row(row) }
+        out.append(
+            (head.report == nil ? 0 : FrameFormat.hasReport) | (head.scanAsk == nil ? 0 : FrameFormat.hasScanAsk)
+                | (head.isFlushed ? FrameFormat.isFlushed : 0))
+        if let report = head.report { self.report(report) }
+        out.appendVarint(UInt64(head.asks.count))
+        for ask in head.asks { interval(ask.origin, ask.from, ask.to) }
+        if let ask = head.scanAsk {
+            out.appendVarint(UInt64(ask.session))
+            out.appendVarint(ask.next)
+            out.appendVarint(ask.credit)
+            out.append(ask.everything ? 1 : 0)
+            vector(ask.vector)
+        }
+    }
+
+    private mutating func interval(_ origin: OriginIndex, _ from: UInt64, _ to: UInt64) {
+        self.origin(origin)
+        out.appendVarint(from)
+        out.appendVarint(to &- from)
+    }
+
+    private mutating func row(_ row: MemberRow) {
+        server(row.server)
+        out.appendVarint(UInt64(row.incarnation))
+        out.append(row.status.rawValue)
+        out.appendVarint(UInt64(row.actorCount))
+        out.appendVarint(UInt64(row.address.count))
+        row.address.withBytes { out.append($0) }
+    }
+
+    private mutating func report(_ report: StabilityReport) {
+        out.appendZigzag(report.stamp)
+        vector(report.least)
+        out.appendVarint(UInt64(report.heads.count))
+        for head in report.heads { out.appendVarint(head) }
+        out.appendVarint(UInt64(report.level.count))
+        for id in report.level { server(id) }
+    }
+
+    /// Appends a block whose entries are already encoded. The head must be complete.
+    mutating func block(_ block: Block, entries: UnsafeRawBufferPointer) {
+        switch block.kind {
+        case .section(let origin, let from, let to):
+            out.append(FrameFormat.sectionKind)
+            interval(origin, from, to)
+        case .chunk(let chunk):
+            out.append(FrameFormat.chunkKind)
+            out.appendVarint(UInt64(chunk.session))
+            out.appendVarint(chunk.number)
+            out.append(
+                (chunk.isLast ? FrameFormat.chunkIsLast : 0) | (chunk.everything ? FrameFormat.chunkIsEverything : 0))
+            vector(chunk.start)
+            vector(chunk.frontier)
+        }
+        out.appendVarint(UInt64(block.count))
+        out.appendVarint(UInt64(block.millisMax))
+        out.appendVarint(UInt64(entries.count))
+        out.append(entries)
+    }
+
+    /// Seals the frame and gives the buffer back for reuse.
+    mutating func finish() -> (bytes: [UInt8], buffer: OutputBuffer) {
+        let crc = crc32c(UnsafeRawBufferPointer(rebasing: out.bytes[9...]))
+        var bytes = [UInt8](out.bytes)
+        for i in 0..<4 { bytes[5 + i] = UInt8(truncatingIfNeeded: crc >> UInt32(8 * i)) }
+        out.count = 0
+        return (bytes, out)
+    }
+}
+
+/// Takes a frame apart. Nothing is believed before the checksum holds, and no length is trusted even then.
+struct FrameReader {
+    private var reader: WireReader
+    private var servers: [UInt64] = []
+    private let table: OriginTable
+
+    private init(_ bytes: UnsafeRawBufferPointer, _ table: OriginTable) {
+        reader = WireReader(bytes, from: FrameFormat.headerBytes)
+        self.table = table
+    }
+
+    enum Result {
+        case frame(FrameHead, [Block])
+        case fault(FrameFault)
+    }
+
+    static func decode(_ bytes: UnsafeRawBufferPointer, cluster: UInt64, _ table: OriginTable) -> Result {
+        guard bytes.count >= FrameFormat.headerBytes else { return .fault(.length) }
+        var header = WireReader(bytes)
+        guard header.fixed32() == FrameFormat.magic else { return .fault(.magic) }
+        guard header.byte() == FrameFormat.version else { return .fault(.version) }
+        let crc = header.fixed32()
+        guard crc32c(UnsafeRawBufferPointer(rebasing: bytes[9...])) == crc else { return .fault(.checksum) }
+        guard header.fixed64() == cluster else { return .fault(.cluster) }
+        var frame = FrameReader(bytes, table)
+        let head = frame.head()
+        guard !frame.reader.failed else { return .fault(.malformed) }
+        let blocks = frame.blocks()
+        return frame.reader.failed ? .fault(.malformed) : .frame(head, blocks)
+    }
+
+    private mutating func server() -> UInt64 {
+        let code = reader.varint()
+        if code == 0 {
+            let id = reader.fixed64()
+            servers.append(id)
+            return id
+        }
+        guard code <= UInt64(servers.count) else {
+            reader.failed = true
+            return 0
+        }
+        return servers[Int(code) - 1]
+    }
+
+    private mutating func origin() -> OriginIndex {
+        let id = server()
+        let index = reader.varint()
+        guard !reader.failed, index < UInt64(Limits.actorsMax), servers.count <= EntryDecoder.originsMax,
+            let origin = table.intern(ActorUID(server: id, index: UInt16(index)))
+        else {
+            reader.failed = true
+            return 0
+        }
+        return origin
+    }
+
+    private mutating func vector() -> VersionVector {
+        var vector = VersionVector()
+        for _ in 0..<reader.count(bytesEach: 3) {
+            let origin = origin()
+            let seq = reader.varint()
+            guard !reader.failed, seq <= Version.seqMax else {
+                reader.failed = true
+                break
+            }
+            vector.set(origin, seq)
+        }
+        return vector
+    }
+
+    private mutating func interval() -> (OriginIndex, UInt64, UInt64) {
+        let origin = origin()
+        let from = reader.varint()
+        let length = reader.varint()
+        guard from <= Version.seqMax, length <= Version.seqMax else {
+            reader.failed = true
+            return (origin, 0, 0)
+        }
+        return (origin, from, from + length)
+    }
+
+    private mutating func millis() -> Millis {
+        let value = reader.varint()
+        if value > UInt64(Version.msMax) { reader.failed = true }
+        return reader.failed ? 0 : Millis(value)
+    }
+
+    private mutating func head() -> FrameHead {
+        var head = FrameHead()
+        let id = server()
+        let index = reader.varint()
+        if index >= UInt64(Limits.actorsMax) { reader.failed = true }
+        head.sender = ActorUID(server: id, index: UInt16(truncatingIfNeeded: index))
+        head.toServer = server()
+        head.steady = reader.zigzag()
+        head.wall = reader.zigzag()
+        head.echo = reader.zigzag()
+        head.echoHold = reader.zigzag()
+        head.vector = vector()
+        head.digest = reader.fixed64()
+        head.floor = millis()
+        head.sentTo = reader.varint()
+        for _ in 0..<reader.count(bytesEach: 4) {
+            let (origin, from, to) = interval()
+            head.islands.append(Island(origin: origin, from: from, to: to))
+            if reader.failed { return head }
+        }
+        head.rowsHash = reader.fixed64()
+        for _ in 0..<min(reader.count(bytesEach: 5), FrameFormat.rowsMax) {
+            head.rows.append(row())
+            if reader.failed { return head }
+        }
+        let flags = reader.byte()
+        head.isFlushed = flags & FrameFormat.isFlushed != 0
+        if flags & FrameFormat.hasReport != 0 { head.report = report() }
+        for _ in 0..<reader.count(bytesEach: 4) {
+            let (origin, from, to) = interval()
+            head.asks.append(RepairAsk(origin: origin, from: from, to: to))
+            if reader.failed { return head }
+        }
+        if flags & FrameFormat.hasScanAsk != 0 {
+            let session = UInt32(truncatingIfNeeded: reader.varint())
+            let next = reader.varint()
+            let credit = reader.varint()
+            let everything = reader.byte() != 0
+            head.scanAsk = ScanAsk(
+                session: session, next: next, credit: credit, vector: vector(), everything: everything)
+        }
+        return head
+    }
+
+    private mutating func row() -> MemberRow {
+        let id = server()
+        let incarnation = reader.varint()
+        let status = MemberStatus(rawValue: reader.byte())
+        let actors = reader.varint()
+        let address = reader.run(reader.count(bytesEach: 1))
+        guard !reader.failed, let status, incarnation <= UInt64(UInt32.max), actors >= 1,
+            actors <= UInt64(Limits.actorsMax), address.count <= 300
+        else {
+            reader.failed = true
+            return MemberRow(server: 0, status: .up, actorCount: 1, address: "")
+        }
+        return MemberRow(
+            server: id, incarnation: UInt32(incarnation), status: status, actorCount: Int(actors),
+            address: Bytes(address))
+    }
+
+    private mutating func report() -> StabilityReport {
+        var report = StabilityReport(stamp: reader.zigzag(), least: vector(), heads: [], level: [])
+        for _ in 0..<min(reader.count(bytesEach: 1), Limits.actorsMax) { report.heads.append(reader.varint()) }
+        for _ in 0..<reader.count(bytesEach: 1) {
+            report.level.append(server())
+            if reader.failed { break }
+        }
+        return report
+    }
+
+    private mutating func blocks() -> [Block] {
+        var blocks: [Block] = []
+        while reader.remaining > 0, !reader.failed {
+            guard blocks.count < FrameFormat.blocksMax else {
+                reader.failed = true
+                break
+            }
+            let kind: BlockKind
+            switch reader.byte() {
+            case FrameFormat.sectionKind:
+                let (origin, from, to) = interval()
+                kind = .section(origin: origin, from: from, to: to)
+            case FrameFormat.chunkKind:
+                let session = UInt32(truncatingIfNeeded: reader.varint())
+                let number = reader.varint()
+                let flags = reader.byte()
+                kind = .chunk(
+                    ChunkHead(
+                        session: session, number: number, isLast: flags & FrameFormat.chunkIsLast != 0,
+                        everything: flags & FrameFormat.chunkIsEverything != 0, start: vector(), frontier: vector()))
+            default:
+                reader.failed = true
+                return blocks
+            }
+            let count = reader.varint()
+            let millisMax = millis()
+            let length = reader.count(bytesEach: 1)
+            let from = reader.at
+            _ = reader.run(length)
+            // An entry takes at least two bytes, so a count cannot promise more than the bytes hold.
+            if count > UInt64(length / 2) { reader.failed = true }
+            blocks.append(
+                Block(
+                    kind: kind, count: Int(truncatingIfNeeded: count), millisMax: millisMax, from: from,
+                    to: from + length))
+        }
+        return blocks
+    }
+}

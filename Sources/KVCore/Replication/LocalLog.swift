@@ -1,0 +1,60 @@
+// The numbered stream of deltas one actor offers its siblings. Owned by that actor.
+
+/// Items stay until every sibling acknowledged them or the bounds of the configuration push them out; who is behind then
+/// sees a hole and catches up by a local scan.
+struct LocalLog {
+    private var items: [LocalItem] = []
+    private var head = 0
+    /// Number of the oldest item kept; numbers start at 1.
+    private(set) var first: UInt64 = 1
+    private(set) var entryCount = 0
+    private(set) var byteCount = 0
+
+    /// Number of the last item ever appended.
+    var last: UInt64 { first &+ UInt64(items.count - head) &- 1 }
+
+    mutating func append(_ item: LocalItem) {
+        items.append(item)
+        entryCount += item.entryCount
+        byteCount += item.byteCount
+    }
+
+    /// Forgets items up to `number`.
+    mutating func drop(through number: UInt64) {
+        while head < items.count, first <= number { dropFirst() }
+        if head > 64, head * 2 > items.count {
+            items.removeFirst(head)
+            head = 0
+        }
+    }
+
+    /// Forgets the oldest items until the bounds hold; returns how many went.
+    mutating func enforce(entriesMax: Int, bytesMax: Int) -> Int {
+        var dropped = 0
+        while head < items.count, entryCount > entriesMax || byteCount > bytesMax {
+            dropFirst()
+            dropped += 1
+        }
+        return dropped
+    }
+
+    private mutating func dropFirst() {
+        entryCount -= items[head].entryCount
+        byteCount -= items[head].byteCount
+        items[head] = .scanEnd(LocalLog.placeholder)
+        head += 1
+        first &+= 1
+    }
+
+    private static let placeholder = ScanEnd(
+        firstItem: 0, asked: VersionVector(), start: VersionVector(), frontier: VersionVector(), floor: 0,
+        completesJoin: false)
+
+    /// The items after `number`, as far as they are still kept.
+    func items(after number: UInt64) -> (first: UInt64, items: [LocalItem]) {
+        let from = max(first, number &+ 1)
+        let skip = Int(from &- first)
+        guard skip < items.count - head else { return (last &+ 1, []) }
+        return (from, Array(items[(head + skip)...]))
+    }
+}

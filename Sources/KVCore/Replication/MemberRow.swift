@@ -1,0 +1,70 @@
+// One row of the member table, as it travels in frames and as KVD PEERS shows it. Plain values, any thread.
+
+package import KVBase
+
+/// Life of a server id; a higher rank wins when rows meet, so the order of cases is part of the protocol.
+package enum MemberStatus: UInt8, Sendable, Comparable {
+    /// Known, takes part in sync, still catching up.
+    case joining = 0
+    case up = 1
+    /// Shut down in an orderly way; the id never comes back.
+    case left = 2
+    /// Removed, by hand or because another process now serves its address; the id never comes back.
+    case forgotten = 3
+    /// All members hold the same of it: its entries left the version vectors.
+    case retired = 4
+
+    package static func < (a: MemberStatus, b: MemberStatus) -> Bool { a.rawValue < b.rawValue }
+
+    /// Counts for tombstone collection and receives frames.
+    package var isMember: Bool { self <= .up }
+}
+
+/// What everybody knows about a server. Rows merge by (incarnation, status): see `merged`.
+package struct MemberRow: Sendable, Hashable {
+    package var server: UInt64
+    /// Raised by the server itself when its address changes.
+    package var incarnation: UInt32
+    package var status: MemberStatus
+    package var actorCount: Int
+    package var address: Bytes
+
+    package init(server: UInt64, incarnation: UInt32 = 0, status: MemberStatus, actorCount: Int, address: Bytes) {
+        self.server = server
+        self.incarnation = incarnation
+        self.status = status
+        self.actorCount = actorCount
+        self.address = address
+    }
+
+    /// The greater incarnation decides about the address, the greater status always survives. Commutative, idempotent;
+    /// equal incarnations with different addresses (only a fault can cause that) are decided by byte order.
+    package func merged(with other: MemberRow) -> MemberRow {
+        var row = self
+        if other.incarnation > incarnation || (other.incarnation == incarnation && other.address > address) {
+            row = other
+        }
+        row.status = max(status, other.status)
+        return row
+    }
+}
+
+/// State of a server as this actor sees it.
+package enum PeerState: String, Sendable {
+    case up, down, syncing
+}
+
+/// One line of KVD PEERS and of INFO's Replication section.
+package struct PeerSummary: Sendable {
+    package var server: UInt64
+    package var address: Bytes
+    package var status: MemberStatus
+    package var state: PeerState
+    /// Own writes of this actor that the server has not acknowledged.
+    package var pendingDeltas: UInt64
+    /// Milliseconds since this process last heard from it; nil if never.
+    package var silentMillis: Millis?
+    package var roundTripMillis: Millis?
+    /// Its clock minus ours.
+    package var clockOffsetMillis: Millis?
+}

@@ -1,0 +1,133 @@
+// What one replica remembers about a sibling and about another server. Owned by the replica.
+
+import KVBase
+
+/// A query actor of the same process.
+final class Sibling {
+    let index: Int
+    let origin: OriginIndex
+    var pacer = PairPacer()
+    /// My items it has merged, and the last one handed to it.
+    var acked: UInt64 = 0
+    var sentTo: UInt64 = 0
+    /// Its items queued and merged here; `jumped` is the first item after the last hole.
+    var enqueued: UInt64 = 0
+    var applied: UInt64 = 0
+    var jumped: UInt64 = 0
+    var isHeard = false
+    var isFlushed = false
+    var vector = VersionVector()
+    /// Its newest vector that may be used for collection, and one that waits for its actor's own writes to arrive.
+    var usable: VersionVector?
+    var waiting: VersionVector?
+    var rowsHash: UInt64 = 0
+    /// Steady time from which a batch is wanted for other reasons than deltas; `.max` if none.
+    var wantedAt: Millis = .min
+    var asks: [ForwardedAsk] = []
+    var unequalSince: Millis?
+    var donor: ScanDonor?
+
+    init(index: Int, origin: OriginIndex) {
+        self.index = index
+        self.origin = origin
+    }
+}
+
+/// Own writes on the way to a server.
+struct InFlight {
+    var to: UInt64
+    var at: Millis
+    var bytes: Int
+    var isRepeat: Bool
+}
+
+/// Another server: what it has, what it was sent, how far away it is.
+final class RemoteServer {
+    static let roundTripGuess: Millis = 600
+    static let timeoutMillisMin: Millis = 220
+    static let timeoutMillisMax: Millis = 5_000
+    /// A small un-acknowledged delta goes out twice for this long after a loss was noticed.
+    static let lossMemoryMillis: Millis = 30_000
+    static let redundantBytesMax = 16 * 1024
+
+    let id: UInt64
+    var actorCount: Int
+    var pacer = PairPacer()
+
+    // Receiving.
+    var heardAt: Millis?
+    /// A vector arrived: sending deltas makes sense.
+    var isContacted = false
+    /// Element-wise maximum of its actors' vectors, and the same with islands counted as if their gap were closed.
+    var reach = VersionVector()
+    var tops = VersionVector()
+    var report: StabilityReport?
+    /// Newest report whose heads this replica covers: only that may be used for collection.
+    var usableReport: StabilityReport?
+    /// One whose heads are not covered yet, kept so that a busy server is not chased for ever.
+    var waitingReport: StabilityReport?
+    var rowsHash: UInt64 = 0
+    var echo: Millis = 0
+    var echoAt: Millis = 0
+    var clock = ClockSample()
+    /// From this actor's frames, or learned from a sibling.
+    var offset: Millis?
+    var roundTrip: Millis?
+    var announced: PeerState?
+    var unequalSince: Millis?
+    var unequalCount = 0
+
+    // Sending.
+    var sent: UInt64 = 0
+    var inFlight: [InFlight] = []
+    var smoothedAck: Millis?
+    var backoff = 0
+    var lastProgress: Millis = 0
+    var shift = 0
+    var lossSeenAt: Millis?
+    /// Start and size of the section sent last, to repeat it while losses are likely.
+    var previousFrom: UInt64 = 0
+    var previousBytes = 0
+    var wantedAt: Millis = .min
+    var reportSentAt: Millis?
+    var repairs: [RepairAsk] = []
+    var lastRepair: (ask: RepairAsk, at: Millis)?
+    /// Own highest write it is known to have sent us, by origin: a gap behind it is asked for.
+    var announcedTo: [(origin: OriginIndex, to: UInt64)] = []
+    var donor: ScanDonor?
+
+    init(id: UInt64, actorCount: Int) {
+        self.id = id
+        self.actorCount = actorCount
+    }
+
+    var bytesInFlight: Int { inFlight.reduce(0) { $0 + $1.bytes } }
+
+    var timeoutMillis: Millis {
+        let base = (smoothedAck ?? RemoteServer.roundTripGuess) * 3 / 2 + 110
+        return min(max(base, RemoteServer.timeoutMillisMin) << Millis(min(backoff, 5)), RemoteServer.timeoutMillisMax)
+    }
+
+    func isSuspect(_ now: Millis, _ suspectMillis: Millis) -> Bool {
+        guard let heardAt else { return true }
+        return now - heardAt > suspectMillis
+    }
+
+    /// Takes note that everything up to `top` arrived.
+    func acknowledged(_ top: UInt64, _ now: Millis) {
+        var kept: [InFlight] = []
+        for flight in inFlight {
+            if flight.to > top {
+                kept.append(flight)
+            } else {
+                if !flight.isRepeat {
+                    let sample = max(1, now - flight.at)
+                    smoothedAck = smoothedAck.map { ($0 * 7 + sample) / 8 } ?? sample
+                }
+                backoff = 0
+                lastProgress = now
+            }
+        }
+        inFlight = kept
+    }
+}

@@ -1,0 +1,302 @@
+// Merging what arrived, in slices and in order of arrival. Part of `Replica`; on its actor's thread.
+
+import KVBase
+
+/// A frame's block being decoded and merged.
+struct BlockWork {
+    var bytes: [UInt8]
+    var block: Block
+    var decoder: EntryDecoder
+    var sender: ActorUID
+    /// What the maker of the block had seen.
+    var cut: VersionVector
+    var entries = DeltaEntries()
+    var isRefused = false
+}
+
+enum WorkItem {
+    case block(BlockWork)
+    /// A sibling's item, its number, and how many entries of it are merged.
+    case local(LocalItem, from: Int, number: UInt64, done: Int, isRefused: Bool)
+    case localChunk(LocalChunk, from: Int, done: Int, isRefused: Bool)
+    case done
+
+    var byteCount: Int {
+        switch self {
+        case .block(let work): work.block.to - work.block.from
+        case .local(let item, _, _, _, _): item.byteCount
+        case .localChunk(let chunk, _, _, _): chunk.page.payloadBytes
+        case .done: 0
+        }
+    }
+}
+
+extension Replica {
+    func enqueue(_ item: WorkItem) {
+        inboxBytes += item.byteCount
+        inbox.append(item)
+    }
+
+    func clearInbox() {
+        for item in inbox { if case .block(var work) = item { work.entries.clear() } }
+        inbox.removeAll()
+        inboxHead = 0
+    }
+
+    /// Merges up to about `budget` entries; returns how many units of work that was.
+    func work(budget: Int, _ at: Moment, into effects: inout ReplicaEffects) -> Int {
+        var left = budget
+        while left > 0, inboxHead < inbox.count {
+            let item = inbox[inboxHead]
+            inbox[inboxHead] = .done
+            let bytes = item.byteCount
+            let (rest, used) = proceed(item, left, at, into: &effects)
+            left -= used + 1
+            if let rest {
+                inbox[inboxHead] = rest
+            } else {
+                inboxBytes -= bytes
+                inboxHead += 1
+            }
+        }
+        if inboxHead == inbox.count {
+            inbox.removeAll(keepingCapacity: inbox.count < 1024)
+            inboxHead = 0
+        } else if inboxHead > 256, inboxHead * 2 > inbox.count {
+            inbox.removeFirst(inboxHead)
+            inboxHead = 0
+        }
+        return budget - left
+    }
+
+    private func proceed(
+        _ item: WorkItem, _ budget: Int, _ at: Moment, into effects: inout ReplicaEffects
+    ) -> (rest: WorkItem?, used: Int) {
+        switch item {
+        case .block(var work):
+            let used = merge(&work, budget)
+            if used < 0 || work.decoder.left == 0 {
+                finish(&work, isWhole: used >= 0 && work.decoder.isComplete, at, into: &effects)
+                return (nil, max(used, 0))
+            }
+            return (.block(work), used)
+        case .local(.delta(let segment), let from, let number, var done, var isRefused):
+            if !segment.isPage, seen.covers(segment.origin, segment.to), !config.bugs.contains(.stalePageAccepted) {
+                sibling(from)?.applied = number
+                return (nil, 1)
+            }
+            let used = merge(segment, from: &done, budget, isDirect: true, force: false, &isRefused)
+            guard done == segment.count else {
+                return (.local(.delta(segment), from: from, number: number, done: done, isRefused: isRefused), used)
+            }
+            finishLocal(segment, from: from, number: number, isRefused)
+            return (nil, used)
+        case .local(.scanEnd(let end), let from, let number, _, _):
+            if let sibling = sibling(from) {
+                if sibling.jumped <= end.firstItem || sibling.jumped == 0 { conclude(end, at) }
+                sibling.applied = number
+            }
+            return (nil, 1)
+        case .localChunk(let chunk, let from, var done, var isRefused):
+            let force = localAsker?.everything ?? false
+            let used = merge(chunk.page, from: &done, budget, isDirect: false, force: force, &isRefused)
+            guard done == chunk.page.count else {
+                return (.localChunk(chunk, from: from, done: done, isRefused: isRefused), used)
+            }
+            finishLocalChunk(chunk, from: from, isRefused, at)
+            return (nil, used)
+        case .done:
+            return (nil, 0)
+        }
+    }
+
+    // MARK: Entries
+
+    /// Merges one entry. False if it was refused and the interval it belongs to must not count.
+    ///
+    /// An absent key is only filled if the entry's write is new here: a covered write without a record was superseded and its
+    /// tombstone collected. What a third party relays must moreover come from a cut that includes every tombstone collected
+    /// here (replication.md b5, clause 3).
+    @inline(__always)
+    private func mergeEntry(
+        _ record: Record, _ hash: UInt64, sectionOrigin: OriginIndex?, isCurrent: Bool, force: Bool
+    ) -> Bool {
+        let origin = record.origin
+        let isCovered = origin == own ? true : seen.covers(origin, record.seq)
+        if isCovered || !(isCurrent || sectionOrigin == origin) {
+            if store.find(record.keyPointer, record.keyCount, hash) == nil {
+                if isCovered, !force, !config.bugs.contains(.reinsertCovered) {
+                    statistics.insertRefusedCovered += 1
+                    return true
+                }
+                if !isCovered, !force, !config.bugs.contains(.collectWithoutFrontier) {
+                    statistics.insertRefusedByFrontier += 1
+                    return false
+                }
+            }
+        }
+        if config.bugs.rawValue != 0, mergeWithBugs(record, hash) { return true }
+        switch store.merge(record, hash) {
+        case .applied: statistics.entriesApplied &+= 1
+        case .divergent: statistics.versionCollisions &+= 1
+        default: statistics.entriesIgnored &+= 1
+        }
+        return true
+    }
+
+    /// Decodes and merges; returns the entries handled, or -1 if the bytes are malformed.
+    private func merge(_ work: inout BlockWork, _ budget: Int) -> Int {
+        var sectionOrigin: OriginIndex?
+        var force = false
+        switch work.block.kind {
+        case .section(let origin, _, let to):
+            if seen.covers(origin, to), !config.bugs.contains(.acknowledgeBeforeApply) {
+                // A repetition: everything in it has taken effect.
+                work.decoder = EntryDecoder(from: work.block.to, to: work.block.to, count: 0, millisMax: 0)
+                return 0
+            }
+            // Its own writes need no cut, as long as their writer counts for collection.
+            if members.row(origins.uid(origin).server)?.status.isMember ?? false { sectionOrigin = origin }
+        case .chunk(let chunk):
+            force = chunk.everything
+        }
+        let isCurrent = work.cut.dominates(frontier)
+        let hasher = store.hasher
+        var used = 0
+        let keepsEntries = !siblings.isEmpty || !isChunk(work.block)
+        work.bytes.withUnsafeBytes { bytes in
+            while used < budget, work.decoder.left > 0 {
+                guard let record = work.decoder.next(bytes, origins) else {
+                    used = -1
+                    return
+                }
+                let hash = hasher.hash(record.keyPointer, record.keyCount)
+                if !mergeEntry(record, hash, sectionOrigin: sectionOrigin, isCurrent: isCurrent, force: force) {
+                    work.isRefused = true
+                }
+                if keepsEntries { work.entries.append(hash, record) } else { record.release() }
+                used &+= 1
+            }
+        }
+        return used
+    }
+
+    private func isChunk(_ block: Block) -> Bool { if case .chunk = block.kind { true } else { false } }
+
+    /// Merges a segment's entries from `done` on, by reference.
+    private func merge(
+        _ segment: DeltaSegment, from done: inout Int, _ budget: Int, isDirect: Bool, force: Bool, _ isRefused: inout Bool
+    ) -> Int {
+        let isCurrent = segment.cut.dominates(frontier)
+        let isTrusted =
+            !segment.isPage && (members.row(origins.uid(segment.origin).server)?.status.isMember ?? false)
+        let sectionOrigin = isTrusted ? segment.origin : nil
+        let entries = segment.entries
+        let end = min(entries.count, done + budget)
+        let start = done
+        while done < end {
+            if done &+ 8 < entries.count { store.prefetchSlot(entries[done &+ 8].hash) }
+            if done &+ 4 < entries.count { store.prefetchRecord(entries[done &+ 4].hash) }
+            let entry = entries[done]
+            if !mergeEntry(entry.record, entry.hash, sectionOrigin: sectionOrigin, isCurrent: isCurrent, force: force) {
+                isRefused = true
+            }
+            done &+= 1
+        }
+        return end - start
+    }
+
+    // MARK: Intervals
+
+    /// An interval's entries are all merged: the vector follows if there is no gap before it.
+    func advance(_ origin: OriginIndex, _ from: UInt64, _ to: UInt64) {
+        guard origin != own, to > seen[origin] else { return }
+        if from <= seen[origin] || config.bugs.contains(.advanceOverGap) {
+            seen.raise(origin, to: to)
+            if let at = islands.firstIndex(where: { $0.origin == origin }), islands[at].from <= to {
+                seen.raise(origin, to: islands[at].to)
+                islands.remove(at: at)
+            }
+            return
+        }
+        statistics.gapsSeen += 1
+        guard let at = islands.firstIndex(where: { $0.origin == origin }) else {
+            islands.append(Island(origin: origin, from: from, to: to))
+            return
+        }
+        if from <= islands[at].to, to >= islands[at].from {
+            islands[at].from = min(islands[at].from, from)
+            islands[at].to = max(islands[at].to, to)
+        } else if to > islands[at].to {
+            islands[at] = Island(origin: origin, from: from, to: to)
+        }
+    }
+
+    /// A scan step raised the vector: islands it reaches are connected.
+    func connectIslands() {
+        islands.removeAll { island in
+            guard island.from <= seen[island.origin] else { return island.to <= seen[island.origin] }
+            seen.raise(island.origin, to: island.to)
+            return true
+        }
+    }
+
+    private func finish(_ work: inout BlockWork, isWhole: Bool, _ at: Moment, into effects: inout ReplicaEffects) {
+        if let server = server(work.sender.server) { server.wantedAt = min(server.wantedAt, at.steady) }
+        guard isWhole else {
+            statistics.framesRejected += 1
+            work.entries.clear()
+            return
+        }
+        switch work.block.kind {
+        case .section(let origin, let from, let to):
+            defer { work.entries.clear() }
+            guard !work.isRefused, to > seen[origin] || config.bugs.contains(.acknowledgeBeforeApply) else { return }
+            let segment = DeltaSegment(
+                origin: origin, from: config.bugs.contains(.relayWrongBounds) ? 0 : from, to: to, isPage: false,
+                cut: work.cut, taking: work.entries.take())
+            advance(origin, from, to)
+            remember(segment)
+            offerToSiblings(.delta(segment))
+        case .chunk(let chunk):
+            finishChunk(chunk, &work, at, into: &effects)
+        }
+    }
+
+    private func finishLocal(_ segment: DeltaSegment, from: Int, number: UInt64, _ isRefused: Bool) {
+        sibling(from)?.applied = number
+        guard !segment.isPage else {
+            if isRefused { sibling(from)?.jumped = number + 1 }
+            return
+        }
+        guard !isRefused else { return }
+        advance(segment.origin, segment.from, segment.to)
+        if origins.uid(segment.origin).server != uid.server { remember(segment) }
+    }
+
+    func offerToSiblings(_ item: LocalItem) {
+        guard !siblings.isEmpty else { return }
+        log.append(item)
+        let dropped = log.enforce(entriesMax: config.localEntriesMax, bytesMax: config.localBytesMax)
+        if dropped > 0 { statistics.localLogOverruns += 1 }
+    }
+
+    // MARK: Recent segments of others
+
+    static let recentSegmentsMax = 512
+    static let recentBytesMax = 4 * 1024 * 1024
+
+    private func remember(_ segment: DeltaSegment) {
+        guard segment.wireBytes <= Replica.recentBytesMax / 4 else { return }
+        recent.append(segment)
+        recentBytes += segment.wireBytes
+        while recent.count > Replica.recentSegmentsMax || recentBytes > Replica.recentBytesMax {
+            recentBytes -= recent.removeFirst().wireBytes
+        }
+    }
+
+    func dropRecent(where isDropped: (DeltaSegment) -> Bool) {
+        recent.removeAll(where: isDropped)
+        recentBytes = recent.reduce(0) { $0 + $1.wireBytes }
+    }
+}

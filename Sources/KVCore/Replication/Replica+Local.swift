@@ -1,0 +1,196 @@
+// Deltas made from own writes, and the exchange with sibling actors by reference. Part of `Replica`; on its actor's thread.
+
+import KVBase
+
+extension Replica {
+    // MARK: Rounds
+
+    /// When something is due, own writes so far are put into segments first, in slices; then everything due goes out.
+    func openRound(_ at: Moment) {
+        let isDue =
+            siblings.contains { due($0, at) <= at.steady } || servers.contains { due($0, at) <= at.steady }
+        guard isDue else { return }
+        isRoundOpen = true
+        roundTarget = store.ownSeq
+        startSegment(at.steady)
+    }
+
+    private func startSegment(_ steady: Millis) {
+        let from: UInt64
+        if !siblings.isEmpty {
+            from = loggedTo
+        } else if let server = servers.first(where: { $0.isContacted && $0.sent < roundTarget }) {
+            from = server.sent
+        } else {
+            return
+        }
+        guard from < roundTarget else { return }
+        builder = SegmentBuilder(
+            from: from, target: roundTarget, bytesMax: config.frameBytesMax / 4 * 3, dotsMax: config.dotsPerSegmentMax)
+    }
+
+    /// Returns the writes looked at; `builder` is nil once all segments of the round are made.
+    func advanceRound(budget: Int) -> Int {
+        var left = budget
+        while left > 0, builder != nil {
+            left -= builder!.advance(store, budget: left, bugs: config.bugs)
+            guard builder!.isFinished else { continue }
+            let isOverrun = builder!.isOverrun
+            if builder!.reached > builder!.from {
+                let segment = builder!.finish(origin: own, cut: vector)
+                ownSegments.append(segment)
+                if !siblings.isEmpty { offerToSiblings(.delta(segment)) }
+                if segment.from == loggedTo { loggedTo = segment.to }
+            } else {
+                builder!.abandon()
+            }
+            builder = nil
+            if isOverrun {
+                statistics.journalOverruns += 1
+                loggedTo = max(loggedTo, store.journalFirstSeq - 1)
+            }
+            if !siblings.isEmpty, loggedTo < roundTarget { startSegment(0) }
+        }
+        return budget - left
+    }
+
+    func closeRound(_ at: Moment, into effects: inout ReplicaEffects) {
+        isRoundOpen = false
+        for sibling in siblings where due(sibling, at) <= at.steady { send(to: sibling, at, into: &effects) }
+        for server in servers where due(server, at) <= at.steady { send(to: server, at, into: &effects) }
+        // Kept only while several servers may stand at the same position: they hold on to superseded values.
+        ownSegments.removeAll()
+    }
+
+    // MARK: Sending
+
+    func due(_ sibling: Sibling, _ at: Moment) -> Millis {
+        let token = sibling.pacer.earliest(spacing)
+        if store.ownSeq > loggedTo || log.last > sibling.acked { return token }
+        if let donor = sibling.donor, donor.isReady { return token }
+        let keepAlive = sibling.pacer.lastSent.map { $0 + config.keepAliveMillis } ?? .min
+        let wanted = localAsker?.source == UInt64(sibling.index) ? token : sibling.wantedAt
+        return max(token, min(wanted, keepAlive))
+    }
+
+    private func send(to sibling: Sibling, _ at: Moment, into effects: inout ReplicaEffects) {
+        let (first, items) = log.items(after: sibling.acked)
+        var chunk: LocalChunk?
+        if let donor = sibling.donor, donor.isReady {
+            let start = config.bugs.contains(.vectorAtScanEnd) && donor.isLast ? vector : donor.start
+            chunk = LocalChunk(
+                session: donor.session, number: donor.building, isLast: donor.isLast, start: start, frontier: frontier,
+                page: DeltaSegment(
+                    origin: own, from: 0, to: 0, isPage: true, cut: donor.start, taking: donor.entries.take()))
+            donor.sent(at: at.steady)
+        }
+        let batch = LocalBatch(
+            fromIndex: config.actorIndex, vector: vector, digest: digest, floor: store.gcFloor, firstItem: first,
+            items: items, ackedItem: sibling.applied, news: servers.map(news), rowsHash: members.hash,
+            rows: sibling.rowsHash == members.hash ? [] : members.rows, asks: sibling.asks,
+            scanAsk: scanAsk(localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
+            isFlushed: isLeaving && isFlushed(at))
+        sibling.asks.removeAll()
+        sibling.sentTo = log.last
+        sibling.pacer.sent(at.steady)
+        sibling.wantedAt = .max
+        statistics.batchesSent &+= 1
+        statistics.localBytesSent &+= UInt64(batch.wireBytes)
+        statistics.entriesSent &+= UInt64(batch.entryCount)
+        effects.batches.append(OutgoingBatch(toIndex: sibling.index, batch: batch))
+    }
+
+    private func news(_ server: RemoteServer) -> ServerNews {
+        ServerNews(
+            server: server.id, heardAt: server.heardAt, reach: server.reach, tops: server.tops, report: server.report,
+            offset: server.offset, roundTrip: server.roundTrip)
+    }
+
+    // MARK: Receiving
+
+    /// A sibling's batch arrived.
+    package func receive(_ batch: LocalBatch, _ at: Moment, into effects: inout ReplicaEffects) {
+        guard let sibling = sibling(batch.fromIndex) else { return }
+        statistics.batchesReceived &+= 1
+        sibling.isHeard = true
+        sibling.isFlushed = batch.isFlushed
+        sibling.vector.join(batch.vector)
+        if sibling.rowsHash != batch.rowsHash {
+            sibling.rowsHash = batch.rowsHash
+            if batch.rowsHash != members.hash { sibling.wantedAt = min(sibling.wantedAt, at.steady) }
+        }
+        for row in batch.rows { learn(row, at, into: &effects) }
+        if !config.bugs.contains(.floorMissingFromBootstrap) { store.raiseGCFloor(to: batch.floor) }
+        sibling.acked = max(sibling.acked, min(batch.ackedItem, log.last))
+        log.drop(through: siblings.reduce(UInt64.max) { min($0, $1.acked) })
+        for news in batch.news { hear(news, at) }
+        for forwarded in batch.asks {
+            if let server = server(forwarded.server) { answer(forwarded.ask, to: server, at) }
+        }
+        take(batch, from: sibling, at)
+        if let ask = batch.scanAsk { serve(ask, to: sibling, at) }
+        compareDigests(with: sibling, batch, at, into: &effects)
+        _ = work(budget: config.entriesPerStep, at, into: &effects)
+        scheduleNext(at)
+    }
+
+    private func take(_ batch: LocalBatch, from sibling: Sibling, _ at: Moment) {
+        if !batch.items.isEmpty {
+            sibling.wantedAt = min(sibling.wantedAt, at.steady)
+            guard inboxBytes < config.inboxBytesMax else { return }
+            if batch.firstItem > sibling.enqueued + 1 {
+                // Items it could not keep any longer for this slow reader: vectors tell what is missing.
+                sibling.jumped = batch.firstItem
+                statistics.gapsSeen += 1
+                sibling.enqueued = batch.firstItem - 1
+            }
+            var number = batch.firstItem
+            for item in batch.items {
+                if number > sibling.enqueued {
+                    enqueue(.local(item, from: sibling.index, number: number, done: 0, isRefused: false))
+                    sibling.enqueued = number
+                }
+                number += 1
+            }
+        }
+        if let chunk = batch.scanChunk, localAsker?.source == UInt64(sibling.index), localAsker?.session == chunk.session,
+            localAsker?.queued == chunk.number
+        {
+            localAsker!.queued += 1
+            localAsker!.lastProgress = at.steady
+            enqueue(.localChunk(chunk, from: sibling.index, done: 0, isRefused: false))
+        }
+    }
+
+    /// What a sibling knows about a server.
+    private func hear(_ news: ServerNews, _ at: Moment) {
+        guard let server = server(news.server) else { return }
+        if let heard = news.heardAt {
+            server.heardAt = max(server.heardAt ?? heard, heard)
+            contact(server, news.reach)
+        }
+        server.reach.join(news.reach)
+        server.tops.join(news.tops)
+        if let report = news.report, report.stamp > server.report?.stamp ?? .min { server.report = report }
+        if server.echo == 0 {
+            server.offset = news.offset
+            server.roundTrip = news.roundTrip
+        }
+        server.acknowledged(server.tops[own], at.steady)
+    }
+
+    /// First word from a server: from where on it is sent own writes.
+    func contact(_ server: RemoteServer, _ vector: VersionVector) {
+        guard !server.isContacted else { return }
+        server.isContacted = true
+        server.reach.join(vector)
+        server.tops.join(vector)
+        let known = server.reach[own]
+        // A newcomer fetches what is old by a scan; the stream gives it what is new.
+        let isNew = members.row(server.id)?.status == .joining && store.ownSeq > known + Replica.historyDotsMax
+        server.sent = isNew ? store.ownSeq : known
+    }
+
+    /// Own writes that are streamed to a newcomer although a scan will bring them too.
+    static let historyDotsMax: UInt64 = 4096
+}

@@ -1,0 +1,194 @@
+// Servers that come, go, fall silent and are forgotten. Part of `Replica`; on its actor's thread.
+
+import KVBase
+
+extension Replica {
+    /// How often silence, retirement and clocks are looked at.
+    static let censusMillis: Millis = 500
+
+    /// A member row arrived: from a handshake, from --join, from a frame or a batch.
+    package func learn(_ row: MemberRow, _ at: Moment, into effects: inout ReplicaEffects) {
+        guard row.server != 0 else { return }
+        var row = row
+        if row.server == uid.server, let mine = members.row(uid.server) {
+            // Nobody else decides about our own address or actors; they may only declare us gone.
+            row.actorCount = mine.actorCount
+            if row.incarnation > mine.incarnation || row.address != mine.address && row.incarnation == mine.incarnation {
+                if row.incarnation != mine.incarnation + 1 || at.steady == .min { row.address = mine.address }
+                row.incarnation = max(row.incarnation, mine.incarnation)
+            }
+        }
+        guard let merged = members.merge(row) else { return }
+        effects.events.append(.member(merged))
+        if merged.server == uid.server {
+            if merged.status >= .forgotten { effects.events.append(.forgotten) }
+            return
+        }
+        apply(merged, at)
+    }
+
+    private func apply(_ row: MemberRow, _ at: Moment) {
+        if row.status.isMember {
+            if let server = server(row.server) {
+                server.actorCount = row.actorCount
+            } else {
+                let place = servers.firstIndex { $0.id > row.server } ?? servers.count
+                let server = RemoteServer(id: row.server, actorCount: row.actorCount)
+                server.wantedAt = at.steady
+                server.lastProgress = at.steady
+                servers.insert(server, at: place)
+            }
+        } else {
+            servers.removeAll { $0.id == row.server }
+            if asker?.source == row.server { asker = nil }
+            if row.status >= .forgotten { statistics.serversForgotten += 1 }
+            if row.status == .retired, isCaughtUp { retire(row.server) }
+        }
+        for sibling in siblings where sibling.rowsHash != members.hash { sibling.wantedAt = min(sibling.wantedAt, at.steady) }
+        for server in servers where server.isContacted { server.wantedAt = min(server.wantedAt, at.steady) }
+    }
+
+    /// Removes a server by hand: it must never come back under this id, and its writes that nobody received are lost.
+    package func forget(_ server: UInt64, _ at: Moment, into effects: inout ReplicaEffects) {
+        guard var row = members.row(server), row.status < .forgotten, server != uid.server else { return }
+        row.status = .forgotten
+        learn(row, at, into: &effects)
+    }
+
+    /// The transport lost its connection: what was under way is gone, so it need not be waited for.
+    package func linkDown(_ id: UInt64, _ at: Moment) {
+        guard let server = server(id) else { return }
+        server.sent = min(server.sent, max(server.tops[own], server.reach[own]))
+        server.inFlight.removeAll()
+        server.lossSeenAt = at.steady
+    }
+
+    /// The transport connected: whatever is known may be said at once.
+    package func linkUp(_ id: UInt64, _ at: Moment) {
+        guard let server = server(id) else { return }
+        server.wantedAt = at.steady
+        cachedDeadline = min(cachedDeadline, server.pacer.earliest(spacing))
+    }
+
+    /// One line per other server, members first as they are sorted by id.
+    package func peers(_ at: Moment) -> [PeerSummary] {
+        members.rows.compactMap { row in
+            guard row.server != uid.server, row.status.isMember, let server = server(row.server) else { return nil }
+            return PeerSummary(
+                server: row.server, address: row.address, status: row.status, state: state(of: server, at),
+                pendingDeltas: store.ownSeq - min(store.ownSeq, server.reach[own]),
+                silentMillis: server.heardAt.map { at.steady - $0 }, roundTripMillis: server.roundTrip,
+                clockOffsetMillis: server.offset)
+        }
+    }
+
+    func state(of server: RemoteServer, _ at: Moment) -> PeerState {
+        if server.isSuspect(at.steady, config.downMillis) { return .down }
+        if members.row(server.id)?.status == .joining || asker?.source == server.id || server.donor != nil {
+            return .syncing
+        }
+        return .up
+    }
+
+    /// Looks twice a second at who is silent, who was replaced, who can be retired, and at the clocks.
+    func census(_ at: Moment, into effects: inout ReplicaEffects) {
+        guard lastCensus == .min || at.steady - lastCensus >= Replica.censusMillis || isLeaving else { return }
+        lastCensus = at.steady
+        for server in servers {
+            let state = state(of: server, at)
+            if state != server.announced {
+                if server.announced != nil || state != .down {
+                    effects.events.append(.serverState(server: server.id, state))
+                }
+                server.announced = state
+            }
+        }
+        forgetReplaced(at, into: &effects)
+        retireDeparted(at, into: &effects)
+        watchClocks(&effects)
+        startCollecting(at)
+        leave(at, into: &effects)
+    }
+
+    private func leave(_ at: Moment, into effects: inout ReplicaEffects) {
+        guard isLeaving, var row = members.row(uid.server), row.status < .left else { return }
+        guard isFlushed(at), siblings.allSatisfy(\.isFlushed) else { return }
+        row.status = .left
+        learn(row, at, into: &effects)
+        for server in servers { server.wantedAt = at.steady }
+        for sibling in siblings { sibling.wantedAt = at.steady }
+        if servers.isEmpty { noteLeft() }
+    }
+
+    /// A restarted process has a new id at the old address: the old id can never come back, for its memory is gone. It is
+    /// forgotten once this actor hears the new one and has not heard the old one for long, so a mistaken address alone
+    /// never removes a living server.
+    private func forgetReplaced(_ at: Moment, into effects: inout ReplicaEffects) {
+        guard let startedAt, at.steady - startedAt > config.downMillis else { return }
+        var gone: [UInt64] = []
+        for server in servers where server.isSuspect(at.steady, config.downMillis) {
+            guard let row = members.row(server.id) else { continue }
+            let replaced =
+                row.address == config.address
+                || servers.contains { other in
+                    other.id != server.id && members.row(other.id)?.address == row.address
+                        && !other.isSuspect(at.steady, config.suspectMillis)
+                }
+            if replaced || config.bugs.contains(.forgetOnSilence) { gone.append(server.id) }
+        }
+        for id in gone { forget(id, at, into: &effects) }
+    }
+
+    /// Once every actor of every member holds the same of a departed server, all of it, its entries leave the vectors.
+    private func retireDeparted(_ at: Moment, into effects: inout ReplicaEffects) {
+        guard isCaughtUp else { return }
+        for row in members.rows where row.status == .left || row.status == .forgotten {
+            guard row.server != uid.server, isLevelHere(row.server) || config.bugs.contains(.retireEarly) else { continue }
+            let agreed = servers.allSatisfy { server in
+                guard let report = server.report, report.level.contains(row.server) else { return false }
+                return (0..<row.actorCount).allSatisfy { index in
+                    guard let origin = origins.index(of: ActorUID(server: row.server, index: UInt16(index))) else {
+                        return true
+                    }
+                    return report.least[origin] == seen[origin]
+                }
+            }
+            guard agreed || config.bugs.contains(.retireEarly) else { continue }
+            var retired = row
+            retired.status = .retired
+            statistics.serversRetired += 1
+            learn(retired, at, into: &effects)
+        }
+    }
+
+    /// All actors of this process hold the same of a departed server and know that it departed.
+    func isLevelHere(_ departed: UInt64) -> Bool {
+        guard let row = members.row(departed), !row.status.isMember, row.status != .retired, isCaughtUp else { return false }
+        for sibling in siblings where !sibling.isHeard || sibling.rowsHash != members.hash { return false }
+        for index in 0..<row.actorCount {
+            guard let origin = origins.index(of: ActorUID(server: departed, index: UInt16(index))) else { continue }
+            for sibling in siblings where sibling.vector[origin] != seen[origin] { return false }
+            if islands.contains(where: { $0.origin == origin }) { return false }
+        }
+        return inboxHead == inbox.count
+    }
+
+    func retire(_ server: UInt64) {
+        for index in 0..<Limits.actorsMax {
+            guard let origin = origins.index(of: ActorUID(server: server, index: UInt16(index))) else { continue }
+            seen.set(origin, VersionVector.retired)
+            frontier.set(origin, 0)
+            islands.removeAll { $0.origin == origin }
+            dropRecent { $0.origin == origin }
+        }
+    }
+
+    private func watchClocks(_ effects: inout ReplicaEffects) {
+        let correction = SkewGuard.correction(servers.compactMap(\.offset))
+        if (correction == 0) != (clockCorrection == 0) {
+            statistics.clockCorrections += 1
+            effects.events.append(.clockSkewed(correction))
+        }
+        clockCorrection = correction
+    }
+}

@@ -1,0 +1,147 @@
+// Frames from other servers: what their head says is taken at once, their entries are queued. Part of `Replica`; on its actor's thread.
+
+import KVBase
+
+extension Replica {
+    /// A frame arrived. If the verdict closes the link, nothing was changed by it.
+    package func receive(
+        frame bytes: [UInt8], _ at: Moment, into effects: inout ReplicaEffects
+    ) -> FrameVerdict {
+        let decoded = bytes.withUnsafeBytes { FrameReader.decode($0, cluster: config.clusterId, origins) }
+        let head: FrameHead
+        let blocks: [Block]
+        switch decoded {
+        case .fault(let fault):
+            return reject(fault)
+        case .frame(let decodedHead, let decodedBlocks):
+            (head, blocks) = (decodedHead, decodedBlocks)
+        }
+        if head.sender.server == uid.server { return reject(.ownServer) }
+        if head.toServer != uid.server { return reject(.misaddressed) }
+        for block in blocks where block.millisMax > corrected(at) + SkewGuard.futureMillisNoted {
+            statistics.futureStamps += 1
+            if block.millisMax > corrected(at) + SkewGuard.futureMillisMax {
+                statistics.clockRejects += 1
+                return reject(.clock)
+            }
+        }
+        statistics.framesReceived &+= 1
+        statistics.remoteBytesReceived &+= UInt64(bytes.count)
+        for row in head.rows { learn(row, at, into: &effects) }
+        if let row = members.row(head.sender.server), row.status >= .forgotten {
+            answerOutcast(head.sender, at, into: &effects)
+            return .forgotten
+        }
+        let server = server(head.sender.server)
+        if let server { hear(head, from: server, at) }
+        var verdict = FrameVerdict.accepted
+        if inboxBytes + bytes.count > config.inboxBytesMax {
+            statistics.framesOverloaded += 1
+            verdict = .overloaded
+        } else {
+            for block in blocks { take(block, bytes, head, at) }
+        }
+        if !blocks.isEmpty { server?.wantedAt = at.steady }
+        _ = work(budget: config.entriesPerStep, at, into: &effects)
+        if let server {
+            if hasHole(server) { server.wantedAt = min(server.wantedAt, at.steady) }
+            compareDigests(with: server, head, at, into: &effects)
+        }
+        scheduleNext(at)
+        return verdict
+    }
+
+    private func reject(_ fault: FrameFault) -> FrameVerdict {
+        statistics.framesRejected += 1
+        return .rejected(fault)
+    }
+
+    /// Takes over what the head says.
+    private func hear(_ head: FrameHead, from server: RemoteServer, _ at: Moment) {
+        server.heardAt = at.steady
+        if head.rowsHash != server.rowsHash {
+            server.rowsHash = head.rowsHash
+            if head.rowsHash != members.hash { server.wantedAt = at.steady }
+        }
+        if !server.isContacted { server.wantedAt = at.steady }
+        contact(server, head.vector)
+        if head.echo != 0 {
+            let roundTrip = max(0, at.steady - head.echo - head.echoHold)
+            server.clock.add(roundTrip: roundTrip, offset: head.wall + roundTrip / 2 - at.wall, at: at.steady)
+            server.offset = server.clock.best?.offset
+            server.roundTrip = server.clock.best?.roundTrip
+        }
+        if head.steady > server.echo || server.echo == 0 {
+            server.echo = head.steady
+            server.echoAt = at.steady
+        }
+        let before = siblings.map { server.tops[$0.origin] }
+        server.reach.join(head.vector)
+        server.tops.join(head.vector)
+        for island in head.islands { server.tops.raise(island.origin, to: island.to) }
+        for (sibling, top) in zip(siblings, before) where server.tops[sibling.origin] > top {
+            sibling.wantedAt = min(sibling.wantedAt, at.steady)
+        }
+        server.acknowledged(server.tops[own], at.steady)
+        if !config.bugs.contains(.floorMissingFromBootstrap) { store.raiseGCFloor(to: head.floor) }
+        if let report = head.report, report.stamp > server.report?.stamp ?? .min { server.report = report }
+        if let origin = origins.intern(head.sender) {
+            if let place = server.announcedTo.firstIndex(where: { $0.origin == origin }) {
+                server.announcedTo[place].to = max(server.announcedTo[place].to, head.sentTo)
+            } else {
+                server.announcedTo.append((origin, head.sentTo))
+            }
+        }
+        for ask in head.asks { answer(ask, to: server, at) }
+        if let ask = head.scanAsk { serve(ask, to: server, from: Int(head.sender.index), at) }
+    }
+
+    /// Queues a block for merging, if it can be of use.
+    private func take(_ block: Block, _ bytes: [UInt8], _ head: FrameHead, _ at: Moment) {
+        let cut: VersionVector
+        switch block.kind {
+        case .section(let origin, let from, let to):
+            guard origins.uid(origin).server != uid.server else { return }
+            if seen.covers(origin, to) { return }
+            cut = head.vector
+            if config.bugs.contains(.acknowledgeBeforeApply) { advance(origin, from, to) }
+        case .chunk(let chunk):
+            guard var current = asker, current.source == head.sender.server else { return }
+            let isExpected = current.session == chunk.session && current.queued == chunk.number
+            guard isExpected || config.bugs.contains(.stalePageAccepted) else { return }
+            current.queued += 1
+            current.lastProgress = at.steady
+            asker = current
+            cut = chunk.start
+        }
+        let decoder = EntryDecoder(from: block.from, to: block.to, count: block.count, millisMax: block.millisMax)
+        enqueue(
+            .block(BlockWork(bytes: bytes, block: block, decoder: decoder, sender: head.sender, cut: cut)))
+    }
+
+    /// A server that was removed still talks: it is told so, at most once per keep-alive.
+    private func answerOutcast(_ sender: ActorUID, _ at: Moment, into effects: inout ReplicaEffects) {
+        if let last = outcastAnswers.first(where: { $0.server == sender.server }) {
+            guard at.steady - last.at >= config.keepAliveMillis else { return }
+            outcastAnswers.removeAll { $0.server == sender.server }
+        }
+        outcastAnswers.append((sender.server, at.steady))
+        if outcastAnswers.count > Replica.outcastsMax { outcastAnswers.removeFirst() }
+        var head = FrameHead()
+        head.sender = uid
+        head.toServer = sender.server
+        head.steady = at.steady
+        head.wall = at.wall
+        head.rowsHash = members.hash
+        head.rows = members.rows
+        var writer = FrameWriter(buffer: frameBuffer, table: origins)
+        writer.head(head, cluster: config.clusterId)
+        let (bytes, buffer) = writer.finish()
+        frameBuffer = buffer
+        statistics.framesSent &+= 1
+        statistics.remoteBytesSent &+= UInt64(bytes.count)
+        effects.frames.append(OutgoingFrame(to: sender, bytes: bytes))
+    }
+
+    static let outcastsMax = 16
+}

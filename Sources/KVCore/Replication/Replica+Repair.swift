@@ -1,0 +1,184 @@
+// Finding out that something is missing and asking for it. Part of `Replica`; on its actor's thread.
+
+import KVBase
+
+extension Replica {
+    static let lookEveryMillis: Millis = 100
+    static let scanTimeoutMillis: Millis = 5_000
+    static let localPatienceMillis: Millis = 300
+    static let repairsQueuedMax = 16
+
+    // MARK: Gaps seen in a stream
+
+    /// A server's own writes that it sent us and that did not arrive, or only behind a gap.
+    func hasHole(_ server: RemoteServer) -> Bool {
+        guard isCaughtUp, asker == nil, inboxHead == inbox.count else { return false }
+        return server.announcedTo.contains { seen[$0.origin] < $0.to }
+    }
+
+    /// Missing intervals to ask this server for: of its own actors, and of servers that are out of reach.
+    func asks(for server: RemoteServer, _ at: Moment) -> [RepairAsk] {
+        guard isCaughtUp, asker == nil, inboxHead == inbox.count else { return [] }
+        var asks: [RepairAsk] = []
+        for (origin, to) in server.announcedTo where seen[origin] < to {
+            asks.append(hole(origin, upTo: to))
+        }
+        if config.actorIndex == 0 {
+            for other in servers where other.id != server.id && other.isSuspect(at.steady, config.suspectMillis) {
+                for index in 0..<other.actorCount {
+                    guard let origin = origins.index(of: ActorUID(server: other.id, index: UInt16(index))),
+                        server.reach[origin] > seen[origin]
+                    else { continue }
+                    asks.append(hole(origin, upTo: server.reach[origin]))
+                }
+            }
+        }
+        statistics.repairsAsked &+= UInt64(asks.count)
+        return asks
+    }
+
+    private func hole(_ origin: OriginIndex, upTo to: UInt64) -> RepairAsk {
+        let from = seen[origin]
+        if let island = islands.first(where: { $0.origin == origin }), island.from > from, island.from < to {
+            return RepairAsk(origin: origin, from: from, to: island.from)
+        }
+        return RepairAsk(origin: origin, from: from, to: to)
+    }
+
+    /// A server misses an interval.
+    func answer(_ ask: RepairAsk, to server: RemoteServer, _ at: Moment) {
+        let writer = origins.uid(ask.origin)
+        if ask.origin == own {
+            guard ask.from < store.ownSeq else { return }
+            // Asked again before the answer can have arrived.
+            if let last = server.lastRepair, last.ask.from == ask.from,
+                at.steady - last.at < max(RemoteServer.timeoutMillisMin, server.smoothedAck ?? 0)
+            {
+                return
+            }
+            if config.bugs.contains(.gatewayChangeResets), ask.to <= server.tops[own] { return }
+            if config.bugs.contains(.keepAliveWithoutHead), ask.from >= server.tops[own] { return }
+            server.lossSeenAt = at.steady
+        } else if writer.server == uid.server {
+            // A sibling's write: it has the journal.
+            guard let sibling = sibling(Int(writer.index)), sibling.asks.count < Replica.repairsQueuedMax else { return }
+            sibling.asks.append(ForwardedAsk(server: server.id, ask: ask))
+            sibling.wantedAt = min(sibling.wantedAt, at.steady)
+            return
+        } else if !recent.contains(where: { $0.origin == ask.origin && $0.from <= ask.from && $0.to > ask.from }) {
+            return
+        }
+        guard server.repairs.count < Replica.repairsQueuedMax, !server.repairs.contains(ask) else { return }
+        server.repairs.append(ask)
+    }
+
+    // MARK: Gaps seen in vectors
+
+    /// Looks ten times a second for entries of the vector that do not move although a peer is ahead, and starts a scan.
+    func lookForGaps(_ at: Moment) {
+        guard lastRepairLook == .min || at.steady - lastRepairLook >= Replica.lookEveryMillis else { return }
+        lastRepairLook = at.steady
+        dropIdleScans(at)
+        if !isCaughtUp {
+            startJoinScan(at)
+            return
+        }
+        guard inboxHead == inbox.count else { return }
+        var local: (sibling: Sibling, since: Millis)?
+        var remote: (server: RemoteServer, since: Millis)?
+        while stalled.count < origins.count { stalled.append((0, at.steady)) }
+        for index in 0..<stalled.count {
+            let origin = OriginIndex(index)
+            let value = seen[origin]
+            guard origin != own, value != VersionVector.retired else { continue }
+            if stalled[index].value != value { stalled[index] = (value, at.steady) }
+            let sibling = siblings.first { $0.vector[origin] > value && $0.vector[origin] != VersionVector.retired }
+            let server = servers.first {
+                $0.reach[origin] > value && !$0.isSuspect(at.steady, config.suspectMillis)
+            }
+            if sibling == nil && server == nil { stalled[index].since = at.steady }
+            let since = stalled[index].since
+            if let sibling, since < local?.since ?? .max { local = (sibling, since) }
+            if let server, since < remote?.since ?? .max { remote = (server, since) }
+        }
+        if let local, localAsker == nil, at.steady - local.since > max(Replica.localPatienceMillis, 3 * spacing) {
+            startLocalScan(local.sibling, everything: false, at)
+        } else if let remote, local == nil, config.actorIndex == 0, asker == nil {
+            let patience = config.patienceMillis + 2 * (remote.server.smoothedAck ?? RemoteServer.roundTripGuess)
+            if at.steady - remote.since > patience, at.steady - lastScanEnded > config.patienceMillis || lastScanEnded == .min {
+                startScan(remote.server, everything: false, completesJoin: false, at)
+            }
+        }
+        if let id = repairByDigestFrom, asker == nil, config.actorIndex == 0 || siblings.isEmpty, let server = server(id) {
+            repairByDigestFrom = nil
+            startScan(server, everything: true, completesJoin: false, at)
+        }
+    }
+
+    private func dropIdleScans(_ at: Moment) {
+        if let current = asker {
+            let source = server(current.source)
+            if source == nil || source!.isSuspect(at.steady, config.suspectMillis)
+                || at.steady - current.lastProgress > Replica.scanTimeoutMillis
+            {
+                asker = nil
+                lastScanEnded = at.steady
+            }
+        }
+        if let current = localAsker, at.steady - current.lastProgress > Replica.scanTimeoutMillis { localAsker = nil }
+        for server in servers {
+            if let donor = server.donor, at.steady - donor.lastAskAt > ScanDonor.idleMillisMax { server.donor = nil }
+        }
+        for sibling in siblings {
+            if let donor = sibling.donor, at.steady - donor.lastAskAt > ScanDonor.idleMillisMax { sibling.donor = nil }
+        }
+    }
+
+    // MARK: Equal vectors, different content
+
+    /// Equal vectors mean equal content; if the digests say otherwise for long, something is broken: alarm, then repair.
+    func compareDigests(
+        with server: RemoteServer, _ head: FrameHead, _ at: Moment, into effects: inout ReplicaEffects
+    ) {
+        guard inboxHead == inbox.count, isCaughtUp, islands.isEmpty, head.islands.isEmpty else { return }
+        var mine = vector
+        for i in 0..<mine.count where mine.seqs[i] == VersionVector.retired { mine.set(OriginIndex(i), 0) }
+        guard mine == head.vector else { return }
+        if digest == head.digest {
+            server.unequalSince = nil
+            server.unequalCount = 0
+            return
+        }
+        server.unequalCount += 1
+        guard let since = server.unequalSince else {
+            server.unequalSince = at.steady
+            return
+        }
+        guard at.steady - since > config.divergenceMillis, server.unequalCount >= 3 else { return }
+        server.unequalSince = nil
+        server.unequalCount = 0
+        statistics.divergences += 1
+        effects.events.append(.divergence(server: server.id))
+        repairByDigestFrom = server.id
+    }
+
+    /// The same between siblings; repaired by a local scan.
+    func compareDigests(
+        with sibling: Sibling, _ batch: LocalBatch, _ at: Moment, into effects: inout ReplicaEffects
+    ) {
+        guard inboxHead == inbox.count, isCaughtUp, localAsker == nil, batch.vector == vector, islands.isEmpty else { return }
+        if digest == batch.digest {
+            sibling.unequalSince = nil
+            return
+        }
+        guard let since = sibling.unequalSince else {
+            sibling.unequalSince = at.steady
+            return
+        }
+        guard at.steady - since > config.divergenceMillis else { return }
+        sibling.unequalSince = nil
+        statistics.divergences += 1
+        effects.events.append(.divergence(server: uid.server))
+        startLocalScan(sibling, everything: true, at)
+    }
+}

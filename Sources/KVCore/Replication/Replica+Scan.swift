@@ -1,0 +1,182 @@
+// Catch-up scans, both sides: newcomers, long cuts, anything the journals no longer hold. Part of `Replica`; on its actor's thread.
+
+import KVBase
+
+extension Replica {
+    /// Scans served at the same time; further askers wait.
+    static let donorsMax = 4
+    /// An only-joining donor is used after this long without a better one.
+    static let joinPatienceMillis: Millis = 1_000
+
+    // MARK: Asking
+
+    /// What every actor of this server has seen: the scan must fill the gaps of the one furthest behind.
+    private func leastVector() -> VersionVector {
+        var least = vector
+        for sibling in siblings {
+            if config.bugs.contains(.askWithMaximum) {
+                least.join(sibling.vector)
+            } else if sibling.isHeard {
+                least.meet(sibling.vector)
+            } else {
+                return VersionVector()
+            }
+        }
+        return least
+    }
+
+    /// The newcomer's first scan, from the best server that can be heard. One actor asks for all siblings.
+    func startJoinScan(_ at: Moment) {
+        guard asker == nil, config.actorIndex == 0, siblings.allSatisfy(\.isHeard) else { return }
+        let heard = servers.filter { $0.isContacted && !$0.isSuspect(at.steady, config.suspectMillis) }
+        let best =
+            heard.first { members.row($0.id)?.status == .up }
+            ?? (at.steady - (startedAt ?? at.steady) > Replica.joinPatienceMillis ? heard.first : nil)
+        guard let best else { return }
+        startScan(best, everything: false, completesJoin: true, at)
+    }
+
+    func startScan(_ server: RemoteServer, everything: Bool, completesJoin: Bool, _ at: Moment) {
+        asker = ScanAsker(
+            source: server.id, session: nextSession, asked: everything ? VersionVector() : leastVector(),
+            everything: everything, completesJoin: completesJoin, lastProgress: at.steady, firstItem: log.last + 1)
+        nextSession += 1
+        statistics.scansAsked += 1
+        if everything { statistics.digestRepairs += 1 }
+        server.wantedAt = at.steady
+    }
+
+    func startLocalScan(_ sibling: Sibling, everything: Bool, _ at: Moment) {
+        localAsker = ScanAsker(
+            source: UInt64(sibling.index), session: nextSession, asked: everything ? VersionVector() : vector,
+            everything: everything, completesJoin: false, lastProgress: at.steady, firstItem: 0)
+        nextSession += 1
+        statistics.scansAsked += 1
+        sibling.wantedAt = at.steady
+    }
+
+    /// The request as it goes into every message to the source while the scan runs; it is also the acknowledgement.
+    func scanAsk(_ asker: ScanAsker?, of source: UInt64) -> ScanAsk? {
+        guard let asker, asker.source == source else { return nil }
+        // Siblings that are slow to take the pages slow the donor down.
+        let isPaused = log.byteCount > config.localBytesMax / 4 || inboxBytes > config.inboxBytesMax / 2
+        return ScanAsk(
+            session: asker.session, next: asker.next, credit: isPaused ? 0 : UInt64(config.chunkWindow),
+            vector: asker.asked, everything: asker.everything)
+    }
+
+    /// A page from another server is merged.
+    func finishChunk(
+        _ chunk: ChunkHead, _ work: inout BlockWork, _ at: Moment, into effects: inout ReplicaEffects
+    ) {
+        let entries = work.entries.take()
+        let page = DeltaSegment(origin: own, from: 0, to: 0, isPage: true, cut: work.cut, taking: entries)
+        if page.count > 0 { offerToSiblings(.delta(page)) }
+        guard var current = asker, current.session == chunk.session || config.bugs.contains(.stalePageAccepted) else { return }
+        current.next += 1
+        current.isRefused = current.isRefused || work.isRefused
+        current.lastProgress = at.steady
+        asker = current
+        if let server = server(work.sender.server) { server.wantedAt = at.steady }
+        guard chunk.isLast else { return }
+        asker = nil
+        lastScanEnded = at.steady
+        guard !current.isRefused else { return }
+        let end = ScanEnd(
+            firstItem: current.firstItem, asked: current.asked, start: chunk.start, frontier: chunk.frontier,
+            floor: store.gcFloor, completesJoin: current.completesJoin)
+        statistics.scansFinished += 1
+        conclude(end, at)
+        offerToSiblings(.scanEnd(end))
+        if end.completesJoin, var row = members.row(uid.server), row.status == .joining {
+            row.status = .up
+            learn(row, at, into: &effects)
+            effects.events.append(.joined)
+        }
+    }
+
+    /// A page from a sibling is merged.
+    func finishLocalChunk(_ chunk: LocalChunk, from index: Int, _ isRefused: Bool, _ at: Moment) {
+        guard var current = localAsker, current.source == UInt64(index), current.session == chunk.session else { return }
+        current.next += 1
+        current.isRefused = current.isRefused || isRefused
+        current.lastProgress = at.steady
+        localAsker = current
+        sibling(index)?.wantedAt = at.steady
+        guard chunk.isLast else { return }
+        localAsker = nil
+        guard !current.isRefused else { return }
+        statistics.localScansFinished += 1
+        conclude(
+            ScanEnd(
+                firstItem: 0, asked: current.asked, start: chunk.start, frontier: chunk.frontier, floor: store.gcFloor,
+                completesJoin: !isCaughtUp), at)
+    }
+
+    /// Every page of a scan is merged here: what the donor held when it began is held here too.
+    func conclude(_ end: ScanEnd, _ at: Moment) {
+        guard vector.dominates(end.asked) else { return }
+        for i in 0..<end.start.count {
+            let origin = OriginIndex(i)
+            if origin != own, end.start.seqs[i] != VersionVector.retired { seen.raise(origin, to: end.start.seqs[i]) }
+        }
+        connectIslands()
+        for i in 0..<end.frontier.count where seen[OriginIndex(i)] != VersionVector.retired {
+            frontier.raise(OriginIndex(i), to: end.frontier.seqs[i])
+        }
+        if end.completesJoin, !isCaughtUp {
+            isCaughtUp = true
+            for row in members.rows where row.status == .retired { retire(row.server) }
+        }
+    }
+
+    // MARK: Giving
+
+    func serve(_ ask: ScanAsk, to server: RemoteServer, from index: Int, _ at: Moment) {
+        if server.donor?.session != ask.session || server.donor?.askerIndex != index {
+            let active = servers.reduce(0) { $0 + ($1.donor == nil ? 0 : 1) }
+            guard ask.next == 0, server.donor != nil || active < Replica.donorsMax else { return }
+            server.donor = ScanDonor(
+                session: ask.session, askerIndex: index, filter: ask.vector, everything: ask.everything, start: vector,
+                isLocal: false, at: at.steady)
+            statistics.scansServed += 1
+        }
+        let patience = max(1_000, 2 * (server.smoothedAck ?? RemoteServer.roundTripGuess))
+        let credit = min(ask.credit, UInt64(config.chunkWindow))
+        if server.donor!.asked(next: ask.next, credit: credit, at: at.steady, patience: patience) {
+            statistics.chunksResent += 1
+        }
+    }
+
+    func serve(_ ask: ScanAsk, to sibling: Sibling, _ at: Moment) {
+        if sibling.donor?.session != ask.session {
+            guard ask.next == 0 else { return }
+            sibling.donor = ScanDonor(
+                session: ask.session, askerIndex: sibling.index, filter: ask.vector, everything: ask.everything,
+                start: vector, isLocal: true, at: at.steady)
+            statistics.scansServed += 1
+        }
+        let credit = min(ask.credit, UInt64(config.chunkWindow))
+        if sibling.donor!.asked(next: ask.next, credit: credit, at: at.steady, patience: 5 * spacing) {
+            statistics.chunksResent += 1
+        }
+    }
+
+    /// Walks for the scans being served; returns the entries looked at.
+    func advanceDonors(budget: Int, _ at: Moment) -> Int {
+        var left = budget
+        for server in servers {
+            guard let donor = server.donor else { continue }
+            while left > 0, donor.wantsWork {
+                left -= donor.advance(store, budget: min(left, 512), bytesMax: config.chunkBytesMax, bugs: config.bugs)
+            }
+        }
+        for sibling in siblings {
+            guard let donor = sibling.donor else { continue }
+            while left > 0, donor.wantsWork {
+                left -= donor.advance(store, budget: min(left, 512), bytesMax: config.chunkBytesMax, bugs: config.bugs)
+            }
+        }
+        return budget - left
+    }
+}

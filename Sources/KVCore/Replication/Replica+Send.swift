@@ -1,0 +1,229 @@
+// The one frame to each other server. Part of `Replica`; on its actor's thread.
+
+import KVBase
+
+extension Replica {
+    /// Own writes looked up in one go for a server that stands elsewhere than the siblings.
+    static let catchUpDotsMax = 16 * 1024
+    static let reportEveryMillis: Millis = 1_000
+    static let holeRepeatMillis: Millis = 210
+
+    func mayCarryData(_ server: RemoteServer, _ at: Moment) -> Bool {
+        server.isContacted && !server.isSuspect(at.steady, config.suspectMillis)
+            && server.bytesInFlight < config.unackedBytesMax
+    }
+
+    func due(_ server: RemoteServer, _ at: Moment) -> Millis {
+        let token = server.pacer.earliest(spacing)
+        guard let last = server.pacer.lastSent else { return token }
+        if mayCarryData(server, at) {
+            if store.ownSeq > server.sent || !server.repairs.isEmpty { return token }
+            // While anything is not acknowledged, empty frames tell how far the stream goes.
+            if server.sent > server.tops[own] { return token }
+        }
+        if let donor = server.donor, donor.isReady { return token }
+        if let asker, asker.source == server.id { return token }
+        var wanted = min(server.wantedAt, last + config.keepAliveMillis)
+        if hasHole(server) { wanted = min(wanted, last + Replica.holeRepeatMillis) }
+        return max(token, wanted)
+    }
+
+    func send(to server: RemoteServer, _ at: Moment, into effects: inout ReplicaEffects) {
+        checkTimeout(server, at)
+        var blocks: [(Block, UnsafeRawBufferPointer)] = []
+        entryBuffer.count = 0
+        var pending: [(block: Block, start: Int, count: Int)] = []
+        if mayCarryData(server, at) {
+            ownSection(server, at, &pending)
+            answerRepairs(server, at, &pending)
+        }
+        for (block, start, count) in pending {
+            blocks.append((block, UnsafeRawBufferPointer(rebasing: entryBuffer.bytes[start..<(start + count)])))
+        }
+        let donor = server.donor
+        if let donor, donor.isReady {
+            let start = config.bugs.contains(.vectorAtScanEnd) && donor.isLast ? vector : donor.start
+            let head = ChunkHead(
+                session: donor.session, number: donor.building, isLast: donor.isLast, everything: donor.everything,
+                start: start, frontier: donor.isLast ? frontier : VersionVector())
+            let block = Block(kind: .chunk(head), count: donor.encoder.count, millisMax: donor.encoder.millisMax)
+            blocks.append((block, donor.encoded.bytes))
+            statistics.entriesSent &+= UInt64(donor.encoder.count)
+        }
+        var writer = FrameWriter(buffer: frameBuffer, table: origins)
+        writer.head(head(for: server, at), cluster: config.clusterId)
+        for (block, bytes) in blocks { writer.block(block, entries: bytes) }
+        let (bytes, buffer) = writer.finish()
+        frameBuffer = buffer
+        frameBuffer.shrink(to: 64 * 1024)
+        if let donor, donor.isReady { donor.sent(at: at.steady) }
+        let index = server.donor?.askerIndex ?? (config.actorIndex + server.shift) % server.actorCount
+        server.pacer.sent(at.steady)
+        server.wantedAt = .max
+        statistics.framesSent &+= 1
+        statistics.remoteBytesSent &+= UInt64(bytes.count)
+        effects.frames.append(
+            OutgoingFrame(to: ActorUID(server: server.id, index: UInt16(index % server.actorCount)), bytes: bytes))
+        if isLeaving, members.row(uid.server)?.status == .left {
+            leftFramesSent += 1
+            if leftFramesSent >= servers.count { noteLeft() }
+        }
+    }
+
+    /// Goes back to what is acknowledged when that is overdue, and tries the server's next actor as gateway.
+    private func checkTimeout(_ server: RemoteServer, _ at: Moment) {
+        let top = server.tops[own]
+        if server.sent < top { server.sent = top }
+        guard let oldest = server.inFlight.first, !server.isSuspect(at.steady, config.suspectMillis),
+            at.steady - oldest.at >= server.timeoutMillis, !config.bugs.contains(.keepAliveWithoutHead)
+        else { return }
+        statistics.timeouts += 1
+        server.lossSeenAt = at.steady
+        server.backoff += 1
+        server.inFlight.removeAll()
+        server.previousBytes = 0
+        if at.steady - oldest.at >= 1_000, server.actorCount > 1 {
+            server.shift += 1
+            statistics.gatewayFailovers += 1
+            if config.bugs.contains(.gatewayChangeResets) {
+                server.tops.raise(own, to: server.sent)
+                return
+            }
+        }
+        server.sent = top
+    }
+
+    private func ownSection(
+        _ server: RemoteServer, _ at: Moment, _ pending: inout [(block: Block, start: Int, count: Int)]
+    ) {
+        let fresh = server.sent
+        var from = fresh
+        if let loss = server.lossSeenAt, at.steady - loss < RemoteServer.lossMemoryMillis, server.previousBytes > 0,
+            server.previousBytes < RemoteServer.redundantBytesMax, server.previousFrom < from,
+            server.previousFrom >= server.tops[own]
+        {
+            from = server.previousFrom
+            statistics.redundantSections += 1
+        }
+        server.previousBytes = 0
+        guard from < roundTarget else { return }
+        if from + 1 < store.journalFirstSeq, !config.bugs.contains(.journalCutPastAck) {
+            statistics.journalOverruns += 1
+            from = store.journalFirstSeq - 1
+            server.sent = max(server.sent, from)
+            guard from < roundTarget else { return }
+        }
+        let segment: DeltaSegment
+        if let shared = ownSegments.first(where: { $0.from == from }) {
+            segment = shared
+        } else {
+            segment = ownSegment(from: from, to: roundTarget)
+        }
+        guard segment.to > from else { return }
+        let bytes = encode(segment, &pending)
+        server.inFlight.append(
+            InFlight(to: segment.to, at: at.steady, bytes: bytes, isRepeat: segment.from < server.sent || server.backoff > 0))
+        server.sent = max(server.sent, segment.to)
+        // A repetition alone is not repeated again.
+        server.previousFrom = fresh
+        server.previousBytes = fresh < server.sent ? bytes : 0
+    }
+
+    private func ownSegment(from: UInt64, to: UInt64) -> DeltaSegment {
+        var builder = SegmentBuilder(
+            from: from, target: to, bytesMax: config.frameBytesMax / 4 * 3,
+            dotsMax: min(Replica.catchUpDotsMax, config.dotsPerSegmentMax))
+        while !builder.isFinished { _ = builder.advance(store, budget: Replica.catchUpDotsMax, bugs: config.bugs) }
+        return builder.finish(origin: own, cut: vector)
+    }
+
+    /// Encodes a section into `entryBuffer`; returns its bytes.
+    @discardableResult
+    private func encode(
+        _ segment: DeltaSegment, _ pending: inout [(block: Block, start: Int, count: Int)]
+    ) -> Int {
+        let start = entryBuffer.count
+        var encoder = EntryEncoder()
+        for entry in segment.entries { encoder.encode(entry.record, origins, into: &entryBuffer) }
+        let count = entryBuffer.count - start
+        statistics.entriesSent &+= UInt64(encoder.count)
+        let kind = BlockKind.section(origin: segment.origin, from: segment.from, to: segment.to)
+        pending.append((Block(kind: kind, count: encoder.count, millisMax: encoder.millisMax), start, count))
+        return count + 16
+    }
+
+    private func answerRepairs(
+        _ server: RemoteServer, _ at: Moment, _ pending: inout [(block: Block, start: Int, count: Int)]
+    ) {
+        while !server.repairs.isEmpty, entryBuffer.count < config.frameBytesMax / 2 {
+            let ask = server.repairs.removeFirst()
+            if ask.origin == own {
+                guard ask.from + 1 >= store.journalFirstSeq, ask.from < store.ownSeq else { continue }
+                let segment = ownSegment(from: ask.from, to: min(ask.to, store.ownSeq))
+                guard segment.to > ask.from else { continue }
+                encode(segment, &pending)
+                server.lastRepair = (ask, at.steady)
+                for i in server.inFlight.indices {
+                    server.inFlight[i].at = at.steady
+                    server.inFlight[i].isRepeat = true
+                }
+                statistics.repairsAnswered += 1
+            } else {
+                relayRecent(ask, &pending)
+            }
+        }
+    }
+
+    /// Passes on another writer's interval: the keys of the segment as merged, each with its winner now.
+    private func relayRecent(_ ask: RepairAsk, _ pending: inout [(block: Block, start: Int, count: Int)]) {
+        var position = ask.from
+        var limit = 64
+        while position < ask.to, limit > 0, entryBuffer.count < config.frameBytesMax / 2,
+            let segment = recent.first(where: { $0.origin == ask.origin && $0.from <= position && $0.to > position })
+        {
+            var entries = DeltaEntries()
+            for entry in segment.entries {
+                guard let winner = store.find(entry.record.keyPointer, entry.record.keyCount, entry.hash) else { continue }
+                entries.append(entry.hash, winner.retained())
+            }
+            encode(
+                DeltaSegment(
+                    origin: segment.origin, from: segment.from, to: segment.to, isPage: false, cut: vector,
+                    taking: entries.take()), &pending)
+            position = segment.to
+            limit -= 1
+            statistics.repairsRelayed += 1
+        }
+    }
+
+    private func head(for server: RemoteServer, _ at: Moment) -> FrameHead {
+        var head = FrameHead()
+        head.sender = uid
+        head.toServer = server.id
+        head.steady = at.steady
+        head.wall = at.wall
+        if server.echo != 0 {
+            head.echo = server.echo
+            head.echoHold = at.steady - server.echoAt
+        }
+        head.vector = vector
+        head.digest = digest
+        head.floor = config.bugs.contains(.floorMissingFromBootstrap) ? 0 : store.gcFloor
+        head.sentTo = server.sent
+        if config.bugs.contains(.keepAliveWithoutHead) {
+            head.sentTo = 0
+            head.vector.set(own, server.tops[own])
+        }
+        head.islands = islands
+        head.rowsHash = members.hash
+        if server.rowsHash != members.hash { head.rows = members.rows }
+        if server.reportSentAt.map({ at.steady - $0 >= Replica.reportEveryMillis }) ?? true, let report = report(at) {
+            head.report = report
+            server.reportSentAt = at.steady
+        }
+        head.asks = asks(for: server, at)
+        head.scanAsk = scanAsk(asker, of: server.id)
+        head.isFlushed = isLeaving
+        return head
+    }
+}

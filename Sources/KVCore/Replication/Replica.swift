@@ -1,0 +1,248 @@
+// The replication state machine of one query actor. All calls come from that actor's thread; nothing in here waits or reads a clock.
+
+package import KVBase
+
+/// Turns own writes into deltas for the siblings and the other servers, merges theirs, finds and repairs what got lost.
+///
+/// Driven from outside: `receive` for what arrives, `tick` when the steady clock reaches `nextDeadline`, `step` once a turn
+/// while it returns true. Everything to be sent is appended to a `ReplicaEffects`. Every message may be lost, duplicated,
+/// reordered or delayed, between siblings too. The design and its invariants are in the project's replication document;
+/// versions and merging themselves are the store's.
+package final class Replica {
+    package let config: ReplicaConfig
+    package let store: Store
+    package let uid: ActorUID
+    let origins: OriginTable
+    let own: OriginIndex
+    package var statistics = ReplicaStatistics()
+
+    // What this replica has seen.
+    /// Own writes are not kept up to date in here: see `vector`.
+    var seen = VersionVector()
+    /// Intervals merged beyond a gap, at most one per origin.
+    var islands: [Island] = []
+    /// Greatest collected tombstone of each origin.
+    var frontier = VersionVector()
+
+    // Who else there is.
+    var members = Membership()
+    /// Sorted by index.
+    var siblings: [Sibling] = []
+    /// Members only, sorted by id.
+    var servers: [RemoteServer] = []
+    /// This actor finished its first catch-up, or never needed one.
+    var isCaughtUp: Bool
+    var isLeaving = false
+    var startedAt: Millis?
+    var lastCensus: Millis = .min
+    var clockCorrection: Millis = 0
+
+    // Outgoing deltas.
+    var log = LocalLog()
+    /// Own writes up to here are in the stream to the siblings.
+    var loggedTo: UInt64 = 0
+    var builder: SegmentBuilder?
+    var roundTarget: UInt64 = 0
+    var isRoundOpen = false
+    /// Own segments made last, for servers that stand at the same position.
+    var ownSegments: [DeltaSegment] = []
+    /// Other writers' segments merged last: answers to repair requests when their writer is out of the asker's reach.
+    var recent: [DeltaSegment] = []
+    var recentBytes = 0
+    var frameBuffer = OutputBuffer(capacity: 4096)
+    var entryBuffer = OutputBuffer(capacity: 4096)
+
+    // Incoming work.
+    var inbox: [WorkItem] = []
+    var inboxHead = 0
+    var inboxBytes = 0
+
+    // Repair.
+    var asker: ScanAsker?
+    var localAsker: ScanAsker?
+    var nextSession: UInt32 = 1
+    var lastScanEnded: Millis = .min
+    var lastRepairLook: Millis = .min
+    /// Per origin: value last seen and since when it has not moved although a peer is ahead.
+    var stalled: [(value: UInt64, since: Millis)] = []
+    var repairByDigestFrom: UInt64?
+    /// Servers that were removed but still talk, and when they were last told.
+    var outcastAnswers: [(server: UInt64, at: Millis)] = []
+    /// Divergence of a digest planted by a bug switch.
+    var digestDrift: UInt64 = 0
+
+    // Tombstones.
+    var isCollecting = false
+    var collectLeft = 0
+    var lastCollect: Millis = .min
+    var stable = VersionVector()
+    /// For a planted bug only.
+    lazy var previousHeads = [UInt64](repeating: 0, count: config.actorCount)
+    var lastStamp: Millis = 0
+
+    // Pacing.
+    var cachedDeadline: Millis = .min
+    var dataToken: Millis = .min
+    var announcedSeq: UInt64 = 0
+
+    /// `rows` are the servers known at the start, for instance from `--join`; usually none. All siblings of a process must
+    /// share `origins` and the store's hash seed.
+    package init(config: ReplicaConfig, store: Store, origins: OriginTable, rows: [MemberRow] = []) {
+        precondition(config.server != 0 && config.actorIndex < config.actorCount && config.actorCount <= Limits.actorsMax)
+        self.config = config
+        self.store = store
+        self.origins = origins
+        uid = ActorUID(server: config.server, index: UInt16(config.actorIndex))
+        own = store.ownOrigin
+        isCaughtUp = !config.joining
+        for index in 0..<config.actorCount {
+            // Interned by every sibling, in the same order, so that vectors can be compared from the first batch on.
+            let origin = origins.intern(ActorUID(server: config.server, index: UInt16(index)))!
+            if index != config.actorIndex { siblings.append(Sibling(index: index, origin: origin)) }
+        }
+        _ = members.merge(
+            MemberRow(
+                server: config.server, status: config.joining ? .joining : .up, actorCount: config.actorCount,
+                address: config.address))
+        var ignored = ReplicaEffects()
+        for row in rows { learn(row, Moment(wall: 0, steady: .min), into: &ignored) }
+    }
+
+    deinit {
+        clearInbox()
+        builder?.abandon()
+        frameBuffer.deallocate()
+        entryBuffer.deallocate()
+    }
+
+    // MARK: Figures
+
+    /// What has taken effect here, own writes included. Origins of retired servers stand at `VersionVector.retired`.
+    package var vector: VersionVector {
+        var vector = seen
+        vector.set(own, store.ownSeq)
+        return vector
+    }
+
+    /// Digest of the live records, as KVD DIGEST replies it.
+    package var digest: UInt64 { store.digest &+ digestDrift }
+
+    /// The member table, own row included, sorted by id.
+    package var memberRows: [MemberRow] { members.rows }
+
+    package var isJoining: Bool { members.row(uid.server)?.status == .joining }
+
+    /// Add this to the wall clock when stamping writes: 0 unless this machine's clock is far from the majority's.
+    package var clockCorrectionMillis: Millis { clockCorrection }
+
+    /// Record references held for siblings, and bytes waiting to be merged: bounded by the configuration.
+    package var heldEntries: Int { log.entryCount }
+    package var inboxBytesHeld: Int { inboxBytes }
+
+    func corrected(_ at: Moment) -> Millis { at.wall &+ clockCorrection }
+
+    func server(_ id: UInt64) -> RemoteServer? {
+        // A handful of servers: a loop beats a dictionary, and its order means nothing.
+        for server in servers where server.id == id { return server }
+        return nil
+    }
+
+    func sibling(_ index: Int) -> Sibling? {
+        let at = index < config.actorIndex ? index : index - 1
+        return at >= 0 && at < siblings.count && siblings[at].index == index ? siblings[at] : nil
+    }
+
+    var spacing: Millis { config.bugs.contains(.spacing100) ? 100 : config.spacingMillis }
+
+    // MARK: Driving
+
+    /// Steady time at which `tick` wants to be called; not after `at.steady` means at once. O(1); asked once a turn.
+    package func nextDeadline(_ at: Moment) -> Millis {
+        if hasWork { return at.steady }
+        if store.ownSeq != announcedSeq { return min(cachedDeadline, dataToken) }
+        return cachedDeadline
+    }
+
+    /// Sends what is due. Calling it early or late is harmless.
+    package func tick(_ at: Moment, into effects: inout ReplicaEffects) {
+        if startedAt == nil { startedAt = at.steady }
+        census(at, into: &effects)
+        lookForGaps(at)
+        if !isRoundOpen { openRound(at) }
+        if isRoundOpen, advanceRound(budget: config.entriesPerStep) >= 0, builder == nil { closeRound(at, into: &effects) }
+        scheduleNext(at)
+    }
+
+    /// One slice of work, well under a millisecond: merging what arrived, walking for a scan, collecting tombstones, building
+    /// a large delta. True if more is left: call it again in the next turn.
+    package func step(_ at: Moment, into effects: inout ReplicaEffects) -> Bool {
+        var budget = config.entriesPerStep
+        if isRoundOpen {
+            budget -= advanceRound(budget: budget)
+            if builder == nil { closeRound(at, into: &effects) }
+        }
+        if budget > 0 { budget -= work(budget: budget, at, into: &effects) }
+        if budget > 0 { budget -= advanceDonors(budget: budget, at) }
+        if budget > 0, isCollecting { collect(budget: budget, at) }
+        scheduleNext(at)
+        return hasWork
+    }
+
+    var hasWork: Bool {
+        if isRoundOpen || inboxHead < inbox.count || isCollecting { return true }
+        for server in servers { if let donor = server.donor, donor.wantsWork { return true } }
+        for sibling in siblings { if let donor = sibling.donor, donor.wantsWork { return true } }
+        return false
+    }
+
+    func scheduleNext(_ at: Moment) {
+        announcedSeq = store.ownSeq
+        var deadline = at.steady + Replica.censusMillis
+        var token = Millis.max
+        for sibling in siblings {
+            deadline = min(deadline, due(sibling, at))
+            token = min(token, sibling.pacer.earliest(spacing))
+        }
+        for server in servers {
+            deadline = min(deadline, due(server, at))
+            if mayCarryData(server, at) { token = min(token, server.pacer.earliest(spacing)) }
+        }
+        cachedDeadline = deadline
+        dataToken = token
+        // With deltas waiting already, the next write changes nothing.
+        if loggedTo < announcedSeq && siblings.isEmpty && servers.isEmpty { dataToken = .max }
+    }
+
+    // MARK: Leaving
+
+    /// The process shuts down: keep calling `tick` and `step` until `hasLeft` or until patience ends.
+    package func beginLeave(_ at: Moment, into effects: inout ReplicaEffects) {
+        isLeaving = true
+        for server in servers { server.wantedAt = at.steady }
+        for sibling in siblings { sibling.wantedAt = at.steady }
+        census(at, into: &effects)
+    }
+
+    /// Every server that can be heard has all own writes of this actor, or none can be heard.
+    func isFlushed(_ at: Moment) -> Bool {
+        if config.bugs.contains(.leaveWithoutFlush) { return true }
+        for server in servers where server.isContacted && !server.isSuspect(at.steady, config.suspectMillis) {
+            if server.tops[own] < store.ownSeq { return false }
+        }
+        return true
+    }
+
+    /// The others were told that this server left.
+    package private(set) var hasLeft = false
+    var leftFramesSent = 0
+
+    func noteLeft() { hasLeft = true }
+
+    /// Tells everybody about a new address of this server.
+    package func changeAddress(_ address: Bytes, _ at: Moment, into effects: inout ReplicaEffects) {
+        guard var row = members.row(uid.server) else { return }
+        row.address = address
+        row.incarnation += 1
+        learn(row, at, into: &effects)
+    }
+}

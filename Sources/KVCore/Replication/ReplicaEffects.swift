@@ -1,0 +1,63 @@
+// What a replica wants done after an input; the shell (KVServer, the simulator) carries it out. Owned by one actor, reused.
+
+package import KVBase
+
+/// A frame for an actor of another server. Delivery may fail silently; the machine repeats what matters.
+package struct OutgoingFrame: Sendable {
+    package var to: ActorUID
+    package var bytes: [UInt8]
+}
+
+/// A batch for a sibling actor of the same process, handed over by reference.
+package struct OutgoingBatch: Sendable {
+    package var toIndex: Int
+    package var batch: LocalBatch
+}
+
+/// Things worth a log line or an action of the shell; never needed for correctness of data.
+package enum ReplicaEvent: Sendable, Equatable {
+    /// A row of the member table is new or changed (connect to it, log it).
+    case member(MemberRow)
+    case serverState(server: UInt64, PeerState)
+    /// This server learned that others removed it from the cluster: the process must go on under a new id.
+    case forgotten
+    /// This server finished its catch-up: its row went from `joining` to `up`.
+    case joined
+    /// Replicas with equal vectors differ: a fault, repaired by scan.
+    case divergence(server: UInt64)
+    /// This machine's clock is off from the majority by this many milliseconds.
+    case clockSkewed(Millis)
+}
+
+/// Collects the effects of any number of inputs. Empty it with `removeAll()` and reuse it.
+package struct ReplicaEffects: Sendable {
+    package var frames: [OutgoingFrame] = []
+    package var batches: [OutgoingBatch] = []
+    package var events: [ReplicaEvent] = []
+
+    package init() {}
+
+    package var isEmpty: Bool { frames.isEmpty && batches.isEmpty && events.isEmpty }
+
+    package mutating func removeAll() {
+        frames.removeAll(keepingCapacity: true)
+        batches.removeAll(keepingCapacity: true)
+        events.removeAll(keepingCapacity: true)
+    }
+}
+
+/// What became of a received frame; anything but `accepted` means: close the link, the data is untouched.
+package enum FrameVerdict: Sendable, Equatable {
+    case accepted
+    /// Too much is waiting to be merged: dropped and counted, the sender repeats it. Keep the link.
+    case overloaded
+    /// The sender was removed from the cluster; it learns so from the next frame sent to it.
+    case forgotten
+    case rejected(FrameFault)
+
+    package var closesLink: Bool { if case .rejected = self { true } else { false } }
+}
+
+package enum FrameFault: Sendable, Equatable {
+    case magic, version, cluster, checksum, length, malformed, clock, ownServer, misaddressed
+}

@@ -1,0 +1,50 @@
+// Counters of one replica for INFO, tests and the simulator's "sometimes" points. Owned by the actor.
+
+/// Everything counts from the start of the process. Bytes are frame bytes, without transport headers; batches between
+/// siblings count what they would have marshalled to.
+package struct ReplicaStatistics: Sendable {
+    package var framesSent: UInt64 = 0
+    package var batchesSent: UInt64 = 0
+    package var remoteBytesSent: UInt64 = 0
+    package var localBytesSent: UInt64 = 0
+    package var framesReceived: UInt64 = 0
+    package var batchesReceived: UInt64 = 0
+    package var remoteBytesReceived: UInt64 = 0
+    package var framesRejected: UInt64 = 0
+    package var framesOverloaded: UInt64 = 0
+    package var entriesSent: UInt64 = 0
+    package var entriesApplied: UInt64 = 0
+    package var entriesIgnored: UInt64 = 0
+    package var futureStamps: UInt64 = 0
+    package var divergences: UInt64 = 0
+    package var versionCollisions: UInt64 = 0
+
+    // Rare paths; the simulator reports which ones its seeds reached.
+    package var gapsSeen: UInt64 = 0
+    package var repairsAsked: UInt64 = 0
+    package var repairsAnswered: UInt64 = 0
+    package var repairsRelayed: UInt64 = 0
+    package var timeouts: UInt64 = 0
+    package var redundantSections: UInt64 = 0
+    package var gatewayFailovers: UInt64 = 0
+    package var scansAsked: UInt64 = 0
+    package var scansServed: UInt64 = 0
+    package var scansFinished: UInt64 = 0
+    package var localScansFinished: UInt64 = 0
+    package var chunksResent: UInt64 = 0
+    package var journalOverruns: UInt64 = 0
+    package var localLogOverruns: UInt64 = 0
+    package var tombstonesCollected: UInt64 = 0
+    package var collectRefusedByMembers: UInt64 = 0
+    package var collectRefusedByHeads: UInt64 = 0
+    package var collectRefusedByAge: UInt64 = 0
+    package var insertRefusedByFrontier: UInt64 = 0
+    package var insertRefusedCovered: UInt64 = 0
+    package var serversForgotten: UInt64 = 0
+    package var serversRetired: UInt64 = 0
+    package var clockRejects: UInt64 = 0
+    package var clockCorrections: UInt64 = 0
+    package var digestRepairs: UInt64 = 0
+
+    package init() {}
+}

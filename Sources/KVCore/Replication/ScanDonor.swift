@@ -1,0 +1,152 @@
+// The giving side of a catch-up scan: walks the table in slices and offers what the asker lacks, chunk by chunk.
+
+import KVBase
+
+/// One scan for one asker. Chunks are identified by number and cover the cursor range they were built from; a lost one is
+/// built again from its cursor, so nothing is kept for resending but cursors (replication.md b4 L2, b6).
+final class ScanDonor {
+    /// A donor that was not asked for this long forgets the scan.
+    static let idleMillisMax: Millis = 10_000
+
+    let session: UInt32
+    /// For a remote asker, the actor that asked: pages go to it.
+    let askerIndex: Int
+    let filter: VersionVector
+    let everything: Bool
+    var start: VersionVector
+    var lastAskAt: Millis
+    /// Chunks below are merged by the asker; it may be sent chunks below `limit`.
+    var acked: UInt64 = 0
+    var limit: UInt64 = 1
+
+    /// Where each chunk from `acked` on begins.
+    private var cursors: [WalkCursor]
+    private var cursor: WalkCursor
+    /// Number of the chunk being built, or waiting to be sent when `isBuilt`.
+    private(set) var building: UInt64 = 0
+    private(set) var isBuilt = false
+    private(set) var isLast = false
+    /// The last chunk went out.
+    private(set) var isDone = false
+    private(set) var sentAt: Millis = 0
+
+    // Encoded for another server, by reference for a sibling.
+    private let isLocal: Bool
+    var encoded = OutputBuffer()
+    var encoder = EntryEncoder()
+    var entries = DeltaEntries()
+
+    init(
+        session: UInt32, askerIndex: Int, filter: VersionVector, everything: Bool, start: VersionVector,
+        isLocal: Bool, at now: Millis
+    ) {
+        self.session = session
+        self.askerIndex = askerIndex
+        self.filter = filter
+        self.everything = everything
+        self.start = start
+        self.isLocal = isLocal
+        lastAskAt = now
+        cursor = WalkCursor()
+        cursors = [cursor]
+    }
+
+    deinit {
+        encoded.deallocate()
+        entries.clear()
+    }
+
+    /// Whether a slice of walking would bring the next chunk nearer.
+    var wantsWork: Bool { !isDone && !isBuilt && building < limit }
+
+    /// Whether a chunk is ready to go.
+    var isReady: Bool { isBuilt && !isDone && building < limit }
+
+    /// The asker's state: what it merged, how far it may be sent to. A chunk that it should have had by now is built again.
+    func asked(next: UInt64, credit: UInt64, at now: Millis, patience: Millis) -> Bool {
+        lastAskAt = now
+        guard next >= acked, next - acked <= UInt64(cursors.count) else { return false }
+        cursors.removeFirst(min(Int(next - acked), cursors.count))
+        acked = next
+        limit = next + credit
+        let position = isBuilt && !isDone ? building : building + (isDone ? 1 : 0)
+        if credit > 0, next < position, now - sentAt > patience, let from = cursors.first {
+            rewind(to: next, from)
+            return true
+        }
+        return false
+    }
+
+    private func rewind(to number: UInt64, _ from: WalkCursor) {
+        cursor = from
+        cursors = [from]
+        building = number
+        isBuilt = false
+        isLast = false
+        isDone = false
+        clear()
+    }
+
+    private func clear() {
+        encoded.count = 0
+        encoder = EntryEncoder()
+        entries.clear()
+    }
+
+    /// Walks on, at most about `budget` entries. Returns the entries looked at.
+    func advance(_ store: Store, budget: Int, bytesMax: Int, bugs: PlantedBugs) -> Int {
+        guard wantsWork else { return 0 }
+        var looked = 0
+        let origins = store.origins
+        let hasher = store.hasher
+        store.walk(&cursor, budget: budget) { record in
+            looked += 1
+            if !everything, filter.covers(record.origin, record.seq) { return }
+            if bugs.contains(.tombstoneSkippedInScan), record.isTombstone { return }
+            if isLocal {
+                entries.append(hasher.hash(record.keyPointer, record.keyCount), record.retained())
+            } else {
+                encoder.encode(record, origins, into: &encoded)
+            }
+        }
+        encoder.forgetPrevious()
+        if cursor.isDone {
+            isBuilt = true
+            isLast = true
+        } else if (isLocal ? entries.payloadBytes : encoded.count) >= bytesMax {
+            isBuilt = true
+        }
+        return max(looked, 64)
+    }
+
+    /// The chunk went out: go on with the next.
+    func sent(at now: Millis) {
+        sentAt = now
+        clear()
+        if isLast {
+            isDone = true
+        } else {
+            building += 1
+            isBuilt = false
+            cursors.append(cursor)
+        }
+    }
+}
+
+/// The asking side: one scan at a time.
+struct ScanAsker {
+    /// Server, or for a local scan the sibling's index.
+    var source: UInt64
+    var session: UInt32
+    var asked: VersionVector
+    var everything: Bool
+    var completesJoin: Bool
+    /// Chunks queued for merging, and merged.
+    var queued: UInt64 = 0
+    var next: UInt64 = 0
+    var lastProgress: Millis
+    /// An entry was refused (gcFrontier): the scan cannot count.
+    var isRefused = false
+    /// Number of the first page in the stream to the siblings.
+    var firstItem: UInt64
+}

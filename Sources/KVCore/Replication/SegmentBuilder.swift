@@ -1,0 +1,134 @@
+// Turns an interval of own writes into a segment, in slices: coalesces by reading the current winners. Owned by one actor.
+
+import KVBase
+
+/// Walks the journal from `from + 1` to `target`. Each key goes in once, with its current winner, at the first of its
+/// writes, so the interval may be cut anywhere and is still closed (replication.md b3, closure rule).
+struct SegmentBuilder {
+    let from: UInt64
+    let target: UInt64
+    /// Last write looked at.
+    private(set) var reached: UInt64
+    private var entries = DeltaEntries()
+    /// Hashes of keys that went in before the last of their writes was reached; empty while no key is overwritten.
+    private var coalesced = HashSet64()
+    private let bytesMax: Int
+    private let dotsMax: UInt64
+
+    init(from: UInt64, target: UInt64, bytesMax: Int, dotsMax: Int) {
+        (self.from, self.target, self.bytesMax, self.dotsMax) = (from, target, bytesMax, UInt64(dotsMax))
+        reached = from
+    }
+
+    /// The journal lost writes that were still to be looked at: what was reached is closed, the rest takes a scan.
+    private(set) var isOverrun = false
+
+    var isFinished: Bool {
+        reached >= target || entries.payloadBytes >= bytesMax || reached &- from >= dotsMax || isOverrun
+    }
+
+    /// Looks at up to `budget` writes; returns how many it looked at.
+    mutating func advance(_ store: Store, budget: Int, bugs: PlantedBugs) -> Int {
+        let own = store.ownOrigin
+        let first = store.journalFirstSeq
+        var left = budget
+        let ahead: UInt64 = 8
+        while left > 0, !isFinished {
+            let seq = reached &+ 1
+            if seq < first {
+                // Skipping what the journal no longer knows would claim writes that were never sent.
+                guard bugs.contains(.journalCutPastAck) else {
+                    isOverrun = true
+                    break
+                }
+                reached = min(first &- 1, target)
+                left &-= 1
+                continue
+            }
+            if seq &+ ahead <= target {
+                store.prefetchSlot(store.journalHash(seq &+ ahead))
+                store.prefetchRecord(store.journalHash(seq &+ ahead / 2))
+            }
+            take(store.journalHash(seq), seq, own, store, bugs)
+            reached = seq
+            left &-= 1
+        }
+        return budget &- left
+    }
+
+    private mutating func take(
+        _ hash: UInt64, _ seq: UInt64, _ own: OriginIndex, _ store: Store, _ bugs: PlantedBugs
+    ) {
+        store.records(hash) { record in
+            let isOwn = record.origin == own
+            // A smaller own seq means that another key shares the hash: its write was not this one.
+            if isOwn && record.seq < seq { return }
+            if isOwn && record.seq == seq {
+                if !coalesced.isEmpty && coalesced.contains(SegmentBuilder.identity(record)) { return }
+            } else if !coalesced.insert(SegmentBuilder.identity(record)) {
+                return
+            }
+            if bugs.contains(.skipClosure), !isOwn { return }
+            if bugs.contains(.coalesceDropsLast), isOwn, record.seq != seq { return }
+            entries.append(hash, record.retained())
+        }
+    }
+
+    /// Tells keys apart even where their table hashes collide.
+    private static func identity(_ record: Record) -> UInt64 {
+        hashBytes(record.keyPointer, record.keyCount, seed: 0x636C_6F73_7572_6521)
+    }
+
+    /// The segment for what was walked. `cut` is the vector now.
+    mutating func finish(origin: OriginIndex, cut: VersionVector) -> DeltaSegment {
+        DeltaSegment(
+            origin: origin, from: from, to: reached, isPage: false, cut: cut, taking: entries.take())
+    }
+
+    mutating func abandon() { entries.clear() }
+}
+
+/// A growing open-addressing set of key hashes. 0 is kept apart.
+struct HashSet64 {
+    private var slots: [UInt64] = []
+    private var count = 0
+    private var hasZero = false
+
+    var isEmpty: Bool { count == 0 && !hasZero }
+
+    func contains(_ hash: UInt64) -> Bool {
+        if hash == 0 { return hasZero }
+        guard count > 0 else { return false }
+        var at = Int(truncatingIfNeeded: hash) & (slots.count - 1)
+        while slots[at] != 0 {
+            if slots[at] == hash { return true }
+            at = (at + 1) & (slots.count - 1)
+        }
+        return false
+    }
+
+    /// False if it was there.
+    mutating func insert(_ hash: UInt64) -> Bool {
+        if hash == 0 {
+            defer { hasZero = true }
+            return !hasZero
+        }
+        if contains(hash) { return false }
+        if (count + 1) * 2 > slots.count { grow() }
+        place(hash)
+        count += 1
+        return true
+    }
+
+    private mutating func place(_ hash: UInt64) {
+        var at = Int(truncatingIfNeeded: hash) & (slots.count - 1)
+        while slots[at] != 0 { at = (at + 1) & (slots.count - 1) }
+        slots[at] = hash
+    }
+
+    private mutating func grow() {
+        let old = slots
+        slots = [UInt64](repeating: 0, count: max(64, old.count * 2))
+        for hash in old where hash != 0 { place(hash) }
+    }
+}

@@ -1,0 +1,50 @@
+// Compares clocks with the other servers by the send times that frames echo. Owned by one actor.
+
+package import KVBase
+
+/// One peer's clock: the sample of the shortest round trip of the last one to two windows is the best estimate, wrong by at
+/// most half that round trip (Mills' NTP clock filter, reduced).
+struct ClockSample: Sendable {
+    static let windowMillis: Millis = 30_000
+
+    private var current: (roundTrip: Millis, offset: Millis)?
+    private var previous: (roundTrip: Millis, offset: Millis)?
+    private var windowStart: Millis = 0
+
+    /// `offset` is the peer's wall clock minus ours.
+    mutating func add(roundTrip: Millis, offset: Millis, at steady: Millis) {
+        if steady - windowStart > ClockSample.windowMillis {
+            previous = current
+            current = nil
+            windowStart = steady
+        }
+        if current.map({ roundTrip <= $0.roundTrip }) ?? true { current = (roundTrip, offset) }
+    }
+
+    var best: (roundTrip: Millis, offset: Millis)? {
+        guard let current else { return previous }
+        guard let previous else { return current }
+        return previous.roundTrip < current.roundTrip ? previous : current
+    }
+}
+
+/// Decides by how much this server's clock is corrected when it stamps writes.
+enum SkewGuard {
+    /// Beyond this the median of the cluster's clocks is used instead of the own one.
+    static let correctMillis: Millis = 1_000
+    /// An entry stamped further ahead than this is refused with its frame: a bit flip, or a clock nobody should believe.
+    static let futureMillisMax: Millis = 24 * 3_600 * 1_000
+    /// An entry stamped further ahead than this is merged, but counted.
+    static let futureMillisNoted: Millis = 60_000
+
+    /// Median of all servers' clocks minus ours, 0 if that is small or there is no majority (fewer than three servers).
+    static func correction(_ offsets: [Millis]) -> Millis {
+        guard offsets.count >= 2 else { return 0 }
+        let all = (offsets + [0]).sorted()
+        // With an even number the one nearer to our own clock: correct no more than a majority demands.
+        let low = all[(all.count - 1) / 2]
+        let high = all[all.count / 2]
+        let median = low.magnitude <= high.magnitude ? low : high
+        return median.magnitude > UInt64(correctMillis) ? median : 0
+    }
+}

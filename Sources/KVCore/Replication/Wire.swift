@@ -1,0 +1,116 @@
+// Reading and writing the integers of frames: bounds-checked, never trusting a length. Plain values, any thread.
+
+import KVBase
+
+extension OutputBuffer {
+    /// LEB128: seven bits a byte, low first.
+    @inline(__always)
+    mutating func appendVarint(_ value: UInt64) {
+        reserve(10)
+        var rest = value
+        while rest >= 0x80 {
+            append(UInt8(truncatingIfNeeded: rest) | 0x80)
+            rest &>>= 7
+        }
+        append(UInt8(truncatingIfNeeded: rest))
+    }
+
+    /// Small magnitudes of either sign in few bytes.
+    @inline(__always)
+    mutating func appendZigzag(_ value: Int64) { appendVarint(UInt64(bitPattern: (value &<< 1) ^ (value &>> 63))) }
+
+    mutating func appendFixed32(_ value: UInt32) {
+        withUnsafeBytes(of: value.littleEndian) { append($0) }
+    }
+
+    mutating func appendFixed64(_ value: UInt64) {
+        withUnsafeBytes(of: value.littleEndian) { append($0) }
+    }
+}
+
+/// A cursor over received bytes. After the first read beyond the end, or of a malformed integer, `failed` stays set and
+/// every read returns zero, so that callers check once per structure.
+struct WireReader {
+    let bytes: UnsafeRawBufferPointer
+    var at: Int
+    let end: Int
+    var failed = false
+
+    init(_ bytes: UnsafeRawBufferPointer, from: Int = 0, to: Int? = nil) {
+        self.bytes = bytes
+        at = from
+        end = to ?? bytes.count
+    }
+
+    var remaining: Int { end &- at }
+
+    @inline(__always)
+    mutating func byte() -> UInt8 {
+        guard at < end else {
+            failed = true
+            return 0
+        }
+        defer { at &+= 1 }
+        return bytes[at]
+    }
+
+    @inline(__always)
+    mutating func varint() -> UInt64 {
+        var value: UInt64 = 0
+        var shift: UInt64 = 0
+        while true {
+            let next = byte()
+            if failed { return 0 }
+            if shift == 63, next > 1 {
+                failed = true
+                return 0
+            }
+            value |= UInt64(next & 0x7F) &<< shift
+            if next < 0x80 { return value }
+            shift &+= 7
+        }
+    }
+
+    @inline(__always)
+    mutating func zigzag() -> Int64 {
+        let raw = varint()
+        return Int64(bitPattern: raw &>> 1) ^ -Int64(bitPattern: raw & 1)
+    }
+
+    mutating func fixed32() -> UInt32 {
+        guard remaining >= 4 else {
+            failed = true
+            return 0
+        }
+        defer { at &+= 4 }
+        return UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: at, as: UInt32.self))
+    }
+
+    mutating func fixed64() -> UInt64 {
+        guard remaining >= 8 else {
+            failed = true
+            return 0
+        }
+        defer { at &+= 8 }
+        return UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: at, as: UInt64.self))
+    }
+
+    /// A number of things of at least `bytesEach` bytes that are said to follow: refused if they cannot.
+    mutating func count(bytesEach: Int) -> Int {
+        let value = varint()
+        guard !failed, value <= UInt64(remaining / bytesEach) else {
+            failed = true
+            return 0
+        }
+        return Int(value)
+    }
+
+    mutating func run(_ count: Int) -> UnsafeRawBufferPointer {
+        guard count >= 0, count <= remaining else {
+            failed = true
+            return UnsafeRawBufferPointer(start: nil, count: 0)
+        }
+        defer { at &+= count }
+        return UnsafeRawBufferPointer(rebasing: bytes[at..<(at &+ count)])
+    }
+}
