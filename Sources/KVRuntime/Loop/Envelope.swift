@@ -4,6 +4,7 @@ package import CSupport
 import Glibc
 
 /// Whoever can be addressed by an envelope. One virtual call per message, on the loop's thread.
+@usableFromInline
 package class InboxReceiver {
     package init() {}
 
@@ -12,6 +13,9 @@ package class InboxReceiver {
 
     /// As take, when the loop has stopped: gives up the payload.
     package func discard(_ envelope: UnsafeMutablePointer<Envelope>) { fatalError("abstract") }
+
+    /// Asked for with `Loop.run(later:_:)`.
+    package func run(_ item: UInt64) { fatalError("abstract") }
 }
 
 /// Header of a message in one malloc block with its payload. The receiver is kept alive by whoever may send to it.
@@ -21,20 +25,25 @@ package struct Envelope {
     package var receiver: Unmanaged<InboxReceiver>
     /// Who sent it: an actor's counter, or 0 from outside.
     package var sender: UInt64
+    /// For the receiver: which of its actors.
+    package var target: UInt64
+    /// For the receiver: type of the payload.
+    package var type: Any.Type
     /// Meaning belongs to the receiver.
     package var kind: UInt32
     package var payloadBytes: UInt32
 
-    package static let headerBytes = 32
+    package static let headerBytes = 48
 
     /// `payload` bytes follow the header, aligned to 16; larger alignments are not supported. One malloc.
     package static func allocate(
-        to receiver: Unmanaged<InboxReceiver>, sender: UInt64, kind: UInt32, payload: Int
+        to receiver: Unmanaged<InboxReceiver>, sender: UInt64, target: UInt64 = 0, type: Any.Type = Never.self,
+        kind: UInt32, payload: Int
     ) -> UnsafeMutablePointer<Envelope> {
         let envelope = malloc(headerBytes + payload)!.assumingMemoryBound(to: Envelope.self)
         envelope.initialize(
             to: Envelope(
-                node: cs_node(next: nil), receiver: receiver, sender: sender, kind: kind,
+                node: cs_node(next: nil), receiver: receiver, sender: sender, target: target, type: type, kind: kind,
                 payloadBytes: UInt32(truncatingIfNeeded: payload)))
         return envelope
     }

@@ -12,7 +12,7 @@ package final class Loop: @unchecked Sendable {
     package let index: Int
     let handle: OpaquePointer
     let state: UnsafeMutablePointer<LoopState>
-    private let inbox: Mailbox
+    let inbox: Mailbox
     private let tasks = TaskReceiver()
     private let stopRequested: UnsafeMutablePointer<UInt32>
 
@@ -51,6 +51,7 @@ package final class Loop: @unchecked Sendable {
         // What never ran still holds its sockets.
         for socket in state.pointee.sockets { Unmanaged.passUnretained(socket).release() }
         state.pointee.events.deallocate()
+        state.pointee.outboxes.deallocate()
         state.deinitialize(count: 1)
         state.deallocate()
         stopRequested.deallocate()
@@ -225,7 +226,7 @@ package final class Loop: @unchecked Sendable {
 
     /// 0 if there is work, negative for ever.
     private func nextTimeout() -> Nanos {
-        if state.pointee.anotherTurn || state.pointee.dirty != nil {
+        if state.pointee.anotherTurn || state.pointee.dirty != nil || !state.pointee.ready.isEmpty {
             state.pointee.anotherTurn = false
             return 0
         }
@@ -242,9 +243,11 @@ package final class Loop: @unchecked Sendable {
         readClocks()
         for i in 0..<count { dispatch(events[i]) }
         takeInbox()
+        runReady()
         while let action = state.pointee.timers.popDue(now: state.pointee.nowNanos) { action() }
         for i in 0..<state.pointee.hooks.count { state.pointee.hooks[i]() }
         if !state.pointee.resumed.isEmpty { deliverResumed() }
+        sendOutboxes()
         flushDirty()
     }
 
@@ -313,6 +316,16 @@ struct LoopState {
     var hooks: [() -> Void] = []
     var resumed: [Connection] = []
     var sockets: [LoopSocket] = []
+    // Actors.
+    var acting = ActingActor()
+    var ready: [ReadyItem] = []
+    var running: [ReadyItem] = []
+    let outboxes: UnsafeMutablePointer<Outbox>
+    var outboxesUsed: [Int] = []
 
-    init(events: UnsafeMutablePointer<cs_event>) { self.events = events }
+    init(events: UnsafeMutablePointer<cs_event>) {
+        self.events = events
+        outboxes = .allocate(capacity: Outbox.count)
+        outboxes.initialize(repeating: Outbox(), count: Outbox.count)
+    }
 }

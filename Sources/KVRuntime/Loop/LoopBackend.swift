@@ -43,6 +43,11 @@ package enum Machine {
     /// Raises the limit of open descriptors as far as allowed; returns it.
     package static func raiseOpenFilesLimit() -> Int { Int(cs_raise_open_files()) }
     package static func ignoreBrokenPipes() { cs_ignore_broken_pipes() }
+    /// One line on standard error, written at once so that lines of several threads do not mix.
+    package static func writeStandardError(_ line: String) {
+        let text = line + "\n"
+        _ = text.utf8.withContiguousStorageIfAvailable { Glibc.write(2, $0.baseAddress!, $0.count) }
+    }
     /// 64 bits from the kernel's generator, for seeds and identifiers.
     package static func random() -> UInt64 { cs_random() }
 }

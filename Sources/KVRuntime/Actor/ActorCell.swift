@@ -1,0 +1,137 @@
+// The loop's side of an actor: its queue of messages and its state. Loop's thread only.
+
+import CSupport
+import KVBase
+
+typealias EnvelopePointer = UnsafeMutablePointer<Envelope>
+
+/// A first-in first-out list of envelopes linked by their node. The owner's thread only.
+struct EnvelopeList {
+    private(set) var first: EnvelopePointer?
+    private(set) var last: EnvelopePointer?
+
+    var isEmpty: Bool { first == nil }
+
+    mutating func append(_ envelope: EnvelopePointer) {
+        envelope.pointee.node.next = nil
+        if let last { last.pointee.node.next = Envelope.node(envelope) } else { first = envelope }
+        last = envelope
+    }
+
+    mutating func popFirst() -> EnvelopePointer? {
+        guard let envelope = first else { return nil }
+        first = envelope.pointee.node.next.map(Envelope.of)
+        if first == nil { last = nil }
+        return envelope
+    }
+
+    mutating func takeAll() -> EnvelopeList {
+        let all = self
+        self = EnvelopeList()
+        return all
+    }
+}
+
+/// What an envelope's payload is.
+enum EnvelopeKind {
+    /// A value of `type`.
+    static let value: UInt32 = 1
+    /// Its wire form, as it came from another system.
+    static let wire: UInt32 = 2
+    /// No payload: create the actor.
+    static let start: UInt32 = 3
+    /// No payload: stop the actor.
+    static let stop: UInt32 = 4
+    /// A retained cell to be entered into the loop's table.
+    static let install: UInt32 = 5
+}
+
+/// Base of the typed cells, so that a loop can hold actors of all types.
+class ActorCell {
+    let counter: UInt64
+    let messageType: Any.Type
+    var mailbox = EnvelopeList()
+    var isScheduled = false
+    var isStopped = false
+
+    init(counter: UInt64, messageType: Any.Type) {
+        self.counter = counter
+        self.messageType = messageType
+    }
+
+    /// Creates the actor if need be.
+    func start(_ actors: LoopActors) {}
+
+    /// Handles a value or wire payload and frees the envelope.
+    func receive(_ envelope: EnvelopePointer, _ actors: LoopActors) {}
+
+    func stopped(_ actors: LoopActors) {}
+}
+
+final class TypedCell<A: Actor>: ActorCell {
+    enum Factory {
+        case plain(@Sendable () -> A)
+        case contextual(@Sendable (ActorContext<A.Message>) -> A)
+    }
+
+    private let factory: Factory
+    private var actor: A?
+
+    init(counter: UInt64, factory: Factory) {
+        precondition(MemoryLayout<A.Message>.alignment <= 16, "messages of larger alignment are not supported")
+        self.factory = factory
+        super.init(counter: counter, messageType: A.Message.self)
+    }
+
+    private func context(_ actors: LoopActors) -> ActorContext<A.Message> {
+        ActorContext(system: actors.system, counter: counter, actors: actors)
+    }
+
+    override func start(_ actors: LoopActors) {
+        guard actor == nil else { return }
+        switch factory {
+        case .plain(let make): actor = make()
+        case .contextual(let make): actor = make(context(actors))
+        }
+    }
+
+    override func receive(_ envelope: EnvelopePointer, _ actors: LoopActors) {
+        let payload = Envelope.payload(envelope)
+        let message: A.Message
+        if envelope.pointee.kind == EnvelopeKind.value {
+            message = payload.assumingMemoryBound(to: A.Message.self).move()
+            Envelope.deallocate(envelope)
+        } else {
+            defer { Envelope.deallocate(envelope) }
+            let bytes = UnsafeRawBufferPointer(start: payload, count: Int(envelope.pointee.payloadBytes))
+            do {
+                message = try A.Message.decode(bytes)
+            } catch {
+                actors.failed(counter, error, undecodable: true)
+                return
+            }
+        }
+        do {
+            try actor!.receive(message, context(actors))
+        } catch {
+            actors.failed(counter, error, undecodable: false)
+        }
+    }
+
+    override func stopped(_ actors: LoopActors) {
+        actor?.stopped()
+        actor = nil
+    }
+}
+
+/// Destroys a payload whose type is only known at run time.
+func destroyPayload(_ envelope: EnvelopePointer) {
+    func destroy<T>(_ type: T.Type) {
+        Envelope.payload(envelope).assumingMemoryBound(to: type).deinitialize(count: 1)
+    }
+    if envelope.pointee.kind == EnvelopeKind.value { _openExistential(envelope.pointee.type, do: destroy) }
+    if envelope.pointee.kind == EnvelopeKind.install {
+        Envelope.payload(envelope).load(as: Unmanaged<ActorCell>.self).release()
+    }
+    Envelope.deallocate(envelope)
+}
