@@ -1,0 +1,149 @@
+// What a run found, as text and as JSON. Plain values.
+
+import Foundation
+import Histogram
+
+struct LatencySummary: Codable {
+    var operation: String
+    var count: Int
+    var meanMicros: Double
+    var p50Micros: Double
+    var p90Micros: Double
+    var p99Micros: Double
+    var p999Micros: Double
+    var p9999Micros: Double
+    var maxMicros: Double
+
+    init(_ operation: String, _ histogram: Histogram<UInt64>) {
+        func micros(_ percentile: Double) -> Double { Double(histogram.valueAtPercentile(percentile)) / 1000 }
+        self.operation = operation
+        count = Int(histogram.totalCount)
+        meanMicros = histogram.totalCount == 0 ? 0 : histogram.mean / 1000
+        p50Micros = micros(50)
+        p90Micros = micros(90)
+        p99Micros = micros(99)
+        p999Micros = micros(99.9)
+        p9999Micros = micros(99.99)
+        maxMicros = histogram.totalCount == 0 ? 0 : Double(histogram.max) / 1000
+    }
+}
+
+/// One server's share of a run.
+struct ServerRow: Codable {
+    var name: String
+    var requests: Int
+    var requestsPerSecond: Double
+    var latency: LatencySummary
+    /// Of the server's process, all threads, over the measured time; nil without its pid.
+    var cpuMicrosPerRequest: Double?
+    var cpuCores: Double?
+    var residentBytes: Int?
+    var contextSwitchesPerRequest: Double?
+}
+
+struct Measurement: Codable {
+    var workload: String
+    var distribution: String
+    var pace: String
+    var connections: Int
+    var keys: Int
+    var keyBytes: Int
+    var valueBytes: String
+    var seconds: Double
+    var operations: Int
+    var operationsPerSecond: Double
+    var requests: Int
+    var requestsPerSecond: Double
+    var errors: Int
+    var misses: Int
+    /// Open loop: requests still under way at the end; their waiting so far is in the latencies.
+    var unanswered: Int
+    var firstError: String?
+    var latency: LatencySummary
+    var operationLatencies: [LatencySummary]
+    var servers: [ServerRow]
+    /// Loading only: growth of the server's resident memory divided by the number of keys.
+    var loadedBytesPerKey: Double?
+    var histogram: Histogram<UInt64>?
+
+    private enum CodingKeys: String, CodingKey {
+        case workload, distribution, pace, connections, keys, keyBytes, valueBytes, seconds, operations
+        case operationsPerSecond, requests, requestsPerSecond, errors, misses, unanswered, firstError, latency
+        case operationLatencies, servers, loadedBytesPerKey
+    }
+
+    func json() throws -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        return String(decoding: try encoder.encode(self), as: UTF8.self)
+    }
+}
+
+struct WindowedRun {
+    let window: Run.Window
+
+    /// Adds the engines' recorders to the figures of the measured time.
+    func completed(by results: [EngineResult], _ plan: RunPlan) throws -> Measurement {
+        defer { results.forEach { $0.deallocate() } }
+        if let failure = results.compactMap(\.failure).first { throw failure }
+        var all = Recorder()
+        defer { all.deallocate() }
+        var rows: [ServerRow] = []
+        var kinds: [LatencySummary] = []
+        for (e, endpoint) in plan.endpoints.enumerated() {
+            var ofServer = Recorder()
+            defer { ofServer.deallocate() }
+            for result in results { result.recorders[e].forEach { ofServer.add($0) } }
+            all.add(ofServer)
+            let requests = results.reduce(0) { $0 + $1.requests[e] }
+            rows.append(row(endpoint, requests, window.before[e], window.after[e], ofServer))
+        }
+        for operation in Operation.allCases {
+            var ofKind = Recorder()
+            defer { ofKind.deallocate() }
+            for result in results { result.recorders.forEach { ofKind.add($0[Int(operation.rawValue)]) } }
+            if ofKind.total > 0 { kinds.append(LatencySummary(operation.text, ofKind.histogram())) }
+        }
+        let seconds = max(window.seconds, 1e-9)
+        let workload = plan.workload
+        let values = workload.valueBytesMin == workload.valueBytesMax
+            ? "\(workload.valueBytesMax)" : "\(workload.valueBytesMin)-\(workload.valueBytesMax)"
+        return Measurement(
+            workload: plan.isLoading ? "load" : workload.mixText, distribution: workload.distribution.text,
+            pace: plan.paceText, connections: plan.connections, keys: workload.keys, keyBytes: workload.keyBytes,
+            valueBytes: values, seconds: window.seconds, operations: window.operations,
+            operationsPerSecond: Double(window.operations) / seconds, requests: window.requests,
+            requestsPerSecond: Double(window.requests) / seconds, errors: results.reduce(0) { $0 + $1.errors },
+            misses: results.reduce(0) { $0 + $1.misses }, unanswered: results.reduce(0) { $0 + $1.unanswered },
+            firstError: results.compactMap(\.firstError).first, latency: LatencySummary("all", all.histogram()),
+            operationLatencies: kinds, servers: rows, histogram: all.histogram())
+    }
+
+    private func row(
+        _ endpoint: Endpoint, _ requests: Int, _ before: ProcessSample?, _ after: ProcessSample?, _ recorder: Recorder
+    ) -> ServerRow {
+        let seconds = max(window.seconds, 1e-9)
+        // With one server the requests of exactly the measured time are known; else its share is as good.
+        let exact = window.before.count == 1 ? window.requests : requests
+        var row = ServerRow(
+            name: endpoint.name, requests: exact, requestsPerSecond: Double(exact) / seconds,
+            latency: LatencySummary("all", recorder.histogram()))
+        if let before, let after {
+            let nanos = Double(after.cpuNanos - before.cpuNanos)
+            row.cpuMicrosPerRequest = nanos / 1000 / Double(max(exact, 1))
+            row.cpuCores = nanos / 1e9 / seconds
+            row.residentBytes = after.residentBytes
+            row.contextSwitchesPerRequest = Double(after.contextSwitches - before.contextSwitches) / Double(max(exact, 1))
+        }
+        return row
+    }
+}
+
+extension RunPlan {
+    var paceText: String {
+        switch pace {
+        case .closed(let depth): "closed, pipeline \(depth)"
+        case .open(let rate, let poisson): "open, \(Int(rate))/s\(poisson ? " poisson" : "")"
+        }
+    }
+}

@@ -1,0 +1,184 @@
+// perf-driver: the command line's root and what its subcommands share. Main thread.
+
+import ArgumentParser
+import Foundation
+
+@main
+struct PerfDriver: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "perf-driver",
+        abstract: "Load generator and benchmark reporter for kvd, Redis, memcached and anything that speaks their protocols.",
+        discussion: """
+            EXAMPLES
+              Load a million keys, then read them for 10 s; the server's CPU per request comes from its pid:
+                perf-driver --server 127.0.0.1:6001 --server-pid $(pidof kvd) --load --cpu 1
+              Pipelines of 16, 95 % GET, Zipf 0.99, results as JSON too:
+                perf-driver --server 127.0.0.1:6379 -P 16 --ops get:95,set:5 --distribution zipf:0.99 --json out.json
+              Latency at a fixed rate, from each request's intended start (free of coordinated omission):
+                perf-driver --rate 50000 --duration 30 --svg latency.svg --hdr-log latency.hlog
+              YCSB A against three servers at once, one row each:
+                perf-driver --server h1:6001 --server h2:6001 --server h3:6001 --ycsb A -c 150
+              memcached, text protocol:
+                perf-driver --server memcached://127.0.0.1:11211 --load
+              A command of your own (100 members from a sorted set):
+                perf-driver --ops custom --command 'ZRANGEBYLEX z [__key__ + LIMIT 0 100'
+              Where the knee is; what two servers cost in alternating rounds; what the kernel alone costs:
+                perf-driver sweep --server 127.0.0.1:6001 --limit-micros 1000
+                perf-driver compare --target redis=127.0.0.1:6379,pid=11 --target kvd=127.0.0.1:6001,pid=12 --rounds 5
+                perf-driver limit --port 7000 --cpu 0
+            """,
+        version: "perf-driver 0.1.0",
+        subcommands: [RunCommand.self, SweepCommand.self, CompareCommand.self, LimitCommand.self],
+        defaultSubcommand: RunCommand.self)
+}
+
+/// Keys, values, operations: the same in every subcommand.
+struct WorkloadOptions: ParsableArguments {
+    @Option(help: "Number of keys.")
+    var keys = 1_000_000
+
+    @Option(help: "Bytes of a key: the prefix, then decimal digits.")
+    var keySize = 16
+
+    @Option(help: "Text every key begins with.")
+    var keyPrefix = "key:"
+
+    @Option(help: "Bytes of a value: N or LOW-HIGH.")
+    var valueSize = "64"
+
+    @Option(help: "Operations and weights: get, set, insert, rmw, delete, list, scan, custom; e.g. get:95,set:5.")
+    var ops = "get"
+
+    @Option(help: "YCSB core workload A to F; sets the operations and, unless given, the distribution.")
+    var ycsb: String?
+
+    @Option(help: "uniform, zipf[:S], latest[:S], hot (one key) or sequential. S is the exponent, 0.99 by default.")
+    var distribution: String?
+
+    @Option(help: "Keys a LIST or SCAN prefix covers (a power of ten).")
+    var listCount = 100
+
+    @Option(help: "COUNT of each SCAN step. One operation is a whole scan, cursor 0 to 0.")
+    var scanCount = 1000
+
+    @Option(help: "Words of the custom operation; __key__, __prefix__ and __data__ are replaced.")
+    var command: String?
+
+    @Option(help: "Seed of keys and values: the same seed asks the same.")
+    var seed: UInt64 = 1
+
+    func workload() throws -> Workload {
+        var workload = Workload()
+        workload.keys = keys
+        workload.keyBytes = keySize
+        workload.keyPrefix = keyPrefix
+        let sizes = valueSize.split(separator: "-").map { Int($0) ?? 0 }
+        workload.valueBytesMin = sizes.first ?? 0
+        workload.valueBytesMax = sizes.count <= 2 ? sizes.last ?? 0 : 0
+        workload.listKeys = listCount
+        workload.scanCount = scanCount
+        workload.seed = seed
+        workload.custom = (command ?? "").split(separator: " ").map(String.init)
+        guard let mix = Workload.mix(ops) else { throw ValidationError("--ops '\(ops)' is not OPERATION:WEIGHT,…") }
+        workload.mix = mix
+        if let ycsb, !workload.setYCSB(ycsb) { throw ValidationError("--ycsb takes A, B, C, D, E or F") }
+        if let distribution {
+            guard let parsed = Distribution(distribution) else {
+                throw ValidationError("--distribution '\(distribution)' is none of uniform, zipf:S, latest:S, hot, sequential")
+            }
+            workload.distribution = parsed
+        }
+        if let problem = workload.problem { throw ValidationError(problem) }
+        return workload
+    }
+}
+
+/// How it is asked: connections, pace, time, threads.
+struct PaceOptions: ParsableArguments {
+    @Option(name: [.customShort("c"), .long], help: "Connections, spread over the servers.")
+    var connections = 50
+
+    @Option(name: [.customShort("P"), .long], help: "Closed loop: requests under way per connection.")
+    var pipeline = 1
+
+    @Option(help: "Measured seconds.")
+    var duration = 10.0
+
+    @Option(help: "Seconds before measuring.")
+    var warmup = 1.0
+
+    @Option(help: "Threads of this load generator.")
+    var threads = 1
+
+    @Option(help: "CPU to pin to, or a list, one per thread: 1 or 1,3.")
+    var cpu: String?
+
+    @Flag(help: "Never sleep between events: lower measuring error, a whole core each thread.")
+    var spin = false
+
+    @Flag(help: "Set every key once on every server first.")
+    var load = false
+
+    @Flag(help: "No progress line.")
+    var quiet = false
+
+    func plan(_ endpoints: [Endpoint], _ workload: Workload) throws -> RunPlan {
+        guard connections >= endpoints.count, connections <= 100_000 else {
+            throw ValidationError("--connections must be at least one per server and at most 100000")
+        }
+        guard pipeline >= 1, pipeline <= 65_536 else { throw ValidationError("--pipeline must be 1 to 65536") }
+        guard duration > 0, warmup >= 0 else { throw ValidationError("--duration must be positive") }
+        guard threads >= 1, threads <= 256 else { throw ValidationError("--threads must be 1 to 256") }
+        var plan = RunPlan(endpoints: endpoints)
+        plan.connections = connections
+        plan.pace = .closed(depth: pipeline)
+        plan.workload = workload
+        plan.threads = threads
+        plan.cpus = try cpus()
+        plan.warmUpSeconds = warmup
+        plan.seconds = duration
+        plan.spins = spin
+        plan.showsProgress = !quiet && isatty(2) == 1
+        let operations = workload.mix.map(\.operation)
+        if operations.contains(.scan) && (pipeline > 1 || operations.count > 1) {
+            throw ValidationError("scan runs alone and with --pipeline 1: each step needs the cursor of the one before")
+        }
+        let textual: Set<Operation> = [.get, .set, .insert, .delete, .modify]
+        if endpoints.contains(where: { $0.wire == .memcached }), !operations.allSatisfy(textual.contains) {
+            throw ValidationError("memcached knows get, set, insert, delete and rmw only")
+        }
+        return plan
+    }
+
+    private func cpus() throws -> [Int] {
+        let parts = (cpu ?? "").split(separator: ",").map { Int($0) }
+        guard parts.allSatisfy({ $0 != nil && $0! >= 0 && $0! < 1024 }) else {
+            throw ValidationError("--cpu takes numbers: 1 or 1,3")
+        }
+        return parts.compactMap { $0 }
+    }
+}
+
+func endpoints(_ servers: [String], pids: String?) throws -> [Endpoint] {
+    let numbers = (pids ?? "").split(separator: ",").map { Int32($0) }
+    guard numbers.allSatisfy({ $0 != nil }), numbers.isEmpty || numbers.count == servers.count else {
+        throw ValidationError("--server-pid takes one pid for each --server, separated by commas")
+    }
+    return try servers.enumerated().map { i, text in
+        guard let endpoint = Endpoint(text, pid: numbers.isEmpty ? nil : numbers[i]) else {
+            throw ValidationError("--server '\(text)' is not [redis://|memcached://]HOST:PORT")
+        }
+        if let pid = endpoint.pid, ProcessSample(pid: pid) == nil { throw DriverError("there is no process \(pid) to watch") }
+        return endpoint
+    }
+}
+
+func write(_ text: String, to path: String) throws {
+    if path == "-" {
+        print(text)
+        return
+    }
+    do { try Data((text + "\n").utf8).write(to: URL(fileURLWithPath: path)) } catch {
+        throw DriverError("cannot write \(path): \(error.localizedDescription)")
+    }
+}

@@ -1,0 +1,83 @@
+// `perf-driver run`, the default: one measured run against one or several servers. Main thread.
+
+import ArgumentParser
+import Foundation
+import Histogram
+
+struct RunCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run", abstract: "One measured run (the default subcommand).")
+
+    @Option(help: "[redis://|memcached://]HOST:PORT; repeat it for several servers at once.")
+    var server: [String] = ["127.0.0.1:6001"]
+
+    @Option(help: "The server's process, for CPU, memory and context switches; one per --server, by commas.")
+    var serverPid: String?
+
+    @OptionGroup var workloadOptions: WorkloadOptions
+    @OptionGroup var paceOptions: PaceOptions
+
+    @Option(help: "Operations instead of --duration.")
+    var requests: Int?
+
+    @Option(help: "Open loop: operations per second over all connections, latency from the intended start.")
+    var rate: Double?
+
+    @Flag(help: "Open loop: random gaps (a Poisson process) instead of even ones.")
+    var poisson = false
+
+    @Option(help: "Write the result as JSON to this file; - prints it instead of the text.")
+    var json: String?
+
+    @Option(help: "Write an HdrHistogram interval log (V2) of all latencies, in nanoseconds.")
+    var hdrLog: String?
+
+    @Option(help: "Write an HdrHistogram percentile distribution (.hgrm), in microseconds.")
+    var hgrm: String?
+
+    @Option(help: "Draw latency by percentile into this SVG file.")
+    var svg: String?
+
+    func run() throws {
+        let targets = try endpoints(server, pids: serverPid)
+        var plan = try paceOptions.plan(targets, try workloadOptions.workload())
+        if let rate {
+            guard rate > 0 else { throw ValidationError("--rate must be positive") }
+            if plan.workload.mix.contains(where: { $0.operation == .scan }) {
+                throw ValidationError("scan runs in a closed loop only")
+            }
+            plan.pace = .open(ratePerSecond: rate, poisson: poisson)
+        }
+        if let requests {
+            guard requests > 0 else { throw ValidationError("--requests must be positive") }
+            plan.operations = requests
+            plan.warmUpSeconds = 0
+        }
+        var bytesPerKey: Double?
+        if paceOptions.load {
+            for target in targets {
+                if let memory = try Run.load(plan, target) {
+                    bytesPerKey = Double(memory.after - memory.before) / Double(plan.workload.keys)
+                }
+            }
+        }
+        let started = Date()
+        var result = try Run.measure(plan)
+        result.loadedBytesPerKey = bytesPerKey
+        if json != "-" { print(result.text) }
+        if let json { try write(try result.json(), to: json) }
+        guard let histogram = result.histogram else { return }
+        if let hdrLog {
+            try write(HistogramLog.text(histogram, started: started, seconds: result.seconds), to: hdrLog)
+        }
+        if let hgrm {
+            var text = ""
+            histogram.outputPercentileDistribution(to: &text, outputValueUnitScalingRatio: 1000)
+            try write(text, to: hgrm)
+        }
+        if let svg {
+            let curve = Plot.Series(name: "\(result.workload), \(result.pace)", points: Plot.percentiles(histogram))
+            try write(Plot.latencyByPercentile([curve]), to: svg)
+        }
+    }
+}

@@ -1,0 +1,99 @@
+// What is asked: the mix of operations, the shape of keys and values. Plain values, any thread.
+
+import Foundation
+import KVBase
+
+/// One kind of operation as latencies are reported for it. The raw value is its index in tables.
+enum Operation: UInt8, CaseIterable, Sendable {
+    case get, set, insert, modify, list, scan, delete, custom
+    /// The GET of a read-modify-write: its reply counts as a request but not as an operation.
+    case modifyRead
+
+    var text: String {
+        switch self {
+        case .get: "get"
+        case .set: "set"
+        case .insert: "insert"
+        case .modify: "rmw"
+        case .list: "list"
+        case .scan: "scan"
+        case .delete: "delete"
+        case .custom: "custom"
+        case .modifyRead: "rmw-read"
+        }
+    }
+}
+
+enum WireProtocol: String, Sendable { case redis, memcached }
+
+struct Workload: Sendable {
+    var mix: [(operation: Operation, weight: Double)] = [(.get, 1)]
+    var distribution = Distribution.uniform
+    var keys = 1_000_000
+    var keyBytes = 16
+    var keyPrefix = "key:"
+    var valueBytesMin = 64
+    var valueBytesMax = 64
+    /// Keys that one LIST or SCAN pattern covers: a power of ten, so that it is a prefix of the key's digits.
+    var listKeys = 100
+    var scanCount = 1000
+    /// Words of a custom command; `__key__`, `__prefix__` and `__data__` are replaced.
+    var custom: [String] = []
+    var seed: UInt64 = 1
+
+    /// YCSB's core workloads (B. Cooper et al., "Benchmarking Cloud Serving Systems with YCSB", 2010). E's scans are LISTs.
+    mutating func setYCSB(_ letter: String) -> Bool {
+        distribution = .zipf(0.99)
+        switch letter.uppercased() {
+        case "A": mix = [(.get, 0.5), (.set, 0.5)]
+        case "B": mix = [(.get, 0.95), (.set, 0.05)]
+        case "C": mix = [(.get, 1)]
+        case "D":
+            mix = [(.get, 0.95), (.insert, 0.05)]
+            distribution = .latest(0.99)
+        case "E": mix = [(.list, 0.95), (.insert, 0.05)]
+        case "F": mix = [(.get, 0.5), (.modify, 0.5)]
+        default: return false
+        }
+        return true
+    }
+
+    /// "get:95,set:5"; nil if it makes no sense.
+    static func mix(_ text: String) -> [(operation: Operation, weight: Double)]? {
+        var mix: [(operation: Operation, weight: Double)] = []
+        for part in text.split(separator: ",") {
+            let words = part.split(separator: ":")
+            guard let operation = Operation.allCases.first(where: { $0 != .modifyRead && $0.text == words[0] }),
+                let weight = words.count == 2 ? Double(words[1]) : 1, weight > 0, words.count <= 2
+            else { return nil }
+            mix.append((operation, weight))
+        }
+        return mix.isEmpty ? nil : mix
+    }
+
+    var mixText: String { mix.map { "\($0.operation.text):\(Int(($0.weight * 1000).rounded()) == 1000 ? "1" : "\($0.weight)")" }.joined(separator: ",") }
+
+    var digits: Int { keyBytes - keyPrefix.utf8.count }
+
+    /// Why these numbers cannot work together, or nil.
+    var problem: String? {
+        if keys < 1 { return "--keys must be at least 1" }
+        if digits < 1 || digits > 18 {
+            return "--key-size must leave 1 to 18 digits behind the prefix '\(keyPrefix)'"
+        }
+        if Double(keys) * 2 > pow(10, Double(digits)) {
+            return "\(keys) keys and as many inserts do not fit in \(digits) digits: raise --key-size"
+        }
+        if valueBytesMin < 1 || valueBytesMax < valueBytesMin || valueBytesMax > Limits.bulkBytesMax {
+            return "--value-size must be N or LOW-HIGH, at least 1 byte"
+        }
+        let power = Int(log10(Double(max(listKeys, 1))).rounded())
+        if listKeys != Int(pow(10, Double(power))) || power >= digits {
+            return "--list-count must be a power of ten with fewer zeros than the key has digits"
+        }
+        if mix.contains(where: { $0.operation == .custom }) && custom.isEmpty {
+            return "the mix names 'custom': give --command 'WORDS …'"
+        }
+        return nil
+    }
+}
