@@ -36,6 +36,12 @@
         base = realloc(base, capacity)!
     }
 
+    /// Moves everything behind the first `n` bytes to the front. O(bytes left).
+    package mutating func removeFirst(_ n: Int) {
+        count -= n
+        memmove(base, base + n, count)
+    }
+
     /// Gives memory above `limit` back when the buffer is empty.
     package mutating func shrink(to limit: Int) {
         guard count == 0, capacity > limit else { return }

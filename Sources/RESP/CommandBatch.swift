@@ -28,6 +28,8 @@
     @usableFromInline package var firstArgument: Int32
     @usableFromInline package var argumentCount: Int32
     @usableFromInline package var isOversized: Bool
+    /// Bytes from the start of the parsed input to the end of this command: consumed, for a caller that stops behind it.
+    package internal(set) var end: Int32 = 0
 
     @inlinable @inline(__always)
     package init(firstArgument: Int32, argumentCount: Int32, isOversized: Bool = false) {
@@ -113,7 +115,8 @@
         }
         if argumentCount + extra > argumentCapacity {
             let capacity = max(argumentCapacity * 2, argumentCount + extra)
-            arguments = Self.regrown(arguments, argumentCount, capacity)
+            // All of the old storage: a command being parsed has arguments behind `argumentCount` already.
+            arguments = Self.regrown(arguments, argumentCapacity, capacity)
             argumentCapacity = capacity
         }
     }
@@ -134,6 +137,12 @@
             firstArgument: Int32(truncatingIfNeeded: argumentCount), argumentCount: Int32(truncatingIfNeeded: n))
         count &+= 1
         argumentCount &+= n
+    }
+
+    /// Notes where the last command ended.
+    @inline(__always)
+    func markEnd(_ offset: Int) {
+        if count > 0 { commands[count &- 1].end = Int32(truncatingIfNeeded: offset) }
     }
 
     mutating func commitOversized() {

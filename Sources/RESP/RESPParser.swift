@@ -59,11 +59,15 @@ package struct RESPParser {
                 let n = Self.parseFast(&at, end, batch.arguments + batch.argumentCount)
                 if n > 0 {
                     batch.commit(n)
+                    batch.markEnd(at - base)
                     continue
                 }
             }
+            let before = batch.count
             switch parseSlow(&at, end, &batch) {
-            case .advanced: continue
+            case .advanced:
+                if batch.count > before { batch.markEnd(at - base) }
+                continue
             case .incomplete(let bytesWanted):
                 consumed = at - base
                 wanted = bytesWanted
