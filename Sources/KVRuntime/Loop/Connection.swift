@@ -4,28 +4,28 @@ import CSupport
 package import KVBase
 
 /// What happens on a connection. Subclassed; every call comes on the loop's thread, one virtual call per event.
-package class ConnectionHandler {
+open class ConnectionHandler {
     package init() {}
 
     /// A connection made by `Loop.connect` stands.
-    package func connected(_ connection: Connection) {}
+    open func connected(_ connection: Connection) {}
 
     /// Bytes arrived; they are gone when this returns. Replies go to `connection.output`, which is sent once at the end of the turn.
-    package func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {}
+    open func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {}
 
     /// Unsent output had passed `Limits.outputBytesHigh` (or `notifyWhenDrained` was called) and is at most half of that now.
-    package func drained(_ connection: Connection) {}
+    open func drained(_ connection: Connection) {}
 
     /// The peer sends no more. By default what is unsent is sent, then the connection closes.
-    package func ended(_ connection: Connection) { connection.close(afterFlush: true) }
+    open func ended(_ connection: Connection) { connection.close(afterFlush: true) }
 
     /// Exactly once for every connection, the last call. `connection.closeReason` says why.
-    package func closed(_ connection: Connection) {}
+    open func closed(_ connection: Connection) {}
 }
 
 /// Created by the loop. Output is appended to `output` and sent once per turn: while one buffer is with the kernel the other
 /// fills. Nothing is copied between them.
-package final class Connection: LoopSocket {
+public final class Connection: LoopSocket {
     /// The buffer being filled. Appending inside a handler's call is enough; elsewhere call `outputMayHaveGrown` after.
     package let output: UnsafeMutablePointer<OutputBuffer>
     let state: UnsafeMutablePointer<ConnectionState>

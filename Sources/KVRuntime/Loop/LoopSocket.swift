@@ -5,7 +5,7 @@ import Glibc
 
 /// Base of connections and listeners: the object behind the token of an event. The loop holds a reference from creation until
 /// the closed event, so an object is alive whenever one of its events arrives.
-package class LoopSocket {
+public class LoopSocket {
     /// Unsafe for speed: a socket is used on its loop's thread only, which holds the loop.
     package unowned(unsafe) let loop: Loop
     /// nil before it was opened and from the closed event on.
@@ -33,14 +33,14 @@ package class LoopSocket {
 }
 
 /// Decides what to do with new connections of a listener. Subclassed; called on the loop's thread.
-package class Acceptor {
+open class Acceptor {
     package init() {}
 
     /// The handler of a new connection. nil refuses it: what was appended to its output is sent, then it closes.
-    package func accepted(_ connection: Connection) -> ConnectionHandler? { nil }
+    open func accepted(_ connection: Connection) -> ConnectionHandler? { nil }
 
     /// What a client reads whose connection cannot be served because the process is out of descriptors.
-    package var overloadedReply: StaticString { "-ERR max number of clients reached\r\n" }
+    open var overloadedReply: StaticString { "-ERR max number of clients reached\r\n" }
 }
 
 package final class Listener: LoopSocket {
