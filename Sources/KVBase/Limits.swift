@@ -24,6 +24,10 @@ package enum Limits {
     package static let commandsPerTurnMax = 256
     /// Pieces a slow reader's LIST is produced in.
     package static let listSliceEntries = 1000
+    /// Entries that all unfinished listings of one actor may hold references to: 8 bytes each.
+    package static let listingEntriesMax = 32 * 1024 * 1024
+    /// How far ahead of the clock the FLOOR of KVD PUT may be.
+    package static let floorAheadMillis: Millis = 24 * 3600 * 1000
 
     // Actors.
     package static let actorsMax = 128

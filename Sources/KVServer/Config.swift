@@ -1,0 +1,195 @@
+// The server's configuration: flags, environment and file become one validated value at start. Main thread.
+
+import Glibc
+import KVBase
+
+/// A setting that cannot be used; `description` is one line that says which, why and what would do. Exit code 64.
+package struct ConfigError: Error, CustomStringConvertible {
+    package var description: String
+    package init(_ description: String) { self.description = description }
+}
+
+package enum InputOutputChoice: String, Sendable, CaseIterable { case auto, io_uring, epoll }
+
+/// Validated configuration. Precedence: flag, then environment, then file, then the default written here.
+package struct Config: Sendable {
+    package var port = 6000
+    package var actors = 1
+    package var sharedPort: Int?
+    package var host = "127.0.0.1"
+    package var advertise: Endpoint?
+    package var join: [Endpoint] = []
+    package var inputOutput = InputOutputChoice.auto
+    package var logLevel = "info"
+    package var clientsMax = Limits.clientsMax
+    package var pinLoops = true
+
+    package init() {}
+
+    /// One row per setting; the names are the flags without dashes in front, the words of the file, and (upper case,
+    /// with `KVD_` in front) the environment.
+    struct Row {
+        var name: String
+        var repeats = false
+        var apply: @Sendable (inout Config, String) throws(ConfigError) -> Void
+    }
+
+    static let rows: [Row] = [
+        Row(name: "port") { config, text throws(ConfigError) in config.port = try number(text, 1...65534) },
+        Row(name: "actors") { config, text throws(ConfigError) in
+            config.actors = try number(text, 1...Limits.actorsMax)
+        },
+        Row(name: "shared-port") { config, text throws(ConfigError) in
+            config.sharedPort = text == "off" ? nil : try number(text, 1...65535)
+        },
+        Row(name: "host") { config, text throws(ConfigError) in
+            guard !text.isEmpty else { throw ConfigError("is empty; give an address such as 127.0.0.1") }
+            config.host = text
+        },
+        Row(name: "advertise") { config, text throws(ConfigError) in
+            guard let endpoint = Endpoint(text, defaultPort: 0) else {
+                throw ConfigError("'\(text)' is not HOST or HOST:PORT")
+            }
+            config.advertise = endpoint
+        },
+        Row(name: "join", repeats: true) { config, text throws(ConfigError) in
+            let endpoint = text.hasPrefix("{") ? ServerDescription.address(inJSON: text) : Endpoint(text)
+            guard let endpoint else {
+                throw ConfigError("'\(text)' is neither HOST:PORT nor the description line of a server")
+            }
+            config.join.append(endpoint)
+        },
+        Row(name: "io") { config, text throws(ConfigError) in
+            guard let choice = InputOutputChoice(rawValue: text) else {
+                throw ConfigError("'\(text)' is not one of auto, io_uring, epoll")
+            }
+            config.inputOutput = choice
+        },
+        Row(name: "log-level") { config, text throws(ConfigError) in
+            guard logLevels.contains(text) else {
+                throw ConfigError("'\(text)' is not one of \(logLevels.joined(separator: ", "))")
+            }
+            config.logLevel = text
+        },
+        Row(name: "maxclients") { config, text throws(ConfigError) in
+            config.clientsMax = try number(text, 1...1_000_000)
+        },
+        Row(name: "pin") { config, text throws(ConfigError) in
+            guard let flag = ["yes": true, "no": false][text] else { throw ConfigError("'\(text)' is not yes or no") }
+            config.pinLoops = flag
+        },
+    ]
+
+    package static let logLevels = ["trace", "debug", "info", "notice", "warning", "error", "critical"]
+    package static var names: [String] { rows.map(\.name) }
+
+    private static func number(_ text: String, _ range: ClosedRange<Int>) throws(ConfigError) -> Int {
+        guard let value = Int(text), range.contains(value) else {
+            throw ConfigError("'\(text)' is not a number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return value
+    }
+
+    /// Joins the three sources and checks what only the whole can tell. `flags` keeps the order of the command line.
+    package static func resolve(
+        flags: [(name: String, value: String)], environment: [String: String], file: String? = nil
+    ) throws(ConfigError) -> Config {
+        var config = Config()
+        var settled: Set<String> = []
+        try config.take(flags.map { ($0.name, $0.value, "--\($0.name)") }, settled: &settled)
+        try config.take(fromEnvironment(environment), settled: &settled)
+        if let path = file ?? environment["KVD_CONFIG"] { try config.take(fromFile(path), settled: &settled) }
+        try config.finish()
+        return config
+    }
+
+    /// Applies entries of one source unless an earlier, stronger source has settled the name.
+    private mutating func take(
+        _ entries: [(name: String, value: String, origin: String)], settled: inout Set<String>
+    ) throws(ConfigError) {
+        for (name, value, origin) in entries where !settled.contains(name) {
+            guard let row = Config.rows.first(where: { $0.name == name }) else {
+                throw ConfigError("\(origin): unknown setting; known are \(Config.names.joined(separator: ", "))")
+            }
+            do { try row.apply(&self, value) } catch { throw ConfigError("\(origin): \(error.description)") }
+        }
+        for entry in entries { settled.insert(entry.name) }
+    }
+
+    private static func fromEnvironment(_ environment: [String: String]) -> [(
+        name: String, value: String, origin: String
+    )] {
+        var entries: [(name: String, value: String, origin: String)] = []
+        for row in rows {
+            let variable = "KVD_" + row.name.uppercased().map { $0 == "-" ? "_" : String($0) }.joined()
+            guard let value = environment[variable], !value.isEmpty else { continue }
+            // A description is JSON with commas of its own, so only plain addresses may be listed in one variable.
+            let parts = row.repeats && !value.hasPrefix("{") ? value.split(separator: ",").map(String.init) : [value]
+            for part in parts { entries.append((row.name, part, variable)) }
+        }
+        return entries
+    }
+
+    private static func fromFile(_ path: String) throws(ConfigError) -> [(name: String, value: String, origin: String)]
+    {
+        let text = try contents(ofFile: path)
+        var entries: [(name: String, value: String, origin: String)] = []
+        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+            let trimmed = trim(line)
+            if trimmed.isEmpty || trimmed.hasPrefix("#") { continue }
+            let origin = "\(path) line \(index + 1)"
+            guard let space = trimmed.firstIndex(where: { $0 == " " || $0 == "\t" }) else {
+                throw ConfigError("\(origin): '\(trimmed)' has no value; write NAME VALUE")
+            }
+            entries.append(
+                (String(trimmed[..<space]), unquoted(trim(trimmed[space...])), origin + ": \(trimmed[..<space])"))
+        }
+        return entries
+    }
+
+    private static func trim(_ text: Substring) -> Substring {
+        var text = text
+        while let last = text.last, last.isWhitespace { text.removeLast() }
+        return text.drop(while: \.isWhitespace)
+    }
+
+    private static func unquoted(_ text: Substring) -> String {
+        text.count >= 2 && text.hasPrefix("\"") && text.hasSuffix("\"")
+            ? String(text.dropFirst().dropLast()) : String(text)
+    }
+
+    private static func contents(ofFile path: String) throws(ConfigError) -> String {
+        guard let file = fopen(path, "r") else {
+            throw ConfigError("--config \(path): \(String(cString: strerror(errno)))")
+        }
+        defer { fclose(file) }
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 4096)
+        while bytes.count <= fileBytesMax {
+            let n = fread(&chunk, 1, chunk.count, file)
+            if n == 0 { break }
+            bytes.append(contentsOf: chunk[..<n])
+        }
+        if ferror(file) != 0 { throw ConfigError("--config \(path): \(String(cString: strerror(errno)))") }
+        guard bytes.count <= fileBytesMax else {
+            throw ConfigError("--config \(path): longer than \(fileBytesMax) bytes")
+        }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    private static let fileBytesMax = 1024 * 1024
+
+    private mutating func finish() throws(ConfigError) {
+        guard port + actors <= 65535 else {
+            throw ConfigError("--port \(port) with \(actors) actors needs ports up to \(port + actors), above 65535")
+        }
+        if let shared = sharedPort, (port...port + actors).contains(shared) {
+            throw ConfigError("--shared-port \(shared) is one of the server's own ports \(port) to \(port + actors)")
+        }
+        if let given = advertise, given.port == 0 { advertise = Endpoint(host: given.host, port: port) }
+    }
+
+    /// What other servers are told.
+    package var advertisedAddress: Endpoint { advertise ?? Endpoint(host: host, port: port) }
+    package func actorAddress(_ index: Int) -> Endpoint { Endpoint(host: host, port: port + index) }
+}

@@ -1,0 +1,155 @@
+// The text of INFO: sections and fields of spec.md, with Redis's names where Redis has the field. Any loop's thread.
+
+import Glibc
+import KVBase
+import KVCore
+
+enum Info {
+    /// Writes the wanted sections (lower case names; empty: all) in Redis's order, a blank line between two.
+    static func write(sections wanted: Set<String>, actor: QueryActor, into text: inout OutputBuffer) {
+        var isFirst = true
+        for (name, body) in sections where wanted.isEmpty || wanted.contains(name.lowercased()) {
+            if !isFirst { text.append("\r\n") }
+            isFirst = false
+            text.append("# \(name)\r\n")
+            body(actor, &text)
+        }
+    }
+
+    private typealias Section = @Sendable (QueryActor, inout OutputBuffer) -> Void
+
+    private static let sections: [(String, Section)] = [
+        ("Server", server), ("Clients", clients), ("Memory", memory), ("Stats", stats), ("Replication", replication),
+        ("CPU", processor), ("Actors", actors), ("Keyspace", keyspace),
+    ]
+
+    private static func line(_ text: inout OutputBuffer, _ name: StaticString, _ value: String) {
+        text.append(name)
+        text.append(":")
+        text.append(value)
+        text.append("\r\n")
+    }
+
+    private static func line(_ text: inout OutputBuffer, _ name: StaticString, _ value: Int) {
+        text.append(name)
+        text.append(":")
+        text.appendDecimal(value)
+        text.append("\r\n")
+    }
+
+    @Sendable private static func server(_ actor: QueryActor, _ text: inout OutputBuffer) {
+        let context = actor.context
+        let uptime = Int((monotonicNanos() - context.startedNanos) / 1_000_000_000)
+        line(&text, "kvd_version", ServerVersion.kvd)
+        line(&text, "redis_version", ServerVersion.redis)
+        line(&text, "redis_mode", "standalone")
+        line(&text, "server_id", hex16(context.serverID))
+        line(&text, "os", operatingSystem)
+        line(&text, "arch_bits", 64)
+        line(&text, "io_backend", context.inputOutput)
+        line(&text, "multiplexing_api", context.inputOutput)
+        line(&text, "actors", context.config.actors)
+        line(&text, "actor_index", actor.index)
+        line(&text, "actor_uid", context.uid(actor.index).description)
+        line(&text, "process_id", Int(getpid()))
+        line(&text, "run_id", hex16(context.serverID))
+        line(&text, "tcp_port", context.config.port + actor.index)
+        line(&text, "uptime_in_seconds", uptime)
+        line(&text, "uptime_in_days", uptime / 86400)
+    }
+
+    private static let operatingSystem: String = {
+        var name = utsname()
+        guard uname(&name) == 0 else { return "unknown" }
+        func field<T>(_ value: T) -> String {
+            withUnsafeBytes(of: value) { String(decoding: $0.prefix(while: { $0 != 0 }), as: UTF8.self) }
+        }
+        return "\(field(name.sysname)) \(field(name.release)) \(field(name.machine))"
+    }()
+
+    @Sendable private static func clients(_ actor: QueryActor, _ text: inout OutputBuffer) {
+        line(&text, "connected_clients", actor.context.connectedClients)
+        line(&text, "connected_clients_of_actor", actor.sessions.count)
+        line(&text, "maxclients", actor.context.clientsAtMost)
+        line(&text, "blocked_clients", 0)
+    }
+
+    @Sendable private static func memory(_ actor: QueryActor, _ text: inout OutputBuffer) {
+        let used = Memory.allocatedBytes()
+        let resident = Memory.residentBytes()
+        line(&text, "used_memory", used)
+        line(&text, "used_memory_human", Memory.human(used))
+        line(&text, "used_memory_rss", resident)
+        line(&text, "used_memory_rss_human", Memory.human(resident))
+        line(&text, "maxmemory", 0)
+        line(&text, "maxmemory_human", "0B")
+        line(&text, "maxmemory_policy", "noeviction")
+        line(&text, "mem_allocator", Memory.allocator)
+    }
+
+    @Sendable private static func stats(_ actor: QueryActor, _ text: inout OutputBuffer) {
+        actor.publish()
+        let all = actor.context.statistics
+        line(&text, "total_connections_received", all.reduce(0) { $0 + $1.connectionsReceived })
+        line(&text, "total_commands_processed", all.reduce(0) { $0 + $1.commands })
+        line(&text, "instantaneous_ops_per_sec", all.reduce(0) { $0 + $1.commandsPerSecond })
+        line(&text, "total_net_input_bytes", all.reduce(0) { $0 + $1.bytesReceived })
+        line(&text, "total_net_output_bytes", all.reduce(0) { $0 + $1.bytesSent })
+        line(&text, "rejected_connections", actor.context.rejectedConnections)
+        line(&text, "keyspace_hits", all.reduce(0) { $0 + $1.hits })
+        line(&text, "keyspace_misses", all.reduce(0) { $0 + $1.misses })
+    }
+
+    @Sendable private static func replication(_ actor: QueryActor, _ text: inout OutputBuffer) {
+        let peers = actor.peers()
+        line(&text, "role", "master")
+        line(&text, "connected_slaves", 0)
+        line(&text, "servers", peers.count + 1)
+        for (index, peer) in peers.enumerated() {
+            text.append(
+                """
+                peer\(index + 1):id=\(hex16(peer.id)),address=\(peer.address),state=\(peer.state.rawValue),\
+                pending=\(peer.pending),lag_ms=\(peer.heardMillisAgo)\r\n
+                """)
+        }
+        line(&text, "tombstones", actor.state.pointee.store.tombstoneCount)
+    }
+
+    @Sendable private static func processor(_ actor: QueryActor, _ text: inout OutputBuffer) {
+        var usage = rusage()
+        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+        func seconds(_ t: timeval) -> String {
+            let micros = String(t.tv_usec)
+            return "\(t.tv_sec)." + String(repeating: "0", count: 6 - micros.count) + micros
+        }
+        line(&text, "used_cpu_sys", seconds(usage.ru_stime))
+        line(&text, "used_cpu_user", seconds(usage.ru_utime))
+    }
+
+    @Sendable private static func actors(_ actor: QueryActor, _ text: inout OutputBuffer) {
+        let counters = actor.context.messageCounters()
+        line(&text, "messages_sent_actor", counters.betweenActors)
+        line(&text, "messages_sent_external", counters.fromReceivers)
+        line(&text, "replies_sent", counters.replies)
+        line(&text, "bytes_sent", counters.syncBytesSent)
+        line(&text, "remote_bytes_received", counters.remoteBytesReceived)
+        line(&text, "max_message_rate", counters.messageRateMax)
+    }
+
+    @Sendable private static func keyspace(_ actor: QueryActor, _ text: inout OutputBuffer) {
+        let keys = actor.state.pointee.store.count
+        if keys > 0 { line(&text, "db0", "keys=\(keys),expires=0,avg_ttl=0") }
+    }
+}
+
+/// Of the whole process, for `# Actors`.
+package struct MessageCounters: Sendable {
+    package var betweenActors = 0
+    package var fromReceivers = 0
+    package var replies = 0
+    package var syncBytesSent = 0
+    package var remoteBytesReceived = 0
+    package var messageRateMax = 0
+
+    package init() {}
+}

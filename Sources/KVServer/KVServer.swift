@@ -1,1 +1,0 @@
-// KVServer: see docs/ARCHITECTURE.md.

@@ -1,0 +1,215 @@
+// PING, ECHO, SELECT, HELLO, AUTH, QUIT, RESET and CLIENT. Handlers; loop thread.
+
+import KVBase
+import RESP
+
+extension Commands {
+    @Sendable static func ping(_ x: inout Execution) {
+        switch x.count {
+        case 1: x.output.pointee.simple("PONG")
+        case 2: x.output.pointee.bulk(x.argument(1).bytes)
+        default: x.wrongArity("ping")
+        }
+    }
+
+    @Sendable static func echo(_ x: inout Execution) { x.output.pointee.bulk(x.argument(1).bytes) }
+
+    /// There is one database, 0.
+    @Sendable static func select(_ x: inout Execution) {
+        guard let index = x.integer(1) else { return x.error("ERR value is not an integer or out of range") }
+        index == 0 ? x.output.pointee.ok() : x.error("ERR DB index is out of range")
+    }
+
+    @Sendable static func auth(_ x: inout Execution) {
+        switch x.count {
+        case 2:
+            x.error(
+                """
+                ERR AUTH <password> called without any password configured for the default user. \
+                Are you sure your configuration is correct?
+                """)
+        case 3: authenticate(&x, user: x.argument(1))
+        default: x.error("ERR syntax error")
+        }
+    }
+
+    /// No password is configured, so the default user has any, as in Redis (`nopass`); other users do not exist.
+    @discardableResult
+    private static func authenticate(_ x: inout Execution, user: Argument, quiet: Bool = false) -> Bool {
+        guard user.equals("DEFAULT") else {
+            x.error("WRONGPASS invalid username-password pair or user is disabled.")
+            return false
+        }
+        if !quiet { x.output.pointee.ok() }
+        return true
+    }
+
+    @Sendable static func quit(_ x: inout Execution) {
+        x.output.pointee.ok()
+        x.session.state.pointee.closing = true
+    }
+
+    @Sendable static func reset(_ x: inout Execution) {
+        x.session.state.pointee.resp3 = false
+        x.session.state.pointee.name = Bytes([])
+        x.output.pointee.simple("RESET")
+    }
+
+    @Sendable static func hello(_ x: inout Execution) {
+        var version: Int?
+        if x.count >= 2 {
+            version = x.integer(1)
+            if version == nil { return x.error("ERR Protocol version is not an integer or out of range") }
+            if version != 2 && version != 3 { return x.error("NOPROTO unsupported protocol version") }
+        }
+        var name: Bytes?
+        var k = 2
+        while k < x.count {
+            if x.argument(k, is: "AUTH"), k + 2 < x.count {
+                guard authenticate(&x, user: x.argument(k + 1), quiet: true) else { return }
+                k += 3
+            } else if x.argument(k, is: "SETNAME"), k + 1 < x.count {
+                guard isName(x.argument(k + 1)) else { return x.error(nameError) }
+                name = Bytes(x.argument(k + 1).bytes)
+                k += 2
+            } else {
+                return x.output.pointee.error("ERR Syntax error in HELLO option '\(x.argument(k).printable(max: 128))'")
+            }
+        }
+        let session = x.session.state
+        if let version { session.pointee.resp3 = version == 3 }
+        if let name { session.pointee.name = name }
+        let resp3 = session.pointee.resp3
+        let out = x.output
+        out.pointee.mapHeader(7, resp3: resp3)
+        out.pointee.bulk("server")
+        out.pointee.bulk("redis")
+        out.pointee.bulk("version")
+        out.pointee.bulk(ServerVersion.redis)
+        out.pointee.bulk("proto")
+        out.pointee.integer(resp3 ? 3 : 2)
+        out.pointee.bulk("id")
+        out.pointee.integer(session.pointee.id)
+        out.pointee.bulk("mode")
+        out.pointee.bulk("standalone")
+        out.pointee.bulk("role")
+        out.pointee.bulk("master")
+        out.pointee.bulk("modules")
+        out.pointee.arrayHeader(0)
+    }
+
+    private static let nameError: StaticString =
+        "ERR Client names cannot contain spaces, newlines or special characters."
+
+    private static func isName(_ argument: Argument) -> Bool {
+        argument.bytes.allSatisfy { $0 >= UInt8(ascii: "!") && $0 <= UInt8(ascii: "~") }
+    }
+
+    // CLIENT
+
+    @Sendable static func client(_ x: inout Execution) {
+        let session = x.session.state
+        let out = x.output
+        switch x.argument(1) {
+        case let sub where sub.equals("ID"):
+            guard x.count == 2 else { return x.wrongArity("client|id") }
+            out.pointee.integer(session.pointee.id)
+        case let sub where sub.equals("SETNAME"):
+            guard x.count == 3 else { return x.wrongArity("client|setname") }
+            guard isName(x.argument(2)) else { return x.error(nameError) }
+            session.pointee.name = Bytes(x.argument(2).bytes)
+            out.pointee.ok()
+        case let sub where sub.equals("GETNAME"):
+            guard x.count == 2 else { return x.wrongArity("client|getname") }
+            if session.pointee.name.count == 0 {
+                out.pointee.null(resp3: session.pointee.resp3)
+            } else {
+                out.pointee.bulk(session.pointee.name)
+            }
+        case let sub where sub.equals("SETINFO"): clientSetInfo(&x)
+        case let sub where sub.equals("INFO"):
+            guard x.count == 2 else { return x.wrongArity("client|info") }
+            var text = OutputBuffer(capacity: 512)
+            x.session.describe(into: &text)
+            out.pointee.verbatim(text.bytes, resp3: session.pointee.resp3)
+            text.deallocate()
+        case let sub where sub.equals("LIST"): clientList(&x)
+        case let sub where sub.equals("NO-EVICT") || sub.equals("NO-TOUCH"):
+            guard x.count == 3 else { return x.wrongArity("client|\(sub.lowercased)") }
+            x.argument(2, is: "ON") || x.argument(2, is: "OFF") ? out.pointee.ok() : x.error("ERR syntax error")
+        case let sub where sub.equals("REPLY"):
+            guard x.count == 3 else { return x.wrongArity("client|reply") }
+            x.argument(2, is: "ON") ? out.pointee.ok() : x.error("ERR only CLIENT REPLY ON is supported")
+        case let sub where sub.equals("TRACKING"):
+            guard x.count >= 3 else { return x.wrongArity("client|tracking") }
+            x.argument(2, is: "OFF") ? out.pointee.ok() : x.error("ERR client side caching is not supported")
+        case let sub where sub.equals("GETREDIR"):
+            guard x.count == 2 else { return x.wrongArity("client|getredir") }
+            out.pointee.integer(-1)
+        case let sub where sub.equals("HELP"): x.help(clientHelp)
+        default: x.unknownSubcommand(of: "CLIENT")
+        }
+    }
+
+    private static func clientSetInfo(_ x: inout Execution) {
+        guard x.count == 4 else { return x.wrongArity("client|setinfo") }
+        let value = x.argument(3)
+        let isLibraryName = x.argument(2, is: "LIB-NAME")
+        guard isLibraryName || x.argument(2, is: "LIB-VER") else {
+            return x.output.pointee.error("ERR Unrecognized option '\(x.argument(2).printable(max: 128))'")
+        }
+        guard isName(value) else {
+            return x.output.pointee.error(
+                "ERR \(isLibraryName ? "lib-name" : "lib-ver") cannot contain spaces, newlines or special characters.")
+        }
+        if isLibraryName {
+            x.session.state.pointee.libraryName = Bytes(value.bytes)
+        } else {
+            x.session.state.pointee.libraryVersion = Bytes(value.bytes)
+        }
+        x.output.pointee.ok()
+    }
+
+    /// The clients of this query actor. `TYPE` and `ID` filters as in Redis; every client is a normal one.
+    private static func clientList(_ x: inout Execution) {
+        var wanted: Set<Int>?
+        if x.count == 4, x.argument(2, is: "TYPE") {
+            if x.argument(3, is: "MASTER") || x.argument(3, is: "REPLICA") || x.argument(3, is: "PUBSUB") {
+                wanted = []
+            } else if !x.argument(3, is: "NORMAL") {
+                return x.output.pointee.error("ERR Unknown client type '\(x.argument(3).printable(max: 128))'")
+            }
+        } else if x.count >= 4, x.argument(2, is: "ID") {
+            var ids: Set<Int> = []
+            for k in 3..<x.count {
+                guard let id = x.integer(k), id > 0 else { return x.error("ERR Invalid client ID") }
+                ids.insert(id)
+            }
+            wanted = ids
+        } else if x.count != 2 {
+            return x.error("ERR syntax error")
+        }
+        var text = OutputBuffer(capacity: 4096)
+        for session in x.actor.sessions where wanted?.contains(session.state.pointee.id) ?? true {
+            session.describe(into: &text)
+        }
+        x.output.pointee.verbatim(text.bytes, resp3: x.resp3)
+        text.deallocate()
+    }
+
+    private static let clientHelp = [
+        "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+        "GETNAME", "    Return the name of the current connection.",
+        "GETREDIR", "    Return the client ID we are redirecting to when tracking is enabled.",
+        "ID", "    Return the ID of the current connection.",
+        "INFO", "    Return information about the current client connection.",
+        "LIST [TYPE NORMAL|MASTER|REPLICA|PUBSUB] [ID id ...]",
+        "    Return information about the connections of this query actor.",
+        "NO-EVICT (ON|OFF)", "    Accepted; nothing is ever evicted.",
+        "NO-TOUCH (ON|OFF)", "    Accepted; reads never change a key.",
+        "REPLY ON", "    Replies are always on.",
+        "SETINFO <option> <value>", "    LIB-NAME or LIB-VER of the client's library.",
+        "SETNAME <name>", "    Assign the name <name> to the current connection.",
+        "HELP", "    Prints this help.",
+    ]
+}

@@ -1,0 +1,87 @@
+// KVD PUT, VERSION, DIGEST and PEERS: what plain Redis commands cannot say. Handlers; loop thread.
+
+import KVBase
+import KVCore
+import RESP
+
+extension Commands {
+    @Sendable static func kvd(_ x: inout Execution) {
+        switch x.argument(1) {
+        case let sub where sub.equals("PUT"): kvdPut(&x)
+        case let sub where sub.equals("VERSION"): kvdVersion(&x)
+        case let sub where sub.equals("DIGEST"): kvdDigest(&x)
+        case let sub where sub.equals("PEERS"): kvdPeers(&x)
+        case let sub where sub.equals("HELP"): x.help(kvdHelp)
+        default: x.unknownSubcommand(of: "KVD")
+        }
+    }
+
+    /// The version's timestamp is the reply; with FLOOR it is above the given one, whatever this server's clock says.
+    private static func kvdPut(_ x: inout Execution) {
+        guard x.count >= 4 else { return x.wrongArity("kvd|put") }
+        var floor: Millis = 0
+        if x.count > 4 {
+            guard x.count == 6, x.argument(4, is: "FLOOR") else { return x.error("ERR syntax error") }
+            guard let given = x.integer(5), given >= 0 else {
+                return x.error("ERR value is not an integer or out of range")
+            }
+            // A floor far ahead of every clock would make the key unwritable for all others until then.
+            guard given <= x.nowMillis + Limits.floorAheadMillis else {
+                return x.error("ERR FLOOR is more than a day in the future")
+            }
+            floor = Millis(given)
+        }
+        let key = x.argument(2)
+        let value = x.argument(3)
+        guard x.acceptsKey(key) else { return }
+        let record = x.store.put(
+            key.start, key.count, x.store.hash(key.start, key.count), value: value.start, value.count, now: x.nowMillis,
+            floor: floor)
+        guard let record else { return x.error(QueryState.clockError) }
+        x.output.pointee.integer(Int(record.ms))
+    }
+
+    private static func kvdVersion(_ x: inout Execution) {
+        guard x.count == 3 else { return x.wrongArity("kvd|version") }
+        let key = x.argument(2)
+        guard x.acceptsKey(key) else { return }
+        guard let record = x.store.find(key.start, key.count, x.store.hash(key.start, key.count)) else {
+            return x.output.pointee.nullArray(resp3: x.resp3)
+        }
+        x.output.pointee.arrayHeader(record.isTombstone ? 3 : 2)
+        x.output.pointee.integer(Int(record.ms))
+        x.output.pointee.bulk(x.actor.context.origins.uid(record.origin).description)
+        if record.isTombstone { x.output.pointee.bulk("tombstone") }
+    }
+
+    private static func kvdDigest(_ x: inout Execution) {
+        switch x.count {
+        case 2: x.output.pointee.bulk(hex16(x.store.digest))
+        case 3 where x.argument(2, is: "ALL"): x.output.pointee.bulk(hex16(x.store.digestAll))
+        case 3: x.error("ERR syntax error")
+        default: x.wrongArity("kvd|digest")
+        }
+    }
+
+    private static func kvdPeers(_ x: inout Execution) {
+        guard x.count == 2 else { return x.wrongArity("kvd|peers") }
+        let peers = x.actor.peers()
+        x.output.pointee.arrayHeader(peers.count)
+        for peer in peers { x.output.pointee.bulk(peer.line) }
+    }
+
+    private static let kvdHelp = [
+        "KVD <subcommand> [<arg> ...]. Subcommands are:",
+        "PUT <key> <value> [FLOOR <ms>]", "    As SET; replies the version's timestamp, above FLOOR when given.",
+        "VERSION <key>", "    Timestamp and UID of the actor that took the write; 'tombstone' when deleted.",
+        "DIGEST [ALL]", "    Digest of all live pairs and versions; ALL adds tombstones.",
+        "PEERS", "    One line per known server.",
+        "HELP", "    Prints this help.",
+    ]
+}
+
+/// 16 hex digits.
+func hex16(_ value: UInt64) -> String {
+    let text = String(value, radix: 16)
+    return String(repeating: "0", count: 16 - text.count) + text
+}

@@ -1,0 +1,134 @@
+// GET, SET and their many-key forms. The single-key ones have a shorter way in QueryActor+Batch.swift. Loop thread.
+
+import KVBase
+import KVCore
+import RESP
+
+extension Commands {
+    @Sendable static func get(_ x: inout Execution) {
+        let key = x.argument(1)
+        guard x.acceptsKey(key) else { return }
+        x.actor.state.pointee.get(key, hash: x.store.hash(key.start, key.count), x.output, resp3: x.resp3)
+    }
+
+    /// Plain SET only: an option of Redis's SET (EX, NX, …) is answered with its syntax error.
+    @Sendable static func set(_ x: inout Execution) {
+        guard x.count == 3 else { return x.error("ERR syntax error") }
+        let key = x.argument(1)
+        guard x.acceptsKey(key) else { return }
+        x.actor.state.pointee.set(key, x.argument(2), hash: x.store.hash(key.start, key.count), x.output)
+    }
+
+    @Sendable static func strlen(_ x: inout Execution) {
+        let key = x.argument(1)
+        guard x.acceptsKey(key) else { return }
+        let record = x.store.get(key.start, key.count, x.store.hash(key.start, key.count))
+        x.output.pointee.integer(record?.valueCount ?? 0)
+    }
+
+    @Sendable static func mget(_ x: inout Execution) {
+        guard acceptsKeys(x, step: 1) else { return }
+        x.output.pointee.arrayHeader(x.count - 1)
+        mget(&x, x.batch.range(x.command, 1, x.count))
+    }
+
+    @Sendable static func mset(_ x: inout Execution) {
+        guard x.count % 2 == 1 else { return x.wrongArity("mset") }
+        guard acceptsKeys(x, step: 2) else { return }
+        mset(&x, x.batch.range(x.command, 1, x.count))
+        x.output.pointee.ok()
+    }
+
+    @Sendable static func exists(_ x: inout Execution) {
+        guard acceptsKeys(x, step: 1) else { return }
+        x.output.pointee.integer(exists(&x, x.batch.range(x.command, 1, x.count)))
+    }
+
+    @Sendable static func del(_ x: inout Execution) {
+        guard acceptsKeys(x, step: 1) else { return }
+        x.output.pointee.integer(del(&x, x.batch.range(x.command, 1, x.count)))
+    }
+
+    // The work on a range of arguments, for whole commands and for the slices of long ones. Keys are hashed and their
+    // slots and records fetched 32 at a time before the first is used: two cache misses each, overlapped.
+
+    static func mget(_ x: inout Execution, _ range: Range<Int>) {
+        let resp3 = x.resp3
+        forEachKey(x, range, step: 1) { key, hash, _ in
+            x.actor.state.pointee.get(key, hash: hash, x.output, resp3: resp3)
+        }
+    }
+
+    static func mset(_ x: inout Execution, _ range: Range<Int>) {
+        let now = x.nowMillis
+        forEachKey(x, range, step: 2) { key, hash, k in
+            let value = x.batch.argument(k + 1)
+            x.store.put(key.start, key.count, hash, value: value.start, value.count, now: now)
+        }
+    }
+
+    static func exists(_ x: inout Execution, _ range: Range<Int>) -> Int {
+        var found = 0
+        forEachKey(x, range, step: 1) { key, hash, _ in
+            if x.store.get(key.start, key.count, hash) != nil { found += 1 }
+        }
+        x.actor.state.pointee.hits &+= found
+        x.actor.state.pointee.misses &+= range.count - found
+        return found
+    }
+
+    static func del(_ x: inout Execution, _ range: Range<Int>) -> Int {
+        let now = x.nowMillis
+        var deleted = 0
+        forEachKey(x, range, step: 1) { key, hash, _ in
+            if x.store.delete(key.start, key.count, hash, now: now) != nil { deleted += 1 }
+        }
+        return deleted
+    }
+
+    /// Checks every key's length before anything is read or written, so that such a command fails as a whole.
+    static func acceptsKeys(_ x: Execution, step: Int) -> Bool {
+        var k = 1
+        while k < x.count {
+            guard x.acceptsKey(x.argument(k)) else { return false }
+            k += step
+        }
+        return true
+    }
+
+    @inline(__always)
+    private static func forEachKey(
+        _ x: Execution, _ range: Range<Int>, step: Int, _ body: (Argument, UInt64, Int) -> Void
+    ) {
+        let hashes = x.actor.state.pointee.keyHashes
+        var next = range.lowerBound
+        while next < range.upperBound {
+            let end = min(next + QueryState.prefetchDepth * step, range.upperBound)
+            var k = next
+            var n = 0
+            while k < end {
+                let key = x.batch.argument(k)
+                hashes[n] = x.store.hash(key.start, key.count)
+                x.store.prefetchSlot(hashes[n])
+                n &+= 1
+                k &+= step
+            }
+            for i in 0..<n { x.store.prefetchRecord(hashes[i]) }
+            k = next
+            n = 0
+            while k < end {
+                body(x.batch.argument(k), hashes[n], k)
+                n &+= 1
+                k &+= step
+            }
+            next = end
+        }
+    }
+}
+
+extension CommandBatch {
+    /// Arguments `from ..< to` of `command` as indices into the whole batch.
+    func range(_ command: Command, _ from: Int, _ to: Int) -> Range<Int> {
+        Int(command.firstArgument) + from..<Int(command.firstArgument) + to
+    }
+}

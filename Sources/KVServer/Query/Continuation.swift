@@ -1,0 +1,94 @@
+// Commands too long for one turn: they are carried on in slices while the connection's later commands wait. Loop
+// thread.
+
+import KVBase
+import RESP
+
+/// A command in progress. Each slice ends when its time is used up or the output is full; replies written so far stay.
+class Continuation {
+    /// How long one slice may take: with the rest of a turn this stays below a millisecond.
+    static let sliceNanos: Nanos = 500_000
+
+    /// One slice; true when the command is finished. `outputMax`: stop when the output holds more than this many bytes.
+    func step(_ x: inout Execution, outputMax: Int) -> Bool { true }
+
+    /// The input the command still reads from, so that the session keeps it in place: bytes held.
+    var heldInputBytes: Int { 0 }
+
+    /// Frees what the command holds, finished or not.
+    func cancel() {}
+}
+
+/// MGET, MSET, DEL or EXISTS with more arguments than one turn should handle. Its arguments stay in the session's input
+/// until the end. Other clients of the actor may run commands between its slices.
+final class LongCommand: Continuation {
+    /// Commands of more arguments than this run in slices.
+    static let argumentsMin = 1024
+    private static let sliceArguments = 256
+
+    enum Kind { case mget, mset, exists, del }
+
+    private let kind: Kind
+    private var batch: CommandBatch
+    private let inputBytes: Int
+    private var next = 1
+    private var total = 0
+
+    /// Takes the batch over; its first command is the one to run.
+    init?(batch: CommandBatch, name: String, inputBytes: Int) {
+        switch name {
+        case "mget": kind = .mget
+        case "mset": kind = .mset
+        case "exists": kind = .exists
+        case "del", "delete", "unlink": kind = .del
+        default: return nil
+        }
+        self.batch = batch
+        self.inputBytes = inputBytes
+    }
+
+    override var heldInputBytes: Int { inputBytes }
+    override func cancel() { batch.deallocate() }
+
+    override func step(_ caller: inout Execution, outputMax: Int) -> Bool {
+        var x = Execution(
+            session: caller.session, actor: caller.actor, store: caller.store, batch: batch, command: batch[0],
+            output: caller.output)
+        if next == 1 {
+            guard begin(&x) else { return true }
+        }
+        let deadline = monotonicNanos() + Continuation.sliceNanos
+        while next < x.count {
+            let end = min(next + LongCommand.sliceArguments, x.count)
+            let range = batch.range(x.command, next, end)
+            switch kind {
+            case .mget: Commands.mget(&x, range)
+            case .mset: Commands.mset(&x, range)
+            case .exists: total += Commands.exists(&x, range)
+            case .del: total += Commands.del(&x, range)
+            }
+            next = end
+            if x.output.pointee.count > outputMax || monotonicNanos() > deadline { break }
+        }
+        guard next >= x.count else { return false }
+        switch kind {
+        case .mget: break
+        case .mset: x.output.pointee.ok()
+        case .exists, .del: x.output.pointee.integer(total)
+        }
+        return true
+    }
+
+    /// Checks the whole command; false when it was answered with an error.
+    private func begin(_ x: inout Execution) -> Bool {
+        if kind == .mset, x.count % 2 == 0 {
+            x.wrongArity("mset")
+            return false
+        }
+        guard Commands.acceptsKeys(x, step: kind == .mset ? 2 : 1) else { return false }
+        if kind == .mget { x.output.pointee.arrayHeader(x.count - 1) }
+        // Slices of MSET must begin at a key: 256 arguments are 128 pairs.
+        check(LongCommand.sliceArguments % 2 == 0)
+        return true
+    }
+}

@@ -1,0 +1,120 @@
+// What one command sees while it runs: its arguments, the store, the client it answers. Loop thread, for one call.
+
+import Glibc
+import KVBase
+import KVCore
+import RESP
+
+/// Passed `inout` to every handler. Holds no references that are counted: the session and the actor outlive the call.
+package struct Execution {
+    unowned(unsafe) let session: Session
+    unowned(unsafe) let actor: QueryActor
+    let store: Store
+    let batch: CommandBatch
+    let command: Command
+    let output: UnsafeMutablePointer<OutputBuffer>
+
+    var count: Int { Int(command.argumentCount) }
+    var resp3: Bool { session.state.pointee.resp3 }
+    var nowMillis: Millis { actor.state.pointee.nowMillis }
+
+    /// Argument `k`, the command's name being argument 0.
+    func argument(_ k: Int) -> Argument { batch.argument(k, of: command) }
+
+    func text(_ k: Int) -> String { String(decoding: argument(k).bytes, as: UTF8.self) }
+
+    /// Case-insensitive comparison with an upper-case word.
+    func argument(_ k: Int, is word: StaticString) -> Bool {
+        argument(k).equals(word)
+    }
+
+    /// Redis's `string2ll`: an optional minus, digits, no leading zeros, no spaces.
+    func integer(_ k: Int) -> Int? { argument(k).integer }
+
+    func error(_ text: StaticString) { output.pointee.error(text) }
+
+    /// Whether a key is short enough to be stored; writes the error when it is not.
+    func acceptsKey(_ key: Argument) -> Bool {
+        if key.count <= Limits.keyBytesMax { return true }
+        error("ERR key is too long: the limit is 65536 bytes")
+        return false
+    }
+
+    // Replies as Redis words them.
+
+    func wrongArity(_ name: String) {
+        output.pointee.error("ERR wrong number of arguments for '\(name)' command")
+    }
+
+    func unknownSubcommand(of parent: String) {
+        let name = argument(1).printable(max: 128)
+        output.pointee.error("ERR unknown subcommand '\(name)'. Try \(parent) HELP.")
+    }
+
+    func unknownCommand() {
+        let name = count > 0 ? argument(0).printable(max: 128) : ""
+        var arguments = ""
+        var written = 0
+        var k = 1
+        while k < count, written < 128 {
+            let piece = argument(k).printable(max: 128 - written)
+            arguments += "'\(piece)' "
+            written += piece.utf8.count + 3
+            k += 1
+        }
+        output.pointee.error("ERR unknown command '\(name)', with args beginning with: \(arguments)")
+    }
+
+    /// HELP of a command with subcommands: one status line each.
+    func help(_ lines: [String]) {
+        output.pointee.arrayHeader(lines.count)
+        for line in lines { output.pointee.simple(line) }
+    }
+}
+
+extension Argument {
+    /// Case-insensitive; `word` is upper case ASCII.
+    func equals(_ word: StaticString) -> Bool {
+        guard count == word.utf8CodeUnitCount else { return false }
+        for i in 0..<count {
+            var byte = start.load(fromByteOffset: i, as: UInt8.self)
+            if byte >= 97, byte <= 122 { byte &-= 32 }
+            if byte != word.utf8Start[i] { return false }
+        }
+        return true
+    }
+
+    var integer: Int? {
+        guard count > 0, count <= 20 else { return nil }
+        let negative = bytes[0] == UInt8(ascii: "-")
+        let digits = bytes.dropFirst(negative ? 1 : 0)
+        guard let first = digits.first else { return nil }
+        if first == UInt8(ascii: "0") { return digits.count == 1 && !negative ? 0 : nil }
+        var value = 0
+        for byte in digits {
+            guard byte >= 48, byte <= 57 else { return nil }
+            let digit = Int(byte) - 48
+            let (scaled, overflowed) = value.multipliedReportingOverflow(by: 10)
+            let (sum, overflowedToo) =
+                negative ? scaled.subtractingReportingOverflow(digit) : scaled.addingReportingOverflow(digit)
+            if overflowed || overflowedToo { return nil }
+            value = sum
+        }
+        return value
+    }
+
+    /// As C's `%.*s` shows it: up to `max` bytes, ending at the first NUL.
+    func printable(max: Int) -> String {
+        String(decoding: bytes.prefix(max).prefix(while: { $0 != 0 }), as: UTF8.self)
+    }
+
+    /// Lower case text for error messages.
+    var lowercased: String { printable(max: 128).lowercased() }
+}
+
+/// Nanoseconds of the monotonic clock, for the slices of long commands. About 30 ns.
+func monotonicNanos() -> Nanos {
+    var t = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return Nanos(t.tv_sec) * 1_000_000_000 + Nanos(t.tv_nsec)
+}

@@ -1,0 +1,114 @@
+// LIST and KEYS beyond what one turn should produce: references to the records are collected in slices, then sent in
+// slices as the client reads. Loop thread.
+
+import KVBase
+import KVCore
+import RESP
+
+/// Both RESP forms need the number of entries first, and between counting and sending keys come and go. So the listing
+/// holds a reference to each record it counted: records are immutable while shared, the reply is exact, and it costs 8
+/// bytes per entry besides keeping replaced values alive until they are sent.
+final class Listing: Continuation {
+    enum Form { case pairs, keys }
+
+    /// Records per block of references: 32 KiB.
+    private static let blockEntries = 4096
+    /// Records looked at between two looks at the clock.
+    private static let pageEntries = 256
+
+    private let form: Form
+    private let prefix: Bytes
+    private let glob: Glob?
+    private var limit: Int
+    /// The key after which collecting goes on.
+    private var position: OutputBuffer
+    private var hasPosition: Bool
+
+    private var blocks: [UnsafeMutablePointer<Record>] = []
+    private var collected = 0
+    private var sent = 0
+    private var sending = false
+    private let actor: QueryActor
+
+    /// Takes over `glob`.
+    init(actor: QueryActor, form: Form, prefix: Bytes, after: Bytes?, limit: Int, glob: Glob?) {
+        (self.actor, self.form, self.prefix, self.limit, self.glob) = (actor, form, prefix, limit, glob)
+        position = OutputBuffer()
+        hasPosition = after != nil
+        if let after {
+            for byte in after.array { position.append(byte) }
+        }
+    }
+
+    override func step(_ x: inout Execution, outputMax: Int) -> Bool {
+        let deadline = monotonicNanos() + Continuation.sliceNanos
+        if !sending {
+            guard collect(&x, until: deadline) else { return false }
+            if actor.state.pointee.listedEntries > Limits.listingEntriesMax {
+                x.error("ERR too many listings in progress, try again or list with LIMIT")
+                return true
+            }
+            sending = true
+            switch form {
+            case .pairs: x.output.pointee.mapHeader(collected, resp3: x.resp3)
+            case .keys: x.output.pointee.arrayHeader(collected)
+            }
+        }
+        while sent < collected {
+            let record = blocks[sent / Listing.blockEntries][sent % Listing.blockEntries]
+            x.output.pointee.bulk(record.key)
+            if form == .pairs { x.output.pointee.bulk(record.value) }
+            record.release()
+            sent += 1
+            if sent % Listing.blockEntries == 0 { freeBlock(sent / Listing.blockEntries - 1) }
+            if x.output.pointee.count > outputMax { break }
+            if sent % Listing.pageEntries == 0, monotonicNanos() > deadline { break }
+        }
+        return sent == collected
+    }
+
+    /// True when the range is exhausted, the limit reached or the bound of all listings passed.
+    private func collect(_ x: inout Execution, until deadline: Nanos) -> Bool {
+        repeat {
+            if limit <= 0 || actor.state.pointee.listedEntries > Limits.listingEntriesMax { return true }
+            let wanted = glob == nil ? min(limit, Listing.pageEntries) : Listing.pageEntries
+            let page = prefix.withBytes {
+                x.store.list(prefix: $0, after: hasPosition ? position.bytes : nil, limit: wanted)
+            }
+            for i in 0..<page.count where glob?.matches(page[i].key) ?? true {
+                if limit == 0 { break }
+                append(page[i])
+                limit -= 1
+            }
+            guard page.count == wanted, let last = page.last else { return true }
+            position.count = 0
+            position.append(last.key)
+            hasPosition = true
+        } while monotonicNanos() < deadline
+        return false
+    }
+
+    private func append(_ record: Record) {
+        let index = collected % Listing.blockEntries
+        if index == 0 { blocks.append(.allocate(capacity: Listing.blockEntries)) }
+        blocks[blocks.count - 1][index] = record.retained()
+        collected += 1
+        actor.state.pointee.listedEntries += 1
+    }
+
+    private func freeBlock(_ index: Int) {
+        blocks[index].deallocate()
+        actor.state.pointee.listedEntries -= Listing.blockEntries
+    }
+
+    override func cancel() {
+        for k in sent..<collected { blocks[k / Listing.blockEntries][k % Listing.blockEntries].release() }
+        let firstBlock = sent / Listing.blockEntries
+        for block in blocks.dropFirst(firstBlock) { block.deallocate() }
+        actor.state.pointee.listedEntries -= collected - firstBlock * Listing.blockEntries
+        (sent, collected) = (0, 0)
+        blocks = []
+        position.deallocate()
+        glob?.deallocate()
+    }
+}

@@ -1,0 +1,136 @@
+// A query actor: one full replica and the clients connected to its port. Everything here runs on its loop's thread.
+
+import Glibc
+package import KVBase
+package import KVCore
+import RESP
+
+/// What the query actor touches for every command, kept behind a pointer: no reference counts, no exclusivity checks.
+package struct QueryState {
+    package var store: Store
+    var batch = CommandBatch()
+    /// Wall clock of the turn.
+    package var nowMillis: Millis = 0
+
+    /// Commands whose table slots and records are fetched before the first of them runs.
+    static let prefetchDepth = 32
+    let hashes = UnsafeMutablePointer<UInt64>.allocate(capacity: QueryState.prefetchDepth)
+    /// For the keys of one many-key command, apart from `hashes`, which its batch is still using.
+    let keyHashes = UnsafeMutablePointer<UInt64>.allocate(capacity: QueryState.prefetchDepth)
+    let kinds = UnsafeMutablePointer<HotCommand>.allocate(capacity: QueryState.prefetchDepth)
+
+    /// Listings up to this many entries and bytes are answered in one go, without holding references.
+    static let pageEntries = 512
+    static let pageBytesMax = 128 * 1024
+    /// Entries that listings in progress hold references to.
+    var listedEntries = 0
+
+    var commands = 0
+    var hits = 0
+    var misses = 0
+    var bytesReceived = 0
+    var bytesSent = 0
+
+    init(store: Store) { self.store = store }
+
+    func deallocate() {
+        batch.deallocate()
+        hashes.deallocate()
+        keyHashes.deallocate()
+        kinds.deallocate()
+    }
+}
+
+/// Owns one Store on one loop. Receivers hand it parsed batches by direct call, in the order the bytes arrived.
+package final class QueryActor {
+    /// From 1; the client port is the server's port plus this.
+    package let index: Int
+    package let context: ServerContext
+    package let statistics: ActorStatistics
+    package let state: UnsafeMutablePointer<QueryState>
+
+    /// Clients of this actor, in no order; a session knows its place.
+    private(set) var sessions: [Session] = []
+    /// Sessions with more to do in the next turn, oldest first.
+    private var waiting: [Session] = []
+    private var waitingNow: [Session] = []
+
+    package init(index: Int, context: ServerContext, journalCapacity: Int = Limits.journalEntriesMax) {
+        (self.index, self.context) = (index, context)
+        statistics = context.statistics[index - 1]
+        let store = Store(
+            StoreConfig(
+                hashSeed: context.hashSeed, digestKey: context.digestKey, own: context.uid(index),
+                origins: context.origins, journalCapacity: journalCapacity))
+        state = .allocate(capacity: 1)
+        state.initialize(to: QueryState(store: store))
+    }
+
+    /// Frees the replica. Its sessions must have been closed.
+    package func close() {
+        for session in sessions { session.close() }
+        state.pointee.store.destroy()
+        state.pointee.deallocate()
+        state.deinitialize(count: 1)
+        state.deallocate()
+    }
+
+    // Sessions.
+
+    func add(_ session: Session) {
+        session.state.pointee.place = sessions.count
+        sessions.append(session)
+        statistics.connected(sessions.count)
+    }
+
+    func remove(_ session: Session) {
+        let place = session.state.pointee.place
+        guard place >= 0 else { return }
+        let last = sessions.removeLast()
+        if last !== session {
+            sessions[place] = last
+            last.state.pointee.place = place
+        }
+        session.state.pointee.place = -1
+        statistics.disconnected(sessions.count)
+    }
+
+    /// The session wants another turn; it gets one after every other that waits.
+    func enqueue(_ session: Session) {
+        guard !session.state.pointee.isWaiting else { return }
+        session.state.pointee.isWaiting = true
+        waiting.append(session)
+    }
+
+    package var hasWork: Bool { !waiting.isEmpty }
+
+    /// Gives each waiting session one turn; those that still have more to do queue up again. The receiver is asked to
+    /// run it, because only it knows where the output goes.
+    package func runWaiting() {
+        swap(&waiting, &waitingNow)
+        for session in waitingNow {
+            session.state.pointee.isWaiting = false
+            session.owner?.sessionShouldRun()
+        }
+        waitingNow.removeAll(keepingCapacity: true)
+    }
+
+    /// Publishes the turn's counters for other threads (INFO); called once per turn.
+    package func publish() {
+        statistics.publish(state.pointee)
+    }
+
+    func peers() -> [PeerRow] { context.peers() }
+
+    /// A client that reads nothing of a long reply for this long is closed: the reply holds memory.
+    static let stalledMillisMax: Millis = 60_000
+
+    /// Closes stalled readers of long replies. O(clients), once a second.
+    package func closeStalled() {
+        let now = state.pointee.nowMillis
+        for session in sessions
+        where session.continuation != nil && now - session.state.pointee.activeMillis > QueryActor.stalledMillisMax {
+            session.owner?.sessionStalled()
+        }
+    }
+}

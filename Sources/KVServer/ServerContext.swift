@@ -1,0 +1,111 @@
+// What all query actors of one process share: identity, settings, counters. Any thread.
+
+import Glibc
+package import KVBase
+package import KVCore
+import Synchronization
+
+package struct Setting: Sendable {
+    package var name: String
+    package var value: String
+}
+
+/// One row of KVD PEERS.
+package struct PeerRow: Sendable {
+    package enum State: String, Sendable { case up, down, syncing }
+    package var id: UInt64
+    package var address: Endpoint
+    package var state: State
+    package var pending: Int
+    package var heardMillisAgo: Millis
+
+    package init(id: UInt64, address: Endpoint, state: State, pending: Int, heardMillisAgo: Millis) {
+        (self.id, self.address, self.state) = (id, address, state)
+        (self.pending, self.heardMillisAgo) = (pending, heardMillisAgo)
+    }
+
+    /// The line of KVD PEERS: id, address, state, pending deltas, milliseconds since last heard.
+    var line: String { "\(hex16(id)) \(address) \(state.rawValue) \(pending) \(heardMillisAgo)" }
+}
+
+package final class ServerContext: Sendable {
+    package let config: Config
+    /// New at every start: a restarted server is a new writer (replication.md b1).
+    package let serverID: UInt64
+    package let hashSeed: UInt64
+    package let digestKey: UInt64
+    package let origins = OriginTable()
+    package let statistics: [ActorStatistics]
+    package let startedNanos: Nanos
+    package let inputOutput: String
+
+    private let clientIDs = Atomic<Int>(0)
+    private let clients = Atomic<Int>(0)
+    private let rejected = Atomic<Int>(0)
+    private let clientsMax: Int
+
+    package init(config: Config, serverID: UInt64, hashSeed: UInt64, digestKey: UInt64, inputOutput: String) {
+        self.config = config
+        (self.serverID, self.hashSeed, self.digestKey) = (serverID, hashSeed, digestKey)
+        self.inputOutput = inputOutput
+        startedNanos = monotonicNanos()
+        statistics = (0..<config.actors).map { _ in ActorStatistics() }
+        clientsMax = min(config.clientsMax, ServerContext.descriptorsMax() - 64)
+    }
+
+    /// Index from 1, as on the ports.
+    package func uid(_ index: Int) -> ActorUID { ActorUID(server: serverID, index: UInt16(index)) }
+
+    package func nextClientID() -> Int { clientIDs.add(1, ordering: .relaxed).newValue }
+
+    /// Counts a connection in; false when there are already as many as allowed.
+    package func admitClient() -> Bool {
+        if clients.add(1, ordering: .relaxed).newValue <= clientsMax { return true }
+        clients.subtract(1, ordering: .relaxed)
+        rejected.add(1, ordering: .relaxed)
+        return false
+    }
+
+    package func clientLeft() { clients.subtract(1, ordering: .relaxed) }
+    package var connectedClients: Int { clients.load(ordering: .relaxed) }
+    package var rejectedConnections: Int { rejected.load(ordering: .relaxed) }
+    package var clientsAtMost: Int { clientsMax }
+
+    package func peers() -> [PeerRow] { [] }
+
+    package func messageCounters() -> MessageCounters {
+        var counters = MessageCounters()
+        counters.fromReceivers = statistics.reduce(0) { $0 + $1.commands }
+        counters.replies = counters.fromReceivers
+        return counters
+    }
+
+    private static func descriptorsMax() -> Int {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 1024 }
+        return Int(min(limit.rlim_cur, 1 << 30))
+    }
+
+    /// What CONFIG GET shows: Redis's names where tools ask for them, then the server's own.
+    package var settings: [Setting] {
+        [
+            Setting(name: "save", value: ""),
+            Setting(name: "appendonly", value: "no"),
+            Setting(name: "maxmemory", value: "0"),
+            Setting(name: "maxmemory-policy", value: "noeviction"),
+            Setting(name: "databases", value: "1"),
+            Setting(name: "timeout", value: "0"),
+            Setting(name: "proto-max-bulk-len", value: String(Limits.valueBytesMax)),
+            Setting(name: "bind", value: config.host),
+            Setting(name: "maxclients", value: String(clientsMax)),
+            Setting(name: "port", value: String(config.port)),
+            Setting(name: "actors", value: String(config.actors)),
+            Setting(name: "shared-port", value: config.sharedPort.map { String($0) } ?? "off"),
+            Setting(name: "host", value: config.host),
+            Setting(name: "advertise", value: config.advertisedAddress.description),
+            Setting(name: "join", value: config.join.map(\.description).joined(separator: ",")),
+            Setting(name: "io", value: config.inputOutput.rawValue),
+            Setting(name: "log-level", value: config.logLevel),
+        ]
+    }
+}

@@ -1,0 +1,157 @@
+// A real kvd process on free loopback ports, started and ended by a test. One thread per object.
+
+import Foundation
+import Synchronization
+import Testing
+
+struct ProcessError: Error, CustomStringConvertible {
+    var description: String
+}
+
+final class KVDProcess {
+    /// Built next to the test bundle.
+    static let directory: URL = {
+        let here = URL(fileURLWithPath: try! FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"))
+        return here.deletingLastPathComponent()
+    }()
+
+    let port: Int
+    let actors: Int
+    let process = Process()
+    /// The line kvd printed when it was ready.
+    private(set) var description = ""
+    private let errors = Pipe()
+    private let output = Pipe()
+
+    var clientPort: Int { port + 1 }
+
+    /// Starts kvd and waits until it serves. `before`: a shell fragment run first (ulimit, env).
+    init(
+        arguments: [String] = [], actors: Int = 1, backend: String = "auto", before: String = "", port: Int? = nil
+    ) throws {
+        self.port = port ?? KVDProcess.freePorts(actors + 1)
+        self.actors = actors
+        let executable = KVDProcess.directory.appendingPathComponent("kvd").path
+        process.executableURL = URL(fileURLWithPath: "/bin/sh")
+        process.arguments =
+            ["-c", "\(before.isEmpty ? "" : before + " && ")exec \"$0\" \"$@\"", executable]
+            + ["--port", "\(self.port)", "--actors", "\(actors)", "--io", backend, "--pin", "no"] + arguments
+        process.standardOutput = output
+        process.standardError = errors
+        try process.run()
+        guard let line = KVDProcess.line(from: output.fileHandleForReading, withinMillis: 20_000) else {
+            process.waitUntilExit()
+            throw ProcessError(description: "kvd did not start: \(errorText)")
+        }
+        description = line
+    }
+
+    deinit {
+        if process.isRunning { kill(process.processIdentifier, SIGKILL) }
+        process.waitUntilExit()
+    }
+
+    /// What kvd wrote to standard error; only after it ended.
+    var errorText: String { String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self) }
+
+    func signal(_ number: Int32) { kill(process.processIdentifier, number) }
+
+    /// Waits for the end; the exit code, or nil if it takes longer.
+    func exitCode(withinMillis: Int) -> Int32? {
+        let deadline = Clock.millis() + withinMillis
+        while process.isRunning {
+            if Clock.millis() > deadline { return nil }
+            _ = poll(nil, 0, 5)
+        }
+        return process.terminationReason == .exit ? process.terminationStatus : -process.terminationStatus
+    }
+
+    func connect(_ actor: Int = 1) throws -> Client { try Client(port: port + actor) }
+
+    /// Runs kvd with arguments that make it end by itself.
+    static func run(_ arguments: [String], environment: [String: String] = [:]) throws -> (
+        code: Int32, output: String, errors: String
+    ) {
+        try Tool.run(directory.appendingPathComponent("kvd").path, arguments, environment: environment)
+    }
+
+    private static func line(from handle: FileHandle, withinMillis: Int32) -> String? {
+        var text: [UInt8] = []
+        while !text.contains(10) {
+            var ready = pollfd(fd: handle.fileDescriptor, events: Int16(POLLIN), revents: 0)
+            guard poll(&ready, 1, withinMillis) > 0 else { return nil }
+            var chunk = [UInt8](repeating: 0, count: 4096)
+            let n = read(handle.fileDescriptor, &chunk, chunk.count)
+            guard n > 0 else { return nil }
+            text += chunk[..<n]
+        }
+        return String(decoding: text.prefix(while: { $0 != 10 }), as: UTF8.self)
+    }
+
+    private static let nextPort = Atomic<Int>(0)
+
+    /// The first of `count` consecutive ports that nobody listens on, below the range the kernel gives to clients.
+    /// Tests of one process take them in turn from a place that depends on the process.
+    static func freePorts(_ count: Int) -> Int {
+        for _ in 0..<1000 {
+            let taken = nextPort.add(count, ordering: .relaxed).oldValue
+            let first = 23_200 + (Int(getpid()) * 61 + taken) % 700
+            if (0..<count).allSatisfy({ isFree(first + $0) }) { return first }
+        }
+        fatalError("no free ports")
+    }
+
+    private static func isFree(_ port: Int) -> Bool {
+        let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(fd) }
+        var one: Int32 = 1
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, 4)
+        return withLoopback(port) { bind(fd, $0, $1) } == 0
+    }
+}
+
+/// Other programs, run to their end.
+enum Tool {
+    static func path(_ name: String) -> String? {
+        let directories = (ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin").split(separator: ":")
+        return directories.map { "\($0)/\(name)" }.first { FileManager.default.isExecutableFile(atPath: $0) }
+    }
+
+    static func run(
+        _ executable: String, _ arguments: [String], environment: [String: String] = [:], input: String? = nil
+    ) throws -> (code: Int32, output: String, errors: String) {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: executable)
+        process.arguments = arguments
+        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+        let (output, errors, standardInput) = (Pipe(), Pipe(), Pipe())
+        process.standardOutput = output
+        process.standardError = errors
+        process.standardInput = standardInput
+        try process.run()
+        if let input { standardInput.fileHandleForWriting.write(Data(input.utf8)) }
+        try standardInput.fileHandleForWriting.close()
+        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        let errorText = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        return (process.terminationStatus, text, errorText)
+    }
+}
+
+enum Clock {
+    static func millis() -> Int {
+        var t = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &t)
+        return Int(t.tv_sec) * 1000 + Int(t.tv_nsec) / 1_000_000
+    }
+}
+
+func withLoopback<R>(_ port: Int, _ body: (UnsafePointer<sockaddr>, socklen_t) -> R) -> R {
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = UInt16(port).bigEndian
+    address.sin_addr.s_addr = inet_addr("127.0.0.1")
+    return withUnsafePointer(to: &address) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+    }
+}

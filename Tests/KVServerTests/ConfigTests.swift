@@ -1,0 +1,114 @@
+// Where settings come from, which one wins, and what a user reads when one is wrong.
+
+import Foundation
+import KVBase
+import Testing
+
+@testable import KVServer
+
+@Suite struct ConfigTests {
+    private func file(_ text: String) throws -> String {
+        let path = NSTemporaryDirectory() + "kvd-config-\(UUID().uuidString)"
+        try text.write(toFile: path, atomically: true, encoding: .utf8)
+        return path
+    }
+
+    private func message(
+        _ flags: [(String, String)] = [], environment: [String: String] = [:], file: String? = nil
+    ) -> String? {
+        do throws(ConfigError) {
+            _ = try Config.resolve(flags: flags.map { (name: $0.0, value: $0.1) }, environment: environment, file: file)
+            return nil
+        } catch { return error.description }
+    }
+
+    @Test func defaultsAreThoseDocumented() throws {
+        let config = try Config.resolve(flags: [], environment: [:])
+        #expect(config.port == 6000 && config.host == "127.0.0.1" && config.sharedPort == nil)
+        #expect(config.inputOutput == .auto && config.logLevel == "info" && config.join.isEmpty)
+        #expect(config.advertisedAddress == Endpoint(host: "127.0.0.1", port: 6000))
+        #expect(config.actorAddress(2) == Endpoint(host: "127.0.0.1", port: 6002))
+    }
+
+    @Test func flagBeatsEnvironmentBeatsFile() throws {
+        let path = try file("# comment\nport 7000\nactors 3\n\nhost \"127.0.0.3\"\nlog-level debug\n")
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let config = try Config.resolve(
+            flags: [(name: "port", value: "9000")],
+            environment: ["KVD_PORT": "8000", "KVD_ACTORS": "2", "KVD_CONFIG": path, "KVD_SHARED_PORT": "6379"])
+        #expect(config.port == 9000 && config.actors == 2 && config.host == "127.0.0.3")
+        #expect(config.logLevel == "debug" && config.sharedPort == 6379)
+    }
+
+    @Test func joinIsRepeatableAndTakesDescriptions() throws {
+        let description = ServerDescription(
+            id: "00000000000000ff", address: Endpoint(host: "10.0.0.7", port: 6000),
+            actors: [Endpoint(host: "10.0.0.7", port: 6001)], shared: nil, inputOutput: "epoll", version: "1",
+            processID: 1)
+        let config = try Config.resolve(
+            flags: [(name: "join", value: "a.example:1"), (name: "join", value: description.json)], environment: [:])
+        #expect(config.join == [Endpoint(host: "a.example", port: 1), Endpoint(host: "10.0.0.7", port: 6000)])
+        let listed = try Config.resolve(flags: [], environment: ["KVD_JOIN": "a:1,b:2"])
+        #expect(listed.join == [Endpoint(host: "a", port: 1), Endpoint(host: "b", port: 2)])
+        let one = try Config.resolve(flags: [], environment: ["KVD_JOIN": description.json])
+        #expect(one.join == [Endpoint(host: "10.0.0.7", port: 6000)])
+    }
+
+    @Test func advertiseMayLeaveThePortOut() throws {
+        let config = try Config.resolve(
+            flags: [(name: "port", value: "7000"), (name: "advertise", value: "example.org")], environment: [:])
+        #expect(config.advertisedAddress.description == "example.org:7000")
+    }
+
+    @Test(arguments: [
+        ("port", "abc"), ("port", "0"), ("port", "65535"), ("actors", "0"), ("actors", "129"), ("io", "kqueue"),
+        ("log-level", "loud"), ("join", "nowhere"), ("join", "{\"id\":1}"), ("join", "host:99999"),
+        ("shared-port", "x"),
+        ("maxclients", "-1"), ("pin", "maybe"), ("nonsense", "1"), ("host", ""),
+    ])
+    func aBadValueIsNamedInOneLine(_ name: String, _ value: String) throws {
+        let text = try #require(message([(name, value)]))
+        #expect(text.hasPrefix("--\(name):") && !text.contains("\n"), "\(text)")
+        #expect(name == "nonsense" || value.isEmpty || text.contains(value), "\(text)")
+    }
+
+    @Test func errorsSayWhereTheSettingCameFrom() throws {
+        #expect(message(environment: ["KVD_PORT": "x"])?.hasPrefix("KVD_PORT:") == true)
+        let path = try file("port 7000\nbogus 1\n")
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        #expect(message(file: path)?.contains("line 2") == true)
+        let lone = try file("port\n")
+        defer { try? FileManager.default.removeItem(atPath: lone) }
+        #expect(message(file: lone)?.contains("no value") == true)
+        #expect(message(file: "/nonexistent/kvd.conf")?.contains("No such file") == true)
+    }
+
+    @Test func portsMustNotCollide() {
+        #expect(message([("port", "65000"), ("actors", "128")]) == nil)
+        #expect(message([("port", "65500"), ("actors", "100")]) != nil)
+        #expect(message([("port", "6000"), ("actors", "4"), ("shared-port", "6003")]) != nil)
+    }
+
+    @Test func endpointsParseAndPrint() {
+        #expect(Endpoint("127.0.0.1:6000")?.description == "127.0.0.1:6000")
+        #expect(Endpoint("[::1]:6000") == Endpoint(host: "::1", port: 6000))
+        #expect(Endpoint(host: "::1", port: 5).description == "[::1]:5")
+        #expect(Endpoint("host", defaultPort: 9) == Endpoint(host: "host", port: 9))
+        for bad in ["", ":1", "host", "host:", "host:0", "host:65536", "host:1x", "[::1", "[::1]x", "a b:1"] {
+            #expect(Endpoint(bad) == nil, "\(bad)")
+        }
+    }
+
+    @Test func descriptionsSurviveTheWayThroughJSON() {
+        let own = ServerDescription(
+            id: "1", address: Endpoint(host: "::1", port: 6000), actors: [Endpoint(host: "::1", port: 6001)],
+            shared: Endpoint(host: "::1", port: 6379), inputOutput: "io_uring", version: "1", processID: 3)
+        #expect(ServerDescription.address(inJSON: own.json) == own.address)
+        #expect(ServerDescription.address(inJSON: " { \"x\" : [1,{\"a\":[]}] , \"address\" : \"h:1\" } ")?.port == 1)
+        for bad in [
+            "{}", "{\"address\":1}", "{\"address\":\"h:1\"", "{\"address\":\"h:1\"}x", "[\"address\"]", "{\"a\"}",
+        ] {
+            #expect(ServerDescription.address(inJSON: bad) == nil, "\(bad)")
+        }
+    }
+}

@@ -1,0 +1,230 @@
+// Sessions: cut input, fairness, long commands, listings, back-pressure, and random traces against a model. In process.
+
+import KVBase
+import KVCore
+import RESP
+import Testing
+
+@testable import KVServer
+
+@Suite struct SessionTests {
+    private func request(_ arguments: [Bytes]) -> [UInt8] {
+        var bytes = OutputBuffer()
+        defer { bytes.deallocate() }
+        bytes.request(arguments)
+        return Array(bytes.bytes)
+    }
+
+    private func request(_ arguments: String...) -> [UInt8] { request(arguments.map { Bytes($0) }) }
+
+    @Test func inputCutAtEveryByteGivesTheSameReplies() {
+        let input =
+            request("SET", "k", "value") + request("GET", "k") + Array("PING\r\nget \"k\"\r\n".utf8)
+            + request("MSET", "a", "1", "b", "2") + request("LIST") + request("NOSUCH") + request("HELLO", "3")
+            + request("GET", "x")
+        let whole = LocalSession()
+        defer { whole.close() }
+        let expected = whole.execute(input)
+        for cut in 0...input.count {
+            let session = LocalSession()
+            let replies = session.execute(Array(input[..<cut])) + session.execute(Array(input[cut...]))
+            #expect(replies == expected, "cut at \(cut)")
+            session.close()
+        }
+        let bytewise = LocalSession()
+        defer { bytewise.close() }
+        #expect(input.flatMap { bytewise.execute([$0]) } == expected)
+    }
+
+    @Test func aProtocolErrorAnswersWhatCameBeforeAndCloses() {
+        let session = LocalSession()
+        defer { session.close() }
+        let reply = session.execute(request("PING") + Array("*1\r\n$x\r\n".utf8) + request("PING"))
+        #expect(String(decoding: reply, as: UTF8.self) == "+PONG\r\n-ERR Protocol error: invalid bulk length\r\n")
+        #expect(session.isClosed && session.execute(request("PING")).isEmpty)
+    }
+
+    @Test func nothingIsRunBehindQuit() {
+        let session = LocalSession()
+        defer { session.close() }
+        let reply = session.execute(request("SET", "a", "1") + request("QUIT") + request("SET", "a", "2"))
+        #expect(String(decoding: reply, as: UTF8.self) == "+OK\r\n+OK\r\n")
+        let other = LocalSession(actor: session.actor, now: 2)
+        defer { other.close(actorToo: false) }
+        #expect(other.command("GET", "a") == "$1\r\n1\r\n")
+    }
+
+    @Test func aLongPipelineIsSpreadOverTurns() {
+        let session = LocalSession()
+        defer { session.close() }
+        let input = Array((0..<1000).map { request("SET", "k\($0)", "v") }.joined())
+        var turns = 0
+        let reply = input.withUnsafeBytes { session.execute($0, turns: &turns).count }
+        #expect(reply == 5000)
+        #expect(turns >= 1000 / Limits.commandsPerTurnMax && turns < 20)
+    }
+
+    @Test func oversizedArgumentsAreRefusedAndTheConnectionKept() {
+        let session = LocalSession()
+        defer { session.close() }
+        let long = Bytes([UInt8](repeating: 1, count: Limits.keyBytesMax + 1))
+        let edge = Bytes([UInt8](repeating: 1, count: Limits.keyBytesMax))
+        for arguments in [
+            ["GET", long], ["SET", long, "v"], ["DEL", "a", long], ["MSET", "a", "1", long, "2"], ["EXISTS", long],
+        ]
+            as [[Bytes]]
+        {
+            let reply = String(decoding: session.execute(request(arguments)), as: UTF8.self)
+            #expect(reply == "-ERR key is too long: the limit is 65536 bytes\r\n")
+        }
+        #expect(session.command("EXISTS", "a") == ":0\r\n", "a refused MSET writes nothing")
+        #expect(session.execute(request(["SET", edge, "v"])) == Array("+OK\r\n".utf8))
+        #expect(session.execute(request(["GET", edge])) == Array("$1\r\nv\r\n".utf8))
+        // A value beyond the limit is passed over as it arrives, never stored.
+        _ = session.execute(Array("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$\(Limits.valueBytesMax + 1)\r\n".utf8))
+        let chunk = [UInt8](repeating: 7, count: 1 << 20)
+        for _ in 0..<(Limits.valueBytesMax >> 20) { #expect(session.execute(chunk).isEmpty) }
+        let reply = String(decoding: session.execute([7] + Array("\r\nPING\r\n".utf8)), as: UTF8.self)
+        #expect(reply.hasPrefix("-ERR argument is too large") && reply.hasSuffix("\r\n+PONG\r\n"), "\(reply)")
+    }
+
+    @Test func veryManyArgumentsRunInSlices() {
+        let session = LocalSession()
+        defer { session.close() }
+        let n = 5000
+        let keys = (0..<n).map { Bytes("key:\($0)") }
+        let pairs = keys.flatMap { [$0, Bytes("v" + $0.description)] }
+        // The commands behind wait, in order, also when they arrive with the long one's first bytes or in the middle.
+        let input = request(["MSET"] + pairs) + request("DBSIZE") + request(["EXISTS"] + keys) + request("PING")
+        var replies: [UInt8] = []
+        for start in stride(from: 0, to: input.count, by: 10_007) {
+            replies += session.execute(Array(input[start..<min(start + 10_007, input.count)]))
+        }
+        #expect(String(decoding: replies, as: UTF8.self) == "+OK\r\n:\(n)\r\n:\(n)\r\n+PONG\r\n")
+        let values = String(decoding: session.execute(request(["MGET"] + keys)), as: UTF8.self).components("\r\n")
+        #expect(values[0] == "*\(n)" && (0..<n).allSatisfy { values[2 + $0 * 2] == "vkey:\($0)" })
+        #expect(session.execute(request(["DEL"] + keys + ["none"])) == Array(":\(n)\r\n".utf8))
+        #expect(
+            session.execute(request(["MSET"] + pairs + ["odd"]))
+                == Array(
+                    "-ERR wrong number of arguments for 'mset' command\r\n".utf8))
+        #expect(session.command("DBSIZE") == ":0\r\n")
+    }
+
+    @Test func aLongCommandLeavesRoomForOthersBetweenItsSlices() {
+        let session = LocalSession()
+        let other = LocalSession(actor: session.actor, now: 1)
+        defer {
+            other.close(actorToo: false)
+            session.close()
+        }
+        let output = UnsafeMutablePointer<OutputBuffer>.allocate(capacity: 1)
+        output.initialize(to: OutputBuffer())
+        defer {
+            output.pointee.deallocate()
+            output.deallocate()
+        }
+        for k in 0..<20_000 { _ = other.command("SET", "k\(k)", "v") }
+        let slow = Session(actor: session.actor)
+        defer { slow.close() }
+        var status = request("LIST").withUnsafeBytes { slow.receive($0, output: output, unsent: 0) }
+        var turns = 0
+        var late = 0
+        while status != .idle {
+            // Writes between the slices: neither the number announced nor the entries may suffer.
+            _ = other.command("DEL", "k\(19_999 - turns)")
+            _ = other.command("SET", "new\(turns)", "v")
+            if turns == 1 {
+                status = request("PING").withUnsafeBytes { slow.receive($0, output: output, unsent: 0) }
+                late += 1
+            }
+            status = slow.run(output: output, unsent: -output.pointee.count)
+            turns += 1
+            #expect(turns < 100_000)
+        }
+        var counter = RESPReplyCounter()
+        #expect(turns > 3 && late == 1)
+        #expect(
+            counter.count(output.pointee.bytes) && counter.replies == 2, "the listing and the PONG behind it, exactly")
+        #expect(output.pointee.bytes.suffix(7).elementsEqual("+PONG\r\n".utf8))
+        #expect(session.actor.state.pointee.listedEntries == 0)
+    }
+
+    @Test func aClosedSessionGivesItsListingBack() {
+        let session = LocalSession()
+        defer { session.close() }
+        for k in 0..<3000 { _ = session.command("SET", "k\(k)", "v") }
+        let output = UnsafeMutablePointer<OutputBuffer>.allocate(capacity: 1)
+        output.initialize(to: OutputBuffer())
+        defer {
+            output.pointee.deallocate()
+            output.deallocate()
+        }
+        for turns in 0..<4 {
+            let reader = Session(actor: session.actor)
+            var status = request("LIST").withUnsafeBytes { reader.receive($0, output: output, unsent: 0) }
+            // Unsent output above the bound: one entry a turn.
+            for _ in 0..<turns where status != .idle {
+                status = reader.run(output: output, unsent: Limits.outputBytesHigh)
+            }
+            #expect(turns == 0 || session.actor.state.pointee.listedEntries > 0)
+            reader.close()
+            #expect(session.actor.state.pointee.listedEntries == 0)
+        }
+        #expect(session.command("LIST", "k", "LIMIT", "1") == "*2\r\n$2\r\nk0\r\n$1\r\nv\r\n")
+    }
+
+    @Test func executionStopsWhileOutputIsNotTaken() {
+        let session = LocalSession()
+        defer { session.close() }
+        _ = session.execute(request(["SET", "k", Bytes([UInt8](repeating: 65, count: 100_000))]))
+        let reader = Session(actor: session.actor)
+        defer { reader.close() }
+        let output = UnsafeMutablePointer<OutputBuffer>.allocate(capacity: 1)
+        output.initialize(to: OutputBuffer())
+        defer {
+            output.pointee.deallocate()
+            output.deallocate()
+        }
+        let input = Array((0..<200).map { _ in request("GET", "k") }.joined())
+        var status = input.withUnsafeBytes { reader.receive($0, output: output, unsent: 0) }
+        #expect(status == .blocked)
+        #expect(output.pointee.count <= Limits.outputBytesHigh + 100_100)
+        var total = 0
+        while status == .blocked {
+            total += output.pointee.count
+            output.pointee.count = 0
+            status = reader.run(output: output, unsent: 0)
+        }
+        total += output.pointee.count
+        #expect(status == .idle && total == 200 * 100_011)
+    }
+
+    @Test(arguments: 0..<8) func randomTracesAgreeWithAModel(_ seed: Int) {
+        var random = PRNG(seed: UInt64(seed))
+        let session = LocalSession(seed: UInt64(seed) + 1)
+        defer { session.close() }
+        var model = StoreModel()
+        var input: [UInt8] = []
+        var expected: [UInt8] = []
+        for step in 0..<600 {
+            session.now += Millis(random.below(3))
+            let arguments = model.randomCommand(&random)
+            input += request(arguments)
+            expected += model.reply(to: arguments)
+            // Sometimes a single command, sometimes a pipeline, cut anywhere.
+            if random.chance(0.4) || step == 599 {
+                var replies: [UInt8] = []
+                while !input.isEmpty {
+                    let n = min(input.count, 1 + random.below(200))
+                    replies += session.execute(Array(input.prefix(n)))
+                    input.removeFirst(n)
+                }
+                #expect(replies == expected, "seed \(seed), step \(step)")
+                if replies != expected { return }
+                expected = []
+            }
+        }
+        #expect(session.actor.state.pointee.store.count == model.pairs.count)
+    }
+}
