@@ -82,7 +82,8 @@ final class RemoteServer {
     var inFlight: [InFlight] = []
     var smoothedAck: Millis?
     var backoff = 0
-    var lastProgress: Millis = 0
+    /// Since when own writes wait for an acknowledgement without any progress.
+    var waitingSince: Millis = 0
     var shift = 0
     var lossSeenAt: Millis?
     /// Start and size of the section sent last, to repeat it while losses are likely.
@@ -125,7 +126,7 @@ final class RemoteServer {
                     smoothedAck = smoothedAck.map { ($0 * 7 + sample) / 8 } ?? sample
                 }
                 backoff = 0
-                lastProgress = now
+                waitingSince = now
             }
         }
         inFlight = kept

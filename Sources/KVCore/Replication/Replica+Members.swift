@@ -35,7 +35,6 @@ extension Replica {
                 let place = servers.firstIndex { $0.id > row.server } ?? servers.count
                 let server = RemoteServer(id: row.server, actorCount: row.actorCount)
                 server.wantedAt = at.steady
-                server.lastProgress = at.steady
                 servers.insert(server, at: place)
             }
         } else {

@@ -105,7 +105,7 @@ extension Replica {
             startLocalScan(local.sibling, everything: false, at)
         } else if let remote, local == nil, config.actorIndex == 0, asker == nil {
             let patience = config.patienceMillis + 2 * (remote.server.smoothedAck ?? RemoteServer.roundTripGuess)
-            if at.steady - remote.since > patience, at.steady - lastScanEnded > config.patienceMillis || lastScanEnded == .min {
+            if at.steady - remote.since > patience, lastScanEnded == .min || at.steady - lastScanEnded > config.patienceMillis {
                 startScan(remote.server, everything: false, completesJoin: false, at)
             }
         }

@@ -6,6 +6,8 @@ extension Replica {
     /// Own writes looked up in one go for a server that stands elsewhere than the siblings.
     static let catchUpDotsMax = 16 * 1024
     static let reportEveryMillis: Millis = 1_000
+    /// Without progress for this long the server's next actor becomes the gateway.
+    static let failoverMillis: Millis = 1_000
     static let holeRepeatMillis: Millis = 210
 
     func mayCarryData(_ server: RemoteServer, _ at: Moment) -> Bool {
@@ -57,17 +59,25 @@ extension Replica {
         frameBuffer = buffer
         frameBuffer.shrink(to: 64 * 1024)
         if let donor, donor.isReady { donor.sent(at: at.steady) }
-        let index = server.donor?.askerIndex ?? (config.actorIndex + server.shift) % server.actorCount
+        let index = gateway(of: server, at)
         server.pacer.sent(at.steady)
         server.wantedAt = .max
         statistics.framesSent &+= 1
         statistics.remoteBytesSent &+= UInt64(bytes.count)
         effects.frames.append(
-            OutgoingFrame(to: ActorUID(server: server.id, index: UInt16(index % server.actorCount)), bytes: bytes))
+            OutgoingFrame(to: ActorUID(server: server.id, index: UInt16(index)), bytes: bytes))
         if isLeaving, members.row(uid.server)?.status == .left {
             leftFramesSent += 1
             if leftFramesSent >= servers.count { noteLeft() }
         }
+    }
+
+    /// The one actor of a server that frames go to: who asked for a scan while it asks, else one by our own index.
+    private func gateway(of server: RemoteServer, _ at: Moment) -> Int {
+        if let donor = server.donor, at.steady - donor.lastAskAt < config.keepAliveMillis {
+            return donor.askerIndex % server.actorCount
+        }
+        return (config.actorIndex + server.shift) % server.actorCount
     }
 
     /// Goes back to what is acknowledged when that is overdue, and tries the server's next actor as gateway.
@@ -75,14 +85,18 @@ extension Replica {
         let top = server.tops[own]
         if server.sent < top { server.sent = top }
         guard let oldest = server.inFlight.first, !server.isSuspect(at.steady, config.suspectMillis),
-            at.steady - oldest.at >= server.timeoutMillis, !config.bugs.contains(.keepAliveWithoutHead)
+            !config.bugs.contains(.keepAliveWithoutHead)
         else { return }
+        let waited = at.steady - server.waitingSince
+        let isStuck = waited >= max(Replica.failoverMillis, (server.smoothedAck ?? RemoteServer.roundTripGuess) * 3 / 2 + 110)
+        guard at.steady - oldest.at >= server.timeoutMillis || isStuck else { return }
         statistics.timeouts += 1
         server.lossSeenAt = at.steady
         server.backoff += 1
         server.inFlight.removeAll()
         server.previousBytes = 0
-        if at.steady - oldest.at >= 1_000, server.actorCount > 1 {
+        if isStuck, server.actorCount > 1 {
+            server.waitingSince = at.steady
             server.shift += 1
             statistics.gatewayFailovers += 1
             if config.bugs.contains(.gatewayChangeResets) {
@@ -121,6 +135,7 @@ extension Replica {
         }
         guard segment.to > from else { return }
         let bytes = encode(segment, &pending)
+        if server.inFlight.isEmpty && server.backoff == 0 { server.waitingSince = at.steady }
         server.inFlight.append(
             InFlight(to: segment.to, at: at.steady, bytes: bytes, isRepeat: segment.from < server.sent || server.backoff > 0))
         server.sent = max(server.sent, segment.to)

@@ -1,0 +1,327 @@
+// Several servers: gateway and relay, loss, cuts, joining, restarts, tombstones, clocks.
+
+import KVBase
+import Testing
+
+@testable import KVCore
+
+@Suite struct RemoteTests {
+    /// Two servers that know each other.
+    static func pair(_ a: Int, _ b: Int, delay: Millis = 5) -> (TestCluster, TestServer, TestServer) {
+        let cluster = TestCluster()
+        cluster.remoteDelay = delay
+        let first = cluster.start(actors: a)
+        cluster.run(200)
+        let second = cluster.start(actors: b, joining: first)
+        cluster.run(4_000)
+        #expect(!second.actors[0].replica.isJoining)
+        return (cluster, first, second)
+    }
+
+    @Test(arguments: [(1, 1), (1, 4), (4, 1), (3, 2), (4, 4)])
+    func putsReachEveryActorOfTheOtherServer(_ counts: (Int, Int)) {
+        let (cluster, a, b) = RemoteTests.pair(counts.0, counts.1)
+        for (i, actor) in a.actors.enumerated() { actor.put("a\(i)", "x", cluster.moment(a)) }
+        for (i, actor) in b.actors.enumerated() { actor.put("b\(i)", "y", cluster.moment(b)) }
+        cluster.run(130)
+        for (_, actor) in cluster.actors {
+            for i in 0..<counts.0 { #expect(actor.get("a\(i)") == "x") }
+            for i in 0..<counts.1 { #expect(actor.get("b\(i)") == "y") }
+        }
+        cluster.run(3_000)
+        #expect(cluster.greatestRate <= 10)
+        for (_, actor) in cluster.actors { #expect(actor.replica.peers(cluster.moment(a)).allSatisfy { $0.pendingDeltas == 0 }) }
+    }
+
+    @Test func atAQuarterSecondOneWayPutsAreVisibleInTime() {
+        let (cluster, a, b) = RemoteTests.pair(2, 2, delay: 250)
+        a.actors[1].put("k", "v", cluster.moment(a))
+        #expect(cluster.run(until: { b.actors.allSatisfy { $0.get("k") == "v" } }, within: 275))
+        var i = 0
+        cluster.run(5_000) {
+            a.actors[i % 2].put("load\(i % 100)", "\(i)", cluster.moment(a))
+            i += 1
+        }
+        a.actors[1].put("probe", "v", cluster.moment(a))
+        #expect(cluster.run(until: { b.actors.allSatisfy { $0.get("probe") == "v" } }, within: 600))
+        #expect(cluster.greatestRate <= 10)
+    }
+
+    @Test func onePutCrossesOnceHoweverManyActorsThereAre() {
+        var bytes: [Int] = []
+        for count in [1, 4] {
+            let (cluster, a, _) = RemoteTests.pair(count, count)
+            let before = cluster.sent.count
+            for i in 0..<2_000 { a.actors[0].put("key:\(100_000 + i)", String(repeating: "v", count: 64), cluster.moment(a)) }
+            cluster.run(100)
+            bytes.append(
+                cluster.sent[before...].filter { $0.from.server == a.id && $0.to.server != a.id }.reduce(0) { $0 + $1.bytes })
+        }
+        #expect(bytes[1] <= bytes[0] * 3 / 2)
+        // 10 bytes of key and 64 of value.
+        #expect(bytes[0] <= 2_000 * (10 + 64 + 16))
+        print("bytes per unique put beyond key and value: \(Double(bytes[0]) / 2_000 - 74)")
+    }
+
+    @Test func lossOfOneInTenFramesOnlyDelays() {
+        let (cluster, a, b) = RemoteTests.pair(2, 2, delay: 20)
+        var random = PRNG(seed: 3)
+        cluster.drops = { from, to in from.server != to.server && random.chance(0.1) }
+        var i = 0
+        cluster.run(10_000) {
+            a.actors[i % 2].put("a\(i % 300)", "\(i)", cluster.moment(a))
+            if i % 3 == 0 { b.actors[i % 2].put("b\(i % 300)", "\(i)", cluster.moment(b)) }
+            i += 1
+        }
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { cluster.isConverged }, within: 5_000))
+        #expect(cluster.sum(\.gapsSeen) > 0 && cluster.sum(\.repairsAnswered) > 0)
+        #expect(cluster.sum(\.redundantSections) > 0)
+        #expect(cluster.greatestRate <= 10)
+    }
+
+    @Test func aLongCutWithWritesOnBothSidesHeals() {
+        let (cluster, a, b) = RemoteTests.pair(2, 3)
+        cluster.drops = { from, to in from.server != to.server }
+        var i = 0
+        cluster.run(11_000) {
+            a.actors[i % 2].put("k\(i % 1_000)", "a\(i)", cluster.moment(a))
+            b.actors[i % 3].put("k\(i * 7 % 1_000)", "b\(i)", cluster.moment(b))
+            i += 1
+        }
+        #expect(a.actors[0].replica.peers(cluster.moment(a))[0].state == .down)
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { cluster.isConverged }, within: 5_000))
+        #expect(a.actors[0].store.count == 1_000)
+        #expect(cluster.greatestRate <= 10)
+    }
+
+    @Test func aCutBeyondTheJournalHealsByScan() {
+        let cluster = TestCluster()
+        let a = cluster.start(actors: 1, journal: 4096)
+        cluster.run(100)
+        _ = cluster.start(actors: 1, joining: a, journal: 4096)
+        cluster.run(3_000)
+        cluster.drops = { from, to in from.server != to.server }
+        cluster.run(8_000) { for j in 0..<2 { a.actors[0].put("k\(cluster.now * 2 + Millis(j))", "v", cluster.moment(a)) } }
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { cluster.isConverged }, within: 8_000))
+        cluster.run(2_000)
+        #expect(cluster.servers[1].actors[0].replica.statistics.scansFinished >= 2)
+        #expect(a.actors[0].replica.statistics.journalOverruns > 0)
+    }
+
+    @Test func aNewcomerGetsEverythingAndTakesPartFromItsFirstMoment() {
+        let cluster = TestCluster()
+        cluster.tune = { $0.chunkBytesMax = 4_000 }
+        let a = cluster.start(actors: 2)
+        for i in 0..<3_000 { a.actors[i % 2].put("old\(i)", "v\(i)", cluster.moment(a)) }
+        cluster.run(500)
+        a.actors[0].delete("old0", cluster.moment(a))
+        let b = cluster.start(actors: 3, joining: a)
+        b.actors[2].put("early", "e", cluster.moment(b))
+        var i = 0
+        let done = cluster.run(
+            until: {
+                a.actors[0].put("live\(i)", "l", cluster.moment(a))
+                b.actors[1].put("from b\(i)", "l", cluster.moment(b))
+                i += 1
+                return !b.actors[0].replica.isJoining
+            }, within: 20_000)
+        #expect(done)
+        #expect(cluster.run(until: { cluster.isConverged }, within: 3_000))
+        #expect(a.actors[1].get("early") == "e" && b.actors[2].get("old17") == "v17" && b.actors[1].get("old0") == nil)
+        #expect(cluster.greatestRate <= 10)
+        cluster.run(2_000)
+        #expect(a.actors[0].replica.vector.seqs.reduce(0, +) == b.actors[2].replica.vector.seqs.reduce(0, +))
+    }
+
+    @Test func aNewcomerThatKnowsOneServerLearnsAll() {
+        let cluster = TestCluster()
+        let a = cluster.start(actors: 1)
+        cluster.run(100)
+        var all = [a]
+        for n in 0..<3 {
+            all.append(cluster.start(actors: 1 + n % 2, joining: all.last!))
+            all.last!.actors[0].put("put\(n)", "v", cluster.moment(all.last!))
+            cluster.run(3_000)
+        }
+        for server in all {
+            #expect(server.actors[0].replica.memberRows.count == 4)
+            #expect(server.actors[0].replica.memberRows.allSatisfy { $0.status == .up })
+        }
+        #expect(cluster.isConverged && a.actors[0].store.count == 3)
+    }
+
+    @Test func chunksThatGetLostAreBuiltAgain() {
+        let cluster = TestCluster()
+        cluster.tune = { $0.chunkBytesMax = 2_000 }
+        let a = cluster.start(actors: 1)
+        for i in 0..<3_000 { a.actors[0].put("old\(i)", "value \(i)", cluster.moment(a)) }
+        var random = PRNG(seed: 9)
+        cluster.drops = { from, to in from.server != to.server && random.chance(0.3) }
+        let b = cluster.start(actors: 2, joining: a)
+        #expect(cluster.run(until: { !b.actors[0].replica.isJoining }, within: 60_000))
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { cluster.isConverged }, within: 5_000))
+        #expect(cluster.sum(\.chunksResent) > 0)
+    }
+
+    @Test func aPartialPartitionIsBridgedByTheServerInBetween() {
+        let cluster = TestCluster()
+        let a = cluster.start(actors: 1)
+        cluster.run(100)
+        let b = cluster.start(actors: 2, joining: a)
+        cluster.run(3_000)
+        let c = cluster.start(actors: 2, joining: b)
+        cluster.run(3_000)
+        cluster.drops = { from, to in
+            from.server == a.id && to.server == c.id || from.server == c.id && to.server == a.id
+        }
+        cluster.run(15_000) {
+            if cluster.now % 50 == 0 { a.actors[0].put("k\(cluster.now)", "v", cluster.moment(a)) }
+            if cluster.now % 70 == 0 { c.actors[1].put("c\(cluster.now)", "v", cluster.moment(c)) }
+        }
+        #expect(cluster.run(until: { cluster.isConverged }, within: 4_000))
+        #expect(b.actors.contains { $0.replica.statistics.repairsRelayed > 0 })
+    }
+
+    @Test func theNextGatewayIsTriedWhenOneDoesNotAnswer() {
+        let (cluster, a, b) = RemoteTests.pair(1, 3)
+        b.actors[0].isAlive = false
+        a.actors[0].put("k", "v", cluster.moment(a))
+        #expect(cluster.run(until: { b.actors[1].get("k") == "v" && b.actors[2].get("k") == "v" }, within: 4_000))
+        #expect(a.actors[0].replica.statistics.gatewayFailovers > 0)
+        b.actors[0].isAlive = true
+        #expect(cluster.run(until: { cluster.isConverged }, within: 3_000))
+    }
+
+    @Test func aRestartedServerComesBackUnderANewIdAndTheOldOneIsForgotten() {
+        let cluster = TestCluster()
+        let a = cluster.start(actors: 2)
+        cluster.run(100)
+        let b = cluster.start(actors: 2, joining: a, address: "b:1")
+        cluster.run(2_000)
+        for i in 0..<100 { b.actors[i % 2].put("k\(i)", "v", cluster.moment(b)) }
+        cluster.run(500)
+        cluster.stop(b)
+        a.actors[0].delete("k5", cluster.moment(a))
+        cluster.run(1_000)
+        let again = cluster.start(actors: 1, joining: a, address: "b:1")
+        #expect(cluster.run(until: { cluster.isConverged && again.actors[0].store.count == 99 }, within: 5_000))
+        cluster.run(20_000)
+        for (_, actor) in cluster.actors {
+            #expect(actor.replica.memberRows.first { $0.server == b.id }?.status == .retired)
+        }
+        cluster.run(60_000)
+        #expect(cluster.actors.allSatisfy { $0.1.store.tombstoneCount == 0 })
+        // What was written under the retired id is still there, and a newcomer gets it.
+        let late = cluster.start(actors: 1, joining: again)
+        cluster.run(5_000)
+        #expect(late.actors[0].get("k7") == "v" && cluster.isConverged)
+    }
+
+    @Test func tombstonesWaitForAServerThatIsAwayAndNothingComesBack() {
+        let (cluster, a, b) = RemoteTests.pair(2, 2)
+        a.actors[0].put("k", "v", cluster.moment(a))
+        cluster.run(1_000)
+        cluster.drops = { from, to in from.server != to.server }
+        a.actors[1].delete("k", cluster.moment(a))
+        cluster.run(90_000)
+        #expect(a.actors[0].store.tombstoneCount == 1)
+        #expect(b.actors[0].get("k") == "v")
+        cluster.drops = { _, _ in false }
+        cluster.run(5_000)
+        #expect(b.actors[0].get("k") == nil && b.actors[1].get("k") == nil)
+        cluster.run(10_000)
+        #expect(cluster.actors.allSatisfy { $0.1.store.tombstoneCount == 0 })
+        a.actors[0].put("k", "again", cluster.moment(a))
+        cluster.run(500)
+        #expect(cluster.actors.allSatisfy { $0.1.get("k") == "again" })
+    }
+
+    @Test func aSlowClockCannotWriteUnderACollectedTombstone() {
+        let (cluster, a, b) = RemoteTests.pair(1, 1)
+        a.actors[0].put("k", "v", cluster.moment(a))
+        a.actors[0].delete("k", cluster.moment(a))
+        cluster.run(75_000)
+        #expect(a.actors[0].store.tombstoneCount == 0 && b.actors[0].store.tombstoneCount == 0)
+        b.wallOffset = -3_600_000
+        let version = b.actors[0].put("k", "late", cluster.moment(b))
+        #expect(version.ms > a.actors[0].store.gcFloor)
+        cluster.run(200)
+        #expect(a.actors[0].get("k") == "late")
+    }
+
+    @Test func anOverwriteThatHasSeenTheEarlierValueWinsUnderAnySkew() {
+        let (cluster, a, b) = RemoteTests.pair(2, 2)
+        a.wallOffset = 60_000
+        b.wallOffset = -60_000
+        for round in 0..<20 {
+            a.actors[0].put("k", "a\(round)", cluster.moment(a))
+            cluster.run(300)
+            b.actors[1].put("k", "b\(round)", cluster.moment(b))
+            cluster.run(300)
+            #expect(cluster.actors.allSatisfy { $0.1.get("k") == "b\(round)" })
+        }
+    }
+
+    @Test func aClockFarFromTheMajorityIsCorrected() {
+        let cluster = TestCluster()
+        let a = cluster.start(actors: 1)
+        cluster.run(100)
+        _ = cluster.start(actors: 1, joining: a)
+        let c = cluster.start(actors: 1, joining: a)
+        c.wallOffset = 600_000
+        cluster.run(5_000)
+        #expect(abs(c.actors[0].replica.clockCorrectionMillis + 600_000) < 100)
+        #expect(a.actors[0].replica.clockCorrectionMillis == 0)
+        #expect(c.actors[0].events.contains { if case .clockSkewed = $0 { true } else { false } })
+    }
+
+    @Test func aShutdownHandsOverWhatIsPending() {
+        let (cluster, a, b) = RemoteTests.pair(2, 2, delay: 100)
+        for i in 0..<500 { a.actors[i % 2].put("k\(i)", "v", cluster.moment(a)) }
+        for actor in a.actors {
+            var effects = ReplicaEffects()
+            actor.replica.beginLeave(cluster.moment(a), into: &effects)
+        }
+        #expect(cluster.run(until: { a.actors.allSatisfy(\.replica.hasLeft) }, within: 5_000))
+        cluster.run(110)
+        #expect(b.actors[1].store.count == 500)
+        cluster.stop(a)
+        cluster.run(1_000)
+        #expect(b.actors[1].replica.memberRows.first { $0.server == a.id }?.status ?? .up >= .left)
+    }
+
+    @Test func corruptedContentIsNoticedAndRepaired() {
+        let (cluster, a, b) = RemoteTests.pair(1, 1)
+        for i in 0..<50 { a.actors[0].put("k\(i)", "v\(i)", cluster.moment(a)) }
+        cluster.run(2_000)
+        let store = b.actors[0].store
+        Bytes("k7").withBytes { key in
+            let hash = store.hash(key.baseAddress!, key.count)
+            let old = store.find(key.baseAddress!, key.count, hash)!
+            store.overwriteUnconditionally(
+                with: Record.create(
+                    key: key.baseAddress!, key.count, value: key.baseAddress!, 1, ms: old.ms - 1, origin: old.origin,
+                    seq: old.seq, isTombstone: false), hash)
+        }
+        #expect(!cluster.isConverged)
+        #expect(cluster.run(until: { cluster.isConverged }, within: 20_000))
+        #expect(cluster.sum(\.divergences) > 0)
+    }
+
+    @Test func withoutFaultsNothingRareHappens() {
+        let (cluster, a, b) = RemoteTests.pair(2, 2, delay: 50)
+        cluster.run(5_000) {
+            a.actors[Int(cluster.now % 2)].put("k\(cluster.now % 400)", "\(cluster.now)", cluster.moment(a))
+            b.actors[Int(cluster.now % 2)].put("k\(cluster.now % 300)", "\(cluster.now)", cluster.moment(b))
+        }
+        cluster.run(3_000)
+        #expect(cluster.isConverged)
+        #expect(cluster.sum(\.gapsSeen) == 0 && cluster.sum(\.timeouts) == 0 && cluster.sum(\.repairsAsked) == 0)
+        #expect(cluster.sum(\.divergences) == 0 && cluster.sum(\.versionCollisions) == 0)
+        #expect(cluster.sum(\.scansAsked) == 1)
+    }
+}

@@ -1,0 +1,155 @@
+// The parts of the replication machine on their own.
+
+import KVBase
+import Testing
+
+@testable import KVCore
+
+@Suite struct ReplicationPartsTests {
+    func store(journal: Int = 1 << 14, mask: UInt64 = .max) -> (Store, OriginTable) {
+        let origins = OriginTable()
+        return (
+            Store(
+                StoreConfig(
+                    hashSeed: 1, digestKey: 2, own: ActorUID(server: 1, index: 0), origins: origins,
+                    journalCapacity: journal, hashMask: mask)), origins
+        )
+    }
+
+    func put(_ store: Store, _ key: String, _ value: String, _ now: Millis = 1_000) {
+        Bytes(key).withBytes { key in
+            Bytes(value).withBytes { value in
+                _ = store.put(
+                    key.baseAddress!, key.count, store.hash(key.baseAddress!, key.count), value: value.baseAddress!,
+                    value.count, now: now)
+            }
+        }
+    }
+
+    func build(_ store: Store, _ from: UInt64, _ to: UInt64, slice: Int = 7, bytes: Int = 1 << 20) -> DeltaSegment {
+        var builder = SegmentBuilder(from: from, target: to, bytesMax: bytes, dotsMax: 1 << 20)
+        while !builder.isFinished { _ = builder.advance(store, budget: slice, bugs: []) }
+        return builder.finish(origin: store.ownOrigin, cut: VersionVector())
+    }
+
+    @Test(arguments: [UInt64.max, 0xFF00_0000_0000_00FF, 0]) func aSegmentHoldsEachKeyOnceWithItsWinner(_ mask: UInt64) {
+        let (store, _) = store(mask: mask)
+        defer { store.destroy() }
+        var model: [String: String] = [:]
+        var random = PRNG(seed: 5)
+        for i in 0..<500 {
+            let key = "k\(random.below(40))"
+            put(store, key, "\(i)")
+            model[key] = "\(i)"
+        }
+        let segment = build(store, 0, 500)
+        var seen: [String: String] = [:]
+        for entry in segment.entries {
+            let key = String(decoding: entry.record.key, as: UTF8.self)
+            #expect(seen[key] == nil)
+            seen[key] = String(decoding: entry.record.value, as: UTF8.self)
+        }
+        #expect(seen == model && segment.to == 500)
+    }
+
+    @Test func aSegmentCutByBytesIsStillClosed() {
+        let (store, _) = store()
+        defer { store.destroy() }
+        for i in 0..<300 { put(store, "k\(i % 100)", String(repeating: "v", count: 100)) }
+        var position: UInt64 = 0
+        var keys: Set<String> = []
+        while position < 300 {
+            let segment = build(store, position, 300, bytes: 1_000)
+            #expect(segment.to > position)
+            let inSegment = Set(segment.entries.map { String(decoding: $0.record.key, as: UTF8.self) })
+            for seq in (position + 1)...segment.to { #expect(inSegment.contains("k\((seq - 1) % 100)")) }
+            keys.formUnion(inSegment)
+            position = segment.to
+        }
+        #expect(keys.count == 100)
+    }
+
+    @Test func aBuilderNeverClaimsWhatTheJournalForgot() {
+        let (store, _) = store(journal: 4096)
+        defer { store.destroy() }
+        for i in 0..<20_000 { put(store, "k\(i)", "v") }
+        var builder = SegmentBuilder(from: 0, target: 20_000, bytesMax: 1 << 20, dotsMax: 1 << 20)
+        while !builder.isFinished { _ = builder.advance(store, budget: 100, bugs: []) }
+        #expect(builder.isOverrun && builder.reached == 0)
+        builder.abandon()
+    }
+
+    @Test func rowsMergeInAnyOrderToTheSame() {
+        var random = PRNG(seed: 8)
+        let rows = (0..<60).map { _ in
+            MemberRow(
+                server: UInt64(1 + random.below(5)), incarnation: UInt32(random.below(3)),
+                status: MemberStatus(rawValue: UInt8(random.below(5)))!, actorCount: 2,
+                address: Bytes("h:\(random.below(3))"))
+        }
+        var first = Membership()
+        for row in rows { _ = first.merge(row) }
+        for _ in 0..<20 {
+            var other = Membership()
+            for row in rows.shuffled(using: &random) { _ = other.merge(row) }
+            for row in rows.prefix(9) { _ = other.merge(row) }
+            #expect(other.rows == first.rows && other.hash == first.hash)
+        }
+    }
+
+    @Test func theCorrectionNeedsAMajority() {
+        #expect(SkewGuard.correction([]) == 0)
+        #expect(SkewGuard.correction([60_000]) == 0)
+        #expect(SkewGuard.correction([60_000, 0]) == 0)
+        #expect(SkewGuard.correction([60_000, 60_010]) == 60_000)
+        #expect(SkewGuard.correction([-5_000, -5_000, -5_000]) == -5_000)
+        #expect(SkewGuard.correction([900, 900]) == 0)
+    }
+
+    @Test func vectorsJoinMeetAndCompare() {
+        var a = VersionVector()
+        a.set(0, 5)
+        a.set(2, 7)
+        var b = VersionVector()
+        b.set(0, 3)
+        #expect(a.dominates(b) && !b.dominates(a) && a.covers(2, 7) && !a.covers(2, 8) && !a.covers(9, 1))
+        var both = b
+        both.join(a)
+        #expect(both == a)
+        both.meet(b)
+        b.set(5, 0)
+        #expect(both == b)
+    }
+
+    @Test func thePacerAllowsTenInAnySecond() {
+        var pacer = PairPacer()
+        var times: [Millis] = []
+        for now in Millis(0)..<5_000 where pacer.isReady(now, Limits.pairSpacingMillis) {
+            pacer.sent(now)
+            times.append(now)
+        }
+        for start in 0..<4_000 { #expect(times.filter { $0 >= start && $0 <= start + 1_000 }.count <= 10) }
+        #expect(times.count > 45)
+    }
+
+    @Test func hashSetsHoldWhatWasPutIn() {
+        var set = HashSet64()
+        var random = PRNG(seed: 1)
+        let values = (0..<500).map { _ in random.next() } + [0]
+        for value in values {
+            let isNew = set.insert(value)
+            #expect(isNew)
+        }
+        for value in values {
+            let isNew = set.insert(value)
+            #expect(set.contains(value) && !isNew)
+        }
+        #expect(!set.contains(12_345))
+    }
+
+    @Test func thePlantedBugsAreThirtyTwoDistinctOnes() {
+        #expect(PlantedBugs.all.count == 32 && Set(PlantedBugs.all.map(\.name)).count == 32)
+        let union = PlantedBugs.all.reduce(UInt64(0)) { $0 | $1.bug.rawValue }
+        #expect(union == 0xFFFF_FFFF)
+    }
+}
