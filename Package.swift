@@ -50,14 +50,12 @@ let rows: [Row] = [
         .library, "KVServer", "Sources/KVServer", imports: ["KVRuntime", "KVCore", "RESP", "KVBase"],
         packages: [logging]),
     Row(.library, "KVClient", "Sources/KVClient", imports: ["RESP", "KVBase"], packages: nio),
-    Row(
-        .library, "CMUDCore", "Sources/CMUDCore", imports: ["KVClient", "KVBase"],
-        packages: [("CryptoExtras", "swift-crypto")]),
+    Row(.library, "CMUDCore", "Sources/CMUDCore", imports: ["KVBase"]),
     Row(.executable, "kvd", "Sources/kvd", imports: ["KVServer", "KVBase"], packages: [argumentParser, logging]),
     Row(.executable, "kv", "Sources/kv", imports: ["KVClient", "KVBase"], packages: [argumentParser]),
     Row(
         .executable, "cmud", "Sources/cmud", imports: ["CMUDCore", "KVClient", "KVBase"],
-        packages: [argumentParser] + nio),
+        packages: [argumentParser, ("CryptoExtras", "swift-crypto")] + nio),
     Row(.executable, "counter-example", "Sources/counter-example", imports: ["KVRuntime"]),
     Row(
         .executable, "kvd-sim", "Sources/kvd-sim", imports: ["KVCore", "KVBase", "KVTestSupport"],
@@ -84,7 +82,7 @@ let rows: [Row] = [
     Row(
         .test, "KVClientTests", "Tests/KVClientTests", imports: ["KVClient", "RESP", "KVBase", "KVTestSupport"],
         packages: nio),
-    Row(.test, "CMUDCoreTests", "Tests/CMUDCoreTests", imports: ["CMUDCore", "KVClient", "KVBase", "KVTestSupport"]),
+    Row(.test, "CMUDCoreTests", "Tests/CMUDCoreTests", imports: ["CMUDCore", "KVBase"]),
     Row(.test, "SimulationTests", "Tests/SimulationTests", imports: ["KVCore", "KVBase", "KVTestSupport"]),
     Row(.test, "IntegrationTests", "Tests/IntegrationTests", imports: ["KVBase", "RESP", "KVTestSupport"]),
     Row(.test, "ClusterTests", "Tests/ClusterTests", imports: []),

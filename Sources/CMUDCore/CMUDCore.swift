@@ -1,1 +1,0 @@
-// CMUDCore: see docs/ARCHITECTURE.md.

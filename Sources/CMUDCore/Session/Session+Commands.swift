@@ -1,0 +1,249 @@
+// One typed line becomes one command. Called by the session.
+
+import KVBase
+
+extension Session {
+    func perform(_ line: String) {
+        let text = Command.trimmed(line)
+        guard let first = text.first else { return }
+        if first == "'" { return run(.say, Command.trimmed(String(text.dropFirst()))) }
+        if first == ":" { return run(.emote, Command.trimmed(String(text.dropFirst()))) }
+        let word = text.prefix { !$0.isWhitespace }
+        let rest = Command.trimmed(String(text.dropFirst(word.count)))
+        if rest.isEmpty, let place = Place(words: text) { return run(.move, place.key) }
+        switch Command.match(String(word)) {
+        case .one(let command): run(command, rest)
+        case .several(let commands):
+            let choices = commands.map { "`\($0.rawValue)`" }
+            fail("\"\(clip(String(word)))\" could be several things", "type \(choices.dropLast().joined(separator: ", ")) or \(choices.last!)")
+        case .none(let nearest):
+            let semicolon = first.isPunctuation ? " (`;` begins a new command, `;;` writes a semicolon)" : ""
+            fail("There is no command \"\(clip(String(word)))\"" + semicolon,
+                nearest.map { "did you mean `\($0.rawValue)`? `help` lists all" } ?? "`help` lists what there is")
+        }
+    }
+
+    private func run(_ command: Command, _ rest: String) {
+        if let work, command.isEconomy {
+            return fail("Busy (\(work.done)/\(work.total))", "`stop` first, or wait")
+        }
+        let words = rest.split(whereSeparator: \.isWhitespace).map(String.init)
+        switch command {
+        case .mine: mine(rest)
+        case .stop: stopCommand()
+        case .shop: shop()
+        case .buy: buy(words)
+        case .inv: inventory()
+        case .solve: solve(rest)
+        case .problem: problemCommand()
+        case .resign: resign()
+        case .mentor: mentor(words)
+        case .story: tell(Chapter.of(record.rank), isAsked: true)
+        case .hints: toggle("hints", rest)
+        case .say: say(rest)
+        case .emote: emote(rest)
+        case .tell: tellCommand(rest)
+        case .reply: reply(rest)
+        case .shout: shout(rest)
+        case .who: who()
+        case .where: whereabouts(rest)
+        case .gift: gift(words)
+        case .ignore: ignore(rest)
+        case .unignore: unignore(rest)
+        case .away: away(rest)
+        case .history: history(rest)
+        case .look: look(rest)
+        case .map: map(rest)
+        case .move: move(rest)
+        case .stats: stats(rest)
+        case .scores: scores(rest)
+        case .paint: paint(rest)
+        case .help: help(rest)
+        case .set: set(words)
+        case .brief: toggle("brief", rest)
+        case .password: password()
+        case .rename: rename(rest)
+        case .quit: quit()
+        }
+    }
+
+    // MARK: the story
+
+    /// Tells a chapter line by line, at once, or not at all. The tutorial words at the end of the first are never lost.
+    func tell(_ chapter: Chapter, isAsked: Bool = false) {
+        let lines: [Event] = [.chapterTitle(chapter.title)] + chapter.lines.map { .chapterLine($0) }
+        switch configuration.story {
+        case .off where !isAsked:
+            if record.rank == .undergraduate { emit(.chapterLine(chapter.lines.last!)) }
+        case .full:
+            storyRest = lines
+            tellNext()
+        default: for line in lines { emit(line) }
+        }
+    }
+
+    static let storyLineMillis: Millis = 1_500
+
+    private func tellNext() {
+        guard !storyRest.isEmpty else { return }
+        emit(storyRest.removeFirst())
+        guard !storyRest.isEmpty else { return drainQueue() }
+        after(Session.storyLineMillis) { [unowned self] in tellNext() }
+    }
+
+    /// Any key cuts a chapter short: the rest of it appears at once.
+    package func skipStory() {
+        answer {
+            let rest = storyRest
+            storyRest = []
+            for line in rest { emit(line) }
+        }
+        drainQueue()
+    }
+
+    // MARK: help and settings
+
+    private func help(_ topic: String) {
+        if topic.isEmpty { return emit(.help) }
+        switch Command.match(topic) {
+        case .one(let command): emit(.helpTopic(command))
+        case .several(let commands): for command in commands { emit(.helpTopic(command)) }
+        case .none(let nearest):
+            fail("There is no help on \"\(clip(topic))\"", nearest.map { "did you mean `help \($0.rawValue)`?" } ?? "`help` lists what there is")
+        }
+    }
+
+    private func set(_ words: [String]) {
+        guard let name = words.first else {
+            return emit(.settings([
+                ("hints", record.options.hints ? "on" : "off"), ("brief", record.options.brief ? "on" : "off"),
+                ("reader", isReader ? "on" : "off"),
+                ("ignored", record.options.ignored.isEmpty ? "nobody" : Show.list(record.options.ignored.values.sorted())),
+                ("away", awayText?.string ?? "no"), ("pace", balance.pace.rawValue),
+            ]))
+        }
+        guard ["hints", "brief", "reader"].contains(name.lowercased()), words.count <= 2 else {
+            return fail("There is no setting \"\(clip(words.joined(separator: " ")))\"", "type `set hints off`, `set brief on` or `set reader on`")
+        }
+        toggle(name.lowercased(), words.count > 1 ? words[1] : "")
+    }
+
+    private func toggle(_ name: String, _ value: String) {
+        let current = name == "hints" ? record.options.hints : name == "brief" ? record.options.brief : isReader
+        let wanted: Bool
+        switch value.lowercased() {
+        case "on", "yes": wanted = true
+        case "off", "no": wanted = false
+        case "": wanted = !current
+        default: return fail("\"\(clip(value))\" is neither on nor off", "type `set \(name) on` or `set \(name) off`")
+        }
+        switch name {
+        case "hints": record.options.hints = wanted
+        case "brief": record.options.brief = wanted
+        default:
+            record.options.reader = wanted
+            isReader = wanted
+        }
+        commit {}
+        emit(.notice("\(name.prefix(1).uppercased())\(name.dropFirst()) \(wanted ? "on" : "off")."))
+    }
+
+    // MARK: leaving
+
+    /// Saves and says goodbye; "saved" only once the store has said so.
+    func quit() {
+        begin()
+        leave { [unowned self] in
+            emit(.goodbye(sessionSummary(isSaved: true)))
+            end(.quit)
+        }
+        // In a front end that cannot wait for ever, an unreachable store ends the wait.
+        after(Session.leaveMillis) { [unowned self] in
+            emit(.goodbye(sessionSummary(isSaved: false)))
+            end(.unreachable)
+        }
+    }
+
+    static let leaveMillis: Millis = 5_000
+
+    /// The terminal is gone or the program was told to end: as `quit`, without waiting for a prompt.
+    package func hangUp(at instant: Instant, as how: Ending) {
+        advance(to: instant)
+        guard ending == nil else { return }
+        guard phase == .playing else { return end(how) }
+        leave { [unowned self] in end(how) }
+        after(Session.hangUpMillis) { [unowned self] in end(how == .quit ? .unreachable : how) }
+    }
+
+    static let hangUpMillis: Millis = 2_000
+
+    private func leave(_ then: @escaping () -> Void) {
+        if let timer = work?.timer { cancel(timer) }
+        work = nil
+        phase = .leaving
+        prompt = .none
+        ring(.leave(to: nil))
+        publishHere(isGone: true)
+        publishScore()
+        record.closed = true
+        record.total.playSeconds = record.total.playSeconds.adding(max(0, now.mono - lastBeat) / 1_000)
+        commit { [unowned self] in
+            whenSettled(then)
+        }
+    }
+
+    /// Once everything that was to be written is written.
+    private func whenSettled(_ then: @escaping () -> Void) {
+        if outbox.isEmpty { return then() }
+        after(20) { [unowned self] in whenSettled(then) }
+    }
+
+    private func sessionSummary(isSaved: Bool) -> SessionSummary {
+        SessionSummary(
+            name: displayName, seconds: (now.mono - sessionStarted.mono) / 1_000, coins: coins,
+            earned: total.earned - earnedAtStart, rank: record.rank, rankAtStart: rankAtStart, isSaved: isSaved)
+    }
+
+    /// What somebody who comes back may want to do next.
+    func loginHint() {
+        let steps = balance.steps(balance.size(record.rank), power: power)
+        if record.rank == .retired { return hint("back", "`scores` shows the hall of fame, `mentor masters 10` helps others.") }
+        if let best = affordable().first, best.item != .cpu || power < 10 {
+            return hint("back", "You can afford \(Show.count(best.count, best.item.title, best.item.title(2))): `buy \(best.item.key)`.")
+        }
+        hint("back", steps <= balance.goodSteps ? "You are strong enough for your problem: `solve`." : "`mine 10` mines, `problem` shows what is left.")
+    }
+
+    // MARK: completion
+
+    /// Words that complete the last word of `line`, and that word.
+    package func completions(of line: String) -> (word: String, candidates: [String]) {
+        let isSecret = prompt.isSecret || phase != .playing
+        let piece = line.split(separator: ";", omittingEmptySubsequences: false).last.map(String.init) ?? ""
+        let words = piece.split(separator: " ", omittingEmptySubsequences: false).map(String.init)
+        let trimmed = Array(words.drop { $0.isEmpty })
+        guard !isSecret, let last = trimmed.last else { return ("", []) }
+        let wanted = last.lowercased()
+        var candidates: [String] = []
+        if trimmed.count == 1 {
+            candidates = (Command.allCases.map(\.rawValue) + Place.allCases.map(\.key))
+        } else if case .one(let command) = Command.match(trimmed[0]) {
+            candidates = arguments(of: command)
+        }
+        return (last, candidates.filter { $0.lowercased().hasPrefix(wanted) }.sorted())
+    }
+
+    private func arguments(of command: Command) -> [String] {
+        switch command {
+        case .move: Place.allCases.map(\.key)
+        case .buy: Item.allCases.filter { $0.unlockedAt <= record.rank }.map(\.key)
+        case .help: Command.allCases.map(\.rawValue)
+        case .scores: ScoreKind.allCases.map(\.rawValue)
+        case .mentor: Rank.working.map(\.key)
+        case .set: ["hints", "brief", "reader"]
+        case .tell, .gift, .look, .stats, .where, .ignore, .unignore:
+            presence.present(now: now.mono).map { names[$0.occupant.pid] }
+        default: []
+        }
+    }
+}

@@ -1,0 +1,231 @@
+// Mining, solving and mentoring: one attempt at a time, committed to the store before it is told (rules R5, R10). Called
+// by the session.
+
+import KVBase
+
+/// A running action.
+struct Work {
+    var activity: Activity
+    var total: Int64
+    var done: Int64 = 0
+    var summary = WorkSummary()
+    var isStopping = false
+    /// The attempt under way: when it began, how long it takes, and the timer that ends it (nil while it commits).
+    var stepStarted: Millis = 0
+    var stepMillis: Millis = 0
+    var timer: UInt64?
+    /// Whose problem is worked on.
+    var rank: Rank = .undergraduate
+    var isForeground: Bool
+
+    mutating func gain(_ amount: Int64) {
+        summary.hits += 1
+        summary.gained = summary.gained.adding(amount)
+    }
+}
+
+extension Session {
+    static let triesMax: Int64 = 100
+
+    // MARK: what the character has
+
+    /// All slots, with this session's own record as it is in memory.
+    var total: Ledger {
+        slots.records[slot] = record
+        return slots.total
+    }
+
+    var power: Int64 { total.power }
+
+    var coins: Int64 {
+        let total = total
+        return total.earned.adding(giftsIn.values.saturatedSum) - total.spent - total.givenTotal
+    }
+
+    /// Puts the record and calls back when the store has it: what was changed before this call is then committed.
+    func commit(_ then: @escaping () -> Void) {
+        record.seq += 1
+        record.time = correctedWall
+        slots.records[slot] = record
+        publish(keys.slot(pid, slot), record.bytes, acknowledged: then)
+    }
+
+    // MARK: the loop
+
+    func startWork(_ activity: Activity, tries: Int64, rank: Rank) {
+        let isForeground = !configuration.isBackground
+        if isForeground { begin() }
+        work = Work(activity: activity, total: tries, rank: rank, isForeground: isForeground)
+        publishHere()
+        nextStep()
+    }
+
+    private func nextStep() {
+        guard var current = work else { return }
+        let action: Action = current.activity == .mining ? .mine : current.activity == .solving ? .solve : .mentor
+        let number = action == .mine ? record.total.mineAttempts : record.total.solveSteps
+        var outcome = Outcome(pid: pid, slot: slot, action: action, number: number + 1)
+        current.stepMillis = outcome.millis(action == .mine ? balance.mineMillis : balance.solveMillis)
+        current.stepStarted = now.mono
+        current.timer = after(current.stepMillis) { [unowned self] in
+            work?.timer = nil
+            switch action {
+            case .mine: finishMining(outcome)
+            case .solve, .mentor: finishStep(outcome, action)
+            }
+        }
+        work = current
+    }
+
+    private func finishMining(_ dice: Outcome) {
+        var outcome = dice
+        let found = outcome.coins(balance, power: power)
+        record.total.mineAttempts += 1
+        record.total.earned = record.total.earned.adding(found ?? 0)
+        commit { [unowned self] in
+            if let found {
+                work?.gain(found)
+                emit(.mined(coins: found))
+            } else if work?.total == 1 {
+                emit(.minedNothing)
+            }
+            stepDone()
+        }
+    }
+
+    /// One attempt is committed: goes on, or sums up.
+    func stepDone() {
+        guard var current = work else { return }
+        current.done += 1
+        current.summary.tries += 1
+        work = current
+        if current.isStopping || current.done >= current.total { return finishWork() }
+        let quarters = current.total / 4
+        if quarters > 0, current.done % quarters == 0 {
+            emit(.progress(current.activity, done: current.done, total: current.total))
+        }
+        nextStep()
+    }
+
+    /// Stops at once when an attempt has not been decided yet; one that is being committed finishes first.
+    func stopNow() {
+        guard let timer = work?.timer else { return }
+        cancel(timer)
+        finishWork()
+    }
+
+    func finishWork() {
+        guard let finished = work else { return }
+        work = nil
+        var summary = finished.summary
+        summary.wasStopped = finished.done < finished.total
+        publishHere()
+        switch finished.activity {
+        case .mining: emit(.mineFinished(summary, coins: coins, afford: affordable()))
+        case .solving, .mentoring:
+            if summary.tries > 1 || summary.wasStopped, let state = problemSeen {
+                let steps = balance.steps(state.remaining, power: power)
+                emit(.solveFinished(summary, remaining: state.remaining, size: state.size, steps: steps))
+            }
+        case .idle: break
+        }
+        adviseAfter(finished.activity)
+        if finished.isForeground { finish() }
+    }
+
+    /// What the coins buy right now: the best item first.
+    func affordable() -> [(item: Item, count: Int64)] {
+        let (total, coins) = (total, coins)
+        return Item.allCases.reversed().compactMap { item in
+            guard item.unlockedAt <= record.rank else { return nil }
+            let count = balance.affordable(item, owned: total.owned(item), coins: coins, wanted: amountMax).count
+            return count > 0 ? (item, count) : nil
+        }
+    }
+
+    // MARK: for the bar
+
+    package var progress: ProgressView? {
+        guard let work else { return nil }
+        let elapsed = work.timer == nil ? work.stepMillis : min(work.stepMillis, max(0, now.mono - work.stepStarted))
+        let part = work.stepMillis > 0 ? elapsed * 1_000 / work.stepMillis : 1_000
+        let permille = (work.done * 1_000 + part) / max(1, work.total)
+        let range = work.activity == .mining ? balance.mineMillis : balance.solveMillis
+        let mean = (range.lowerBound + range.upperBound) / 2
+        let left = work.stepMillis - elapsed + (work.total - work.done - 1) * mean
+        return ProgressView(
+            activity: work.activity, done: work.done, total: work.total, permille: Int(min(1_000, permille)),
+            secondsLeft: max(0, (left + 999) / 1_000))
+    }
+
+    // MARK: commands
+
+    func mine(_ argument: String) {
+        guard mode == .mining else { return fail("You are at the whiteboard", "`resign` first, then `mine`") }
+        guard let tries = countArgument(argument, Command.mine) else { return }
+        if tries > 1 { emit(.mineStarted(tries: tries)) }
+        startWork(.mining, tries: tries, rank: record.rank)
+    }
+
+    /// The number after `mine`, `solve` or `mentor`; nil after saying what is wrong with it.
+    func countArgument(_ text: String, _ command: Command) -> Int64? {
+        if text.isEmpty { return 1 }
+        guard let number = Int64(text) else {
+            let isDigits = text.allSatisfy { $0.isNumber || $0 == "-" }
+            fail(isDigits ? "\(clip(text)) is out of range" : "\"\(clip(text))\" is not a number",
+                "type `\(command.rawValue) 10`, for instance")
+            return nil
+        }
+        guard (1...Session.triesMax).contains(number) else {
+            fail("\(number) is out of range", "type a number from 1 to \(Session.triesMax), such as `\(command.rawValue) 10`")
+            return nil
+        }
+        return number
+    }
+
+    /// A player's own word, short enough for an error line.
+    func clip(_ text: String) -> String { Safe.text(text, columns: 40).string }
+
+    func stopCommand() {
+        guard work != nil else { return fail("Nothing is running", "`mine` or `solve` begins something") }
+        work?.isStopping = true
+        stopNow()
+    }
+
+    // MARK: advice
+
+    /// What a new player may not know yet, at the moment it becomes useful.
+    func adviseAfter(_ activity: Activity) {
+        guard record.options.hints else { return }
+        let total = total
+        let steps = balance.steps(balance.size(record.rank), power: total.power)
+        switch activity {
+        case .mining:
+            if let best = affordable().first {
+                let isNew = total.bought[best.item.rawValue] == 0 && best.item != .cpu
+                if !hintsShown.contains("buy") || isNew {
+                    return hint("buy \(best.item.key)", "You can afford \(article(best.item)): `shop` shows prices, "
+                        + "`buy \(best.item.key)` buys as many as you can pay.", isRepeated: !hintsShown.contains("buy"))
+                }
+            }
+            if !hintsShown.contains("mine many") { return hint("mine many", "`mine 10` mines ten times in a row.") }
+            if steps <= balance.goodSteps, record.rank < .retired {
+                return hint("attack \(record.rank.key)", "Your power of \(Show.number(total.power)) is enough for the problem "
+                    + "of your rank: `solve` goes to the whiteboard.")
+            }
+            hint("grow \(record.rank.key)", "More hardware, more coins per block. `problem` shows what your rank asks for.")
+        case .solving:
+            guard let state = problemSeen, state.rank == record.rank else { return }
+            let left = balance.steps(state.remaining, power: total.power)
+            if left > balance.goodSteps * 3 / 2 {
+                hint("rebuild", "Breakages hurt: about \(Show.number(left)) steps at your power. `buy` what you can, or "
+                    + "`resign` and `mine` for more hardware; what you solved stays solved.", isRepeated: true)
+            } else {
+                hint("solve many", "`solve 20` takes twenty steps; `buy` works here too.")
+            }
+        case .mentoring, .idle: break
+        }
+    }
+
+    private func article(_ item: Item) -> String { item == .asic ? "an ASIC" : "a \(item.title)" }
+}
