@@ -50,7 +50,7 @@ package final class Session {
     var now: Instant
     let started: Instant
     var balance = Balance.standard
-    var isReader: Bool
+    package var isReader: Bool
 
     // The engine (this file and Session+Engine).
     var timers: [Timer] = []
@@ -190,6 +190,21 @@ package final class Session {
     }
 
     /// When `advance` should be called next, on the monotonic clock.
+    /// Coins as the player would see them.
+    package var coinsNow: Int64 { coins }
+    package var powerNow: Int64 { power }
+    package var rankNow: Rank { record.rank }
+    package var ledgerNow: Ledger { total }
+    package var shownName: String { displayName }
+    package var identity: String { pid }
+    package var currentPlace: Place { record.place }
+    package var problemNow: (remaining: Int64, rank: Rank)? { problemSeen.map { ($0.remaining, $0.rank) } }
+    package var isSolving: Bool { mode == .solving }
+    package var balanceNow: Balance { balance }
+    package var unreadableNow: Int { unreadableRecords }
+    package var keysNow: Keys { keys }
+    package var slotNow: Int { slot }
+
     package var nextWake: Millis? { timers.first?.due }
 
     /// The reply to one of `requests`.

@@ -21,7 +21,12 @@ package struct Ledger: Equatable, Sendable {
 
     package var givenTotal: Int64 { given.values.saturatedSum }
 
-    package func owned(_ item: Item) -> Int64 { max(0, bought[item.rawValue] - lost[item.rawValue]) }
+    /// Units owned: bought minus lost, and the laptop everybody came with, which is the one CPU that never breaks.
+    package func owned(_ item: Item) -> Int64 {
+        max(0, bought[item.rawValue] - lost[item.rawValue]) + (item == .cpu ? Ledger.laptopCPUs : 0)
+    }
+
+    static let laptopCPUs: Int64 = 1
 
     package var power: Int64 { Item.allCases.map { owned($0).times($0.power) }.saturatedSum }
 

@@ -1,0 +1,91 @@
+// Chooses how to play from the options and the surroundings. Main thread.
+
+import CMUDCore
+import Foundation
+import KVClient
+
+struct Program {
+    let options: Options
+    private let environment = ProcessInfo.processInfo.environment
+    /// How long a script or a pipe tries an unreachable store before it gives up.
+    static let scriptPatienceMillis: Int64 = 15_000
+
+    init(_ options: Options) { self.options = options }
+
+    func run() -> Int32 {
+        do {
+            let store: any GameStore = options.solo ? MemoryStore() : try ClientStore(options.address)
+            if let listen = options.listen { return Gateway.run(listen, store: store, options: options) }
+            return play(store, password: try options.password())
+        } catch {
+            FileHandle.standardError.write(Data("cmud: \(error)\n".utf8))
+            return error is ArgumentFault ? 64 : 1
+        }
+    }
+
+    private func play(_ store: any GameStore, password: String?) -> Int32 {
+        let hasTerminal = Terminal.isTerminal(STDIN_FILENO) && Terminal.isTerminal(STDOUT_FILENO)
+        let term = environment["TERM"] ?? ""
+        let isInteractive: Bool
+        switch options.ui {
+        case .auto: isInteractive = hasTerminal && !term.isEmpty && term != "dumb" && options.execute == nil
+        case .interactive: isInteractive = hasTerminal && options.execute == nil
+        case .line, .plain: isInteractive = false
+        }
+        var configuration = SessionConfiguration()
+        configuration.world = options.world
+        configuration.isBackground = isInteractive
+        configuration.isReader = options.screenReader || ["1", "true", "yes"].contains(environment["CMUD_SCREEN_READER"] ?? "")
+        configuration.story = options.story ?? (isInteractive ? .full : .fast)
+        configuration.name = options.name
+        configuration.password = password
+        configuration.newWorldPace = options.pace
+        configuration.patienceMillis = Terminal.isTerminal(STDIN_FILENO) && options.execute == nil ? nil : Program.scriptPatienceMillis
+        configuration.utcOffsetSeconds = Int64(TimeZone.current.secondsFromGMT())
+
+        var generator = SystemRandomNumberGenerator()
+        let session = Session(configuration, seed: generator.next(), at: instantNow())
+        let mailbox = Mailbox()
+        Signals.forward(to: mailbox)
+        let renderer = Renderer(isReader: configuration.isReader, utcOffsetSeconds: configuration.utcOffsetSeconds)
+        let frontEnd: FrontEnd
+        if isInteractive {
+            frontEnd = TerminalFrontEnd(
+                session: session, store: store, hasher: ScryptHasher(), mailbox: mailbox, renderer: renderer,
+                style: TerminalFrontEnd.Style(color: wantsColor(hasTerminal, term), isUnicode: isUnicode))
+        } else {
+            let color = options.ui == .plain ? false : wantsColor(Terminal.isTerminal(STDOUT_FILENO), term)
+            frontEnd = LineFrontEnd(
+                session: session, store: store, hasher: ScryptHasher(), mailbox: mailbox, renderer: renderer,
+                style: LineFrontEnd.Style(
+                    showsPrompt: Terminal.isTerminal(STDIN_FILENO) || options.prompt, color: color,
+                    isTerminal: Terminal.isTerminal(STDIN_FILENO), script: options.execute))
+        }
+        return frontEnd.run()
+    }
+
+    /// `--color` beats NO_COLOR, which beats CLICOLOR_FORCE and FORCE_COLOR, which beat the terminal's own ability.
+    private func wantsColor(_ isTerminal: Bool, _ term: String) -> Bool {
+        switch options.color {
+        case .always: return true
+        case .never: return false
+        case .auto: break
+        }
+        if !(environment["NO_COLOR"] ?? "").isEmpty { return false }
+        for name in ["CLICOLOR_FORCE", "FORCE_COLOR"] {
+            if let value = environment[name], !value.isEmpty, value != "0" { return true }
+        }
+        return isTerminal && !term.isEmpty && term != "dumb"
+    }
+
+    private var isUnicode: Bool {
+        let locale = [environment["LC_ALL"], environment["LC_CTYPE"], environment["LANG"]].compactMap { $0 }.first { !$0.isEmpty }
+        let name = (locale ?? "").lowercased()
+        return name.contains("utf-8") || name.contains("utf8")
+    }
+}
+
+/// An argument that turned out wrong after parsing.
+struct ArgumentFault: Error, CustomStringConvertible {
+    var description: String
+}

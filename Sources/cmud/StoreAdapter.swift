@@ -1,0 +1,49 @@
+// Where the game's values live: a kvd store through KVClient, or a dictionary for `--solo`. Any task.
+
+import CMUDCore
+import KVClient
+import Synchronization
+
+/// The real store. KVClient stays with one server, retries and fails over; a failure here is one the player should hear of.
+struct ClientStore: GameStore {
+    let client: KVClient
+
+    init(_ address: String) throws {
+        var configuration = KVClientConfiguration()
+        configuration.callTimeout = .seconds(3)
+        configuration.connectTimeout = .seconds(1)
+        configuration.silenceTimeout = .seconds(2)
+        configuration.replyBytesMax = 16 * 1024 * 1024
+        client = try KVClient(servers: address, configuration: configuration)
+    }
+
+    func get(_ key: String) async throws -> [UInt8]? { try await client.get(key)?.array }
+
+    func put(_ key: String, _ value: [UInt8]) async throws -> Int64? { try await client.put(key, value).millis }
+
+    func delete(_ key: String) async throws { try await client.delete(key) }
+
+    func list(prefix: String, limit: Int) async throws -> [(key: String, value: [UInt8])] {
+        try await client.list(prefix: prefix, limit: limit).map { ($0.key.description, $0.value.array) }
+    }
+}
+
+/// A world in memory, for a first look without a server. Gone when the program ends.
+final class MemoryStore: GameStore {
+    private let values = Mutex<[String: [UInt8]]>([:])
+
+    func get(_ key: String) async throws -> [UInt8]? { values.withLock { $0[key] } }
+
+    func put(_ key: String, _ value: [UInt8]) async throws -> Int64? {
+        values.withLock { $0[key] = value }
+        return nil
+    }
+
+    func delete(_ key: String) async throws { values.withLock { $0[key] = nil } }
+
+    func list(prefix: String, limit: Int) async throws -> [(key: String, value: [UInt8])] {
+        values.withLock { values in
+            values.filter { $0.key.hasPrefix(prefix) }.sorted { $0.key < $1.key }.prefix(limit).map { ($0.key, $0.value) }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+// Interactive mode: an editor at the bottom of a scrolling screen. One object owns the output: an event erases the prompt
+// block, prints its lines and draws the block again. Main thread only.
+
+import CMUDCore
+import Foundation
+
+final class TerminalFrontEnd: FrontEnd {
+    struct Style {
+        var color: Bool
+        var isUnicode: Bool
+    }
+
+    private let style: Style
+    private var renderer: Renderer
+    private var decoder = KeyDecoder()
+    private var editor = Editor()
+    private var block = PromptBlock()
+    private var escapeDeadline: Int64?
+    private var barDeadline: Int64?
+    private var lastInterrupt: Int64?
+    private var lastTabLine: String?
+    private var drawn: [String] = []
+    private var shownPrompt = ""
+    static let barMillis: Int64 = 250
+    static let doubleInterruptMillis: Int64 = 2_000
+
+    init(
+        session: Session, store: any GameStore, hasher: any PasswordHasher, mailbox: Mailbox, renderer: Renderer, style: Style
+    ) {
+        (self.style, self.renderer) = (style, renderer)
+        super.init(session: session, store: store, hasher: hasher, mailbox: mailbox)
+    }
+
+    // MARK: beginning and end
+
+    override func prepare() {
+        Terminal.enterRaw()
+        readSize()
+        write("\u{1B}[?2004h")
+    }
+
+    override func restore() {
+        write(leaveBlock() + "\u{1B}[?2004l")
+        Terminal.leaveRaw()
+    }
+
+    private func readSize() {
+        guard let size = Terminal.size() else { return }
+        block.width = max(2, size.columns)
+        block.height = max(2, size.rows)
+    }
+
+    // MARK: input
+
+    override func received(_ bytes: [UInt8]) {
+        apply(decoder.feed(bytes))
+        escapeDeadline = decoder.isUndecided ? instantNow().mono + KeyDecoder.escapeTimeoutMillis : nil
+    }
+
+    override var nextTick: Int64? { [escapeDeadline, barDeadline].compactMap { $0 }.min() }
+
+    override func tick() {
+        if let deadline = escapeDeadline, deadline <= instantNow().mono {
+            escapeDeadline = nil
+            apply(decoder.flush())
+        }
+        if session.progress == nil || renderer.isReader {
+            barDeadline = nil
+        } else if barDeadline.map({ $0 <= instantNow().mono }) ?? true {
+            barDeadline = instantNow().mono + TerminalFrontEnd.barMillis
+        }
+    }
+
+    private func apply(_ keys: [Key]) {
+        for key in keys where session.ending == nil {
+            if session.isTelling {
+                // Any key cuts the chapter short; what is typed is kept, only a bare Enter or blank is used up by that.
+                session.skipStory()
+                if key == .enter || key == .text(" ") || key == .escape { continue }
+            }
+            editor.isSecret = session.prompt.isSecret
+            let action = editor.handle(key)
+            if key != .tab { lastTabLine = nil }
+            perform(action)
+        }
+    }
+
+    private func perform(_ action: EditorAction) {
+        switch action {
+        case .none: break
+        case .submit(let line): submit(line)
+        case .pasted(let lines, let refused):
+            for line in lines { submit(line) }
+            if refused > 0 { printLines([Line("\(refused) more pasted lines were left out.")]) }
+        case .complete: complete()
+        case .interrupt: interrupt()
+        case .endOfInput: end()
+        case .suspend: kill(0, SIGTSTP)
+        case .clearScreen:
+            write(block.erase() + "\u{1B}[H\u{1B}[2J")
+            drawn = []
+        case .bell: write("\u{7}")
+        }
+    }
+
+    private func submit(_ line: String) {
+        // The typed line stays on the screen as it was, under its prompt.
+        if renderer.isReader {
+            write(block.erase())
+            if !session.prompt.isSecret, !line.isEmpty { write(line + "\r\n") }
+        } else {
+            write(block.erase())
+            let echo = session.prompt.isSecret ? "" : line
+            printLines([Line(promptText) + Line(echo)], wraps: false)
+        }
+        drawn = []
+        shownPrompt = ""
+        session.input(line, at: instantNow())
+    }
+
+    private func interrupt() {
+        let now = instantNow()
+        if session.interrupt(at: now) { return }
+        if !editor.line.isEmpty {
+            editor.clear()
+            lastInterrupt = nil
+            return
+        }
+        if let last = lastInterrupt, now.mono - last < TerminalFrontEnd.doubleInterruptMillis {
+            return session.hangUp(at: now, as: .interrupted)
+        }
+        lastInterrupt = now.mono
+        printLines([Line("Ctrl-C again leaves; so does `quit`.", .dim)])
+    }
+
+    private func end() {
+        if session.prompt == .mining || session.prompt == .solving { submit("quit") } else { session.hangUp(at: instantNow(), as: .quit) }
+    }
+
+    override func inputEnded() { session.hangUp(at: instantNow(), as: .quit) }
+
+    private func complete() {
+        let (word, candidates) = session.completions(of: editor.beforeCursor)
+        guard !candidates.isEmpty else { return write("\u{7}") }
+        if candidates.count > 1, lastTabLine == editor.line {
+            lastTabLine = nil
+            return printLines(renderer.isReader ? candidates.map { Line($0) } : [Line(candidates.joined(separator: "  "), .dim)])
+        }
+        let finished = editor.complete(word: word, with: candidates)
+        lastTabLine = editor.line
+        if renderer.isReader, let finished { printLines([Line(finished)]) }
+    }
+
+    // MARK: signals
+
+    override func signaled(_ number: Int32) {
+        switch number {
+        case SIGINT: interrupt()
+        case SIGWINCH:
+            // By the old width: what the terminal made of the rows while it reflowed them cannot be known exactly.
+            write(block.erase())
+            drawn = []
+            readSize()
+        case SIGTSTP:
+            write(leaveBlock() + "\u{1B}[?2004l")
+            Terminal.leaveRaw()
+            raise(SIGSTOP)
+            resume()
+        case SIGCONT: resume()
+        default: break
+        }
+    }
+
+    private func resume() {
+        Terminal.enterRaw()
+        readSize()
+        write("\u{1B}[?2004h")
+        drawn = []
+        shownPrompt = ""
+    }
+
+    // MARK: output
+
+    private var promptText: String {
+        if let search = editor.searchPrompt { return search }
+        if session.isTelling { return renderer.isReader ? "" : "(any key goes on) " }
+        return session.prompt.text
+    }
+
+    override func show() {
+        renderer.isReader = session.isReader
+        let outputs = session.outputs
+        session.outputs.removeAll()
+        var lines: [Line] = []
+        for output in outputs {
+            if case .progress = output.event { continue }  // the bar shows it
+            lines += renderer.lines(output.event)
+        }
+        printLines(lines)
+        if session.ending == nil { draw() }
+    }
+
+    private func printLines(_ lines: [Line], wraps: Bool = true) {
+        guard !lines.isEmpty else { return }
+        var text = ""
+        if renderer.isReader, block.isDrawn, !editor.line.isEmpty { text += block.leave() } else { text += block.erase() }
+        for line in lines {
+            let rows = wraps ? line.wrapped(block.width) : [line]
+            for row in rows { text += row.encoded(color: style.color) + "\r\n" }
+        }
+        drawn = []
+        write(text)
+    }
+
+    private func draw() {
+        let bar = renderer.isReader ? nil : session.progress.map { PromptBlock.bar($0, unicode: style.isUnicode) }
+        var prompt = promptText
+        if renderer.isReader {
+            // Once, on a line of its own, when it is the player's turn.
+            if shownPrompt != prompt, !prompt.isEmpty {
+                write(block.erase() + prompt + "\r\n")
+                shownPrompt = prompt
+                drawn = []
+            }
+            prompt = editor.searchPrompt ?? ""
+        }
+        let state = [bar ?? "", prompt, editor.line, String(editor.cursor), String(session.prompt.isSecret)]
+        guard state != drawn else { return }
+        write(block.erase() + block.draw(
+            bar: bar, prompt: prompt, text: editor.text, cursor: editor.cursor, mask: session.prompt.isSecret))
+        drawn = state
+    }
+
+    private func leaveBlock() -> String {
+        editor.line.isEmpty && promptText.isEmpty ? block.erase() : block.leave()
+    }
+}
