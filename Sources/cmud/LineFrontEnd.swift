@@ -23,7 +23,8 @@ final class LineFrontEnd: FrontEnd {
     static let lineBytesMax = 16 * 1024
 
     init(
-        session: Session, store: any GameStore, hasher: any PasswordHasher, mailbox: Mailbox, renderer: Renderer, style: Style
+        session: Session, store: any GameStore, hasher: any PasswordHasher, mailbox: Mailbox, renderer: Renderer,
+        style: Style
     ) {
         (self.style, self.renderer) = (style, renderer)
         super.init(session: session, store: store, hasher: hasher, mailbox: mailbox)
@@ -73,7 +74,9 @@ final class LineFrontEnd: FrontEnd {
         guard session.isReady else { return }
         if !scriptIsGiven, session.prompt == .mining || session.prompt == .solving {
             scriptIsGiven = true
-            for command in Command.split(style.script ?? "") { pending += Array((command.split(separator: ";").joined(separator: ";;") + "\n").utf8) }
+            for command in Command.split(style.script ?? "") {
+                pending += Array((command.split(separator: ";").joined(separator: ";;") + "\n").utf8)
+            }
         }
         guard scriptIsGiven else {
             // Nobody is there to answer a question about the name or the password.

@@ -42,8 +42,8 @@ final class Mailbox: Sendable {
     }
 }
 
-/// Signals as messages. Blocked in every thread before any is started, then awaited by a thread of their own, so that no
-/// Swift code ever runs inside a signal handler.
+/// Signals as messages. Blocked in every thread before any is started, then awaited by a thread of their own, so that
+/// no Swift code ever runs inside a signal handler.
 enum Signals {
     static let handled: [Int32] = [SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGWINCH, SIGCONT]
 

@@ -28,7 +28,9 @@ struct Options: ParsableCommand {
             """,
         version: "cmud 1.0.0")
 
-    @Argument(help: ArgumentHelp("Store to play on (or KV_SERVER; default 127.0.0.1:6001).", valueName: "HOST:PORT[,HOST:PORT...]"))
+    @Argument(
+        help: ArgumentHelp(
+            "Store to play on (or KV_SERVER; default 127.0.0.1:6001).", valueName: "HOST:PORT[,HOST:PORT...]"))
     var server: String?
 
     @Option(help: "Your character's name; asked for otherwise.") var name: String?
@@ -40,7 +42,8 @@ struct Options: ParsableCommand {
     @Flag(help: "Output made for screen readers (or CMUD_SCREEN_READER=1).") var screenReader = false
     @Option(help: "How chapters are told: full (line by line), fast, off.") var story: StoryMode?
     @Option(help: "Pace of a world that does not exist yet: standard or classic.") var pace: Pace?
-    @Option(name: [.customShort("e")], help: "Commands to run instead of a prompt, separated by `;`.") var execute: String?
+    @Option(name: [.customShort("e")], help: "Commands to run instead of a prompt, separated by `;`.") var execute:
+        String?
     @Flag(help: "Show prompts even when the input is not a terminal.") var prompt = false
     @Flag(help: "Play alone in a world in memory.") var solo = false
     @Option(help: ArgumentHelp("Serve telnet and MUD clients.", valueName: "[ADDR:]PORT")) var listen: String?

@@ -35,12 +35,14 @@ struct Program {
         var configuration = SessionConfiguration()
         configuration.world = options.world
         configuration.isBackground = isInteractive
-        configuration.isReader = options.screenReader || ["1", "true", "yes"].contains(environment["CMUD_SCREEN_READER"] ?? "")
+        configuration.isReader =
+            options.screenReader || ["1", "true", "yes"].contains(environment["CMUD_SCREEN_READER"] ?? "")
         configuration.story = options.story ?? (isInteractive ? .full : .fast)
         configuration.name = options.name
         configuration.password = password
         configuration.newWorldPace = options.pace
-        configuration.patienceMillis = Terminal.isTerminal(STDIN_FILENO) && options.execute == nil ? nil : Program.scriptPatienceMillis
+        configuration.patienceMillis =
+            Terminal.isTerminal(STDIN_FILENO) && options.execute == nil ? nil : Program.scriptPatienceMillis
         configuration.utcOffsetSeconds = Int64(TimeZone.current.secondsFromGMT())
 
         var generator = SystemRandomNumberGenerator()
@@ -79,7 +81,9 @@ struct Program {
     }
 
     private var isUnicode: Bool {
-        let locale = [environment["LC_ALL"], environment["LC_CTYPE"], environment["LANG"]].compactMap { $0 }.first { !$0.isEmpty }
+        let locale = [environment["LC_ALL"], environment["LC_CTYPE"], environment["LANG"]].compactMap { $0 }.first {
+            !$0.isEmpty
+        }
         let name = (locale ?? "").lowercased()
         return name.contains("utf-8") || name.contains("utf8")
     }

@@ -4,7 +4,8 @@ import CMUDCore
 import KVClient
 import Synchronization
 
-/// The real store. KVClient stays with one server, retries and fails over; a failure here is one the player should hear of.
+/// The real store. KVClient stays with one server, retries and fails over; a failure here is one the player should hear
+/// of.
 struct ClientStore: GameStore {
     let client: KVClient
 
@@ -43,7 +44,9 @@ final class MemoryStore: GameStore {
 
     func list(prefix: String, limit: Int) async throws -> [(key: String, value: [UInt8])] {
         values.withLock { values in
-            values.filter { $0.key.hasPrefix(prefix) }.sorted { $0.key < $1.key }.prefix(limit).map { ($0.key, $0.value) }
+            values.filter { $0.key.hasPrefix(prefix) }.sorted { $0.key < $1.key }.prefix(limit).map {
+                ($0.key, $0.value)
+            }
         }
     }
 }

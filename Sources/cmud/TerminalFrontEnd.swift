@@ -1,5 +1,5 @@
-// Interactive mode: an editor at the bottom of a scrolling screen. One object owns the output: an event erases the prompt
-// block, prints its lines and draws the block again. Main thread only.
+// Interactive mode: an editor at the bottom of a scrolling screen. One object owns the output: an event erases the
+// prompt block, prints its lines and draws the block again. Main thread only.
 
 import CMUDCore
 import Foundation
@@ -25,7 +25,8 @@ final class TerminalFrontEnd: FrontEnd {
     static let doubleInterruptMillis: Int64 = 2_000
 
     init(
-        session: Session, store: any GameStore, hasher: any PasswordHasher, mailbox: Mailbox, renderer: Renderer, style: Style
+        session: Session, store: any GameStore, hasher: any PasswordHasher, mailbox: Mailbox, renderer: Renderer,
+        style: Style
     ) {
         (self.style, self.renderer) = (style, renderer)
         super.init(session: session, store: store, hasher: hasher, mailbox: mailbox)
@@ -134,7 +135,11 @@ final class TerminalFrontEnd: FrontEnd {
     }
 
     private func end() {
-        if session.prompt == .mining || session.prompt == .solving { submit("quit") } else { session.hangUp(at: instantNow(), as: .quit) }
+        if session.prompt == .mining || session.prompt == .solving {
+            submit("quit")
+        } else {
+            session.hangUp(at: instantNow(), as: .quit)
+        }
     }
 
     override func inputEnded() { session.hangUp(at: instantNow(), as: .quit) }
@@ -144,7 +149,8 @@ final class TerminalFrontEnd: FrontEnd {
         guard !candidates.isEmpty else { return write("\u{7}") }
         if candidates.count > 1, lastTabLine == editor.line {
             lastTabLine = nil
-            return printLines(renderer.isReader ? candidates.map { Line($0) } : [Line(candidates.joined(separator: "  "), .dim)])
+            return printLines(
+                renderer.isReader ? candidates.map { Line($0) } : [Line(candidates.joined(separator: "  "), .dim)])
         }
         let finished = editor.complete(word: word, with: candidates)
         lastTabLine = editor.line
@@ -203,7 +209,11 @@ final class TerminalFrontEnd: FrontEnd {
     private func printLines(_ lines: [Line], wraps: Bool = true) {
         guard !lines.isEmpty else { return }
         var text = ""
-        if renderer.isReader, block.isDrawn, !editor.line.isEmpty { text += block.leave() } else { text += block.erase() }
+        if renderer.isReader, block.isDrawn, !editor.line.isEmpty {
+            text += block.leave()
+        } else {
+            text += block.erase()
+        }
         for line in lines {
             let rows = wraps ? line.wrapped(block.width) : [line]
             for row in rows { text += row.encoded(color: style.color) + "\r\n" }
@@ -226,8 +236,10 @@ final class TerminalFrontEnd: FrontEnd {
         }
         let state = [bar ?? "", prompt, editor.line, String(editor.cursor), String(session.prompt.isSecret)]
         guard state != drawn else { return }
-        write(block.erase() + block.draw(
-            bar: bar, prompt: prompt, text: editor.text, cursor: editor.cursor, mask: session.prompt.isSecret))
+        write(
+            block.erase()
+                + block.draw(
+                    bar: bar, prompt: prompt, text: editor.text, cursor: editor.cursor, mask: session.prompt.isSecret))
         drawn = state
     }
 

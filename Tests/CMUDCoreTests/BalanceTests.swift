@@ -4,8 +4,8 @@ import CMUDCore
 import KVBase
 import Testing
 
-/// A player who buys whatever gives most power per coin and works on the problem whenever `patience` steps would finish
-/// what is left; otherwise mines.
+/// A player who buys whatever gives most power per coin and works on the problem whenever `patience` steps would do all
+/// of it; otherwise, and after breakages that took too much, mines.
 struct GreedyPlayer {
     let balance: Balance
     let patience: Int64
@@ -28,7 +28,7 @@ struct GreedyPlayer {
             while remaining > 0 {
                 guard millis < GreedyPlayer.millisMax else { return false }
                 buy(rank)
-                if ledger.power.times(patience) >= remaining { solve(&remaining) } else { mine() }
+                if ledger.power.times(patience) >= balance.size(rank) { solve(&remaining) } else { mine() }
             }
             rankMillis.append(millis - start)
         }
@@ -86,9 +86,10 @@ struct GreedyPlayer {
 
     @Test func theBestSoloPlayTakesHalfAnHourToAnHour() throws {
         var best: (patience: Int64, minutes: Double, ranks: [Double])?
-        for patience in [Int64(80), 100, 120, 160, 240] {
+        for patience in [Int64(60), 80, 120, 160, 240] {
             guard let result = median(patience) else { continue }
-            print("balance: k=\(patience) median \(result.minutes) min, ranks \(result.ranks.map { ($0 * 10).rounded() / 10 })")
+            let ranks = result.ranks.map { ($0 * 10).rounded() / 10 }
+            print("balance: k=\(patience) median \(result.minutes) min, ranks \(ranks)")
             if result.minutes < best?.minutes ?? .infinity { best = (patience, result.minutes, result.ranks) }
         }
         let found = try #require(best)

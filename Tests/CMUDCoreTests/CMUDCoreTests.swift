@@ -9,11 +9,13 @@ import Testing
         let world = SimWorld(seed: 1)
         let ada = world.join("ada") { $0.story = .fast }
         world.run(for: 1_000)
-        for line in ["mine 5", "shop", "buy cpu", "inv", "stats", "problem", "solve", "solve 3", "say hello", "who", "map", "look", "quit"] {
+        for line in [
+            "mine 5", "shop", "buy cpu", "inv", "stats", "problem", "solve", "solve 3", "say hello", "who", "map",
+            "look", "quit",
+        ] {
             world.command(ada, line)
         }
         #expect(ada.session.ending == .quit)
         #expect(ada.text.contains("Saved"))
-        print(ada.text)
     }
 }

@@ -82,7 +82,8 @@ final class SimStore {
         sequence += 1
         putCount += 1
         let old = replicas[replica][key]
-        var record = SimRecord(value: value, stamp: max(wall(replica), old?.stamp ?? 0), replica: replica, sequence: sequence)
+        var record = SimRecord(
+            value: value, stamp: max(wall(replica), old?.stamp ?? 0), replica: replica, sequence: sequence)
         if !record.beats(old) { record.stamp = (old?.stamp ?? 0) + 1 }
         replicas[replica][key] = record
         for other in replicas.indices where other != replica { mark(key, from: replica, to: other) }

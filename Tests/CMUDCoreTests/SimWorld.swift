@@ -70,7 +70,8 @@ final class SimWorld {
 
     @discardableResult
     func join(
-        _ name: String?, replica: Int = 0, skew: Millis = 0, _ configure: (inout SessionConfiguration) -> Void = { _ in }
+        _ name: String?, replica: Int = 0, skew: Millis = 0,
+        _ configure: (inout SessionConfiguration) -> Void = { _ in }
     ) -> SimPlayer {
         var configuration = SessionConfiguration()
         configuration.isBackground = true
@@ -106,7 +107,9 @@ final class SimWorld {
     private func serve(_ player: SimPlayer) {
         for output in player.session.outputs {
             player.events.append(output)
-            player.transcript += player.renderer.lines(output.event).map { (output.isAsync ? "* " : "") + $0.encoded(color: false) }
+            player.transcript += player.renderer.lines(output.event).map {
+                (output.isAsync ? "* " : "") + $0.encoded(color: false)
+            }
         }
         player.session.outputs.removeAll()
         let requests = player.session.requests
@@ -118,7 +121,9 @@ final class SimWorld {
         after(accessMillis) { [unowned self] in
             guard !player.isCrashed else { return }
             if store.isDown[player.replica] {
-                return after(SimWorld.timeoutMillis) { [unowned self] in reply(.failed("timeout"), to: request, of: player) }
+                return after(SimWorld.timeoutMillis) { [unowned self] in
+                    reply(.failed("timeout"), to: request, of: player)
+                }
             }
             let answer = store.perform(request.operation, at: player.replica)
             if case .put = request.operation, let left = player.putsUntilCrash {
@@ -140,8 +145,9 @@ final class SimWorld {
     /// Runs what is due until `end`.
     func run(until end: Millis) {
         while true {
-            let wake = players.filter { !$0.isOver }.compactMap { player in player.session.nextWake.map { ($0, player) } }
-                .min { $0.0 < $1.0 }
+            let wake = players.filter { !$0.isOver }.compactMap { player in player.session.nextWake.map { ($0, player) }
+            }
+            .min { $0.0 < $1.0 }
             let next = min(items.last?.time ?? .max, wake?.0 ?? .max)
             guard next <= end else { break }
             now = max(now, next)

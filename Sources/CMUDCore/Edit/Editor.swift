@@ -225,8 +225,8 @@ package struct Editor: Sendable {
 
     // MARK: completion
 
-    /// Replaces the word before the cursor by the longest common beginning of the candidates; a single one gets a blank.
-    /// Returns what was completed to when there was exactly one.
+    /// Replaces the word before the cursor by the longest common beginning of the candidates; a single one gets a
+    /// blank. Returns what was completed to when there was exactly one.
     package mutating func complete(word: String, with candidates: [String]) -> String? {
         guard let first = candidates.first, line.prefix(cursor).hasSuffix(word) else { return nil }
         var common = first

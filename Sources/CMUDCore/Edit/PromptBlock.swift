@@ -1,8 +1,8 @@
-// The last rows of the screen: bar, prompt and the line being typed. Turns them into bytes and back into nothing. A value
-// owned by one front end.
+// The last rows of the screen: bar, prompt and the line being typed. Turns them into bytes and back into nothing. A
+// value owned by one front end.
 
-/// Rows are broken here, never by the terminal's own wrapping, so the block knows how many there are whatever the terminal
-/// does at its right edge.
+/// Rows are broken here, never by the terminal's own wrapping, so the block knows how many there are whatever the
+/// terminal does at its right edge.
 package struct PromptBlock: Sendable {
     package var width: Int
     package var height: Int
@@ -54,7 +54,9 @@ package struct PromptBlock: Sendable {
     }
 
     /// Draws the block at the cursor. `mask` hides what is typed.
-    package mutating func draw(bar: String?, prompt: String, text: [Character], cursor: Int, mask: Bool = false) -> String {
+    package mutating func draw(bar: String?, prompt: String, text: [Character], cursor: Int, mask: Bool = false)
+        -> String
+    {
         let shown = mask ? [] : text
         var layout = PromptBlock.layout(prompt: prompt, text: shown, cursor: mask ? 0 : cursor, width: width)
         if let bar {
@@ -104,6 +106,7 @@ package struct PromptBlock: Sendable {
         let (full, empty) = unicode ? ("\u{2588}", "\u{2591}") : ("#", ".")
         let picture = String(repeating: full, count: filled) + String(repeating: empty, count: cells - filled)
         let count = view.total > 1 ? "  \(min(view.done + 1, view.total))/\(view.total)" : ""
-        return "\(view.activity.rawValue) [\(picture)] \(view.permille / 10) %\(count)  \(Show.duration(view.secondsLeft)) left"
+        let left = Show.duration(view.secondsLeft)
+        return "\(view.activity.rawValue) [\(picture)] \(view.permille / 10) %\(count)  \(left) left"
     }
 }

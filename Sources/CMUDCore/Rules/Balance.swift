@@ -124,10 +124,12 @@ package struct Balance: Sendable {
     package let mineHitPercent: Int
     package let progressPercent: Int
     package let breakPercent: Int
-    /// Share of a stack that survives a breakage, in percent; at least one unit always goes.
-    package let keptPercent: Int64
+    /// Share of a stack that a breakage takes, in percent; at least one unit always goes.
+    package let brokenPercent: Int64
     /// My part of the size that earns the promotion, in percent.
     package let creditPercent: Int64 = 10
+    /// `priceGrowth` to the power of the index, by repeated multiplication: the same on every machine.
+    private let powers: [Double]
     package let teamBonusPercent: Int64 = 10
     package let teamBonusPercentMax: Int64 = 50
     package let mentorPercent: Int64 = 20
@@ -135,15 +137,28 @@ package struct Balance: Sendable {
     package let goodSteps: Int64 = 120
     package let giftPercentPerDay: Int64 = 10
 
+    private init(
+        pace: Pace, sizes: [Int64], priceGrowth: Double, mineMillis: ClosedRange<Int64>,
+        solveMillis: ClosedRange<Int64>, mineHitPercent: Int, progressPercent: Int, breakPercent: Int,
+        brokenPercent: Int64
+    ) {
+        (self.pace, self.sizes, self.priceGrowth) = (pace, sizes, priceGrowth)
+        (self.mineMillis, self.solveMillis, self.mineHitPercent) = (mineMillis, solveMillis, mineHitPercent)
+        (self.progressPercent, self.breakPercent, self.brokenPercent) = (progressPercent, breakPercent, brokenPercent)
+        var powers = [1.0]
+        while powers.last! < Double(amountMax), powers.count < 400 { powers.append(powers.last! * priceGrowth) }
+        self.powers = powers
+    }
+
     package static let standard = Balance(
         pace: .standard, sizes: [800, 16_000, 300_000, 4_000_000, 50_000_000], priceGrowth: 1.15,
         mineMillis: 2_000...4_000, solveMillis: 2_000...4_000, mineHitPercent: 90, progressPercent: 85,
-        breakPercent: 10, keptPercent: 75)
+        breakPercent: 10, brokenPercent: 25)
 
     package static let classic = Balance(
         pace: .classic, sizes: [100, 1_000, 10_000, 500_000, 10_000_000], priceGrowth: 1,
         mineMillis: 0...4_000, solveMillis: 0...4_000, mineHitPercent: 90, progressPercent: 80,
-        breakPercent: 15, keptPercent: 25)
+        breakPercent: 15, brokenPercent: 75)
 
     package static func of(_ pace: Pace) -> Balance { pace == .standard ? .standard : .classic }
 
@@ -154,12 +169,8 @@ package struct Balance: Sendable {
     /// Price of one more unit when `owned` are owned, at most `amountMax`.
     package func price(_ item: Item, owned: Int64) -> Int64 {
         guard priceGrowth > 1 else { return item.basePrice }
-        var price = Double(item.basePrice)
-        for _ in 0..<min(owned, 400) {
-            price *= priceGrowth
-            if price >= Double(amountMax) { return amountMax }
-        }
-        return Int64(price)
+        let price = Double(item.basePrice) * powers[Int(min(owned, Int64(powers.count - 1)))]
+        return price >= Double(amountMax) ? amountMax : Int64(price)
     }
 
     /// The most units up to `wanted` that `coins` pay for, and what they cost. A flat price is a division; a growing
@@ -183,9 +194,7 @@ package struct Balance: Sendable {
     /// Units of a stack of `count` that a breakage takes: never none, and never the last CPU.
     package func broken(_ item: Item, count: Int64) -> Int64 {
         let most = item == .cpu ? count - 1 : count
-        let kept = count.multipliedFullWidth(by: keptPercent)
-        let taken = count - Int64(100).dividingFullWidth((kept.high, kept.low)).quotient
-        return max(0, min(most, max(1, taken)))
+        return max(0, min(most, max(1, count.times(brokenPercent) / 100)))
     }
 
     /// Steps that `work` takes on average at `power`.

@@ -1,6 +1,8 @@
 // The words a player can type: one table for parsing, help, completion and reserved names. Pure, any thread.
 
-package enum CommandGroup: String, CaseIterable, Sendable { case play = "Play", people = "People", world = "World", session = "Session" }
+package enum CommandGroup: String, CaseIterable, Sendable {
+    case play = "Play", people = "People", world = "World", session = "Session"
+}
 
 /// In order of preference: an abbreviation that fits several words means the first of its group of equals only when the
 /// others are rarer by design (`preferred`), else it is refused with the choices.

@@ -8,7 +8,9 @@ package enum Names {
 
     /// Words nobody may be called: they would read as a command, a rank, a place or a group of people.
     static let reserved: Set<String> = {
-        var words: Set<String> = ["all", "me", "everyone", "nobody", "someone", "system", "you", "cmud", "admin", "root"]
+        var words: Set<String> = [
+            "all", "me", "everyone", "nobody", "someone", "system", "you", "cmud", "admin", "root",
+        ]
         words.formUnion(Command.allCases.flatMap { [$0.rawValue] + $0.aliases })
         words.formUnion(Rank.allCases.map(\.key))
         words.formUnion(Place.allCases.map(\.key))

@@ -2,8 +2,8 @@
 
 import Foundation
 
-/// Text that went through `Safe.text`: no control, no format character, bounded width. Events carry foreign text only as
-/// this type, so a renderer cannot be handed anything else.
+/// Text that went through `Safe.text`: no control, no format character, bounded width. Events carry foreign text only
+/// as this type, so a renderer cannot be handed anything else.
 package struct SafeText: Hashable, Sendable, CustomStringConvertible {
     package let string: String
     fileprivate init(cleaned: String) { string = cleaned }

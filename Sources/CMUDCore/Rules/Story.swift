@@ -97,7 +97,8 @@ package struct Puzzle: Sendable {
         text: "The grader's network drops one packet in five, repeats one in seven, and delivers the rest when it "
             + "feels like it. Make every message arrive, once, in order. Test cases are cheap; there are many.",
         stuck: [
-            "The acknowledgement of the acknowledgement got lost.", "It works on localhost. It only works on localhost.",
+            "The acknowledgement of the acknowledgement got lost.",
+            "It works on localhost. It only works on localhost.",
             "You wait for a timeout. It is a long timeout.",
         ])
 
@@ -124,13 +125,15 @@ package struct Puzzle: Sendable {
         text: "The grant pays for one simulation: every snowflake over the lawn between here and the library, for one "
             + "winter, to one decimal. The reviewers will go outside and check.",
         stuck: [
-            "A snowflake was simulated twice. They are not supposed to be alike.", "The queue for the big machine moved. Back.",
+            "A snowflake was simulated twice. They are not supposed to be alike.",
+            "The queue for the big machine moved. Back.",
             "Floating point disagreed with itself and both sides have a point.",
         ])
 
     private static let classes = Puzzle(
         title: "The one on everybody's list",
-        text: "Is finding harder than checking? People you admire have looked at it until they smiled at bus stops. You "
+        text:
+            "Is finding harder than checking? People you admire have looked at it until they smiled at bus stops. You "
             + "have tenure, friends with machines, and a whiteboard that takes up a wall.",
         stuck: [
             "The proof is complete, except for the part that is the proof.", "It relativizes. They always relativize.",

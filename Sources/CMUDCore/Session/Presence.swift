@@ -77,7 +77,8 @@ struct Occupant: Equatable, Sendable {
     var bytes: [UInt8] {
         var members: [(key: String, value: JSON)] = [
             ("v", .number(1)), ("sid", .string(sid)), ("st", .number(sessionStart)), ("n", .number(beats)),
-            ("mv", .number(moves)), ("t", .number(time)), ("name", .string(name)), ("rk", .number(Int64(rank.rawValue))),
+            ("mv", .number(moves)), ("t", .number(time)), ("name", .string(name)),
+            ("rk", .number(Int64(rank.rawValue))),
             ("act", .string(isGone ? "gone" : activity.rawValue)), ("since", .number(since)),
         ]
         if let away { members.append(("away", .string(away.string))) }

@@ -36,7 +36,9 @@ extension Session {
         ask(.secret("New password (Enter for none): ")) { [unowned self] first in
             ask(.secret("The same again: ")) { [unowned self] second in
                 promptAgain()
-                guard first == second else { return fail("Those were two different passwords", "nothing was changed; `password` tries again") }
+                guard first == second else {
+                    return fail("Those were two different passwords", "nothing was changed; `password` tries again")
+                }
                 begin()
                 setPassword(first) { [unowned self] in finish() }
             }
@@ -52,7 +54,10 @@ extension Session {
             }
         }
         if password.count < Session.passwordGood || password.allSatisfy(\.isNumber) {
-            emit(.warning("A short password or one of digits only is quickly guessed; \(Session.passwordGood) characters or more are better."))
+            emit(
+                .warning(
+                    "A short password, or digits only, is soon guessed; \(Session.passwordGood) or more are better."
+                ))
         }
         var salt: [UInt8] = []
         for _ in 0..<2 { withUnsafeBytes(of: random.next()) { salt += Array($0) } }

@@ -15,10 +15,13 @@ extension Session {
         case .one(let command): run(command, rest)
         case .several(let commands):
             let choices = commands.map { "`\($0.rawValue)`" }
-            fail("\"\(clip(String(word)))\" could be several things", "type \(choices.dropLast().joined(separator: ", ")) or \(choices.last!)")
+            fail(
+                "\"\(clip(String(word)))\" could be several things",
+                "type \(choices.dropLast().joined(separator: ", ")) or \(choices.last!)")
         case .none(let nearest):
             let semicolon = first.isPunctuation ? " (`;` begins a new command, `;;` writes a semicolon)" : ""
-            fail("There is no command \"\(clip(String(word)))\"" + semicolon,
+            fail(
+                "There is no command \"\(clip(String(word)))\"" + semicolon,
                 nearest.map { "did you mean `\($0.rawValue)`? `help` lists all" } ?? "`help` lists what there is")
         }
     }
@@ -109,21 +112,29 @@ extension Session {
         case .one(let command): emit(.helpTopic(command))
         case .several(let commands): for command in commands { emit(.helpTopic(command)) }
         case .none(let nearest):
-            fail("There is no help on \"\(clip(topic))\"", nearest.map { "did you mean `help \($0.rawValue)`?" } ?? "`help` lists what there is")
+            fail(
+                "There is no help on \"\(clip(topic))\"",
+                nearest.map { "did you mean `help \($0.rawValue)`?" } ?? "`help` lists what there is")
         }
     }
 
     private func set(_ words: [String]) {
         guard let name = words.first else {
-            return emit(.settings([
-                ("hints", record.options.hints ? "on" : "off"), ("brief", record.options.brief ? "on" : "off"),
-                ("reader", isReader ? "on" : "off"),
-                ("ignored", record.options.ignored.isEmpty ? "nobody" : Show.list(record.options.ignored.values.sorted())),
-                ("away", awayText?.string ?? "no"), ("pace", balance.pace.rawValue),
-            ]))
+            return emit(
+                .settings([
+                    ("hints", record.options.hints ? "on" : "off"), ("brief", record.options.brief ? "on" : "off"),
+                    ("reader", isReader ? "on" : "off"),
+                    (
+                        "ignored",
+                        record.options.ignored.isEmpty ? "nobody" : Show.list(record.options.ignored.values.sorted())
+                    ),
+                    ("away", awayText?.string ?? "no"), ("pace", balance.pace.rawValue),
+                ]))
         }
         guard ["hints", "brief", "reader"].contains(name.lowercased()), words.count <= 2 else {
-            return fail("There is no setting \"\(clip(words.joined(separator: " ")))\"", "type `set hints off`, `set brief on` or `set reader on`")
+            return fail(
+                "There is no setting \"\(clip(words.joined(separator: " ")))\"",
+                "type `set hints off`, `set brief on` or `set reader on`")
         }
         toggle(name.lowercased(), words.count > 1 ? words[1] : "")
     }
@@ -206,12 +217,19 @@ extension Session {
 
     /// What somebody who comes back may want to do next.
     func loginHint() {
-        let steps = balance.steps(balance.size(record.rank), power: power)
-        if record.rank == .retired { return hint("back", "`scores` shows the hall of fame, `mentor masters 10` helps others.") }
-        if let best = affordable().first, best.item != .cpu || power < 10 {
-            return hint("back", "You can afford \(Show.count(best.count, best.item.title, best.item.title(2))): `buy \(best.item.key)`.")
+        if record.rank == .retired {
+            return hint("back", "`scores` shows the hall of fame, `mentor masters 10` helps others.")
         }
-        hint("back", steps <= balance.goodSteps ? "You are strong enough for your problem: `solve`." : "`mine 10` mines, `problem` shows what is left.")
+        if let best = affordable().first, best.item != .cpu || power < 10 {
+            return hint(
+                "back",
+                "You can afford \(Show.count(best.count, best.item.title, best.item.title(2))): `buy \(best.item.key)`."
+            )
+        }
+        hint(
+            "back",
+            power >= goodPower
+                ? "You are strong enough for your problem: `solve`." : "`mine 10` mines, `problem` shows what is left.")
     }
 
     // MARK: completion

@@ -1,4 +1,5 @@
-// The machinery of a session: outputs, timers, store requests and the outbox of idempotent writes. Called by the session.
+// The machinery of a session: outputs, timers, store requests and the outbox of idempotent writes. Called by the
+// session.
 
 import KVBase
 
@@ -8,8 +9,8 @@ struct Timer {
     let run: () -> Void
 }
 
-/// A value on its way to its key. One Put per key is under way at a time and the newest value replaces a waiting one, so
-/// writes of one key can never overtake each other.
+/// A value on its way to its key. One Put per key is under way at a time and the newest value replaces a waiting one,
+/// so writes of one key can never overtake each other.
 struct OutboxEntry {
     var value: [UInt8]
     var isSending = false

@@ -1,4 +1,5 @@
-// From a name to a character in the world: claims, passwords, slots (cmud design 3e, rules R7, R8). Called by the session.
+// From a name to a character in the world: claims, passwords, slots (cmud design 3e, rules R7, R8). Called by the
+// session.
 
 import KVBase
 
@@ -239,7 +240,8 @@ extension Session {
     }
 
     private func arrive(isNew: Bool) {
-        let lastSeen = slots.records.filter { $0.key != slot }.values.map(\.time).max().map { max($0, login.previousTime) }
+        let lastSeen =
+            slots.records.filter { $0.key != slot }.values.map(\.time).max().map { max($0, login.previousTime) }
             ?? (login.previousTime > 0 ? login.previousTime : nil)
         phase = .playing
         sessionStarted = now
@@ -292,8 +294,10 @@ extension Session {
                 emit(.notice("The name \(name) is yours alone again."))
             } else {
                 emit(.warning("Somebody else had the name \(name) a moment earlier; others see you as \(shown)."))
-                emit(.hint("Nothing of yours is lost. `rename NEWNAME` takes another name; if the older \(name) is you, "
-                    + "`quit` and log in again."))
+                emit(
+                    .hint(
+                        "Nothing of yours is lost. `rename NEWNAME` takes another name; if the older \(name) is you, "
+                            + "`quit` and log in again."))
             }
         }
     }

@@ -7,8 +7,8 @@ extension Session {
 
     // MARK: names
 
-    /// Learns the shown names of players from their claims. A claimed name that is not theirs gets a mark, none at all a
-    /// neutral one. Calls back when all are known, at once when they were.
+    /// Learns the shown names of players from their claims. A claimed name that is not theirs gets a mark, none at all
+    /// a neutral one. Calls back when all are known, at once when they were.
     func resolve(_ people: [(pid: String, claimed: String)], _ then: @escaping () -> Void) {
         var unknown: [String: String] = [:]
         for (other, claimed) in people where other != pid && !names.isKnown(other, now: now.mono) {
@@ -17,10 +17,12 @@ extension Session {
         let all = unknown.keys.sorted().prefix(Session.namesResolvedMax)
         guard !all.isEmpty else { return then() }
         var waiting = all.count
-        for other in all { lookUp(other, unknown[other] ?? "") {
-            waiting -= 1
-            if waiting == 0 { then() }
-        } }
+        for other in all {
+            lookUp(other, unknown[other] ?? "") {
+                waiting -= 1
+                if waiting == 0 { then() }
+            }
+        }
     }
 
     private func lookUp(_ other: String, _ claimed: String, _ done: @escaping () -> Void) {
@@ -51,7 +53,9 @@ extension Session {
     func findPlayer(_ word: String, _ found: @escaping (_ pid: String, _ shown: String) -> Void) {
         if word.lowercased() == "me" { return found(pid, displayName) }
         let bare = Directory.unmarked(word)
-        guard bare.utf8.count <= Names.lengthMax, bare.utf8.allSatisfy({ $0 < 0x80 }), Keys.isComponent(bare.lowercased()) else {
+        guard bare.utf8.count <= Names.lengthMax, bare.utf8.allSatisfy({ $0 < 0x80 }),
+            Keys.isComponent(bare.lowercased())
+        else {
             return fail("Nobody is called \"\(clip(word))\"", "`who` lists who is online")
         }
         begin()
@@ -68,12 +72,18 @@ extension Session {
                 }
             }
             let sorted = owners.mapValues { $0.sorted { ($0.time, $0.pid) < ($1.time, $1.pid) } }
-            if word != bare, let claim = sorted[bare.lowercased()]?.first(where: { Directory.marked($0.name, $0.pid).lowercased() == word.lowercased() }) {
+            if word != bare,
+                let claim = sorted[bare.lowercased()]?.first(where: {
+                    Directory.marked($0.name, $0.pid).lowercased() == word.lowercased()
+                })
+            {
                 return found(claim.pid, Directory.marked(claim.name, claim.pid))
             }
             let exact = sorted[bare.lowercased()]?.first
             let candidates = exact.map { [$0] } ?? sorted.keys.sorted().compactMap { sorted[$0]?.first }
-            guard let only = candidates.first else { return fail("Nobody is called \"\(clip(word))\"", "`who` lists who is online") }
+            guard let only = candidates.first else {
+                return fail("Nobody is called \"\(clip(word))\"", "`who` lists who is online")
+            }
             guard candidates.count == 1 else {
                 let choices = candidates.prefix(8).map(\.name)
                 return fail("\"\(clip(word))\" could be \(Show.list(choices))", "type more of the name")
@@ -138,12 +148,13 @@ extension Session {
                     entry.occupant.place == record.place
                 else { return fail("\(shown) is not here", "`where \(shown)` tells where") }
                 let occupant = entry.occupant
-                emit(.person(
-                    RoomPerson(
-                        name: shown, rank: occupant.rank, activity: occupant.activity, away: occupant.away,
-                        isLinkLost: presence.state(other, now: now.mono) == .linkLost),
-                    idleSeconds: max(0, (correctedWall - occupant.since) / 1_000),
-                    onSeconds: max(0, (correctedWall - occupant.sessionStart) / 1_000)))
+                emit(
+                    .person(
+                        RoomPerson(
+                            name: shown, rank: occupant.rank, activity: occupant.activity, away: occupant.away,
+                            isLinkLost: presence.state(other, now: now.mono) == .linkLost),
+                        idleSeconds: max(0, (correctedWall - occupant.since) / 1_000),
+                        onSeconds: max(0, (correctedWall - occupant.sessionStart) / 1_000)))
             }
         }
     }
@@ -154,13 +165,14 @@ extension Session {
         let mine = WhoRow(
             name: displayName, rank: record.rank, place: record.place, activity: activityNow, idleSeconds: 0,
             away: awayText, isSelf: true)
-        return [mine] + presence.present(now: now.mono).map { entry in
-            let occupant = entry.occupant
-            return WhoRow(
-                name: names[occupant.pid], rank: occupant.rank, place: occupant.place, activity: occupant.activity,
-                idleSeconds: max(0, (correctedWall - occupant.since) / 1_000), away: occupant.away,
-                isLinkLost: presence.state(occupant.pid, now: now.mono) == .linkLost)
-        }
+        return [mine]
+            + presence.present(now: now.mono).map { entry in
+                let occupant = entry.occupant
+                return WhoRow(
+                    name: names[occupant.pid], rank: occupant.rank, place: occupant.place, activity: occupant.activity,
+                    idleSeconds: max(0, (correctedWall - occupant.since) / 1_000), away: occupant.away,
+                    isLinkLost: presence.state(occupant.pid, now: now.mono) == .linkLost)
+            }
     }
 
     func who() {
@@ -199,7 +211,8 @@ extension Session {
         everybody { [unowned self] in
             let rows = rows()
             var map = Place.allCases.map { place in
-                MapRow(place: place, isHere: place == record.place, names: rows.filter { $0.place == place }.map(\.name))
+                MapRow(
+                    place: place, isHere: place == record.place, names: rows.filter { $0.place == place }.map(\.name))
             }
             guard wantsAll else {
                 emit(.map(map))
@@ -240,10 +253,13 @@ extension Session {
             }
         }
         let total = total
-        emit(.stats(StatsView(
-            name: displayName, rank: record.rank, isSelf: true, coins: coins, power: total.power, hardware: hardware(total),
-            place: record.place, playSeconds: total.playSeconds, share: total.work(record.rank),
-            size: balance.size(record.rank), activity: activityNow, idleSeconds: nil, goal: goal())))
+        emit(
+            .stats(
+                StatsView(
+                    name: displayName, rank: record.rank, isSelf: true, coins: coins, power: total.power,
+                    hardware: hardware(total),
+                    place: record.place, playSeconds: total.playSeconds, share: total.work(record.rank),
+                    size: balance.size(record.rank), activity: activityNow, idleSeconds: nil, goal: goal())))
     }
 
     private func view(of records: CharacterSlots, _ other: String, _ shown: String) -> StatsView {
@@ -264,8 +280,9 @@ extension Session {
 
     private func goal() -> String {
         guard record.rank < .retired else { return "Nothing is due. `mentor` helps others." }
-        let steps = balance.steps(problemSeen?.rank == record.rank ? problemSeen!.remaining : balance.size(record.rank), power: power)
-        if steps <= balance.goodSteps { return "You are ready: `solve` (about \(Show.number(steps)) steps)." }
+        let steps = balance.steps(
+            problemSeen?.rank == record.rank ? problemSeen!.remaining : balance.size(record.rank), power: power)
+        if power >= goodPower { return "You are ready: `solve` (about \(Show.number(steps)) steps)." }
         return "Reach a power of \(Show.number(goodPower)) by mining and buying, then `solve`."
     }
 
@@ -304,10 +321,13 @@ extension Session {
             }
             var all = pairs.compactMap { score($0.key, $0.value) }.filter { $0.pid != pid }
             let total = total
-            all.append(Score(
-                pid: pid, name: displayName, rank: record.rank, play: total.playSeconds, earned: total.earned,
-                work: Rank.working.map { total.work($0) }.saturatedSum))
-            let value = { (score: Score) -> Int64 in kind == .coins ? score.earned : kind == .team ? score.work : score.play }
+            all.append(
+                Score(
+                    pid: pid, name: displayName, rank: record.rank, play: total.playSeconds, earned: total.earned,
+                    work: Rank.working.map { total.work($0) }.saturatedSum))
+            let value = { (score: Score) -> Int64 in
+                kind == .coins ? score.earned : kind == .team ? score.work : score.play
+            }
             all.sort {
                 kind == .rank
                     ? ($1.rank, $0.play, $0.pid) < ($0.rank, $1.play, $1.pid)
@@ -323,7 +343,9 @@ extension Session {
                             place: index + 1, name: score.pid == pid ? displayName : names[score.pid], rank: score.rank,
                             value: value(score), isSelf: score.pid == pid, isDoubtful: doubtful.contains(score.pid))
                     }
-                    let fame = hall.map { ($0.pid == pid ? displayName : names[$0.pid]) + ", " + Show.duration($0.play) }
+                    let fame = hall.map {
+                        ($0.pid == pid ? displayName : names[$0.pid]) + ", " + Show.duration($0.play)
+                    }
                     emit(.scores(kind, rows, hall: fame))
                     finish()
                 }
@@ -360,10 +382,13 @@ extension Session {
 }
 
 extension Balance {
-    /// A record that play cannot have produced: more attempts than time, coins without attempts, a rank without the work.
+    /// A record that play cannot have produced: more attempts than time, coins without attempts, a rank without the
+    /// work.
     package func isImpossible(_ records: CharacterSlots) -> Bool {
         let total = records.total
-        let seconds = total.mineAttempts.times(mineMillis.lowerBound).adding(total.solveSteps.times(solveMillis.lowerBound)) / 1_000
+        let seconds =
+            total.mineAttempts.times(mineMillis.lowerBound).adding(total.solveSteps.times(solveMillis.lowerBound))
+            / 1_000
         // A beat of play time may not have been written yet.
         if seconds > total.playSeconds + 60 { return true }
         if total.earned > 0, total.mineAttempts == 0 { return true }

@@ -1,5 +1,5 @@
-// What a session looks at again and again: its room, its tells, the building, its own records (cmud design 3a). Called by
-// the session.
+// What a session looks at again and again: its room, its tells, the building, its own records (cmud design 3a). Called
+// by the session.
 
 import KVBase
 
@@ -12,31 +12,56 @@ extension Session {
     static let newsMillis: Millis = 120_000
 
     func startPolling() {
-        repeated(1_000) { [unowned self] in Swift.max(1_000, Int64(presence.entries.count) / 25 * 1_000) } _: {
-            [unowned self] done in pollRoom(done)
+        repeated(1_000) { [unowned self] in
+            Swift.max(1_000, Int64(presence.entries.count) / 25 * 1_000)
+        } _: {
+            [unowned self] done in
+            pollRoom(done)
         }
-        repeated(1_000) { 1_000 } _: { [unowned self] done in pollTells(done) }
-        repeated(500) { 3_000 } _: { [unowned self] done in pollGlobal(done) }
-        repeated(2_500) { Session.beatMillis } _: { [unowned self] done in
+        repeated(1_000) {
+            1_000
+        } _: { [unowned self] done in
+            pollTells(done)
+        }
+        repeated(500) {
+            3_000
+        } _: { [unowned self] done in
+            pollGlobal(done)
+        }
+        repeated(2_500) {
+            Session.beatMillis
+        } _: { [unowned self] done in
             beat()
             pollOwn(done)
         }
-        repeated(5_000) { 5_000 } _: { [unowned self] done in readGifts(done) }
-        repeated(3_000) { 3_000 } _: { [unowned self] done in pollProblem(done) }
-        repeated(60_000) { 60_000 } _: { [unowned self] done in
+        repeated(5_000) {
+            5_000
+        } _: { [unowned self] done in
+            readGifts(done)
+        }
+        repeated(3_000) {
+            3_000
+        } _: { [unowned self] done in
+            pollProblem(done)
+        }
+        repeated(60_000) {
+            60_000
+        } _: { [unowned self] done in
             publishScore()
             done()
         }
         for delay in [Session.claimSettleMillis, 20_000] { after(delay) { [unowned self] in checkClaim() } }
-        repeated(60_000) { 60_000 } _: { [unowned self] done in
+        repeated(60_000) {
+            60_000
+        } _: { [unowned self] done in
             checkClaim()
             done()
         }
         pollRoom {}
     }
 
-    /// Runs `attempt` after `first`, and again `interval` after each time it is done; a third as often when nobody typed
-    /// anything for two minutes.
+    /// Runs `attempt` after `first`, and again `interval` after each time it is done; a third as often when nobody
+    /// typed anything for two minutes.
     private func repeated(
         _ first: Millis, _ interval: @escaping () -> Millis, _ attempt: @escaping (_ done: @escaping () -> Void) -> Void
     ) {
@@ -114,7 +139,9 @@ extension Session {
             resolve(occupants.map { ($0.pid, $0.name) }) { [unowned self] in
                 guard place == record.place else { return done() }
                 for occupant in occupants { presence.see(occupant, now: now.mono, correctedWall: correctedWall) }
-                show(occupants.map { RingSource(pid: $0.pid, sid: $0.sid, lines: $0.lines) }, board: "room", isFirst: isFirst)
+                show(
+                    occupants.map { RingSource(pid: $0.pid, sid: $0.sid, lines: $0.lines) }, board: "room",
+                    isFirst: isFirst)
                 done()
             }
         }
@@ -172,7 +199,9 @@ extension Session {
                 for line in lines { remember(line, of: source.pid) }
                 continue
             }
-            if seen > 0, source.lines.count == RingLine.ringMax, let first = lines.first, first.seq > seen + 1, board == "room" {
+            if seen > 0, source.lines.count == RingLine.ringMax, let first = lines.first, first.seq > seen + 1,
+                board == "room"
+            {
                 emit(.missed(name: names[source.pid], count: first.seq - seen - 1))
             }
             fresh += lines.map { (source.pid, $0) }
@@ -319,7 +348,8 @@ extension Session {
         commit { for acknowledge in waiting { acknowledge() } }
         republishSession()
         for rank in Rank.working {
-            for (instance, amount) in other.total.work[rank.rawValue].sorted(by: { $0.key < $1.key }) where instance > 0 {
+            for (instance, amount) in other.total.work[rank.rawValue].sorted(by: { $0.key < $1.key }) where instance > 0
+            {
                 publish(keys.share(rank, instance, pid, old), Session.shareBytes(amount))
             }
         }

@@ -1,5 +1,5 @@
-// The shared problems: numbered instances whose health is their size minus the sum of everybody's contributions, so that
-// no key has two writers and nothing is ever reset (rules R1-R3, R9). Called by the session.
+// The shared problems: numbered instances whose health is their size minus the sum of everybody's contributions, so
+// that no key has two writers and nothing is ever reset (rules R1-R3, R9). Called by the session.
 
 import KVBase
 
@@ -35,7 +35,8 @@ extension Session {
     func refreshProblem(_ rank: Rank, _ then: @escaping (ProblemState?) -> Void) {
         list(keys.solvedOf(rank), limit: 1) { [unowned self] pairs in
             guard let pairs else { return then(nil) }
-            let newest = pairs.first.flatMap { Keys.component($0.key, after: keys.solvedOf(rank)) }
+            let newest =
+                pairs.first.flatMap { Keys.component($0.key, after: keys.solvedOf(rank)) }
                 .flatMap(Keys.instance) ?? 0
             readShares(rank, max(1, newest + 1), then)
         }
@@ -164,9 +165,11 @@ extension Session {
             if found == nil { after.shares["\(pid)-\(slot)", default: 0] += amount }
             let isSolved = after.instance > before.instance
             problemSeen = after
-            emit(.stepHit(
-                work: amount, bonusPercent: bonus, team: team, remaining: isSolved ? 0 : after.remaining,
-                size: after.size, mine: isSolved ? credit(before.rank, before.instance) : credit(after.rank, after.instance)))
+            emit(
+                .stepHit(
+                    work: amount, bonusPercent: bonus, team: team, remaining: isSolved ? 0 : after.remaining,
+                    size: after.size,
+                    mine: isSolved ? credit(before.rank, before.instance) : credit(after.rank, after.instance)))
             if isSolved { instanceSolved(before) }
             let rankBefore = record.rank
             checkPromotion()
@@ -178,7 +181,10 @@ extension Session {
     private func instanceSolved(_ state: ProblemState) {
         resolve(state.people.prefix(Session.solvedTopMax).map { ($0.pid, "") }) { [unowned self] in
             let people = state.people.prefix(Session.solvedTopMax).map { names[$0.pid] }
-            emit(.solved(state.rank, instance: state.instance, names: people.contains(displayName) ? people : people + [displayName]))
+            emit(
+                .solved(
+                    state.rank, instance: state.instance,
+                    names: people.contains(displayName) ? people : people + [displayName]))
         }
     }
 
@@ -204,15 +210,20 @@ extension Session {
 
     /// Promoted when my work for the rank is a tenth of its size and an instance that I worked on is solved.
     func checkPromotion() {
-        guard record.rank < .retired, phase == .playing, let state = problemSeen, state.rank == record.rank else { return }
+        guard record.rank < .retired, phase == .playing, let state = problemSeen, state.rank == record.rank else {
+            return
+        }
         let rank = record.rank
         let instances = total.work[rank.rawValue].filter { $0.value > 0 }.keys
         let isSolved = instances.contains { $0 < state.instance }
         guard isSolved else { return }
         guard total.work(rank) >= balance.creditNeeded(rank), let next = rank.next else {
-            return hint("credit \(rank.key) \(state.instance)", "The problem you helped with is solved. For the promotion your "
-                + "own part must reach \(Show.number(balance.creditNeeded(rank))); it is \(Show.number(total.work(rank))). "
-                + "Go on with number \(state.instance).")
+            return hint(
+                "credit \(rank.key) \(state.instance)",
+                "The problem you helped with is solved. For the promotion your "
+                    + "own part must reach \(Show.number(balance.creditNeeded(rank))), "
+                    + "it is \(Show.number(total.work(rank))). "
+                    + "Go on with number \(state.instance).")
         }
         record.rank = next
         record.total.fold(rank, solvedBelow: state.instance)
@@ -227,8 +238,10 @@ extension Session {
         emit(.promoted(next))
         tell(Chapter.of(next))
         if let item = Item.allCases.first(where: { $0.unlockedAt == next }) {
-            hint("unlocked \(item.key)", "The shop now sells \(item.title(2)), each worth \(Show.number(item.power)) CPUs: "
-                + "`mine`, then `buy \(item.key)`.")
+            hint(
+                "unlocked \(item.key)",
+                "The shop now sells \(item.title(2)), each worth \(Show.number(item.power)) CPUs: "
+                    + "`mine`, then `buy \(item.key)`.")
         } else if next == .retired {
             hint("retired", "`scores` has a hall of fame now; `mentor masters 10` helps the young.")
         }
@@ -236,7 +249,9 @@ extension Session {
 
     /// Every few seconds while something of mine is unsolved: others may finish it.
     func pollProblem(_ done: @escaping () -> Void) {
-        guard record.rank < .retired, work == nil, mode == .solving || total.work(record.rank) > 0 else { return done() }
+        guard record.rank < .retired, work == nil, mode == .solving || total.work(record.rank) > 0 else {
+            return done()
+        }
         let before = problemSeen
         refreshProblem(record.rank) { [unowned self] state in
             defer { done() }
@@ -278,7 +293,9 @@ extension Session {
     }
 
     func problemCommand() {
-        guard record.rank < .retired else { return fail("You are Retired; no problem is yours", "`mentor masters` lends a hand") }
+        guard record.rank < .retired else {
+            return fail("You are Retired; no problem is yours", "`mentor masters` lends a hand")
+        }
         begin()
         refreshProblem(record.rank) { [unowned self] state in
             guard let state else {
@@ -288,9 +305,11 @@ extension Session {
             problemSeen = state
             resolve(state.people.prefix(20).map { ($0.pid, "") }) { [unowned self] in
                 emit(.problem(problemView(state)))
-                let steps = balance.steps(state.remaining, power: power)
-                if steps > balance.goodSteps * 3 / 2 {
-                    hint("120", "Alone, start at about \(balance.goodSteps) steps: until then, `mine` and `buy`.", isRepeated: true)
+                if power < goodPower {
+                    hint(
+                        "120",
+                        "Alone, start at a power of about \(Show.number(goodPower)): until then, `mine` and `buy`.",
+                        isRepeated: true)
                 }
                 checkPromotion()
                 finish()
@@ -312,7 +331,8 @@ extension Session {
             return fail("Mentoring is for the Retired", "until then `solve` your own problem; others here add to it")
         }
         guard let word = arguments.first, let rank = Rank(key: word.lowercased()), rank < .retired else {
-            return fail("Mentor whom?", "type `mentor masters 10`; ranks: " + Rank.working.map(\.key).joined(separator: ", "))
+            return fail(
+                "Mentor whom?", "type `mentor masters 10`; ranks: " + Rank.working.map(\.key).joined(separator: ", "))
         }
         guard let steps = countArgument(arguments.count > 1 ? arguments[1] : "", .mentor) else { return }
         begin()

@@ -39,7 +39,9 @@ extension Session {
         var wanted = amountMax
         if arguments.count > 1, arguments[1].lowercased() != "max" {
             guard let number = Int64(arguments[1]), number >= 1 else {
-                return fail("\"\(clip(arguments[1]))\" is no number of \(item.title(2))", "type `buy \(item.key) 2` or `buy \(item.key) max`")
+                return fail(
+                    "\"\(clip(arguments[1]))\" is no number of \(item.title(2))",
+                    "type `buy \(item.key) 2` or `buy \(item.key) max`")
             }
             wanted = number
         }
@@ -48,9 +50,13 @@ extension Session {
             let price = balance.price(item, owned: owned)
             if count == 0 {
                 let short = price - coins
-                return fail("A \(item.title) costs \(Show.number(price)); you are short by \(Show.coins(short))", "`mine 10` brings more")
+                return fail(
+                    "A \(item.title) costs \(Show.number(price)); you are short by \(Show.coins(short))",
+                    "`mine 10` brings more")
             }
-            return fail("Your \(Show.coins(coins)) pay for \(Show.number(count)), not \(Show.number(wanted))", "type `buy \(item.key) max`")
+            return fail(
+                "Your \(Show.coins(coins)) pay for \(Show.number(count)), not \(Show.number(wanted))",
+                "type `buy \(item.key) max`")
         }
         begin()
         record.total.bought[item.rawValue] = record.total.bought[item.rawValue].adding(count)
@@ -65,21 +71,21 @@ extension Session {
 
     private func adviseAfterBuying() {
         guard record.rank < .retired else { return }
-        let steps = balance.steps(balance.size(record.rank), power: power)
-        if steps <= balance.goodSteps {
-            hint("attack \(record.rank.key)", "Your power of \(Show.number(power)) is enough for the problem of your rank: "
-                + "`solve` goes to the whiteboard.")
+        if power >= goodPower {
+            hint(
+                "attack \(record.rank.key)",
+                "Your power of \(Show.number(power)) is enough for the problem of your rank: "
+                    + "`solve` goes to the whiteboard.")
         } else if mode == .mining {
-            hint("more", "More power, more coins in each block: `mine 10`, then `buy` again. At a power of "
-                + "\(Show.number(goodPower)) the problem of your rank takes about \(balance.goodSteps) steps.")
+            hint(
+                "more",
+                "More power, more coins in each block: `mine 10`, then `buy` again. At a power of "
+                    + "\(Show.number(goodPower)) the problem of your rank takes about \(balance.goodSteps) steps.")
         }
     }
 
-    /// The power at which the problem of my rank is a good plan for one person.
-    var goodPower: Int64 {
-        let perStep = Double(balance.goodSteps) * Double(balance.progressPercent) / 100
-        return Int64((Double(balance.size(record.rank)) / perStep).rounded(.up))
-    }
+    /// The power at which the problem of my rank is a good plan for one person: below it, breakages eat the progress.
+    var goodPower: Int64 { (balance.size(record.rank) + balance.goodSteps - 1) / balance.goodSteps }
 
     // MARK: gifts
 
@@ -89,18 +95,24 @@ extension Session {
             return fail("\"\(clip(arguments[1]))\" is no number of coins", "type `gift \(clip(arguments[0])) 10`")
         }
         findPlayer(arguments[0]) { [unowned self] receiver, shown in
-            guard receiver != pid else { return fail("You move your coins from one pocket to the other", "name somebody else") }
-            guard amount <= coins else { return fail("You have \(Show.coins(max(0, coins)))", "give less, or `mine 10` first") }
+            guard receiver != pid else {
+                return fail("You move your coins from one pocket to the other", "name somebody else")
+            }
+            guard amount <= coins else {
+                return fail("You have \(Show.coins(max(0, coins)))", "give less, or `mine 10` first")
+            }
             let total = total
             let today = correctedWall / 86_400_000
             let given = record.options.giftDay == today ? record.options.giftToday : 0
             let most = total.earned * balance.giftPercentPerDay / 100
             guard given.adding(amount) <= most else {
-                return fail("A day's gifts are at most a tenth of what you earned: \(Show.coins(max(0, most - given))) left today",
+                return fail(
+                    "A day's gifts are a tenth of what you earned at most: \(Show.coins(max(0, most - given))) left",
                     "give less, or tomorrow")
             }
             guard record.total.given[receiver] != nil || record.total.given.count < Ledger.receiversMax else {
-                return fail("You have given to \(Ledger.receiversMax) people from this terminal", "give to one of them again")
+                return fail(
+                    "You have given to \(Ledger.receiversMax) people from this terminal", "give to one of them again")
             }
             begin()
             record.options.giftDay = today
@@ -127,7 +139,8 @@ extension Session {
             var claimed: [String: [Int: Int64]] = [:]
             var people: [(String, String)] = []
             for (key, value) in pairs {
-                guard let giver = Keys.identifierAndSlot(key, after: prefix), giver.pid != pid, let json = JSON.parse(value),
+                guard let giver = Keys.identifierAndSlot(key, after: prefix), giver.pid != pid,
+                    let json = JSON.parse(value),
                     json["v"]?.int == 1
                 else {
                     unreadableRecords += 1
@@ -147,7 +160,9 @@ extension Session {
                 var waiting = givers.count
                 for giver in givers {
                     list(keys.slots(giver)) { [unowned self] pairs in
-                        if let pairs { count(giver, claimed[giver] ?? [:], CharacterSlots(pairs, prefix: keys.slots(giver))) }
+                        if let pairs {
+                            count(giver, claimed[giver] ?? [:], CharacterSlots(pairs, prefix: keys.slots(giver)))
+                        }
                         waiting -= 1
                         if waiting == 0 {
                             noteGifts(from: nil)

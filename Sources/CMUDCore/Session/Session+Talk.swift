@@ -66,7 +66,9 @@ extension Session {
     }
 
     func reply(_ text: String) {
-        guard let receiver = lastTeller else { return fail("Nobody told you anything yet", "type `\(Command.tell.example)`") }
+        guard let receiver = lastTeller else {
+            return fail("Nobody told you anything yet", "type `\(Command.tell.example)`")
+        }
         guard let safe = spoken(text, .reply) else { return }
         sendTell(to: receiver, names[receiver], safe)
     }
@@ -89,7 +91,8 @@ extension Session {
             let seq = max(correctedWall, (lines.last?.seq ?? 0) + 1)
             lines.append(RingLine(seq: seq, time: correctedWall, kind: "t", text: text))
             let value = JSON.object([
-                ("v", .number(1)), ("name", .string(displayName)), ("ring", .array(lines.suffix(RingLine.ringMax).map(\.json))),
+                ("v", .number(1)), ("name", .string(displayName)),
+                ("ring", .array(lines.suffix(RingLine.ringMax).map(\.json))),
             ])
             publish(key, value.bytes)
             everybody { [unowned self] in
@@ -109,7 +112,9 @@ extension Session {
         guard let place = Place(words: text) else {
             return fail("There is no place \"\(clip(text))\"", "places: " + Session.placeList)
         }
-        guard place != record.place else { return fail("You are already \(place.preposition) \(place.phrase)", "`look` shows it") }
+        guard place != record.place else {
+            return fail("You are already \(place.preposition) \(place.phrase)", "`look` shows it")
+        }
         if mode == .solving { return fail("You are at the whiteboard", "`resign` first, then `move \(place.key)`") }
         if moveBucket.take(now: now.mono + 1) != nil { return fail("You are out of breath", "wait a second") }
         let old = record.place
@@ -134,7 +139,8 @@ extension Session {
         }
     }
 
-    static let placeList = Place.allCases.filter { $0 == .fence || $0 == .bridge }.map(\.key).joined(separator: ", ") + ", 1 to 9"
+    static let placeList =
+        Place.allCases.filter { $0 == .fence || $0 == .bridge }.map(\.key).joined(separator: ", ") + ", 1 to 9"
 
     // MARK: the Fence
 
@@ -193,7 +199,9 @@ extension Session {
     func unignore(_ text: String) {
         let wanted = text.lowercased()
         guard let found = record.options.ignored.first(where: { $0.value.lowercased() == wanted }) else {
-            return fail(text.isEmpty ? "Unignore whom?" : "You do not ignore \"\(clip(text))\"", "`ignore` lists whom you ignore")
+            return fail(
+                text.isEmpty ? "Unignore whom?" : "You do not ignore \"\(clip(text))\"",
+                "`ignore` lists whom you ignore")
         }
         record.options.ignored[found.key] = nil
         commit {}

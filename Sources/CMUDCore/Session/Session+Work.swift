@@ -1,5 +1,5 @@
-// Mining, solving and mentoring: one attempt at a time, committed to the store before it is told (rules R5, R10). Called
-// by the session.
+// Mining, solving and mentoring: one attempt at a time, committed to the store before it is told (rules R5, R10).
+// Called by the session.
 
 import KVBase
 
@@ -172,12 +172,15 @@ extension Session {
         if text.isEmpty { return 1 }
         guard let number = Int64(text) else {
             let isDigits = text.allSatisfy { $0.isNumber || $0 == "-" }
-            fail(isDigits ? "\(clip(text)) is out of range" : "\"\(clip(text))\" is not a number",
+            fail(
+                isDigits ? "\(clip(text)) is out of range" : "\"\(clip(text))\" is not a number",
                 "type `\(command.rawValue) 10`, for instance")
             return nil
         }
         guard (1...Session.triesMax).contains(number) else {
-            fail("\(number) is out of range", "type a number from 1 to \(Session.triesMax), such as `\(command.rawValue) 10`")
+            fail(
+                "\(number) is out of range",
+                "type a number from 1 to \(Session.triesMax), such as `\(command.rawValue) 10`")
             return nil
         }
         return number
@@ -198,28 +201,36 @@ extension Session {
     func adviseAfter(_ activity: Activity) {
         guard record.options.hints else { return }
         let total = total
-        let steps = balance.steps(balance.size(record.rank), power: total.power)
         switch activity {
         case .mining:
             if let best = affordable().first {
                 let isNew = total.bought[best.item.rawValue] == 0 && best.item != .cpu
                 if !hintsShown.contains("buy") || isNew {
-                    return hint("buy \(best.item.key)", "You can afford \(article(best.item)): `shop` shows prices, "
-                        + "`buy \(best.item.key)` buys as many as you can pay.", isRepeated: !hintsShown.contains("buy"))
+                    return hint(
+                        "buy \(best.item.key)",
+                        "You can afford \(article(best.item)): `shop` shows prices, "
+                            + "`buy \(best.item.key)` buys as many as you can pay.",
+                        isRepeated: !hintsShown.contains("buy"))
                 }
             }
             if !hintsShown.contains("mine many") { return hint("mine many", "`mine 10` mines ten times in a row.") }
-            if steps <= balance.goodSteps, record.rank < .retired {
-                return hint("attack \(record.rank.key)", "Your power of \(Show.number(total.power)) is enough for the problem "
-                    + "of your rank: `solve` goes to the whiteboard.")
+            if total.power >= goodPower, record.rank < .retired {
+                return hint(
+                    "attack \(record.rank.key)",
+                    "Your power of \(Show.number(total.power)) is enough for the problem "
+                        + "of your rank: `solve` goes to the whiteboard.")
             }
-            hint("grow \(record.rank.key)", "More hardware, more coins per block. `problem` shows what your rank asks for.")
+            hint(
+                "grow \(record.rank.key)",
+                "More hardware, more coins per block. `problem` shows what your rank asks for.")
         case .solving:
             guard let state = problemSeen, state.rank == record.rank else { return }
             let left = balance.steps(state.remaining, power: total.power)
-            if left > balance.goodSteps * 3 / 2 {
-                hint("rebuild", "Breakages hurt: about \(Show.number(left)) steps at your power. `buy` what you can, or "
-                    + "`resign` and `mine` for more hardware; what you solved stays solved.", isRepeated: true)
+            if total.power < goodPower * 9 / 10 {
+                hint(
+                    "rebuild",
+                    "Breakages hurt: about \(Show.number(left)) steps at your power. `buy` what you can, or "
+                        + "`resign` and `mine` for more hardware; what you solved stays solved.", isRepeated: true)
             } else {
                 hint("solve many", "`solve 20` takes twenty steps; `buy` works here too.")
             }

@@ -1,5 +1,5 @@
-// One player's game: input, replies and time come in, outputs and store requests come out. It waits for nothing and owns
-// no thread: whoever created it calls it from one thread (or event loop) only.
+// One player's game: input, replies and time come in, outputs and store requests come out. It waits for nothing and
+// owns no thread: whoever created it calls it from one thread (or event loop) only.
 
 package import KVBase
 
@@ -158,7 +158,11 @@ package final class Session {
         // An answer to a question is one line as it is; a password may contain a semicolon.
         let pieces = isAnswer && queue.isEmpty ? [line] : Command.split(line)
         guard queue.count + pieces.count <= Session.queueMax else {
-            answer { emit(.failure("That is more than \(Session.queueMax) commands at once", fix: "type them a few at a time")) }
+            answer {
+                emit(
+                    .failure("That is more than \(Session.queueMax) commands at once", fix: "type them a few at a time")
+                )
+            }
             return
         }
         queue += pieces

@@ -30,7 +30,8 @@ package struct Verifier: Equatable, Sendable {
         else { return nil }
         self.init(
             salt: salt,
-            parameters: PasswordParameters(rounds: Int(rounds), blockSize: Int(blockSize), parallelism: Int(parallelism)),
+            parameters: PasswordParameters(
+                rounds: Int(rounds), blockSize: Int(blockSize), parallelism: Int(parallelism)),
             hash: hash)
     }
 

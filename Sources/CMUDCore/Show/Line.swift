@@ -56,8 +56,11 @@ package struct Line: Equatable, Sendable, ExpressibleByStringInterpolation {
             if index < cells.count, cells[index].character != " ", lastBlank > start { end = lastBlank }
             var row = Line(spans: rows.isEmpty ? [] : [Span(text: String(repeating: " ", count: indent), tone: .plain)])
             for cell in cells[start..<end] {
-                if row.spans.last?.tone == cell.tone { row.spans[row.spans.count - 1].text.append(cell.character) }
-                else { row.spans.append(Span(text: String(cell.character), tone: cell.tone)) }
+                if row.spans.last?.tone == cell.tone {
+                    row.spans[row.spans.count - 1].text.append(cell.character)
+                } else {
+                    row.spans.append(Span(text: String(cell.character), tone: cell.tone))
+                }
             }
             rows.append(row)
             start = end
@@ -66,8 +69,8 @@ package struct Line: Equatable, Sendable, ExpressibleByStringInterpolation {
         return rows
     }
 
-    /// The line as terminal text. The last gate before a terminal: whatever the spans hold, no control character of theirs
-    /// gets through, only the colour codes written here.
+    /// The line as terminal text. The last gate before a terminal: whatever the spans hold, no control character of
+    /// theirs gets through, only the colour codes written here.
     package func encoded(color: Bool, ascii: Bool = false) -> String {
         var out = ""
         for span in spans where !span.text.isEmpty {

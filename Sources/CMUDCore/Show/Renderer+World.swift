@@ -8,7 +8,8 @@ extension Renderer {
         case .room(let view): room(view)
         case .map(let rows): map(rows)
         case .who(let rows): who(rows)
-        case .whereAbouts(let rows): rows.map { Line($0.name, .name) + Line(": \($0.place.phrase)\(linkLost($0.isLinkLost))") }
+        case .whereAbouts(let rows):
+            rows.map { Line($0.name, .name) + Line(": \($0.place.phrase)\(linkLost($0.isLinkLost))") }
         case .stats(let view): stats(view)
         case .person(let person, let idle, let on): self.person(person, idle, on)
         case .scores(let kind, let rows, let hall): scores(kind, rows, hall)
@@ -23,7 +24,9 @@ extension Renderer {
         var lines = [Line(view.place.title, .title)]
         if !view.isBrief { lines.append(Line(view.place.text)) }
         if let paint = view.paint {
-            lines.append(Line("The Fence reads: ") + Line("\"\(paint.text.string)\"", .talk) + Line(" - painted by ") + Line(paint.name, .name))
+            lines.append(
+                Line("The Fence reads: ") + Line("\"\(paint.text.string)\"", .talk) + Line(" - painted by ")
+                    + Line(paint.name, .name))
         }
         if view.people.isEmpty { lines.append(Line("Nobody else is here.", .dim)) }
         for person in view.people { lines.append(presence(person)) }
@@ -48,7 +51,11 @@ extension Renderer {
             let label = isReader ? "\(row.place.title)\(here): " : pad(row.place.title + here, 28)
             var lines = [Line(label, row.isHere ? .title : .plain) + Line(people, .name)]
             for gone in row.lastSeen {
-                lines.append(Line("\(isReader ? "" : String(repeating: " ", count: 28))\(gone.name), last seen \(Show.duration(gone.seconds)) ago", .dim))
+                lines.append(
+                    Line(
+                        "\(isReader ? "" : String(repeating: " ", count: 28))\(gone.name), "
+                            + "last seen \(Show.duration(gone.seconds)) ago",
+                        .dim))
             }
             return lines
         }
@@ -64,9 +71,13 @@ extension Renderer {
             let note = notes.isEmpty ? "" : " (\(notes.joined(separator: ", ")))"
             let activity = row.activity == .idle ? "" : row.activity.rawValue
             if isReader {
-                return Line("\(row.name)\(note): \(row.rank.title), \(row.place.phrase)\(activity.isEmpty ? "" : ", " + activity)")
+                return Line(
+                    "\(row.name)\(note): \(row.rank.title), \(row.place.phrase)"
+                        + "\(activity.isEmpty ? "" : ", " + activity)"
+                )
             }
-            return Line(pad(row.name, 21), .name) + Line(pad(row.rank.title, 15) + pad(row.place.phrase, 19) + pad(activity, 10))
+            return Line(pad(row.name, 21), .name)
+                + Line(pad(row.rank.title, 15) + pad(row.place.phrase, 19) + pad(activity, 10))
                 + Line(note, .dim)
         }
         lines.append(Line("\(Show.count(Int64(rows.count), "player")) online."))
@@ -76,7 +87,9 @@ extension Renderer {
     private func stats(_ view: StatsView) -> [Line] {
         var lines = [Line(view.name, .name) + Line(", \(view.rank.title)")]
         if let coins = view.coins {
-            lines.append(Line("Coins: ") + Line(Show.number(coins), .coins) + Line(coins < 0 ? " (debt: two terminals spent the same coins)" : ""))
+            lines.append(
+                Line("Coins: ") + Line(Show.number(coins), .coins)
+                    + Line(coins < 0 ? " (debt: two terminals spent the same coins)" : ""))
         }
         lines.append(Line("Power: \(Show.number(view.power))"))
         let hardware = view.hardware.map { Show.count($0.count, $0.item.title, $0.item.title(2)) }
@@ -88,23 +101,33 @@ extension Renderer {
         lines.append(Line(place))
         lines.append(Line("Played: \(Show.duration(view.playSeconds))"))
         if view.rank < .retired {
-            lines.append(Line("Work on \(view.rank.title) problems: \(Show.number(view.share)), \(Show.percent(view.share, of: view.size)) of one"))
+            lines.append(
+                Line(
+                    "Work on \(view.rank.title) problems: \(Show.number(view.share)), "
+                        + "\(Show.percent(view.share, of: view.size)) of one"
+                ))
         }
         if let goal = view.goal { lines.append(Line("Next: ", .hint) + Line(goal)) }
         return lines
     }
 
     private func scores(_ kind: ScoreKind, _ rows: [ScoreRow], _ hall: [String]) -> [Line] {
-        let heading = kind == .rank ? "By rank, then by play time" : kind == .coins ? "By coins ever earned" : "By work on problems"
+        let heading =
+            kind == .rank
+            ? "By rank, then by play time" : kind == .coins ? "By coins ever earned" : "By work on problems"
         var lines = [Line(heading, .title)]
         for row in rows {
             let value = kind == .rank ? Show.duration(row.value) : Show.number(row.value)
             let marks = (row.isDoubtful ? " ?" : "") + (row.isSelf ? " (you)" : "")
-            lines.append(isReader
-                ? Line("\(row.place): \(row.name)\(marks), \(row.rank.title), \(value)")
-                : Line(padLeft("\(row.place)", 4) + "  ") + Line(pad(row.name + marks, 24), .name) + Line(pad(row.rank.title, 15) + padLeft(value, 18)))
+            lines.append(
+                isReader
+                    ? Line("\(row.place): \(row.name)\(marks), \(row.rank.title), \(value)")
+                    : Line(padLeft("\(row.place)", 4) + "  ") + Line(pad(row.name + marks, 24), .name)
+                        + Line(pad(row.rank.title, 15) + padLeft(value, 18)))
         }
-        if rows.contains(where: \.isDoubtful) { lines.append(Line("? means that the record cannot come from play.", .dim)) }
+        if rows.contains(where: \.isDoubtful) {
+            lines.append(Line("? means that the record cannot come from play.", .dim))
+        }
         if !hall.isEmpty {
             lines.append(Line("Hall of fame: retired after", .title))
             lines += hall.map { Line("  " + $0) }
@@ -125,16 +148,27 @@ extension Renderer {
         switch event {
         case .talk(let name, let talk, let isOwn): [self.talk(name, talk, isOwn)]
         case .told(let from, let text, let age):
-            [Line(from, .name) + Line(age > 60 ? " told you \(Show.duration(age)) ago: " : " tells you: ") + Line(text.string, .talk)]
+            [
+                Line(from, .name) + Line(age > 60 ? " told you \(Show.duration(age)) ago: " : " tells you: ")
+                    + Line(text.string, .talk)
+            ]
         case .toldOwn(let to, let text, let isOffline):
-            [Line("You tell ") + Line(to, .name) + Line(": ") + Line(text.string, .talk)
-                + Line(isOffline ? " (offline, will see it at login)" : "", .dim)]
+            [
+                Line("You tell ") + Line(to, .name) + Line(": ") + Line(text.string, .talk)
+                    + Line(isOffline ? " (offline, will see it at login)" : "", .dim)
+            ]
         case .repeated(let name, let count): [Line("  (\(name), x\(count))", .dim)]
         case .missed(let name, let count): [Line("(\(Show.count(count, "line")) of \(name) missed)", .dim)]
         case .gifted(let to, let amount, let coins):
-            [Line("You give ") + Line(Show.coins(amount), .coins) + Line(" to ") + Line(to, .name) + Line(". You have \(Show.coins(coins)) left.")]
+            [
+                Line("You give ") + Line(Show.coins(amount), .coins) + Line(" to ") + Line(to, .name)
+                    + Line(". You have \(Show.coins(coins)) left.")
+            ]
         case .giftReceived(let from, let amount, let coins):
-            [Line(from, .name) + Line(" gives you ") + Line(Show.coins(amount), .coins) + Line(". You have \(Show.coins(coins)).")]
+            [
+                Line(from, .name) + Line(" gives you ") + Line(Show.coins(amount), .coins)
+                    + Line(". You have \(Show.coins(coins)).")
+            ]
         default: []
         }
     }
@@ -145,7 +179,8 @@ extension Renderer {
         case .say(let text): return who + Line(isOwn ? " say: " : " says: ") + Line(text.string, .talk)
         case .emote(let text): return Line(name, .name) + Line(" " + text.string)
         case .shout(let text): return who + Line(isOwn ? " shout: " : " shouts: ") + Line(text.string, .talk)
-        case .paint(let text): return who + Line(isOwn ? " paint the Fence: " : " paints the Fence: ") + Line("\"\(text.string)\"", .talk)
+        case .paint(let text):
+            return who + Line(isOwn ? " paint the Fence: " : " paints the Fence: ") + Line("\"\(text.string)\"", .talk)
         case .arrive(let place):
             let from = place.map { " from \($0.phrase)" } ?? ""
             return who + Line(isOwn ? " arrive\(from)." : " arrives\(from).")

@@ -30,7 +30,8 @@ package struct Renderer: Sendable {
         case .goodbye(let summary): goodbye(summary)
         case .settings(let settings): settings.map { Line("\($0.name): \($0.value)") }
         case .mineStarted, .progress, .mined, .minedNothing, .mineFinished, .bought, .shop, .inventory: economy(event)
-        case .problemText, .problem, .stepHit, .stepBroke, .stepStuck, .solveFinished, .solved, .promoted: problem(event)
+        case .problemText, .problem, .stepHit, .stepBroke, .stepStuck, .solveFinished, .solved, .promoted:
+            problem(event)
         case .room, .map, .who, .whereAbouts, .stats, .person, .scores, .history: world(event)
         case .talk, .told, .toldOwn, .repeated, .missed, .gifted, .giftReceived: people(event)
         }
@@ -49,13 +50,19 @@ package struct Renderer: Sendable {
 
     private func welcome(_ name: String, _ isNew: Bool) -> [Line] {
         isNew
-            ? [Line("Welcome ") + Line(name, .name) + Line("!"),
-                Line("Nobody here knew that name, so you are new. (If you are not: `quit`, wait a moment, try again.)", .dim)]
+            ? [
+                Line("Welcome ") + Line(name, .name) + Line("!"),
+                Line(
+                    "Nobody here knew that name, so you are new. (If you are not: `quit`, wait a moment, try again.)",
+                    .dim),
+            ]
             : [Line("Welcome back, ") + Line(name, .name) + Line("!")]
     }
 
     private func returning(_ rank: Rank, _ coins: Int64, _ power: Int64, _ away: Int64?) -> [Line] {
-        var line = Line("You are \(rank.role) with ") + Line(Show.coins(coins), .coins) + Line(" and a power of \(Show.number(power)).")
+        var line =
+            Line("You are \(rank.role) with ") + Line(Show.coins(coins), .coins)
+            + Line(" and a power of \(Show.number(power)).")
         if let away, away > 60 { line = line + Line(" Last seen \(Show.duration(away)) ago.") }
         return [line]
     }

@@ -39,8 +39,8 @@ package struct Ledger: Equatable, Sendable {
         work[rank.rawValue][instance, default: 0] = (work[rank.rawValue][instance] ?? 0).adding(amount)
     }
 
-    /// Moves all but the newest `instancesKept` instances of a rank into instance 0, so that a record stays small however
-    /// many problems somebody helps with. Only instances below `solvedBelow`, which are solved, are moved.
+    /// Moves all but the newest `instancesKept` instances of a rank into instance 0, so that a record stays small
+    /// however many problems somebody helps with. Only instances below `solvedBelow`, which are solved, are moved.
     package mutating func fold(_ rank: Rank, solvedBelow: Int64) {
         var instances = work[rank.rawValue]
         let old = instances.keys.filter { $0 > 0 }.sorted().dropLast(Ledger.instancesKept).filter { $0 < solvedBelow }

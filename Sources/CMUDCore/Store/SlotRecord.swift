@@ -39,7 +39,8 @@ package struct Options: Equatable, Sendable {
         let ignoredMembers = ignored.sorted { $0.key < $1.key }.map { (key: $0.key, value: JSON.string($0.value)) }
         let markMembers = marks.sorted { $0.key < $1.key }.map { (key: $0.key, value: JSON.number($0.value)) }
         return .object([
-            ("h", .bool(hints)), ("b", .bool(brief)), ("r", .bool(reader)), ("i", .object(ignoredMembers)), ("m", .object(markMembers)), ("mo", .number(oldMark)),
+            ("h", .bool(hints)), ("b", .bool(brief)), ("r", .bool(reader)), ("i", .object(ignoredMembers)),
+            ("m", .object(markMembers)), ("mo", .number(oldMark)),
             ("gd", .number(giftDay)), ("gt", .number(giftToday)), ("gs", .number(giftsSeen)),
         ])
     }
@@ -61,9 +62,10 @@ package struct Options: Equatable, Sendable {
     }
 }
 
-/// The value of `p/<pid>/<slot>`. `total` contains `base`, what the slot held when this session took it over: should two
-/// sessions of a partitioned network find themselves in one slot, the one that sees the other's identifier moves what it
-/// added (`total` minus `base`) to another slot and says so in `moved`; readers then count the old slot at its base.
+/// The value of `p/<pid>/<slot>`. `total` contains `base`, what the slot held when this session took it over: should
+/// two sessions of a partitioned network find themselves in one slot, the one that sees the other's identifier moves
+/// what it added (`total` minus `base`) to another slot and says so in `moved`; readers then count the old slot at its
+/// base.
 package struct SlotRecord: Equatable, Sendable {
     package var sid: String
     package var seq: Int64 = 0
