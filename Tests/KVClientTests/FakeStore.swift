@@ -50,15 +50,15 @@ final class FakeStore: Sendable {
 
 /// Runs `body` with a fresh fake store, its server and a client of it.
 func withFakeStore(
-    _ configuration: KVClientConfiguration = .init(), _ body: (KVClient, ScriptedServer) async throws -> Void
+    configuration: KVClientConfiguration = .init(), _ body: (KVClient, ScriptedServer) async throws -> Void
 ) async throws {
     let store = FakeStore()
-    try await withServer(configuration, { store.answer($0) }, body)
+    try await withServer(configuration: configuration, { store.answer($0) }, body)
 }
 
 /// Runs `body` with a scripted server and a client of it.
 func withServer(
-    _ configuration: KVClientConfiguration = .init(),
+    configuration: KVClientConfiguration = .init(),
     _ script: @escaping ScriptedServer.Script,
     _ body: (KVClient, ScriptedServer) async throws -> Void
 ) async throws {
@@ -97,7 +97,7 @@ func failure<Value>(
 /// Waits until `condition` holds, at most ten seconds.
 func eventually(
     _ what: String, location: SourceLocation = #_sourceLocation, _ condition: () async throws -> Bool
-) async rethrows {
+) async throws {
     let deadline = ContinuousClock.now + .seconds(10)
     while try await !condition() {
         guard ContinuousClock.now < deadline else {

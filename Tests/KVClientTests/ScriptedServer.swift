@@ -17,7 +17,10 @@ struct Exchange: Sendable {
 
     func reply(_ raw: String) { reply(Array(raw.utf8)) }
 
-    func reply(_ raw: [UInt8]) { channel.writeAndFlush(ByteBuffer(bytes: raw), promise: nil) }
+    /// Always by way of the event loop's queue, so that answers given on it and elsewhere keep the order of the calls.
+    func reply(_ raw: [UInt8]) {
+        channel.eventLoop.execute { [channel] in channel.writeAndFlush(ByteBuffer(bytes: raw), promise: nil) }
+    }
 
     /// The answer in pieces of the given sizes in turn, each flushed by itself, so that the client reads it cut up.
     func reply(_ raw: [UInt8], inPieces sizes: [Int]) {
@@ -25,14 +28,14 @@ struct Exchange: Sendable {
         var turn = 0
         while at < raw.count {
             let end = min(raw.count, at + sizes[turn % sizes.count])
-            channel.writeAndFlush(ByteBuffer(bytes: raw[at..<end]), promise: nil)
+            reply(Array(raw[at..<end]))
             (at, turn) = (end, turn + 1)
         }
     }
 
     func bulk(_ text: String) { reply("$\(text.utf8.count)\r\n\(text)\r\n") }
 
-    func close() { channel.close(promise: nil) }
+    func close() { channel.eventLoop.execute { [channel] in channel.close(promise: nil) } }
 }
 
 final class ScriptedServer: Sendable {
