@@ -119,8 +119,8 @@ extension Replica {
             sibling.rowsHash = batch.rowsHash
             if batch.rowsHash != members.hash { sibling.wantedAt = min(sibling.wantedAt, at.steady) }
         }
-        for row in batch.rows { learn(row, at, into: &effects) }
-        if !config.bugs.contains(.floorMissingFromBootstrap) { store.raiseGCFloor(to: batch.floor) }
+        for row in batch.rows { learnTrusted(row, at, into: &effects) }
+        adoptFloor(batch.floor, at)
         sibling.acked = max(sibling.acked, min(batch.ackedItem, log.last))
         log.drop(through: siblings.reduce(UInt64.max) { min($0, $1.acked) })
         for news in batch.news { hear(news, at) }

@@ -5,19 +5,23 @@ import KVBase
 extension Replica {
     /// How often silence, retirement and clocks are looked at.
     static let censusMillis: Millis = 500
+    /// A census that comes later than this shows that this process was held up.
+    static let pauseMillis: Millis = 1_000
 
     /// A member row arrived: from a handshake, from --join, from a frame or a batch.
     package func learn(_ row: MemberRow, _ at: Moment, into effects: inout ReplicaEffects) {
-        guard row.server != 0 else { return }
         var row = row
-        if row.server == uid.server, let mine = members.row(uid.server) {
+        if row.server == uid.server, var mine = members.row(uid.server) {
             // Nobody else decides about our own address or actors; they may only declare us gone.
-            row.actorCount = mine.actorCount
-            if row.incarnation > mine.incarnation || row.address != mine.address && row.incarnation == mine.incarnation {
-                if row.incarnation != mine.incarnation + 1 || at.steady == .min { row.address = mine.address }
-                row.incarnation = max(row.incarnation, mine.incarnation)
-            }
+            mine.status = max(mine.status, row.status)
+            row = mine
         }
+        learnTrusted(row, at, into: &effects)
+    }
+
+    /// A row from this process itself: its own row is believed too.
+    func learnTrusted(_ row: MemberRow, _ at: Moment, into effects: inout ReplicaEffects) {
+        guard row.server != 0 else { return }
         guard let merged = members.merge(row) else { return }
         effects.events.append(.member(merged))
         if merged.server == uid.server {
@@ -83,15 +87,17 @@ extension Replica {
 
     func state(of server: RemoteServer, _ at: Moment) -> PeerState {
         if server.isSuspect(at.steady, config.downMillis) { return .down }
-        if members.row(server.id)?.status == .joining || asker?.source == server.id || server.donor != nil {
+        if members.row(server.id)?.status == .joining || asker?.source == server.id {
             return .syncing
         }
+        if let donor = server.donor, !donor.isDone { return .syncing }
         return .up
     }
 
     /// Looks twice a second at who is silent, who was replaced, who can be retired, and at the clocks.
     func census(_ at: Moment, into effects: inout ReplicaEffects) {
         guard lastCensus == .min || at.steady - lastCensus >= Replica.censusMillis || isLeaving else { return }
+        noticePause(at)
         lastCensus = at.steady
         for server in servers {
             let state = state(of: server, at)
@@ -109,11 +115,19 @@ extension Replica {
         leave(at, into: &effects)
     }
 
+    /// This process itself did not run for a while (stopped, starved): the others' silence is its own fault.
+    private func noticePause(_ at: Moment) {
+        guard lastCensus != .min else { return }
+        let pause = at.steady - lastCensus - Replica.censusMillis
+        guard pause > Replica.pauseMillis else { return }
+        for server in servers { if let heardAt = server.heardAt { server.heardAt = min(at.steady, heardAt + pause) } }
+    }
+
     private func leave(_ at: Moment, into effects: inout ReplicaEffects) {
         guard isLeaving, var row = members.row(uid.server), row.status < .left else { return }
         guard isFlushed(at), siblings.allSatisfy(\.isFlushed) else { return }
         row.status = .left
-        learn(row, at, into: &effects)
+        learnTrusted(row, at, into: &effects)
         for server in servers { server.wantedAt = at.steady }
         for sibling in siblings { sibling.wantedAt = at.steady }
         if servers.isEmpty { noteLeft() }

@@ -35,7 +35,8 @@ extension Replica {
         let server = server(head.sender.server)
         if let server { hear(head, from: server, at) }
         var verdict = FrameVerdict.accepted
-        if inboxBytes + bytes.count > config.inboxBytesMax {
+        // One frame always fits, for a single value may be larger than the bound.
+        if inboxBytes > 0, inboxBytes + bytes.count > config.inboxBytesMax {
             statistics.framesOverloaded += 1
             verdict = .overloaded
         } else {
@@ -83,7 +84,7 @@ extension Replica {
             sibling.wantedAt = min(sibling.wantedAt, at.steady)
         }
         server.acknowledged(server.tops[own], at.steady)
-        if !config.bugs.contains(.floorMissingFromBootstrap) { store.raiseGCFloor(to: head.floor) }
+        adoptFloor(head.floor, at)
         if let report = head.report, report.stamp > server.report?.stamp ?? .min { server.report = report }
         if let origin = origins.intern(head.sender) {
             if let place = server.announcedTo.firstIndex(where: { $0.origin == origin }) {

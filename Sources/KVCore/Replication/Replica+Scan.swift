@@ -60,9 +60,12 @@ extension Replica {
         guard let asker, asker.source == source else { return nil }
         // Siblings that are slow to take the pages slow the donor down.
         let isPaused = log.byteCount > config.localBytesMax / 4 || inboxBytes > config.inboxBytesMax / 2
+        // Everything of a retired server is here; frames leave such origins out, but a donor may not have retired it yet.
+        var filter = asker.asked
+        for i in 0..<filter.count where filter.seqs[i] == VersionVector.retired { filter.set(OriginIndex(i), Version.seqMax) }
         return ScanAsk(
             session: asker.session, next: asker.next, credit: isPaused ? 0 : UInt64(config.chunkWindow),
-            vector: asker.asked, everything: asker.everything)
+            vector: filter, everything: asker.everything)
     }
 
     /// A page from another server is merged.
@@ -90,7 +93,7 @@ extension Replica {
         offerToSiblings(.scanEnd(end))
         if end.completesJoin, var row = members.row(uid.server), row.status == .joining {
             row.status = .up
-            learn(row, at, into: &effects)
+            learnTrusted(row, at, into: &effects)
             effects.events.append(.joined)
         }
     }
@@ -128,6 +131,31 @@ extension Replica {
             isCaughtUp = true
             for row in members.rows where row.status == .retired { retire(row.server) }
         }
+    }
+
+    /// A newcomer is handed the level below which it must not stamp writes, because others hold or have collected tombstones up
+    /// to there that it does not know yet. What it wrote before it heard of that is written again above it.
+    func adoptFloor(_ floor: Millis, _ at: Moment) {
+        guard !isCaughtUp, floor > store.gcFloor, !config.bugs.contains(.floorMissingFromBootstrap) else { return }
+        store.raiseGCFloor(to: floor)
+        var below = DeltaEntries()
+        var seq = store.journalFirstSeq
+        while seq <= store.ownSeq {
+            let hash = store.journalHash(seq)
+            store.records(hash) { record in
+                guard record.origin == own, record.seq == seq, record.ms <= floor, !record.isTombstone else { return }
+                below.append(hash, record.retained())
+            }
+            seq += 1
+        }
+        for i in 0..<below.count {
+            let entry = below.base.unsafelyUnwrapped[i]
+            let value = entry.record.value
+            store.put(
+                entry.record.keyPointer, entry.record.keyCount, entry.hash,
+                value: value.baseAddress ?? entry.record.keyPointer, value.count, now: corrected(at))
+        }
+        below.clear()
     }
 
     // MARK: Giving

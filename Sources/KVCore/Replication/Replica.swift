@@ -243,6 +243,6 @@ package final class Replica {
         guard var row = members.row(uid.server) else { return }
         row.address = address
         row.incarnation += 1
-        learn(row, at, into: &effects)
+        learnTrusted(row, at, into: &effects)
     }
 }
