@@ -33,6 +33,8 @@ package enum Limits {
     package static let actorsMax = 128
     /// Mailbox messages one actor handles before the loop looks at its sockets again.
     package static let messagesPerTurnMax = 256
+    /// Bytes held for one other system whose link is down or slow; what does not fit is dropped, and counted.
+    package static let linkBytesMax = 32 * 1024 * 1024
 
     // Replication (replication.md b0, b3).
     /// Shortest distance of two messages of one ordered pair: 105 ms keeps at most 10 in every closed second.

@@ -100,7 +100,7 @@ struct Recorder: Actor {
         for i in 0..<2000 {
             for (s, sender) in senders.enumerated() { sender.tell(.forward(to: receiver, s * 1_000_000 + i)) }
         }
-        #expect(eventually { log.all.count == 8000 })
+        #expect(await eventuallyYielding { log.all.count == 8000 })
         for s in 0..<4 {
             #expect(log.all.filter { $0 / 1_000_000 == s } == (0..<2000).map { s * 1_000_000 + $0 })
         }
@@ -148,7 +148,7 @@ struct Recorder: Actor {
         _ = system.start { Recorder(log: log, atEnd: -1) }
         let nobody = ActorRef<Note>(address: system.address, counter: 77)!
         let task = Task { let _: Int = try await system.ask(nobody, timeoutMillis: 60_000) { .read(replyTo: $0) } }
-        #expect(eventually { system.statistics.deadLetters == 1 })
+        #expect(await eventuallyYielding { system.statistics.deadLetters == 1 })
         system.close()
         system.close()
         await #expect(throws: AskError.closed) { try await task.value }
@@ -165,11 +165,11 @@ struct Recorder: Actor {
         first.tell(.add(1))
         first.tell(.stop)
         first.tell(.add(2))
-        #expect(eventually { system.statistics.deadLetters == 1 })
+        #expect(await eventuallyYielding { system.statistics.deadLetters == 1 })
         second.tell(.add(3))
         system.stop(second)
         second.tell(.add(4))
-        #expect(eventually { system.statistics.deadLetters == 2 })
+        #expect(await eventuallyYielding { system.statistics.deadLetters == 2 })
         #expect(log.all == [1, -1, 3])
     }
 
@@ -196,7 +196,7 @@ struct Recorder: Actor {
         system.tell(recorder, .add(30), after: 30)
         system.tell(recorder, .add(10), after: 10)
         recorder.tell(.add(0))
-        #expect(eventually { log.all.count == 3 })
+        #expect(await eventuallyYielding { log.all.count == 3 })
         #expect(log.all == [0, 10, 30])
     }
 

@@ -22,10 +22,19 @@ final class TestSocket {
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = port.bigEndian
         address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        let result = withUnsafePointer(to: &address) {
+        var result = withUnsafePointer(to: &address) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
                 Glibc.connect(fd, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
             }
+        }
+        if result != 0 && errno == EINTR {
+            // Interrupted, it goes on by itself.
+            var waiting = pollfd(fd: fd, events: Int16(POLLOUT), revents: 0)
+            var error: Int32 = 0
+            var length = socklen_t(4)
+            while poll(&waiting, 1, 10_000) < 0 && errno == EINTR {}
+            getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length)
+            result = error
         }
         guard result == 0 else { throw Failure(description: "connect: errno \(errno)") }
     }
@@ -92,6 +101,16 @@ func eventually(seconds: Double = 10, _ condition: () -> Bool) -> Bool {
     while !condition() {
         if Machine.monotonicNanos > deadline { return false }
         usleep(500)
+    }
+    return true
+}
+
+/// As `eventually` for tests that run tasks: gives their thread away between polls.
+func eventuallyYielding(seconds: Double = 10, _ condition: () -> Bool) async -> Bool {
+    let deadline = Machine.monotonicNanos + Int64(seconds * 1e9)
+    while !condition() {
+        if Machine.monotonicNanos > deadline { return false }
+        try? await Task.sleep(nanoseconds: 500_000)
     }
     return true
 }

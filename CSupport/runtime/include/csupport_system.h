@@ -34,6 +34,16 @@ void cs_ignore_broken_pipes(void);
 /// 64 bits from the kernel's generator.
 uint64_t cs_random(void);
 
+/// 1 in a build for the thread or address sanitizer, where everything takes many times longer.
+CS_INLINE int cs_is_sanitized(void) {
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+    return 1;
+#endif
+#endif
+    return 0;
+}
+
 /// One pointer per thread: the loop this thread runs, or NULL.
 void *cs_thread_loop(void);
 void cs_set_thread_loop(void *loop);

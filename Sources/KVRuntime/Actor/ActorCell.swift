@@ -38,12 +38,12 @@ enum EnvelopeKind {
     static let value: UInt32 = 1
     /// Its wire form, as it came from another system.
     static let wire: UInt32 = 2
-    /// No payload: create the actor.
-    static let start: UInt32 = 3
     /// No payload: stop the actor.
     static let stop: UInt32 = 4
     /// A retained cell to be entered into the loop's table.
     static let install: UInt32 = 5
+    /// A frame for the transport.
+    static let outgoing: UInt32 = 6
 }
 
 /// Base of the typed cells, so that a loop can hold actors of all types.

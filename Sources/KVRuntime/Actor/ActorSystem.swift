@@ -200,6 +200,8 @@ public final class ActorSystem: @unchecked Sendable {
     }
 
     private func closeWithThreads(_ threads: [LoopThread]) {
+        // First, or links would try to reconnect while their loop ends.
+        if let transport { loops[0].perform { transport.close() } }
         for thread in threads { thread.loop.stop() }
         for thread in threads { try? thread.join() }
         for i in 0..<Int(loopCount) { table[i]._withUnsafeGuaranteedRef { $0.close() } }

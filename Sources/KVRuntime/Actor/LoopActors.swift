@@ -38,6 +38,9 @@ package final class LoopActors: InboxReceiver {
             Envelope.deallocate(envelope)
             return install(cell)
         }
+        if envelope.pointee.kind == EnvelopeKind.outgoing, let transport = system.transport {
+            return transport.take(envelope)
+        }
         guard let cell = cells[envelope.pointee.target], !cell.isStopped else { return drop(envelope) }
         // A reference made by hand may lie about the type: never reinterpret memory on its word.
         if envelope.pointee.kind == EnvelopeKind.value, envelope.pointee.type != cell.messageType { return drop(envelope) }

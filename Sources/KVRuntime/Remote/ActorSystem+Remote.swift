@@ -1,0 +1,81 @@
+// What an actor system offers about other systems: tells over the network, links, their changes. Any thread.
+
+import CSupport
+import KVBase
+
+extension ActorSystem {
+    /// Calls `handler`, on the transport's loop, when a link goes up or down. Set it before the loops run to see every change.
+    package func onLinkChange(_ handler: @escaping @Sendable (LinkChange) -> Void) {
+        transport?.observe(onChange: handler, onProblem: nil)
+    }
+
+    /// Where one line goes for each peer that sends garbage; by default to standard error.
+    package func onLinkProblem(_ handler: @escaping @Sendable (String) -> Void) {
+        transport?.observe(onChange: nil, onProblem: handler)
+    }
+
+    /// Opens the link to `address` and keeps reopening it until `dropLink`, traffic or not.
+    package func keepLink(to address: String) {
+        guard let transport, let id = SystemRegistry.intern(address) else { return }
+        transport.loop.perform { transport.keepLink(to: id) }
+    }
+
+    /// Closes the link to `address` and forgets what was queued for it.
+    package func dropLink(to address: String) {
+        guard let transport, let id = SystemRegistry.intern(address) else { return }
+        transport.loop.perform { transport.dropLink(to: id) }
+    }
+
+    /// Sends bytes that are a message's wire form already. `sender` is the telling actor's counter, 0 from outside.
+    package func tellRaw<M>(_ ref: ActorRef<M>, from sender: UInt64, _ bytes: UnsafeRawBufferPointer) {
+        sendRemote(ref.addressId, ref.counter, from: acting(sender)) { $0.write(raw: bytes) }
+    }
+
+    private func acting(_ sender: UInt64) -> ActingActor {
+        guard sender != 0, Loop.current != nil else { return ActingActor() }
+        return ActingActor(counter: sender, actors: actors(for: sender))
+    }
+
+    func tellRemote<M>(_ ref: ActorRef<M>, _ message: M, from acting: ActingActor) {
+        sendRemote(ref.addressId, ref.counter, from: acting) { message.encode(into: &$0) }
+    }
+
+    /// Builds the frame here, on the teller's thread, and hands it to the transport's loop.
+    private func sendRemote(
+        _ addressId: UInt32, _ counter: UInt64, from acting: ActingActor, _ encode: (inout WireWriter) -> Void
+    ) {
+        guard transport != nil else { return countDeadLetter() }
+        var writer = WireWriter()
+        defer { writer.deallocate() }
+        LinkFrame.beginData(&writer, target: counter, sender: acting.counter)
+        let overhead = writer.count
+        encode(&writer)
+        let payload = writer.count - overhead
+        account(acting, addressId, counter, payload)
+        guard payload <= Limits.frameBytesMax else {
+            countDeadLetter()
+            let uid = "\(SystemRegistry.name(addressId))/\(counter)"
+            return report(ActorFailure(uid: uid, message: "a message of \(payload) bytes is too large to be sent"))
+        }
+        LinkFrame.finishData(&writer)
+        // The transport lives on the first loop; any of its actors' counters leads there.
+        let gate = actors(for: 1)
+        let envelope = Envelope.allocate(
+            to: Unmanaged.fromOpaque(gate.toOpaque()), sender: acting.counter, kind: EnvelopeKind.outgoing,
+            payload: RemoteTransport.envelopePrefixBytes + writer.count)
+        let target = Envelope.payload(envelope)
+        target.storeBytes(of: addressId, as: UInt32.self)
+        (target + RemoteTransport.envelopePrefixBytes).copyMemory(from: writer.buffer.base, byteCount: writer.count)
+        Delivery.send(envelope, gate)
+    }
+
+    private func account(_ acting: ActingActor, _ addressId: UInt32, _ counter: UInt64, _ bytes: Int) {
+        if counter & Delivery.askBit != 0 { countReply() }
+        if acting.counter != 0, let sender = acting.actors {
+            sender._withUnsafeGuaranteedRef { $0.sent(by: acting.counter, to: addressId, counter, bytes: bytes) }
+        } else {
+            cs_counter_add_shared(&external.pointee.messagesSentExternal, 1)
+            cs_counter_add_shared(&external.pointee.bytesSent, UInt64(bytes))
+        }
+    }
+}

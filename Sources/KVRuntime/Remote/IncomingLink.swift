@@ -1,0 +1,77 @@
+// The receiving end of another system's link: handshake, then messages to our actors. The transport's loop only.
+
+import KVBase
+
+final class IncomingLink: ConnectionHandler {
+    private unowned(unsafe) let transport: RemoteTransport
+    private var parser = LinkParser()
+    /// Address the peer says it has; nil before the handshake.
+    private(set) var peer: String?
+    private(set) var lastHeard: Nanos
+    let connection: Connection
+
+    init(_ connection: Connection, transport: RemoteTransport) {
+        self.transport = transport
+        self.connection = connection
+        lastHeard = transport.loop.nowNanos
+        super.init()
+    }
+
+    deinit { parser.deallocate() }
+
+    override func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {
+        lastHeard = transport.loop.nowNanos
+        transport.countReceived(bytes.count)
+        do {
+            try parser.feed(bytes) { kind, contents in
+                // The handshake may have refused the peer in the middle of these bytes.
+                if !connection.isClosing { try handle(kind, contents) }
+            }
+        } catch {
+            transport.bad(peer: peer ?? connection.peerAddress?.host ?? "?", error)
+            connection.close()
+        }
+        // From the next call on; that is early enough, because the peer sends nothing before it has our answer.
+        if peer != nil { parser.bodyBytesMax = LinkFrame.bodyBytesMax }
+    }
+
+    private func handle(_ kind: UInt8, _ contents: UnsafeRawBufferPointer) throws {
+        switch (kind, peer) {
+        case (LinkFrame.Kind.hello, nil): try greet(contents)
+        case (LinkFrame.Kind.data, .some):
+            var reader = WireReader(contents)
+            _ = try reader.read(UInt32.self)
+            let target: UInt64 = try reader.read()
+            let sender: UInt64 = try reader.read()
+            transport.deliver(target: target, sender: sender, reader.readRest())
+        case (LinkFrame.Kind.ping, .some):
+            LinkFrame.append(LinkFrame.Kind.pong, to: &connection.output.pointee) { _ in }
+        default: throw LinkError.unexpected(kind)
+        }
+    }
+
+    private func greet(_ contents: UnsafeRawBufferPointer) throws {
+        var reader = WireReader(contents)
+        let cluster: String
+        let from: String
+        do {
+            cluster = try reader.readString()
+            from = try reader.readString()
+            _ = try reader.readString()
+            _ = try reader.read(UInt64.self)
+        } catch { throw LinkError.malformed }
+        guard cluster == transport.cluster else {
+            LinkFrame.append(LinkFrame.Kind.reject, to: &connection.output.pointee) {
+                $0.write("this system belongs to another cluster")
+            }
+            connection.close(afterFlush: true)
+            transport.bad(peer: from, LinkError.cluster(cluster))
+            return
+        }
+        peer = from
+        transport.greeted(self, from)
+        LinkFrame.append(LinkFrame.Kind.welcome, to: &connection.output.pointee) { transport.writeWelcome(&$0) }
+    }
+
+    override func closed(_ connection: Connection) { transport.forget(self) }
+}

@@ -1,0 +1,134 @@
+// The frames between two systems: layout, building, and a parser that trusts nothing. Values; one thread at a time.
+
+import Glibc
+import KVBase
+
+/// Little endian: body length (4), CRC32C of the body (4), then the body: version (1), type (1), zero (2), contents by type.
+/// Lengths are checked against a bound before anything is allocated, and memory grows with what has arrived only.
+enum LinkFrame {
+    static let version: UInt8 = 1
+    static let headerBytes = 8
+    static let bodyHeaderBytes = 4
+    /// Body header, 4 bytes of padding, receiver's counter (8), sender's counter (8).
+    static let dataOverheadBytes = bodyHeaderBytes + 4 + 16
+    static let bodyBytesMax = Limits.frameBytesMax + dataOverheadBytes
+    /// Before the handshake a stranger may make us hold this much.
+    static let handshakeBytesMax = 2048
+
+    enum Kind {
+        /// Opener to acceptor, first: cluster, opener's address, address dialled, opener's incarnation.
+        static let hello: UInt8 = 1
+        /// The answer: acceptor's address, acceptor's incarnation.
+        static let welcome: UInt8 = 2
+        /// Or that: why not.
+        static let reject: UInt8 = 3
+        /// A message.
+        static let data: UInt8 = 4
+        static let ping: UInt8 = 5
+        static let pong: UInt8 = 6
+    }
+
+    /// Appends one frame whose contents `body` writes.
+    static func append(_ kind: UInt8, to buffer: inout OutputBuffer, _ body: (inout WireWriter) -> Void) {
+        var writer = WireWriter(capacity: 128)
+        defer { writer.deallocate() }
+        writer.write(version)
+        writer.write(kind)
+        writer.write(0 as UInt16)
+        body(&writer)
+        appendHeader(of: writer.buffer.bytes, to: &buffer)
+        buffer.append(writer.buffer.bytes)
+    }
+
+    private static func appendHeader(of body: UnsafeRawBufferPointer, to buffer: inout OutputBuffer) {
+        withUnsafeBytes(of: UInt32(body.count).littleEndian) { buffer.append($0) }
+        withUnsafeBytes(of: crc32c(body).littleEndian) { buffer.append($0) }
+    }
+
+    /// Begins a data frame in an empty writer: the payload is appended behind, then `finishData` fills in length and checksum.
+    static func beginData(_ writer: inout WireWriter, target: UInt64, sender: UInt64) {
+        writer.write(0 as UInt64)
+        writer.write(version)
+        writer.write(Kind.data)
+        writer.write(0 as UInt16)
+        writer.write(0 as UInt32)
+        writer.write(target)
+        writer.write(sender)
+    }
+
+    static func finishData(_ writer: inout WireWriter) {
+        let whole = UnsafeMutableRawBufferPointer(mutating: writer.buffer.bytes)
+        let body = UnsafeRawBufferPointer(rebasing: whole[headerBytes...])
+        whole.storeBytes(of: UInt32(body.count).littleEndian, as: UInt32.self)
+        whole.storeBytes(of: crc32c(body).littleEndian, toByteOffset: 4, as: UInt32.self)
+    }
+}
+
+/// Why a link was closed for what arrived on it.
+enum LinkError: Error, Equatable, CustomStringConvertible {
+    case length(Int)
+    case checksum
+    case version(UInt8)
+    case unexpected(UInt8)
+    case malformed
+    case cluster(String)
+    case rejected(String)
+
+    var description: String {
+        switch self {
+        case .length(let n): "a frame of \(n) bytes"
+        case .checksum: "a wrong checksum"
+        case .version(let v): "frame version \(v), not \(LinkFrame.version)"
+        case .unexpected(let kind): "a frame of type \(kind) out of place"
+        case .malformed: "a malformed frame"
+        case .cluster(let name): "the cluster name '\(name)', not ours"
+        case .rejected(let why): "a refusal: \(why)"
+        }
+    }
+}
+
+/// Cuts a stream into frames. Holds at most one incomplete frame.
+struct LinkParser {
+    private var pending = OutputBuffer()
+    /// Raised after the handshake.
+    var bodyBytesMax = LinkFrame.handshakeBytesMax
+
+    func deallocate() { pending.deallocate() }
+
+    /// Calls `visit` with type and contents of every complete frame; the contents are gone when it returns.
+    mutating func feed(
+        _ bytes: UnsafeRawBufferPointer, _ visit: (UInt8, UnsafeRawBufferPointer) throws -> Void
+    ) throws {
+        if pending.count == 0 {
+            let consumed = try parse(bytes, visit)
+            if consumed < bytes.count { pending.append(UnsafeRawBufferPointer(rebasing: bytes[consumed...])) }
+            return
+        }
+        pending.append(bytes)
+        let consumed = try parse(pending.bytes, visit)
+        guard consumed > 0 else { return }
+        let left = pending.count - consumed
+        memmove(pending.base, pending.base + consumed, left)
+        pending.count = left
+        pending.shrink(above: 1 << 20, to: 4096)
+    }
+
+    private func parse(
+        _ bytes: UnsafeRawBufferPointer, _ visit: (UInt8, UnsafeRawBufferPointer) throws -> Void
+    ) throws -> Int {
+        var at = 0
+        while bytes.count - at >= LinkFrame.headerBytes {
+            let length = Int(UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: at, as: UInt32.self)))
+            guard length >= LinkFrame.bodyHeaderBytes, length <= bodyBytesMax else { throw LinkError.length(length) }
+            let start = at + LinkFrame.headerBytes
+            guard bytes.count - start >= length else { break }
+            let expected = UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: at + 4, as: UInt32.self))
+            let body = UnsafeRawBufferPointer(rebasing: bytes[start..<start + length])
+            guard crc32c(body) == expected else { throw LinkError.checksum }
+            guard body[0] == LinkFrame.version else { throw LinkError.version(body[0]) }
+            try visit(body[1], UnsafeRawBufferPointer(rebasing: body[LinkFrame.bodyHeaderBytes...]))
+            at = start + length
+        }
+        return at
+    }
+}

@@ -1,0 +1,145 @@
+// The state machine of the link from this system to one other: connecting, handshake, back-off, liveness, bounded queue. Pure: time
+// comes in, effects go out, the transport carries them out.
+
+import KVBase
+
+/// What the transport has to do after an event, in this order.
+struct LinkEffects: OptionSet {
+    let rawValue: UInt8
+    static let close = LinkEffects(rawValue: 1)
+    static let reportDown = LinkEffects(rawValue: 2)
+    /// Forget the queued frames (they are counted already).
+    static let dropQueue = LinkEffects(rawValue: 4)
+    static let connect = LinkEffects(rawValue: 8)
+    static let sendHello = LinkEffects(rawValue: 16)
+    static let reportUp = LinkEffects(rawValue: 32)
+    /// Move the queued frames to the connection.
+    static let sendQueue = LinkEffects(rawValue: 64)
+    static let sendPing = LinkEffects(rawValue: 128)
+}
+
+struct RemoteLink {
+    enum State: Equatable {
+        /// Nothing to send and nobody who wants the link.
+        case idle
+        case connecting(since: Nanos)
+        case handshaking(since: Nanos)
+        case up
+        case waiting(until: Nanos)
+    }
+
+    /// What to do with one frame.
+    enum Admission: Equatable { case send, queue, drop }
+
+    static let connectNanosMax: Nanos = 3_000_000_000
+    static let pingNanos: Nanos = 1_000_000_000
+    /// Silence after which a link that is up counts as down: four pings unanswered.
+    static let silenceNanosMax: Nanos = 4_000_000_000
+    static let backoffNanosMin: Nanos = 50_000_000
+    static let backoffNanosMax: Nanos = 1_000_000_000
+    /// Frames queued for longer than this without a connection are of no use any more.
+    static let queueNanosMax: Nanos = 10_000_000_000
+
+    private(set) var state = State.idle
+    /// True while somebody wants the link even without traffic.
+    var isKept = false
+    private var failures = 0
+    private var queuedSince: Nanos?
+    private(set) var queuedBytes = 0
+    private(set) var queuedFrames = 0
+    private(set) var dropped: UInt64 = 0
+    private var lastHeard: Nanos = 0
+    private var lastPing: Nanos = 0
+    private var jitter: PRNG
+
+    init(seed: UInt64) { jitter = PRNG(seed: seed) }
+
+    /// A frame wants to be sent; `unsent` is what the connection still holds. Drops when the bound would be passed.
+    mutating func admit(bytes: Int, unsent: Int, now: Nanos) -> Admission {
+        let held = state == .up ? unsent : queuedBytes
+        guard held + bytes <= Limits.linkBytesMax else {
+            dropped += 1
+            return .drop
+        }
+        if state == .up { return .send }
+        queuedBytes += bytes
+        queuedFrames += 1
+        if queuedSince == nil { queuedSince = now }
+        return .queue
+    }
+
+    /// Somebody queued a frame or wants the link kept.
+    mutating func wanted(now: Nanos) -> LinkEffects {
+        guard state == .idle else { return [] }
+        state = .connecting(since: now)
+        return .connect
+    }
+
+    mutating func connected(now: Nanos) -> LinkEffects {
+        guard case .connecting = state else { return .close }
+        state = .handshaking(since: now)
+        return .sendHello
+    }
+
+    mutating func welcomed(now: Nanos) -> LinkEffects {
+        guard case .handshaking = state else { return .close }
+        state = .up
+        failures = 0
+        lastHeard = now
+        lastPing = now
+        queuedBytes = 0
+        queuedFrames = 0
+        queuedSince = nil
+        return [.reportUp, .sendQueue]
+    }
+
+    mutating func heard(now: Nanos) { lastHeard = now }
+
+    /// The connection is gone or could not be made. `lost` frames were on their way.
+    mutating func closed(now: Nanos) -> LinkEffects {
+        let wasUp = state == .up
+        failures = min(failures + 1, 16)
+        var effects: LinkEffects = wasUp ? .reportDown : []
+        effects.formUnion(expireQueue(now: now))
+        if isKept || queuedFrames > 0 || wasUp {
+            let delay = min(Self.backoffNanosMin << Int64(failures - 1), Self.backoffNanosMax)
+            // Up to a quarter more, so that servers that lost each other at once do not meet at once.
+            state = .waiting(until: now + delay + Int64(jitter.below(Int(delay / 4))))
+        } else {
+            state = .idle
+        }
+        return effects
+    }
+
+    private mutating func expireQueue(now: Nanos) -> LinkEffects {
+        guard let since = queuedSince, now - since > Self.queueNanosMax else { return [] }
+        dropped += UInt64(queuedFrames)
+        queuedBytes = 0
+        queuedFrames = 0
+        queuedSince = nil
+        return .dropQueue
+    }
+
+    mutating func tick(now: Nanos) -> LinkEffects {
+        switch state {
+        case .idle:
+            return isKept ? wanted(now: now) : []
+        case .connecting(let since), .handshaking(let since):
+            return now - since > Self.connectNanosMax ? .close : []
+        case .up:
+            if now - lastHeard > Self.silenceNanosMax { return .close }
+            guard now - lastPing >= Self.pingNanos else { return [] }
+            lastPing = now
+            return .sendPing
+        case .waiting(let until):
+            guard now >= until else { return [] }
+            let expired = expireQueue(now: now)
+            guard isKept || queuedFrames > 0 else {
+                state = .idle
+                return expired
+            }
+            state = .connecting(since: now)
+            return expired.union(.connect)
+        }
+    }
+}

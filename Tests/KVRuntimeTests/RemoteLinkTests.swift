@@ -1,0 +1,157 @@
+// The pure half of remote links: frames cut anywhere, and the state machine in virtual time.
+
+import KVBase
+import Testing
+
+@testable import KVRuntime
+
+@Suite struct LinkFrameTests {
+    static func stream(_ sizes: [Int]) -> [UInt8] {
+        var bytes: [UInt8] = []
+        for (i, size) in sizes.enumerated() {
+            var writer = WireWriter()
+            defer { writer.deallocate() }
+            LinkFrame.beginData(&writer, target: UInt64(i), sender: 3)
+            for k in 0..<size { writer.write(UInt8(truncatingIfNeeded: k &* 7)) }
+            LinkFrame.finishData(&writer)
+            bytes += Array(writer.buffer.bytes)
+        }
+        return bytes
+    }
+
+    static func parse(_ pieces: [ArraySlice<UInt8>]) throws -> [Int] {
+        var parser = LinkParser()
+        defer { parser.deallocate() }
+        var sizes: [Int] = []
+        for piece in pieces {
+            try Array(piece).withUnsafeBytes { bytes in
+                try parser.feed(bytes) { kind, contents in
+                    #expect(kind == LinkFrame.Kind.data)
+                    var reader = WireReader(contents)
+                    _ = try reader.read(UInt32.self)
+                    #expect(try reader.read(UInt64.self) == UInt64(sizes.count))
+                    #expect(try reader.read(UInt64.self) == 3)
+                    let payload = reader.readRest()
+                    for k in 0..<payload.count { #expect(payload[k] == UInt8(truncatingIfNeeded: k &* 7)) }
+                    sizes.append(payload.count)
+                }
+            }
+        }
+        return sizes
+    }
+
+    @Test func everyCutGivesTheSameFrames() throws {
+        let sizes = [0, 1, 40, 7]
+        let bytes = Self.stream(sizes)
+        for cut in 0...bytes.count { #expect(try Self.parse([bytes[..<cut], bytes[cut...]]) == sizes) }
+        #expect(try Self.parse(bytes.indices.map { bytes[$0...$0] }) == sizes)
+    }
+
+    @Test func everyFlippedByteIsNoticed() {
+        let bytes = Self.stream([30])
+        for i in bytes.indices {
+            var bad = bytes
+            bad[i] ^= 0x10
+            // A changed length may also just leave the frame incomplete; it never yields a frame.
+            let parsed = try? Self.parse([bad[...]])
+            #expect(parsed == nil || parsed == [], "byte \(i)")
+        }
+    }
+
+    @Test func announcedLengthsAreNotBelieved() {
+        for length: UInt32 in [0, 3, UInt32(LinkFrame.handshakeBytesMax) + 1, .max] {
+            let header = withUnsafeBytes(of: length.littleEndian) { Array($0) } + [0, 0, 0, 0]
+            #expect(throws: LinkError.length(Int(length))) { try Self.parse([header[...]]) }
+        }
+    }
+}
+
+@Suite struct RemoteLinkTests {
+    static let second: Nanos = 1_000_000_000
+
+    @Test func connectsOnDemandSendsItsQueueAndStaysUp() {
+        var link = RemoteLink(seed: 1)
+        #expect(link.tick(now: 0) == [])
+        #expect(link.admit(bytes: 100, unsent: 0, now: 0) == .queue)
+        #expect(link.wanted(now: 0) == .connect)
+        #expect(link.wanted(now: 0) == [])
+        #expect(link.admit(bytes: 100, unsent: 0, now: 1) == .queue)
+        #expect(link.connected(now: 2) == .sendHello)
+        #expect(link.welcomed(now: 3) == [.reportUp, .sendQueue])
+        #expect(link.state == .up)
+        #expect(link.queuedBytes == 0)
+        #expect(link.admit(bytes: 100, unsent: 0, now: 4) == .send)
+        #expect(link.tick(now: Self.second + 3) == .sendPing)
+        #expect(link.tick(now: Self.second + 4) == [])
+    }
+
+    @Test func silenceClosesAndTheLinkComesBack() {
+        var link = RemoteLink(seed: 1)
+        link.isKept = true
+        #expect(link.tick(now: 0) == .connect)
+        _ = link.connected(now: 0)
+        _ = link.welcomed(now: 0)
+        link.heard(now: 2 * Self.second)
+        #expect(!link.tick(now: 6 * Self.second).contains(.close))
+        #expect(link.tick(now: 6 * Self.second + 1) == .close)
+        #expect(link.closed(now: 6 * Self.second + 2) == .reportDown)
+        #expect(link.tick(now: 6 * Self.second + 3) == [])
+        #expect(link.tick(now: 7 * Self.second) == .connect)
+    }
+
+    @Test func failuresBackOffAndNeverStop() {
+        var link = RemoteLink(seed: 9)
+        link.isKept = true
+        var now: Nanos = 0
+        var waits: [Nanos] = []
+        _ = link.tick(now: now)
+        for _ in 0..<20 {
+            #expect(link.closed(now: now) == [])
+            let began = now
+            while link.tick(now: now) != .connect { now += 1_000_000 }
+            waits.append(now - began)
+        }
+        #expect(waits[0] >= RemoteLink.backoffNanosMin && waits[0] <= RemoteLink.backoffNanosMin * 5 / 4 + 1_000_000)
+        #expect(waits[1] > waits[0])
+        #expect(waits.allSatisfy { $0 <= RemoteLink.backoffNanosMax * 5 / 4 + 1_000_000 })
+        #expect(waits.last! >= RemoteLink.backoffNanosMax)
+    }
+
+    @Test func stuckConnectsAndHandshakesTimeOut() {
+        var link = RemoteLink(seed: 1)
+        _ = link.wanted(now: 0)
+        #expect(link.tick(now: RemoteLink.connectNanosMax) == [])
+        #expect(link.tick(now: RemoteLink.connectNanosMax + 1) == .close)
+        _ = link.connected(now: 5)
+        #expect(link.tick(now: RemoteLink.connectNanosMax + 6) == .close)
+    }
+
+    @Test func theQueueIsBoundedExpiresAndThenTheLinkRests() {
+        var link = RemoteLink(seed: 1)
+        _ = link.wanted(now: 0)
+        #expect(link.admit(bytes: Limits.linkBytesMax, unsent: 0, now: 0) == .queue)
+        #expect(link.admit(bytes: 1, unsent: 0, now: 0) == .drop)
+        #expect(link.closed(now: 1) == [])
+        #expect(link.tick(now: RemoteLink.queueNanosMax) == .connect)
+        #expect(link.closed(now: RemoteLink.queueNanosMax + 1) == .dropQueue)
+        #expect(link.dropped == 2)
+        #expect(link.state == .idle)
+        #expect(link.admit(bytes: 1, unsent: 0, now: 0) == .queue)
+    }
+
+    @Test func aSlowPeerCostsDropsNotMemory() {
+        var link = RemoteLink(seed: 1)
+        _ = link.wanted(now: 0)
+        _ = link.connected(now: 0)
+        _ = link.welcomed(now: 0)
+        #expect(link.admit(bytes: 10, unsent: Limits.linkBytesMax - 10, now: 1) == .send)
+        #expect(link.admit(bytes: 11, unsent: Limits.linkBytesMax - 10, now: 1) == .drop)
+        #expect(link.dropped == 1)
+    }
+
+    @Test func eventsOutOfPlaceClose() {
+        var link = RemoteLink(seed: 1)
+        #expect(link.connected(now: 0) == .close)
+        #expect(link.welcomed(now: 0) == .close)
+    }
+}
