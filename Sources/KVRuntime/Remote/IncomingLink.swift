@@ -17,6 +17,10 @@ final class IncomingLink: ConnectionHandler {
         super.init()
     }
 
+    /// Inherited, and of no use without a connection.
+    @available(*, unavailable)
+    override init() { fatalError("unavailable") }
+
     deinit { parser.deallocate() }
 
     override func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {

@@ -24,6 +24,10 @@ final class OutgoingLink: ConnectionHandler {
         super.init()
     }
 
+    /// Inherited, and of no use without an address.
+    @available(*, unavailable)
+    override init() { fatalError("unavailable") }
+
     deinit {
         queue.deallocate()
         parser.deallocate()
