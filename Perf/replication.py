@@ -11,179 +11,12 @@
 Needs only Python 3.8 and a release build: swift build -c release --product kvd
 """
 import argparse
-import asyncio
-import json
 import multiprocessing
 import os
 import random
-import signal
-import socket
-import subprocess
-import sys
-import threading
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-KVD = os.environ.get("KVD", os.path.join(HERE, "..", ".build", "release", "kvd"))
-
-
-class Connection:
-    """One blocking RESP2 connection."""
-
-    def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.file = self.socket.makefile("rb", 1 << 20)
-
-    @staticmethod
-    def encode(*words):
-        parts = [b"*%d\r\n" % len(words)]
-        for word in words:
-            word = word if isinstance(word, bytes) else str(word).encode()
-            parts.append(b"$%d\r\n%s\r\n" % (len(word), word))
-        return b"".join(parts)
-
-    def read(self):
-        line = self.file.readline()
-        if not line:
-            raise ConnectionError("closed by the server")
-        kind, rest = line[:1], line[1:-2]
-        if kind == b"$":
-            count = int(rest)
-            return None if count < 0 else self.file.read(count + 2)[:-2]
-        if kind == b"*":
-            return [self.read() for _ in range(int(rest))]
-        if kind == b":":
-            return int(rest)
-        if kind == b"-":
-            raise RuntimeError(rest.decode())
-        return rest
-
-    def call(self, *words):
-        self.socket.sendall(self.encode(*words))
-        return self.read()
-
-    def pipeline(self, commands):
-        self.socket.sendall(b"".join(self.encode(*c) for c in commands))
-        return [self.read() for _ in commands]
-
-    def info(self, field):
-        for line in self.call("INFO").decode().splitlines():
-            if line.startswith(field + ":"):
-                return int(line.split(":", 1)[1])
-        raise KeyError(field)
-
-
-class Proxy:
-    """Delays every byte by `delay` seconds each way, or cuts the link. Runs an event loop in a thread of its own."""
-
-    def __init__(self, target, delay=0.0):
-        self.target, self.delay, self.is_cut = target, delay, False
-        self.writers = set()
-        self.loop = asyncio.new_event_loop()
-        self.port = None
-        ready = threading.Event()
-
-        def run():
-            asyncio.set_event_loop(self.loop)
-            server = self.loop.run_until_complete(asyncio.start_server(self.accept, "127.0.0.1", 0))
-            self.port = server.sockets[0].getsockname()[1]
-            ready.set()
-            self.loop.run_forever()
-
-        threading.Thread(target=run, daemon=True).start()
-        ready.wait()
-
-    def cut(self, is_cut):
-        self.is_cut = is_cut
-        if is_cut:
-            self.loop.call_soon_threadsafe(lambda: [w.transport.abort() for w in list(self.writers)])
-
-    async def accept(self, reader, writer):
-        if self.is_cut:
-            writer.transport.abort()
-            return
-        try:
-            upstream = await asyncio.open_connection("127.0.0.1", self.target)
-        except OSError:
-            writer.transport.abort()
-            return
-        self.writers |= {writer, upstream[1]}
-        await asyncio.gather(self.pump(reader, upstream[1]), self.pump(upstream[0], writer), return_exceptions=True)
-        self.writers -= {writer, upstream[1]}
-
-    async def pump(self, reader, writer):
-        queue = asyncio.Queue()
-
-        async def deliver():
-            while True:
-                due, chunk = await queue.get()
-                wait = due - self.loop.time()
-                if wait > 0:
-                    await asyncio.sleep(wait)
-                if not chunk:
-                    writer.close()
-                    return
-                writer.write(chunk)
-                await writer.drain()
-
-        task = self.loop.create_task(deliver())
-        try:
-            while True:
-                chunk = await reader.read(1 << 18)
-                queue.put_nowait((self.loop.time() + self.delay, chunk))
-                if not chunk:
-                    break
-            await task
-        except OSError:
-            task.cancel()
-            writer.transport.abort()
-
-
-def free_base(count):
-    while True:
-        base = random.randrange(27000, 59000)
-        try:
-            held = []
-            for port in range(base, base + count + 1):
-                s = socket.socket()
-                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                s.bind(("127.0.0.1", port))
-                held.append(s)
-            return base
-        except OSError:
-            continue
-        finally:
-            for s in held:
-                s.close()
-
-
-class Server:
-    def __init__(self, actors, join=None, delay=None):
-        self.actors, self.port = actors, free_base(actors)
-        self.proxy = Proxy(self.port, delay) if delay is not None else None
-        self.address = "127.0.0.1:%d" % (self.proxy.port if self.proxy else self.port)
-        arguments = [KVD, "--port", str(self.port), "--actors", str(actors), "--advertise", self.address, "--log-level", "error"]
-        for address in join or []:
-            arguments += ["--join", address]
-        self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE)
-        json.loads(self.process.stdout.readline())
-
-    def connect(self, actor=0):
-        return Connection(self.port + 1 + actor)
-
-    def cpu_seconds(self):
-        fields = open("/proc/%d/stat" % self.process.pid).read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def rss(self):
-        for line in open("/proc/%d/status" % self.process.pid):
-            if line.startswith("VmRSS"):
-                return int(line.split()[1]) * 1024
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(10)
+from lab import KVD, Connection, Server, fill, need, percentile
 
 
 def start(shape, delay=None):
@@ -196,18 +29,6 @@ def start(shape, delay=None):
             raise SystemExit("the servers did not find each other")
         time.sleep(0.05)
     return servers
-
-
-def fill(port, first, count, size=64, tag="key", value=None):
-    """`count` keys of 16 bytes from `first` on, pipelined."""
-    connection = Connection(port)
-    body = value or b"v" * size
-    for at in range(first, first + count, 1000):
-        connection.pipeline([("SET", "%s:%012d" % (tag, i), body) for i in range(at, min(at + 1000, first + count))])
-
-
-def percentile(sorted_values, p):
-    return sorted_values[min(len(sorted_values) - 1, int(p / 100 * len(sorted_values)))]
 
 
 def wait_equal(servers, within=120):
@@ -392,8 +213,7 @@ def main():
     parser.add_argument("--rate", type=int, default=20_000, help="puts a second and actor of the load")
     parser.add_argument("--cut-seconds", type=int, default=60)
     options = parser.parse_args()
-    if not os.path.exists(KVD):
-        sys.exit("no %s: run swift build -c release --product kvd first" % KVD)
+    need(KVD)
     for name in figures if options.figure == "all" else [options.figure]:
         figures[name](options)
 

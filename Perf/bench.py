@@ -1,0 +1,357 @@
+#!/usr/bin/env python3
+"""Measures kvd against Redis, memcached and the null responder on this machine; one figure per name, or all.
+
+  cpu          server CPU per GET and SET, 50 connections, pipeline 1, 16 and 100, 1 M keys x 64 B
+  connections  the same with 1,000 connections, pipeline 1
+  values       the same with 1 KiB and 16 KiB values
+  list         LIST of 100 among 1 M keys against SCAN MATCH and ZRANGEBYLEX
+  memory       bytes per key, ordered index included; each further actor
+  actors       two actors against one: GET only, 95/5, one hot key
+  deltas       p99.9 of GET at half the knee while a sibling applies 200 k deltas a second
+  stall        longest time a client waits at 10 M keys: growth, LIST of everything, digest, join
+  start        start of the process to its first reply
+  idle         CPU of an idle cluster of four servers with 1 M keys
+
+The servers run on core 0, the load on core 1; where both cores serve, capacity is computed from CPU per request.
+Ratios are of neighbouring rounds; medians [least greatest]. Writes Perf/results/DATE.md and .json with --write.
+"""
+import argparse
+import datetime
+import json
+import multiprocessing
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from lab import BUILD, HERE, KVD, PERF_DRIVER, Connection, Peer, Server, fill, need, percentile
+import replication
+
+SERVER_CPU, LOAD_CPU = 0, 1
+ROWS = []
+
+
+def report(figure, measured, goal="", command=""):
+    """One line of the table: printed at once, kept for the results file."""
+    ROWS.append({"figure": figure, "measured": measured, "goal": goal, "command": command})
+    print("%-66s %-46s %s" % (figure, measured, ("goal " + goal) if goal else ""), flush=True)
+
+
+def spread(row):
+    return "%.3f [%.3f %.3f]" % (row["median"], row["least"], row["greatest"])
+
+
+def compare(targets, options, *arguments, load=False):
+    """perf-driver compare over `targets` [(name, url, pid)]; rows by name."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as out:
+        command = [PERF_DRIVER, "compare", "--quiet", "--json", out.name, "--cpu", str(LOAD_CPU), "--rounds", str(options.rounds),
+                   "--duration", str(options.seconds), "--warmup", "0.5", "--keys", str(options.keys)]
+        for name, url, pid in targets:
+            command += ["--target", "%s=%s,pid=%d" % (name, url, pid)]
+        command += list(arguments) + (["--load"] if load else [])
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return {row["name"]: row for row in json.load(open(out.name))["rows"]}
+
+
+def run(url, pid, options, *arguments, cpu=LOAD_CPU):
+    """One perf-driver run as its JSON."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as out:
+        command = [PERF_DRIVER, "--server", url, "--server-pid", str(pid), "--quiet", "--json", out.name, "--warmup", "0.5",
+                   "--duration", str(options.seconds), "--keys", str(options.keys)] + list(arguments)
+        if cpu is not None:
+            command += ["--cpu", str(cpu)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return json.load(open(out.name))
+
+
+def address(server):
+    return "127.0.0.1:%d" % (server.port + 1 if isinstance(server, Server) else server.port)
+
+
+def microseconds(row):
+    return row["cpuMicrosPerRequest"]["median"]
+
+
+def ratios(rows, name, base):
+    """CPU per request of `name` over `base`, round by round through the first target's ratios, as text and median."""
+    value = rows[name]["cpuRatio"]["median"] / rows[base]["cpuRatio"]["median"]
+    return value
+
+
+GOALS = {
+    ("get", 1): "<= 0.85 of Redis, <= 1.05 of null", ("get", 16): "<= 0.38, <= 1.08", ("get", 100): "<= 0.17, <= 1.4",
+    ("set", 1): "<= 0.85 of Redis", ("set", 16): "<= 0.40", ("set", 100): "<= 0.20",
+}
+
+
+def cpu(options):
+    kvd, redis, null = Server(1, cpu=SERVER_CPU), Peer("redis", SERVER_CPU), Peer("null", SERVER_CPU)
+    targets = [("redis", address(redis), redis.pid), ("kvd", address(kvd), kvd.pid), ("null", address(null), null.pid)]
+    first = True
+    for pipeline in (1, 16, 100):
+        measured = {}
+        for op in ("get", "set"):
+            rows = compare(targets, options, "--ops", op, "-P", str(pipeline), load=first)
+            first = False
+            measured[op] = microseconds(rows["kvd"])
+            report("CPU per %s, pipeline %d" % (op.upper(), pipeline),
+                   "kvd %.3f us = %.3f of Redis (%.3f), %.3f of null (%.3f)" % (
+                       measured[op], ratios(rows, "kvd", "redis"), microseconds(rows["redis"]),
+                       ratios(rows, "kvd", "null"), microseconds(rows["null"])),
+                   GOALS[(op, pipeline)])
+        report("SET over GET, pipeline %d" % pipeline, "%.3f" % (measured["set"] / measured["get"]), "<= 1.15")
+    for server in (kvd, redis, null):
+        server.stop()
+
+
+def against_both(options, what, *arguments, size=64, keys=None):
+    """GET and SET against Redis and memcached."""
+    options = argparse.Namespace(**{**vars(options), "keys": keys or options.keys})
+    kvd, redis, memcached = Server(1, cpu=SERVER_CPU), Peer("redis", SERVER_CPU), Peer("memcached", SERVER_CPU)
+    targets = [("redis", address(redis), redis.pid), ("kvd", address(kvd), kvd.pid),
+               ("memcached", "memcached://" + address(memcached), memcached.pid)]
+    for op in ("get", "set"):
+        rows = compare(targets, options, "--ops", op, "--value-size", str(size), *arguments, load=op == "get")
+        report("CPU per %s, %s" % (op.upper(), what),
+               "kvd %.3f us = %.3f of Redis, %.3f of memcached" % (
+                   microseconds(rows["kvd"]), ratios(rows, "kvd", "redis"), ratios(rows, "kvd", "memcached")),
+               "< 1 of each")
+    for server in (kvd, redis, memcached):
+        server.stop()
+
+
+def connections(options):
+    against_both(options, "1,000 connections, pipeline 1", "-c", "1000", "-P", "1")
+
+
+def values(options):
+    against_both(options, "1 KiB values, pipeline 1", size=1024, keys=min(options.keys, 200_000))
+    against_both(options, "16 KiB values, pipeline 1", size=16384, keys=min(options.keys, 20_000))
+
+
+def listing(options):
+    kvd, redis = Server(1, cpu=SERVER_CPU), Peer("redis", SERVER_CPU)
+    targets = [("redis", address(redis), redis.pid), ("kvd", address(kvd), kvd.pid)]
+    compare(targets, options, "--duration", "0.2", "--rounds", "1", load=True)
+    connection = Connection(redis.port)
+    for at in range(0, options.keys, 1000):
+        connection.socket.sendall(connection.encode(
+            "ZADD", "z", *[word for i in range(at, at + 1000) for word in ("0", "key:%012d" % i)]))
+        connection.read()
+    ours = run(address(kvd), kvd.pid, options, "--ops", "list", "--list-count", "100", "-c", "1")
+    scan = run(address(redis), redis.pid, options, "--ops", "scan", "--list-count", "100", "-c", "1")
+    lex = run(address(redis), redis.pid, options, "--ops", "custom", "-c", "1",
+              "--command", "ZRANGEBYLEX z [__key__ + LIMIT 0 100")
+    ours, scan, lex = (cpu_micros(x) for x in (ours, scan, lex))
+    report("LIST of 100 among %d keys" % options.keys, "kvd %.1f us of CPU; SCAN MATCH %.0f us = x %.0f less" % (ours, scan, scan / ours),
+           ">= 1,000 x less than SCAN")
+    report("LIST of 100 against ZRANGEBYLEX of 100", "%.1f us, %.2f of %.1f us" % (ours, ours / lex, lex), "<= 0.5")
+    kvd.stop(), redis.stop()
+
+
+def cpu_micros(result):
+    """Server CPU per request of one perf-driver run."""
+    found = find(result, "cpuMicrosPerRequest")
+    return found["median"] if isinstance(found, dict) else found
+
+
+def find(tree, name):
+    if isinstance(tree, dict):
+        if name in tree:
+            return tree[name]
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for item in tree:
+            found = find(item, name)
+            if found is not None:
+                return found
+    return None
+
+
+def resident_per_key(actors, keys):
+    server = Server(actors)
+    empty = server.rss()
+    run(address(server), server.pid, argparse.Namespace(seconds=0.1, keys=keys), "--load", cpu=None)
+    replication.wait_equal([server], within=300)
+    for a in range(actors):
+        server.connect(a).call("LIST", "key:0000", "LIMIT", "1")
+    time.sleep(1)
+    figure = (server.rss() - empty) / keys
+    server.stop()
+    return figure
+
+
+def memory(options):
+    for keys in (1_000_000, 10_000_000):
+        report("bytes per key, %d M keys x 64 B, one actor, ordered index included" % (keys // 1_000_000),
+               "%.1f" % resident_per_key(1, keys), "<= 128")
+    one, two = resident_per_key(1, 1_000_000), resident_per_key(2, 1_000_000)
+    report("bytes per key of a second actor, 1 M keys", "%.1f" % (two - one), "<= 26")
+
+
+def actors(options):
+    """Both cores serve, so the load shares them: capacity is cores over CPU seconds per request."""
+    for name, arguments, goal in [("GET only", ["--ops", "get"], ">= 1.9"), ("95/5 mix", ["--ops", "get:95,set:5"], ">= 1.8"),
+                                  ("one hot key, SET", ["--ops", "set", "--distribution", "hot"], ">= 1.8")]:
+        one = Server(1)
+        two = Server(2)
+        costs = {1: [], 2: []}
+        rate = 0
+        for round_number in range(options.rounds):
+            for server in (one, two):
+                urls = [("127.0.0.1:%d" % (server.port + 1 + a)) for a in range(server.actors)]
+                extra = ["--server", urls[1]] if len(urls) > 1 else []
+                result = run(urls[0], server.pid if len(urls) == 1 else "%d,%d" % (server.pid, server.pid), options,
+                             *extra, "-P", "16", *arguments, *(["--load"] if round_number == 0 else []), cpu=None)
+                costs[server.actors].append(cpu_micros(result))
+        rate = two.connect().info("max_message_rate")
+        speedups = sorted(2 * a / b for a, b in zip(costs[1], costs[2]))
+        report("two actors on two cores against one, %s" % name,
+               "x %.2f [%.2f %.2f] capacity, at most %d messages/s a pair" % (
+                   statistics.median(speedups), speedups[0], speedups[-1], rate), goal)
+        one.stop(), two.stop()
+
+
+def deltas(options):
+    server = Server(2)
+    fill(server.port + 1, 0, 100_000)
+    sweep = run(address(server), server.pid, options, "--keys", "100000", cpu=None)
+    rate = find(sweep, "operationsPerSecond")
+    rate = (rate["median"] if isinstance(rate, dict) else rate) / 2
+    tails = {}
+    for name in ("without", "with"):
+        writer = None
+        if name == "with":
+            writer = subprocess.Popen(
+                [PERF_DRIVER, "--server", "127.0.0.1:%d" % (server.port + 2), "--ops", "set", "--rate", "200000", "-P", "100",
+                 "--keys", "100000", "--duration", str(options.seconds * 2 + 2), "--quiet"], stdout=subprocess.DEVNULL)
+            time.sleep(1)
+        tails[name] = find(run(address(server), server.pid, options, "--rate", str(int(rate)), "--keys", "100000", cpu=None),
+                           "p999Micros")
+        if writer:
+            writer.wait()
+    report("p99.9 of GET at half the knee, sibling applying 200 k deltas/s",
+           "%.0f us against %.0f us without = x %.2f" % (tails["with"], tails["without"], tails["with"] / tails["without"]), "<= 2")
+    server.stop()
+
+
+def stall(options):
+    server = Server(1, cpu=SERVER_CPU)
+    stop = multiprocessing.Event()
+    queue = multiprocessing.Queue()
+    keys = options.stall_keys
+
+    def timed(name, action):
+        stop.clear()
+        probe = multiprocessing.Process(target=replication.sampling, args=(server.port + 1, stop, keys, queue))
+        probe.start()
+        time.sleep(0.3)
+        action()
+        stop.set()
+        times = queue.get()
+        probe.join()
+        report("GET latency meanwhile, %d M keys: %s" % (keys // 1_000_000, name),
+               "p99 %.2f ms, max %.2f ms (%d samples)" % (percentile(times, 99), times[-1], len(times)))
+
+    timed("nothing else", lambda: time.sleep(3))
+    timed("growing to full size", lambda: run(address(server), server.pid, argparse.Namespace(seconds=0.1, keys=keys), "--load"))
+    client = server.connect()
+
+    def list_everything():
+        client.socket.sendall(client.encode("LIST"))
+        left = 2 * int(client.file.readline()[1:-2])
+        while left:
+            client.file.read(int(client.file.readline()[1:-2]) + 2)
+            left -= 1
+
+    timed("LIST of everything", list_everything)
+    timed("KVD DIGEST", lambda: client.call("KVD", "DIGEST"))
+    print("the loop's own longest turn: INFO max_turn_micros = %s" % info_text(client, "max_turn_micros"))
+    server.stop()
+
+
+def info_text(connection, field):
+    for line in connection.call("INFO").decode().splitlines():
+        if line.startswith(field + ":"):
+            return line.split(":", 1)[1]
+    return "not reported"
+
+
+def start(options):
+    times = []
+    for _ in range(max(5, options.rounds)):
+        begin = time.perf_counter()
+        server = Server(1)
+        server.connect().call("PING")
+        times.append((time.perf_counter() - begin) * 1000)
+        server.stop()
+    report("start of kvd to its first reply, empty", "%.1f ms [%.1f %.1f]" % (statistics.median(times), min(times), max(times)), "<= 50 ms")
+
+
+def idle(options):
+    servers = replication.start([1, 1, 1, 1])
+    fill(servers[0].port + 1, 0, options.keys)
+    replication.wait_equal(servers)
+    time.sleep(3)
+    before = [s.cpu_seconds() for s in servers]
+    time.sleep(20)
+    shares = [(s.cpu_seconds() - b) / 20 * 100 for s, b in zip(servers, before)]
+    report("idle CPU of each of four servers with %d keys" % options.keys, "%.2f %% of a core at most" % max(shares), "<= 0.5 %")
+    for s in servers:
+        s.stop()
+
+
+def machine():
+    model = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
+    versions = []
+    for command in (["redis-server", "--version"], ["memcached", "--version"], [KVD, "--version"]):
+        try:
+            versions.append(subprocess.run(command, capture_output=True, text=True).stdout.strip().splitlines()[0])
+        except (OSError, IndexError):
+            pass
+    return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "versions": versions}
+
+
+def write_results(options):
+    folder = os.path.join(HERE, "results")
+    os.makedirs(folder, exist_ok=True)
+    stem = os.path.join(folder, datetime.date.today().isoformat())
+    facts = machine()
+    with open(stem + ".json", "w") as out:
+        json.dump({"machine": facts, "rounds": options.rounds, "seconds": options.seconds, "rows": ROWS}, out, indent=1)
+    with open(stem + ".md", "w") as out:
+        out.write("# Benchmarks of %s\n\n%s, %d cores, Linux %s; %s.\n\n" % (
+            datetime.date.today().isoformat(), facts["cpu"], facts["cores"], facts["kernel"], "; ".join(facts["versions"])))
+        out.write("Command: `make bench` (%d alternating rounds of %g s; server on core 0, load on core 1).\n\n" % (options.rounds, options.seconds))
+        out.write("| figure | measured | goal |\n|---|---|---|\n")
+        for row in ROWS:
+            out.write("| %(figure)s | %(measured)s | %(goal)s |\n" % row)
+    print("wrote %s.md and .json" % stem)
+
+
+FIGURES = {"cpu": cpu, "connections": connections, "values": values, "list": listing, "memory": memory, "actors": actors,
+           "deltas": deltas, "stall": stall, "start": start, "idle": idle}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figure", nargs="*", choices=[[], *FIGURES, "all"], default=[])
+    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds of each comparison")
+    parser.add_argument("--seconds", type=float, default=2, help="measured seconds of each round")
+    parser.add_argument("--keys", type=int, default=1_000_000)
+    parser.add_argument("--stall-keys", type=int, default=10_000_000)
+    parser.add_argument("--write", action="store_true", help="write Perf/results/DATE.md and .json")
+    options = parser.parse_args()
+    need(KVD, PERF_DRIVER, "redis-server", "memcached")
+    for name in FIGURES if not options.figure or "all" in options.figure else options.figure:
+        FIGURES[name](options)
+    if options.write:
+        write_results(options)
+
+
+if __name__ == "__main__":
+    main()
