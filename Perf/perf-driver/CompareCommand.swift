@@ -8,8 +8,8 @@ struct CompareCommand: ParsableCommand {
         commandName: "compare",
         abstract: "The same load on two or more targets in alternating rounds.",
         discussion: """
-            Every round measures each target once, one after the other, so that what disturbs the machine disturbs all. Each
-            ratio is to the first target in the same round; shown are the median round and the least and greatest.
+            Every round measures each target once, one after the other, so that what disturbs the machine disturbs all.
+            Each ratio is to the first target in the same round; shown are the median round, the least and the greatest.
             """)
 
     @Option(help: "NAME=[redis://|memcached://]HOST:PORT[,pid=PID]; at least two.")
@@ -76,7 +76,9 @@ struct CompareCommand: ParsableCommand {
             guard let endpoint = Endpoint(target: text) else {
                 throw ValidationError("--target '\(text)' is not NAME=HOST:PORT[,pid=PID]")
             }
-            if let pid = endpoint.pid, ProcessSample(pid: pid) == nil { throw DriverError("there is no process \(pid) to watch") }
+            if let pid = endpoint.pid, ProcessSample(pid: pid) == nil {
+                throw DriverError("there is no process \(pid) to watch")
+            }
             return endpoint
         }
         guard targets.count >= 2 else { throw ValidationError("give at least two --target") }
@@ -112,7 +114,8 @@ struct CompareCommand: ParsableCommand {
         }
         if let svg {
             let curves = targets.indices.map { t in
-                Plot.Series(name: targets[t].name, points: measured[t].last?.histogram.map { Plot.percentiles($0) } ?? [])
+                Plot.Series(
+                    name: targets[t].name, points: measured[t].last?.histogram.map { Plot.percentiles($0) } ?? [])
             }
             try write(Plot.latencyByPercentile(curves), to: svg)
         }
@@ -121,10 +124,11 @@ struct CompareCommand: ParsableCommand {
     private func summary(_ targets: [Endpoint], _ measured: [[Measurement]], _ bytesPerKey: [Double?]) -> Result {
         func spread(_ t: Int, _ figure: (Measurement) -> Double?) -> Spread? { Spread(measured[t].map(figure)) }
         func ratio(_ t: Int, _ figure: (Measurement) -> Double?) -> Spread? {
-            Spread(zip(measured[t], measured[0]).map { own, first in
-                guard let a = figure(own), let b = figure(first), b > 0 else { return nil }
-                return a / b
-            })
+            Spread(
+                zip(measured[t], measured[0]).map { own, first in
+                    guard let a = figure(own), let b = figure(first), b > 0 else { return nil }
+                    return a / b
+                })
         }
         let cpu: (Measurement) -> Double? = { $0.servers.first?.cpuMicrosPerRequest }
         let rows = targets.indices.map { t in
@@ -138,16 +142,22 @@ struct CompareCommand: ParsableCommand {
         }
         let first = measured[0][0]
         return Result(
-            workload: first.workload, distribution: first.distribution, pace: first.pace, connections: first.connections,
+            workload: first.workload, distribution: first.distribution, pace: first.pace,
+            connections: first.connections,
             keys: first.keys, valueBytes: first.valueBytes, rounds: rounds, rows: rows)
     }
 
     private func text(_ result: Result) -> String {
         func shown(_ spread: Spread?, _ digits: Int) -> String {
-            spread.map { "\(fixed($0.median, digits)) [\(fixed($0.least, digits)) \(fixed($0.greatest, digits))]" } ?? "-"
+            spread.map { "\(fixed($0.median, digits)) [\(fixed($0.least, digits)) \(fixed($0.greatest, digits))]" }
+                ?? "-"
         }
-        var rows = [["target", "operations/s", "CPU µs/request", "p50 µs", "p99 µs", "p99.9 µs", "RSS MiB", "CPU ratio",
-            "throughput ratio"]]
+        var rows = [
+            [
+                "target", "operations/s", "CPU µs/request", "p50 µs", "p99 µs", "p99.9 µs", "RSS MiB", "CPU ratio",
+                "throughput ratio",
+            ]
+        ]
         for row in result.rows {
             rows.append([
                 row.name, grouped(Int(row.operationsPerSecond.median)), shown(row.cpuMicrosPerRequest, 3),
@@ -156,7 +166,10 @@ struct CompareCommand: ParsableCommand {
                 shown(row.operationsRatio, 3),
             ])
         }
-        return "\(result.workload), \(result.distribution) over \(grouped(result.keys)) keys, values \(result.valueBytes) B; "
-            + "\(result.connections) connections, \(result.pace); \(rounds) rounds, median [least greatest]\n" + table(rows)
+        return
+            "\(result.workload), \(result.distribution) over \(grouped(result.keys)) keys, "
+            + "values \(result.valueBytes) B; "
+            + "\(result.connections) connections, \(result.pace); \(rounds) rounds, median [least greatest]\n"
+            + table(rows)
     }
 }

@@ -283,7 +283,8 @@ struct Engine {
         let count = plan.connections.count
         while nextDue <= now {
             var tried = 0
-            while tried < count, connections[nextConnection].tail - connections[nextConnection].head >= pendingMask - 1 {
+            while tried < count, connections[nextConnection].tail - connections[nextConnection].head >= pendingMask - 1
+            {
                 nextConnection = (nextConnection + 1) % count
                 tried += 1
             }
@@ -380,6 +381,7 @@ struct Engine {
         let text = String(decoding: bytes, as: UTF8.self)
         let lines = text.split(whereSeparator: \.isNewline)
         let marks = ["-", "ERROR", "CLIENT_ERROR", "SERVER_ERROR"]
-        return String(lines.first { line in marks.contains { line.hasPrefix($0) } } ?? lines.first ?? "").prefix(200).description
+        return String(lines.first { line in marks.contains { line.hasPrefix($0) } } ?? lines.first ?? "").prefix(200)
+            .description
     }
 }

@@ -27,7 +27,8 @@ enum HistogramLog {
         return data + stream
     }
 
-    /// V2Encoding: a header of 40 bytes, then the counts of all slots as ZigZag LEB128, runs of zeros as their negated length.
+    /// V2Encoding: a header of 40 bytes, then the counts of all slots as ZigZag LEB128, runs of zeros as their negated
+    /// length.
     private static func encoded(_ histogram: Histogram<UInt64>) -> Data {
         var counts = Data()
         var zeros: Int64 = 0

@@ -62,6 +62,9 @@ struct Measurement: Codable {
     var latency: LatencySummary
     var operationLatencies: [LatencySummary]
     var servers: [ServerRow]
+    /// CPU this load generator used itself; near one per thread, it may be what limits the throughput.
+    var driverCores: Double
+    var driverMicrosPerRequest: Double
     /// Loading only: growth of the server's resident memory divided by the number of keys.
     var loadedBytesPerKey: Double?
     var histogram: Histogram<UInt64>?
@@ -69,7 +72,7 @@ struct Measurement: Codable {
     private enum CodingKeys: String, CodingKey {
         case workload, distribution, pace, connections, keys, keyBytes, valueBytes, seconds, operations
         case operationsPerSecond, requests, requestsPerSecond, errors, misses, unanswered, firstError, latency
-        case operationLatencies, servers, loadedBytesPerKey
+        case operationLatencies, servers, loadedBytesPerKey, driverCores, driverMicrosPerRequest
     }
 
     func json() throws -> String {
@@ -106,7 +109,8 @@ struct WindowedRun {
         }
         let seconds = max(window.seconds, 1e-9)
         let workload = plan.workload
-        let values = workload.valueBytesMin == workload.valueBytesMax
+        let values =
+            workload.valueBytesMin == workload.valueBytesMax
             ? "\(workload.valueBytesMax)" : "\(workload.valueBytesMin)-\(workload.valueBytesMax)"
         return Measurement(
             workload: plan.isLoading ? "load" : workload.mixText, distribution: workload.distribution.text,
@@ -116,7 +120,10 @@ struct WindowedRun {
             requestsPerSecond: Double(window.requests) / seconds, errors: results.reduce(0) { $0 + $1.errors },
             misses: results.reduce(0) { $0 + $1.misses }, unanswered: results.reduce(0) { $0 + $1.unanswered },
             firstError: results.compactMap(\.firstError).first, latency: LatencySummary("all", all.histogram()),
-            operationLatencies: kinds, servers: rows, histogram: all.histogram())
+            operationLatencies: kinds, servers: rows,
+            driverCores: Double(window.ownNanos) / 1e9 / seconds,
+            driverMicrosPerRequest: Double(window.ownNanos) / 1000 / Double(max(window.requests, 1)),
+            histogram: all.histogram())
     }
 
     private func row(
@@ -133,7 +140,8 @@ struct WindowedRun {
             row.cpuMicrosPerRequest = nanos / 1000 / Double(max(exact, 1))
             row.cpuCores = nanos / 1e9 / seconds
             row.residentBytes = after.residentBytes
-            row.contextSwitchesPerRequest = Double(after.contextSwitches - before.contextSwitches) / Double(max(exact, 1))
+            row.contextSwitchesPerRequest =
+                Double(after.contextSwitches - before.contextSwitches) / Double(max(exact, 1))
         }
         return row
     }

@@ -7,7 +7,8 @@ import Foundation
 struct PerfDriver: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "perf-driver",
-        abstract: "Load generator and benchmark reporter for kvd, Redis, memcached and anything that speaks their protocols.",
+        abstract:
+            "Load generator and benchmark reporter for kvd, Redis, memcached and anything that speaks their protocols.",
         discussion: """
             EXAMPLES
               Load a million keys, then read them for 10 s; the server's CPU per request comes from its pid:
@@ -28,7 +29,7 @@ struct PerfDriver: ParsableCommand {
                 perf-driver limit --port 7000 --cpu 0
             """,
         version: "perf-driver 0.1.0",
-        subcommands: [RunCommand.self, SweepCommand.self, CompareCommand.self, LimitCommand.self],
+        subcommands: [RunCommand.self, SweepCommand.self, CompareCommand.self, LimitCommand.self, ParseCommand.self],
         defaultSubcommand: RunCommand.self)
 }
 
@@ -84,7 +85,8 @@ struct WorkloadOptions: ParsableArguments {
         if let ycsb, !workload.setYCSB(ycsb) { throw ValidationError("--ycsb takes A, B, C, D, E or F") }
         if let distribution {
             guard let parsed = Distribution(distribution) else {
-                throw ValidationError("--distribution '\(distribution)' is none of uniform, zipf:S, latest:S, hot, sequential")
+                throw ValidationError(
+                    "--distribution '\(distribution)' is none of uniform, zipf:S, latest:S, hot, sequential")
             }
             workload.distribution = parsed
         }
@@ -168,7 +170,9 @@ func endpoints(_ servers: [String], pids: String?) throws -> [Endpoint] {
         guard let endpoint = Endpoint(text, pid: numbers.isEmpty ? nil : numbers[i]) else {
             throw ValidationError("--server '\(text)' is not [redis://|memcached://]HOST:PORT")
         }
-        if let pid = endpoint.pid, ProcessSample(pid: pid) == nil { throw DriverError("there is no process \(pid) to watch") }
+        if let pid = endpoint.pid, ProcessSample(pid: pid) == nil {
+            throw DriverError("there is no process \(pid) to watch")
+        }
         return endpoint
     }
 }

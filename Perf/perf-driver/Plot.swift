@@ -19,7 +19,9 @@ enum Plot {
     private static let width = 860.0
     private static let height = 480.0
     private static let frame = (left: 80.0, top: 30.0, right: 30.0, bottom: 60.0)
-    private static let colours = ["#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#7f7f7f", "#8c564b"]
+    private static let colours = [
+        "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#7f7f7f", "#8c564b",
+    ]
 
     /// Latency in microseconds at each percentile.
     static func percentiles(_ histogram: Histogram<UInt64>) -> [(x: Double, y: Double)] {
@@ -30,7 +32,9 @@ enum Plot {
 
     /// X is stretched as HdrHistogram plots are: each nine takes the same room.
     static func latencyByPercentile(_ series: [Series]) -> String {
-        let marks = [0, 50, 90, 99, 99.9, 99.99, 99.999].map { (at: $0, text: "\($0 == 0 || $0 >= 99.9 ? "\($0)" : "\(Int($0))") %") }
+        let marks = [0, 50, 90, 99, 99.9, 99.99, 99.999].map {
+            (at: $0, text: "\($0 == 0 || $0 >= 99.9 ? "\($0)" : "\(Int($0))") %")
+        }
         let x = Axis(title: "percentile", marks: marks) { -log10(1 - min($0, 99.9999) / 100) }
         return draw(series, x, logarithmic("latency, µs", series.flatMap(\.points).map(\.y)), "Latency by percentile")
     }
@@ -88,25 +92,34 @@ enum Plot {
             "<text x=\"\(width / 2)\" y=\"20\" text-anchor=\"middle\" font-size=\"15\">\(escape(title))</text>",
         ]
         for mark in x.marks {
-            svg.append("<line x1=\"\(px(mark.at))\" y1=\"\(frame.top)\" x2=\"\(px(mark.at))\" y2=\"\(bottom)\" stroke=\"#ddd\"/>")
-            svg.append("<text x=\"\(px(mark.at))\" y=\"\(bottom + 18)\" text-anchor=\"middle\">\(escape(mark.text))</text>")
+            let at = px(mark.at)
+            svg.append("<line x1=\"\(at)\" y1=\"\(frame.top)\" x2=\"\(at)\" y2=\"\(bottom)\" stroke=\"#ddd\"/>")
+            svg.append("<text x=\"\(at)\" y=\"\(bottom + 18)\" text-anchor=\"middle\">\(escape(mark.text))</text>")
         }
         for mark in y.marks {
-            svg.append("<line x1=\"\(frame.left)\" y1=\"\(py(mark.at))\" x2=\"\(right)\" y2=\"\(py(mark.at))\" stroke=\"#ddd\"/>")
-            svg.append("<text x=\"\(frame.left - 8)\" y=\"\(py(mark.at))\" dy=\"4\" text-anchor=\"end\">\(escape(mark.text))</text>")
+            let at = py(mark.at)
+            svg.append("<line x1=\"\(frame.left)\" y1=\"\(at)\" x2=\"\(right)\" y2=\"\(at)\" stroke=\"#ddd\"/>")
+            svg.append(
+                "<text x=\"\(frame.left - 8)\" y=\"\(at)\" dy=\"4\" text-anchor=\"end\">"
+                    + "\(escape(mark.text))</text>")
         }
-        svg.append("<text x=\"\(width / 2)\" y=\"\(height - 15)\" text-anchor=\"middle\">\(escape(x.title))</text>")
         svg.append(
-            "<text transform=\"translate(18 \(height / 2)) rotate(-90)\" text-anchor=\"middle\">\(escape(y.title))</text>")
+            "<text x=\"\(width / 2)\" y=\"\(height - 15)\" text-anchor=\"middle\">\(escape(x.title))</text>")
+        svg.append(
+            "<text transform=\"translate(18 \(height / 2)) rotate(-90)\" text-anchor=\"middle\">"
+                + "\(escape(y.title))</text>")
         for (i, line) in series.enumerated() {
             let colour = colours[i % colours.count]
             let points = line.points.map { "\(px($0.x)),\(py($0.y))" }.joined(separator: " ")
             svg.append("<polyline points=\"\(points)\" fill=\"none\" stroke=\"\(colour)\" stroke-width=\"2\"/>")
             if line.points.count < 40 {
-                for p in line.points { svg.append("<circle cx=\"\(px(p.x))\" cy=\"\(py(p.y))\" r=\"3\" fill=\"\(colour)\"/>") }
+                for p in line.points {
+                    svg.append("<circle cx=\"\(px(p.x))\" cy=\"\(py(p.y))\" r=\"3\" fill=\"\(colour)\"/>")
+                }
             }
             let at = frame.top + 18 + Double(i) * 18
-            svg.append("<rect x=\"\(frame.left + 12)\" y=\"\(at - 10)\" width=\"12\" height=\"12\" fill=\"\(colour)\"/>")
+            svg.append(
+                "<rect x=\"\(frame.left + 12)\" y=\"\(at - 10)\" width=\"12\" height=\"12\" fill=\"\(colour)\"/>")
             svg.append("<text x=\"\(frame.left + 30)\" y=\"\(at)\">\(escape(line.name))</text>")
         }
         return (svg + ["</svg>"]).joined(separator: "\n")

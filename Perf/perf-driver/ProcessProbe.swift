@@ -10,7 +10,9 @@ struct ProcessSample: Sendable {
 
     /// nil if there is no such process or it is not ours to look at.
     init?(pid: Int32) {
-        guard let threads = try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task") else { return nil }
+        guard let threads = try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task") else {
+            return nil
+        }
         for thread in threads {
             guard let statistics = Self.read("/proc/\(pid)/task/\(thread)/schedstat"),
                 let nanos = statistics.split(separator: " ").first.flatMap({ Int($0) })

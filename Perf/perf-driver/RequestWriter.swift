@@ -6,34 +6,64 @@ import RESP
 
 /// Encodes the operations of a workload for one engine. About 20 ns for a GET with a uniform key.
 struct RequestWriter {
-    let workload: Workload
     var random: PRNG
     var chooser: KeyChooser
     private let single: Operation?
-    private let thresholds: [(operation: Operation, below: UInt64)]
+    private let cold: Cold
     private let values: UnsafeMutableRawPointer
     private let digits: Int
-    private let keyHeader: [UInt8]
-    private let fixedValueHeader: [UInt8]
-    private let listDigits: Int
+    private let valueBytesMin: Int
+    private let valueBytesMax: Int
+    /// A GET and a SET up to the value (of fixed size), complete but for the key's digits.
+    private let getTemplate: Template
+    private let setTemplate: Template
 
     private static let valuePool = 256 * 1024
 
+    /// What only the rarer operations need.
+    private final class Cold {
+        let workload: Workload
+        let thresholds: [(operation: Operation, below: UInt64)]
+        let listDigits: Int
+
+        init(_ workload: Workload) {
+            self.workload = workload
+            let total = workload.mix.reduce(0) { $0 + $1.weight }
+            var sum = 0.0
+            thresholds = workload.mix.map { part in
+                sum += part.weight
+                return (part.operation, UInt64(min(sum / total, 1) * 0x1p63) &* 2 &- 1)
+            }
+            listDigits = workload.digits - Int(log10(Double(workload.listKeys)).rounded())
+        }
+    }
+
+    private struct Template {
+        let start: UnsafeMutableRawPointer
+        let count: Int
+        let digitsAt: Int
+
+        init(_ before: String, digits: Int, _ after: String) {
+            digitsAt = before.utf8.count
+            let bytes = Array((before + String(repeating: "0", count: digits) + after).utf8)
+            count = bytes.count
+            start = .allocate(byteCount: count, alignment: 8)
+            bytes.withUnsafeBytes { start.copyMemory(from: $0.baseAddress!, byteCount: bytes.count) }
+        }
+    }
+
     init(_ workload: Workload, engine: Int, engines: Int) {
-        self.workload = workload
         random = PRNG(seed: workload.seed &+ UInt64(engine) &* 0x9E37_79B9)
         chooser = KeyChooser(workload.distribution, keys: workload.keys, engine: engine, engines: engines)
         single = workload.mix.count == 1 ? workload.mix[0].operation : nil
-        let total = workload.mix.reduce(0) { $0 + $1.weight }
-        var sum = 0.0
-        thresholds = workload.mix.map { part in
-            sum += part.weight
-            return (part.operation, UInt64(min(sum / total, 1) * 0x1p63) &* 2 &- 1)
-        }
+        cold = Cold(workload)
         digits = workload.digits
-        keyHeader = Array("$\(workload.keyBytes)\r\n\(workload.keyPrefix)".utf8)
-        fixedValueHeader = Array("$\(workload.valueBytesMax)\r\n".utf8)
-        listDigits = workload.digits - Int(log10(Double(workload.listKeys)).rounded())
+        valueBytesMin = workload.valueBytesMin
+        valueBytesMax = workload.valueBytesMax
+        let key = "$\(workload.keyBytes)\r\n\(workload.keyPrefix)"
+        let valueHeader = workload.valueBytesMin == workload.valueBytesMax ? "$\(workload.valueBytesMax)\r\n" : ""
+        getTemplate = Template("*2\r\n$3\r\nGET\r\n" + key, digits: digits, "\r\n")
+        setTemplate = Template("*3\r\n$3\r\nSET\r\n" + key, digits: digits, "\r\n" + valueHeader)
         let bytes = Self.valuePool + workload.valueBytesMax
         values = .allocate(byteCount: bytes, alignment: 8)
         var fill = PRNG(seed: workload.seed)
@@ -41,7 +71,11 @@ struct RequestWriter {
         for i in 0..<bytes { values.storeBytes(of: 97 + UInt8(fill.below(26)), toByteOffset: i, as: UInt8.self) }
     }
 
-    func deallocate() { values.deallocate() }
+    func deallocate() {
+        values.deallocate()
+        getTemplate.start.deallocate()
+        setTemplate.start.deallocate()
+    }
 
     /// Appends one operation; for a read-modify-write that is two requests. Returns its kind.
     @inline(__always)
@@ -66,66 +100,64 @@ struct RequestWriter {
         if wire == .redis { set(index, &output) } else { memcachedSet(index, &output) }
     }
 
+    @inline(never)
     private mutating func pick() -> Operation {
         let draw = random.next()
-        for part in thresholds where draw <= part.below { return part.operation }
-        return thresholds[thresholds.count - 1].operation
+        for part in cold.thresholds where draw <= part.below { return part.operation }
+        return cold.thresholds[cold.thresholds.count - 1].operation
     }
 
+    /// Writes `value` over zeros, the last digit before `end`.
     @inline(__always)
-    private func key(_ index: Int, _ output: inout OutputBuffer) {
-        keyHeader.withUnsafeBytes { output.append($0) }
-        number(index, digits, &output)
-        output.append("\r\n")
-    }
-
-    /// `width` decimal digits, zeros in front.
-    @inline(__always)
-    private func number(_ value: Int, _ width: Int, _ output: inout OutputBuffer) {
-        output.reserve(width)
-        let start = output.base + output.count
-        var left = UInt64(truncatingIfNeeded: value)
-        var at = width &- 1
-        while at >= 0 {
-            if left == 0 {
-                start.storeBytes(of: 48, toByteOffset: at, as: UInt8.self)
-            } else {
-                let quotient = left / 10
-                let digit = UInt8(truncatingIfNeeded: left &- quotient &* 10)
-                start.storeBytes(of: 48 &+ digit, toByteOffset: at, as: UInt8.self)
-                left = quotient
+    private func number(_ value: Int, before end: UnsafeMutableRawPointer) {
+        var left = UInt32(truncatingIfNeeded: value)
+        var at = end
+        if value >> 32 != 0 {
+            var wide = UInt64(truncatingIfNeeded: value)
+            while wide > 0 {
+                at -= 1
+                at.storeBytes(of: 48 &+ UInt8(truncatingIfNeeded: wide % 10), as: UInt8.self)
+                wide /= 10
             }
-            at &-= 1
+            return
         }
-        output.count &+= width
+        while left > 0 {
+            let quotient = left / 10
+            at -= 1
+            at.storeBytes(of: 48 &+ UInt8(truncatingIfNeeded: left &- quotient &* 10), as: UInt8.self)
+            left = quotient
+        }
     }
 
     @inline(__always)
-    private mutating func value(_ output: inout OutputBuffer) {
-        let low = workload.valueBytesMin
-        let n = low == workload.valueBytesMax ? low : low + random.below(workload.valueBytesMax - low + 1)
-        if low == workload.valueBytesMax {
-            fixedValueHeader.withUnsafeBytes { output.append($0) }
-        } else {
+    private func append(_ template: Template, _ index: Int, _ output: inout OutputBuffer) {
+        output.reserve(template.count)
+        let start = output.base + output.count
+        start.copyMemory(from: template.start, byteCount: template.count)
+        number(index, before: start + template.digitsAt + digits)
+        output.count &+= template.count
+    }
+
+    private func key(_ index: Int, _ output: inout OutputBuffer) {
+        let text = String(index)
+        output.bulk(cold.workload.keyPrefix + String(repeating: "0", count: max(0, digits - text.count)) + text)
+    }
+
+    @inline(__always)
+    private func get(_ index: Int, _ output: inout OutputBuffer) { append(getTemplate, index, &output) }
+
+    @inline(__always)
+    private mutating func set(_ index: Int, _ output: inout OutputBuffer) {
+        append(setTemplate, index, &output)
+        var n = valueBytesMax
+        if valueBytesMin != n {
+            n = valueBytesMin + random.below(valueBytesMax - valueBytesMin + 1)
             output.append("$")
             output.appendDecimal(n)
             output.append("\r\n")
         }
         output.append(values + Int(truncatingIfNeeded: random.next() % UInt64(Self.valuePool)), n)
         output.append("\r\n")
-    }
-
-    @inline(__always)
-    private func get(_ index: Int, _ output: inout OutputBuffer) {
-        output.append("*2\r\n$3\r\nGET\r\n")
-        key(index, &output)
-    }
-
-    @inline(__always)
-    private mutating func set(_ index: Int, _ output: inout OutputBuffer) {
-        output.append("*3\r\n$3\r\nSET\r\n")
-        key(index, &output)
-        value(&output)
     }
 
     private mutating func appendOther(_ operation: Operation, _ output: inout OutputBuffer) {
@@ -142,31 +174,31 @@ struct RequestWriter {
             output.append("*2\r\n$4\r\nLIST\r\n")
             output.bulk(prefix())
         case .custom:
-            output.arrayHeader(workload.custom.count)
-            for word in workload.custom { output.bulk(expanded(word)) }
+            output.arrayHeader(cold.workload.custom.count)
+            for word in cold.workload.custom { output.bulk(expanded(word)) }
         case .get, .set, .scan, .modifyRead: break
         }
     }
 
     /// One step of a SCAN over the whole keyspace; `pattern` stays the same from cursor to cursor.
     func appendScan(cursor: String, pattern: String, to output: inout OutputBuffer) {
-        output.request("SCAN", cursor, "MATCH", pattern, "COUNT", "\(workload.scanCount)")
+        output.request("SCAN", cursor, "MATCH", pattern, "COUNT", "\(cold.workload.scanCount)")
     }
 
     /// The key's text without its last digits: `listKeys` keys begin with it.
     mutating func prefix() -> String {
         let text = String(chooser.existing(&random))
         let padded = String(repeating: "0", count: max(0, digits - text.count)) + text
-        return workload.keyPrefix + padded.prefix(listDigits)
+        return cold.workload.keyPrefix + padded.prefix(cold.listDigits)
     }
 
     private mutating func expanded(_ word: String) -> String {
         guard word.contains("__") else { return word }
         let text = String(chooser.existing(&random))
         let padded = String(repeating: "0", count: max(0, digits - text.count)) + text
-        let data = UnsafeRawBufferPointer(start: values, count: workload.valueBytesMax)
-        return word.replacingOccurrences(of: "__key__", with: workload.keyPrefix + padded)
-            .replacingOccurrences(of: "__prefix__", with: workload.keyPrefix + padded.prefix(listDigits))
+        let data = UnsafeRawBufferPointer(start: values, count: valueBytesMax)
+        return word.replacingOccurrences(of: "__key__", with: cold.workload.keyPrefix + padded)
+            .replacingOccurrences(of: "__prefix__", with: cold.workload.keyPrefix + padded.prefix(cold.listDigits))
             .replacingOccurrences(of: "__data__", with: String(decoding: data, as: UTF8.self))
     }
 
@@ -187,13 +219,13 @@ struct RequestWriter {
         _ verb: StaticString, _ index: Int, _ end: StaticString, _ output: inout OutputBuffer
     ) {
         output.append(verb)
-        output.append(workload.keyPrefix)
-        number(index, digits, &output)
+        let text = String(index)
+        output.append(cold.workload.keyPrefix + String(repeating: "0", count: max(0, digits - text.count)) + text)
         output.append(end)
     }
 
     private mutating func memcachedSet(_ index: Int, _ output: inout OutputBuffer) {
-        let n = workload.valueBytesMin + random.below(workload.valueBytesMax - workload.valueBytesMin + 1)
+        let n = valueBytesMin + random.below(valueBytesMax - valueBytesMin + 1)
         memcachedLine("set ", index, " 0 0 ", &output)
         output.appendDecimal(n)
         output.append("\r\n")

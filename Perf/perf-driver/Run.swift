@@ -81,6 +81,8 @@ enum Run {
         var operations = 0
         var before: [ProcessSample?] = []
         var after: [ProcessSample?] = []
+        /// CPU time of this process over the measured time.
+        var ownNanos = 0
     }
 
     private static func conduct(
@@ -101,6 +103,7 @@ enum Run {
             live.show("warm-up", operations())
         }
         window.before = samples()
+        let ownBefore = ownCPUNanos()
         control.phase.store(RunPhase.measuring.rawValue, ordering: .relaxed)
         let (operationsBefore, requestsBefore, measureStart) = (operations(), requests(), monotonicNanos())
         let end = plan.operations == nil ? measureStart + Int(plan.seconds * 1e9) : Int.max
@@ -112,10 +115,18 @@ enum Run {
         window.operations = operations() - operationsBefore
         window.requests = requests() - requestsBefore
         window.after = samples()
+        window.ownNanos = ownCPUNanos() - ownBefore
         window.seconds = Double(measureEnd - measureStart) / 1e9
         control.phase.store(RunPhase.stopping.rawValue, ordering: .relaxed)
         live.clear()
         return WindowedRun(window: window)
+    }
+
+    private static func ownCPUNanos() -> Int {
+        var usage = rusage()
+        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+        func nanos(_ time: timeval) -> Int { time.tv_sec * 1_000_000_000 + Int(time.tv_usec) * 1000 }
+        return nanos(usage.ru_utime) + nanos(usage.ru_stime)
     }
 
     private static func raiseFileLimit() {

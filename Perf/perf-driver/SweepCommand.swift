@@ -1,4 +1,5 @@
-// `perf-driver sweep`: the same load at rising rates, or with rising connections, and where latency gives way. Main thread.
+// `perf-driver sweep`: the same load at rising rates, or with rising connections, and where latency gives way. Main
+// thread.
 
 import ArgumentParser
 import Foundation
@@ -8,8 +9,9 @@ struct SweepCommand: ParsableCommand {
         commandName: "sweep",
         abstract: "Find the knee: raise the open-loop rate until latency or throughput gives way; or vary connections.",
         discussion: """
-            Rates grow by a third while the server keeps up; then the interval is halved --refine times. A rate is kept up
-            with if at least 97 % of it was answered and its p99 is within --limit-micros. The greatest such rate is the knee.
+            Rates grow by a third while the server keeps up; then the interval is halved --refine times. A rate is kept
+            up with if at least 97 % of it was answered and its p99 is within --limit-micros. The greatest such rate is
+            the knee.
             With --over-connections the loop is closed and the table shows throughput against connections instead.
             """)
 
@@ -43,7 +45,9 @@ struct SweepCommand: ParsableCommand {
     func run() throws {
         let targets = try endpoints(server, pids: serverPid)
         let plan = try paceOptions.plan(targets, try workloadOptions.workload())
-        guard from > 0, limitMicros > 0, refine >= 0 else { throw ValidationError("--from and --limit-micros must be positive") }
+        guard from > 0, limitMicros > 0, refine >= 0 else {
+            throw ValidationError("--from and --limit-micros must be positive")
+        }
         let counts = (overConnections ?? "").split(separator: ",").map { Int($0) ?? 0 }
         guard counts.allSatisfy({ $0 >= targets.count && $0 <= 100_000 }) else {
             throw ValidationError("--over-connections takes numbers of connections by commas")
@@ -65,8 +69,9 @@ struct SweepCommand: ParsableCommand {
             let good = keptUp(result, rate)
             results.append((rate, result, good))
             if json != "-" {
-                print("\(grouped(Int(rate)))/s asked, \(grouped(Int(result.operationsPerSecond)))/s answered, p99 "
-                    + "\(fixed(result.latency.p99Micros)) µs: \(good ? "kept up" : "not kept up")")
+                print(
+                    "\(grouped(Int(rate)))/s asked, \(grouped(Int(result.operationsPerSecond)))/s answered, p99 "
+                        + "\(fixed(result.latency.p99Micros)) µs: \(good ? "kept up" : "not kept up")")
             }
             return good
         }
@@ -85,7 +90,9 @@ struct SweepCommand: ParsableCommand {
             var rows = [["rate/s", "answered/s", "p50 µs", "p99 µs", "p99.9 µs", "CPU µs/request", ""]]
             for r in results { rows.append(cells(r.result, grouped(Int(r.rate))) + [r.good ? "" : "not kept up"]) }
             print(table(rows))
-            print(good > 0 ? "knee: \(grouped(Int(good))) operations/s" : "knee: below \(grouped(Int(from))) operations/s")
+            print(
+                good > 0 ? "knee: \(grouped(Int(good))) operations/s" : "knee: below \(grouped(Int(from))) operations/s"
+            )
         }
         if let json { try write(try array(results.map(\.result)), to: json) }
         if let svg {
@@ -115,14 +122,17 @@ struct SweepCommand: ParsableCommand {
                 name: "\(results.first?.workload ?? ""), pipeline \(paceOptions.pipeline)",
                 points: results.map { (Double($0.connections), $0.operationsPerSecond) })
             try write(
-                Plot.curve([curve], title: "Throughput against connections", x: "connections", y: "operations/s"), to: svg)
+                Plot.curve([curve], title: "Throughput against connections", x: "connections", y: "operations/s"),
+                to: svg)
         }
     }
 
     private func cells(_ result: Measurement, _ first: String) -> [String] {
         let l = result.latency
-        return [first, grouped(Int(result.operationsPerSecond)), fixed(l.p50Micros), fixed(l.p99Micros),
-            fixed(l.p999Micros), result.servers.first?.cpuMicrosPerRequest.map { fixed($0, 3) } ?? "-"]
+        return [
+            first, grouped(Int(result.operationsPerSecond)), fixed(l.p50Micros), fixed(l.p99Micros),
+            fixed(l.p999Micros), result.servers.first?.cpuMicrosPerRequest.map { fixed($0, 3) } ?? "-",
+        ]
     }
 
     private func array(_ results: [Measurement]) throws -> String {

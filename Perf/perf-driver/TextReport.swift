@@ -42,7 +42,9 @@ extension Measurement {
                     .map { fixed($0) })
         }
         lines.append(table(rows))
-        var serverRows = [["server", "requests/s", "p50 µs", "p99 µs", "CPU µs/request", "cores", "RSS MiB", "switches/request"]]
+        var serverRows = [
+            ["server", "requests/s", "p50 µs", "p99 µs", "CPU µs/request", "cores", "RSS MiB", "switches/request"]
+        ]
         for s in servers {
             serverRows.append([
                 s.name, grouped(Int(s.requestsPerSecond)), fixed(s.latency.p50Micros), fixed(s.latency.p99Micros),
@@ -52,6 +54,8 @@ extension Measurement {
             ])
         }
         lines.append(table(serverRows))
+        lines.append(
+            "this load generator: \(fixed(driverCores, 2)) cores, \(fixed(driverMicrosPerRequest, 3)) µs/request")
         return lines.joined(separator: "\n")
     }
 }

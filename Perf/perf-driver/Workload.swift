@@ -41,7 +41,8 @@ struct Workload: Sendable {
     var custom: [String] = []
     var seed: UInt64 = 1
 
-    /// YCSB's core workloads (B. Cooper et al., "Benchmarking Cloud Serving Systems with YCSB", 2010). E's scans are LISTs.
+    /// YCSB's core workloads (B. Cooper et al., "Benchmarking Cloud Serving Systems with YCSB", 2010). E's scans are
+    /// LISTs.
     mutating func setYCSB(_ letter: String) -> Bool {
         distribution = .zipf(0.99)
         switch letter.uppercased() {
@@ -71,7 +72,10 @@ struct Workload: Sendable {
         return mix.isEmpty ? nil : mix
     }
 
-    var mixText: String { mix.map { "\($0.operation.text):\(Int(($0.weight * 1000).rounded()) == 1000 ? "1" : "\($0.weight)")" }.joined(separator: ",") }
+    var mixText: String {
+        mix.map { "\($0.operation.text):\(Int(($0.weight * 1000).rounded()) == 1000 ? "1" : "\($0.weight)")" }.joined(
+            separator: ",")
+    }
 
     var digits: Int { keyBytes - keyPrefix.utf8.count }
 

@@ -1,11 +1,5 @@
 // The commands of one received buffer, as plain structs in storage that one loop reuses for ever. Owned by one thread.
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// One argument: a view into the caller's input (or into the batch's scratch for a quoted inline argument). Valid until
 /// the input moves or the batch is reset, whichever comes first.
 @usableFromInline package struct Argument {
@@ -39,8 +33,8 @@
     }
 }
 
-/// Pointers and counts only, so passing it `inout` costs nothing. Grows with what was received, never with what a client
-/// announced; `reset()` gives the memory of an unusually large command back.
+/// Pointers and counts only, so passing it `inout` costs nothing. Grows with what was received, never with what a
+/// client announced; `reset()` gives the memory of an unusually large command back.
 @usableFromInline package struct CommandBatch {
     @usableFromInline package private(set) var commands: UnsafeMutablePointer<Command>
     @usableFromInline package private(set) var arguments: UnsafeMutablePointer<Argument>
@@ -155,7 +149,7 @@
     /// `bytes` of storage that lives until `reset()`.
     mutating func scratch(_ bytes: Int) -> UnsafeMutablePointer<UInt8> {
         let header = MemoryLayout<UnsafeMutableRawPointer?>.size
-        let block = malloc(header + bytes)!
+        let block = UnsafeMutableRawPointer.allocate(byteCount: header + bytes, alignment: 16)
         block.storeBytes(of: scratch, as: UnsafeMutableRawPointer?.self)
         scratch = block
         return (block + header).bindMemory(to: UInt8.self, capacity: bytes)
@@ -165,7 +159,7 @@
         var next = scratch
         while let block = next {
             next = block.load(as: UnsafeMutableRawPointer?.self)
-            free(block)
+            block.deallocate()
         }
     }
 }

@@ -5,7 +5,8 @@ import KVBase
 /// Bounds of one connection's requests, in bytes unless the name says otherwise. The parser's fast path accepts up to 9
 /// arguments of up to 999 bytes without looking at these, hence the floors in `init`.
 package struct RESPLimits: Sendable {
-    /// Longest bulk handed to the server; a longer one (up to `bulkBytesMax`) is skipped and its command marked oversized.
+    /// Longest bulk handed to the server; a longer one (up to `bulkBytesMax`) is skipped and its command marked
+    /// oversized.
     package var valueBytesMax: Int
     /// Longest bulk a client may announce at all; beyond it the connection fails, as with Redis's proto-max-bulk-len.
     package var bulkBytesMax: Int

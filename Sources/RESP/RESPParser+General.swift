@@ -1,7 +1,8 @@
 // The parser's general path: any array command, resumed and skipped commands. Called by RESPParser.parse only.
 
-/// A long command cut by the end of the input: what was parsed so far, as offsets from the command's first byte, so that
-/// the next call goes on where this one stopped. Below `RESPParser.rescannedArgumentsMax` arguments it is cheaper to rescan.
+/// A long command cut by the end of the input: what was parsed so far, as offsets from the command's first byte, so
+/// that the next call goes on where this one stopped. Below `RESPParser.rescannedArgumentsMax` arguments it is cheaper
+/// to rescan.
 struct PartialCommand {
     struct Slot {
         var offset: Int
@@ -253,8 +254,9 @@ extension RESPParser {
         return .failed
     }
 
-    /// A decimal number as Redis's string2ll takes it (no sign but '-', no leading zero, no "-0") and its CRLF, at most 10
-    /// digits, so that no addition can overflow. Reports a bad byte as soon as it is seen, wherever the input is cut.
+    /// A decimal number as Redis's string2ll takes it (no sign but '-', no leading zero, no "-0") and its CRLF, at
+    /// most 10 digits, so that no addition can overflow. Reports a bad byte as soon as it is seen, wherever the input
+    /// is cut.
     static func parseLength(_ start: UnsafeRawPointer, _ end: UnsafeRawPointer) -> Length {
         var p = start
         guard p < end else { return .incomplete }

@@ -1,27 +1,21 @@
 // Inline commands: a line of words, as typed into telnet, with Redis's quoting. Called by RESPParser only.
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
 import KVBase
 
 extension RESPParser {
     static var lengthDigitsMax: Int { Limits.lengthDigitsMax }
 
-    /// Parses one line into a command; an empty line is passed over. A word without quotes stays in the input, a quoted one
-    /// is unescaped into the batch's scratch.
+    /// Parses one line into a command; an empty line is passed over. A word without quotes stays in the input, a
+    /// quoted one is unescaped into the batch's scratch.
     mutating func parseInline(
         _ at: inout UnsafeRawPointer, _ end: UnsafeRawPointer, _ batch: inout CommandBatch
     ) -> Step {
         let start = at
-        guard let newline = memchr(start, 10, end - start) else {
-            if end - start > limits.inlineBytesMax { return fail(.inlineTooBig) }
-            return .incomplete(wanted: end - start + 1)
-        }
-        guard UnsafeRawPointer(newline) - start <= limits.inlineBytesMax else { return fail(.inlineTooBig) }
-        let line = UnsafeRawBufferPointer(start: start, count: UnsafeRawPointer(newline) - start)
+        // One byte beyond the limit tells that the line is too long; no need to look further.
+        let length = indexOfByte(10, start, min(end - start, limits.inlineBytesMax + 1))
+        guard length <= limits.inlineBytesMax else { return fail(.inlineTooBig) }
+        guard length < end - start else { return .incomplete(wanted: length + 1) }
+        let line = UnsafeRawBufferPointer(start: start, count: length)
         var position = 0
         var words = 0
         while true {
@@ -37,7 +31,7 @@ extension RESPParser {
             if Self.isHTTP(batch.arguments + batch.argumentCount, words) { return fail(.http) }
             batch.commit(words)
         }
-        at = UnsafeRawPointer(newline) + 1
+        at = start + length + 1
         return .advanced
     }
 
@@ -60,7 +54,8 @@ extension RESPParser {
         return Argument(start: line.baseAddress! + first, count: position - first)
     }
 
-    /// A word with quotes, after sds.c's sdssplitargs: "\n \r \t \b \a \xHH" inside double quotes, "\'" inside single ones.
+    /// A word with quotes, after sds.c's sdssplitargs: "\n \r \t \b \a \xHH" inside double quotes, "\'" inside single
+    /// ones.
     private static func unescape(
         _ line: UnsafeRawBufferPointer, _ position: inout Int, _ batch: inout CommandBatch
     ) -> Argument? {

@@ -1,14 +1,9 @@
 // Replies as values: for the client and tests. One per connection; its thread only.
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
 import KVBase
 
-/// Incremental: the caller keeps the bytes of a partial reply contiguous and calls again with more. The end of a reply is
-/// found first, each byte once; only then is the value built, so a length that was only announced takes no memory.
+/// Incremental: the caller keeps the bytes of a partial reply contiguous and calls again with more. The end of a reply
+/// is found first, each byte once; only then is the value built, so a length that was only announced takes no memory.
 package struct RESPReplyParser {
     package enum Outcome: Equatable {
         /// A reply took the first `consumed` bytes.

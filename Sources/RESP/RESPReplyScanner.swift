@@ -1,15 +1,10 @@
 // Finds where replies end, in a stream cut anywhere, without keeping bytes. One per connection; its thread only.
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
 import KVBase
 
-/// Walks RESP2 and RESP3 replies byte by byte with a few words of state: it allocates nothing, whatever lengths the other
-/// side announces, and nesting is bounded. RESP3's streamed strings and aggregates ("$?") are refused: no server this
-/// project talks to sends them.
+/// Walks RESP2 and RESP3 replies byte by byte with a few words of state: it allocates nothing, whatever lengths the
+/// other side announces, and nesting is bounded. RESP3's streamed strings and aggregates ("$?") are refused: no server
+/// this project talks to sends them.
 package struct RESPReplyScanner {
     package enum Result: Equatable, Sendable {
         /// A top-level reply ends before this offset.
@@ -48,8 +43,8 @@ package struct RESPReplyScanner {
     @inline(__always)
     var isIdle: Bool { phase == .type && depth == 0 && attributes == 0 }
 
-    /// Goes on from `offset` to the end of the top-level reply or of `bytes`. Every byte is looked at once; payloads are
-    /// jumped over.
+    /// Goes on from `offset` to the end of the top-level reply or of `bytes`. Every byte is looked at once; payloads
+    /// are jumped over.
     package mutating func scan(_ bytes: UnsafeRawBufferPointer, from offset: Int) -> Result {
         var at = offset
         let end = bytes.count
@@ -67,15 +62,10 @@ package struct RESPReplyScanner {
                 guard let done = announced() else { return .failed }
                 if done && elementDone() { return .complete(at) }
             case .line:
-                let rest = end - at
-                guard let cr = memchr(bytes.baseAddress! + at, 13, rest) else {
-                    length += rest
-                    guard length <= Self.lineBytesMax else { return fail("Protocol error: too long line in reply") }
-                    return .incomplete
-                }
-                let step = UnsafeRawPointer(cr) - (bytes.baseAddress! + at)
+                let step = indexOfByte(13, bytes.baseAddress.unsafelyUnwrapped + at, end - at)
                 length += step
                 guard length <= Self.lineBytesMax else { return fail("Protocol error: too long line in reply") }
+                guard at + step < end else { return .incomplete }
                 at += step + 1
                 phase = .lineLF
             case .lineLF, .payloadLF:

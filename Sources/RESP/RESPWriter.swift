@@ -1,4 +1,5 @@
-// Replies and requests written into an OutputBuffer. Called by the server per reply, by clients per request; any thread.
+// Replies and requests written into an OutputBuffer. Called by the server per reply, by clients per request; any
+// thread.
 
 public import KVBase
 

@@ -7,6 +7,10 @@ import KVTestSupport
 enum Fuzzer {
     static let targets: [FuzzTarget] = [.parser, .replies, .canary]
 
+    private static let list = targets.map { target in
+        "  " + target.name.padding(toLength: 10, withPad: " ", startingAt: 0) + target.about
+    }.joined(separator: "\n")
+
     static let usage = """
         USAGE: kv-fuzz TARGET [--inputs N] [--seed N] [--from N] [--corpus FOLDER]
 
@@ -14,7 +18,7 @@ enum Fuzzer {
         the input's number and the command that replays it alone. Exit code 0: all well, 1: a failure, 64: bad usage.
 
         TARGETS
-        \(targets.map { "  " + $0.name.padding(toLength: 10, withPad: " ", startingAt: 0) + $0.about }.joined(separator: "\n"))
+        \(list)
 
         EXAMPLES
           kv-fuzz parser --inputs 10000000 --seed 7
@@ -84,7 +88,8 @@ enum Fuzzer {
         if status == 0 {
             let seconds = Date().timeIntervalSince(start)
             let rate = Int(Double(options.inputs) / max(seconds, 0.001))
-            print("\(options.target.name): \(options.inputs) inputs, seed \(options.seed), no failure, \(rate) inputs/s")
+            print(
+                "\(options.target.name): \(options.inputs) inputs, seed \(options.seed), no failure, \(rate) inputs/s")
             return 0
         }
         let corpus = options.corpus == "Tests/Fuzz/corpus" ? "" : " --corpus \(options.corpus)"
@@ -93,8 +98,8 @@ enum Fuzzer {
         return 1
     }
 
-    /// Wait status of this program run with `arguments`; nil if it could not be started. Not Foundation's Process, in which
-    /// the leak checker of an AddressSanitizer build finds a leak.
+    /// Wait status of this program run with `arguments`; nil if it could not be started. Not Foundation's Process, in
+    /// which the leak checker of an AddressSanitizer build finds a leak.
     private static func run(_ arguments: [String]) -> Int32? {
         var pid = pid_t()
         var words = (["kv-fuzz"] + arguments).map { strdup($0) } + [nil]

@@ -10,7 +10,8 @@ import Testing
     static let inputs: [[UInt8]] = {
         let big = String(repeating: "b", count: 1001)
         let texts = [
-            requestText(["GET", "key"]) + requestText(["SET", "key", String(repeating: "v", count: 120)]) + requestText(["", "a"]),
+            requestText(["GET", "key"]) + requestText(["SET", "key", String(repeating: "v", count: 120)])
+                + requestText(["", "a"]),
             requestText((0..<40).map { "a\($0)" }) + requestText(["PING"]),
             requestText(["SET", "k", big]) + requestText(["MSET", "a", big, "b", "c"]) + requestText(["PING"]),
             "PING\r\nSET a \"b c\\x41\"  'd\\'e'\n\r\n*0\r\n*-1\r\n" + requestText(["PING"]),

@@ -108,7 +108,9 @@ import Testing
 
     @Test func skipsAnOversizedBulkAndKeepsTheConnection() {
         let big = String(repeating: "x", count: 1001)
-        let input = requestText(["GET", "a"]) + requestText(["SET", "k", big]) + requestText(["MSET", big, "v", big, "w"]) + requestText(["PING"])
+        let input =
+            requestText(["GET", "a"]) + requestText(["SET", "k", big]) + requestText(["MSET", big, "v", big, "w"])
+            + requestText(["PING"])
         let parsed = parseRequests(input, limits: Self.small)
         #expect(parsed.commands == [["GET", "a"], ["<oversized>"], ["<oversized>"], ["PING"]])
         #expect(parsed.error == nil && parsed.rest == 0)
@@ -120,7 +122,10 @@ import Testing
     @Test func skipsACommandThatIsTooLongAltogether() {
         let value = String(repeating: "x", count: 900)
         let long = ["MSET"] + Array(repeating: value, count: 20)
-        #expect(parseRequests(requestText(long) + requestText(["PING"]), limits: Self.small).commands == [["<oversized>"], ["PING"]])
+        #expect(
+            parseRequests(requestText(long) + requestText(["PING"]), limits: Self.small).commands == [
+                ["<oversized>"], ["PING"],
+            ])
     }
 
     @Test func refusesProtocolErrorsInsideASkippedCommand() {
@@ -160,7 +165,8 @@ import Testing
         input.withUnsafeBytes { bytes in
             while end < bytes.count {
                 end = min(end + 1024, bytes.count)
-                let status = parser.parse(UnsafeRawBufferPointer(rebasing: bytes[..<end]), into: &feeder.batch,
+                let status = parser.parse(
+                    UnsafeRawBufferPointer(rebasing: bytes[..<end]), into: &feeder.batch,
                     maxCommands: 10)
                 #expect(status == .drained)
             }

@@ -7,7 +7,8 @@ import Testing
 
 @Suite struct ReplyTests {
     static let sample = """
-        +OK\r\n-ERR no\r\n:-42\r\n$5\r\nhello\r\n$0\r\n\r\n$-1\r\n*-1\r\n_\r\n*2\r\n:1\r\n*1\r\n+a\r\n%1\r\n+k\r\n+v\r\n\
+        +OK\r\n-ERR no\r\n:-42\r\n$5\r\nhello\r\n$0\r\n\r\n$-1\r\n*-1\r\n_\r\n\
+        *2\r\n:1\r\n*1\r\n+a\r\n%1\r\n+k\r\n+v\r\n\
         ~1\r\n#t\r\n>2\r\n+message\r\n+x\r\n,1.5\r\n(12345678901234567890\r\n=7\r\ntxt:abc\r\n!6\r\nERR xy\r\n\
         |1\r\n+ttl\r\n:3\r\n:7\r\n*1\r\n|1\r\n+a\r\n+b\r\n$1\r\nz\r\n*0\r\n
         """
@@ -32,7 +33,8 @@ import Testing
     }
 
     @Test func counterNeedsNoBytesKept() {
-        let input = Array((Self.sample + String(repeating: "$64\r\n\(String(repeating: "v", count: 64))\r\n", count: 50)).utf8)
+        let input = Array(
+            (Self.sample + String(repeating: "$64\r\n\(String(repeating: "v", count: 64))\r\n", count: 50)).utf8)
         for step in [1, 2, 3, 7, 64, 100, input.count] {
             var counter = RESPReplyCounter()
             for start in stride(from: 0, to: input.count, by: step) {
@@ -45,7 +47,8 @@ import Testing
     }
 
     @Test(arguments: [
-        "x\r\n", "$-2\r\n", "%-1\r\n", "$1x\r\n", "$\r\n", "$99999999999\r\n", "$1\r\nab\r\n", "+OK\rx", ":1x\r\n", "#y\r\n",
+        "x\r\n", "$-2\r\n", "%-1\r\n", "$1x\r\n", "$\r\n", "$99999999999\r\n", "$1\r\nab\r\n", "+OK\rx", ":1x\r\n",
+        "#y\r\n",
         "_x\r\n", "=2\r\nab\r\n", ",1,5\r\n", "$?\r\n",
     ])
     func refuses(input: String) {

@@ -7,9 +7,9 @@
 /// A listening socket on a numeric IPv4 address, or -errno.
 int cs_null_responder_listen(const char *host, uint16_t port);
 
-/// Serves `listener` with io_uring (multishot accept and receive, one ring of provided buffers): counts the '*' in what
-/// arrived and answers that many bulks of `reply_bytes` bytes with one send per received buffer. Requests therefore must
-/// not hold a '*' elsewhere. Returns only on failure, with -errno.
+/// Serves `listener` with io_uring (multishot accept and receive, one ring of provided buffers): counts the '*' in
+/// what arrived and answers that many bulks of `reply_bytes` bytes with one send per received buffer. Requests
+/// therefore must not hold a '*' elsewhere. Returns only on failure, with -errno.
 int cs_null_responder_run(int listener, uint32_t reply_bytes);
 
 #endif

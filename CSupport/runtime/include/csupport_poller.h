@@ -14,7 +14,8 @@ typedef struct cs_ready {
 
 /// Descriptor of the poller, to be closed by the caller; or -errno.
 int cs_poller_create(void);
-/// Reports `fd` as `token` when it can be read (or has failed), and also when it can be written if `writes`. 0 or -errno.
+/// Reports `fd` as `token` when it can be read (or has failed), and also when it can be written if `writes`. 0 or
+/// -errno.
 int cs_poller_watch(int poller, int fd, uint32_t token, int writes, int is_new);
 /// Fills up to `capacity` (at most 512); waits up to `timeout_nanos`. Number of entries, or -errno.
 int cs_poller_wait(int poller, cs_ready *ready, int capacity, int64_t timeout_nanos);

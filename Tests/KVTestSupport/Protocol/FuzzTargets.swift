@@ -18,7 +18,9 @@ package struct FuzzTarget: Sendable {
     }
 
     /// Checks `inputs` inputs; a failure names the one input that shows it: `--seed seed --from index --inputs 1`.
-    package func run(seed: UInt64, from: Int = 0, inputs: Int, corpus: [[UInt8]] = [], progress: (Int) -> Void = { _ in })
+    package func run(
+        seed: UInt64, from: Int = 0, inputs: Int, corpus: [[UInt8]] = [], progress: (Int) -> Void = { _ in }
+    )
         -> (index: Int, message: String)?
     {
         for index in from..<from + inputs {
@@ -32,7 +34,9 @@ package struct FuzzTarget: Sendable {
     package static let parser = FuzzTarget(
         name: "parser", about: "requests: parser against a naive one, whole and cut anywhere"
     ) { random, corpus in
-        checkParser(&random, corpus) { parseRequests($0, cutAt: $1, limits: RequestGrammar.limits, perCall: $2, obeysWanted: $3) }
+        checkParser(&random, corpus) {
+            parseRequests($0, cutAt: $1, limits: RequestGrammar.limits, perCall: $2, obeysWanted: $3)
+        }
     }
 
     package static let replies = FuzzTarget(
@@ -60,11 +64,14 @@ package struct FuzzTarget: Sendable {
         let expected = NaiveParser.parse(input, limits: RequestGrammar.limits)
         let cuts = Cuts.random(&random, input.count)
         let perCall = random.below(3) == 0 ? 1 + random.below(3) : 1000
-        for (cut, limit, obeys) in [([], 1000, false), (cuts, perCall, false), (cuts, 1000, true)] as [([Int], Int, Bool)] {
+        for (cut, limit, obeys) in [([], 1000, false), (cuts, perCall, false), (cuts, 1000, true)]
+            as [([Int], Int, Bool)]
+        {
             var actual = subject(input, cut, limit, obeys)
             if expected.rest < 0 { actual.rest = expected.rest }
             if actual != expected {
-                return "input \(escapedText(input))\ncuts \(cut) per call \(limit) obeys \(obeys)\nexpected \(expected)\n"
+                return
+                    "input \(escapedText(input))\ncuts \(cut) per call \(limit) obeys \(obeys)\nexpected \(expected)\n"
                     + "actual   \(actual)"
             }
         }

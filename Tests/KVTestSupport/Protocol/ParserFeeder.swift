@@ -21,7 +21,9 @@ package struct Parsed: Equatable, CustomStringConvertible {
         }
     }
 
-    package var description: String { "\(commands.map { $0.joined(separator: "|") }) error=\(error ?? "none") rest=\(rest)" }
+    package var description: String {
+        "\(commands.map { $0.joined(separator: "|") }) error=\(error ?? "none") rest=\(rest)"
+    }
 }
 
 /// Plays the connection: appends pieces to a buffer, drops what the parser consumed. The rest moves to a fresh
@@ -87,7 +89,9 @@ package func parseRequests(
     return feeder.finish()
 }
 
-package func parseRequests(_ input: String, limits: RESPLimits = RESPLimits()) -> Parsed { parseRequests(Array(input.utf8), limits: limits) }
+package func parseRequests(_ input: String, limits: RESPLimits = RESPLimits()) -> Parsed {
+    parseRequests(Array(input.utf8), limits: limits)
+}
 
 package func requestText(_ arguments: [String]) -> String {
     "*\(arguments.count)\r\n" + arguments.map { "$\($0.utf8.count)\r\n\($0)\r\n" }.joined()

@@ -75,9 +75,10 @@ package enum Mutation {
             case 5: bytes.removeSubrange(at..<min(bytes.count, at + 1 + random.below(16)))
             case 6: bytes.insert(contentsOf: bytes[at..<min(bytes.count, at + 1 + random.below(32))], at: at)
             case 7: bytes.removeLast(bytes.count - at)
-            default: if let digit = bytes[at...].firstIndex(where: { $0 >= 48 && $0 <= 57 }) {
-                bytes[digit] = 48 + UInt8(random.below(10))
-            }
+            default:
+                if let digit = bytes[at...].firstIndex(where: { $0 >= 48 && $0 <= 57 }) {
+                    bytes[digit] = 48 + UInt8(random.below(10))
+                }
             }
         }
     }
