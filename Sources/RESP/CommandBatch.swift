@@ -22,7 +22,7 @@
     @usableFromInline package var firstArgument: Int32
     @usableFromInline package var argumentCount: Int32
     @usableFromInline package var isOversized: Bool
-    /// Bytes from the start of the parsed input to the end of this command: consumed, for a caller that stops behind it.
+    /// Bytes from the start of the parsed input to the end of this command: for a caller that stops behind it.
     package internal(set) var end: Int32 = 0
 
     @inlinable @inline(__always)

@@ -17,6 +17,11 @@ import Testing
         }
     }
 
+    @Test func aCommandMayOutgrowTheBatch() {
+        let many = (0..<5000).map { "argument\($0)" }
+        #expect(parseRequests(requestText(["GET", "a"]) + requestText(many)).commands == [["GET", "a"], many])
+    }
+
     @Test func parsesPipelinesAndKeepsTheRest() {
         let input = String(repeating: requestText(["GET", "key"]), count: 1000) + "*2\r\n$3\r\nGE"
         let parsed = parseRequests(input)

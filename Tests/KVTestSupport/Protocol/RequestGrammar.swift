@@ -5,7 +5,7 @@ package import RESP
 
 package struct RequestGrammar {
     package static let limits = RESPLimits(
-        valueBytesMax: 1000, bulkBytesMax: 3000, commandBytesMax: 16 * 1024, argumentsMax: 60, inlineBytesMax: 120)
+        valueBytesMax: 1000, bulkBytesMax: 3000, commandBytesMax: 16 * 1024, argumentsMax: 1400, inlineBytesMax: 120)
 
     /// One input: up to 8 commands, sometimes cut out of `corpus`, half of the time damaged afterwards.
     package static func input(_ random: inout PRNG, corpus: [[UInt8]] = []) -> [UInt8] {
@@ -28,13 +28,20 @@ package struct RequestGrammar {
         case 13..<17: inline(&random, &bytes)
         case 17: bytes += Array(["*0\r\n", "*-1\r\n", "\r\n", " \r\n", "\n"][random.below(5)].utf8)
         case 18: bytes += Array(oddities[random.below(oddities.count)].utf8)
-        default: array(&random, &bytes, count: 1 + random.below(12))
+        default:
+            // Now and then more arguments than a fresh batch holds.
+            if random.below(200) == 0 {
+                bytes += Array("*1300\r\n".utf8)
+                for i in 0..<1300 { bytes += Array("$4\r\n\(1000 + i)\r\n".utf8) }
+            } else {
+                array(&random, &bytes, count: 1 + random.below(12))
+            }
         }
     }
 
     private static let oddities = [
         "*99999999999\r\n", "*2\r\n*1\r\n", "*1\r\n$-1\r\n", "*1\r\n:5\r\n", "GET / HTTP/1.1\r\n", "Host: a\r\n",
-        "*1\r\n$3001\r\n", "*61\r\n", "*1\r\n$01\r\na\r\n", "*-2\r\n", "*1\r\n$4\r\nPINGx\n", "\"", "'a", "\"a\"b\r\n",
+        "*1\r\n$3001\r\n", "*1401\r\n", "*1\r\n$01\r\na\r\n", "*-2\r\n", "*1\r\n$4\r\nPINGx\n", "\"", "'a", "\"a\"b\r\n",
         "*3\r\n$3\r\nSET\r\n", "*1\n", "*1\r", "$4\r\nPING\r\n", "+OK\r\n", "\u{0}\u{0}\r\n", "*1\r\n$1000\r\n",
     ]
 
