@@ -1,1 +1,52 @@
+// Whole simulated clusters in the ordinary test run: a few fixed seeds, determinism, and a canary that must be caught.
+import KVBase
+import KVCore
+import KVTestSupport
 import Testing
+
+/// Replays any failure below.
+private func replay(_ outcome: SimOutcome) -> Comment {
+    "\(outcome.violation.map { "\($0)" } ?? "") replay: sh scripts/sim --seed \(outcome.seed) --trace"
+}
+
+@Suite("Simulated clusters")
+struct SimulationTests {
+    @Test("fixed seeds keep every invariant", arguments: [UInt64(1), 2, 3, 4, 5, 8])
+    func fixedSeeds(seed: UInt64) {
+        var options = SimOptions.swarm(seed: seed)
+        options.loadMillis = min(options.loadMillis, 8_000)
+        let outcome = SimWorld.run(options, bug: nil, trace: nil)
+        #expect(outcome.violation == nil, replay(outcome))
+        #expect(outcome.operations > 50)
+    }
+
+    @Test("one seed runs the same twice", arguments: [UInt64(3), 21])
+    func determinism(seed: UInt64) {
+        var options = SimOptions.swarm(seed: seed)
+        options.loadMillis = 5_000
+        let first = SimWorld.run(options, bug: nil, trace: nil)
+        let second = SimWorld.run(options, bug: nil, trace: nil)
+        #expect(first.traceHash == second.traceHash)
+        #expect(first.events == second.events)
+        options.seed += 1_000
+        #expect(SimWorld.run(options, bug: nil, trace: nil).traceHash != first.traceHash)
+    }
+
+    @Test("a planted bug is noticed", arguments: ["spacing100", "nowOnly"])
+    func canary(name: String) throws {
+        let bug = try #require(SimBug.named(name))
+        var caught = false
+        for seed in UInt64(1)...10 where !caught {
+            var options = bug.options(seed: seed)
+            options.loadMillis = min(options.loadMillis, 6_000)
+            caught = SimWorld.run(options, bug: bug, trace: nil).violation != nil
+        }
+        #expect(caught, "\(name) went unnoticed for 10 seeds")
+    }
+
+    @Test("there are 32 planted bugs, each with its own name")
+    func bugNames() {
+        #expect(SimBug.all.count == 32)
+        #expect(Set(SimBug.all.map(\.name)).count == 32)
+    }
+}

@@ -1,0 +1,19 @@
+// A worker process of the fleet: runs seeds one after another and prints one line each. Main thread only.
+import Foundation
+import KVTestSupport
+
+/// A trapped check stops the process; the "S" line printed before each seed tells the fleet which one it was.
+struct Worker {
+    var bug: SimBug?
+
+    func run(_ seeds: Range<UInt64>) {
+        for seed in seeds {
+            emit("S \(seed)")
+            let options = bug?.options(seed: seed) ?? SimOptions.swarm(seed: seed)
+            let outcome = SimWorld.run(options, bug: bug, trace: nil)
+            emit(outcome.line)
+            // Hunting a bug ends at the first seed that shows it.
+            if bug != nil, outcome.violation != nil { return }
+        }
+    }
+}

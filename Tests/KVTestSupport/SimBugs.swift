@@ -1,0 +1,179 @@
+// The planted bugs and the worlds in which each is hunted. Values; any thread.
+import KVBase
+package import KVCore
+
+/// One switch of the engine's `PlantedBugs` with the conditions under which it can show: a hunt runs swarm worlds in which
+/// those conditions are common instead of rare.
+package struct SimBug: Sendable {
+    package let name: String
+    package let bug: PlantedBugs
+    let adjust: @Sendable (inout SimOptions, inout PRNG) -> Void
+
+    package func options(seed: UInt64) -> SimOptions {
+        var options = SimOptions.swarm(seed: seed)
+        options.profile = .swarm
+        options.loadMillis = min(options.loadMillis, 15_000)
+        options.faults.subtract([.rotten])
+        var random = PRNG(seed: seed ^ 0xB06)
+        adjust(&options, &random)
+        options.joiners = options.faults.contains(.join) ? max(1, options.joiners) : 0
+        while options.actors.count < options.slots { options.actors.append(random.within(1...3)) }
+        return options
+    }
+
+    package static let all: [SimBug] = PlantedBugs.all.map { entry in
+        SimBug(name: entry.name, bug: entry.bug, adjust: adjustments[entry.name] ?? unchanged)
+    }
+
+    package static func named(_ name: String) -> SimBug? { all.first { $0.name == name } }
+
+    private typealias Adjustment = @Sendable (inout SimOptions, inout PRNG) -> Void
+
+    private static let unchanged: Adjustment = { _, _ in }
+
+    private static func lossy(_ o: inout SimOptions, _ random: inout PRNG) {
+        o.transport = .datagram
+        o.faults.formUnion([.drop, .duplicate, .reorder])
+        o.dropPerMille = random.pick([50, 200])
+    }
+
+    private static func busyKeys(_ o: inout SimOptions) {
+        o.keys = 20
+        o.keyChoice = .hot
+        o.operationsPerSecond = 100
+        o.putPercent = 60
+        o.deletePercent = 10
+        o.burstPercent = 30
+    }
+
+    private static func deletes(_ o: inout SimOptions, _ random: inout PRNG) {
+        o.keys = 20
+        o.putPercent = 45
+        o.deletePercent = 30
+        o.tombstoneAgeMillis = random.pick([0, 500, 2_000])
+        o.collectEveryMillis = 200
+    }
+
+    private static let adjustments: [String: Adjustment] = [
+        "skipClosure": { o, random in
+            busyKeys(&o)
+            o.faults.insert(.crash)
+        },
+        "advanceOverGap": { o, random in lossy(&o, &random) },
+        "mergeSwapped": { o, random in busyKeys(&o) },
+        "tieByArrival": { o, random in busyKeys(&o) },
+        "sequenceIgnored": { o, random in
+            busyKeys(&o)
+            o.burstPercent = 70
+        },
+        "nowOnly": { o, random in
+            busyKeys(&o)
+            o.faults.formUnion([.clockOffset, .clockStep])
+        },
+        "lastPlusOne": { o, random in
+            busyKeys(&o)
+            o.burstPercent = 80
+        },
+        "noFloor": { o, random in
+            deletes(&o, &random)
+            o.faults.formUnion([.clockOffset, .clockStep])
+            o.clockOffsetMillisMax = 5_000
+        },
+        "collectWithoutMembers": { o, random in
+            deletes(&o, &random)
+            o.faults.formUnion([.partition, .oneWay])
+            o.cutMillisMax = 12_000
+        },
+        "collectWithoutHeads": { o, random in
+            deletes(&o, &random)
+            o.faults.insert(.partial)
+        },
+        "collectWithoutFrontier": { o, random in
+            deletes(&o, &random)
+            o.faults.formUnion([.partial, .crash, .reset])
+        },
+        "collectOnMaximum": { o, random in
+            deletes(&o, &random)
+            o.actors = o.actors.map { max(2, $0) }
+            o.faults.insert(.slowActor)
+        },
+        "askWithMaximum": { o, random in
+            lossy(&o, &random)
+            o.actors = o.actors.map { max(2, $0) }
+            o.journalCapacity = 16
+            o.localDropPerMille = 50
+            o.faults.formUnion([.localDrop, .slowActor])
+        },
+        "vectorAtScanEnd": { o, random in
+            o.faults.insert(.join)
+            o.journalCapacity = 16
+            o.scanEntriesPerTurn = 3
+            o.bootstrapChunkBytes = 300
+            o.keys = 200
+        },
+        "joiningNotCounted": { o, random in
+            deletes(&o, &random)
+            o.faults.insert(.join)
+            o.bootstrapChunkBytes = 300
+            o.scanEntriesPerTurn = 3
+            o.keys = 200
+        },
+        "tombstoneSkippedInScan": { o, random in
+            deletes(&o, &random)
+            o.faults.formUnion([.partition, .reset])
+            o.journalCapacity = 16
+        },
+        "reinsertCovered": { o, random in
+            deletes(&o, &random)
+            lossy(&o, &random)
+            o.faults.insert(.stale)
+        },
+        "uidReused": { o, random in o.faults.insert(.crash) },
+        "leaveWithoutFlush": { o, random in o.faults.insert(.leave) },
+        "acknowledgeBeforeApply": { o, random in
+            lossy(&o, &random)
+            o.faults.insert(.slowActor)
+        },
+        "coalesceDropsLast": { o, random in busyKeys(&o) },
+        "keepAliveWithoutHead": { o, random in
+            lossy(&o, &random)
+            o.operationsPerSecond = 5
+        },
+        "relayWrongBounds": { o, random in
+            o.actors = o.actors.map { max(2, $0) }
+            lossy(&o, &random)
+        },
+        "gatewayChangeResets": { o, random in
+            o.actors = o.actors.map { max(2, $0) }
+            o.faults.formUnion([.slowActor, .oneWay])
+        },
+        "digestForgetsOld": { o, random in busyKeys(&o) },
+        "retireEarly": { o, random in
+            o.faults.formUnion([.crash, .partition])
+            o.crashMeanMillis = 3_000
+        },
+        "spacing100": { o, random in o.operationsPerSecond = 200 },
+        "forgetOnSilence": { o, random in
+            o.faults.formUnion([.partition, .freeze])
+            o.cutMillisMax = 30_000
+        },
+        "stalePageAccepted": { o, random in
+            deletes(&o, &random)
+            lossy(&o, &random)
+            o.faults.formUnion([.stale, .join, .partition])
+            o.journalCapacity = 16
+        },
+        "journalCutPastAck": { o, random in
+            o.journalCapacity = 16
+            o.faults.insert(.partition)
+        },
+        "floorMissingFromBootstrap": { o, random in
+            deletes(&o, &random)
+            o.faults.formUnion([.join, .clockOffset])
+        },
+        "headsFromOtherVectors": { o, random in
+            deletes(&o, &random)
+            o.faults.formUnion([.partial, .oneWay])
+        },
+    ]
+}

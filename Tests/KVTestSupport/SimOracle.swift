@@ -1,0 +1,245 @@
+// What really happened in a simulated world: every write ever acknowledged, and what must still exist. Used by SimWorld
+// only, one thread.
+package import KVBase
+package import KVCore
+
+/// A broken invariant, by its name in the list of docs/simulation.md.
+package struct SimViolation: Error, Sendable, CustomStringConvertible {
+    package var invariant: String
+    package var detail: String
+
+    package init(_ invariant: String, _ detail: String) {
+        self.invariant = invariant
+        self.detail = detail
+    }
+
+    package var description: String { "\(invariant): \(detail)" }
+}
+
+/// A version with its actor as a dense number. `origin` is -1 in the value that precedes all others.
+package struct SimStamp: Hashable, Sendable {
+    package var ms: Millis
+    package var origin: Int32
+    package var seq: UInt64
+
+    package static let none = SimStamp(ms: -1, origin: -1, seq: 0)
+    package var isNone: Bool { origin < 0 }
+
+    package init(ms: Millis, origin: Int32, seq: UInt64) {
+        self.ms = ms
+        self.origin = origin
+        self.seq = seq
+    }
+}
+
+/// One acknowledged write. A tombstone has no value: its length is -1.
+package struct SimWrite: Sendable {
+    package var key: Int32
+    package var valueLength: Int32
+    package var valueID: UInt32
+    package var ms: Millis
+    package var at: SimTime
+    /// The writer had neither seen nor could know a tombstone that others already collected (it was just joining).
+    package var unaware = false
+
+    package var isTombstone: Bool { valueLength < 0 }
+}
+
+package final class SimOracle {
+    /// Dense numbers of actors, in the order the world created them.
+    package private(set) var uids: [ActorUID] = []
+    private var indexOfUID: [ActorUID: Int] = [:]
+    /// Writes of each actor; index = seq - 1.
+    package private(set) var history: [[SimWrite]] = []
+    /// Per key: the greatest version that some surviving replica holds or has collected, hence must never vanish.
+    package private(set) var floors: [SimStamp]
+    /// Per key: the greatest tombstone anybody has collected.
+    package private(set) var collected: [SimStamp]
+    private var deletes: [[SimStamp]]
+    /// Per departed actor: its writes beyond this were lost with it.
+    private var reach: [UInt64] = []
+    package private(set) var writes = 0
+    package let keys: SimKeys
+
+    package init(keys: SimKeys) {
+        self.keys = keys
+        floors = Array(repeating: .none, count: keys.count)
+        collected = floors
+        deletes = Array(repeating: [], count: keys.count)
+    }
+
+    // MARK: Actors and order
+
+    package func register(_ uid: ActorUID) -> Int {
+        precondition(indexOfUID[uid] == nil, "an identity was used twice")
+        indexOfUID[uid] = uids.count
+        uids.append(uid)
+        history.append([])
+        reach.append(.max)
+        return uids.count - 1
+    }
+
+    /// Nobody alive has seen more than `seq` writes of a departed actor.
+    package func limitReach(of origin: Int, to seq: UInt64) { reach[origin] = min(reach[origin], seq) }
+
+    /// Writes of an actor that can still be demanded of a replica which claims to have all of them.
+    package func demanded(_ origin: Int) -> UInt64 { min(reach[origin], UInt64(history[origin].count)) }
+
+    package func index(of uid: ActorUID) -> Int? { indexOfUID[uid] }
+
+    /// The order the product promises: timestamp, then actor in byte order; an actor's own counter only within one of its
+    /// own milliseconds.
+    package func precedes(_ a: SimStamp, _ b: SimStamp) -> Bool {
+        if a.ms != b.ms { return a.ms < b.ms }
+        if a.origin != b.origin {
+            if a.origin < 0 { return true }
+            if b.origin < 0 { return false }
+            return uids[Int(a.origin)] < uids[Int(b.origin)]
+        }
+        return a.seq < b.seq
+    }
+
+    package func greater(_ a: SimStamp, _ b: SimStamp) -> SimStamp { precedes(a, b) ? b : a }
+
+    // MARK: History
+
+    /// Notes an acknowledged write; the counter of its actor must have moved by exactly one.
+    package func acknowledge(_ write: SimWrite, stamp: SimStamp) -> SimViolation? {
+        let origin = Int(stamp.origin)
+        guard stamp.seq == UInt64(history[origin].count) + 1 else {
+            return SimViolation("I3", "\(name(stamp)) follows seq \(history[origin].count) of its actor")
+        }
+        history[origin].append(write)
+        writes += 1
+        let key = Int(write.key)
+        floors[key] = greater(floors[key], stamp)
+        if write.isTombstone { deletes[key].append(stamp) }
+        return nil
+    }
+
+    package func write(_ stamp: SimStamp) -> SimWrite? {
+        guard stamp.origin >= 0, stamp.seq >= 1 else { return nil }
+        let writes = history[Int(stamp.origin)]
+        guard stamp.seq <= UInt64(writes.count) else { return nil }
+        return writes[Int(stamp.seq) - 1]
+    }
+
+    /// The greatest delete of `key` not older than `stamp` whose dot `covers` accepts.
+    package func latestDelete(of key: Int, since stamp: SimStamp, covers: (SimStamp) -> Bool) -> SimStamp? {
+        var best: SimStamp?
+        for delete in deletes[key] where !precedes(delete, stamp) && covers(delete) {
+            if best.map({ precedes($0, delete) }) ?? true { best = delete }
+        }
+        return best
+    }
+
+    package func noteCollected(_ key: Int, _ stamp: SimStamp) { collected[key] = greater(collected[key], stamp) }
+
+    /// After a crash: what no survivor holds is lost, within the documented window, and no longer demanded.
+    /// Returns the number of keys whose newest version went down with the crashed server.
+    package func lowerFloors(to held: [SimStamp]) -> Int {
+        var lost = 0
+        for key in floors.indices where precedes(held[key], floors[key]) {
+            floors[key] = held[key]
+            lost += 1
+        }
+        return lost
+    }
+
+    // MARK: Values and names
+
+    /// Checks bytes found in a store against what was written under that stamp (I4).
+    package func mismatch(_ record: Record, key: Int, stamp: SimStamp) -> SimViolation? {
+        guard let write = write(stamp) else {
+            return SimViolation("I4", "\(keys.name(key)) holds \(name(stamp)), which nobody wrote")
+        }
+        guard write.key == Int32(key), write.ms == stamp.ms, write.isTombstone == record.isTombstone else {
+            return SimViolation("I4", "\(keys.name(key)) holds \(name(stamp)), written for \(keys.name(Int(write.key)))")
+        }
+        guard write.isTombstone || SimValue.matches(record.value, id: write.valueID, length: Int(write.valueLength))
+        else { return SimViolation("I4", "\(keys.name(key)) at \(name(stamp)) holds other bytes than were written") }
+        return nil
+    }
+
+    package func name(_ stamp: SimStamp) -> String {
+        stamp.isNone ? "nothing" : "(\(stamp.ms - simEpochMillis), actor \(stamp.origin), seq \(stamp.seq))"
+    }
+}
+
+/// The keys of a world: fixed names, hashed once. A name carries its number, so that a record tells which key it is.
+package final class SimKeys {
+    package let count: Int
+    private var hashes: [UInt64] = []
+    private let storage: UnsafeMutableRawPointer
+    private var offsets: [Int] = [0]
+
+    package init(count: Int) {
+        precondition(count <= 100_000)
+        self.count = count
+        var bytes: [UInt8] = []
+        for key in 0..<count {
+            bytes.append(UInt8(ascii: "k"))
+            bytes.append(UInt8(ascii: "a") + UInt8(key % 4))
+            var digits: [UInt8] = []
+            var rest = key
+            for _ in 0..<5 {
+                digits.append(UInt8(ascii: "0") + UInt8(rest % 10))
+                rest /= 10
+            }
+            bytes.append(contentsOf: digits.reversed())
+            bytes.append(contentsOf: repeatElement(UInt8(ascii: "-"), count: key % 5 == 0 ? key % 23 : 0))
+            offsets.append(bytes.count)
+        }
+        storage = .allocate(byteCount: max(1, bytes.count), alignment: 8)
+        storage.copyMemory(from: bytes, byteCount: bytes.count)
+    }
+
+    deinit { storage.deallocate() }
+
+    package func bytes(_ key: Int) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(start: storage + offsets[key], count: offsets[key + 1] - offsets[key])
+    }
+
+    /// The hash every store of the world uses (they share the seed).
+    package func hash(_ key: Int) -> UInt64 { hashes[key] }
+
+    package func hashAll(with store: Store) {
+        guard hashes.isEmpty else { return }
+        hashes = (0..<count).map { store.hash(bytes($0).baseAddress!, bytes($0).count) }
+    }
+
+    package func name(_ key: Int) -> String { String(decoding: bytes(key).prefix(7), as: UTF8.self) }
+
+    /// The number in a key's name; nil for bytes that are no key of this world.
+    package func number(of name: UnsafeRawBufferPointer) -> Int? {
+        guard name.count >= 7 else { return nil }
+        var number = 0
+        for digit in name[2..<7] {
+            guard digit >= 48, digit < 58 else { return nil }
+            number = number * 10 + Int(digit - 48)
+        }
+        guard number < count, bytes(number).elementsEqual(name) else { return nil }
+        return number
+    }
+}
+
+/// Values are a function of the operation that wrote them, so that any bytes can be checked without storing them twice.
+package enum SimValue {
+    @inline(__always)
+    private static func byte(_ id: UInt32, _ index: Int) -> UInt8 {
+        index < 4
+            ? UInt8(truncatingIfNeeded: id >> UInt32(8 * index))
+            : UInt8(truncatingIfNeeded: (id &+ UInt32(truncatingIfNeeded: index)) &* 0x9E37_79B1 >> 21)
+    }
+
+    package static func fill(_ bytes: inout [UInt8], id: UInt32, length: Int) {
+        bytes.removeAll(keepingCapacity: true)
+        for index in 0..<length { bytes.append(byte(id, index)) }
+    }
+
+    package static func matches(_ bytes: UnsafeRawBufferPointer, id: UInt32, length: Int) -> Bool {
+        guard bytes.count == length else { return false }
+        for index in 0..<length where bytes[index] != byte(id, index) { return false }
+        return true
+    }
+}

@@ -1,0 +1,190 @@
+// How messages and time reach the actors of a simulated world, and what they want done in return. Part of SimWorld.
+import KVBase
+import KVCore
+
+/// Batches on their way between siblings: handed over by reference, in order, within microseconds.
+struct SimLocalMail {
+    struct Letter {
+        var to: Int
+        var batch: LocalBatch
+    }
+
+    private var slab: [Letter?] = []
+    private var free: [Int] = []
+
+    mutating func put(_ letter: Letter) -> Int {
+        if let id = free.popLast() {
+            slab[id] = letter
+            return id
+        }
+        slab.append(letter)
+        return slab.count - 1
+    }
+
+    mutating func take(_ id: Int) -> Letter? {
+        guard let letter = slab[id] else { return nil }
+        slab[id] = nil
+        free.append(id)
+        return letter
+    }
+
+    func target(_ id: Int) -> Int? { slab[id]?.to }
+}
+
+extension SimWorld {
+    // MARK: Time
+
+    func moment(_ slot: Int) -> Moment {
+        let clock = servers[slot].clock
+        return Moment(wall: clock.wallMillis(at: now), steady: clock.monotonicMillis(at: now))
+    }
+
+    /// The earliest moment an actor can handle something: later than now while its process is stopped or its turn is long.
+    private func readyTime(_ actor: SimActor) -> SimTime {
+        max(servers[actor.view.slot].frozenUntil, actor.busyUntil)
+    }
+
+    func tick(actor number: Int) {
+        let actor = actors[number]
+        guard actor.isAlive, actor.scheduledTick == now else { return }
+        actor.scheduledTick = .max
+        let ready = readyTime(actor)
+        if ready > now {
+            schedule(actor, at: ready)
+            return
+        }
+        turn(actor)
+    }
+
+    /// Wakes an actor at a time, unless it wakes earlier anyway.
+    func schedule(_ actor: SimActor, at time: SimTime) {
+        guard time < actor.scheduledTick else { return }
+        actor.scheduledTick = time
+        queue.push(.tick, at: time, actor.view.origin)
+    }
+
+    // MARK: Messages
+
+    func deliver(_ event: SimEvent) {
+        let id = Int(event.a)
+        guard let uid = network.target(id) else { return }
+        let target = oracle.index(of: uid).map { actors[$0] }
+        if let target, target.isAlive, readyTime(target) > now {
+            queue.push(.delivery, at: readyTime(target), id)
+            return
+        }
+        guard let message = network.arrive(id, now: now, random: &random.network) else { return }
+        guard let target, target.isAlive else {
+            outcome.points.hit("net: frame to a dead actor")
+            return
+        }
+        message.bytes.withUnsafeBytes { trace.fold($0) }
+        let verdict = target.receive(message)
+        say {
+            "frame \(message.bytes.count) B \(self.label(message.from)) > \(target.view.origin): \(verdict)"
+        }
+        if verdict.closesLink {
+            outcome.points.hit("frame rejected: \(verdict)")
+            network.reset(message.fromSlot, message.toSlot, now: now)
+            linkBroke(message.fromSlot, message.toSlot)
+        }
+        turn(target)
+    }
+
+    private func label(_ uid: ActorUID) -> String { oracle.index(of: uid).map { "\($0)" } ?? "\(uid)" }
+
+    func deliverLocal(_ event: SimEvent) {
+        let id = Int(event.a)
+        guard let number = localMail.target(id) else { return }
+        let target = actors[number]
+        if target.isAlive, readyTime(target) > now {
+            queue.push(.localDelivery, at: readyTime(target), id)
+            return
+        }
+        guard let letter = localMail.take(id), target.isAlive else { return }
+        trace.fold(UInt64(letter.batch.entryCount) << 8 | UInt64(letter.batch.fromIndex))
+        say { "batch \(letter.batch.entryCount) entries from sibling \(letter.batch.fromIndex) > \(number)" }
+        target.receive(letter.batch)
+        turn(target)
+    }
+
+    // MARK: Turns
+
+    /// The end of a loop turn: the actor does what is due, and its effects are carried out.
+    func turn(_ actor: SimActor) {
+        actor.turn()
+        carryOut(actor)
+        if actor.isAlive { schedule(actor, at: actor.nextTurn()) }
+    }
+
+    private func carryOut(_ actor: SimActor) {
+        let from = actor.view.origin
+        let slot = actor.view.slot
+        for frame in actor.effects.frames {
+            guard let to = oracle.index(of: frame.to) else { continue }
+            let target = actors[to]
+            if let violation = pace.note(from: from, to: to, server: to - Int(frame.to.index), now: now) { fail(violation) }
+            if frame.bytes.count > frameLimit {
+                fail(SimViolation("I8", "actor \(from) sent a frame of \(frame.bytes.count) bytes"))
+            }
+            say { "send \(frame.bytes.count) B \(from) > \(to)" }
+            if options.transport == .stream, !isConnected(slot, target.view.slot) {
+                outcome.points.hit("net: no connection")
+                continue
+            }
+            network.send(
+                SimMessage(
+                    from: actor.uid, to: frame.to, fromSlot: slot, toSlot: target.view.slot, bytes: frame.bytes),
+                now: now, queue: &queue, random: &random.network)
+        }
+        for outgoing in actor.effects.batches { sendLocal(outgoing, actor) }
+        for event in actor.effects.events { note(event, actor) }
+        actor.effects.removeAll()
+    }
+
+    /// Largest frame allowed: the configured cap, and room for one largest value and the frame's own head.
+    private var frameLimit: Int {
+        let cap = options.frameBytesMax > 0 ? options.frameBytesMax : Limits.frameBytesMax
+        return 2 * cap + options.valueBytesMax + 64 * 1024
+    }
+
+    private func sendLocal(_ outgoing: OutgoingBatch, _ actor: SimActor) {
+        let server = servers[actor.view.slot]
+        let to = server.actors[outgoing.toIndex]
+        if let violation = pace.note(from: actor.view.origin, to: to, server: nil, now: now) { fail(violation) }
+        outcome.frames += 1
+        if options.localDropPerMille > 0, !calm, random.network.below(1000) < options.localDropPerMille {
+            outcome.points.hit("world: local batch lost")
+            return
+        }
+        let id = localMail.put(SimLocalMail.Letter(to: to, batch: outgoing.batch))
+        let at = max(now + SimTime(random.network.within(2...60)), actor.lastLocalArrival + 1)
+        actor.lastLocalArrival = at
+        queue.push(.localDelivery, at: at, id)
+    }
+
+    private func note(_ event: ReplicaEvent, _ actor: SimActor) {
+        say { "actor \(actor.view.origin): \(event)" }
+        switch event {
+        case .divergence:
+            outcome.points.hit("divergence detected")
+            // Only a world that damages its replicas on purpose may ever see this (I17).
+            if !isRotten {
+                fail(SimViolation("I17", "actor \(actor.view.origin) detected a divergence"))
+            }
+        case .joined: outcome.points.hit("server joined")
+        case .forgotten: queue.push(.resume, at: now + simMillisecond, actor.view.origin)
+        case .clockSkewed: outcome.points.hit("clock skew noticed")
+        case .member, .serverState: break
+        }
+    }
+
+    /// A server that others removed goes on under a new identity, as the shell of a real one does. An event of its own: the
+    /// actor that reports it is still in its turn.
+    func restartForgotten(_ actor: SimActor) {
+        let server = servers[actor.view.slot]
+        guard server.isUp, actor.isAlive else { return }
+        outcome.points.hit("world: forgotten server restarts")
+        crash(server, restartAfterMillis: 50)
+    }
+}

@@ -1,0 +1,182 @@
+// What one simulated query actor is known to hold, and the checks made each time it is looked at (I1-I5, I7, I12). Used by
+// SimWorld only, one thread.
+import KVBase
+import KVCore
+
+/// The oracle's picture of one actor. It is brought up to date by `examine`, which compares the actor's store and version
+/// vector with what was seen there before and with the full history.
+package final class SimView {
+    package let origin: Int
+    package let slot: Int
+    /// Newest version seen here per key, live or tombstone; none when the key is absent.
+    package private(set) var seen: [SimStamp]
+    /// Greatest tombstone collected here per key.
+    package private(set) var collected: [SimStamp]
+    /// Per dense actor: how far this actor's version vector has been checked against history.
+    package private(set) var covered: [UInt64] = []
+    private var live: [Bool]
+
+    package init(origin: Int, slot: Int, keys: Int) {
+        self.origin = origin
+        self.slot = slot
+        seen = Array(repeating: .none, count: keys)
+        collected = seen
+        live = Array(repeating: false, count: keys)
+    }
+
+    package func covers(_ stamp: SimStamp) -> Bool {
+        Int(stamp.origin) < covered.count && covered[Int(stamp.origin)] >= stamp.seq
+    }
+
+    package func covered(_ origin: Int) -> UInt64 { origin < covered.count ? covered[origin] : 0 }
+
+    package func holds(_ key: Int, atLeast stamp: SimStamp, _ oracle: SimOracle) -> Bool {
+        !oracle.precedes(oracle.greater(seen[key], collected[key]), stamp)
+    }
+
+    /// What survives here of a key: a version held or a tombstone already collected.
+    package func best(_ key: Int, _ oracle: SimOracle) -> SimStamp { oracle.greater(seen[key], collected[key]) }
+
+    // MARK: Own writes
+
+    /// Checks the write rule (I5) for a write about to be acknowledged, and takes it over.
+    package func noteWrite(_ key: Int, _ stamp: SimStamp, tombstone: Bool, _ oracle: SimOracle) -> SimViolation? {
+        guard oracle.precedes(seen[key], stamp) else {
+            return SimViolation(
+                "I5", "\(at(key, oracle)) wrote \(oracle.name(stamp)) over \(oracle.name(seen[key]))")
+        }
+        guard oracle.precedes(collected[key], stamp) else {
+            return SimViolation(
+                "I5", "\(at(key, oracle)) wrote \(oracle.name(stamp)) under collected \(oracle.name(collected[key]))")
+        }
+        seen[key] = stamp
+        live[key] = !tombstone
+        return nil
+    }
+
+    // MARK: Looking at the actor
+
+    /// Compares everything. `visible` is told each dot that became covered since the last look. O(keys + new dots).
+    package func examine(
+        _ actor: SimActor, _ oracle: SimOracle, others: [SimActor], visible: (Int, SimWrite) -> Void
+    ) -> SimViolation? {
+        let before = covered
+        if let violation = readVector(actor, oracle) { return violation }
+        for key in 0..<oracle.keys.count {
+            if let violation = examine(key: key, actor, oracle, others) { return violation }
+        }
+        for origin in covered.indices {
+            let from = origin < before.count ? before[origin] : 0
+            guard covered[origin] > from else { continue }
+            for seq in from..<covered[origin] {
+                let write = oracle.history[origin][Int(seq)]
+                let stamp = SimStamp(ms: write.ms, origin: Int32(origin), seq: seq + 1)
+                if let violation = closure(Int(write.key), stamp, oracle, others) { return violation }
+                if origin != self.origin { visible(origin, write) }
+            }
+        }
+        return nil
+    }
+
+    /// Version vector: only forward, never beyond what its actor wrote (I3).
+    private func readVector(_ actor: SimActor, _ oracle: SimOracle) -> SimViolation? {
+        while covered.count < oracle.uids.count { covered.append(0) }
+        let vector = actor.vector
+        for origin in covered.indices {
+            var value = actor.covered(oracle.uids[origin], in: vector)
+            // A retired server: this replica claims to have all of its writes that anybody still has.
+            if value == VersionVector.retired { value = max(covered[origin], oracle.demanded(origin)) }
+            if value == covered[origin] { continue }
+            guard value > covered[origin] else {
+                return SimViolation(
+                    "I3", "actor \(self.origin) forgot actor \(origin): \(covered[origin]) -> \(value)")
+            }
+            guard value <= UInt64(oracle.history[origin].count) else {
+                return SimViolation(
+                    "I3", "actor \(self.origin) claims seq \(value) of actor \(origin), which wrote "
+                        + "\(oracle.history[origin].count)")
+            }
+            covered[origin] = value
+        }
+        return nil
+    }
+
+    /// Every covered dot has its key here at that version or newer, or collected (I2).
+    private func closure(_ key: Int, _ stamp: SimStamp, _ oracle: SimOracle, _ others: [SimActor]) -> SimViolation? {
+        if holds(key, atLeast: stamp, oracle) { return nil }
+        if seen[key].isNone {
+            // A replica that joined later never held a tombstone which the others collected before.
+            if !oracle.precedes(oracle.collected[key], stamp) { return nil }
+            // It came, was deleted and collected since the last look.
+            if let tombstone = oracle.latestDelete(of: key, since: stamp, covers: covers) {
+                return noteCollected(key, tombstone, oracle, others)
+            }
+        }
+        return SimViolation(
+            "I2", "\(at(key, oracle)) covers \(oracle.name(stamp)) but holds \(oracle.name(seen[key])), collected "
+                + oracle.name(collected[key]))
+    }
+
+    private func examine(key: Int, _ actor: SimActor, _ oracle: SimOracle, _ others: [SimActor]) -> SimViolation? {
+        guard let record = actor.find(key) else {
+            return seen[key].isNone ? nil : noteGone(key, oracle, others)
+        }
+        guard let stamp = actor.stamp(of: record, oracle) else {
+            return SimViolation("I4", "\(at(key, oracle)) holds a version of an actor that never was")
+        }
+        if stamp == seen[key] { return nil }
+        if let violation = oracle.mismatch(record, key: key, stamp: stamp) { return violation }
+        return noteNewer(key, stamp, tombstone: record.isTombstone, oracle)
+    }
+
+    /// A version that was not here at the last look: newer than the last (I1), and not one that a collected tombstone had
+    /// already beaten (I12 here, I7 elsewhere).
+    package func noteNewer(_ key: Int, _ stamp: SimStamp, tombstone: Bool, _ oracle: SimOracle) -> SimViolation? {
+        guard oracle.precedes(seen[key], stamp) else {
+            return SimViolation("I1", "\(at(key, oracle)) went back from \(oracle.name(seen[key])) to \(oracle.name(stamp))")
+        }
+        let isUnaware = oracle.write(stamp)?.unaware ?? false
+        if !oracle.precedes(collected[key], stamp), !isUnaware {
+            return SimViolation(
+                "I12", "\(at(key, oracle)) resurrected \(oracle.name(stamp)) under collected "
+                    + oracle.name(collected[key]))
+        }
+        if oracle.precedes(stamp, oracle.collected[key]), !isUnaware {
+            return SimViolation(
+                "I7", "\(at(key, oracle)) received \(oracle.name(stamp)) after \(oracle.name(oracle.collected[key])) "
+                    + "was collected elsewhere")
+        }
+        seen[key] = stamp
+        live[key] = !tombstone
+        return nil
+    }
+
+    /// The key is gone: it must have been a tombstone.
+    private func noteGone(_ key: Int, _ oracle: SimOracle, _ others: [SimActor]) -> SimViolation? {
+        guard let tombstone = oracle.latestDelete(of: key, since: seen[key], covers: covers) else {
+            return SimViolation("I1", "\(at(key, oracle)) lost \(oracle.name(seen[key])) without a delete")
+        }
+        return noteCollected(key, tombstone, oracle, others)
+    }
+
+    /// Nobody may still hold what a collected tombstone deleted (I7).
+    private func noteCollected(
+        _ key: Int, _ tombstone: SimStamp, _ oracle: SimOracle, _ others: [SimActor]
+    ) -> SimViolation? {
+        collected[key] = oracle.greater(collected[key], tombstone)
+        oracle.noteCollected(key, tombstone)
+        seen[key] = .none
+        live[key] = false
+        for other in others where other.view !== self {
+            guard let record = other.find(key), let stamp = other.stamp(of: record, oracle) else { continue }
+            if oracle.precedes(stamp, tombstone), oracle.write(stamp)?.unaware == false {
+                return SimViolation(
+                    "I7", "\(at(key, oracle)) collected \(oracle.name(tombstone)) while actor \(other.view.origin) "
+                        + "holds \(oracle.name(stamp))")
+            }
+        }
+        return nil
+    }
+
+    private func at(_ key: Int, _ oracle: SimOracle) -> String { "actor \(origin) \(oracle.keys.name(key))" }
+}

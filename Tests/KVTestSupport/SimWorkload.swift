@@ -1,0 +1,163 @@
+// The clients of a simulated world: reads, writes, deletes and listings at random actors. Part of SimWorld.
+import KVBase
+import KVCore
+
+extension SimWorld {
+    /// One client operation, then the next one's time.
+    func operate() {
+        guard loading else { return }
+        queue.push(
+            .operation, at: now + random.workload.interval(mean: simSecond / SimTime(options.operationsPerSecond)))
+        let up = servers.filter { $0.isUp && $0.frozenUntil <= now && $0.leavingSince == nil }
+        guard !up.isEmpty else { return }
+        let server = up[random.workload.below(up.count)]
+        let actor = actors[server.actors[random.workload.below(server.actors.count)]]
+        let busy = actor.busyUntil > now
+        let key = chooseKey()
+        var repeats = 1
+        while random.workload.below(100) < options.burstPercent, repeats < 20 { repeats += 1 }
+        for _ in 0..<repeats where !failed {
+            // Choices are drawn whether or not the actor can take them, to keep the stream the same.
+            let choice = random.workload.below(100)
+            let hops = random.workload.below(100) < options.hopPercent
+            if busy { continue }
+            perform(choice, hops, key, actor)
+        }
+        if !busy, !failed { turn(actor) }
+    }
+
+    private func chooseKey() -> Int {
+        switch options.keyChoice {
+        case .uniform: return random.workload.below(keys.count)
+        case .hot: return random.workload.below(random.workload.chance(0.7) ? min(3, keys.count) : keys.count)
+        case .zipf:
+            // Halving ranges: each key of the lower half is as likely as all of the range it was halved from.
+            var range = keys.count
+            while range > 1, random.workload.chance(0.5) { range = (range + 1) / 2 }
+            return random.workload.below(range)
+        }
+    }
+
+    private func perform(_ choice: Int, _ hops: Bool, _ key: Int, _ actor: SimActor) {
+        outcome.operations += 1
+        if choice < options.putPercent {
+            put(key, actor, hops: hops)
+        } else if choice < options.putPercent + options.deletePercent {
+            delete(key, actor)
+        } else if choice < options.putPercent + options.deletePercent + options.listPercent {
+            list(actor)
+        } else {
+            read(key, actor)
+        }
+    }
+
+    func put(_ key: Int, _ actor: SimActor, hops: Bool) {
+        let view = actor.view
+        guard look(key, actor) else { return }
+        // The client comes from another actor, where it has seen some version of this key.
+        var floor: Millis = 0
+        if hops {
+            let up = upActors()
+            let other = up[random.workload.below(up.count)].view
+            floor = max(0, other.seen[key].ms)
+        }
+        let id = nextValueID
+        nextValueID &+= 1
+        let length = options.valueBytesMax == 0 ? 0 : random.workload.below(options.valueBytesMax + 1)
+        SimValue.fill(&scratch, id: id, length: length)
+        guard let record = actor.put(key, scratch, floor: floor) else {
+            outcome.points.hit("write refused: no storable version")
+            return
+        }
+        guard let stamp = actor.stamp(of: record, oracle) else {
+            return fail(SimViolation("I4", "a put returned a record of an unknown actor"))
+        }
+        if stamp.ms <= floor {
+            return fail(SimViolation("I17", "put with floor \(floor) got \(stamp.ms)"))
+        }
+        acknowledge(key, stamp, length: Int32(length), id: id, view)
+    }
+
+    private func delete(_ key: Int, _ actor: SimActor) {
+        guard look(key, actor) else { return }
+        let present = actor.find(key).map { !$0.isTombstone } ?? false
+        let outcome = actor.delete(key)
+        switch outcome {
+        case .absent:
+            if present { fail(SimViolation("I15", "a delete of present \(keys.name(key)) found nothing")) }
+        case .deleted(let record):
+            guard present, record.isTombstone, let stamp = actor.stamp(of: record, oracle) else {
+                return fail(SimViolation("I15", "a delete of \(keys.name(key)) returned no tombstone of its own"))
+            }
+            acknowledge(key, stamp, length: -1, id: 0, actor.view)
+        }
+    }
+
+    private func acknowledge(_ key: Int, _ stamp: SimStamp, length: Int32, id: UInt32, _ view: SimView) {
+        guard Int(stamp.origin) == view.origin else {
+            return fail(SimViolation("I4", "actor \(view.origin) wrote in the name of actor \(stamp.origin)"))
+        }
+        var write = SimWrite(key: Int32(key), valueLength: length, valueID: id, ms: stamp.ms, at: now)
+        write.unaware = oracle.precedes(stamp, oracle.collected[key])
+        trace.fold(UInt64(bitPattern: stamp.ms))
+        say {
+            "\(length < 0 ? "delete" : "put") \(self.keys.name(key)) on actor \(view.origin) "
+                + self.oracle.name(stamp)
+        }
+        if let violation = view.noteWrite(key, stamp, tombstone: length < 0, oracle) { return fail(violation) }
+        if let violation = oracle.acknowledge(write, stamp: stamp) { return fail(violation) }
+    }
+
+    private func read(_ key: Int, _ actor: SimActor) {
+        guard look(key, actor) else { return }
+        // `look` has compared the record with what this actor, and so this client, saw before (I15).
+        let found = actor.get(key)
+        let present = actor.find(key).map { !$0.isTombstone } ?? false
+        if (found != nil) != present {
+            fail(SimViolation("I15", "GET and the stored record of \(keys.name(key)) disagree"))
+        }
+        trace.fold(UInt64(key) &+ (found == nil ? 0 : 1))
+    }
+
+    /// Brings the view of one key up to date before a client touches it; false when that broke an invariant.
+    private func look(_ key: Int, _ actor: SimActor) -> Bool {
+        let view = actor.view
+        guard let record = actor.find(key) else {
+            if view.seen[key].isNone { return true }
+            examineNow(actor)
+            return !failed
+        }
+        guard let stamp = actor.stamp(of: record, oracle) else {
+            fail(SimViolation("I4", "\(keys.name(key)) holds a version of an actor that never was"))
+            return false
+        }
+        if stamp == view.seen[key] { return true }
+        // The dot itself is checked when the vector covers it; here only the order of versions.
+        examineNow(actor)
+        return !failed
+    }
+
+    private func examineNow(_ actor: SimActor) {
+        actor.forceLook()
+        examine(actor)
+    }
+
+    /// LIST with a prefix must equal a walk over all keys at that instant, in byte order.
+    private func list(_ actor: SimActor) {
+        let group = random.workload.below(5)
+        var expected: [Int] = []
+        for key in 0..<keys.count where group == 4 || key % 4 == group {
+            if let record = actor.find(key), !record.isTombstone { expected.append(key) }
+        }
+        expected.sort { keys.bytes($0).lexicographicallyPrecedes(keys.bytes($1)) }
+        let prefix: [UInt8] = group == 4 ? [107] : [107, 97 + UInt8(group)]
+        let listed = actor.list(prefix: prefix, pageSize: random.workload.within(1...100))
+        guard listed.count == expected.count else {
+            return fail(
+                SimViolation("I15", "LIST on actor \(actor.view.origin) has \(listed.count) of \(expected.count) keys"))
+        }
+        for (name, key) in zip(listed, expected) where !name.elementsEqual(keys.bytes(key)) {
+            return fail(SimViolation("I15", "LIST is out of order or has a foreign key at \(keys.name(key))"))
+        }
+    }
+}

@@ -1,0 +1,91 @@
+// The oracle must notice what it exists to notice: each check is shown a wrong history and must object.
+import KVBase
+import KVCore
+import KVTestSupport
+import Testing
+
+@Suite("Oracle of the simulation")
+struct OracleTests {
+    private func oracle() -> (SimOracle, Int, Int) {
+        let oracle = SimOracle(keys: SimKeys(count: 20))
+        let a = oracle.register(ActorUID(server: 1, index: 1))
+        let b = oracle.register(ActorUID(server: 2, index: 1))
+        return (oracle, a, b)
+    }
+
+    private func write(_ key: Int32, _ ms: Millis, tombstone: Bool = false) -> SimWrite {
+        SimWrite(key: key, valueLength: tombstone ? -1 : 4, valueID: 1, ms: ms, at: 0)
+    }
+
+    @Test("keys carry their number")
+    func keys() {
+        let keys = SimKeys(count: 300)
+        for key in 0..<300 { #expect(keys.number(of: keys.bytes(key)) == key) }
+        #expect([UInt8]("ka99999".utf8).withUnsafeBytes { keys.number(of: $0) } == nil)
+    }
+
+    @Test("values match only what wrote them")
+    func values() {
+        var bytes: [UInt8] = []
+        SimValue.fill(&bytes, id: 77, length: 40)
+        #expect(bytes.withUnsafeBytes { SimValue.matches($0, id: 77, length: 40) })
+        #expect(!bytes.withUnsafeBytes { SimValue.matches($0, id: 78, length: 40) })
+        bytes[39] ^= 1
+        #expect(!bytes.withUnsafeBytes { SimValue.matches($0, id: 77, length: 40) })
+    }
+
+    @Test("the order is timestamp, actor, and only then the actor's counter")
+    func order() {
+        let (oracle, a, b) = oracle()
+        let low = SimStamp(ms: 5, origin: Int32(a), seq: 9)
+        #expect(oracle.precedes(low, SimStamp(ms: 5, origin: Int32(b), seq: 1)))
+        #expect(oracle.precedes(low, SimStamp(ms: 5, origin: Int32(a), seq: 10)))
+        #expect(oracle.precedes(SimStamp(ms: 4, origin: Int32(b), seq: 1), low))
+        #expect(oracle.precedes(.none, low))
+    }
+
+    @Test("a write that skips its actor's counter is noticed (I3)")
+    func skippedCounter() {
+        let (oracle, a, _) = oracle()
+        #expect(oracle.acknowledge(write(0, 5), stamp: SimStamp(ms: 5, origin: Int32(a), seq: 1)) == nil)
+        let skipped = oracle.acknowledge(write(0, 6), stamp: SimStamp(ms: 6, origin: Int32(a), seq: 3))
+        #expect(skipped?.invariant == "I3")
+    }
+
+    @Test("a write under a version seen or collected there is noticed (I5)")
+    func writeRule() {
+        let (oracle, a, b) = oracle()
+        let view = SimView(origin: a, slot: 0, keys: 20)
+        let seen = SimStamp(ms: 10, origin: Int32(b), seq: 1)
+        #expect(oracle.acknowledge(write(3, 10), stamp: seen) == nil)
+        #expect(view.noteNewer(3, seen, tombstone: false, oracle) == nil)
+        let under = view.noteWrite(3, SimStamp(ms: 10, origin: Int32(a), seq: 1), tombstone: false, oracle)
+        #expect(under?.invariant == "I5")
+        #expect(view.noteWrite(3, SimStamp(ms: 11, origin: Int32(a), seq: 1), tombstone: false, oracle) == nil)
+    }
+
+    @Test("a version going back is noticed (I1), one that a collected delete beat as well (I7)")
+    func goingBack() {
+        let (oracle, a, b) = oracle()
+        let view = SimView(origin: a, slot: 0, keys: 20)
+        let old = SimStamp(ms: 10, origin: Int32(b), seq: 1)
+        let new = SimStamp(ms: 20, origin: Int32(b), seq: 2)
+        #expect(oracle.acknowledge(write(3, 10), stamp: old) == nil)
+        #expect(oracle.acknowledge(write(3, 20), stamp: new) == nil)
+        #expect(view.noteNewer(3, new, tombstone: false, oracle) == nil)
+        #expect(view.noteNewer(3, old, tombstone: false, oracle)?.invariant == "I1")
+        let other = SimView(origin: b, slot: 1, keys: 20)
+        oracle.noteCollected(3, new)
+        #expect(other.noteNewer(3, old, tombstone: false, oracle)?.invariant == "I7")
+    }
+
+    @Test("only what a survivor holds is demanded after a crash")
+    func floors() {
+        let (oracle, a, _) = oracle()
+        let stamp = SimStamp(ms: 10, origin: Int32(a), seq: 1)
+        #expect(oracle.acknowledge(write(3, 10), stamp: stamp) == nil)
+        #expect(oracle.floors[3] == stamp)
+        #expect(oracle.lowerFloors(to: Array(repeating: .none, count: 20)) == 1)
+        #expect(oracle.floors[3] == .none)
+    }
+}
