@@ -8,11 +8,14 @@ import KVBase
 /// Child 0 has no lower bound here (its parent's holds); `shared` bytes are common to the fences of all others, and a digit
 /// word is the eight bytes after those. Level 1 has leaves below it, level 2, the root, has level 1.
 ///
-///     byte 0 count (32 bits), 4 capacity (32), 8 shared (32), 12 level (32), then capacity digit words, then capacity children
+///     byte 0 count (32 bits), 4 capacity (32), 8 shared (32), 12 level (32), 16…63 the shared bytes
+///     then capacity digit words, then capacity children
 struct FenceNode {
-    static let headerBytes = 16
+    static let headerBytes = 64
+    /// Longest shared prefix made use of, so that it lies in the node and a search touches no child.
+    static let sharedMax = 48
     /// Children of a level 1 node: 2 KiB.
-    static let childrenMax = 127
+    static let childrenMax = 124
     let base: UnsafeMutableRawPointer
 
     @inline(__always) private func field(_ offset: Int) -> Int { Int(base.load(fromByteOffset: offset, as: UInt32.self)) }
@@ -29,6 +32,7 @@ struct FenceNode {
         nonmutating set { setField(8, newValue) }
     }
     @inline(__always) var level: Int { field(12) }
+    @inline(__always) var prefix: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base + 16, count: shared) }
     @inline(__always) var digits: UnsafeMutablePointer<UInt64> {
         (base + FenceNode.headerBytes).assumingMemoryBound(to: UInt64.self)
     }
@@ -57,6 +61,7 @@ struct FenceNode {
         let new = FenceNode.make(level: level, capacity: wanted)
         new.count = count
         new.shared = shared
+        memcpy(new.base + 16, base + 16, FenceNode.sharedMax)
         memcpy(new.digits, digits, count * 8)
         memcpy(new.children, children, count * 8)
         free(base)
@@ -75,9 +80,9 @@ struct FenceNode {
         if count == 1 { return 0 }
         let shared = shared
         if shared > 0 {
-            let fence = fence(1)
-            let common = commonCount(key, fence)
-            if common < shared { return common == key.count || key[common] < fence[common] ? 0 : count &- 1 }
+            let prefix = prefix
+            let common = commonCount(key, prefix)
+            if common < shared { return common == key.count || key[common] < prefix[common] ? 0 : count &- 1 }
         }
         let digit = digit64(key, shared)
         // First of 1 ..< count with a digit word of at least the key's.
@@ -123,9 +128,9 @@ struct FenceNode {
         count += 1
         let fence = fence(at)
         if count == 2 {
-            shared = fence.count
+            share(fence, fence.count)
         } else {
-            let common = commonCount(fence, self.fence(at == 1 ? 2 : 1))
+            let common = commonCount(fence, prefix)
             if common < shared {
                 shared = common
                 refreshDigits()
@@ -143,8 +148,17 @@ struct FenceNode {
 
     /// Finds the longest shared prefix anew (the fences are sorted, so first and last tell) and all digit words.
     func refresh() {
-        shared = count < 2 ? 0 : commonCount(fence(1), fence(count - 1))
+        if count < 2 {
+            shared = 0
+        } else {
+            share(fence(1), commonCount(fence(1), fence(count - 1)))
+        }
         refreshDigits()
+    }
+
+    private func share(_ fence: UnsafeRawBufferPointer, _ common: Int) {
+        shared = min(common, FenceNode.sharedMax)
+        if shared > 0 { memcpy(base + 16, fence.baseAddress!, shared) }
     }
 
     private func refreshDigits() {

@@ -366,21 +366,27 @@ struct HashTable {
     }
 }
 
-/// Hashes keys for the table: seeded per process. A value of a few words, passed along.
-package struct KeyHasher: Sendable {
-    package var seed: UInt64
+/// Hashes keys: seeded per process, then scattered per store. A value of a few words, passed along.
+///
+/// Siblings of one process share the seed, so a key is hashed once for all of them. But one actor's table is walked in the order of
+/// its hashes, and entries arriving at another table in that very order would crowd its first buckets; so each table orders by the
+/// product with an odd number of its own.
+struct KeyHasher: Sendable {
+    var seed: UInt64
     /// All ones; tests clear bits of it to make keys collide.
-    package var mask: UInt64 = .max
+    var mask: UInt64
+    /// Odd.
+    var salt: UInt64
 
-    @inlinable @inline(__always)
-    package init(seed: UInt64, mask: UInt64 = .max) {
-        self.seed = seed
-        self.mask = mask
-    }
-
-    @inlinable @inline(__always)
-    package func hash(_ key: UnsafeRawPointer, _ count: Int) -> UInt64 { hashBytes(key, count, seed: seed) & mask }
-
+    /// The hash siblings share.
     @inline(__always)
-    func hash(_ record: Record) -> UInt64 { hash(record.keyPointer, record.keyCount) }
+    func sharedHash(_ key: UnsafeRawPointer, _ count: Int) -> UInt64 { hashBytes(key, count, seed: seed) & mask }
+
+    /// Where a shared hash belongs in this table.
+    @inline(__always)
+    func place(_ sharedHash: UInt64) -> UInt64 { sharedHash &* salt }
+
+    /// Where a record belongs in this table.
+    @inline(__always)
+    func hash(_ record: Record) -> UInt64 { place(sharedHash(record.keyPointer, record.keyCount)) }
 }

@@ -11,11 +11,13 @@ struct Journal {
     /// Ring of chunk pointers; nil where no chunk is needed now.
     private let chunks: UnsafeMutablePointer<UnsafeMutablePointer<UInt64>?>
     private let chunkCount: Int
-    /// Greatest number of entries kept: the oldest are forgotten first.
+    /// Entries kept at least, a chunk more at most: the oldest are forgotten first.
     let capacity: Int
     /// The entries are `first ... last`; empty when first > last.
     private(set) var first: UInt64 = 1
     private(set) var last: UInt64 = 0
+    /// The chunk of the last entry; nil if that is not held.
+    private var writing: UnsafeMutablePointer<UInt64>?
 
     init(capacity wanted: Int) {
         chunkCount = max(2, (wanted + Journal.chunkEntries - 1) / Journal.chunkEntries + 1)
@@ -42,15 +44,22 @@ struct Journal {
     }
 
     /// Notes that own write `seq`, the successor of the last, was to the key of this hash. O(1).
+    @inline(__always)
     mutating func append(_ seq: UInt64, _ hash: UInt64) {
         check(seq == last + 1)
+        if seq & UInt64(Journal.chunkEntries - 1) == 0 || writing == nil { openChunk(seq) }
+        writing.unsafelyUnwrapped[Int(truncatingIfNeeded: seq) & (Journal.chunkEntries - 1)] = hash
+        last = seq
+    }
+
+    /// Makes the chunk of `seq` the one written to; forgets the oldest chunk if all are in use.
+    private mutating func openChunk(_ seq: UInt64) {
         if Int(seq &- first) >= capacity { trim(through: seq &- UInt64(capacity)) }
-        let (chunk, index) = place(seq)
+        let (chunk, _) = place(seq)
         if chunks[chunk] == nil {
             chunks[chunk] = malloc(Journal.chunkEntries * 8)!.bindMemory(to: UInt64.self, capacity: Journal.chunkEntries)
         }
-        chunks[chunk].unsafelyUnwrapped[index] = hash
-        last = seq
+        writing = chunks[chunk]
     }
 
     /// The key hash of own write `seq`, which must be in `first ... last`.
@@ -69,6 +78,7 @@ struct Journal {
         let stop = newFirst > last ? last / UInt64(Journal.chunkEntries) + 1 : newFirst / UInt64(Journal.chunkEntries)
         while chunk < stop {
             let at = Int(chunk) % chunkCount
+            if chunks[at] == writing { writing = nil }
             free(chunks[at])
             chunks[at] = nil
             chunk += 1

@@ -50,10 +50,13 @@ extension OrderedIndex {
             }
             guard let found else { continue }
             let step = Step(record: found, path: descend(found.key), hasMore: matches > 1)
-            let base = step.path.leaf.base
-            for line in 0..<8 { ci_prefetch(base + line &* 64) }
+            ci_prefetch(step.path.leaf.base)
             (steps + count).initialize(to: step)
             count &+= 1
+        }
+        for i in 0..<count {
+            let leaf = steps[i].path.leaf
+            for line in 1..<((leaf.byteCount &+ 63) &>> 6) { ci_prefetch(leaf.base + line &* 64) }
         }
         let before = structure
         for i in 0..<count {
@@ -78,7 +81,9 @@ extension OrderedIndex {
         case .found(let at):
             if record.isTombstone { remove(at, path) }
         case .absent(let at):
-            if !record.isTombstone { insert(record, at, path, table, hasher) }
+            if !record.isTombstone { insert(record, at, isInside: true, path, table, hasher) }
+        case .outside(let at):
+            if !record.isTombstone { insert(record, at, isInside: false, path, table, hasher) }
         case .unclear:
             rebuild(path, record, table, hasher)
         }
@@ -87,25 +92,29 @@ extension OrderedIndex {
     // MARK: Insertion
 
     private mutating func insert(
-        _ record: Record, _ at: Int, _ path: Path, _ table: HashTable, _ hasher: KeyHasher
+        _ record: Record, _ at: Int, isInside: Bool, _ path: Path, _ table: HashTable, _ hasher: KeyHasher
     ) {
         var leaf = path.leaf
         if leaf.count == IndexLeaf.entriesMax {
             split(record, at, path, table, hasher)
             return
         }
+        var isInside = isInside
         if leaf.count == leaf.capacity {
             leaf = resize(path, entries: leaf.count + 2)
-            if tieCount(leaf) * 4 > leaf.count { leaf = refine(path, table, hasher) }
-            // Refining changes the digit words but not the order.
+            if tieCount(leaf) * 4 > leaf.count {
+                // Changes shared prefix and digit words, but not the order.
+                leaf = refine(path, table, hasher)
+                isInside = false
+            }
         }
         let key = record.key
-        let common = leaf.count == 0 ? 0 : commonCount(key, leaf.prefix)
         if leaf.count == 0 {
             replaceText(leaf, fence: leaf.fence, prefix: key)
             leaf.shared = key.count
-        } else if common < leaf.shared {
-            leaf.narrow(to: common)
+        } else if !isInside {
+            let common = commonCount(key, leaf.prefix)
+            if common < leaf.shared { leaf.narrow(to: common) }
         }
         let fragment = UInt32(truncatingIfNeeded: hasher.hash(record) &>> 32)
         leaf.insert(at, digit32(key, leaf.shared), fragment)

@@ -77,6 +77,8 @@ struct OrderedIndex {
     enum Place: Equatable {
         case found(Int)
         case absent(Int)
+        /// Absent, before or after every entry, and without the prefix that they share.
+        case outside(Int)
         /// Two records might be meant by one entry on the way; only while changes are pending.
         case unclear
     }
@@ -86,11 +88,12 @@ struct OrderedIndex {
     @inline(__always)
     func place(_ key: UnsafeRawBufferPointer, _ path: Path, _ table: HashTable, _ hasher: KeyHasher, settled: Bool) -> Place {
         let leaf = path.leaf
-        if leaf.shared > path.node.certainPrefix(path.index) || path.index == 0 {
+        let shared = leaf.shared
+        if shared > path.node.certainPrefix(path.index) || shared > key.count {
             let side = leaf.side(key)
-            if side != 0 { return .absent(side < 0 ? 0 : leaf.count) }
+            if side != 0 { return .outside(side < 0 ? 0 : leaf.count) }
         }
-        let digit = digit32(key, leaf.shared)
+        let digit = digit32(key, shared)
         let low = leaf.lowerBound(digit)
         if low == leaf.count || leaf.digits[low] != digit { return .absent(low) }
         return placeInRun(key, low, digit, path, table, hasher, settled: settled)
@@ -193,7 +196,7 @@ struct OrderedIndex {
         var at = 0
         switch place(start, path, table, hasher, settled: true) {
         case .found(let index): at = after != nil && compareBytes(after!, start) == 0 ? index + 1 : index
-        case .absent(let index): at = index
+        case .absent(let index), .outside(let index): at = index
         case .unclear: preconditionFailure("index and table disagree")
         }
         while page.count < limit {

@@ -1,5 +1,6 @@
 // Changing the store: own writes with the write rule, merges from elsewhere, collecting tombstones. One thread.
 
+import CIntrinsics
 import Glibc
 package import KVBase
 
@@ -16,7 +17,7 @@ extension Store {
         _ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64, value: UnsafeRawPointer, _ m: Int,
         now: Millis, floor: Millis = 0
     ) -> Record? {
-        let slot = state.pointee.table.find(key, n, hash)
+        let slot = state.pointee.table.find(key, n, place(hash))
         let origin = state.pointee.ownOrigin
         guard let slot else {
             guard let ms = stamp(over: nil, now: now, floor: floor) else { return nil }
@@ -29,9 +30,7 @@ extension Store {
         guard let ms = stamp(over: old, now: now, floor: floor) else { return nil }
         let seq = nextSeq(hash)
         if old.canOverwrite(valueCount: m) {
-            state.pointee.liveDigest &-= digestTerm(old)
-            old.overwrite(value: value, m, ms: ms, origin: origin, seq: seq)
-            state.pointee.liveDigest &+= digestTerm(old)
+            overwrite(old, value: value, m, ms: ms, origin: origin, seq: seq)
             return old
         }
         let record = Record.create(key: key, n, value: value, m, ms: ms, origin: origin, seq: seq, isTombstone: false)
@@ -43,7 +42,7 @@ extension Store {
     /// is written. The write rule is that of `put`.
     @discardableResult
     package func delete(_ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64, now: Millis) -> Record? {
-        guard let slot = state.pointee.table.find(key, n, hash) else { return nil }
+        guard let slot = state.pointee.table.find(key, n, place(hash)) else { return nil }
         let old = slot.record
         guard !old.isTombstone, let ms = stamp(over: old, now: now, floor: 0) else { return nil }
         let record = Record.create(
@@ -85,12 +84,14 @@ extension Store {
     /// Applies an entry of another actor by reference: a new reference is taken if it wins. The record must be immutable from now
     /// on, that is, its giver keeps its own reference. O(1), no allocation.
     @discardableResult
-    package func merge(_ shared: Record) -> MergeOutcome { merge(shared, state.pointee.hasher.hash(shared)) }
+    package func merge(_ shared: Record) -> MergeOutcome {
+        merge(shared, hash(shared.keyPointer, shared.keyCount))
+    }
 
     /// As above, with the key's hash (siblings of one process share the seed).
     @discardableResult
     package func merge(_ shared: Record, _ hash: UInt64) -> MergeOutcome {
-        guard let slot = state.pointee.table.find(shared.keyPointer, shared.keyCount, hash) else {
+        guard let slot = state.pointee.table.find(shared.keyPointer, shared.keyCount, place(hash)) else {
             insert(shared.retained(), hash)
             return .applied
         }
@@ -109,16 +110,15 @@ extension Store {
         guard version.isStorable, n <= Limits.keyBytesMax, value?.count ?? 0 <= Limits.valueBytesMax,
             let origin = state.pointee.config.origins.intern(version.uid)
         else { return .rejected }
-        let slot = state.pointee.table.find(key, n, hash)
+        let slot = state.pointee.table.find(key, n, place(hash))
         if let old = slot?.record {
             let order = compareStamps(version.ms, origin, version.seq, old)
             if order < 0 { return .older }
             // The rare equal version is judged on a record, like a shared one.
             if order > 0, let value, old.canOverwrite(valueCount: value.count) {
-                state.pointee.liveDigest &-= digestTerm(old)
-                old.overwrite(
-                    value: value.baseAddress ?? key, value.count, ms: version.ms, origin: origin, seq: version.seq)
-                state.pointee.liveDigest &+= digestTerm(old)
+                overwrite(
+                    old, value: value.baseAddress ?? key, value.count, ms: version.ms, origin: origin,
+                    seq: version.seq)
                 return .applied
             }
         }
@@ -158,13 +158,39 @@ extension Store {
         return (wins, .divergent)
     }
 
+    /// Applies a batch of shared entries with their key hashes, as `merge` each, loading their memory together. `outcomes`, if given,
+    /// has room for all.
+    package func merge(
+        _ records: UnsafePointer<Record>, _ hashes: UnsafePointer<UInt64>, count: Int,
+        outcomes: UnsafeMutablePointer<MergeOutcome>? = nil
+    ) {
+        var from = 0
+        while from < count {
+            let to = min(from + Store.mergeGroup, count)
+            for i in from..<to {
+                state.pointee.table.prefetchBucket(place(hashes[i]))
+                ci_prefetch(records[i].raw)
+                ci_prefetch(records[i].raw + 64)
+            }
+            for i in from..<to { state.pointee.table.prefetchRecord(place(hashes[i])) }
+            for i in from..<to {
+                let outcome = merge(records[i], hashes[i])
+                if let outcomes { (outcomes + i).initialize(to: outcome) }
+            }
+            from = to
+        }
+    }
+
+    /// Entries whose memory is loaded together.
+    private static let mergeGroup = 16
+
     // MARK: Tombstones
 
     /// Forgets a key's tombstone and lifts `gcFloor` to it. False if the key has none. The caller has proved that no older write can
     /// still arrive (replication.md b5).
     @discardableResult
     package func dropTombstone(_ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64) -> Bool {
-        guard let slot = state.pointee.table.find(key, n, hash), slot.record.isTombstone else { return false }
+        guard let slot = state.pointee.table.find(key, n, place(hash)), slot.record.isTombstone else { return false }
         drop(slot, hash)
         return true
     }
@@ -191,9 +217,10 @@ extension Store {
     private func slot(of entry: TombstoneQueue.Entry) -> HashTable.Slot? {
         var found: HashTable.Slot?
         let hasher = state.pointee.hasher
-        state.pointee.table.forEachSlot(fragment: UInt32(truncatingIfNeeded: entry.hash &>> 32)) { slot in
+        let place = place(entry.hash)
+        state.pointee.table.forEachSlot(fragment: UInt32(truncatingIfNeeded: place &>> 32)) { slot in
             let record = slot.record
-            guard record.stampWord == entry.stampWord, record.isTombstone, hasher.hash(record) == entry.hash else {
+            guard record.stampWord == entry.stampWord, record.isTombstone, hasher.hash(record) == place else {
                 return true
             }
             found = slot
@@ -208,7 +235,7 @@ extension Store {
         let record = slot.record
         state.pointee.gcFloor = max(state.pointee.gcFloor, record.ms)
         account(record, -1)
-        state.pointee.table.remove(slot, hash)
+        state.pointee.table.remove(slot, place(hash))
         record.release()
     }
 
@@ -228,7 +255,7 @@ extension Store {
 
     /// Puts a record, whose reference the store takes over, under a new key.
     private func insert(_ record: Record, _ hash: UInt64) {
-        state.pointee.table.insert(record, hash, hasher: state.pointee.hasher)
+        state.pointee.table.insert(record, place(hash), hasher: state.pointee.hasher)
         account(record, 1)
         if record.isTombstone { enqueue(record, hash) } else { noteIndexChange(hash) }
     }
@@ -242,6 +269,17 @@ extension Store {
         old.release()
         if new.isTombstone { enqueue(new, hash) }
         if wasLive == new.isTombstone { noteIndexChange(hash) }
+    }
+
+    /// Replaces value and version of a live record that nobody else holds.
+    @inline(__always)
+    private func overwrite(
+        _ record: Record, value: UnsafeRawPointer, _ m: Int, ms: Millis, origin: OriginIndex, seq: UInt64
+    ) {
+        let keyPart = digestKeyPart(record)
+        let old = digestTerm(record, keyPart: keyPart)
+        record.overwrite(value: value, m, ms: ms, origin: origin, seq: seq)
+        state.pointee.liveDigest &+= digestTerm(record, keyPart: keyPart) &- old
     }
 
     /// Adds a record to the figures, or takes it out of them.
@@ -260,7 +298,7 @@ extension Store {
     /// A key appeared among the live ones or left them.
     @inline(__always)
     private func noteIndexChange(_ hash: UInt64) {
-        state.pointee.pending[state.pointee.pendingCount] = hash
+        state.pointee.pending[state.pointee.pendingCount] = place(hash)
         state.pointee.pendingCount &+= 1
         if state.pointee.pendingCount == StoreState.pendingMax { flushIndex() }
     }

@@ -13,7 +13,7 @@ package struct StoreConfig {
     package var origins: OriginTable
     /// Own writes remembered for delta frames.
     package var journalCapacity: Int
-    /// All ones; tests clear bits of it to make key hashes collide.
+    /// All ones; tests clear bits of it to make key hashes collide, which also turns the table's own scattering off.
     package var hashMask: UInt64 = .max
 
     package init(
@@ -89,43 +89,46 @@ package struct Store {
 
     // MARK: Hashing and prefetching
 
-    /// The table's hash of a key. It never leaves the process.
-    package func hash(_ key: UnsafeRawPointer, _ count: Int) -> UInt64 { state.pointee.hasher.hash(key, count) }
+    /// The hash of a key, the same in all stores with one seed, so that siblings hash a key once. It never leaves the process.
+    package func hash(_ key: UnsafeRawPointer, _ count: Int) -> UInt64 { state.pointee.hasher.sharedHash(key, count) }
 
-    package var hasher: KeyHasher { state.pointee.hasher }
+    /// Where a hash belongs in this store's table.
+    @inline(__always)
+    func place(_ hash: UInt64) -> UInt64 { state.pointee.hasher.place(hash) }
 
     /// Starts loading a key's bucket; first step of a batch.
-    package func prefetchSlot(_ hash: UInt64) { state.pointee.table.prefetchBucket(hash) }
+    package func prefetchSlot(_ hash: UInt64) { state.pointee.table.prefetchBucket(place(hash)) }
 
     /// Starts loading a key's record; second step of a batch.
-    package func prefetchRecord(_ hash: UInt64) { state.pointee.table.prefetchRecord(hash) }
+    package func prefetchRecord(_ hash: UInt64) { state.pointee.table.prefetchRecord(place(hash)) }
 
-    /// Both steps for a whole batch: buckets first, then records.
+    /// Both steps for a whole batch: buckets first, then records. 16 to 64 keys at a time are enough.
     package func prefetch(_ hashes: UnsafeBufferPointer<UInt64>) {
-        for hash in hashes { state.pointee.table.prefetchBucket(hash) }
-        for hash in hashes { state.pointee.table.prefetchRecord(hash) }
+        for hash in hashes { state.pointee.table.prefetchBucket(place(hash)) }
+        for hash in hashes { state.pointee.table.prefetchRecord(place(hash)) }
     }
 
     // MARK: Reading
 
     /// The live record of a key, or nil. O(1), no allocation.
     package func get(_ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64) -> Record? {
-        guard let slot = state.pointee.table.find(key, n, hash) else { return nil }
+        guard let slot = state.pointee.table.find(key, n, place(hash)) else { return nil }
         let record = slot.record
         return record.isTombstone ? nil : record
     }
 
     /// The record of a key, tombstone or live, or nil. O(1).
     package func find(_ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64) -> Record? {
-        state.pointee.table.find(key, n, hash)?.record
+        state.pointee.table.find(key, n, place(hash))?.record
     }
 
     /// Every record whose key has exactly this hash, tombstones too: nearly always one or none. O(1).
     package func records(_ hash: UInt64, _ visit: (Record) -> Void) {
         let hasher = state.pointee.hasher
-        state.pointee.table.forEachSlot(fragment: UInt32(truncatingIfNeeded: hash &>> 32)) { slot in
+        let place = place(hash)
+        state.pointee.table.forEachSlot(fragment: UInt32(truncatingIfNeeded: place &>> 32)) { slot in
             let record = slot.record
-            if hasher.hash(record) == hash { visit(record) }
+            if hasher.hash(record) == place { visit(record) }
             return true
         }
     }
@@ -193,7 +196,7 @@ package struct Store {
 /// Everything one store owns.
 struct StoreState {
     /// Keys that appeared or vanished since the ordered index was last brought up to date; bounds the time that takes.
-    static let pendingMax = 1024
+    static let pendingMax = 256
 
     var table = HashTable()
     var hasher: KeyHasher
@@ -215,7 +218,9 @@ struct StoreState {
 
     init(_ config: StoreConfig) {
         self.config = config
-        hasher = KeyHasher(seed: config.hashSeed, mask: config.hashMask)
+        let salt = mix64(config.own.server ^ 0xA076_1D64_78BD_642F, UInt64(config.own.index) ^ 0xE703_7ED1_A0B4_28DB)
+        hasher = KeyHasher(
+            seed: config.hashSeed, mask: config.hashMask, salt: config.hashMask == .max ? salt | 1 : 1)
         guard let origin = config.origins.intern(config.own) else { preconditionFailure("too many actor UIDs") }
         ownOrigin = origin
         journal = Journal(capacity: config.journalCapacity)

@@ -148,6 +148,7 @@ package struct Record: @unchecked Sendable, Equatable {
     @inline(__always)
     func canOverwrite(valueCount new: Int) -> Bool {
         guard ci_count_load(countPointer) == 1, !isTombstone else { return false }
+        if valueCount == new { return true }
         let long = isLong
         let keys = keyCount
         if Record.needsLongForm(keys, new) != long { return false }

@@ -1,0 +1,16 @@
+// kvd-micro: figures of single pieces, in process, one topic per file. Prints text; exits 64 on a topic it does not know.
+
+import Glibc
+
+let arguments = Array(CommandLine.arguments.dropFirst())
+let topics: [(name: String, usage: String, run: ([String]) -> Bool)] = [
+    ("store", StoreBench.usage, StoreBench.run)
+]
+if let first = arguments.first, let topic = topics.first(where: { $0.name == first }),
+    topic.run(Array(arguments.dropFirst()))
+{
+    exit(0)
+}
+print("usage: kvd-micro TOPIC FIGURE [KEYS]")
+for topic in topics { print("  \(topic.name): \(topic.usage)") }
+exit(64)
