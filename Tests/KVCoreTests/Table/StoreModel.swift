@@ -1,5 +1,6 @@
 // A store beside the plainest thing that could be right: a dictionary. Used by the store's tests, one thread.
 
+import Glibc
 import KVBase
 import KVCore
 
@@ -12,7 +13,9 @@ struct ModelEntry: Equatable {
 final class ModelledStore {
     let store: Store
     let origins: OriginTable
-    var model: [Bytes: ModelEntry] = [:]
+    private(set) var model: [Bytes: ModelEntry] = [:]
+    /// Keys of live entries in byte order.
+    private(set) var liveKeys: [Bytes] = []
     var gcFloor: Millis = 0
     var seq: UInt64 = 0
     let own: ActorUID
@@ -28,8 +31,30 @@ final class ModelledStore {
 
     deinit { store.destroy() }
 
-    var live: [(key: Bytes, value: Bytes)] {
-        model.compactMap { key, entry in entry.value.map { (key, $0) } }.sorted { $0.key < $1.key }
+    static func precedes(_ a: Bytes, _ b: Bytes) -> Bool {
+        let shared = min(a.count, b.count)
+        let order = a.array.withUnsafeBytes { p in
+            b.array.withUnsafeBytes { q in shared > 0 ? memcmp(p.baseAddress!, q.baseAddress!, shared) : 0 }
+        }
+        return order != 0 ? order < 0 : a.count < b.count
+    }
+
+    /// Where a key is among the live ones, or would be.
+    func lowerBound(_ key: Bytes) -> Int {
+        var (low, high) = (0, liveKeys.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if ModelledStore.precedes(liveKeys[middle], key) { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+
+    private func note(_ key: Bytes, _ entry: ModelEntry?) {
+        let wasLive = model[key]?.value != nil
+        model[key] = entry
+        let isLive = entry?.value != nil
+        if wasLive && !isLive { liveKeys.remove(at: lowerBound(key)) }
+        if isLive && !wasLive { liveKeys.insert(key, at: lowerBound(key)) }
     }
 
     func put(_ key: Bytes, _ value: Bytes, now: Millis, floor: Millis = 0) -> Bool {
@@ -40,7 +65,7 @@ final class ModelledStore {
         }
         seq += 1
         let version = Version(ms: ms, uid: own, seq: seq)
-        model[key] = ModelEntry(value: value, version: version)
+        note(key, ModelEntry(value: value, version: version))
         guard let record = store.put(key, value, now: now, floor: floor) else { return false }
         return record.version(origins) == version && Bytes(record.value) == value && Bytes(record.key) == key
     }
@@ -51,7 +76,7 @@ final class ModelledStore {
         if Version(ms: ms, uid: own, seq: seq + 1) <= old.version { ms = old.version.ms + 1 }
         seq += 1
         let version = Version(ms: ms, uid: own, seq: seq)
-        model[key] = ModelEntry(value: nil, version: version)
+        note(key, ModelEntry(value: nil, version: version))
         guard let record = store.delete(key, now: now) else { return false }
         return record.isTombstone && record.version(origins) == version && record.valueCount == 0
     }
@@ -59,7 +84,7 @@ final class ModelledStore {
     func merge(_ key: Bytes, _ value: Bytes?, _ version: Version, byReference: Bool) -> Bool {
         let wins = model[key].map { version > $0.version } ?? true
         let same = model[key].map { version == $0.version } ?? false
-        if wins { model[key] = ModelEntry(value: value, version: version) }
+        if wins { note(key, ModelEntry(value: value, version: version)) }
         let expected: MergeOutcome = wins ? .applied : same ? .same : .older
         if byReference {
             let record = Record.make(key, value, version, origins)
@@ -72,7 +97,7 @@ final class ModelledStore {
     func dropTombstone(_ key: Bytes) -> Bool {
         guard let old = model[key], old.value == nil else { return !store.dropTombstone(key) }
         gcFloor = max(gcFloor, old.version.ms)
-        model[key] = nil
+        note(key, nil)
         return store.dropTombstone(key) && store.gcFloor == gcFloor
     }
 
@@ -83,10 +108,9 @@ final class ModelledStore {
     /// Compares everything: counts, every key, the whole listing, a whole scan.
     func agrees() -> Bool {
         store.checkInvariants()
-        let live = live
-        guard store.count == live.count, store.tombstoneCount == model.count - live.count else { return false }
+        guard store.count == liveKeys.count, store.tombstoneCount == model.count - liveKeys.count else { return false }
         guard model.keys.allSatisfy(agreesOn), store.ownSeq == seq else { return false }
-        return store.listing() == live.map(\.key) && Set(store.scanning(count: 7)) == Set(live.map(\.key))
+        return store.listing() == liveKeys && Set(store.scanning(count: 7)) == Set(liveKeys)
     }
 }
 
