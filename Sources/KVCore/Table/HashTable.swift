@@ -185,8 +185,7 @@ struct HashTable {
 
     // MARK: Change
 
-    /// Adds a record whose key is not in the table. Amortised O(1); at worst one segment is split. `rehash` gives the hash
-    /// of a record.
+    /// Adds a record whose key is not in the table. Amortised O(1); at worst one segment is split. `hash` is its place.
     mutating func insert(_ record: Record, _ hash: UInt64, hasher: KeyHasher) {
         var segment = segment(hash)
         while segment.entries >= segment.entriesMax {
@@ -325,7 +324,7 @@ struct HashTable {
             while used != 0 {
                 let at = HashTable.first(used)
                 let slot = Slot(bucket: bucket, index: at)
-                let own = hasher.hash(slot.record)
+                let own = hasher.place(of: slot.record)
                 let isHigh = (own &>> bit) & 1 == 1
                 // A skewed split (colliding hashes, in tests) may overfill one half: it grows on the way.
                 var target = segment(own)
@@ -371,7 +370,7 @@ struct HashTable {
 /// Siblings of one process share the seed, so a key is hashed once for all of them. But one actor's table is walked in the order of
 /// its hashes, and entries arriving at another table in that very order would crowd its first buckets; so each table orders by the
 /// product with an odd number of its own.
-struct KeyHasher: Sendable {
+package struct KeyHasher: Sendable {
     var seed: UInt64
     /// All ones; tests clear bits of it to make keys collide.
     var mask: UInt64
@@ -379,8 +378,7 @@ struct KeyHasher: Sendable {
     var salt: UInt64
 
     /// The hash siblings share.
-    @inline(__always)
-    func sharedHash(_ key: UnsafeRawPointer, _ count: Int) -> UInt64 { hashBytes(key, count, seed: seed) & mask }
+    package func hash(_ key: UnsafeRawPointer, _ count: Int) -> UInt64 { hashBytes(key, count, seed: seed) & mask }
 
     /// Where a shared hash belongs in this table.
     @inline(__always)
@@ -388,5 +386,5 @@ struct KeyHasher: Sendable {
 
     /// Where a record belongs in this table.
     @inline(__always)
-    func hash(_ record: Record) -> UInt64 { place(sharedHash(record.keyPointer, record.keyCount)) }
+    func place(of record: Record) -> UInt64 { place(hash(record.keyPointer, record.keyCount)) }
 }

@@ -42,7 +42,7 @@ extension OrderedIndex {
             var matches = 0
             table.forEachSlot(fragment: UInt32(truncatingIfNeeded: hash &>> 32)) { slot in
                 let record = slot.record
-                if hasher.hash(record) == hash {
+                if hasher.place(of: record) == hash {
                     found = record
                     matches &+= 1
                 }
@@ -62,10 +62,10 @@ extension OrderedIndex {
         for i in 0..<count {
             let step = steps[i]
             if step.hasMore {
-                let hash = hasher.hash(step.record)
+                let hash = hasher.place(of: step.record)
                 var same: [Record] = []
                 table.forEachSlot(fragment: UInt32(truncatingIfNeeded: hash &>> 32)) { slot in
-                    if hasher.hash(slot.record) == hash { same.append(slot.record) }
+                    if hasher.place(of: slot.record) == hash { same.append(slot.record) }
                     return true
                 }
                 for record in same { apply(record, descend(record.key), table, hasher) }
@@ -116,7 +116,7 @@ extension OrderedIndex {
             let common = commonCount(key, leaf.prefix)
             if common < leaf.shared { leaf.narrow(to: common) }
         }
-        let fragment = UInt32(truncatingIfNeeded: hasher.hash(record) &>> 32)
+        let fragment = UInt32(truncatingIfNeeded: hasher.place(of: record) &>> 32)
         leaf.insert(at, digit32(key, leaf.shared), fragment)
         count += 1
     }
@@ -210,7 +210,7 @@ extension OrderedIndex {
             entries: records.count, shared: shared, fence: fence,
             prefix: UnsafeRawBufferPointer(rebasing: first[0..<shared]))
         for record in records {
-            let fragment = UInt32(truncatingIfNeeded: hasher.hash(record) &>> 32)
+            let fragment = UInt32(truncatingIfNeeded: hasher.place(of: record) &>> 32)
             leaf.insert(leaf.count, digit32(record.key, shared), fragment)
         }
         bytes += leaf.allocatedBytes
@@ -321,7 +321,7 @@ extension OrderedIndex {
     private mutating func rebuild(_ path: Path, _ added: Record, _ table: HashTable, _ hasher: KeyHasher) {
         let leaf = path.leaf
         var fragments = Array(UnsafeBufferPointer(start: leaf.fragments, count: leaf.count))
-        fragments.append(UInt32(truncatingIfNeeded: hasher.hash(added) &>> 32))
+        fragments.append(UInt32(truncatingIfNeeded: hasher.place(of: added) &>> 32))
         fragments.sort()
         var records: [Record] = []
         for (i, fragment) in fragments.enumerated() where i == 0 || fragments[i - 1] != fragment {

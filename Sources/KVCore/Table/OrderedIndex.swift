@@ -140,7 +140,7 @@ struct OrderedIndex {
         var candidates = 0
         table.forEachSlot(fragment: fragment) { slot in
             let record = slot.record
-            if UInt32(truncatingIfNeeded: hasher.hash(record) &>> 32) == fragment {
+            if UInt32(truncatingIfNeeded: hasher.place(of: record) &>> 32) == fragment {
                 candidates += 1
                 found = record
             }
@@ -172,7 +172,7 @@ struct OrderedIndex {
         var found: [Record] = []
         table.forEachSlot(fragment: fragment) { slot in
             let record = slot.record
-            if UInt32(truncatingIfNeeded: hasher.hash(record) &>> 32) == fragment,
+            if UInt32(truncatingIfNeeded: hasher.place(of: record) &>> 32) == fragment,
                 compareBytes(lower, record.key) <= 0, upper.map({ compareBytes(record.key, $0) < 0 }) ?? true
             {
                 found.append(record)

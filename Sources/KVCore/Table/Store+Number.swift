@@ -10,7 +10,7 @@ extension Store {
     /// 52 bits of the key's hash. Two keys of ten million share them with a probability of about one in a hundred
     /// thousand.
     package func number(_ record: Record) -> UInt64 {
-        Store.numberFlag | state.pointee.hasher.hash(record.keyPointer, record.keyCount) &>> 12
+        Store.numberFlag | state.pointee.hasher.place(of: record) &>> 12
     }
 
     /// The record, live or tombstone, with this number and a key that `accepts` takes; nil once it has been
@@ -21,7 +21,7 @@ extension Store {
         var found: Record?
         state.pointee.table.forEachSlot(fragment: UInt32(truncatingIfNeeded: bits &>> 20)) { slot in
             let record = slot.record
-            guard hasher.hash(record.keyPointer, record.keyCount) &>> 12 == bits, accepts(record.key) else {
+            guard hasher.place(of: record) &>> 12 == bits, accepts(record.key) else {
                 return true
             }
             found = record

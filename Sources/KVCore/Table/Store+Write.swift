@@ -220,7 +220,7 @@ extension Store {
         let place = place(entry.hash)
         state.pointee.table.forEachSlot(fragment: UInt32(truncatingIfNeeded: place &>> 32)) { slot in
             let record = slot.record
-            guard record.stampWord == entry.stampWord, record.isTombstone, hasher.hash(record) == place else {
+            guard record.stampWord == entry.stampWord, record.isTombstone, hasher.place(of: record) == place else {
                 return true
             }
             found = slot

@@ -90,7 +90,10 @@ package struct Store {
     // MARK: Hashing and prefetching
 
     /// The hash of a key, the same in all stores with one seed, so that siblings hash a key once. It never leaves the process.
-    package func hash(_ key: UnsafeRawPointer, _ count: Int) -> UInt64 { state.pointee.hasher.sharedHash(key, count) }
+    package func hash(_ key: UnsafeRawPointer, _ count: Int) -> UInt64 { state.pointee.hasher.hash(key, count) }
+
+    /// Computes `hash` without the store, on any thread.
+    package var hasher: KeyHasher { state.pointee.hasher }
 
     /// Where a hash belongs in this store's table.
     @inline(__always)
@@ -128,7 +131,7 @@ package struct Store {
         let place = place(hash)
         state.pointee.table.forEachSlot(fragment: UInt32(truncatingIfNeeded: place &>> 32)) { slot in
             let record = slot.record
-            if hasher.hash(record) == place { visit(record) }
+            if hasher.place(of: record) == place { visit(record) }
             return true
         }
     }
