@@ -41,7 +41,8 @@ package struct RequestGrammar {
 
     private static let oddities = [
         "*99999999999\r\n", "*2\r\n*1\r\n", "*1\r\n$-1\r\n", "*1\r\n:5\r\n", "GET / HTTP/1.1\r\n", "Host: a\r\n",
-        "*1\r\n$3001\r\n", "*1401\r\n", "*1\r\n$01\r\na\r\n", "*-2\r\n", "*1\r\n$4\r\nPINGx\n", "\"", "'a", "\"a\"b\r\n",
+        "*1\r\n$3001\r\n", "*1401\r\n",
+        "*1\r\n$01\r\na\r\n", "*-2\r\n", "*1\r\n$4\r\nPINGx\n", "\"", "'a", "\"a\"b\r\n",
         "*3\r\n$3\r\nSET\r\n", "*1\n", "*1\r", "$4\r\nPING\r\n", "+OK\r\n", "\u{0}\u{0}\r\n", "*1\r\n$1000\r\n",
     ]
 
