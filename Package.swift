@@ -70,6 +70,9 @@ let rows: [Row] = [
         .executable, "kvd-micro", "Perf/micro", imports: ["CSupport", "KVRuntime", "KVCore", "RESP", "KVBase"]),
     Row(
         .executable, "kv-fuzz", "Tests/Fuzz",
+        imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport", "FuzzSupport"]),
+    Row(
+        .library, "FuzzSupport", "Tests/FuzzSupport",
         imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport"]),
     Row(.library, "KVTestSupport", "Tests/KVTestSupport", imports: ["KVBase", "KVCore", "RESP"]),
     Row(.test, "KVBaseTests", "Tests/KVBaseTests", imports: ["KVBase", "KVTestSupport"]),
@@ -80,7 +83,7 @@ let rows: [Row] = [
     Row(.test, "StressTests", "Tests/StressTests", imports: ["KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
     Row(
         .test, "KVServerTests", "Tests/KVServerTests",
-        imports: ["KVServer", "KVRuntime", "KVCore", "RESP", "KVBase", "KVTestSupport"]),
+        imports: ["KVServer", "KVRuntime", "KVCore", "RESP", "KVBase", "KVTestSupport", "FuzzSupport"]),
     Row(
         .test, "KVClientTests", "Tests/KVClientTests", imports: ["KVClient", "RESP", "KVBase", "KVTestSupport"],
         packages: nio),

@@ -1,14 +1,15 @@
 // The command line of kv-fuzz: parent and worker. Main thread only.
 
 import Foundation
+import FuzzSupport
 import KVBase
 import KVTestSupport
 
 enum Fuzzer {
-    static let targets: [FuzzTarget] = [.parser, .replies, .canary]
+    static let targets: [FuzzTarget] = [.parser, .replies, .commands, .canary, .commandsCanary]
 
     private static let list = targets.map { target in
-        "  " + target.name.padding(toLength: 10, withPad: " ", startingAt: 0) + target.about
+        "  " + target.name.padding(toLength: 17, withPad: " ", startingAt: 0) + target.about
     }.joined(separator: "\n")
 
     static let usage = """

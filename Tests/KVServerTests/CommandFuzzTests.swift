@@ -1,0 +1,18 @@
+// A smoke of the fuzz target `commands` with fixed seeds, and proof that it notices. In process.
+
+import FuzzSupport
+import KVTestSupport
+import Testing
+
+@Suite struct CommandFuzzTests {
+    @Test func sequencesAgreeWithTheModel() {
+        let failure = FuzzTarget.commands.run(seed: 1, inputs: 150)
+        #expect(
+            failure == nil,
+            "kv-fuzz commands --seed 1 --from \(failure?.index ?? 0) --inputs 1\n\(failure?.message ?? "")")
+    }
+
+    @Test func aForgottenWriteIsNoticed() {
+        #expect(FuzzTarget.commandsCanary.run(seed: 1, inputs: 150) != nil)
+    }
+}
