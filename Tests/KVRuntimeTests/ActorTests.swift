@@ -45,7 +45,7 @@ enum Note: WireMessage, Equatable {
 
 /// Appends what it is told to a log that the test reads.
 final class Log: Sendable {
-    private let entries = Mutex<[Int]>([])
+    private let entries = Locked<[Int]>([])
     func append(_ n: Int) { entries.withLock { $0.append(n) } }
     var all: [Int] { entries.withLock { $0 } }
 }
@@ -176,7 +176,7 @@ struct Recorder: Actor {
     @Test func errorsGoToTheHandlerAndTheActorGoesOn() async throws {
         let system = try ActorSystem()
         defer { system.close() }
-        let failures = Mutex<[String]>([])
+        let failures = Locked<[String]>([])
         system.onError { failure in failures.withLock { $0.append(failure.uid) } }
         let recorder = system.start { Recorder(log: Log()) }
         recorder.tell(.add(1))

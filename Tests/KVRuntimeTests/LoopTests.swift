@@ -3,7 +3,6 @@
 import CSupport
 import Glibc
 import KVBase
-import Synchronization
 import Testing
 
 @testable import KVRuntime
@@ -78,7 +77,7 @@ func withServer<R>(
                     #expect(try client.receiveText(text.utf8.count) == text)
                 }
             }
-            let left = Mutex(-1)
+            let left = Locked(-1)
             #expect(
                 eventually {
                     loop.perform { left.withLock { $0 = loop.socketCount } }
@@ -127,8 +126,8 @@ func withServer<R>(
 
     /// Answers each byte with 64 KiB; stops reading while the output is above the bound.
     final class FloodHandler: ConnectionHandler, @unchecked Sendable {
-        let unsentMax = Mutex(0)
-        let pauses = Mutex(0)
+        let unsentMax = Locked(0)
+        let pauses = Locked(0)
         var owed = 0
 
         override func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {
@@ -194,7 +193,7 @@ func withServer<R>(
 
     /// Counts and remembers; the other side of `connect`.
     final class ClientHandler: ConnectionHandler, @unchecked Sendable {
-        let events = Mutex<[String]>([])
+        let events = Locked<[String]>([])
         override func connected(_ connection: Connection) { events.withLock { $0.append("connected") } }
         override func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {
             events.withLock { $0.append(String(decoding: bytes, as: UTF8.self)) }
@@ -244,7 +243,7 @@ func withServer<R>(
         let counting = Counting()
         let clients = try withServer(backend, acceptor: ClosureAcceptor { _ in counting }) { loop, port in
             let clients = try (0..<50).map { _ in try TestSocket(port: port) }
-            let count = Mutex(0)
+            let count = Locked(0)
             #expect(
                 eventually {
                     loop.perform { count.withLock { $0 = loop.socketCount } }
@@ -279,7 +278,7 @@ func withServer<R>(
         let loop = try Loop(backend: backend)
         let thread = LoopThread(loop: loop)
         thread.start()
-        let seen = Mutex<[Int]>([])
+        let seen = Locked<[Int]>([])
         for i in 0..<10_000 {
             loop.perform {
                 precondition(loop.isCurrent)

@@ -3,7 +3,6 @@
 import CSupport
 import Glibc
 import KVBase
-import Synchronization
 import Testing
 
 @testable import KVRuntime
@@ -11,8 +10,8 @@ import Testing
 /// An actor system on a thread of its own, with a chosen backend and port.
 final class Node {
     let system: ActorSystem
-    let changes = Mutex<[LinkChange]>([])
-    let problems = Mutex<[String]>([])
+    let changes = Locked<[LinkChange]>([])
+    let problems = Locked<[String]>([])
     private let threads: [LoopThread]
 
     init(
@@ -202,7 +201,7 @@ struct BlobCounter: Actor {
     @Test(arguments: backends) func largestMessagesPassAndLargerOnesAreReported(_ backend: LoopBackend) async throws {
         let (a, b) = (try Node(backend), try Node(backend))
         defer { a.close(); b.close() }
-        let failures = Mutex(0)
+        let failures = Locked(0)
         a.system.onError { _ in failures.withLock { $0 += 1 } }
         let log = Log()
         let receiver = b.system.start { BlobCounter(log: log) }

@@ -3,7 +3,6 @@
 import CSupport
 import Glibc
 import KVBase
-import Synchronization
 
 /// Runs actors on one or more event loops, delivers their messages, and talks to other systems over TCP.
 public final class ActorSystem: @unchecked Sendable {
@@ -26,7 +25,7 @@ public final class ActorSystem: @unchecked Sendable {
         var onFailure: @Sendable (ActorFailure) -> Void = { Machine.writeStandardError("\($0)") }
     }
 
-    private let mutable: Mutex<Mutable>
+    private let mutable: Locked<Mutable>
     /// Set before the system is published, immutable then.
     private(set) var transport: RemoteTransport?
 
@@ -40,7 +39,7 @@ public final class ActorSystem: @unchecked Sendable {
         self.loops = loops
         addressId = id
         loopCount = UInt64(loops.count)
-        mutable = Mutex(Mutable(startedPerLoop: Array(repeating: 0, count: loops.count)))
+        mutable = Locked(Mutable(startedPerLoop: Array(repeating: 0, count: loops.count)))
         external = .allocate(capacity: 1)
         external.initialize(to: ActorCounters())
         table = .allocate(capacity: loops.count)

@@ -1,7 +1,6 @@
 // Asking an actor from outside the system: a reference to a promise travels with the message. Any thread.
 
 import CSupport
-import Synchronization
 
 /// Why an ask brought no answer.
 public enum AskError: Error, Equatable, Sendable {
@@ -45,7 +44,7 @@ final class AskTable: Sendable {
         var isSweeping = false
     }
 
-    private let state = Mutex(State())
+    private let state = Locked(State())
 
     func reserve() -> UInt64 {
         state.withLock {

@@ -1,7 +1,6 @@
 // The addresses this process has met, numbered, and which of them are systems running here. Any thread.
 
 import CSupport
-import Synchronization
 
 /// Turns addresses into small numbers so that references are plain values. A slot of `local` is read without a lock on every
 /// tell: it holds a system from the moment that started until it is closed. Closed systems stay allocated, because a teller on
@@ -17,7 +16,7 @@ enum SystemRegistry {
         var closed: [ActorSystem] = []
     }
 
-    private static let names = Mutex(Names())
+    private static let names = Locked(Names())
     nonisolated(unsafe) private static let local: UnsafeMutablePointer<UnsafeMutableRawPointer?> = {
         let slots = UnsafeMutablePointer<UnsafeMutableRawPointer?>.allocate(capacity: addressesMax)
         slots.initialize(repeating: nil, count: addressesMax)

@@ -2,7 +2,6 @@
 
 import CSupport
 import KVBase
-import Synchronization
 
 /// How a system reaches others and is reached. Made before the loop runs.
 package struct RemoteConfiguration {
@@ -71,7 +70,7 @@ final class RemoteTransport: @unchecked Sendable {
     private let incarnation: UInt64
     private let listener: Listener?
     private let counters = UnsafeMutablePointer<TransportCounters>.allocate(capacity: 1)
-    private let observers = Mutex<Observers>(Observers())
+    private let observers = Locked<Observers>(Observers())
 
     private struct Observers {
         var onChange: @Sendable (LinkChange) -> Void = { _ in }
