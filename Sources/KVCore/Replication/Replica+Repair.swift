@@ -80,7 +80,7 @@ extension Replica {
         lastRepairLook = at.steady
         dropIdleScans(at)
         if !isCaughtUp {
-            startJoinScan(at)
+            if config.actorIndex == 0 || isJoining { startJoinScan(at) } else { catchUpWithFirst(at) }
             return
         }
         guard inboxHead == inbox.count else { return }
@@ -113,6 +113,17 @@ extension Replica {
             repairByDigestFrom = nil
             startScan(server, everything: true, completesJoin: false, at)
         }
+    }
+
+    /// The server's join is over, but its end, an item of actor 0's stream, was pushed out before it reached this actor: it
+    /// takes what actor 0 has.
+    private func catchUpWithFirst(_ at: Moment) {
+        let since = joinEndedAt ?? at.steady
+        joinEndedAt = since
+        guard localAsker == nil, inboxHead == inbox.count, let first = sibling(0), first.isHeard,
+            at.steady - since > max(Replica.localPatienceMillis, 3 * spacing)
+        else { return }
+        startLocalScan(first, everything: false, at)
     }
 
     private func dropIdleScans(_ at: Moment) {

@@ -63,6 +63,8 @@ package final class Replica {
     var nextSession: UInt32 = 1
     var lastScanEnded: Millis = .min
     var lastRepairLook: Millis = .min
+    /// When an actor that is not caught up first saw that its server is.
+    var joinEndedAt: Millis?
     /// Per origin: value last seen and since when it has not moved although a peer is ahead.
     var stalled: [(value: UInt64, since: Millis)] = []
     var repairByDigestFrom: UInt64?
