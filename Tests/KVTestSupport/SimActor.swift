@@ -85,7 +85,7 @@ package final class SimActor {
         let at = self.at
         // A small journal: what does not fit is forgotten at once, whoever still needs it.
         let capacity = UInt64(world.options.journalCapacity)
-        if store.ownSeq > capacity { store.trimJournal(through: store.ownSeq - capacity) }
+        if store.ownSeq > capacity, !replica.isJoining { store.trimJournal(through: store.ownSeq - capacity) }
         if replica.nextDeadline(at) <= at.steady { replica.tick(at, into: &effects) }
         hasMore = replica.step(at, into: &effects)
     }
@@ -111,25 +111,25 @@ package final class SimActor {
 
     // MARK: Client operations
 
-    /// Wall time that writes are stamped with: the machine's, corrected as the skew guard demands.
-    private var stampMillis: Millis { at.wall + replica.clockCorrectionMillis }
-
     func put(_ key: Int, _ value: [UInt8], floor: Millis) -> Record? {
-        let name = world.keys.bytes(key)
-        return value.withUnsafeBytes { bytes in
-            withUnsafePointer(to: 0 as UInt8) { empty in
-                store.put(
-                    name.baseAddress!, name.count, world.keys.hash(key), value: bytes.baseAddress ?? UnsafeRawPointer(empty),
-                    bytes.count, now: stampMillis, floor: floor)
-            }
-        }
+        value.withUnsafeBytes { replica.put(key: world.keys.bytes(key), value: $0, floor: floor, at) }
     }
 
     func delete(_ key: Int) -> DeleteOutcome {
-        let name = world.keys.bytes(key)
-        return store.delete(name.baseAddress!, name.count, world.keys.hash(key), now: stampMillis)
-            .map { .deleted($0) } ?? .absent
+        replica.delete(key: world.keys.bytes(key), at).map { .deleted($0) } ?? .absent
     }
+
+    /// The record of own write `seq` if that is still its key's; the machine itself writes anew what a newcomer stamped too low.
+    func ownRecord(_ seq: UInt64) -> Record? {
+        guard seq >= store.journalFirstSeq, seq <= store.ownSeq else { return nil }
+        var found: Record?
+        store.records(store.journalHash(seq)) { record in
+            if record.origin == store.ownOrigin, record.seq == seq { found = record }
+        }
+        return found
+    }
+
+    var ownSeq: UInt64 { store.ownSeq }
 
     func get(_ key: Int) -> Record? {
         let name = world.keys.bytes(key)
@@ -209,6 +209,20 @@ package final class SimActor {
         }
         return sum == replica.digest
             ? nil : SimViolation("I9", "actor \(view.origin) has digest \(replica.digest), its records sum to \(sum)")
+    }
+
+    /// What it has and whom it knows, for a trace.
+    func summary(_ oracle: SimOracle) -> String {
+        let vector = replica.vector
+        let seen = oracle.uids.indices.map { number -> String in
+            let value = covered(oracle.uids[number], in: vector)
+            return value == VersionVector.retired ? "-" : "\(value)"
+        }
+        let peers = replica.peers(at).map { peer in
+            "\(peer.address)=\(peer.state.rawValue) pending \(peer.pendingDeltas) silent \(peer.silentMillis ?? -1)"
+        }
+        return "actor \(view.origin)\(replica.isJoining ? " joining" : "") \(store.count) keys, has "
+            + "[\(seen.joined(separator: " "))] peers \(peers)"
     }
 
     // MARK: Sometimes points

@@ -60,6 +60,7 @@ extension SimWorld {
         guard !failed else { return }
         examineAll()
         guard !failed else { return }
+        for actor in actorsUp(in: slots) { say { actor.summary(self.oracle) } }
         fail(SimViolation(invariant, "servers \(slots.sorted()) still differ: " + difference(actorsUp(in: slots))))
     }
 
@@ -113,6 +114,7 @@ extension SimWorld {
         }
         if !failed {
             let group = actorsUp(in: slots)
+            for actor in group { say { actor.summary(self.oracle) } }
             fail(SimViolation(invariant, "a write after healing is not everywhere: " + difference(group)))
         }
     }

@@ -200,7 +200,7 @@ extension SimWorld {
         case 0: server.clock.setRate(at: now, ppm: -1_000_000)
         case 1: server.clock.setRate(at: now, ppm: -2_000_000)
         case 2: server.clock.set(at: now, wallMillis: 1_000)
-        case 3: server.clock.set(at: now, wallMillis: 7_258_118_400_000)
+        case 3: server.clock.step(at: now, byMillis: 20 * 3_600_000)
         default: server.clock.correct(at: now)
         }
         outcome.points.hit("world: wild clock")

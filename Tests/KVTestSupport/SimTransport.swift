@@ -118,6 +118,7 @@ extension SimWorld {
     }
 
     private func carryOut(_ actor: SimActor) {
+        if actor.ownSeq != UInt64(oracle.history[actor.view.origin].count) { noteRestamped(actor) }
         let from = actor.view.origin
         let slot = actor.view.slot
         for frame in actor.effects.frames {

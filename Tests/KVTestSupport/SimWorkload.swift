@@ -108,6 +108,19 @@ extension SimWorld {
         if let violation = oracle.acknowledge(write, stamp: stamp) { return fail(violation) }
     }
 
+    /// What the machine wrote by itself: a newcomer stamps its first writes again once it hears what the others had collected.
+    func noteRestamped(_ actor: SimActor) {
+        let origin = actor.view.origin
+        while !failed, UInt64(oracle.history[origin].count) < actor.ownSeq {
+            let seq = UInt64(oracle.history[origin].count) + 1
+            guard let record = actor.ownRecord(seq), let key = keys.number(of: record.key),
+                let old = oracle.write(actor.view.seen[key]), let stamp = actor.stamp(of: record, oracle)
+            else { return fail(SimViolation("I4", "actor \(origin) made write \(seq) by itself, which cannot be found")) }
+            outcome.points.hit("newcomer restamps a write")
+            acknowledge(key, stamp, length: old.valueLength, id: old.valueID, actor.view)
+        }
+    }
+
     private func read(_ key: Int, _ actor: SimActor) {
         guard look(key, actor) else { return }
         // `look` has compared the record with what this actor, and so this client, saw before (I15).

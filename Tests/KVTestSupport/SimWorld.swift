@@ -205,13 +205,12 @@ package final class SimWorld {
         queue.push(.connect, at: now + 1, server.slot, server.starts)
     }
 
-    /// What `--join` names: the founder at first, later any addresses, at least one.
+    /// What `--join` names: the founder at first; later some addresses, by which everybody reaches everybody (else it would
+    /// be two clusters, and rightly so).
     private func seeds(of slot: Int, _ isFirst: Bool) -> [Int] {
-        if isFirst, slot < options.servers { return [0] }
-        let others = (0..<options.slots).filter { $0 != slot }
-        var chosen = others.filter { _ in random.faults.chance(0.5) }
-        if chosen.isEmpty { chosen = [others[random.faults.below(others.count)]] }
-        return chosen
+        let main = slot == 0 ? 1 : 0
+        if isFirst, slot < options.servers { return [main] }
+        return [main] + (0..<options.slots).filter { $0 != slot && $0 != main && random.faults.chance(0.3) }
     }
 
     /// The process is gone at once, with all it held, and comes back empty after a while.
