@@ -76,11 +76,12 @@ let backends: [String] = {
         let server = try KVDProcess(backend: backend)
         let client = try server.connect()
         var random = PRNG(seed: 7)
-        for size in [0, 1, 255, 256, 65_535, 1_000_003, 20_000_000] {
+        for size in [0, 1, 255, 256, 65_535, 4_000_003] {
             let value = Bytes((0..<size).map { _ in UInt8(truncatingIfNeeded: random.next()) })
             #expect(try client.call(["SET", "k", value]) == Array("+OK\r\n".utf8))
-            let reply = try client.call(["GET", "k"])
-            #expect(reply == Array("$\(size)\r\n".utf8) + value.array + [13, 10], "\(size) bytes")
+            let expected = Array("$\(size)\r\n".utf8) + value.array + [13, 10]
+            try client.send(Client.encode(["GET", "k"]))
+            #expect(try client.bytes(expected.count) == expected, "\(size) bytes")
         }
     }
 
