@@ -1,7 +1,8 @@
 // The server's configuration: flags, environment and file become one validated value at start. Main thread.
 
 import Glibc
-import KVBase
+package import KVBase
+import KVRuntime
 
 /// A setting that cannot be used; `description` is one line that says which, why and what would do. Exit code 64.
 package struct ConfigError: Error, CustomStringConvertible {
@@ -14,15 +15,19 @@ package enum InputOutputChoice: String, Sendable, CaseIterable { case auto, io_u
 /// Validated configuration. Precedence: flag, then environment, then file, then the default written here.
 package struct Config: Sendable {
     package var port = 6000
-    package var actors = 1
+    package var actors = min(Machine.processorCount, Limits.actorsMax)
     package var sharedPort: Int?
     package var host = "127.0.0.1"
     package var advertise: Endpoint?
     package var join: [Endpoint] = []
+    /// Servers of different clusters refuse each other.
+    package var cluster = "kvd"
     package var inputOutput = InputOutputChoice.auto
     package var logLevel = "info"
     package var clientsMax = Limits.clientsMax
     package var pinLoops = true
+    /// Added to the wall clock, for tests of skewed clocks.
+    package var clockOffsetMillis: Millis = 0
 
     package init() {}
 
@@ -59,6 +64,10 @@ package struct Config: Sendable {
             }
             config.join.append(endpoint)
         },
+        Row(name: "cluster") { config, text throws(ConfigError) in
+            guard (1...64).contains(text.utf8.count) else { throw ConfigError("'\(text)' is not 1 to 64 bytes long") }
+            config.cluster = text
+        },
         Row(name: "io") { config, text throws(ConfigError) in
             guard let choice = InputOutputChoice(rawValue: text) else {
                 throw ConfigError("'\(text)' is not one of auto, io_uring, epoll")
@@ -73,6 +82,9 @@ package struct Config: Sendable {
         },
         Row(name: "maxclients") { config, text throws(ConfigError) in
             config.clientsMax = try number(text, 1...1_000_000)
+        },
+        Row(name: "debug-clock-offset-ms") { config, text throws(ConfigError) in
+            config.clockOffsetMillis = Millis(try number(text, -1_000_000_000_000...1_000_000_000_000))
         },
         Row(name: "pin") { config, text throws(ConfigError) in
             guard let flag = ["yes": true, "no": false][text] else { throw ConfigError("'\(text)' is not yes or no") }

@@ -2,6 +2,7 @@
 
 import Glibc
 import KVBase
+import KVCore
 import KVRuntime
 package import Logging
 
@@ -16,6 +17,8 @@ package final class Server {
     package private(set) var context: ServerContext!
     private let log: Logger
     private var cores: [Core] = []
+    private var system: ActorSystem?
+    private let status: ReplicatorStatus
 
     /// A loop with its thread, its query actor and its listeners.
     private struct Core {
@@ -24,7 +27,9 @@ package final class Server {
         var listeners: [Listener]
     }
 
-    package init(config: Config, log: Logger) {
+    /// `onForgotten` is called, on a loop's thread, when other servers have removed this one.
+    package init(config: Config, log: Logger, onForgotten: @escaping @Sendable () -> Void = {}) {
+        status = ReplicatorStatus(onForgotten: onForgotten)
         self.config = config
         self.log = log
     }
@@ -41,6 +46,11 @@ package final class Server {
         do {
             for index in 1...config.actors { cores.append(try makeCore(index, backend)) }
         } catch {
+            for core in cores { core.actor.close() }
+            cores = []
+            throw error
+        }
+        do { try startReplication() } catch {
             for core in cores { core.actor.close() }
             cores = []
             throw error
@@ -92,8 +102,6 @@ package final class Server {
         var listeners: [Listener] = []
         do {
             let acceptor = QueryAcceptor(actor: actor)
-            // Servers talk to each other on the first port; it is taken from the start so that nobody else gets it.
-            if index == 1 { listeners.append(try listen(loop, config.port, Acceptor())) }
             listeners.append(try listen(loop, config.port + index, acceptor))
             if let port = config.sharedPort { listeners.append(try listen(loop, port, acceptor, reusePort: true)) }
         } catch {
@@ -108,42 +116,121 @@ package final class Server {
     private func listen(
         _ loop: Loop, _ port: Int, _ acceptor: Acceptor, reusePort: Bool = false
     ) throws(StartFailure) -> Listener {
-        let endpoint = Endpoint(host: config.host, port: port)
-        do {
-            let address = try HostPort(host: config.host, port: UInt16(port)).resolve()[0]
-            return try loop.listen(address, reusePort: reusePort, acceptor: acceptor)
-        } catch let failure as SocketFailure {
-            let reason = String(cString: strerror(failure.code))
-            let advice = failure.code == EADDRINUSE ? "choose another --port" : "check --host and --port"
-            throw StartFailure(description: "cannot listen on \(endpoint): \(reason); \(advice)")
-        } catch {
-            throw StartFailure(description: "cannot listen on \(endpoint): \(error)")
+        do { return try loop.listen(try address(port), reusePort: reusePort, acceptor: acceptor) } catch {
+            throw failure(port, error)
         }
+    }
+
+    private func address(_ port: Int) throws -> SocketAddress {
+        try HostPort(host: config.host, port: UInt16(port)).resolve()[0]
+    }
+
+    private func failure(_ port: Int, _ error: any Error) -> StartFailure {
+        let endpoint = Endpoint(host: config.host, port: port)
+        guard let failure = error as? SocketFailure else {
+            return StartFailure(description: "cannot listen on \(endpoint): \(error)")
+        }
+        let reason = String(cString: strerror(failure.code))
+        let advice = failure.code == EADDRINUSE ? "choose another --port" : "check --host and --port"
+        return StartFailure(description: "cannot listen on \(endpoint): \(reason); \(advice)")
+    }
+
+    /// The actor system, and a replica for every query actor. Before the loops run.
+    private func startReplication() throws(StartFailure) {
+        let loops = cores.map(\.thread.loop)
+        let system: ActorSystem
+        do {
+            // A link's incarnation is the server's id, so that a peer knows at once whom it reached.
+            let remote = try RemoteConfiguration(
+                listen: try address(config.port), cluster: config.cluster, incarnation: context.serverID, loop: loops[0])
+            system = try ActorSystem(address: config.advertisedAddress.description, loops: loops, remote: remote)
+        } catch { throw failure(config.port, error) }
+        self.system = system
+        system.onError { [log] failure in log.error("\(failure)") }
+        system.onLinkProblem { [log] problem in log.warning("\(problem)") }
+        context.countMessages { [unowned system] in MessageCounters(system.statistics) }
+        for core in cores { addReplica(core, system) }
+        let boxes = cores.map { (loop: $0.thread.loop, actor: UncheckedBox($0.actor)) }
+        system.onLinkChange { change in
+            for box in boxes { box.loop.perform { box.actor.value.replicator?.linkChanged(change) } }
+        }
+    }
+
+    private func addReplica(_ core: Core, _ system: ActorSystem) {
+        let actor = core.actor
+        let loop = core.thread.loop
+        var replicaConfig = ReplicaConfig(
+            clusterId: Server.clusterID(config.cluster), server: context.serverID, actorIndex: actor.index - 1,
+            actorCount: config.actors, address: Bytes(config.advertisedAddress.description), joining: !config.join.isEmpty)
+        // One byte says what kind of message a frame is.
+        replicaConfig.frameBytesMax = Limits.frameBytesMax - 1024
+        let replica = Replica(config: replicaConfig, store: actor.state.pointee.store, origins: context.origins)
+        let membership =
+            actor.index == 1 ? Membership(system: system, loop: loop, join: config.join, log: log) : nil
+        let replicator = Replicator(
+            replica: replica, state: actor.state, loop: loop, system: system, log: log, status: status,
+            membership: membership)
+        membership?.replicator = replicator
+        actor.replicator = replicator
+        let box = UncheckedBox((replicator, membership))
+        let ref = system.start(on: actor.index - 1) { (context: ActorContext<SyncMessage>) in
+            let (replicator, membership) = box.value
+            replicator.context = context
+            membership?.begin()
+            return ReplicaActor(replicator: replicator)
+        }
+        precondition(ref.position == UInt64(actor.index), "query actors are the first actors of their system")
+    }
+
+    /// The same for the same name, on every machine.
+    private static func clusterID(_ name: String) -> UInt64 {
+        name.utf8.reduce(0xCBF2_9CE4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
     }
 
     /// How long clients may take to read their last replies.
     private static let drainMillisMax = 1500
+    /// How long other servers may take to acknowledge the last writes.
+    private static let leaveMillisMax = 2500
 
-    /// Stops accepting, lets replies go out, ends the loops. Bounded by about four seconds.
+    /// Stops accepting, lets replies go out and deltas reach the other servers, ends the loops. Bounded by five seconds.
     package func stop() {
         log.info("stopping")
         for core in cores {
-            let actor = UncheckedBox(core.actor)
-            let listeners = UncheckedBox(core.listeners)
+            let box = UncheckedBox(core)
             core.thread.loop.perform {
-                for listener in listeners.value { listener.close() }
-                actor.value.finishClients()
+                for listener in box.value.listeners { listener.close() }
+                box.value.actor.finishClients()
+                box.value.actor.replicator?.leave()
             }
         }
-        let deadline = monotonicNanos() + Nanos(Server.drainMillisMax) * 1_000_000
-        while context.connectedClients > 0, monotonicNanos() < deadline { usleep(2000) }
+        let started = monotonicNanos()
+        func isOver(_ millis: Int) -> Bool { monotonicNanos() - started > Nanos(millis) * 1_000_000 }
+        while context.connectedClients > 0, !isOver(Server.drainMillisMax) { usleep(2000) }
+        while status.leftCount < cores.count, !isOver(Server.leaveMillisMax) { usleep(2000) }
+        system?.close()
         for core in cores { core.thread.loop.stop() }
         for core in cores {
             do { try core.thread.join() } catch { log.error("loop ended: \(error)") }
+            core.actor.replicator = nil
             core.actor.close()
         }
         cores = []
+        system = nil
         log.info("stopped")
+    }
+
+    /// Whom to join when other servers have removed this one; nil if they have not.
+    package var forgottenAddresses: [String]? { status.forgottenAddresses }
+}
+
+extension MessageCounters {
+    fileprivate init(_ statistics: ActorSystemStatistics) {
+        betweenActors = Int(statistics.messagesSentActor)
+        fromReceivers = Int(statistics.messagesSentExternal)
+        replies = Int(statistics.repliesSent)
+        syncBytesSent = Int(statistics.bytesSent)
+        remoteBytesReceived = Int(statistics.remoteBytesReceived)
+        messageRateMax = Int(statistics.maxMessageRate)
     }
 }
 

@@ -39,6 +39,7 @@ package final class ServerContext: Sendable {
     package let startedNanos: Nanos
     package let inputOutput: String
 
+    private let systemCounters = Mutex<(@Sendable () -> MessageCounters)?>(nil)
     private let clientIDs = Atomic<Int>(0)
     private let clients = Atomic<Int>(0)
     private let rejected = Atomic<Int>(0)
@@ -53,8 +54,8 @@ package final class ServerContext: Sendable {
         clientsMax = min(config.clientsMax, ServerContext.descriptorsMax() - 64)
     }
 
-    /// Index from 1, as on the ports.
-    package func uid(_ index: Int) -> ActorUID { ActorUID(server: serverID, index: UInt16(index)) }
+    /// Query actors are numbered from 1, as their ports; in UIDs from 0.
+    package func uid(_ index: Int) -> ActorUID { ActorUID(server: serverID, index: UInt16(index - 1)) }
 
     package func nextClientID() -> Int { clientIDs.add(1, ordering: .relaxed).newValue }
 
@@ -71,12 +72,15 @@ package final class ServerContext: Sendable {
     package var rejectedConnections: Int { rejected.load(ordering: .relaxed) }
     package var clientsAtMost: Int { clientsMax }
 
-    package func peers() -> [PeerRow] { [] }
+    /// Where the actor system's part of the counters comes from. Before the loops run.
+    package func countMessages(_ source: @escaping @Sendable () -> MessageCounters) { systemCounters.withLock { $0 = source } }
 
     package func messageCounters() -> MessageCounters {
-        var counters = MessageCounters()
-        counters.fromReceivers = statistics.reduce(0) { $0 + $1.commands }
-        counters.replies = counters.fromReceivers
+        var counters = systemCounters.withLock { $0 }?() ?? MessageCounters()
+        // A request is a message from its receiver to the query actor, handed over without a queue.
+        let requests = statistics.reduce(0) { $0 + $1.commands }
+        counters.fromReceivers += requests
+        counters.replies += requests
         return counters
     }
 

@@ -18,7 +18,7 @@ struct KVD: ParsableCommand {
 
     @Option(help: ArgumentHelp("Actor-system port; clients use the ports above it. (default: 6000)", valueName: "P"))
     var port: String?
-    @Option(help: ArgumentHelp("Query actors, one event loop each. (default: 1)", valueName: "N"))
+    @Option(help: ArgumentHelp("Query actors, one event loop each. (default: online cores)", valueName: "N"))
     var actors: String?
     @Option(
         help: ArgumentHelp(
@@ -30,6 +30,8 @@ struct KVD: ParsableCommand {
     var advertise: String?
     @Option(help: ArgumentHelp("Any server to join, or its description line; repeatable.", valueName: "HOST:PORT"))
     var join: [String] = []
+    @Option(help: ArgumentHelp("Servers of different clusters refuse each other. (default: kvd)", valueName: "NAME"))
+    var cluster: String?
     @Option(help: ArgumentHelp("auto, io_uring or epoll. (default: auto)", valueName: "BACKEND"))
     var io: String?
     @Option(
@@ -39,6 +41,10 @@ struct KVD: ParsableCommand {
     var maxclients: String?
     @Option(help: ArgumentHelp("Pin each loop to a core: yes or no. (default: yes)", valueName: "YES"))
     var pin: String?
+    @Option(
+        name: .customLong("debug-clock-offset-ms"), parsing: .unconditional,
+        help: ArgumentHelp("Added to the clock, for tests.", valueName: "MS", visibility: .hidden))
+    var clockOffset: String?
     @Option(help: ArgumentHelp("Settings, one 'name value' a line.", valueName: "FILE"))
     var config: String?
 
@@ -46,7 +52,8 @@ struct KVD: ParsableCommand {
     var flags: [(name: String, value: String)] {
         let single: [(String, String?)] = [
             ("port", port), ("actors", actors), ("shared-port", sharedPort), ("host", host), ("advertise", advertise),
-            ("io", io), ("log-level", logLevel), ("maxclients", maxclients), ("pin", pin),
+            ("cluster", cluster), ("io", io), ("log-level", logLevel), ("maxclients", maxclients), ("pin", pin),
+            ("debug-clock-offset-ms", clockOffset),
         ]
         return single.compactMap { name, value in value.map { (name, $0) } } + join.map { ("join", $0) }
     }
@@ -105,7 +112,7 @@ sigaddset(&signals, SIGTERM)
 sigaddset(&signals, SIGINT)
 pthread_sigmask(SIG_BLOCK, &signals, nil)
 
-let server = Server(config: config, log: log)
+let server = Server(config: config, log: log, onForgotten: Lifecycle.askToStop)
 do {
     say(try server.start().json, on: STDOUT_FILENO)
 } catch { fail(error.description, code: 1) }

@@ -16,6 +16,7 @@ extension QueryActor {
                 runWaiting()
                 if hasWork { loop.requestTurn() }
             }
+            replicator?.turnEnded()
             publish()
         }
         var meter = RateMeter(now: loop.nowNanos)
@@ -30,7 +31,7 @@ extension QueryActor {
 
     /// Commands of this turn are stamped with the loop's clock.
     @inline(__always)
-    func beginTurn(_ loop: Loop) { state.pointee.nowMillis = loop.nowMillis }
+    func beginTurn(_ loop: Loop) { state.pointee.nowMillis = loop.nowMillis &+ state.pointee.clockShift }
 
     /// Every client gets its replies and the end of the stream.
     func finishClients() {

@@ -9,8 +9,10 @@ import RESP
 package struct QueryState {
     package var store: Store
     var batch = CommandBatch()
-    /// Wall clock of the turn.
+    /// Wall clock of the turn, corrected when this machine's is far from the other servers'.
     package var nowMillis: Millis = 0
+    /// What is added to the loop's wall clock: the correction, and an offset in tests.
+    var clockShift: Millis = 0
 
     /// Commands whose table slots and records are fetched before the first of them runs.
     static let prefetchDepth = 32
@@ -48,6 +50,8 @@ package final class QueryActor {
     package let context: ServerContext
     package let statistics: ActorStatistics
     package let state: UnsafeMutablePointer<QueryState>
+    /// Nil when the actor stands alone (in-process tests).
+    var replicator: Replicator?
 
     /// Clients of this actor, in no order; a session knows its place.
     private(set) var sessions: [Session] = []
@@ -64,6 +68,7 @@ package final class QueryActor {
                 origins: context.origins, journalCapacity: journalCapacity))
         state = .allocate(capacity: 1)
         state.initialize(to: QueryState(store: store))
+        state.pointee.clockShift = context.config.clockOffsetMillis
     }
 
     /// Frees the replica. Its sessions must have been closed.
@@ -120,7 +125,7 @@ package final class QueryActor {
         statistics.publish(state.pointee)
     }
 
-    func peers() -> [PeerRow] { context.peers() }
+    func peers() -> [PeerRow] { replicator?.peers() ?? [] }
 
     /// A client that reads nothing of a long reply for this long is closed: the reply holds memory.
     static let stalledMillisMax: Millis = 60_000

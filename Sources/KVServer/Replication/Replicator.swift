@@ -1,0 +1,217 @@
+// The shell around one query actor's replication machine: gives it time and messages, carries out what it decides. Loop
+// thread of its actor; made on the main thread before the loop runs.
+
+import KVBase
+package import KVCore
+package import KVRuntime
+import Logging
+
+/// The actor that siblings and other servers address: query actor i (from 1) is actor i of its system.
+package struct ReplicaActor: KVRuntime.Actor {
+    let replicator: Replicator
+
+    package mutating func receive(_ message: SyncMessage, _ context: ActorContext<SyncMessage>) {
+        replicator.receive(message)
+    }
+}
+
+package final class Replicator {
+    package let replica: Replica
+    private unowned let loop: Loop
+    private unowned let system: ActorSystem
+    private let state: UnsafeMutablePointer<QueryState>
+    private let log: Logger
+    /// Set when the actor is installed on its loop; nothing is sent before.
+    var context: ActorContext<SyncMessage>?
+    /// Joining, and links to other servers: one actor of the process sees to them.
+    private var membership: Membership?
+
+    private var effects = ReplicaEffects()
+    private var siblings: [ActorRef<SyncMessage>] = []
+    /// By server id, then actor index.
+    private var remotes: [UInt64: [ActorRef<SyncMessage>]] = [:]
+    private var addresses: [UInt64: String] = [:]
+    private var timer: LoopTimer?
+    private var timerDeadline = Millis.max
+    private var hasLoggedBadFrame = false
+    private let status: ReplicatorStatus
+    private let clockOffset: Millis
+
+    init(
+        replica: Replica, state: UnsafeMutablePointer<QueryState>, loop: Loop, system: ActorSystem, log: Logger,
+        status: ReplicatorStatus, membership: Membership?
+    ) {
+        (self.replica, self.state, self.loop, self.system) = (replica, state, loop, system)
+        (self.log, self.status, self.membership) = (log, status, membership)
+        clockOffset = state.pointee.clockShift
+        siblings = (0..<replica.config.actorCount).map {
+            ActorRef<SyncMessage>(address: system.address, counter: UInt64($0 + 1))!
+        }
+    }
+
+    /// The first actor logs for all and keeps the links.
+    private var speaks: Bool { replica.config.actorIndex == 0 }
+
+    var moment: Moment { Moment(wall: loop.nowMillis &+ clockOffset, steady: loop.nowNanos / 1_000_000) }
+
+    // MARK: Inputs
+
+    func receive(_ message: SyncMessage) {
+        let at = moment
+        switch message {
+        case .batch(let batch): replica.receive(batch, at, into: &effects)
+        case .frame(let bytes): receive(frame: bytes, at)
+        case .introduction(let introduction): introduced(introduction, at)
+        case .foreignBatch: log.warning("a batch for siblings arrived over the network; dropped")
+        }
+        carryOut(at)
+    }
+
+    private func receive(frame bytes: [UInt8], _ at: Moment) {
+        guard case .rejected(let fault) = replica.receive(frame: bytes, at, into: &effects) else { return }
+        // A frame for the id this address had before a restart is ordinary; anything else is worth one line.
+        guard fault != .misaddressed, !hasLoggedBadFrame else { return }
+        hasLoggedBadFrame = true
+        log.error("frames of another server are refused", metadata: ["fault": "\(fault)"])
+    }
+
+    private func introduced(_ introduction: Introduction, _ at: Moment) {
+        for row in introduction.rows where row.server != replica.uid.server { replica.learn(row, at, into: &effects) }
+        membership?.introduced(introduction)
+        guard !introduction.isAnswer else { return }
+        let sender = introduction.rows.first { $0.server == introduction.rows.first?.server }
+        guard let sender, sender.server != replica.uid.server else { return }
+        let answer = Introduction(target: introduction.target, isAnswer: true, rows: rowsOwnFirst)
+        introduce(answer, to: sender.address.description)
+    }
+
+    /// The sender's own row leads, so that the receiver knows whom to answer.
+    var rowsOwnFirst: [MemberRow] {
+        let rows = replica.memberRows
+        return rows.filter { $0.server == replica.uid.server } + rows.filter { $0.server != replica.uid.server }
+    }
+
+    func introduce(_ introduction: Introduction, to address: String) {
+        guard let context, let ref = ActorRef<SyncMessage>(address: address, counter: 1) else { return }
+        context.tell(ref, .introduction(introduction))
+    }
+
+    /// A link to another server came or went.
+    func linkChanged(_ change: LinkChange) {
+        let at = moment
+        for (id, address) in addresses where address == change.address {
+            if change.isUp {
+                if change.incarnation == id { replica.linkUp(id, at) }
+            } else {
+                replica.linkDown(id, at)
+            }
+        }
+        membership?.linkChanged(change, isKnown: addresses[change.incarnation] != nil)
+        carryOut(at)
+    }
+
+    // MARK: Time
+
+    /// After every turn of the loop: sends what is due, does a slice of pending work, sets the alarm for the next.
+    func turnEnded() {
+        let at = moment
+        var deadline = replica.nextDeadline(at)
+        if deadline > at.steady {
+            if deadline < timerDeadline { arm(deadline, at) }
+            return
+        }
+        guard context != nil else { return }
+        replica.tick(at, into: &effects)
+        if replica.step(at, into: &effects) { loop.requestTurn() }
+        carryOut(at)
+        deadline = replica.nextDeadline(at)
+        if deadline > at.steady, deadline < timerDeadline { arm(deadline, at) }
+    }
+
+    private func arm(_ deadline: Millis, _ at: Moment) {
+        timer?.cancel()
+        timerDeadline = deadline
+        // The turn that the alarm causes ends with `turnEnded`; the alarm itself has nothing to do.
+        timer = loop.schedule(afterMillis: deadline - at.steady) { [unowned self] in timerDeadline = .max }
+    }
+
+    // MARK: Effects
+
+    private func carryOut(_ at: Moment) {
+        guard !effects.isEmpty, let context else { return }
+        for outgoing in effects.batches { context.tell(siblings[outgoing.toIndex], .batch(outgoing.batch)) }
+        // Before frames: an event may bring the address a frame goes to.
+        for event in effects.events { handle(event, at) }
+        for outgoing in effects.frames {
+            guard let ref = remote(outgoing.to) else { continue }
+            context.tell(ref, .frame(outgoing.bytes))
+        }
+        effects.removeAll()
+        state.pointee.clockShift = clockOffset &+ replica.clockCorrectionMillis
+    }
+
+    private func remote(_ uid: ActorUID) -> ActorRef<SyncMessage>? {
+        // An id that had this very address before a restart: nobody is there any more.
+        guard let address = addresses[uid.server], address != system.address else { return nil }
+        var known = remotes[uid.server] ?? []
+        while known.count <= Int(uid.index) {
+            guard let ref = ActorRef<SyncMessage>(address: address, counter: UInt64(known.count + 1)) else { return nil }
+            known.append(ref)
+        }
+        remotes[uid.server] = known
+        return known[Int(uid.index)]
+    }
+
+    private func handle(_ event: ReplicaEvent, _ at: Moment) {
+        switch event {
+        case .member(let row): memberChanged(row)
+        case .serverState(let server, let state):
+            guard speaks else { return }
+            log.info("server \(hex16(server)) at \(addresses[server] ?? "?") is \(state.rawValue)")
+        case .forgotten:
+            guard speaks else { return }
+            log.error("the other servers have removed this one: it starts again under a new id")
+            status.noteForgotten(addresses.values.filter { $0 != system.address })
+        case .joined: if speaks { log.info("joined: all existing data has arrived") }
+        case .divergence(let server):
+            log.critical("replicas with equal histories differ; repairing", metadata: ["server": "\(hex16(server))"])
+        case .clockSkewed(let millis):
+            if speaks { log.warning("this machine's clock is off by \(millis) ms from the other servers'") }
+        }
+    }
+
+    private func memberChanged(_ row: MemberRow) {
+        let address = row.address.description
+        guard row.server != replica.uid.server else { return }
+        let before = addresses[row.server]
+        addresses[row.server] = address
+        if before != address { remotes[row.server] = nil }
+        guard speaks else { return }
+        if before == nil { log.info("server \(hex16(row.server)) at \(address): \(row.status)") }
+        let isWanted = address != system.address && addresses.contains { id, other in
+            other == address && replica.memberRows.contains { $0.server == id && $0.status.isMember }
+        }
+        if isWanted { system.keepLink(to: address) } else { membership?.dropLink(to: address) }
+        if let before, before != address { membership?.dropLink(to: before) }
+    }
+
+    // MARK: Figures and the end
+
+    func peers() -> [PeerRow] {
+        replica.peers(moment).map { peer in
+            PeerRow(
+                id: peer.server, address: Endpoint(peer.address.description) ?? Endpoint(host: "?", port: 0),
+                state: PeerRow.State(rawValue: peer.state.rawValue) ?? .down, pending: Int(peer.pendingDeltas),
+                heardMillisAgo: peer.silentMillis ?? -1)
+        }
+    }
+
+    /// The process is about to end: own writes go to whoever can be heard.
+    func leave() {
+        let at = moment
+        guard !replica.peers(at).isEmpty else { return status.noteLeft() }
+        replica.beginLeave(at, into: &effects)
+        carryOut(at)
+        loop.schedule(everyMillis: 5) { [unowned self] in if replica.hasLeft { status.noteLeft() } }
+    }
+}

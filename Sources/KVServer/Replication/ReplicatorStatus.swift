@@ -1,0 +1,27 @@
+// What the main thread wants to know of the replicators. Any thread.
+
+import Synchronization
+
+package final class ReplicatorStatus: Sendable {
+    private let left = Atomic<Int>(0)
+    private let forgotten = Mutex<[String]?>(nil)
+    private let onForgotten: @Sendable () -> Void
+
+    /// `onForgotten` is called at most once, on a loop's thread.
+    package init(onForgotten: @escaping @Sendable () -> Void) { self.onForgotten = onForgotten }
+
+    /// Actors that have told the others good-bye. One may be counted more than once.
+    package var leftCount: Int { left.load(ordering: .relaxed) }
+    func noteLeft() { left.add(1, ordering: .relaxed) }
+
+    /// Addresses to join under the new id; nil as long as this server is a member.
+    package var forgottenAddresses: [String]? { forgotten.withLock { $0 } }
+
+    func noteForgotten(_ addresses: [String]) {
+        let isFirst = forgotten.withLock { known in
+            defer { known = addresses.sorted() }
+            return known == nil
+        }
+        if isFirst { onForgotten() }
+    }
+}
