@@ -42,6 +42,11 @@ extension Replica {
                 servers.insert(server, at: place)
             }
         } else {
+            if let server = server(row.server) {
+                // Whatever it is told later keeps its distance from what it was sent last.
+                outcastAnswers.append((server.id, server.pacer.lastSent ?? at.steady))
+                if outcastAnswers.count > Replica.outcastsMax { outcastAnswers.removeFirst() }
+            }
             servers.removeAll { $0.id == row.server }
             if asker?.source == row.server { asker = nil }
             if row.status >= .forgotten { statistics.serversForgotten += 1 }

@@ -144,5 +144,5 @@ extension Replica {
         effects.frames.append(OutgoingFrame(to: sender, bytes: bytes))
     }
 
-    static let outcastsMax = 16
+    static let outcastsMax = 64
 }
