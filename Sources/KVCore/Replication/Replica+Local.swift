@@ -120,7 +120,7 @@ extension Replica {
             if batch.rowsHash != members.hash { sibling.wantedAt = min(sibling.wantedAt, at.steady) }
         }
         for row in batch.rows { learnTrusted(row, at, into: &effects) }
-        adoptFloor(batch.floor, at)
+        adoptFloor(batch.floor, at, into: &effects)
         sibling.acked = max(sibling.acked, min(batch.ackedItem, log.last))
         log.drop(through: siblings.reduce(UInt64.max) { min($0, $1.acked) })
         for news in batch.news { hear(news, at) }

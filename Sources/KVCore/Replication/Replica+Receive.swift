@@ -33,7 +33,7 @@ extension Replica {
             return .forgotten
         }
         let server = server(head.sender.server)
-        if let server { hear(head, from: server, at) }
+        if let server { hear(head, from: server, at, into: &effects) }
         var verdict = FrameVerdict.accepted
         // One frame always fits, for a single value may be larger than the bound.
         if inboxBytes > 0, inboxBytes + bytes.count > config.inboxBytesMax {
@@ -58,7 +58,7 @@ extension Replica {
     }
 
     /// Takes over what the head says.
-    private func hear(_ head: FrameHead, from server: RemoteServer, _ at: Moment) {
+    private func hear(_ head: FrameHead, from server: RemoteServer, _ at: Moment, into effects: inout ReplicaEffects) {
         server.heardAt = at.steady
         if head.rowsHash != server.rowsHash {
             server.rowsHash = head.rowsHash
@@ -84,7 +84,7 @@ extension Replica {
             sibling.wantedAt = min(sibling.wantedAt, at.steady)
         }
         server.acknowledged(server.tops[own], at.steady)
-        adoptFloor(head.floor, at)
+        adoptFloor(head.floor, at, into: &effects)
         if let report = head.report, report.stamp > server.report?.stamp ?? .min { server.report = report }
         if let origin = origins.intern(head.sender) {
             if let place = server.announcedTo.firstIndex(where: { $0.origin == origin }) {

@@ -135,7 +135,7 @@ extension Replica {
 
     /// A newcomer is handed the level below which it must not stamp writes, because others hold or have collected tombstones up
     /// to there that it does not know yet. What it wrote before it heard of that is written again above it.
-    func adoptFloor(_ floor: Millis, _ at: Moment) {
+    func adoptFloor(_ floor: Millis, _ at: Moment, into effects: inout ReplicaEffects) {
         guard !isCaughtUp, floor > store.gcFloor, !config.bugs.contains(.floorMissingFromBootstrap) else { return }
         store.raiseGCFloor(to: floor)
         var below = DeltaEntries()
@@ -154,6 +154,9 @@ extension Replica {
             store.put(
                 entry.record.keyPointer, entry.record.keyCount, entry.hash,
                 value: value.baseAddress ?? entry.record.keyPointer, value.count, now: corrected(at))
+        }
+        if below.count > 0 {
+            effects.events.append(.restamped((store.ownSeq - UInt64(below.count) + 1)...store.ownSeq))
         }
         below.clear()
     }

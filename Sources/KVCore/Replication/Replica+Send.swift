@@ -200,6 +200,12 @@ extension Replica {
             for entry in segment.entries {
                 guard let winner = store.find(entry.record.keyPointer, entry.record.keyCount, entry.hash) else { continue }
                 entries.append(entry.hash, winner.retained())
+                if entries.payloadBytes > config.frameBytesMax / 2 { break }
+            }
+            // The winners of now may be far larger than what the segment held, and it cannot be cut: leave that to a scan.
+            guard entries.payloadBytes <= config.frameBytesMax / 2 else {
+                entries.clear()
+                return
             }
             encode(
                 DeltaSegment(

@@ -25,6 +25,8 @@ package enum ReplicaEvent: Sendable, Equatable {
     case joined
     /// Replicas with equal vectors differ: a fault, repaired by scan.
     case divergence(server: UInt64)
+    /// Own writes made before this newcomer knew what others had collected were written again, as these own sequence numbers.
+    case restamped(ClosedRange<UInt64>)
     /// This machine's clock is off from the majority by this many milliseconds.
     case clockSkewed(Millis)
 }

@@ -1,0 +1,43 @@
+// A replica's state in words, for the simulator's traces and for debugging. Part of `Replica`; on its actor's thread.
+
+extension Replica: CustomStringConvertible {
+    /// Several lines; not parsed by anything.
+    package var description: String {
+        func text(_ vector: VersionVector) -> String {
+            var parts: [String] = []
+            for (i, seq) in vector.seqs.enumerated() where seq != 0 {
+                let uid = origins.uid(OriginIndex(i))
+                parts.append("\(uid.server % 10_000)/\(uid.index)=\(seq == VersionVector.retired ? "retired" : "\(seq)")")
+            }
+            return parts.joined(separator: " ")
+        }
+        var lines = [
+            "replica \(uid.server % 10_000)/\(uid.index) \(isCaughtUp ? "caught up" : "catching up")"
+                + " seen [\(text(vector))] frontier [\(text(frontier))] floor \(store.gcFloor)"
+                + " log \(log.first)...\(log.last) logged to \(loggedTo) inbox \(inbox.count - inboxHead)"
+        ]
+        for island in islands { lines.append("  island of \(text(single(island.origin, island.to))) from \(island.from)") }
+        for row in members.rows { lines.append("  member \(row.server % 10_000) \(row.status) \(row.address)") }
+        if let asker { lines.append("  asks \(asker.source % 10_000) session \(asker.session) next \(asker.next) of \(asker.queued)") }
+        if let asker = localAsker { lines.append("  asks sibling \(asker.source) session \(asker.session) next \(asker.next)") }
+        for sibling in siblings {
+            lines.append(
+                "  sibling \(sibling.index) acked \(sibling.acked) enqueued \(sibling.enqueued) applied \(sibling.applied)"
+                    + " jumped \(sibling.jumped) donor \(sibling.donor != nil) vector [\(text(sibling.vector))]")
+        }
+        for server in servers {
+            lines.append(
+                "  server \(server.id % 10_000) heard \(server.heardAt ?? -1) contacted \(server.isContacted) sent \(server.sent)"
+                    + " backoff \(server.backoff) shift \(server.shift) in flight \(server.inFlight.count)"
+                    + " donor \(server.donor != nil) reach [\(text(server.reach))] top \(server.tops[own])"
+                    + " announced \(server.announcedTo.map { "\($0.origin):\($0.to)" }) repairs \(server.repairs.count)")
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    private func single(_ origin: OriginIndex, _ seq: UInt64) -> VersionVector {
+        var vector = VersionVector()
+        vector.set(origin, seq)
+        return vector
+    }
+}
