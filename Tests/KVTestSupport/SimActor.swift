@@ -157,6 +157,12 @@ package final class SimActor {
         return store.find(name.baseAddress!, name.count, world.keys.hash(key))
     }
 
+    /// The key of an own write that is still in the journal.
+    func key(ofOwnWrite seq: UInt64) -> Int? {
+        let hash = store.journalHash(seq)
+        return (0..<world.keys.count).first { world.keys.hash($0) == hash }
+    }
+
     /// A record's version with its actor as a dense number; nil when nobody has that identity.
     func stamp(of record: Record, _ oracle: SimOracle) -> SimStamp? {
         let index = Int(record.origin)

@@ -176,6 +176,7 @@ extension SimWorld {
         case .joined: outcome.points.hit("server joined")
         case .forgotten: queue.push(.resume, at: now + simMillisecond, actor.view.origin)
         case .clockSkewed: outcome.points.hit("clock skew noticed")
+        case .restamped(let seqs): noteRestamped(seqs, actor)
         case .member, .serverState: break
         }
     }
