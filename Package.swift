@@ -85,7 +85,7 @@ let rows: [Row] = [
         .test, "KVServerTests", "Tests/KVServerTests",
         imports: ["KVServer", "KVRuntime", "KVCore", "RESP", "KVBase", "KVTestSupport", "FuzzSupport"]),
     Row(
-        .test, "KVClientTests", "Tests/KVClientTests", imports: ["KVClient", "RESP", "KVBase", "KVTestSupport"],
+        .test, "KVClientTests", "Tests/KVClientTests", imports: ["KVClient", "kv", "RESP", "KVBase", "KVTestSupport"],
         packages: nio),
     Row(.test, "CMUDCoreTests", "Tests/CMUDCoreTests", imports: ["CMUDCore", "KVBase"]),
     Row(.test, "SimulationTests", "Tests/SimulationTests", imports: ["KVCore", "KVBase", "KVTestSupport"]),

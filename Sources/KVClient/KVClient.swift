@@ -13,6 +13,9 @@ import NIOCore
 public struct KVClient: KeyValueStore {
     public typealias Router = KVRouter
 
+    /// The library's version, as `kv --version` prints it.
+    public static let version = "0.1.0"
+
     /// Closes the connections when no copy of the client is left; the connections themselves hold only the core.
     private final class Owner: Sendable {
         let core: ClientCore

@@ -46,7 +46,8 @@ extension KVError: CustomStringConvertible {
         switch self {
         case .server(let message): "the server refused: \(message)"
         case .timeout(let may): "no answer in time" + Self.doubt(may)
-        case .connectionLost(let server, let reason, let may): "connection to \(server) lost: \(reason)" + Self.doubt(may)
+        case .connectionLost(let server, let reason, let may):
+            "connection to \(server) lost: \(reason)" + Self.doubt(may)
         case .unreachable(let server, let reason): "cannot reach \(server): \(reason)"
         case .protocolViolation(let server, let reason): "\(server) does not speak the protocol: \(reason)"
         case .cancelled(let may): "cancelled" + Self.doubt(may)

@@ -28,7 +28,9 @@ struct ReplyDecoder {
             return .reply(KVReply(value))
         case .incomplete:
             isPartial = true
-            guard bytes.count - at <= replyBytesMax else { return .malformed("a reply of more than \(replyBytesMax) bytes") }
+            guard bytes.count - at <= replyBytesMax else {
+                return .malformed("a reply of more than \(replyBytesMax) bytes")
+            }
             return .incomplete
         case .failed(let message):
             return .malformed(message)

@@ -7,7 +7,9 @@ import Testing
 @Suite struct CancellationTests {
     @Test func returnsAtOnceAndKeepsTheOrder() async throws {
         let held = Mutex<[Exchange]>([])
-        try await withServer { exchange in held.withLock { $0.append(exchange) } } _: { (client, server) async throws in
+        try await withServer { exchange in
+            held.withLock { $0.append(exchange) }
+        } _: { (client, server) async throws in
             let doomed = Task { await failure { try await client.get("a") } }
             try await eventually("asked a") { server.requests.count == 1 }
             let kept = Task { try await client.get("b") }
@@ -36,7 +38,9 @@ import Testing
     @Test func aWaitingCallIsNeverSent() async throws {
         let held = Mutex<[Exchange]>([])
         let configuration = configured { $0.outstandingCallsMax = 1 }
-        try await withServer(configuration: configuration) { exchange in held.withLock { $0.append(exchange) } } _: {
+        try await withServer(configuration: configuration) { exchange in
+            held.withLock { $0.append(exchange) }
+        } _: {
             (client, server) async throws in
             let first = Task { try await client.get("a") }
             try await eventually("asked a") { server.requests.count == 1 }
@@ -55,7 +59,8 @@ import Testing
     }
 
     @Test func aPipelineIsCancelledAsAWhole() async throws {
-        try await withServer { _ in } _: { (client, server) async throws in
+        try await withServer { _ in
+        } _: { (client, server) async throws in
             let task = Task {
                 await failure { try await client.withPipeline { ($0.get("a"), $0.get("b"), $0.get("c")) } }
             }
@@ -67,7 +72,9 @@ import Testing
 
     @Test func hundredsAmongHundredsLeaveTheOthersIntact() async throws {
         let held = Mutex<[Exchange]>([])
-        try await withServer { exchange in held.withLock { $0.append(exchange) } } _: { (client, server) async throws in
+        try await withServer { exchange in
+            held.withLock { $0.append(exchange) }
+        } _: { (client, server) async throws in
             let tasks = (0..<400).map { index in Task { try await client.get("k\(index)") } }
             try await eventually("all asked") { server.requests.count == 400 }
             for index in stride(from: 0, to: 400, by: 2) { tasks[index].cancel() }

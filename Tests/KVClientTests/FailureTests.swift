@@ -40,7 +40,11 @@ import Testing
     @Test func everyCallUnderWayLearnsOfTheBreak() async throws {
         let held = Mutex(0)
         try await withServer { exchange in
-            if held.withLock({ $0 += 1; return $0 }) == 100 { exchange.close() }
+            if held.withLock({
+                $0 += 1; return $0
+            }) == 100 {
+                exchange.close()
+            }
         } _: { (client, _) async throws in
             let errors = await withTaskGroup(of: KVError?.self) { group in
                 for index in 0..<100 { group.addTask { await failure { try await client.put("k\(index)", "v") } } }
@@ -159,6 +163,7 @@ import Testing
         try await withFakeStore(configuration: configuration) { (client, server) async throws in
             for _ in 0..<2 {
                 _ = try await client.get("k")
+                // The deadline passes without anything being owed: that nothing happens is what is tested.
                 try await Task.sleep(for: .milliseconds(2100))
             }
             #expect(server.connections == 1)
@@ -194,7 +199,8 @@ import Testing
     }
 
     @Test func aClosedClientSaysSo() async throws {
-        try await withServer { _ in } _: { (client, server) async throws in
+        try await withServer { _ in
+        } _: { (client, server) async throws in
             async let pending = failure { try await client.get("k") }
             try await eventually("asked") { server.requests.count == 1 }
             await client.close()

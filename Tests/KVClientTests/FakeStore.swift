@@ -104,7 +104,7 @@ func eventually(
             Issue.record("not within ten seconds: \(what)", sourceLocation: location)
             return
         }
-        try? await Task.sleep(for: .milliseconds(2))
+        try? await Task.sleep(for: .milliseconds(2))  // between two polls
     }
 }
 
@@ -116,7 +116,7 @@ func nextEvent(_ events: AsyncStream<KVEvent>, _ wanted: @escaping @Sendable (KV
             return nil
         }
         group.addTask {
-            try? await Task.sleep(for: .seconds(10))
+            try? await Task.sleep(for: .seconds(10))  // the deadline
             return nil
         }
         let first = await group.next() ?? nil

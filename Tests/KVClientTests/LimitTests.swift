@@ -10,7 +10,9 @@ import Testing
         let most = Mutex(0)
         let configuration = configured { $0.outstandingCallsMax = 8 }
         try await withServer(configuration: configuration) { exchange in
-            let count = held.withLock { $0.append(exchange); return $0.count }
+            let count = held.withLock {
+                $0.append(exchange); return $0.count
+            }
             most.withLock { $0 = max($0, count) }
         } _: { (client, server) async throws in
             let tasks = (0..<100).map { index in Task { try await client.get("k\(index)") } }
@@ -33,7 +35,9 @@ import Testing
             $0.outstandingCallsMax = 3
             $0.whenFull = .fail
         }
-        try await withServer(configuration: configuration) { exchange in held.withLock { $0.append(exchange) } } _: {
+        try await withServer(configuration: configuration) { exchange in
+            held.withLock { $0.append(exchange) }
+        } _: {
             (client, server) async throws in
             let tasks = (0..<3).map { index in Task { try await client.get("k\(index)") } }
             try await eventually("three asked") { server.requests.count == 3 }
@@ -51,7 +55,8 @@ import Testing
 
     @Test func waitingCallsTimeOut() async throws {
         let configuration = configured { $0.outstandingCallsMax = 1 }
-        try await withServer(configuration: configuration) { _ in } _: { (client, server) async throws in
+        try await withServer(configuration: configuration) { _ in
+        } _: { (client, server) async throws in
             let first = Task { try? await client.get("a") }
             try await eventually("asked") { server.requests.count == 1 }
             let error = await failure { try await client.withTimeout(.milliseconds(30)).put("b", "1") }

@@ -15,24 +15,34 @@ import Testing
     }
 
     @Test func emptyValueIsNotAbsent() async throws {
-        try await withServer { $0.reply("$0\r\n\r\n") } _: { (client, _) async throws in
+        try await withServer {
+            $0.reply("$0\r\n\r\n")
+        } _: { (client, _) async throws in
             #expect(try await client.get("k") == KVBytes())
         }
     }
 
     @Test func resp3NullIsAbsent() async throws {
-        try await withServer { $0.reply("_\r\n") } _: { (client, _) async throws in #expect(try await client.get("k") == nil) }
+        try await withServer {
+            $0.reply("_\r\n")
+        } _: { (client, _) async throws in
+            #expect(try await client.get("k") == nil)
+        }
     }
 
     @Test func anyBytesPassUnchanged() async throws {
         let all = KVBytes((0...255).map { UInt8($0) } + [13, 10, 0, 13, 10])
-        try await withServer { $0.reply([36] + Array("261\r\n".utf8) + all.array + [13, 10]) } _: { (client, _) async throws in
+        try await withServer {
+            $0.reply([36] + Array("261\r\n".utf8) + all.array + [13, 10])
+        } _: { (client, _) async throws in
             #expect(try await client.get(all) == all)
         }
     }
 
     @Test func putAsksForTheStamp() async throws {
-        try await withServer { $0.reply(":1790000000123\r\n") } _: { (client, server) async throws in
+        try await withServer {
+            $0.reply(":1790000000123\r\n")
+        } _: { (client, server) async throws in
             #expect(try await client.put("k", "v") == KVStamp(millis: 1_790_000_000_123))
             #expect(server.requests == [["KVD", "PUT", "k", "v"]])
         }
@@ -49,7 +59,9 @@ import Testing
     }
 
     @Test func listSendsWhatWasAskedAndKeepsTheOrder() async throws {
-        try await withServer { $0.reply("*4\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\nb\r\n$0\r\n\r\n") } _: { (client, server) async throws in
+        try await withServer {
+            $0.reply("*4\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\nb\r\n$0\r\n\r\n")
+        } _: { (client, server) async throws in
             let pairs = try await client.list(prefix: "p/", limit: 7, after: "p/3")
             #expect(pairs == [KVPair(key: "a", value: "1"), KVPair(key: "b", value: "")])
             #expect(try await client.list().count == 2)
@@ -58,7 +70,9 @@ import Testing
     }
 
     @Test func listReadsMapsToo() async throws {
-        try await withServer { $0.reply("%1\r\n$1\r\na\r\n$1\r\n1\r\n") } _: { (client, _) async throws in
+        try await withServer {
+            $0.reply("%1\r\n$1\r\na\r\n$1\r\n1\r\n")
+        } _: { (client, _) async throws in
             #expect(try await client.list(prefix: "") == [KVPair(key: "a", value: "1")])
         }
     }
@@ -101,8 +115,11 @@ import Testing
     }
 
     @Test func sendPassesAnyCommand() async throws {
-        try await withServer { $0.reply("*3\r\n:1\r\n+PONG\r\n*1\r\n$-1\r\n") } _: { (client, server) async throws in
-            #expect(try await client.send(["ANY", "thing"]) == .array([.integer(1), .status("PONG"), .array([.null])]))
+        try await withServer {
+            $0.reply("*3\r\n:1\r\n+PONG\r\n*1\r\n$-1\r\n")
+        } _: { (client, server) async throws in
+            #expect(
+                try await client.send(["ANY", "thing"]) == .array([.integer(1), .status("PONG"), .array([.null])]))
             #expect(server.requests == [["ANY", "thing"]])
         }
     }
@@ -125,7 +142,9 @@ import Testing
     }
 
     @Test func anAnswerOfTheWrongKindIsAnErrorNotACrash() async throws {
-        try await withServer { $0.reply("*1\r\n:1\r\n") } _: { (client, _) async throws in
+        try await withServer {
+            $0.reply("*1\r\n:1\r\n")
+        } _: { (client, _) async throws in
             _ = await failure { try await client.get("k") }
             _ = await failure { try await client.put("k", "v") }
             _ = await failure { try await client.delete("k") }
@@ -184,7 +203,9 @@ import Testing
         #expect(address?.description == text)
     }
 
-    @Test(arguments: ["", ":", "host", "host:", ":1", "host:0", "host:65536", "host:x", "::1:1", "h st:1", "host:+1", "a\n:1"])
+    @Test(arguments: [
+        "", ":", "host", "host:", ":1", "host:0", "host:65536", "host:x", "::1:1", "h st:1", "host:+1", "a\n:1",
+    ])
     func refusesWhatIsNoAddress(text: String) { #expect(KVAddress(text) == nil) }
 
     @Test func readsLists() {

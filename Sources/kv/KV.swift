@@ -1,0 +1,178 @@
+// kv: the command line of the key-value store. The program's entry and its one-shot commands; runs on the main task.
+
+import ArgumentParser
+import KVClient
+
+@main
+struct KV: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "kv",
+        abstract: "Reads and writes a kvd key-value store.",
+        discussion: """
+            Without a command, kv reads commands: from a prompt with history and completion on a terminal, line by line \
+            otherwise.
+
+            Exit codes: 0 done; 1 the store could not be asked or refused; 2 get found no such key; 64 wrong usage.
+            """,
+        version: KVClient.version,
+        subcommands: [Get.self, Put.self, List.self, Delete.self])
+
+    @OptionGroup var options: Options
+
+    func validate() throws { try options.check() }
+
+    func run() async throws {
+        let client = try options.client()
+        let isTerminal = Terminal.isTerminal(0) && Terminal.isTerminal(1)
+        let code: Int32
+        if isTerminal {
+            code = await Prompt(client: client, options: options).run()
+        } else {
+            code = await Script(client: client, options: options).run()
+        }
+        await client.close()
+        if code != 0 { throw ExitCode(code) }
+    }
+}
+
+/// Options that every command takes, before or after its name.
+struct Options: ParsableArguments {
+    @Option(
+        name: [.short, .long],
+        help: ArgumentHelp(
+            "Servers to use; the first is asked until it fails. Default: KV_SERVER, else 127.0.0.1:6001.",
+            valueName: "host:port[,…]"))
+    var server: String?
+
+    @Flag(help: "Print JSON, one object a line.") var json = false
+
+    @Option(help: ArgumentHelp("How long one call may take. Default: 5.", valueName: "seconds")) var timeout: Double?
+
+    /// These options, where given, and otherwise those given before the command's name.
+    func over(_ outer: Options) -> Options {
+        var merged = self
+        merged.server = server ?? outer.server
+        merged.json = json || outer.json
+        merged.timeout = timeout ?? outer.timeout
+        return merged
+    }
+
+    /// What is wrong with the options is wrong usage, whichever command they came with.
+    func check() throws {
+        if let server, KVAddress.list(server) == nil {
+            throw ValidationError("--server \(server) is not HOST:PORT[,HOST:PORT…]")
+        }
+        if let timeout, !(timeout > 0 && timeout <= 86_400) {
+            throw ValidationError("--timeout must be more than 0 and at most 86400 seconds")
+        }
+    }
+
+    func addresses() throws -> [KVAddress] {
+        let named = server ?? Terminal.environment("KV_SERVER")
+        guard let named, !named.isEmpty else { return [.local] }
+        guard let addresses = KVAddress.list(named) else {
+            throw ValidationError("KV_SERVER=\(named) is not HOST:PORT[,HOST:PORT…]")
+        }
+        return addresses
+    }
+
+    func client() throws -> KVClient {
+        var configuration = KVClientConfiguration()
+        let seconds = timeout ?? 5
+        configuration.callTimeout = .seconds(seconds)
+        configuration.connectTimeout = .seconds(min(seconds, 2))
+        configuration.silenceTimeout = .seconds(seconds)
+        return KVClient(servers: try addresses(), configuration: configuration)
+    }
+}
+
+/// A one-shot command: makes the request and exits with its code.
+protocol OneShot: AsyncParsableCommand {
+    var outer: KV { get }
+    var options: Options { get }
+    func request() throws -> Request
+}
+
+extension OneShot {
+    func validate() throws { try options.check() }
+
+    func run() async throws {
+        let options = options.over(outer.options)
+        let client = try options.client()
+        let request = try request()
+        let code = await Runner(client: client, json: options.json).run(request)
+        await client.close()
+        if code != 0 { throw ExitCode(code) }
+    }
+}
+
+struct Get: OneShot {
+    static let configuration = CommandConfiguration(
+        abstract: "Prints the value of a key, byte for byte.",
+        discussion: "Exit code 2, and nothing printed, when there is no such key.")
+
+    @ParentCommand var outer: KV
+    @OptionGroup var options: Options
+    @Argument(help: "The key.") var key: String
+
+    func request() -> Request { .get(KVBytes(key)) }
+}
+
+struct Put: OneShot {
+    static let configuration = CommandConfiguration(
+        abstract: "Writes a value under a key.",
+        discussion: "A value that begins with a dash comes after a lone --. With --stdin any bytes can be written.")
+
+    @ParentCommand var outer: KV
+    @OptionGroup var options: Options
+    @Flag(help: "Take the value from standard input, all of it, byte for byte.") var stdin = false
+    @Argument(help: "The key.") var key: String
+    @Argument(help: "The value; not with --stdin.") var value: String?
+
+    func validate() throws {
+        try options.check()
+        if stdin == (value != nil) {
+            throw ValidationError(
+                stdin
+                    ? "Either a value or --stdin, not both."
+                    : "The value is missing; one that begins with - comes after --")
+        }
+    }
+
+    func request() throws -> Request {
+        guard let value else { return .put(KVBytes(key), KVBytes(try Terminal.readAll())) }
+        return .put(KVBytes(key), KVBytes(value))
+    }
+}
+
+struct List: OneShot {
+    static let configuration = CommandConfiguration(
+        abstract: "Prints the pairs whose key starts with a prefix, in byte order of keys.",
+        discussion:
+            "One pair a line: key, tab, value. Control characters, tabs and backslashes are written as \\n, \\t, "
+            + "\\\\, \\x1B, so that every pair stays on its line.")
+
+    @ParentCommand var outer: KV
+    @OptionGroup var options: Options
+    @Option(help: "At most so many pairs.") var limit: Int?
+    @Option(help: "Only keys after this one.") var after: String?
+    @Argument(help: "The prefix; all keys without one.") var prefix: String?
+
+    func validate() throws {
+        try options.check()
+        if let limit, limit < 1 { throw ValidationError("--limit must be at least 1") }
+    }
+
+    func request() -> Request { .list(prefix: KVBytes(prefix ?? ""), limit: limit, after: after.map { KVBytes($0) }) }
+}
+
+struct Delete: OneShot {
+    static let configuration = CommandConfiguration(
+        abstract: "Removes keys and prints how many there were.")
+
+    @ParentCommand var outer: KV
+    @OptionGroup var options: Options
+    @Argument(help: "The keys.") var keys: [String]
+
+    func request() -> Request { .delete(keys.map { KVBytes($0) }) }
+}

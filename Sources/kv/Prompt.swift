@@ -1,0 +1,179 @@
+// The interactive prompt, and the line-by-line mode for pipes. Main task; keys are read on a thread of their own.
+
+import Dispatch
+import KVClient
+import Synchronization
+
+#if canImport(Glibc)
+    @preconcurrency import Glibc
+#elseif canImport(Musl)
+    @preconcurrency import Musl
+#elseif canImport(Darwin)
+    @preconcurrency import Darwin
+#endif
+
+/// Commands line by line from a pipe or file. Goes on after a mistake; the exit code is that of the first failure.
+struct Script {
+    let client: KVClient
+    let options: Options
+
+    func run() async -> Int32 {
+        let runner = Runner(client: client, json: options.json, isConversation: true)
+        var code: Int32 = 0
+        var number = 0
+        while let line = readLine(strippingNewline: true) {
+            number += 1
+            do {
+                guard let request = try Request(line: line) else { continue }
+                if request == .quit { break }
+                let result = await runner.run(request)
+                if code == 0 { code = result }
+            } catch {
+                Terminal.complain("line \(number): \(error.text)")
+                if code == 0 { code = Runner.failed }
+            }
+        }
+        return code
+    }
+}
+
+/// Commands from a terminal, edited in place. The terminal is raw only while a line is typed.
+final class Prompt: Sendable {
+    private let client: KVClient
+    private let json: Bool
+    private let prompt: String
+    private let running = Mutex<Task<Int32, Never>?>(nil)
+    private let keys = DispatchQueue(label: "kv.keys")
+    private let typing = Mutex(Typing())
+
+    private struct Typing {
+        var editor = LineEditor(completions: Request.names)
+        var decoder = KeyDecoder()
+        /// Keys read together with the end of the last line, as when several lines are pasted.
+        var ahead: [LineEditor.Key] = []
+    }
+
+    init(client: KVClient, options: Options) {
+        (self.client, json) = (client, options.json)
+        let address = (try? options.addresses().first) ?? .local
+        prompt = Text.escaped(KVBytes("\(address)")) + "> "
+    }
+
+    func run() async -> Int32 {
+        let signals = watchSignals()
+        defer { for signal in signals { signal.cancel() } }
+        let watcher = Task { [client] in
+            for await event in client.events() {
+                if case .failedOver(_, let to, let reason) = event {
+                    Terminal.complain(Text.escaped(KVBytes("now asking \(to): \(reason)")))
+                }
+            }
+        }
+        defer { watcher.cancel() }
+        while let line = await nextLine() {
+            do {
+                guard let request = try Request(line: line) else { continue }
+                if request == .quit { break }
+                await carryOut(request)
+            } catch {
+                Terminal.complain(error.text)
+            }
+        }
+        return 0
+    }
+
+    /// Runs the request so that Ctrl-C can cancel it.
+    private func carryOut(_ request: Request) async {
+        let task = Task { [client, json] in await Runner(client: client, json: json, isConversation: true).run(request)
+        }
+        running.withLock { $0 = task }
+        _ = await task.value
+        running.withLock { $0 = nil }
+    }
+
+    /// Ctrl-C while a request runs cancels it; a request to end restores the terminal first. The handlers run on a queue,
+    /// not in a signal's context.
+    private func watchSignals() -> [any DispatchSourceSignal] {
+        [SIGINT, SIGTERM, SIGHUP].map { number in
+            signal(number, SIG_IGN)
+            let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+            source.setEventHandler { [self] in
+                if number == SIGINT {
+                    running.withLock { $0?.cancel() }
+                } else {
+                    Terminal.leaveRaw()
+                    Terminal.write("\n")
+                    exit(128 + number)
+                }
+            }
+            source.resume()
+            return source
+        }
+    }
+
+    // MARK: Reading a line
+
+    /// The next line typed; nil at the end of input.
+    private func nextLine() async -> String? {
+        await withCheckedContinuation { continuation in
+            keys.async { [self] in continuation.resume(returning: edit()) }
+        }
+    }
+
+    /// Blocks until a line is entered. On the keys queue.
+    private func edit() -> String? {
+        guard Terminal.enterRaw() else { return readLine() }
+        defer { Terminal.leaveRaw() }
+        draw()
+        while let key = nextKey() {
+            switch typing.withLock({ $0.editor.press(key) }) {
+            case .none: break
+            case .redraw: draw()
+            case .submit(let line):
+                Terminal.write("\r\n")
+                return line
+            case .cancel:
+                Terminal.write("^C\r\n")
+                draw()
+            case .endOfInput:
+                Terminal.write("\r\n")
+                return nil
+            case .clearScreen:
+                Terminal.write("\u{1B}[H\u{1B}[2J")
+                draw()
+            case .suspend:
+                Terminal.suspend()
+                _ = Terminal.enterRaw()
+                draw()
+            case .candidates(let names):
+                Terminal.write("\r\n" + names.joined(separator: "  ") + "\r\n")
+                draw()
+            }
+        }
+        Terminal.write("\r\n")
+        return nil
+    }
+
+    /// The next key, nil at the end of input. An escape character that nothing follows soon is a key of its own.
+    private func nextKey() -> LineEditor.Key? {
+        while true {
+            let (ahead, isWaiting) = typing.withLock { typing in
+                (typing.ahead.isEmpty ? nil : typing.ahead.removeFirst(), typing.decoder.isWaiting)
+            }
+            if let ahead { return ahead }
+            let bytes = Terminal.read(withinMillis: isWaiting ? 50 : -1)
+            if bytes?.isEmpty == true { return nil }
+            typing.withLock { typing in
+                if let bytes { typing.ahead = typing.decoder.feed(bytes) } else { typing.decoder.flush() }
+            }
+        }
+    }
+
+    private func draw() {
+        let room = Terminal.columns - prompt.count
+        let (text, cursor) = typing.withLock { $0.editor.window(columns: room) }
+        var frame = "\r" + prompt + text + "\u{1B}[K\r"
+        if prompt.count + cursor > 0 { frame += "\u{1B}[\(prompt.count + cursor)C" }
+        Terminal.write(frame)
+    }
+}

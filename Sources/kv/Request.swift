@@ -1,0 +1,138 @@
+// What kv can be asked to do, from the command line or the prompt, and how a typed line is read. Pure, any thread.
+
+import KVClient
+
+enum Request: Equatable {
+    case get(KVBytes)
+    case put(KVBytes, KVBytes)
+    case list(prefix: KVBytes, limit: Int?, after: KVBytes?)
+    case delete([KVBytes])
+    /// A command in the server's own words.
+    case raw([KVBytes])
+    case help
+    case quit
+
+    struct Mistake: Error, Equatable {
+        var text: String
+    }
+
+    static let names = ["delete", "exit", "get", "help", "list", "put", "quit", "raw"]
+
+    static let helpText = """
+        get KEY                               print a value
+        put KEY VALUE                         write a value
+        list [PREFIX] [limit N] [after KEY]   print pairs in key order
+        delete KEY...                         remove keys
+        raw COMMAND...                        send any command of the server, such as raw INFO server
+        help                                  this text
+        quit                                  leave (or Ctrl-D)
+        Words with blanks go in quotes: "a b\\n" with escapes \\n \\r \\t \\" \\\\ \\xHH, or 'a b' as it is.
+        """
+
+    /// Reads one line; nil when there is nothing on it.
+    init?(line: String) throws(Mistake) {
+        let words = try Request.words(line)
+        guard let first = words.first else { return nil }
+        let name = first.description.lowercased()
+        let arguments = Array(words.dropFirst())
+        switch name {
+        case "get":
+            guard arguments.count == 1 else { throw Mistake(text: "usage: get KEY") }
+            self = .get(arguments[0])
+        case "put", "set":
+            guard arguments.count == 2 else { throw Mistake(text: "usage: put KEY VALUE (quote a value with blanks)") }
+            self = .put(arguments[0], arguments[1])
+        case "list", "ls": self = try Request.list(arguments)
+        case "delete", "del":
+            guard !arguments.isEmpty else { throw Mistake(text: "usage: delete KEY...") }
+            self = .delete(arguments)
+        case "raw":
+            guard !arguments.isEmpty else { throw Mistake(text: "usage: raw COMMAND...") }
+            self = .raw(arguments)
+        case "help", "?": self = .help
+        case "quit", "exit": self = .quit
+        default:
+            let close = Request.names.first { $0.hasPrefix(name) || name.hasPrefix($0) }
+            let hint = close.map { "; did you mean \($0)?" } ?? "; help lists the commands"
+            throw Mistake(text: "no command \(Text.escaped(first))\(hint)")
+        }
+    }
+
+    private static func list(_ arguments: [KVBytes]) throws(Mistake) -> Request {
+        let usage = Mistake(text: "usage: list [PREFIX] [limit N] [after KEY]")
+        // An odd number of words begins with the prefix, as in the server's LIST.
+        var rest = arguments[...]
+        let prefix = rest.count % 2 == 1 ? rest.removeFirst() : KVBytes()
+        var limit: Int?
+        var after: KVBytes?
+        while let option = rest.popFirst(), let value = rest.popFirst() {
+            switch option.description.lowercased() {
+            case "limit":
+                guard let number = Int(value.description), number > 0 else { throw usage }
+                limit = number
+            case "after": after = value
+            default: throw usage
+            }
+        }
+        return .list(prefix: prefix, limit: limit, after: after)
+    }
+
+    // MARK: Words
+
+    /// Splits at blanks; quotes keep blanks together.
+    static func words(_ line: String) throws(Mistake) -> [KVBytes] {
+        let bytes = Array(line.utf8)
+        var words: [KVBytes] = []
+        var word: [UInt8]?
+        var at = 0
+        while at < bytes.count {
+            let byte = bytes[at]
+            at += 1
+            switch byte {
+            case 32, 9, 10, 13:
+                if let done = word { words.append(KVBytes(done)) }
+                word = nil
+            case UInt8(ascii: "'"):
+                guard let end = bytes[at...].firstIndex(of: byte) else { throw Mistake(text: "a ' is not closed") }
+                word = (word ?? []) + bytes[at..<end]
+                at = end + 1
+            case UInt8(ascii: "\""):
+                word = (word ?? []) + (try quoted(bytes, &at))
+            default:
+                word = (word ?? []) + [byte]
+            }
+        }
+        if let done = word { words.append(KVBytes(done)) }
+        return words
+    }
+
+    private static func quoted(_ bytes: [UInt8], _ at: inout Int) throws(Mistake) -> [UInt8] {
+        var text: [UInt8] = []
+        while at < bytes.count {
+            let byte = bytes[at]
+            at += 1
+            switch byte {
+            case UInt8(ascii: "\""): return text
+            case UInt8(ascii: "\\"):
+                guard at < bytes.count else { break }
+                let escape = bytes[at]
+                at += 1
+                switch escape {
+                case UInt8(ascii: "n"): text.append(10)
+                case UInt8(ascii: "r"): text.append(13)
+                case UInt8(ascii: "t"): text.append(9)
+                case UInt8(ascii: "x"):
+                    let digits = String(decoding: bytes[at..<min(at + 2, bytes.count)], as: UTF8.self)
+                    guard digits.utf8.count == 2, let value = UInt8(digits, radix: 16) else {
+                        throw Mistake(text: "\\x needs two hexadecimal digits")
+                    }
+                    text.append(value)
+                    at += 2
+                default: text.append(escape)
+                }
+            default: text.append(byte)
+            }
+        }
+        throw Mistake(text: "a \" is not closed")
+    }
+}

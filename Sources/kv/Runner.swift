@@ -1,0 +1,135 @@
+// Carries out one request and prints its result; the same for one-shot commands and the prompt. Main task.
+
+import KVClient
+
+struct Runner {
+    /// Exit codes besides 0 and the parser's 64.
+    static let failed: Int32 = 1
+    static let absent: Int32 = 2
+
+    static let pageEntries = 1000
+
+    let client: KVClient
+    let json: Bool
+    /// Whether several results follow each other, so that each needs its own lines.
+    var isConversation = false
+
+    /// Prints the result on standard output, an error in one line on standard error; the exit code.
+    func run(_ request: Request) async -> Int32 {
+        do {
+            switch request {
+            case .get(let key): return try await get(key)
+            case .put(let key, let value):
+                let stamp = try await client.put(key, value)
+                Terminal.write(json ? "{\(Text.member("key", key)),\"stamp_ms\":\(stamp.millis)}\n" : "OK\n")
+            case .list(let prefix, let limit, let after): try await list(prefix, limit, after)
+            case .delete(let keys):
+                let deleted = try await delete(keys)
+                Terminal.write(json ? "{\"deleted\":\(deleted)}\n" : "\(deleted)\n")
+            case .raw(let arguments):
+                let reply = try await client.send(arguments)
+                if json { Terminal.write(Self.json(reply) + "\n") } else { Terminal.write(Self.lines(reply)) }
+            case .help: Terminal.write(Request.helpText + "\n")
+            case .quit: break
+            }
+            return 0
+        } catch let error as KVError {
+            Terminal.complain(Self.advice(error))
+        } catch {
+            Terminal.complain("\(error)")
+        }
+        return Self.failed
+    }
+
+    private func get(_ key: KVBytes) async throws -> Int32 {
+        let value = try await client.get(key)
+        if json {
+            Terminal.write(
+                "{\(Text.member("key", key)),\(value.map { Text.member("value", $0) } ?? "\"value\":null")}\n")
+        } else if let value {
+            if isConversation || Terminal.isTerminal(1) {
+                Terminal.write(Text.escaped(value, keepingLines: true) + "\n")
+            } else {
+                Terminal.write(value.array)
+            }
+        } else if isConversation {
+            Terminal.write("(absent)\n")
+        }
+        return value == nil ? Self.absent : 0
+    }
+
+    /// Page by page, so that a listing of any length takes little memory and can be cut off.
+    private func list(_ prefix: KVBytes, _ limit: Int?, _ after: KVBytes?) async throws {
+        var (left, last) = (limit ?? .max, after)
+        while left > 0 {
+            let wanted = min(left, Self.pageEntries)
+            let page = try await client.list(prefix: prefix, limit: wanted, after: last)
+            var text = ""
+            for pair in page {
+                text +=
+                    json
+                    ? "{\(Text.member("key", pair.key)),\(Text.member("value", pair.value))}\n"
+                    : "\(Text.escaped(pair.key))\t\(Text.escaped(pair.value))\n"
+            }
+            Terminal.write(text)
+            guard page.count == wanted else { return }
+            left -= page.count
+            last = page.last?.key
+        }
+    }
+
+    private func delete(_ keys: [KVBytes]) async throws -> Int {
+        var deleted = 0
+        for start in stride(from: 0, to: keys.count, by: Self.pageEntries) {
+            let batch = keys[start..<min(start + Self.pageEntries, keys.count)]
+            let results = try await client.withPipeline { pipeline in batch.map { pipeline.delete($0) } }
+            for result in results where try result.value { deleted += 1 }
+        }
+        return deleted
+    }
+
+    /// The error, and what to do about it where that is known. Whatever the server said is made harmless.
+    static func advice(_ error: KVError) -> String {
+        let text = Text.escaped(KVBytes("\(error)"))
+        if case .unreachable = error {
+            return text + " - is kvd running there? --server or KV_SERVER names another"
+        }
+        if case .timeout = error { return text + " - a longer --timeout may help" }
+        return text
+    }
+
+    // MARK: Raw replies
+
+    private static func lines(_ reply: KVReply, indent: String = "") -> String {
+        switch reply {
+        case .null: indent + "(absent)\n"
+        case .status(let text): indent + Text.escaped(KVBytes(text)) + "\n"
+        case .bytes(let bytes): indent + Text.escaped(bytes, keepingLines: true) + "\n"
+        case .integer(let value): indent + "\(value)\n"
+        case .double(let value): indent + "\(value)\n"
+        case .boolean(let value): indent + "\(value)\n"
+        case .error(let text): indent + "(error) " + Text.escaped(KVBytes(text)) + "\n"
+        case .array(let elements), .map(let elements):
+            elements.isEmpty
+                ? indent + "(empty)\n"
+                : elements.enumerated().map { indent + "\($0 + 1)) " + lines($1).trimmingLast() + "\n" }.joined()
+        }
+    }
+
+    private static func json(_ reply: KVReply) -> String {
+        switch reply {
+        case .null: "null"
+        case .status(let text): Text.json(text)
+        case .bytes(let bytes): bytes.text.map(Text.json) ?? "{\"base64\":\"\(Text.base64(bytes.array))\"}"
+        case .integer(let value): "\(value)"
+        case .double(let value): value.isFinite ? "\(value)" : "\"\(value)\""
+        case .boolean(let value): "\(value)"
+        case .error(let text): "{\"error\":\(Text.json(text))}"
+        case .array(let elements), .map(let elements): "[" + elements.map(json).joined(separator: ",") + "]"
+        }
+    }
+}
+
+extension String {
+    fileprivate func trimmingLast() -> String { hasSuffix("\n") ? String(dropLast()) : self }
+}
