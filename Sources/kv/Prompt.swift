@@ -91,8 +91,8 @@ final class Prompt: Sendable {
         running.withLock { $0 = nil }
     }
 
-    /// Ctrl-C while a request runs cancels it; a request to end restores the terminal first. The handlers run on a
-    /// queue, not in a signal's context.
+    /// Ctrl-C while a request runs cancels it; a request to end restores the terminal first. The handlers run on a queue,
+    /// not in a signal's context.
     private func watchSignals() -> [any DispatchSourceSignal] {
         [SIGINT, SIGTERM, SIGHUP].map { number in
             signal(number, SIG_IGN)

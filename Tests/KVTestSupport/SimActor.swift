@@ -109,6 +109,10 @@ package final class SimActor {
     var rows: [MemberRow] { replica.memberRows }
     var ownRow: MemberRow? { replica.memberRows.first { $0.server == uid.server } }
 
+    func countsAsMember(_ server: UInt64) -> Bool {
+        server == uid.server || replica.memberRows.contains { $0.server == server && $0.status.isMember }
+    }
+
     // MARK: Client operations
 
     func put(_ key: Int, _ value: [UInt8], floor: Millis) -> Record? {
@@ -155,12 +159,6 @@ package final class SimActor {
     func find(_ key: Int) -> Record? {
         let name = world.keys.bytes(key)
         return store.find(name.baseAddress!, name.count, world.keys.hash(key))
-    }
-
-    /// The key of an own write that is still in the journal.
-    func key(ofOwnWrite seq: UInt64) -> Int? {
-        let hash = store.journalHash(seq)
-        return (0..<world.keys.count).first { world.keys.hash($0) == hash }
     }
 
     /// A record's version with its actor as a dense number; nil when nobody has that identity.
@@ -228,7 +226,8 @@ package final class SimActor {
             "\(peer.address)=\(peer.state.rawValue) pending \(peer.pendingDeltas) silent \(peer.silentMillis ?? -1)"
         }
         return "actor \(view.origin)\(replica.isJoining ? " joining" : "") \(store.count) keys, has "
-            + "[\(seen.joined(separator: " "))] peers \(peers)"
+            + "[\(seen.joined(separator: " "))] peers \(peers) gone "
+            + "\(replica.memberRows.filter { !$0.status.isMember }.map { "\($0.address)=\($0.status)" })"
     }
 
     // MARK: Sometimes points

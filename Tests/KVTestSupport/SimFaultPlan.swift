@@ -200,7 +200,7 @@ extension SimWorld {
         case 0: server.clock.setRate(at: now, ppm: -1_000_000)
         case 1: server.clock.setRate(at: now, ppm: -2_000_000)
         case 2: server.clock.set(at: now, wallMillis: 1_000)
-        case 3: server.clock.step(at: now, byMillis: 20 * 3_600_000)
+        case 3: server.clock.set(at: now, wallMillis: simEpochMillis + now / simMillisecond + 20 * 3_600_000)
         default: server.clock.correct(at: now)
         }
         outcome.points.hit("world: wild clock")
@@ -211,7 +211,7 @@ extension SimWorld {
 
     /// Ends all faults, or those within a subset of slots while the rest stays as broken as it is.
     func heal(among subset: Set<Int>?) {
-        calm = subset == nil
+        calm = true
         network.calm(among: subset)
         for number in cuts.indices where cuts[number].active {
             guard let subset else {
@@ -224,6 +224,7 @@ extension SimWorld {
         }
         for server in servers where subset?.contains(server.slot) ?? true {
             server.clock.correct(at: now)
+            if server.leavingSince != nil { crash(server) }
             server.frozenUntil = min(server.frozenUntil, now)
             for index in server.actors { actors[index].busyUntil = min(actors[index].busyUntil, now) }
             if !server.isUp { start(server) }

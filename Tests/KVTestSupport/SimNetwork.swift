@@ -180,6 +180,9 @@ package final class SimNetwork {
 
     package func latencyMillis(_ from: Int, _ to: Int) -> Millis { links[from * slots + to].latency / simMillisecond }
 
+    /// Whether faults still strike inside a server.
+    package func isDisturbed(at slot: Int) -> Bool { faulty && !(healthy?.contains(slot) ?? false) }
+
     private func isDisturbed(_ from: Int, _ to: Int) -> Bool {
         guard faulty else { return false }
         guard let healthy else { return true }

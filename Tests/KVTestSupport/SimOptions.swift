@@ -223,6 +223,11 @@ package struct SimOptions: Sendable {
         guard profile == .swarm else { return }
         journalCapacity = random.pick([16, 64, 1024, 4096, 4096])
         frameBytesMax = random.pick([0, 0, 0, 1_024, 8_192])
+        if frameBytesMax > 0 {
+            // Tiny frames, but not so tiny that they cannot carry the load at ten a second.
+            let bytesPerSecond = 2 * operationsPerSecond * (valueBytesMax / 2 + 40)
+            frameBytesMax = max(frameBytesMax, bytesPerSecond / 5 + 2 * valueBytesMax)
+        }
         scanEntriesPerTurn = random.pick([0, 0, 3, 50])
         bootstrapChunkBytes = random.pick([0, 0, 300, 4_096])
         localEntriesMax = random.pick([0, 0, 0, 10, 100])

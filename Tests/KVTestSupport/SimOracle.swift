@@ -56,8 +56,6 @@ package final class SimOracle {
     /// Per key: the greatest tombstone anybody has collected.
     package private(set) var collected: [SimStamp]
     private var deletes: [[SimStamp]]
-    /// Per departed actor: its writes beyond this were lost with it.
-    private var reach: [UInt64] = []
     package private(set) var writes = 0
     package let keys: SimKeys
 
@@ -75,15 +73,8 @@ package final class SimOracle {
         indexOfUID[uid] = uids.count
         uids.append(uid)
         history.append([])
-        reach.append(.max)
         return uids.count - 1
     }
-
-    /// Nobody alive has seen more than `seq` writes of a departed actor.
-    package func limitReach(of origin: Int, to seq: UInt64) { reach[origin] = min(reach[origin], seq) }
-
-    /// Writes of an actor that can still be demanded of a replica which claims to have all of them.
-    package func demanded(_ origin: Int) -> UInt64 { min(reach[origin], UInt64(history[origin].count)) }
 
     package func index(of uid: ActorUID) -> Int? { indexOfUID[uid] }
 

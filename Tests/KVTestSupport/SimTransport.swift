@@ -154,7 +154,7 @@ extension SimWorld {
         let to = server.actors[outgoing.toIndex]
         if let violation = pace.note(from: actor.view.origin, to: to, server: nil, now: now) { fail(violation) }
         outcome.frames += 1
-        if options.localDropPerMille > 0, !calm, random.network.below(1000) < options.localDropPerMille {
+        if options.localDropPerMille > 0, network.isDisturbed(at: actor.view.slot), random.network.below(1000) < options.localDropPerMille {
             outcome.points.hit("world: local batch lost")
             return
         }
@@ -176,8 +176,8 @@ extension SimWorld {
         case .joined: outcome.points.hit("server joined")
         case .forgotten: queue.push(.resume, at: now + simMillisecond, actor.view.origin)
         case .clockSkewed: outcome.points.hit("clock skew noticed")
-        case .restamped(let seqs): noteRestamped(seqs, actor)
-        case .member, .serverState: break
+        // Writes stamped again are learned from the counter, before anything is sent.
+        case .member, .serverState, .restamped: break
         }
     }
 

@@ -61,7 +61,7 @@ package final class SimView {
         _ actor: SimActor, _ oracle: SimOracle, others: [SimActor], visible: (Int, SimWrite) -> Void
     ) -> SimViolation? {
         let before = covered
-        if let violation = readVector(actor, oracle) { return violation }
+        if let violation = readVector(actor, oracle, others) { return violation }
         for key in 0..<oracle.keys.count {
             if let violation = examine(key: key, actor, oracle, others) { return violation }
         }
@@ -79,13 +79,18 @@ package final class SimView {
     }
 
     /// Version vector: only forward, never beyond what its actor wrote (I3).
-    private func readVector(_ actor: SimActor, _ oracle: SimOracle) -> SimViolation? {
+    private func readVector(_ actor: SimActor, _ oracle: SimOracle, _ others: [SimActor]) -> SimViolation? {
         while covered.count < oracle.uids.count { covered.append(0) }
         let vector = actor.vector
         for origin in covered.indices {
             var value = actor.covered(oracle.uids[origin], in: vector)
-            // A retired server: this replica claims to have all of its writes that anybody still has.
-            if value == VersionVector.retired { value = max(covered[origin], oracle.demanded(origin)) }
+            // A retired server: this replica claims to have all of its writes that any member has.
+            if value == VersionVector.retired {
+                value = others.reduce(covered[origin]) { most, other in
+                    other.uid.server != oracle.uids[origin].server && actor.countsAsMember(other.uid.server)
+                        ? max(most, other.view.covered(origin)) : most
+                }
+            }
             if value == covered[origin] { continue }
             guard value > covered[origin] else {
                 return SimViolation(

@@ -93,17 +93,6 @@ extension SimWorld {
         }
     }
 
-    /// A newcomer wrote again, above the level that others had collected to, what it had written before it knew of that.
-    func noteRestamped(_ seqs: ClosedRange<UInt64>, _ actor: SimActor) {
-        outcome.points.hit("early write stamped again")
-        for seq in seqs {
-            guard let key = actor.key(ofOwnWrite: seq), let record = actor.find(key), record.seq == seq,
-                let stamp = actor.stamp(of: record, oracle), let old = oracle.write(actor.view.seen[key])
-            else { return fail(SimViolation("I3", "actor \(actor.view.origin) wrote seq \(seq) by itself")) }
-            acknowledge(key, stamp, length: old.valueLength, id: old.valueID, actor.view)
-        }
-    }
-
     private func acknowledge(_ key: Int, _ stamp: SimStamp, length: Int32, id: UInt32, _ view: SimView) {
         guard Int(stamp.origin) == view.origin else {
             return fail(SimViolation("I4", "actor \(view.origin) wrote in the name of actor \(stamp.origin)"))
@@ -127,7 +116,7 @@ extension SimWorld {
             guard let record = actor.ownRecord(seq), let key = keys.number(of: record.key),
                 let old = oracle.write(actor.view.seen[key]), let stamp = actor.stamp(of: record, oracle)
             else { return fail(SimViolation("I4", "actor \(origin) made write \(seq) by itself, which cannot be found")) }
-            outcome.points.hit("newcomer restamps a write")
+            outcome.points.hit("early write stamped again")
             acknowledge(key, stamp, length: old.valueLength, id: old.valueID, actor.view)
         }
     }

@@ -47,6 +47,8 @@ package final class SimWorld {
     var calm = false
     var loading = true
     var loadEnd: SimTime = 0
+    /// What everybody agreed on after the last write.
+    var agreedDigest: UInt64?
     var outcome: SimOutcome
     var trace = SimTrace()
     var pace: SimPace
@@ -230,20 +232,11 @@ package final class SimWorld {
         }
         outcome.points.hit("world: crash")
         let lost = oracle.lowerFloors(to: survivors())
-        noteReach()
         outcome.points.hit("world: write lost with its only holder", lost)
         if calm, restartAfterMillis == nil { return lost }
         let down = restartAfterMillis ?? Millis(random.faults.within(20...Int(max(21, options.downMillisMax))))
         queue.push(.start, at: now + down * simMillisecond, server.slot)
         return lost
-    }
-
-    /// Of each departed actor, only the writes that some survivor has seen can still be demanded anywhere.
-    private func noteReach() {
-        let up = upActors()
-        for origin in oracle.uids.indices where !actors[origin].isAlive {
-            oracle.limitReach(of: origin, to: up.reduce(0) { max($0, $1.view.covered(origin)) })
-        }
     }
 
     /// The best version of each key among the running actors.
