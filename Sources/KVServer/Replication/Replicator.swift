@@ -175,6 +175,8 @@ package final class Replicator {
         case .joined: if speaks { log.info("joined: all existing data has arrived") }
         case .divergence(let server):
             log.critical("replicas with equal histories differ; repairing", metadata: ["server": "\(hex16(server))"])
+        case .restamped(let seqs):
+            log.debug("actor \(replica.uid.index) stamped \(seqs.count) early writes again, above what others collected")
         case .clockSkewed(let millis):
             if speaks { log.warning("this machine's clock is off by \(millis) ms from the other servers'") }
         }
