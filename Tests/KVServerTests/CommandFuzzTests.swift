@@ -1,4 +1,4 @@
-// A smoke of the fuzz target `commands` with fixed seeds, and proof that it notices. In process.
+// A smoke of the fuzz targets `commands` and `frames` with fixed seeds, and proof that it notices. In process.
 
 import FuzzSupport
 import KVTestSupport
@@ -10,6 +10,12 @@ import Testing
         #expect(
             failure == nil,
             "kv-fuzz commands --seed 1 --from \(failure?.index ?? 0) --inputs 1\n\(failure?.message ?? "")")
+    }
+
+    @Test func damagedFramesDoNoHarm() {
+        let failure = FuzzTarget.frames.run(seed: 1, inputs: 40)
+        #expect(
+            failure == nil, "kv-fuzz frames --seed 1 --from \(failure?.index ?? 0) --inputs 1\n\(failure?.message ?? "")")
     }
 
     @Test func aForgottenWriteIsNoticed() {
