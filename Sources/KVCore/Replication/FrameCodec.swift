@@ -242,6 +242,13 @@ struct FrameReader {
         return reader.failed ? 0 : Millis(value)
     }
 
+    /// A reading of either clock, or a difference of two: small enough that sums of a few cannot overflow.
+    private mutating func clock() -> Millis {
+        let value = reader.zigzag()
+        if value.magnitude > UInt64(Version.msMax) { reader.failed = true }
+        return reader.failed ? 0 : value
+    }
+
     private mutating func head() -> FrameHead {
         var head = FrameHead()
         let id = server()
@@ -249,10 +256,10 @@ struct FrameReader {
         if index >= UInt64(Limits.actorsMax) { reader.failed = true }
         head.sender = ActorUID(server: id, index: UInt16(truncatingIfNeeded: index))
         head.toServer = server()
-        head.steady = reader.zigzag()
-        head.wall = reader.zigzag()
-        head.echo = reader.zigzag()
-        head.echoHold = reader.zigzag()
+        head.steady = clock()
+        head.wall = clock()
+        head.echo = clock()
+        head.echoHold = clock()
         head.vector = vector()
         head.digest = reader.fixed64()
         head.floor = millis()
