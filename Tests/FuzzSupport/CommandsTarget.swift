@@ -26,7 +26,7 @@ extension FuzzTarget {
 private struct CommandSequence {
     private var random: PRNG
     private let forgets: Bool
-    private var model = CommandModel(uid: "0000000000000001/0001")
+    private var model = CommandModel(uid: "0000000000000001/0000")
     private let clients: [LocalSession]
     private var log: [String] = []
     private var digest: (writes: Int, text: [UInt8])?
