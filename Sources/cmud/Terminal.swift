@@ -16,7 +16,7 @@ enum Terminal {
         tcsetattr(STDIN_FILENO, TCSANOW, &modes)
     }
 
-    /// Keys one by one, no echo, no signals from keys; output processing stays on.
+    /// Keys one by one, no echo, no signals from keys, output as it is written.
     static func enterRaw() {
         var modes = termios()
         guard tcgetattr(STDIN_FILENO, &modes) == 0 else { return }
@@ -26,6 +26,7 @@ enum Terminal {
         }
         modes.c_iflag &= ~tcflag_t(ICRNL | IXON | BRKINT | INPCK | ISTRIP)
         modes.c_lflag &= ~tcflag_t(ECHO | ICANON | IEXTEN | ISIG)
+        modes.c_oflag &= ~tcflag_t(OPOST)
         modes.c_cflag |= tcflag_t(CS8)
         tcsetattr(STDIN_FILENO, TCSADRAIN, &modes)
     }

@@ -204,7 +204,7 @@ extension Session {
     }
 
     /// Once everything that was to be written is written.
-    private func whenSettled(_ then: @escaping () -> Void) {
+    func whenSettled(_ then: @escaping () -> Void) {
         if outbox.isEmpty { return then() }
         after(20) { [unowned self] in whenSettled(then) }
     }

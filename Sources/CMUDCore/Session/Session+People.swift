@@ -11,8 +11,13 @@ extension Session {
     /// a neutral one. Calls back when all are known, at once when they were.
     func resolve(_ people: [(pid: String, claimed: String)], _ then: @escaping () -> Void) {
         var unknown: [String: String] = [:]
-        for (other, claimed) in people where other != pid && !names.isKnown(other, now: now.mono) {
-            if !claimed.isEmpty || unknown[other] == nil { unknown[other] = Directory.unmarked(claimed) }
+        for (other, claimed) in people where other != pid {
+            let bare = Directory.unmarked(claimed)
+            // A name that changed is looked up again at once.
+            if names.isKnown(other, now: now.mono), bare.isEmpty || Directory.unmarked(names[other]) == bare {
+                continue
+            }
+            if !bare.isEmpty || unknown[other] == nil { unknown[other] = bare }
         }
         let all = unknown.keys.sorted().prefix(Session.namesResolvedMax)
         guard !all.isEmpty else { return then() }

@@ -292,17 +292,35 @@ extension Session {
                 republishSession()
                 return then(true)
             }
-            takenOver()
+            takenOver(otherSlot: json?["slot"]?.amount ?? 0)
             then(false)
         }
     }
 
-    private func takenOver() {
+    /// A newer login has the character. This session writes nothing new; it ends once what it wrote is safe, which
+    /// takes a moment when a partition let both sessions use one slot: then its additions must move out of it first.
+    private func takenOver(otherSlot: Int64) {
+        guard phase == .playing else { return }
+        phase = .leaving
+        prompt = .none
+        queue.removeAll()
+        if let timer = work?.timer { cancel(timer) }
         detached {
             emit(.warning("\(name) has logged in elsewhere; this terminal is done. Everything is saved."))
+            guard otherSlot == Int64(slot) else { return whenSettled { [unowned self] in end(.refused) } }
+            vacate(until: now.mono + Session.vacateMillis)
         }
-        end(.refused)
     }
+
+    private func vacate(until deadline: Millis) {
+        let old = slot
+        readOwnSlots { [unowned self] in
+            if slot != old || now.mono >= deadline { return whenSettled { [unowned self] in end(.refused) } }
+            after(Session.retryMillis) { [unowned self] in vacate(until: deadline) }
+        }
+    }
+
+    static let vacateMillis: Millis = 15_000
 
     private func readOwnSlots(_ done: @escaping () -> Void) {
         list(keys.slots(pid)) { [unowned self] pairs in
@@ -346,7 +364,7 @@ extension Session {
         outbox[keys.slot(pid, old)]?.isChangedSince = false
         let waiting = outbox.removeValue(forKey: keys.slot(pid, old))?.acknowledged ?? []
         commit { for acknowledge in waiting { acknowledge() } }
-        republishSession()
+        if phase == .playing { republishSession() }
         for rank in Rank.working {
             for (instance, amount) in other.total.work[rank.rawValue].sorted(by: { $0.key < $1.key }) where instance > 0
             {
@@ -369,12 +387,14 @@ extension Session {
                     guard let found = reply else { return done(false) }
                     done(true)
                     let json = found.flatMap { JSON.parse($0) }
-                    if let other = json?["sid"]?.text, other != sid, (json?["t"]?.amount ?? 0) > login.sessionTime {
-                        return takenOver()
-                    }
+                    let isTaken =
+                        json?["sid"]?.text != nil && json?["sid"]?.text != sid
+                        && (json?["t"]?.amount ?? 0) > login.sessionTime
+                    // The slot before the outbox: what waits there must not overwrite a session that took the slot.
                     readOwnSlots { [unowned self] in
                         isResyncing = false
                         resumeOutbox()
+                        if isTaken { takenOver(otherSlot: json?["slot"]?.amount ?? 0) }
                     }
                 }
             }
