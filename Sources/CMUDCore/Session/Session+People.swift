@@ -134,6 +134,7 @@ extension Session {
             view.hiddenPeople = others.count - people.count
             if record.place == .fence, let paint = fencePainting { view.paint = (paint.text, paint.name) }
             emit(.room(view))
+            if record.place == .fence { hint("paint", "`paint TEXT` gives the Fence a new coat.") }
         }
         guard record.place == .fence else { return show() }
         begin()

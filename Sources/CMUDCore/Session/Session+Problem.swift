@@ -108,7 +108,9 @@ extension Session {
                 if let steps {
                     startWork(.solving, tries: steps, rank: record.rank)
                 } else {
-                    hint("solve step", "`solve` takes one step, `solve 20` takes twenty. `resign` goes back to mining.")
+                    hint(
+                        "solve step", "`solve 20` takes twenty steps, `solve` just one. `resign` goes back to mining.",
+                        isRepeated: true)
                 }
             }
         }
@@ -241,7 +243,7 @@ extension Session {
             hint(
                 "unlocked \(item.key)",
                 "The shop now sells \(item.title(2)), each worth \(Show.number(item.power)) CPUs: "
-                    + "`mine`, then `buy \(item.key)`.")
+                    + "`mine 10`, then `buy \(item.key)`.")
         } else if next == .retired {
             hint("retired", "`scores` has a hall of fame now; `mentor masters 10` helps the young.")
         }
@@ -308,7 +310,7 @@ extension Session {
                 if power < goodPower {
                     hint(
                         "120",
-                        "Alone, start at a power of about \(Show.number(goodPower)): until then, `mine` and `buy`.",
+                        "Alone, start at a power of about \(Show.number(goodPower)): until then, `mine 10` and buy.",
                         isRepeated: true)
                 }
                 checkPromotion()

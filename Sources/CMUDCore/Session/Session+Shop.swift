@@ -16,7 +16,7 @@ extension Session {
                 affordable: balance.affordable(item, owned: owned, coins: coins, wanted: amountMax).count)
         }
         emit(.shop(rows, coins: coins))
-        hint("shop", "`buy cpu` buys as many as you can pay, `buy cpu 1` just one.")
+        hint("shop", "`buy cpu` buys as many as you can pay, `buy cpu 1` just one; `mine 10` brings coins.")
     }
 
     func inventory() {
@@ -72,15 +72,12 @@ extension Session {
     private func adviseAfterBuying() {
         guard record.rank < .retired else { return }
         if power >= goodPower {
-            hint(
-                "attack \(record.rank.key)",
-                "Your power of \(Show.number(power)) is enough for the problem of your rank: "
-                    + "`solve` goes to the whiteboard.")
+            if mode == .mining { adviseAttack() }
         } else if mode == .mining {
             hint(
-                "more",
-                "More power, more coins in each block: `mine 10`, then `buy` again. At a power of "
-                    + "\(Show.number(goodPower)) the problem of your rank takes about \(balance.goodSteps) steps.")
+                "more \(record.rank.key)",
+                "More power, more coins in each block: `mine 10`, then buy again. With a power of "
+                    + "\(Show.number(goodPower)) you can take on the problem of your rank.")
         }
     }
 

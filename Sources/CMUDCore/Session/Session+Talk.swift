@@ -133,7 +133,6 @@ extension Session {
         commit { [unowned self] in
             pollRoom { [unowned self] in
                 look("")
-                if place == .fence { hint("paint", "`paint TEXT` gives the Fence a new coat.") }
                 finish()
             }
         }

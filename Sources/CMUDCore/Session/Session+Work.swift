@@ -100,8 +100,8 @@ extension Session {
         current.summary.tries += 1
         work = current
         if current.isStopping || current.done >= current.total { return finishWork() }
-        let quarters = current.total / 4
-        if quarters > 0, current.done % quarters == 0 {
+        // A line at each quarter, for those who see no bar.
+        if current.total >= 4, current.done * 4 / current.total != (current.done - 1) * 4 / current.total {
             emit(.progress(current.activity, done: current.done, total: current.total))
         }
         nextStep()
@@ -163,7 +163,10 @@ extension Session {
     func mine(_ argument: String) {
         guard mode == .mining else { return fail("You are at the whiteboard", "`resign` first, then `mine`") }
         guard let tries = countArgument(argument, Command.mine) else { return }
-        if tries > 1 { emit(.mineStarted(tries: tries)) }
+        if tries > 1 {
+            hintsShown.insert("mine many")
+            emit(.mineStarted(tries: tries))
+        }
         startWork(.mining, tries: tries, rank: record.rank)
     }
 
@@ -203,39 +206,41 @@ extension Session {
         let total = total
         switch activity {
         case .mining:
+            if record.rank < .retired, total.power >= goodPower { return adviseAttack() }
             if let best = affordable().first {
-                let isNew = total.bought[best.item.rawValue] == 0 && best.item != .cpu
-                if !hintsShown.contains("buy") || isNew {
+                let isNew = total.bought[best.item.rawValue] == 0
+                if isNew || !hintsShown.contains("buy") {
                     return hint(
-                        "buy \(best.item.key)",
-                        "You can afford \(article(best.item)): `shop` shows prices, "
-                            + "`buy \(best.item.key)` buys as many as you can pay.",
-                        isRepeated: !hintsShown.contains("buy"))
+                        "buy",
+                        "You can afford \(article(best.item)): `buy \(best.item.key)` buys as many as you can pay, "
+                            + "`shop` shows prices.", isRepeated: true)
                 }
             }
-            if !hintsShown.contains("mine many") { return hint("mine many", "`mine 10` mines ten times in a row.") }
-            if total.power >= goodPower, record.rank < .retired {
-                return hint(
-                    "attack \(record.rank.key)",
-                    "Your power of \(Show.number(total.power)) is enough for the problem "
-                        + "of your rank: `solve` goes to the whiteboard.")
-            }
-            hint(
-                "grow \(record.rank.key)",
-                "More hardware, more coins per block. `problem` shows what your rank asks for.")
+            hint("mine many", "`mine 10` mines ten times in a row.")
         case .solving:
             guard let state = problemSeen, state.rank == record.rank else { return }
             let left = balance.steps(state.remaining, power: total.power)
             if total.power < goodPower * 9 / 10 {
                 hint(
                     "rebuild",
-                    "Breakages hurt: about \(Show.number(left)) steps at your power. `buy` what you can, or "
-                        + "`resign` and `mine` for more hardware; what you solved stays solved.", isRepeated: true)
+                    "Slow going: about \(Show.number(left)) steps at your power, and breakages on top. "
+                        + "Better `resign`, `mine 10` and buy until your power is \(Show.number(goodPower)); "
+                        + "what is solved stays solved.",
+                    isRepeated: true)
             } else {
-                hint("solve many", "`solve 20` takes twenty steps; `buy` works here too.")
+                hint("solve many", "`solve 20` takes twenty steps. The shop works from here, too.")
             }
         case .mentoring, .idle: break
         }
+    }
+
+    /// The next step of somebody who is strong enough; said every time, since nothing else helps them on.
+    func adviseAttack() {
+        hint(
+            "attack",
+            "Your power of \(Show.number(power)) is enough for the problem of your rank: "
+                + "`solve` goes to the whiteboard.",
+            isRepeated: true)
     }
 
     private func article(_ item: Item) -> String { item == .asic ? "an ASIC" : "a \(item.title)" }

@@ -48,7 +48,8 @@ extension Renderer {
         rows.flatMap { row -> [Line] in
             let here = row.isHere ? (isReader ? " (you are here)" : " *") : ""
             let people = row.names.isEmpty ? (isReader ? "nobody" : "") : row.names.joined(separator: ", ")
-            let label = isReader ? "\(row.place.title)\(here): " : pad(row.place.title + here, 28)
+            let title = row.place.title + here
+            let label = isReader ? title + ": " : people.isEmpty ? title : pad(title, 28)
             var lines = [Line(label, row.isHere ? .title : .plain) + Line(people, .name)]
             for gone in row.lastSeen {
                 lines.append(

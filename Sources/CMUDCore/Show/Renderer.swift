@@ -53,7 +53,7 @@ package struct Renderer: Sendable {
             ? [
                 Line("Welcome ") + Line(name, .name) + Line("!"),
                 Line(
-                    "Nobody here knew that name, so you are new. (If you are not: `quit`, wait a moment, try again.)",
+                    "Nobody here knew that name, so you are new. (Not new? `quit`, wait a moment, try again.)",
                     .dim),
             ]
             : [Line("Welcome back, ") + Line(name, .name) + Line("!")]

@@ -129,7 +129,7 @@ class Player:
 
     def __init__(self, address, name, *arguments, env=None, rows=40, columns=200):
         variables = {k: v for k, v in os.environ.items() if not k.startswith(("NO_COLOR", "CLICOLOR", "FORCE_COLOR"))}
-        variables.update({"TERM": "xterm", "LC_ALL": "C.UTF-8"})
+        variables.update({"TERM": "xterm", "LC_ALL": "C.UTF-8", "NO_COLOR": "1"})
         variables.update(env or {})
         self.name = name
         arguments = list(arguments) or ["--story", "off"]

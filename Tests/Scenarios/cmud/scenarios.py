@@ -92,7 +92,7 @@ def killed_server(cluster):
     player.type("mine 12")
     player.drain(9)
     cluster.kill(0)
-    player.expect("12 tries", 90)
+    player.expect("12 tries, ", 90)
     player.type("say still here")
     player.expect("You say: still here")
     player.quit()
@@ -108,7 +108,7 @@ def partition(cluster):
         player.ready()
     for player in mine:
         player.type("mine 6")
-        player.expect("6 tries", 60)
+        player.expect("6 tries, ", 60)
         player.type("buy cpu")
         player.expect("your power is", 20)
         player.type("solve 4")
@@ -148,7 +148,7 @@ def modes_of(tty):
 def terminal(cluster):
     """Whatever ends the program leaves the terminal as it was; Ctrl-Z and back works."""
     for how in ("quit", "eof", "sigterm", "sighup", "interrupt"):
-        shell = pexpect.spawn("/bin/sh", ["-i"], env={**os.environ, "PS1": "sh$ ", "TERM": "xterm"}, dimensions=(30, 200),
+        shell = pexpect.spawn("/bin/sh", ["-i"], env={**os.environ, "PS1": "sh$ ", "TERM": "xterm", "NO_COLOR": "1"}, dimensions=(30, 200),
                               encoding="utf-8", timeout=20)
         shell.expect_exact("sh$ ")
         shell.sendline("stty -a | md5sum; echo one")
@@ -183,7 +183,7 @@ def terminal(cluster):
 
 def suspend(cluster):
     """Ctrl-Z gives the shell back, fg brings the game back, with what was typed."""
-    shell = pexpect.spawn("/bin/bash", ["--norc", "--noprofile", "-i"], env={**os.environ, "PS1": "sh$ ", "TERM": "xterm"}, dimensions=(30, 200),
+    shell = pexpect.spawn("/bin/bash", ["--norc", "--noprofile", "-i"], env={**os.environ, "PS1": "sh$ ", "TERM": "xterm", "NO_COLOR": "1"}, dimensions=(30, 200),
                           encoding="utf-8", timeout=20)
     shell.expect_exact("sh$ ")
     shell.sendline(f"{OPTIONS.cmud} {cluster.addresses[0]} --name ivy --story off")
@@ -219,10 +219,11 @@ def pipes(cluster):
     dumb.expect("(mining) > ")
     dumb.quit()
     assert "\x1b" not in dumb.seen, repr(dumb.seen)
-    grey = Player(cluster.addresses[0], "jon", "--story", "off", env={"NO_COLOR": "1"})
-    grey.ready()
-    grey.quit()
-    assert not re.search(r"\x1b\[[0-9;]*m", grey.seen)
+    for value, is_colored in (("1", False), ("", True)):
+        player = Player(cluster.addresses[0], "jon", "--story", "off", env={"NO_COLOR": value})
+        player.ready()
+        player.quit()
+        assert bool(re.search(r"\x1b\[[0-9;]*m", player.seen)) == is_colored
     reader = Player(cluster.addresses[0], "jon", "--story", "off", "--screen-reader")
     reader.ready()
     reader.type("map")
