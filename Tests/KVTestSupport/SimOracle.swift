@@ -42,6 +42,13 @@ package struct SimWrite: Sendable {
     /// The writer had neither seen nor could know a tombstone that others already collected (it was just joining).
     package var unaware = false
 
+    package init(
+        key: Int32, valueLength: Int32, valueID: UInt32, ms: Millis, at: SimTime, unaware: Bool = false
+    ) {
+        (self.key, self.valueLength, self.valueID) = (key, valueLength, valueID)
+        (self.ms, self.at, self.unaware) = (ms, at, unaware)
+    }
+
     package var isTombstone: Bool { valueLength < 0 }
 }
 
@@ -145,7 +152,8 @@ package final class SimOracle {
             return SimViolation("I4", "\(keys.name(key)) holds \(name(stamp)), which nobody wrote")
         }
         guard write.key == Int32(key), write.ms == stamp.ms, write.isTombstone == record.isTombstone else {
-            return SimViolation("I4", "\(keys.name(key)) holds \(name(stamp)), written for \(keys.name(Int(write.key)))")
+            return SimViolation(
+                "I4", "\(keys.name(key)) holds \(name(stamp)), written for \(keys.name(Int(write.key)))")
         }
         guard write.isTombstone || SimValue.matches(record.value, id: write.valueID, length: Int(write.valueLength))
         else { return SimViolation("I4", "\(keys.name(key)) at \(name(stamp)) holds other bytes than were written") }
