@@ -220,7 +220,7 @@ extension Store {
         let place = place(entry.hash)
         state.pointee.table.forEachSlot(fragment: UInt32(truncatingIfNeeded: place &>> 32)) { slot in
             let record = slot.record
-            guard record.stampWord == entry.stampWord, record.isTombstone, hasher.place(of: record) == place else {
+            guard entry.names(record), hasher.place(of: record) == place else {
                 return true
             }
             found = slot
@@ -248,7 +248,7 @@ extension Store {
                 if slot(of: entry) != nil { state.pointee.tombstones.push(entry) }
             }
         }
-        state.pointee.tombstones.push(TombstoneQueue.Entry(hash: hash, stampWord: tombstone.stampWord))
+        state.pointee.tombstones.push(TombstoneQueue.Entry(tombstone, hash: hash))
     }
 
     // MARK: Bookkeeping

@@ -3,11 +3,22 @@
 import Glibc
 
 /// First in, first out, in 4 KiB chunks, so that no push copies what is there. An entry names one exact tombstone by key hash and
-/// stamp; it is stale once the key was written again.
+/// version; it is stale once the key was written again.
 struct TombstoneQueue {
     struct Entry {
         var hash: UInt64
-        var stampWord: UInt64
+        private var stamp: UInt64
+
+        init(_ tombstone: Record, hash: UInt64) {
+            self.hash = hash
+            stamp = Entry.stamp(tombstone)
+        }
+
+        /// Whether a record with the entry's hash is the tombstone meant.
+        func names(_ record: Record) -> Bool { record.isTombstone && stamp == Entry.stamp(record) }
+
+        /// All of the version in one word; two versions sharing it would only have a tombstone looked at twice.
+        private static func stamp(_ record: Record) -> UInt64 { record.stampWord ^ record.seq &* 0x9E37_79B9_7F4A_7C15 }
     }
 
     private struct Chunk {

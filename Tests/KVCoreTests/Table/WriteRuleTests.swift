@@ -1,0 +1,125 @@
+// The write rule: an actor's write always wins over everything it could see, whatever the clocks say.
+
+import KVBase
+import KVCore
+import Testing
+
+@Suite struct WriteRuleTests {
+    static let low = ActorUID(server: 1, index: 1)
+    static let own = ActorUID(server: 5, index: 1)
+    static let high = ActorUID(server: 9, index: 1)
+
+    static func makeStore() -> Store {
+        Store(StoreConfig(hashSeed: 1, digestKey: 2, own: own, origins: OriginTable(), journalCapacity: 4096))
+    }
+
+    @Test func aFreshKeyIsStampedWithNow() {
+        let store = WriteRuleTests.makeStore()
+        #expect(store.put("k", "v", now: 1000)?.ms == 1000)
+        store.destroy()
+    }
+
+    @Test func ownWritesWithinOneMillisecondKeepItAndWinBySeq() {
+        let store = WriteRuleTests.makeStore()
+        var last: Version?
+        for _ in 0..<10_000 {
+            let version = store.put("k", "v", now: 1000)!.version(store.origins)
+            #expect(version.ms == 1000 && last.map { version > $0 } ?? true)
+            last = version
+        }
+        store.destroy()
+    }
+
+    @Test func aClockThatWentBackIsIgnored() {
+        let store = WriteRuleTests.makeStore()
+        _ = store.put("k", "v", now: 1000)
+        #expect(store.put("k", "w", now: 400)?.ms == 1000)
+        #expect(store.put("other", "w", now: 400)?.ms == 400)
+        store.destroy()
+    }
+
+    @Test func anotherActorsVersionOfTheSameMillisecondIsPassedByUIDOrByOneMillisecond() {
+        let store = WriteRuleTests.makeStore()
+        _ = store.merge("low", "v", Version(ms: 1000, uid: WriteRuleTests.low, seq: 77))
+        _ = store.merge("high", "v", Version(ms: 1000, uid: WriteRuleTests.high, seq: 77))
+        #expect(store.put("low", "w", now: 1000)?.ms == 1000)
+        #expect(store.put("high", "w", now: 1000)?.ms == 1001)
+        _ = store.merge("far", "v", Version(ms: 99_000, uid: WriteRuleTests.high, seq: 1))
+        #expect(store.put("far", "w", now: 1000)?.ms == 99_001)
+        store.destroy()
+    }
+
+    @Test func aFloorIsPassed() {
+        let store = WriteRuleTests.makeStore()
+        #expect(store.put("k", "v", now: 1000, floor: 5000)?.ms == 5001)
+        #expect(store.put("k", "v", now: 1000, floor: 10)?.ms == 5001)
+        store.destroy()
+    }
+
+    @Test func aFloorBeyondWhatARecordHoldsIsRefusedAndWritesNothing() {
+        let store = WriteRuleTests.makeStore()
+        for floor in [Version.msMax, .max] { #expect(store.put("k", "v", now: 1000, floor: floor) == nil) }
+        #expect(store.put("k", "v", now: Version.msMax + 1) == nil)
+        #expect(store.count == 0 && store.ownSeq == 0)
+        _ = store.merge("k", "v", Version(ms: Version.msMax, uid: WriteRuleTests.high, seq: 1))
+        #expect(store.put("k", "w", now: 1) == nil && store.delete("k", now: 1) == nil)
+        #expect(store.value("k") == "v")
+        store.destroy()
+    }
+
+    @Test func aDeleteWinsOverWhatItSawAndAPutOverTheDelete() {
+        let store = WriteRuleTests.makeStore()
+        _ = store.merge("k", "v", Version(ms: 9000, uid: WriteRuleTests.high, seq: 1))
+        #expect(store.delete("k", now: 1000)?.ms == 9001)
+        #expect(store.value("k") == nil && store.count == 0 && store.tombstoneCount == 1)
+        #expect(store.put("k", "w", now: 1000)?.ms == 9001)
+        #expect(store.value("k") == "w" && store.tombstoneCount == 0)
+        store.checkInvariants()
+        store.destroy()
+    }
+
+    @Test func deletingAnAbsentKeyWritesNothing() {
+        let store = WriteRuleTests.makeStore()
+        #expect(store.delete("k", now: 1) == nil && store.ownSeq == 0 && store.tombstoneCount == 0)
+        _ = store.put("k", "v", now: 1)
+        _ = store.delete("k", now: 1)
+        #expect(store.delete("k", now: 1) == nil && store.ownSeq == 2)
+        store.destroy()
+    }
+
+    @Test func writesAfterACollectedTombstoneAreAboveIt() {
+        let store = WriteRuleTests.makeStore()
+        _ = store.put("k", "v", now: 8000)
+        _ = store.delete("k", now: 8000)
+        #expect(store.dropTombstone("k") && store.gcFloor == 8000 && store.tombstoneCount == 0)
+        #expect(store.put("k", "w", now: 100)?.ms == 8001)
+        #expect(store.put("unrelated", "w", now: 100)?.ms == 8001)
+        store.raiseGCFloor(to: 10_000)
+        store.raiseGCFloor(to: 3)
+        #expect(store.gcFloor == 10_000 && store.put("k", "x", now: 9)?.ms == 10_001)
+        #expect(!store.dropTombstone("k") && !store.dropTombstone("never"))
+        store.checkInvariants()
+        store.destroy()
+    }
+
+    @Test(arguments: 1...5) func everyWriteIsGreaterThanEverythingSeen(seed: Int) {
+        var random = PRNG(seed: UInt64(seed))
+        let store = WriteRuleTests.makeStore()
+        var seen: [Bytes: Version] = [:]
+        for _ in 0..<3000 {
+            let key = Bytes("k\(random.below(8))")
+            let now = Millis(1000 + random.below(50))
+            if random.chance(0.5) {
+                let uid = random.chance(0.5) ? WriteRuleTests.low : WriteRuleTests.high
+                let version = Version(ms: Millis(1000 + random.below(80)), uid: uid, seq: UInt64(random.below(1 << 30)))
+                if store.merge(key, "m", version) == .applied { seen[key] = version }
+            } else {
+                let record = random.chance(0.3) ? store.delete(key, now: now) : store.put(key, "p", now: now)
+                guard let version = record?.version(store.origins) else { continue }
+                #expect(seen[key].map { version > $0 } ?? true, "seed \(seed)")
+                seen[key] = version
+            }
+        }
+        store.destroy()
+    }
+}
