@@ -56,6 +56,8 @@ final class RemoteServer {
 
     // Receiving.
     var heardAt: Millis?
+    /// Since when another process is heard at its address while it is silent itself.
+    var replacedSince: Millis?
     /// A vector arrived: sending deltas makes sense.
     var isContacted = false
     /// Element-wise maximum of its actors' vectors, and the same with islands counted as if their gap were closed.

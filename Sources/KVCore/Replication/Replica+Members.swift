@@ -152,7 +152,15 @@ extension Replica {
                     other.id != server.id && members.row(other.id)?.address == row.address
                         && !other.isSuspect(at.steady, config.suspectMillis)
                 }
-            if replaced || config.bugs.contains(.forgetOnSilence) { gone.append(server.id) }
+            if config.bugs.contains(.forgetOnSilence) { gone.append(server.id) }
+            guard replaced else {
+                server.replacedSince = nil
+                continue
+            }
+            // A frame of the old process may still arrive long after its end and make it look alive: once is not enough.
+            let since = server.replacedSince ?? at.steady
+            server.replacedSince = since
+            if at.steady - since > 2 * config.suspectMillis { gone.append(server.id) }
         }
         for id in gone { forget(id, at, into: &effects) }
     }

@@ -6,6 +6,8 @@ package import KVBase
 /// most half that round trip (Mills' NTP clock filter, reduced).
 struct ClockSample: Sendable {
     static let windowMillis: Millis = 30_000
+    /// What two clocks may drift apart within two windows, and the rounding of readings.
+    static let slackMillis: Millis = 100
 
     private var current: (roundTrip: Millis, offset: Millis)?
     private var previous: (roundTrip: Millis, offset: Millis)?
@@ -17,6 +19,11 @@ struct ClockSample: Sendable {
             previous = current
             current = nil
             windowStart = steady
+        }
+        if let best, Int64(offset - best.offset).magnitude > UInt64(roundTrip + best.roundTrip + ClockSample.slackMillis) {
+            // Each sample is wrong by at most half its round trip, so one of the two clocks was stepped in between.
+            current = nil
+            previous = nil
         }
         if current.map({ roundTrip <= $0.roundTrip }) ?? true { current = (roundTrip, offset) }
     }
