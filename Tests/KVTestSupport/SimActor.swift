@@ -222,12 +222,7 @@ package final class SimActor {
             let value = covered(oracle.uids[number], in: vector)
             return value == VersionVector.retired ? "-" : "\(value)"
         }
-        let peers = replica.peers(at).map { peer in
-            "\(peer.address)=\(peer.state.rawValue) pending \(peer.pendingDeltas) silent \(peer.silentMillis ?? -1)"
-        }
-        return "actor \(view.origin)\(replica.isJoining ? " joining" : "") \(store.count) keys, has "
-            + "[\(seen.joined(separator: " "))] peers \(peers) gone "
-            + "\(replica.memberRows.filter { !$0.status.isMember }.map { "\($0.address)=\($0.status)" })"
+        return "actor \(view.origin) has [\(seen.joined(separator: " "))] \(replica.description)"
     }
 
     // MARK: Sometimes points

@@ -60,7 +60,7 @@ extension SimWorld {
         guard !failed else { return }
         examineAll()
         guard !failed else { return }
-        for actor in actorsUp(in: slots) { say { actor.summary(self.oracle) } }
+        describe(actorsUp(in: slots))
         fail(SimViolation(invariant, "servers \(slots.sorted()) still differ: " + difference(actorsUp(in: slots))))
     }
 
@@ -92,6 +92,11 @@ extension SimWorld {
         return "digests only: " + group.map { String($0.digest, radix: 16) }.joined(separator: " ")
     }
 
+    /// The state of each actor, into the trace.
+    private func describe(_ group: [SimActor]) {
+        for actor in group { say { actor.summary(self.oracle) } }
+    }
+
     /// One write on every actor, each visible everywhere within the promise: the healed part serves.
     private func probe(_ slots: Set<Int>, _ invariant: String) {
         let group = actorsUp(in: slots)
@@ -115,7 +120,7 @@ extension SimWorld {
         }
         if !failed {
             let group = actorsUp(in: slots)
-            for actor in group { say { actor.summary(self.oracle) } }
+            describe(group)
             fail(SimViolation(invariant, "a write after healing is not everywhere: " + difference(group)))
         }
     }
@@ -168,12 +173,12 @@ extension SimWorld {
         }
         for actor in upActors() {
             if actor.tombstoneCount > 0 {
-                say { actor.summary(self.oracle) }
+                describe(upActors())
                 return fail(
                     SimViolation("I13", "actor \(actor.view.origin) keeps \(actor.tombstoneCount) tombstones"))
             }
             if actor.vectorSize > upActors().count {
-                say { actor.summary(self.oracle) }
+                describe(upActors())
                 return fail(
                     SimViolation(
                         "I13", "the version vector of actor \(actor.view.origin) has \(actor.vectorSize) entries for "
