@@ -206,7 +206,7 @@ struct BlobCounter: Actor {
         let log = Log()
         let receiver = b.system.start { BlobCounter(log: log) }
         a.system.tell(receiver, Blob([UInt8](repeating: 5, count: Limits.frameBytesMax)))
-        a.system.tell(receiver, Blob([UInt8](repeating: 5, count: Limits.frameBytesMax + 1)))
+        a.system.tell(receiver, Blob([UInt8](repeating: 5, count: Limits.messageBytesMax + 1)))
         a.system.tell(receiver, Blob([]))
         #expect(await eventuallyYielding { log.all.count == 2 })
         #expect(log.all == [Limits.frameBytesMax, 0])

@@ -58,6 +58,9 @@ extension Replica {
         let (bytes, buffer) = writer.finish()
         frameBuffer = buffer
         frameBuffer.shrink(to: 64 * 1024)
+        // Gives back what a frame with very large values took.
+        entryBuffer.count = 0
+        entryBuffer.shrink(to: 1024 * 1024)
         if let donor, donor.isReady { donor.sent(at: at.steady) }
         let index = gateway(of: server, at)
         server.pacer.sent(at.steady)

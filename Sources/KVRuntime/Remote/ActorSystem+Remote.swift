@@ -52,7 +52,7 @@ extension ActorSystem {
         encode(&writer)
         let payload = writer.count - overhead
         account(acting, addressId, counter, payload)
-        guard payload <= Limits.frameBytesMax else {
+        guard payload <= Limits.messageBytesMax else {
             countDeadLetter()
             let uid = "\(SystemRegistry.name(addressId))/\(counter)"
             return report(ActorFailure(uid: uid, message: "a message of \(payload) bytes is too large to be sent"))

@@ -11,7 +11,7 @@ enum LinkFrame {
     static let bodyHeaderBytes = 4
     /// Body header, 4 bytes of padding, receiver's counter (8), sender's counter (8).
     static let dataOverheadBytes = bodyHeaderBytes + 4 + 16
-    static let bodyBytesMax = Limits.frameBytesMax + dataOverheadBytes
+    static let bodyBytesMax = Limits.messageBytesMax + dataOverheadBytes
     /// Before the handshake a stranger may make us hold this much.
     static let handshakeBytesMax = 2048
 

@@ -57,7 +57,8 @@ struct RemoteLink {
     /// A frame wants to be sent; `unsent` is what the connection still holds. Drops when the bound would be passed.
     mutating func admit(bytes: Int, unsent: Int, now: Nanos) -> Admission {
         let held = state == .up ? unsent : queuedBytes
-        guard held + bytes <= Limits.linkBytesMax else {
+        // A message larger than the bound goes when nothing else is held, or it could never go.
+        guard held == 0 || held + bytes <= Limits.linkBytesMax else {
             dropped += 1
             return .drop
         }
