@@ -104,6 +104,7 @@ final class TelnetHandler: ChannelInboundHandler {
     /// Lets time pass, sends what is to be sent and sets the timer for the next turn.
     private func turn() {
         let now = instantNow()
+        if !hasStarted, channel == nil { return finished() }
         if !hasStarted, peer.isSettled || now.mono - opened >= Gateway.settleMillis { start() }
         if hasStarted { session.advance(to: now) }
         checkPatience(now.mono)

@@ -117,6 +117,7 @@ final class TerminalFrontEnd: FrontEnd {
         drawn = []
         shownPrompt = ""
         session.input(line, at: instantNow())
+        showOutputs()
     }
 
     private func interrupt() {
@@ -194,6 +195,11 @@ final class TerminalFrontEnd: FrontEnd {
     }
 
     override func show() {
+        showOutputs()
+        if session.ending == nil { draw() }
+    }
+
+    private func showOutputs() {
         renderer.isReader = session.isReader
         let outputs = session.outputs
         session.outputs.removeAll()
@@ -203,7 +209,6 @@ final class TerminalFrontEnd: FrontEnd {
             lines += renderer.lines(output.event)
         }
         printLines(lines)
-        if session.ending == nil { draw() }
     }
 
     private func printLines(_ lines: [Line], wraps: Bool = true) {

@@ -12,6 +12,9 @@ final class SimPlayer {
     var transcript: [String] = []
     var events: [Output] = []
     var isCrashed = false
+    /// Stopped by Ctrl-Z: no time passes for it, replies wait in its sockets.
+    var isFrozen = false
+    fileprivate var waiting: [() -> Void] = []
     /// Crash when this many more Puts have been applied.
     var putsUntilCrash: Int?
     var clockSkew: Millis
@@ -102,6 +105,14 @@ final class SimWorld {
         serve(player)
     }
 
+    func thaw(_ player: SimPlayer) {
+        player.isFrozen = false
+        player.session.advance(to: instant(player))
+        serve(player)
+        for reply in player.waiting { reply() }
+        player.waiting = []
+    }
+
     func crash(_ player: SimPlayer) { player.isCrashed = true }
 
     private func serve(_ player: SimPlayer) {
@@ -136,6 +147,9 @@ final class SimWorld {
 
     private func reply(_ answer: StoreReply, to request: StoreRequest, of player: SimPlayer) {
         guard !player.isOver else { return }
+        guard !player.isFrozen else {
+            return player.waiting.append { [unowned self] in reply(answer, to: request, of: player) }
+        }
         player.session.complete(request.id, answer, at: instant(player))
         serve(player)
     }
@@ -145,7 +159,8 @@ final class SimWorld {
     /// Runs what is due until `end`.
     func run(until end: Millis) {
         while true {
-            let wake = players.filter { !$0.isOver }.compactMap { player in player.session.nextWake.map { ($0, player) }
+            let wake = players.filter { !$0.isOver && !$0.isFrozen }.compactMap { player in
+                player.session.nextWake.map { ($0, player) }
             }
             .min { $0.0 < $1.0 }
             let next = min(items.last?.time ?? .max, wake?.0 ?? .max)

@@ -124,6 +124,8 @@ struct PresenceBoard {
         var isBelieved: Bool
     }
 
+    /// People remembered at once; beyond it those who left are forgotten.
+    static let entriesMax = 2_000
     static let onlineMillis: Millis = 15_000
     static let linkLostMillis: Millis = 60_000
     static let freshMillis: Millis = 20_000
@@ -133,6 +135,9 @@ struct PresenceBoard {
     /// Takes in a presence record. Of two rooms, the one of the newest session and its latest move counts.
     mutating func see(_ occupant: Occupant, now: Millis, correctedWall: Millis) {
         guard let known = entries[occupant.pid] else {
+            if entries.count >= PresenceBoard.entriesMax {
+                entries = entries.filter { state($0.key, now: now) != .hidden }
+            }
             let isFresh = abs(correctedWall - occupant.time) < PresenceBoard.freshMillis
             entries[occupant.pid] = Entry(occupant: occupant, changed: now, isBelieved: isFresh)
             return
@@ -163,6 +168,8 @@ struct PresenceBoard {
 /// Shown names by identifier, taken from claims only; forgotten after a minute so that a late claim shows.
 struct Directory {
     static let rememberedMillis: Millis = 60_000
+    /// For somebody whose claim this replica has not seen yet.
+    static let unknownMillis: Millis = 2_000
     private var shown: [String: (name: String, until: Millis)] = [:]
 
     /// How a character is shown whose claim on `name` came second.
@@ -173,8 +180,9 @@ struct Directory {
         return parts.count == 2 && parts[1].utf8.count == 3 ? String(parts[0]) : name
     }
 
-    mutating func learn(_ pid: String, _ name: String, now: Millis) {
-        shown[pid] = (name, now + Directory.rememberedMillis)
+    mutating func learn(_ pid: String, _ name: String, now: Millis, for millis: Millis = rememberedMillis) {
+        if shown.count >= PresenceBoard.entriesMax { shown = shown.filter { $0.value.until > now } }
+        shown[pid] = (name, now + millis)
     }
 
     func isKnown(_ pid: String, now: Millis) -> Bool { shown[pid].map { $0.until > now } ?? false }

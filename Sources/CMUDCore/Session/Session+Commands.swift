@@ -181,7 +181,9 @@ extension Session {
     package func hangUp(at instant: Instant, as how: Ending) {
         advance(to: instant)
         guard ending == nil else { return }
-        guard phase == .playing else { return end(how) }
+        // Leaving already: what is being saved sets the pace.
+        guard phase != .leaving else { return }
+        guard phase == .playing else { return end(storeIsDown ? .unreachable : how) }
         leave { [unowned self] in end(how) }
         after(Session.hangUpMillis) { [unowned self] in end(how == .quit ? .unreachable : how) }
     }

@@ -49,7 +49,8 @@ extension Session {
             } else if let claim = claims.first(where: { $0.pid == other }) {
                 names.learn(other, Directory.marked(claim.name, other), now: now.mono)
             } else {
-                names.learn(other, Directory.marked("someone", other), now: now.mono)
+                let stranger = Directory.marked("someone", other)
+                names.learn(other, stranger, now: now.mono, for: Directory.unknownMillis)
             }
         }
     }

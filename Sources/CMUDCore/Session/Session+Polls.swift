@@ -189,6 +189,9 @@ extension Session {
 
     /// Shows the lines that are newer than what was shown of each sender, oldest first.
     private func show(_ sources: [RingSource], board: String, isFirst: Bool) {
+        if ringMarks.count > 2 * PresenceBoard.entriesMax {
+            ringMarks = ringMarks.filter { presence.entries[String($0.key.suffix(13))] != nil }
+        }
         var fresh: [(pid: String, line: RingLine)] = []
         for source in sources where hasNews(source, board: board) {
             let mark = ringMarks[board + source.pid]

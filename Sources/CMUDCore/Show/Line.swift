@@ -28,6 +28,8 @@ package struct Span: Equatable, Sendable {
 /// One line, as spans. Literals and `+` make the renderer readable.
 package struct Line: Equatable, Sendable, ExpressibleByStringInterpolation {
     package var spans: [Span]
+    /// Columns by which rows after the first are indented when the line is wrapped.
+    package var hang = 2
 
     package init(_ text: String, _ tone: Tone = .plain) { spans = [Span(text: text, tone: tone)] }
     package init(stringLiteral text: String) { self.init(text) }
@@ -38,8 +40,9 @@ package struct Line: Equatable, Sendable, ExpressibleByStringInterpolation {
     package var text: String { spans.map(\.text).joined() }
 
     /// Breaks the line at blanks so that no row is wider than `width` columns; rows after the first are indented.
-    package func wrapped(_ width: Int, indent: Int = 2) -> [Line] {
+    package func wrapped(_ width: Int) -> [Line] {
         guard width >= 20, Columns.of(text) > width else { return [self] }
+        let indent = min(hang, width / 2)
         var cells: [(character: Character, tone: Tone)] = []
         for span in spans { cells += span.text.map { ($0, span.tone) } }
         var rows: [Line] = []

@@ -80,6 +80,8 @@ package struct Renderer: Sendable {
 
     // MARK: help
 
+    private static let helpColumns = 32
+
     private func help(_ event: Event) -> [Line] {
         if case .helpTopic(let command) = event {
             var lines = [Line("\(command.usage): \(command.summary)."), Line("For instance: \(command.example)")]
@@ -90,8 +92,9 @@ package struct Renderer: Sendable {
         for group in CommandGroup.allCases {
             lines.append(Line(group.rawValue, .title))
             for command in Command.allCases where command.group == group {
-                let usage = isReader ? command.usage + ": " : "  " + pad(command.usage, 30)
+                let usage = isReader ? command.usage + ": " : "  " + pad(command.usage, Renderer.helpColumns)
                 lines.append(Line(usage, .name) + Line(command.summary))
+                if !isReader { lines[lines.count - 1].hang = Renderer.helpColumns + 2 }
             }
         }
         lines.append(Line("Unique beginnings of words are enough. `help mine` says more about `mine`.", .dim))
