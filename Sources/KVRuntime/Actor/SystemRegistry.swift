@@ -58,11 +58,13 @@ enum SystemRegistry {
         cs_load_pointer(local + Int(id)).map { Unmanaged.fromOpaque($0) }
     }
 
-    /// For a tell to a remote actor from a thread that belongs to no system: the one that runs here, if there is exactly one.
+    /// For a tell to a remote actor from a thread that belongs to no system: the one here that can reach others, if there is
+    /// exactly one.
     static func onlySystem() -> Unmanaged<ActorSystem>? {
         names.withLock { names in
-            let running = names.texts.indices.compactMap { system(UInt32($0)) }
-            return running.count == 1 ? running[0] : nil
+            let reaching = names.texts.indices.compactMap { system(UInt32($0)) }
+                .filter { $0._withUnsafeGuaranteedRef { $0.transport != nil } }
+            return reaching.count == 1 ? reaching[0] : nil
         }
     }
 }

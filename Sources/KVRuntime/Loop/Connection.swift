@@ -55,7 +55,12 @@ public final class Connection: LoopSocket {
 
     package var handler: ConnectionHandler {
         get { state.pointee.handler }
-        set { state.pointee.handler = newValue }
+        set {
+            // Calls do not retain the handler: one that is replaced in the middle of its own call lives until the turn ends.
+            loop.release(atTurnEnd: state.pointee.handler)
+            state.pointee.handler = newValue
+            state.pointee.callee = Unmanaged.passUnretained(newValue)
+        }
     }
 
     /// Bytes appended and not yet with the kernel.
@@ -125,7 +130,7 @@ public final class Connection: LoopSocket {
         let flags = state.pointee.flags
         if flags & (ConnectionState.closing | ConnectionState.closeAfterFlush) != 0 { return }
         if flags & (ConnectionState.paused | ConnectionState.deliverLater) != 0 { return stash(bytes) }
-        state.pointee.handler.received(self, bytes)
+        state.pointee.callee._withUnsafeGuaranteedRef { $0.received(self, bytes) }
         if output.pointee.count > 0 { loop.markDirty(self) }
     }
 
@@ -221,7 +226,7 @@ public final class Connection: LoopSocket {
         state.pointee.closeReason = reason
         state.pointee.handler.closed(self)
         // The handler usually refers to the connection: break the cycle.
-        state.pointee.handler = ConnectionState.nobody
+        handler = ConnectionState.nobody
     }
 }
 
@@ -243,6 +248,8 @@ struct ConnectionState {
     nonisolated(unsafe) static let nobody = ConnectionHandler()
 
     var handler: ConnectionHandler = nobody
+    /// The same, for calls without reference counting.
+    var callee = Unmanaged.passUnretained(nobody)
     var sending = OutputBuffer()
     /// Bytes that arrived while reading was paused.
     var stash: OutputBuffer?

@@ -175,12 +175,16 @@ package final class Loop: @unchecked Sendable {
     /// The next wait returns at once: there is work left that had to make room for others.
     package func requestTurn() { state.pointee.anotherTurn = true }
 
+    /// The list holds no references: a connection is alive while its handle is, and one whose closed event arrives while it is on
+    /// the list is kept until the end of the turn (`dispatch`), by when the list has been worked off.
     func markDirty(_ connection: Connection) {
-        guard connection.state.pointee.flags & ConnectionState.dirty == 0 else { return }
+        guard connection.handle != nil, connection.state.pointee.flags & ConnectionState.dirty == 0 else { return }
         connection.state.pointee.flags |= ConnectionState.dirty
         connection.state.pointee.nextDirty = state.pointee.dirty
-        state.pointee.dirty = Unmanaged.passRetained(connection)
+        state.pointee.dirty = Unmanaged.passUnretained(connection)
     }
+
+    func release(atTurnEnd object: AnyObject) { state.pointee.retired.append(object) }
 
     func deliverLater(_ connection: Connection) {
         guard connection.state.pointee.flags & ConnectionState.deliverLater == 0 else { return }
@@ -249,6 +253,11 @@ package final class Loop: @unchecked Sendable {
         if !state.pointee.resumed.isEmpty { deliverResumed() }
         sendOutboxes()
         flushDirty()
+        if !state.pointee.retired.isEmpty {
+            // Moved out first: what is released may run code that retires more.
+            var retired: [AnyObject] = []
+            swap(&retired, &state.pointee.retired)
+        }
     }
 
     private func dispatch(_ event: cs_event) {
@@ -270,6 +279,7 @@ package final class Loop: @unchecked Sendable {
         default:
             let socket = Unmanaged<LoopSocket>.fromOpaque(token).takeRetainedValue()
             forget(socket)
+            release(atTurnEnd: socket)
             socket.didClose(reason: event.result)
         }
     }
@@ -296,9 +306,10 @@ package final class Loop: @unchecked Sendable {
         var next = state.pointee.dirty
         state.pointee.dirty = nil
         while let unmanaged = next {
-            let connection = unmanaged.takeRetainedValue()
-            next = connection.state.pointee.nextDirty
-            connection.flush()
+            unmanaged._withUnsafeGuaranteedRef { connection in
+                next = connection.state.pointee.nextDirty
+                connection.flush()
+            }
         }
     }
 }
@@ -308,8 +319,10 @@ struct LoopState {
     let events: UnsafeMutablePointer<cs_event>
     var nowNanos: Nanos = 0
     var nowMillis: Millis = 0
-    /// Connections with output to send, linked through their state; each link holds a reference.
+    /// Connections with output to send, linked through their state.
     var dirty: Unmanaged<Connection>?
+    /// Kept alive until the end of the turn.
+    var retired: [AnyObject] = []
     var anotherTurn = false
     var stopping = false
     var timers = TimerHeap()
