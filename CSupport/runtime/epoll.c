@@ -1,4 +1,5 @@
-// The epoll backend, for machines and containers that refuse io_uring: the same completions, made by hand. Loop's thread.
+// The epoll backend, for machines and containers that refuse io_uring: the same completions, made by hand. Loop's
+// thread.
 //
 // Level triggered: at most one receive per connection and turn, a send is tried at once and finished on EPOLLOUT.
 #include "loop_internal.h"
@@ -15,7 +16,10 @@ int cs_epoll_open(cs_loop *loop) {
     loop->arena = malloc(CS_ARENA_BYTES);
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event wake = {.events = EPOLLIN, .data.ptr = NULL};
-    if (loop->arena && loop->epoll_fd >= 0 && epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &wake) == 0) return 0;
+    if (loop->arena && loop->epoll_fd >= 0
+        && epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &wake) == 0) {
+        return 0;
+    }
     int failure = -errno;
     if (loop->epoll_fd >= 0) close(loop->epoll_fd);
     free(loop->arena);
@@ -31,7 +35,8 @@ void cs_epoll_close(cs_loop *loop) {
 void cs_epoll_update(cs_conn *conn) {
     if (conn->flags & CS_CLOSING) return;
     uint32_t mask = 0;
-    if ((conn->flags & CS_WANT_READ) && !(conn->flags & CS_PEER_ENDED) && conn->kind != CS_KIND_CONNECTING) mask |= EPOLLIN;
+    int reads = (conn->flags & CS_WANT_READ) && !(conn->flags & CS_PEER_ENDED);
+    if (reads && conn->kind != CS_KIND_CONNECTING) mask |= EPOLLIN;
     if (conn->kind == CS_KIND_LISTENER && conn->arm_at != 0) mask = 0;
     if ((conn->flags & CS_SENDING) || conn->kind == CS_KIND_CONNECTING) mask |= EPOLLOUT;
     // The highest bit marks a registered descriptor: a mask of 0 is a registration too.
@@ -157,7 +162,9 @@ static int ready(cs_conn *conn, uint32_t mask, cs_event *events, int count, int 
 int cs_epoll_wait(cs_loop *loop, cs_event *events, int count, int capacity, int64_t timeout_nanos) {
     struct epoll_event found[READY_MAX];
     loop->arena_used = 0;
-    int millis = timeout_nanos < 0 ? -1 : timeout_nanos > 86400000000000ll ? 86400000 : (int)((timeout_nanos + 999999) / 1000000);
+    // Rounded up, so that a timer is due when the wait ends; at most a day, so that it fits.
+    int64_t rounded = (timeout_nanos + 999999) / 1000000;
+    int millis = timeout_nanos < 0 ? -1 : rounded > 86400000 ? 86400000 : (int)rounded;
     int room = (capacity - count) / 2;
     int n = epoll_wait(loop->epoll_fd, found, room < READY_MAX ? room : READY_MAX, millis);
     for (int i = 0; i < n && count + 2 <= capacity; i++) {

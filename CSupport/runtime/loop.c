@@ -1,4 +1,5 @@
-// The half of the event loop that both backends share: life of connections, listening, refusing, waiting. Loop's thread.
+// The half of the event loop that both backends share: life of connections, listening, refusing, waiting. Loop's
+// thread.
 #include "loop_internal.h"
 
 #include <fcntl.h>

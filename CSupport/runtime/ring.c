@@ -22,8 +22,8 @@
 #define OP_MASK 7ull
 #define BUFFER_GROUP 0
 
-/// Best flags first: DEFER_TASKRUN (6.1) runs completions only when we wait; kernels before 6.0 know no SINGLE_ISSUER and no
-/// multishot receive, so they are refused here and get epoll.
+/// Best flags first: DEFER_TASKRUN (6.1) runs completions only when we wait; kernels before 6.0 know no SINGLE_ISSUER
+/// and no multishot receive, so they are refused here and get epoll.
 static const unsigned setups[] = {
     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN,
     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN,
@@ -79,8 +79,8 @@ static int enable(cs_loop *loop) {
 
 static struct io_uring_sqe *next_sqe(cs_loop *loop) {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&loop->ring);
-    // The queue is full only when thousands of connections are closed at once: hand over what is there. The kernel takes
-    // submissions without waiting for anything, so this ends.
+    // The queue is full only when thousands of connections are closed at once: hand over what is there. The kernel
+    // takes submissions without waiting for anything, so this ends.
     for (int attempt = 0; !sqe; attempt++) {
         io_uring_submit(&loop->ring);
         sqe = io_uring_get_sqe(&loop->ring);
@@ -288,8 +288,9 @@ static int complete(cs_loop *loop, const struct io_uring_cqe *cqe, cs_event *eve
 static void give_buffers_back(cs_loop *loop) {
     if (loop->used_count == 0) return;
     for (unsigned i = 0; i < loop->used_count; i++) {
-        io_uring_buf_ring_add(loop->buffer_ring, loop->buffers + (size_t)loop->used[i] * CS_BUFFER_BYTES, CS_BUFFER_BYTES,
-                              loop->used[i], io_uring_buf_ring_mask(CS_BUFFER_COUNT), (int)i);
+        uint8_t *buffer = loop->buffers + (size_t)loop->used[i] * CS_BUFFER_BYTES;
+        io_uring_buf_ring_add(loop->buffer_ring, buffer, CS_BUFFER_BYTES, loop->used[i],
+                              io_uring_buf_ring_mask(CS_BUFFER_COUNT), (int)i);
     }
     io_uring_buf_ring_advance(loop->buffer_ring, (int)loop->used_count);
     loop->used_count = 0;
@@ -300,7 +301,8 @@ int cs_ring_wait(cs_loop *loop, cs_event *events, int count, int capacity, int64
     if (timeout_nanos < 0) {
         io_uring_submit_and_wait(&loop->ring, 1);
     } else {
-        struct __kernel_timespec timeout = {.tv_sec = timeout_nanos / 1000000000, .tv_nsec = timeout_nanos % 1000000000};
+        struct __kernel_timespec timeout = {
+            .tv_sec = timeout_nanos / 1000000000, .tv_nsec = timeout_nanos % 1000000000};
         struct io_uring_cqe *first = NULL;
         io_uring_submit_and_wait_timeout(&loop->ring, &first, 1, &timeout, NULL);
     }

@@ -139,6 +139,8 @@ void cs_ignore_broken_pipes(void) { signal(SIGPIPE, SIG_IGN); }
 
 uint64_t cs_random(void) {
     uint64_t value = 0;
-    if (getrandom(&value, sizeof value, 0) != (ssize_t)sizeof value) value = (uint64_t)cs_monotonic_nanos() * 0x9E3779B97F4A7C15ull;
+    if (getrandom(&value, sizeof value, 0) != (ssize_t)sizeof value) {
+        value = (uint64_t)cs_monotonic_nanos() * 0x9E3779B97F4A7C15ull;
+    }
     return value;
 }

@@ -155,7 +155,9 @@ enum RuntimeBench {
 
     static func ask() {
         struct Echo: Actor {
-            func receive(_ message: Question, _ context: ActorContext<Question>) { message.replyTo.tell(message.number) }
+            func receive(_ message: Question, _ context: ActorContext<Question>) {
+                message.replyTo.tell(message.number)
+            }
         }
         struct Question: WireMessage {
             var number: UInt64

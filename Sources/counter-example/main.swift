@@ -1,4 +1,5 @@
-// The counter of the actor library's documentation: defines messages and an actor, tells it, asks it, prints 3. A program.
+// The counter of the actor library's documentation: defines messages and an actor, tells it, asks it, prints 3. A
+// program.
 
 import KVRuntime
 

@@ -328,11 +328,15 @@ struct Recorder: Actor {
     }
 
     @Test func truncatedMessagesAreErrors() {
-        #expect(throws: WireError.truncated) { try [UInt8](arrayLiteral: 1, 2).withUnsafeBytes { try UInt64.decode($0) } }
+        #expect(throws: WireError.truncated) {
+            try [UInt8](arrayLiteral: 1, 2).withUnsafeBytes { try UInt64.decode($0) }
+        }
         #expect(throws: WireError.truncated) {
             try [UInt8](arrayLiteral: 0xFF, 0xFF, 0xFF, 0x7F, 1).withUnsafeBytes { try String.decode($0) }
         }
         #expect(throws: WireError.self) { try [UInt8](arrayLiteral: 2).withUnsafeBytes { try Bool.decode($0) } }
-        #expect(throws: WireError.trailingBytes) { try [UInt8](arrayLiteral: 1, 1).withUnsafeBytes { try Bool.decode($0) } }
+        #expect(throws: WireError.trailingBytes) {
+            try [UInt8](arrayLiteral: 1, 1).withUnsafeBytes { try Bool.decode($0) }
+        }
     }
 }

@@ -15,7 +15,8 @@ final class Node {
     private let threads: [LoopThread]
 
     init(
-        _ backend: LoopBackend, port: UInt16 = 0, cluster: String = "test", advertiseHost: String? = nil, loops count: Int = 1
+        _ backend: LoopBackend, port: UInt16 = 0, cluster: String = "test", advertiseHost: String? = nil,
+        loops count: Int = 1
     ) throws {
         let loops = try (0..<count).map { try Loop(backend: backend, index: $0) }
         let address = SocketAddress(host: "127.0.0.1", port: port)!
@@ -62,7 +63,8 @@ struct BlobCounter: Actor {
         defer { a.close(); b.close() }
         let log = Log()
         let receiver = b.system.start(on: 1) { Recorder(log: log) }
-        // A reference by position, as a peer that only knows the address makes it; counter 2 is the second loop's first.
+        // A reference by position, as a peer that only knows the address makes it; counter 2 is the second loop's
+        // first.
         let remote = ActorRef<Note>(address: b.system.address, counter: 2)!
         #expect(remote == receiver)
         for i in 0..<3000 { a.system.tell(remote, .add(i)) }

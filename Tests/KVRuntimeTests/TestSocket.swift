@@ -100,7 +100,7 @@ func eventually(seconds: Double = 10, _ condition: () -> Bool) -> Bool {
     let deadline = Machine.monotonicNanos + Int64(seconds * 1e9)
     while !condition() {
         if Machine.monotonicNanos > deadline { return false }
-        usleep(500)
+        usleep(500)  // poll again
     }
     return true
 }
@@ -110,7 +110,7 @@ func eventuallyYielding(seconds: Double = 10, _ condition: () -> Bool) async -> 
     let deadline = Machine.monotonicNanos + Int64(seconds * 1e9)
     while !condition() {
         if Machine.monotonicNanos > deadline { return false }
-        try? await Task.sleep(nanoseconds: 500_000)
+        try? await Task.sleep(nanoseconds: 500_000)  // poll again
     }
     return true
 }

@@ -1,4 +1,5 @@
-// Actors under real parallel load: conservation and order of cross-loop tells, asks from many tasks, closing in the middle.
+// Actors under real parallel load: conservation and order of cross-loop tells, asks from many tasks, closing in the
+// middle.
 
 import CSupport
 import Glibc
@@ -67,7 +68,7 @@ func waitFor(seconds: Double = 60, _ condition: () -> Bool) -> Bool {
     let deadline = cs_monotonic_nanos() + Int64(seconds * 1e9)
     while !condition() {
         if cs_monotonic_nanos() > deadline { return false }
-        usleep(500)
+        usleep(500)  // poll again
     }
     return true
 }

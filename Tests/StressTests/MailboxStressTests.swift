@@ -60,6 +60,7 @@ func opened(_ node: Mailbox.Node) -> (producer: Int, value: Int) {
             semaphore.deallocate()
         }
         func wake() { sem_post(semaphore) }
+        /// Until a producer wakes; no polling.
         func sleep() { while sem_wait(semaphore) != 0 && errno == EINTR {} }
     }
 
@@ -91,7 +92,7 @@ func opened(_ node: Mailbox.Node) -> (producer: Int, value: Int) {
                     expected[producer] += 1
                     total += 1
                 } else if mailbox.prepareToWait() {
-                    sleeper.sleep()
+                    sleeper.sleep()  // not a poll: the wake-up under test ends it
                     mailbox.waited()
                 }
             }
@@ -110,7 +111,7 @@ func opened(_ node: Mailbox.Node) -> (producer: Int, value: Int) {
                 let deadline = cs_monotonic_nanos() + 20_000_000_000
                 while !mine.isSet {
                     precondition(cs_monotonic_nanos() < deadline, "\(backend): thread \(index) round \(i) never ran")
-                    if i % 3 == 0 { sched_yield() } else { usleep(1) }
+                    if i % 3 == 0 { sched_yield() } else { usleep(1) }  // poll
                 }
             }
         }

@@ -1,4 +1,5 @@
-// Umbrella of the C shim: event loop backends, MPSC queue, sockets, clocks, affinity. Only KVRuntime and perf-driver import it.
+// Umbrella of the C shim: event loop backends, MPSC queue, sockets, clocks, affinity. Only KVRuntime and perf-driver
+// import it.
 #ifndef KVD_CSUPPORT_H
 #define KVD_CSUPPORT_H
 

@@ -56,7 +56,8 @@ int cs_probe_uring(void);
 cs_loop *cs_loop_create(uint32_t backend, int *error);
 /// On the thread that is going to call cs_loop_wait. 0 or -errno.
 int cs_loop_start(cs_loop *loop);
-/// Frees everything. Every connection must have been reported closed, else memory the kernel may write to is leaked on purpose.
+/// Frees everything. Every connection must have been reported closed, else memory the kernel may write to is leaked on
+/// purpose.
 void cs_loop_destroy(cs_loop *loop);
 uint32_t cs_loop_backend(const cs_loop *loop);
 /// Connections and listeners whose CS_EVENT_CLOSED has not been returned yet.
@@ -69,13 +70,15 @@ int cs_loop_wait(cs_loop *loop, cs_event *events, int capacity, int64_t timeout_
 /// Ends a wait under way, or the next one. Any thread. Costs a system call: see cs_mpsc_push for when it is needed.
 void cs_loop_wake(cs_loop *loop);
 
-/// Listens on `address`; accepted connections have TCP_NODELAY and keep-alive set. NULL and -errno in `error` on failure.
+/// Listens on `address`; accepted connections have TCP_NODELAY and keep-alive set. NULL and -errno in `error` on
+/// failure.
 cs_conn *cs_loop_listen(cs_loop *loop, void *token, const cs_address *address, int reuse_port, int *error);
 /// Begins to connect; CS_EVENT_CONNECTED or CS_EVENT_CLOSED follows. NULL and -errno if not even that is possible.
 cs_conn *cs_loop_connect(cs_loop *loop, void *token, const cs_address *address, int *error);
 /// Takes over an accepted descriptor and begins to receive. Never fails.
 cs_conn *cs_conn_adopt(cs_loop *loop, void *token, int fd);
-/// Writes what fits of a farewell to the descriptor of CS_EVENT_OVERLOADED, closes it and takes the spare descriptor back.
+/// Writes what fits of a farewell to the descriptor of CS_EVENT_OVERLOADED, closes it and takes the spare descriptor
+/// back.
 void cs_loop_refuse(cs_loop *loop, int fd, const void *farewell, size_t length);
 
 /// Sends `length` bytes that must stay unchanged until CS_EVENT_SENT or CS_EVENT_CLOSED; one send at a time. 1 if they

@@ -23,14 +23,15 @@
 //     the predecessor comes after its owner's `next = NULL`. It is also what orders me after cs_mpsc_idle (below).
 //   push: store of predecessor->next, RELEASE. Publishes the contents of the node (written before by the producer) to
 //     the consumer; pairs with the ACQUIRE loads of `next` in pop.
-//   pop: load of `head`, ACQUIRE, only compared with `tail`: it decides whether the queue is empty or cut, and following
-//     it the stub is pushed by the same exchange as any node.
+//   pop: load of `head`, ACQUIRE, only compared with `tail`: it decides whether the queue is empty or cut;
+//     in the first case the stub is pushed by the same exchange as any node.
 //   idle: compare-exchange stub -> stub|1 on `head`, ACQ_REL. It succeeds only if no exchange came after the stub's,
-//     that is on a really empty queue. Every later push reads the marked value with its exchange, atomically, so exactly
-//     the first one after the mark sees the bit and has to wake the consumer; no store-load fence is needed because mark
-//     and push compete for the same word.
-//   busy: compare-exchange stub|1 -> stub, RELAXED: takes the mark back. If it fails, a producer has taken the mark (and
-//     wakes, or is about to wake, a consumer that runs already: one spurious wake-up, harmless). It publishes nothing.
+//     that is on a really empty queue. Every later push reads the marked value with its exchange, atomically, so
+//     exactly the first one after the mark sees the bit and has to wake the consumer; no store-load fence is needed
+//     because mark and push compete for the same word.
+//   busy: compare-exchange stub|1 -> stub, RELAXED: takes the mark back. If it fails, a producer has taken the mark
+//     and wakes, or is about to wake, a consumer that runs already: one spurious wake-up, harmless. It publishes
+//     nothing.
 #ifndef KVD_CSUPPORT_MPSC_H
 #define KVD_CSUPPORT_MPSC_H
 
@@ -40,8 +41,8 @@ typedef struct cs_node {
     struct cs_node *next;
 } cs_node;
 
-/// `head` is written by producers, `tail` by the consumer: two cache lines, so that they do not slow each other. Whoever
-/// allocates one aligns it to 64 (an alignment attribute would hide the struct from Swift).
+/// `head` is written by producers, `tail` by the consumer: two cache lines, so that they do not slow each other.
+/// Whoever allocates one aligns it to 64 (an alignment attribute would hide the struct from Swift).
 typedef struct cs_mpsc {
     cs_node *head;
     uint8_t producers_line[56];

@@ -48,8 +48,8 @@ CS_INLINE int cs_is_sanitized(void) {
 void *cs_thread_loop(void);
 void cs_set_thread_loop(void *loop);
 
-/// A counter with one writing thread and readers anywhere. Relaxed: a reader wants a recent figure and orders nothing by
-/// it; the single writer makes load, add, store safe without a locked instruction.
+/// A counter with one writing thread and readers anywhere. Relaxed: a reader wants a recent figure and orders nothing
+/// by it; the single writer makes load, add, store safe without a locked instruction.
 CS_INLINE void cs_counter_add(uint64_t *counter, uint64_t n) {
     __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
 }

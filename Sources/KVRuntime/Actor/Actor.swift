@@ -1,6 +1,7 @@
 // What a user of the actor library writes and is given: the protocol of actors and the context of a call.
 
-/// Private state and one message at a time. Created by its factory on the loop it lives on and touched by no other thread.
+/// Private state and one message at a time. Created by its factory on the loop it lives on and touched by no other
+/// thread.
 public protocol Actor {
     associatedtype Message: WireMessage
     /// Handles one message. An error goes to the system's error handler; the actor goes on with the next message.

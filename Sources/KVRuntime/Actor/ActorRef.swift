@@ -1,8 +1,8 @@
 // References to actors, local or remote: plain values that print, compare and travel. Any thread.
 
-/// Addresses an actor by its system's address and a counter that the system gives it. Holding one keeps nothing alive; telling
-/// an actor that has gone is silent, and counted. The actors a server starts first have the counters 1, 2, …, so that a peer
-/// can address them by position.
+/// Addresses an actor by its system's address and a counter that the system gives it. Holding one keeps nothing alive;
+/// telling an actor that has gone is silent, and counted. The actors a server starts first have the counters 1, 2, …,
+/// so that a peer can address them by position.
 public struct ActorRef<Message: WireMessage>: Hashable, Sendable, CustomStringConvertible {
     @usableFromInline let addressId: UInt32
     @usableFromInline let counter: UInt64
@@ -12,8 +12,8 @@ public struct ActorRef<Message: WireMessage>: Hashable, Sendable, CustomStringCo
         self.counter = counter
     }
 
-    /// The actor with this counter in the system at `address`, which need not be known, reachable or started yet. nil when this
-    /// process has seen too many addresses.
+    /// The actor with this counter in the system at `address`, which need not be known, reachable or started yet. nil
+    /// when this process has seen too many addresses.
     public init?(address: String, counter: UInt64) {
         guard let id = SystemRegistry.intern(address) else { return nil }
         self.init(addressId: id, counter: counter)
@@ -21,7 +21,8 @@ public struct ActorRef<Message: WireMessage>: Hashable, Sendable, CustomStringCo
 
     /// Parses `address/counter`.
     public init?(uid: String) {
-        guard let slash = uid.lastIndex(of: "/"), let counter = UInt64(uid[uid.index(after: slash)...]) else { return nil }
+        guard let slash = uid.lastIndex(of: "/"), let counter = UInt64(uid[uid.index(after: slash)...])
+        else { return nil }
         self.init(address: String(uid[..<slash]), counter: counter)
     }
 

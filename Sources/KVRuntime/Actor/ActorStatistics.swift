@@ -56,8 +56,8 @@ public struct ActorSystemStatistics: Sendable, Equatable {
     }
 }
 
-/// Messages per ordered pair within the last second. Exact up to `exactMax` messages a second, beyond that counted in eighths of
-/// a second, over at most nine of them: never too low. Loop's thread.
+/// Messages per ordered pair within the last second. Exact up to `exactMax` messages a second, beyond that counted in
+/// eighths of a second, over at most nine of them: never too low. Loop's thread.
 struct PairRates {
     static let exactMax = 32
     static let pairsMax = 4096

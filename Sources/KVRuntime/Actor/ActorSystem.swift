@@ -62,8 +62,8 @@ public final class ActorSystem: @unchecked Sendable {
         startThreads()
     }
 
-    /// A system with its own threads that other systems reach at `listen` (`host:port`, port 0 for any), or under the name
-    /// `advertise` if that is different. Only systems of the same `cluster` talk to each other.
+    /// A system with its own threads that other systems reach at `listen` (`host:port`, port 0 for any), or under the
+    /// name `advertise` if that is different. Only systems of the same `cluster` talk to each other.
     public convenience init(
         listen: String, advertise: String? = nil, cluster: String = "", loops count: Int = 1
     ) throws {
@@ -87,8 +87,8 @@ public final class ActorSystem: @unchecked Sendable {
 
     // MARK: Actors
 
-    /// Starts an actor. The factory runs on the actor's loop, so it must not capture anything mutable (the compiler checks). By
-    /// default the loops take turns; `on` chooses one by its position.
+    /// Starts an actor. The factory runs on the actor's loop, so it must not capture anything mutable (the compiler
+    /// checks). By default the loops take turns; `on` chooses one by its position.
     public func start<A: Actor>(on loop: Int? = nil, _ factory: @escaping @Sendable () -> A) -> ActorRef<A.Message> {
         start(on: loop, TypedCell<A>.Factory.plain(factory))
     }
@@ -113,8 +113,8 @@ public final class ActorSystem: @unchecked Sendable {
         return ActorRef(addressId: addressId, counter: counter)
     }
 
-    /// The counter says which loop: `(counter - 1) % loops`. So routing needs no table, and the first actors, started one per
-    /// loop, are numbered from 1 in the order of the loops.
+    /// The counter says which loop: `(counter - 1) % loops`. So routing needs no table, and the first actors, started
+    /// one per loop, are numbered from 1 in the order of the loops.
     private func nextCounter(on loop: Int?) -> UInt64 {
         mutable.withLock { state in
             let chosen = loop.map { $0 % loops.count } ?? Int(state.started % loopCount)
@@ -132,7 +132,8 @@ public final class ActorSystem: @unchecked Sendable {
         guard ref.addressId == addressId, ref.counter & Delivery.askBit == 0 else { return }
         let actors = actors(for: ref.counter)
         let envelope = Envelope.allocate(
-            to: Unmanaged.fromOpaque(actors.toOpaque()), sender: 0, target: ref.counter, kind: EnvelopeKind.stop, payload: 0)
+            to: Unmanaged.fromOpaque(actors.toOpaque()), sender: 0, target: ref.counter, kind: EnvelopeKind.stop,
+            payload: 0)
         Delivery.send(envelope, actors)
     }
 
@@ -153,8 +154,8 @@ public final class ActorSystem: @unchecked Sendable {
 
     // MARK: Errors and figures
 
-    /// Replaces the handler of errors thrown by actors and of undecodable messages, which by default writes one line to standard
-    /// error. Called on the actor's loop: it must not block.
+    /// Replaces the handler of errors thrown by actors and of undecodable messages, which by default writes one line
+    /// to standard error. Called on the actor's loop: it must not block.
     public func onError(_ handler: @escaping @Sendable (ActorFailure) -> Void) {
         mutable.withLock { $0.onFailure = handler }
     }
@@ -183,7 +184,8 @@ public final class ActorSystem: @unchecked Sendable {
 
     // MARK: Closing
 
-    /// Stops every actor, drops what they have not handled, fails asks under way and ends links and threads. Not from a loop.
+    /// Stops every actor, drops what they have not handled, fails asks under way and ends links and threads. Not from
+    /// a loop.
     public func close() {
         precondition(Loop.current == nil, "an actor cannot close its own system")
         let threads = mutable.withLock { state -> [LoopThread]? in
@@ -215,7 +217,8 @@ public final class ActorSystem: @unchecked Sendable {
             let actors = UInt(bitPattern: table[i].toOpaque())
             let close: @Sendable () -> Void = { [transport] in
                 if i == 0 { transport?.close() }
-                Unmanaged<LoopActors>.fromOpaque(UnsafeRawPointer(bitPattern: actors)!)._withUnsafeGuaranteedRef { $0.close() }
+                let pointer = UnsafeRawPointer(bitPattern: actors)!
+                Unmanaged<LoopActors>.fromOpaque(pointer)._withUnsafeGuaranteedRef { $0.close() }
                 sem_post(UnsafeMutablePointer<sem_t>(bitPattern: address)!)
             }
             if !loops[i].perform(close) { close() }

@@ -93,8 +93,8 @@ final class AskTable: Sendable {
 extension ActorSystem {
     static let askSweepMillis: Int64 = 10
 
-    /// Sends the message that `message` makes around a reference to answer to, and waits for that answer, `timeoutMillis` at most
-    /// (seen within 10 ms). From outside of actors; they tell each other instead.
+    /// Sends the message that `message` makes around a reference to answer to, and waits for that answer,
+    /// `timeoutMillis` at most (seen within 10 ms). From outside of actors; they tell each other instead.
     public func ask<M, R: WireMessage>(
         _ ref: ActorRef<M>, timeoutMillis: Int64 = 5000, _ message: (ActorRef<R>) -> M
     ) async throws -> R {

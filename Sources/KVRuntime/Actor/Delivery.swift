@@ -22,9 +22,9 @@ struct Outbox {
 }
 
 extension ActorRef {
-    /// Sends `message`: in order per sender and receiver, at most once, never blocking. If the actor has gone or cannot be
-    /// reached, nothing happens except that it is counted. From any thread; on a loop's thread it costs an allocation and no
-    /// atomic operation, the rest is done once per turn and receiving loop.
+    /// Sends `message`: in order per sender and receiver, at most once, never blocking. If the actor has gone or
+    /// cannot be reached, nothing happens except that it is counted. From any thread; on a loop's thread it costs an
+    /// allocation and no atomic operation, the rest is done once per turn and receiving loop.
     @inlinable
     public func tell(_ message: Message) {
         guard let actors = Delivery.localActors(addressId, counter) else { return Delivery.elsewhere(self, message) }
@@ -44,8 +44,8 @@ enum Delivery {
     /// Counters with this bit are asks, not actors.
     static let askBit: UInt64 = 1 << 63
 
-    /// Who takes a message for this actor if it goes without the network: its system runs here and is the one we are in (or
-    /// we are in none).
+    /// Who takes a message for this actor if it goes without the network: its system runs here and is the one we are
+    /// in (or we are in none).
     @usableFromInline
     static func localActors(_ addressId: UInt32, _ counter: UInt64) -> Unmanaged<LoopActors>? {
         guard counter & askBit == 0, let system = SystemRegistry.system(addressId) else { return nil }
@@ -130,7 +130,8 @@ extension Loop {
 
     func leave(_ outer: ActingActor) { state.pointee.acting = outer }
 
-    /// Runs `receiver.run(item)` in this turn if messages are still being handled, else in the next one, which comes at once.
+    /// Runs `receiver.run(item)` in this turn if messages are still being handled, else in the next one, which comes
+    /// at once.
     func run(later receiver: InboxReceiver, _ item: UInt64) {
         state.pointee.ready.append(ReadyItem(receiver: Unmanaged.passUnretained(receiver), item: item))
     }

@@ -3,8 +3,8 @@
 import CSupport
 import KVBase
 
-/// Receives every envelope for this loop's actors. Addressing by counter, looked up here, on the owning thread: so actors can
-/// come and go without any reference of another thread dangling.
+/// Receives every envelope for this loop's actors. Addressing by counter, looked up here, on the owning thread: so
+/// actors can come and go without any reference of another thread dangling.
 @usableFromInline
 package final class LoopActors: InboxReceiver {
     unowned(unsafe) let system: ActorSystem
@@ -43,7 +43,9 @@ package final class LoopActors: InboxReceiver {
         }
         guard let cell = cells[envelope.pointee.target], !cell.isStopped else { return drop(envelope) }
         // A reference made by hand may lie about the type: never reinterpret memory on its word.
-        if envelope.pointee.kind == EnvelopeKind.value, envelope.pointee.type != cell.messageType { return drop(envelope) }
+        if envelope.pointee.kind == EnvelopeKind.value, envelope.pointee.type != cell.messageType {
+            return drop(envelope)
+        }
         cell.mailbox.append(envelope)
         schedule(cell)
     }

@@ -2,9 +2,10 @@
 
 import CSupport
 
-/// Turns addresses into small numbers so that references are plain values. A slot of `local` is read without a lock on every
-/// tell: it holds a system from the moment that started until it is closed. Closed systems stay allocated, because a teller on
-/// another thread may just have read the slot; a process has one or two.
+/// Turns addresses into small numbers so that references are plain values. A slot of `local` is read without a lock on
+/// every
+/// tell: it holds a system from the moment that started until it is closed. Closed systems stay allocated, because a
+/// teller on another thread may just have read the slot; a process has one or two.
 enum SystemRegistry {
     /// Distinct addresses a process accepts in its life; strangers can make us learn some by sending references.
     static let addressesMax = 65_536
@@ -58,8 +59,8 @@ enum SystemRegistry {
         cs_load_pointer(local + Int(id)).map { Unmanaged.fromOpaque($0) }
     }
 
-    /// For a tell to a remote actor from a thread that belongs to no system: the one here that can reach others, if there is
-    /// exactly one.
+    /// For a tell to a remote actor from a thread that belongs to no system: the one here that can reach others, if
+    /// there is exactly one.
     static func onlySystem() -> Unmanaged<ActorSystem>? {
         names.withLock { names in
             let reaching = names.texts.indices.compactMap { system(UInt32($0)) }

@@ -2,19 +2,19 @@
 
 package import KVBase
 
-/// A message an actor can be sent: a `Sendable` value with an explicit byte form. In checking builds (KV_CHECKS) every local
-/// tell is encoded and decoded, so that a message which would not survive the network cannot hide.
+/// A message an actor can be sent: a `Sendable` value with an explicit byte form. In checking builds (KV_CHECKS) every
+/// local tell is encoded and decoded, so that a message which would not survive the network cannot hide.
 public protocol WireMessage: Sendable {
     func encode(into writer: inout WireWriter)
-    /// Reads what `encode` wrote. The bytes may come from a stranger: throw instead of trusting them, never allocate by a
-    /// length that was not checked against `reader.remaining`.
+    /// Reads what `encode` wrote. The bytes may come from a stranger: throw instead of trusting them, never allocate
+    /// by a length that was not checked against `reader.remaining`.
     init(from reader: inout WireReader) throws
 
-    /// True if a local tell hands over references to shared immutable data: then checking builds verify the wire form but deliver
-    /// the original.
+    /// True if a local tell hands over references to shared immutable data: then checking builds verify the wire form
+    /// but deliver the original.
     static var travelsByReference: Bool { get }
-    /// Bytes to account in the statistics for a local tell: what the wire form would measure. 0, the default, for messages
-    /// whose bytes nobody counts. Remote tells are accounted as encoded.
+    /// Bytes to account in the statistics for a local tell: what the wire form would measure. 0, the default, for
+    /// messages whose bytes nobody counts. Remote tells are accounted as encoded.
     var accountedByteCount: Int { get }
 }
 

@@ -1,4 +1,5 @@
-// One TCP connection on a loop: two output buffers, one send in flight, back-pressure, orderly closing. Loop's thread only.
+// One TCP connection on a loop: two output buffers, one send in flight, back-pressure, orderly closing. Loop's thread
+// only.
 
 import CSupport
 package import KVBase
@@ -10,10 +11,12 @@ open class ConnectionHandler {
     /// A connection made by `Loop.connect` stands.
     open func connected(_ connection: Connection) {}
 
-    /// Bytes arrived; they are gone when this returns. Replies go to `connection.output`, which is sent once at the end of the turn.
+    /// Bytes arrived; they are gone when this returns. Replies go to `connection.output`, which is sent once at the
+    /// end of the turn.
     open func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {}
 
-    /// Unsent output had passed `Limits.outputBytesHigh` (or `notifyWhenDrained` was called) and is at most half of that now.
+    /// Unsent output had passed `Limits.outputBytesHigh` (or `notifyWhenDrained` was called) and is at most half of
+    /// that now.
     open func drained(_ connection: Connection) {}
 
     /// The peer sends no more. By default what is unsent is sent, then the connection closes.
@@ -23,8 +26,8 @@ open class ConnectionHandler {
     open func closed(_ connection: Connection) {}
 }
 
-/// Created by the loop. Output is appended to `output` and sent once per turn: while one buffer is with the kernel the other
-/// fills. Nothing is copied between them.
+/// Created by the loop. Output is appended to `output` and sent once per turn: while one buffer is with the kernel the
+/// other fills. Nothing is copied between them.
 public final class Connection: LoopSocket {
     /// The buffer being filled. Appending inside a handler's call is enough; elsewhere call `outputMayHaveGrown` after.
     package let output: UnsafeMutablePointer<OutputBuffer>
@@ -56,7 +59,8 @@ public final class Connection: LoopSocket {
     package var handler: ConnectionHandler {
         get { state.pointee.handler }
         set {
-            // Calls do not retain the handler: one that is replaced in the middle of its own call lives until the turn ends.
+            // Calls do not retain the handler: one that is replaced in the middle of its own call lives until the turn
+            // ends.
             loop.release(atTurnEnd: state.pointee.handler)
             state.pointee.handler = newValue
             state.pointee.callee = Unmanaged.passUnretained(newValue)
@@ -67,7 +71,9 @@ public final class Connection: LoopSocket {
     package var unsentBytes: Int { output.pointee.count + state.pointee.sending.count }
 
     /// No handler call but `closed` will come, and nothing appended now will be sent.
-    package var isClosing: Bool { state.pointee.flags & (ConnectionState.closing | ConnectionState.closeAfterFlush) != 0 }
+    package var isClosing: Bool {
+        state.pointee.flags & (ConnectionState.closing | ConnectionState.closeAfterFlush) != 0
+    }
 
     /// 0 for an ordinary end, else a negative errno. Valid in `closed`.
     package var closeReason: Int32 { state.pointee.closeReason }
@@ -103,7 +109,9 @@ public final class Connection: LoopSocket {
         state.pointee.flags &= ~ConnectionState.paused
         guard state.pointee.flags & ConnectionState.closing == 0, let handle else { return }
         cs_conn_resume(handle)
-        if state.pointee.stash != nil || state.pointee.flags & ConnectionState.endedLater != 0 { loop.deliverLater(self) }
+        if state.pointee.stash != nil || state.pointee.flags & ConnectionState.endedLater != 0 {
+            loop.deliverLater(self)
+        }
     }
 
     package var isReadingPaused: Bool { state.pointee.flags & ConnectionState.paused != 0 }
@@ -114,9 +122,9 @@ public final class Connection: LoopSocket {
         super.close()
     }
 
-    /// With `afterFlush`: no more `received` calls; sends what is unsent, tells the peer that this was all, and closes when the peer
-    /// has closed too or after a second. (Closing with unread input makes the kernel reset the connection, and the peer would lose
-    /// the last reply.)
+    /// With `afterFlush`: no more `received` calls; sends what is unsent, tells the peer that this was all, and closes
+    /// when the peer has closed too or after a second. (Closing with unread input makes the kernel reset the
+    /// connection, and the peer would lose the last reply.)
     package func close(afterFlush: Bool) {
         guard afterFlush else { return close() }
         guard !isClosing else { return }

@@ -2,8 +2,8 @@
 
 import Glibc
 
-/// A pthread mutex rather than `Synchronization.Mutex`, whose futex calls ThreadSanitizer cannot see: every use would be
-/// reported as a race and hide the real ones.
+/// A pthread mutex rather than `Synchronization.Mutex`, whose futex calls ThreadSanitizer cannot see: every use would
+/// be reported as a race and hide the real ones.
 package final class Locked<Value>: @unchecked Sendable {
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     private var value: Value

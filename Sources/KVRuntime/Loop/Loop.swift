@@ -1,11 +1,12 @@
-// The event loop: one thread, its sockets, timers, inbox and end-of-turn work. wake, stop, perform: any thread; the rest: its own.
+// The event loop: one thread, its sockets, timers, inbox and end-of-turn work. wake, stop, perform: any thread; the
+// rest: its own.
 
 import CSupport
 package import KVBase
 
-/// One turn: wait for events, handle all of them, take messages, run timers and end-of-turn hooks, then send every connection's
-/// output once. Nothing on that path locks or, once warm, allocates. Until `run` is called the creating thread may listen,
-/// connect and schedule.
+/// One turn: wait for events, handle all of them, take messages, run timers and end-of-turn hooks, then send every
+/// connection's output once. Nothing on that path locks or, once warm, allocates. Until `run` is called the creating
+/// thread may listen, connect and schedule.
 package final class Loop: @unchecked Sendable {
     package let backend: LoopBackend
     /// A number the owner gives, usually the position among its loops.
@@ -75,7 +76,8 @@ package final class Loop: @unchecked Sendable {
     /// Ends the wait under way. Rarely needed: pushing to the inbox wakes by itself.
     package func wake() { cs_loop_wake(handle) }
 
-    /// Makes `run` return soon: closes every socket and waits for that, at most two seconds. Messages still in the inbox are dropped.
+    /// Makes `run` return soon: closes every socket and waits for that, at most two seconds. Messages still in the
+    /// inbox are dropped.
     package func stop() {
         cs_publish_flag(stopRequested, 1)
         cs_loop_wake(handle)
@@ -83,8 +85,8 @@ package final class Loop: @unchecked Sendable {
 
     package var isStopping: Bool { cs_load_flag(stopRequested) != 0 }
 
-    /// Runs `body` on the loop's thread in one of its next turns, in order per calling thread. False if the loop has stopped: then
-    /// it never runs.
+    /// Runs `body` on the loop's thread in one of its next turns, in order per calling thread. False if the loop has
+    /// stopped: then it never runs.
     @discardableResult
     package func perform(_ body: @escaping @Sendable () -> Void) -> Bool {
         let envelope = tasks.envelope(body)
@@ -112,7 +114,8 @@ package final class Loop: @unchecked Sendable {
         return listener
     }
 
-    /// Begins to connect. `handler.connected` follows, or only `handler.closed`. Output appended meanwhile is sent once connected.
+    /// Begins to connect. `handler.connected` follows, or only `handler.closed`. Output appended meanwhile is sent
+    /// once connected.
     package func connect(_ address: SocketAddress, handler: ConnectionHandler) throws -> Connection {
         let connection = Connection(loop: self)
         connection.handler = handler
@@ -175,8 +178,8 @@ package final class Loop: @unchecked Sendable {
     /// The next wait returns at once: there is work left that had to make room for others.
     package func requestTurn() { state.pointee.anotherTurn = true }
 
-    /// The list holds no references: a connection is alive while its handle is, and one whose closed event arrives while it is on
-    /// the list is kept until the end of the turn (`dispatch`), by when the list has been worked off.
+    /// The list holds no references: a connection is alive while its handle is, and one whose closed event arrives
+    /// while it is on the list is kept until the end of the turn (`dispatch`), by when the list has been worked off.
     func markDirty(_ connection: Connection) {
         guard connection.handle != nil, connection.state.pointee.flags & ConnectionState.dirty == 0 else { return }
         connection.state.pointee.flags |= ConnectionState.dirty

@@ -22,8 +22,8 @@ package enum LoopBackend: String, Sendable, CaseIterable {
         return result == 0 ? nil : SocketFailure("io_uring is not available", code: -result)
     }
 
-    /// The backend for `choice`, with the reason when `auto` had to fall back (for one log line). Throws only when io_uring was
-    /// asked for by name and is refused.
+    /// The backend for `choice`, with the reason when `auto` had to fall back (for one log line). Throws only when
+    /// io_uring was asked for by name and is refused.
     package static func select(_ choice: LoopBackendChoice) throws -> (backend: LoopBackend, refusal: SocketFailure?) {
         if choice == .epoll { return (.epoll, nil) }
         guard let refusal = ioUringRefusal() else { return (.ioUring, nil) }

@@ -3,8 +3,8 @@
 import CSupport
 import Glibc
 
-/// Base of connections and listeners: the object behind the token of an event. The loop holds a reference from creation until
-/// the closed event, so an object is alive whenever one of its events arrives.
+/// Base of connections and listeners: the object behind the token of an event. The loop holds a reference from
+/// creation until the closed event, so an object is alive whenever one of its events arrives.
 public class LoopSocket {
     /// Unsafe for speed: a socket is used on its loop's thread only, which holds the loop.
     package unowned(unsafe) let loop: Loop

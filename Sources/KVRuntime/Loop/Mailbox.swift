@@ -3,8 +3,8 @@
 package import CSupport
 import Glibc
 
-/// Unbounded, FIFO per producer, lock-free (csupport_mpsc.h holds the argument). Nodes are intrusive: the pusher allocates, the
-/// consumer owns what it pops. Several mailboxes share nothing.
+/// Unbounded, FIFO per producer, lock-free (csupport_mpsc.h holds the argument). Nodes are intrusive: the pusher
+/// allocates, the consumer owns what it pops. Several mailboxes share nothing.
 package final class Mailbox: @unchecked Sendable {
     package enum Outcome: Sendable { case delivered, wokeConsumer, closed }
 
@@ -32,7 +32,8 @@ package final class Mailbox: @unchecked Sendable {
     /// Never blocks. When closed, the node stays the caller's.
     package func push(_ node: Node) -> Outcome { push(first: node, last: node) }
 
-    /// Pushes a chain linked by `next`; one exchange and at most one wake-up for all of it, and nobody else's nodes between.
+    /// Pushes a chain linked by `next`; one exchange and at most one wake-up for all of it, and nobody else's nodes
+    /// between.
     package func push(first: Node, last: Node) -> Outcome {
         if cs_load_flag(closedFlag) != 0 { return .closed }
         if cs_mpsc_push_chain(queue, first, last) == 0 { return .delivered }

@@ -93,7 +93,8 @@ package struct HostPort: Hashable, Sendable, CustomStringConvertible {
 
     package var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
-    /// The addresses the host stands for, best first. Blocks on the resolver unless the host is numeric: never on a loop.
+    /// The addresses the host stands for, best first. Blocks on the resolver unless the host is numeric: never on a
+    /// loop.
     package func resolve() throws -> [SocketAddress] {
         var found = [cs_address](repeating: cs_address(), count: 16)
         let count = cs_address_resolve(host, port, &found, Int32(found.count))

@@ -45,8 +45,8 @@ struct TimerHeap {
         siftUp(entries.count - 1)
     }
 
-    /// Removes the earliest timer if it is due. A repeating one goes back in, counted from `now` when it was late by more
-    /// than an interval so that a stall is not followed by a burst. O(log n).
+    /// Removes the earliest timer if it is due. A repeating one goes back in, counted from `now` when it was late by
+    /// more than an interval so that a stall is not followed by a burst. O(log n).
     mutating func popDue(now: Nanos) -> (() -> Void)? {
         while let first = entries.first, first.deadline <= now {
             let timer = first.timer
@@ -95,8 +95,8 @@ struct TimerHeap {
         var at = start
         while true {
             var least = at
-            for child in [2 * at + 1, 2 * at + 2] where child < entries.count && entries[child].precedes(entries[least]) {
-                least = child
+            for child in (2 * at + 1)...(2 * at + 2) where child < entries.count {
+                if entries[child].precedes(entries[least]) { least = child }
             }
             if least == at { return }
             entries.swapAt(at, least)

@@ -4,7 +4,8 @@ import CSupport
 import KVBase
 
 extension ActorSystem {
-    /// Calls `handler`, on the transport's loop, when a link goes up or down. Set it before the loops run to see every change.
+    /// Calls `handler`, on the transport's loop, when a link goes up or down. Set it before the loops run to see every
+    /// change.
     package func onLinkChange(_ handler: @escaping @Sendable (LinkChange) -> Void) {
         transport?.observe(onChange: handler, onProblem: nil)
     }

@@ -3,8 +3,8 @@
 import Glibc
 import KVBase
 
-/// Little endian: body length (4), CRC32C of the body (4), then the body: version (1), type (1), zero (2), contents by type.
-/// Lengths are checked against a bound before anything is allocated, and memory grows with what has arrived only.
+/// Little endian: body length (4), CRC32C of the body (4), then the body: version (1), type (1), zero (2), contents by
+/// type. Lengths are checked against a bound before anything is allocated, and memory grows with what has arrived only.
 enum LinkFrame {
     static let version: UInt8 = 1
     static let headerBytes = 8
@@ -45,7 +45,8 @@ enum LinkFrame {
         withUnsafeBytes(of: crc32c(body).littleEndian) { buffer.append($0) }
     }
 
-    /// Begins a data frame in an empty writer: the payload is appended behind, then `finishData` fills in length and checksum.
+    /// Begins a data frame in an empty writer: the payload is appended behind, then `finishData` fills in length and
+    /// checksum.
     static func beginData(_ writer: inout WireWriter, target: UInt64, sender: UInt64) {
         writer.write(0 as UInt64)
         writer.write(version)

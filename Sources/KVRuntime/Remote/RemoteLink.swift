@@ -1,5 +1,5 @@
-// The state machine of the link from this system to one other: connecting, handshake, back-off, liveness, bounded queue. Pure: time
-// comes in, effects go out, the transport carries them out.
+// The state machine of the link from this system to one other: connecting, handshake, back-off, liveness, bounded
+// queue. Pure: time comes in, effects go out, the transport carries them out.
 
 import KVBase
 

@@ -1,4 +1,5 @@
-// Links to other systems: the IO shell around RemoteLink. Lives on one loop; tells come to it from any thread as envelopes.
+// Links to other systems: the IO shell around RemoteLink. Lives on one loop; tells come to it from any thread as
+// envelopes.
 
 import CSupport
 import KVBase
@@ -12,8 +13,8 @@ package struct RemoteConfiguration {
     let acceptor: LinkAcceptor?
     let listener: Listener?
 
-    /// Listens on `address` (nil: opens links only). Only systems of the same `cluster` accept each other; `incarnation` tells
-    /// restarts of a system apart.
+    /// Listens on `address` (nil: opens links only). Only systems of the same `cluster` accept each other;
+    /// `incarnation` tells restarts of a system apart.
     package init(
         listen address: SocketAddress?, cluster: String, incarnation: UInt64 = Machine.random(), loop: Loop
     ) throws {
@@ -45,7 +46,8 @@ final class LinkAcceptor: Acceptor {
     override var overloadedReply: StaticString { "" }
 }
 
-/// A link to another system went up or down. `address` is the one it was asked for by, `peerAddress` what the peer calls itself.
+/// A link to another system went up or down. `address` is the one it was asked for by, `peerAddress` what the peer
+/// calls itself.
 package struct LinkChange: Sendable, Equatable {
     package var address: String
     package var isUp: Bool
@@ -112,7 +114,9 @@ final class RemoteTransport: @unchecked Sendable {
         if isClosed { return }
         for link in outgoing.values { link.tick() }
         let now = loop.nowNanos
-        for link in incoming.values where now - link.lastHeard > Self.incomingSilenceNanosMax { link.connection.close() }
+        for link in incoming.values where now - link.lastHeard > Self.incomingSilenceNanosMax {
+            link.connection.close()
+        }
     }
 
     // MARK: Outgoing
