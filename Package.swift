@@ -75,6 +75,7 @@ let rows: [Row] = [
         .library, "FuzzSupport", "Tests/FuzzSupport",
         imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport"]),
     Row(.library, "KVTestSupport", "Tests/KVTestSupport", imports: ["KVBase", "KVCore", "RESP"]),
+    Row(.library, "KVTestTraits", "Tests/KVTestTraits"),
     Row(.test, "KVBaseTests", "Tests/KVBaseTests", imports: ["KVBase", "KVTestSupport"]),
     Row(.test, "RESPTests", "Tests/RESPTests", imports: ["RESP", "KVBase", "KVTestSupport"]),
     Row(.test, "KVCoreTests", "Tests/KVCoreTests", imports: ["KVCore", "KVBase", "KVTestSupport"]),
@@ -89,8 +90,8 @@ let rows: [Row] = [
         packages: nio),
     Row(.test, "CMUDCoreTests", "Tests/CMUDCoreTests", imports: ["CMUDCore", "KVBase"]),
     Row(.test, "SimulationTests", "Tests/SimulationTests", imports: ["KVCore", "KVBase", "KVTestSupport"]),
-    Row(.test, "IntegrationTests", "Tests/IntegrationTests", imports: ["KVBase", "RESP", "KVTestSupport"]),
-    Row(.test, "ClusterTests", "Tests/ClusterTests", imports: []),
+    Row(.test, "IntegrationTests", "Tests/IntegrationTests", imports: ["KVTestTraits", "KVBase", "RESP", "KVTestSupport"]),
+    Row(.test, "ClusterTests", "Tests/ClusterTests", imports: ["KVTestTraits"]),
     Row(.test, "TidyTests", "Tests/TidyTests", imports: ["KVBase"]),
 ]
 

@@ -1,9 +1,10 @@
 // Cuts, blackholes, partial partitions, crashes, stops, skewed clocks: replicas become equal and the later write wins.
 
+import KVTestTraits
 import Testing
 import Glibc
 
-@Suite(.serialized) struct FaultTests {
+@Suite(.blocking) struct FaultTests {
     /// How long a cut, a stop and a blackhole last: short in the suite, the documented 10 and 20 s with KVD_LONG=1
     /// (make cluster-long).
     static let isLong = getenv("KVD_LONG") != nil

@@ -1,8 +1,9 @@
 // One server, two and four query actors: what the specification promises of local sync.
 
+import KVTestTraits
 import Testing
 
-@Suite(.serialized) struct LocalSyncTests {
+@Suite(.blocking) struct LocalSyncTests {
     static let limitMillis: Int64 = 500
 
     @Test(arguments: [2, 4]) func aPutIsVisibleOnEveryActorWithinTheLimit(actors: Int) throws {

@@ -1,5 +1,6 @@
 // Several servers far apart: what the specification promises of remote sync, at 200 and 250 ms one way.
 
+import KVTestTraits
 import Testing
 
 struct Shape: CustomTestStringConvertible, Sendable {
@@ -13,7 +14,7 @@ struct Shape: CustomTestStringConvertible, Sendable {
     ]
 }
 
-@Suite(.serialized) struct RemoteSyncTests {
+@Suite(.blocking) struct RemoteSyncTests {
     static let limitMillis: Int64 = 2000
 
     @Test(arguments: Shape.all) func putsAreVisibleEverywhereWithinTheLimit(shape: Shape) throws {

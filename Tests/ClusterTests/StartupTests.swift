@@ -1,8 +1,9 @@
 // Servers that join while the others work: existing state, new puts in both directions, chains of joins.
 
+import KVTestTraits
 import Testing
 
-@Suite(.serialized) struct StartupTests {
+@Suite(.blocking) struct StartupTests {
     static func joiner(_ cluster: Cluster, actors: Int, oneWayMillis: Int64) throws -> ServerProcess {
         let server = try ServerProcess(actors: actors)
         cluster.servers.append(server)

@@ -1,6 +1,7 @@
 // The proxy itself against an echo server: a bad network that is not bad in the way it says would prove nothing.
 
 import Foundation
+import KVTestTraits
 import Testing
 
 /// Echoes every connection on a thread of its own until the client leaves.
@@ -33,7 +34,7 @@ final class EchoServer: @unchecked Sendable {
     }
 }
 
-@Suite(.serialized) struct TCPProxyTests {
+@Suite(.blocking) struct TCPProxyTests {
     private func connected() throws -> (EchoServer, TCPProxy, Int32) {
         let echo = try EchoServer()
         let proxy = try TCPProxy(target: echo.port)

@@ -2,6 +2,7 @@
 
 import Foundation
 import KVBase
+import KVTestTraits
 import Testing
 
 /// io_uring may be forbidden where the tests run (most container runtimes); then only epoll is tested, and that is
@@ -13,7 +14,7 @@ let backends: [String] = {
     return ["epoll"]
 }()
 
-@Suite(.serialized) struct CommandTests {
+@Suite(.blocking) struct CommandTests {
     @Test(arguments: backends) func everyCommandAnswersOnTheWire(_ backend: String) throws {
         let server = try KVDProcess(backend: backend)
         let client = try server.connect()

@@ -2,9 +2,10 @@
 
 import Foundation
 import KVBase
+import KVTestTraits
 import Testing
 
-@Suite(.serialized) struct RobustnessTests {
+@Suite(.blocking) struct RobustnessTests {
     @Test(arguments: backends) func requestsCutAnywhereAreAnsweredTheSame(_ backend: String) throws {
         let server = try KVDProcess(backend: backend)
         let input =

@@ -1,9 +1,10 @@
 // The clients people have: redis-cli, redis-benchmark and redis-py, unmodified, against a real kvd.
 
 import Foundation
+import KVTestTraits
 import Testing
 
-@Suite(.serialized) struct ToolTests {
+@Suite(.blocking) struct ToolTests {
     /// A test of a tool that is not there says so and passes; the CI installs all of them.
     private func tool(_ name: String) -> String? {
         if let path = Tool.path(name) { return path }

@@ -3,9 +3,10 @@
 import Foundation
 import KVBase
 import KVTestSupport
+import KVTestTraits
 import Testing
 
-@Suite(.serialized) struct TraceTests {
+@Suite(.blocking) struct TraceTests {
     @Test(arguments: backends) func severalClientsAtOnceAgreeWithTheirModels(_ backend: String) throws {
         let server = try KVDProcess(backend: backend)
         let failures = Failures()
