@@ -315,8 +315,8 @@ struct StoreBench {
 
     // MARK: Stalls
 
-    /// Times every insertion while the store grows. The same run twice, and for each insertion the shorter time, so that what the
-    /// system did in between does not count.
+    /// Times every insertion while the store grows. The same run twice, and for each insertion the shorter time, so
+    /// that what the system did in between does not count.
     func stall() {
         var first: [Int: Int] = [:]
         var slow: [(nanos: Int, at: Int)] = []

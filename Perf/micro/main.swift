@@ -1,4 +1,5 @@
-// kvd-micro: figures of single pieces, in process, one topic per file. Prints text; exits 64 on a topic it does not know.
+// kvd-micro: figures of single pieces, in process, one topic per file. Prints text; exits 64 on a topic it does not
+// know.
 
 import Glibc
 

@@ -15,8 +15,8 @@ CI_INLINE void ci_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); }
 CI_INLINE uint8_t ci_count_add(uint8_t *count) { return __atomic_fetch_add(count, 1, __ATOMIC_RELAXED); }
 
 /// Drops a reference; returns the count before. Release orders this thread's reads of the record before the drop;
-/// acquire orders the free (or the overwrite in place) after every other holder's drop. One acq_rel operation rather than
-/// release plus a fence, because ThreadSanitizer does not model fences and x86 pays the same for both.
+/// acquire orders the free (or the overwrite in place) after every other holder's drop. One acq_rel operation rather
+/// than release plus a fence, because ThreadSanitizer does not model fences and x86 pays the same for both.
 CI_INLINE uint8_t ci_count_sub(uint8_t *count) { return __atomic_fetch_sub(count, 1, __ATOMIC_ACQ_REL); }
 
 /// The count now. Acquire: a caller that sees 1 is the only holder and may write; pairs with the release half of
@@ -29,8 +29,8 @@ CI_INLINE uint32_t ci_load32(const uint32_t *word) { return __atomic_load_n(word
 /// Publishes a word. Release: everything written before it is visible to whoever reads it with ci_load32.
 CI_INLINE void ci_publish32(uint32_t *word, uint32_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
 
-/// Spins until the lock is taken. Acquire: sees all the previous holder wrote; pairs with ci_unlock. Only for sections of
-/// a few nanoseconds that run a few times per process.
+/// Spins until the lock is taken. Acquire: sees all the previous holder wrote; pairs with ci_unlock. Only for
+/// sections of a few nanoseconds that run a few times per process.
 CI_INLINE void ci_lock(uint32_t *lock) {
     while (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE) != 0) {
 #if defined(__x86_64__)

@@ -5,8 +5,8 @@ import KVBase
 
 /// Children in key order, with the first eight bytes that tell their fences apart.
 ///
-/// Child 0 has no lower bound here (its parent's holds); `shared` bytes are common to the fences of all others, and a digit
-/// word is the eight bytes after those. Level 1 has leaves below it, level 2, the root, has level 1.
+/// Child 0 has no lower bound here (its parent's holds); `shared` bytes are common to the fences of all others, and a
+/// digit word is the eight bytes after those. Level 1 has leaves below it, level 2, the root, has level 1.
 ///
 ///     byte 0 count (32 bits), 4 capacity (32), 8 shared (32), 12 level (32), 16…63 the shared bytes
 ///     then capacity digit words, then capacity children
@@ -111,8 +111,8 @@ struct FenceNode {
         return low - 1
     }
 
-    /// How many first bytes every key of child `index` surely has in common, as far as the digit words tell. For a key that
-    /// `search` sent there.
+    /// How many first bytes every key of child `index` surely has in common, as far as the digit words tell. For a
+    /// key that `search` sent there.
     @inline(__always)
     func certainPrefix(_ index: Int) -> Int {
         if index == 0 || index &+ 1 >= count { return 0 }

@@ -1,11 +1,11 @@
 // Visiting the whole table in bounded steps, for SCAN, bootstrap and filtered scans. One thread.
 
-/// A position in a walk over the table. Positions are ordered by (segment, bucket) in terms of hash bits, not of addresses,
-/// so they stay good while the table changes and grows: an entry present from the beginning to the end of a walk is visited at
-/// least once, an entry whose segment was split on the way perhaps twice.
+/// A position in a walk over the table. Positions are ordered by (segment, bucket) in terms of hash bits, not of
+/// addresses, so they stay good while the table changes and grows: an entry present from the beginning to the end of
+/// a walk is visited at least once, an entry whose segment was split on the way perhaps twice.
 ///
-/// `position` = hash prefix (16 bits) of the segment, then the hash part (16 bits) that the next bucket starts at. Segments never
-/// merge, so a prefix always begins a segment or lies inside one that has not split yet.
+/// `position` = hash prefix (16 bits) of the segment, then the hash part (16 bits) that the next bucket starts at.
+/// Segments never merge, so a prefix always begins a segment or lies inside one that has not split yet.
 package struct WalkCursor: Equatable, Sendable {
     package var position: UInt64
     /// Where the walk ends; 2^32 is the end of the table.
@@ -32,8 +32,9 @@ extension HashTable {
     /// Buckets looked at in one step beyond which it returns even if it found little.
     static let emptyBucketsMax = 512
 
-    /// Visits entries from the cursor on until at least `budget` were visited (at most one bucket's entries more), the end is
-    /// reached or too many empty buckets were passed; moves the cursor behind them. `body` must not change the table.
+    /// Visits entries from the cursor on until at least `budget` were visited (at most one bucket's entries more),
+    /// the end is reached or too many empty buckets were passed; moves the cursor behind them. `body` must not change
+    /// the table.
     func walk(_ cursor: inout WalkCursor, budget: Int, _ body: (Record) -> Void) {
         var visited = 0
         var looked = 0

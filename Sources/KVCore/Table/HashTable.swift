@@ -4,13 +4,15 @@ import CIntrinsics
 import Glibc
 import KVBase
 
-/// Extendible hashing (Fagin, Nievergelt, Pippenger, Strong, 1979) over small segments, each an open-addressing table of
-/// 64-byte buckets: seven tags and an overflow count in one word, then seven slots (the overflow count as in Folly's F14).
+/// Extendible hashing (Fagin, Nievergelt, Pippenger, Strong, 1979) over small segments, each an open-addressing table
+/// of 64-byte buckets: seven tags and an overflow count in one word, then seven slots (the overflow count as in
+/// Folly's F14).
 ///
 /// Hash bits: 63…48 select the segment, 47…32 the bucket inside it, 31…25 are the tag. A slot holds the record's
-/// address in its low 48 bits and hash bits 47…32 in the high 16, so a segment grows in small steps (1.2 x, hence 80 % average
-/// load) without touching a record; only a split reads them. No operation handles more than one segment: the longest is a split
-/// of 3,130 entries. The high 32 bits of the hash locate an entry, which is what the ordered index keeps of a key.
+/// address in its low 48 bits and hash bits 47…32 in the high 16, so a segment grows in small steps (1.2 x, hence 80
+/// % average load) without touching a record; only a split reads them. No operation handles more than one segment:
+/// the longest is a split of 3,130 entries. The high 32 bits of the hash locate an entry, which is what the ordered
+/// index keeps of a key.
 struct HashTable {
     static let segmentBytesMax = 32 * 1024
     static let segmentBytesMin = 256
@@ -97,8 +99,8 @@ struct HashTable {
     @inline(__always) static func tags(_ bucket: UnsafeMutableRawPointer) -> UInt64 {
         bucket.load(as: UInt64.self)
     }
-    /// High bit of each of the seven tag bytes that equal `tag`. Exact, no false positives: the low seven bits are summed
-    /// apart from the high one, so no carry crosses a byte.
+    /// High bit of each of the seven tag bytes that equal `tag`. Exact, no false positives: the low seven bits are
+    /// summed apart from the high one, so no carry crosses a byte.
     @inline(__always) static func matches(_ tags: UInt64, _ tag: UInt64) -> UInt64 {
         let x = tags ^ (tag &* 0x0101_0101_0101_0101)
         let low = (x & 0x7F7F_7F7F_7F7F_7F7F) &+ 0x7F7F_7F7F_7F7F_7F7F
@@ -158,8 +160,8 @@ struct HashTable {
         }
     }
 
-    /// Calls `body` with every slot whose hash has these high 32 bits, as far as the slots tell (bits above the segment's
-    /// depth may differ: the caller compares). Stops when `body` returns false.
+    /// Calls `body` with every slot whose hash has these high 32 bits, as far as the slots tell (bits above the
+    /// segment's depth may differ: the caller compares). Stops when `body` returns false.
     @inline(__always)
     func forEachSlot(fragment: UInt32, _ body: (Slot) -> Bool) {
         let hash = UInt64(fragment) &<< 32
@@ -198,7 +200,8 @@ struct HashTable {
         count &+= 1
     }
 
-    /// Writes into the first bucket with room, counting the overflow on the way. The caller has made sure there is room.
+    /// Writes into the first bucket with room, counting the overflow on the way. The caller has made sure there is
+    /// room.
     @inline(__always)
     static func place(_ segment: Segment, _ slot: UInt64, _ tag: UInt64) {
         var index = segment.home(slot &>> 48)
@@ -367,9 +370,9 @@ struct HashTable {
 
 /// Hashes keys: seeded per process, then scattered per store. A value of a few words, passed along.
 ///
-/// Siblings of one process share the seed, so a key is hashed once for all of them. But one actor's table is walked in the order of
-/// its hashes, and entries arriving at another table in that very order would crowd its first buckets; so each table orders by the
-/// product with an odd number of its own.
+/// Siblings of one process share the seed, so a key is hashed once for all of them. But one actor's table is walked
+/// in the order of its hashes, and entries arriving at another table in that very order would crowd its first
+/// buckets; so each table orders by the product with an odd number of its own.
 package struct KeyHasher: Sendable {
     var seed: UInt64
     /// All ones; tests clear bits of it to make keys collide.

@@ -5,15 +5,16 @@ import KVBase
 
 /// Entries in key order, each a *digit word* and a *fragment*, in two arrays.
 ///
-/// All keys of the leaf begin with the same `shared` bytes; the digit word is the four bytes after those, big-endian, padded with
-/// zeros, so that most searches end without looking at a key. The fragment is the high half of the key's hash, by which the
-/// table finds the record: a record that is replaced needs no change here, and an entry costs less than a pointer and a prefix.
+/// All keys of the leaf begin with the same `shared` bytes; the digit word is the four bytes after those, big-endian,
+/// padded with zeros, so that most searches end without looking at a key. The fragment is the high half of the key's
+/// hash, by which the table finds the record: a record that is replaced needs no change here, and an entry costs less
+/// than a pointer and a prefix.
 ///
 ///     byte 0 count (16 bits), 2 capacity (16), 4 shared (32), 8 fence length (32), 12 prefix length (32), 16 text
 ///     then capacity digit words, then capacity fragments
 ///
-/// The text holds the fence (every key of the leaf is at least that, every key of earlier leaves is less) and then the prefix, of
-/// which the first `shared` bytes are those all keys begin with.
+/// The text holds the fence (every key of the leaf is at least that, every key of earlier leaves is less) and then
+/// the prefix, of which the first `shared` bytes are those all keys begin with.
 struct IndexLeaf: Equatable {
     static let headerBytes = 32
     static let bytesMin = 128
@@ -180,7 +181,8 @@ struct IndexLeaf: Equatable {
         shared = fewer
     }
 
-    /// Where a key lies relative to the shared prefix: negative if before every entry, positive if after, zero if it begins so.
+    /// Where a key lies relative to the shared prefix: negative if before every entry, positive if after, zero if it
+    /// begins so.
     @inline(__always)
     func side(_ key: UnsafeRawBufferPointer) -> Int {
         let shared = shared

@@ -16,8 +16,8 @@ extension OrderedIndex {
         var hasMore: Bool
     }
 
-    /// Makes the index agree with the table on the keys of the hashes given: those with a live record are in it, others are not.
-    /// O(log n) each; loads buckets, records and leaves of 16 changes at a time.
+    /// Makes the index agree with the table on the keys of the hashes given: those with a live record are in it,
+    /// others are not. O(log n) each; loads buckets, records and leaves of 16 changes at a time.
     mutating func reconcile(_ hashes: UnsafeBufferPointer<UInt64>, _ table: HashTable, _ hasher: KeyHasher) {
         withUnsafeTemporaryAllocation(of: Step.self, capacity: OrderedIndex.groupMax) { steps in
             var from = 0
@@ -164,7 +164,8 @@ extension OrderedIndex {
         return leaf
     }
 
-    /// Splits a full leaf for a key that goes to `at`, and adds the key. Keys that keep coming at the end leave full leaves behind.
+    /// Splits a full leaf for a key that goes to `at`, and adds the key. Keys that keep coming at the end leave full
+    /// leaves behind.
     private mutating func split(
         _ record: Record, _ at: Int, _ path: Path, _ table: HashTable, _ hasher: KeyHasher
     ) {
@@ -316,8 +317,9 @@ extension OrderedIndex {
 
     // MARK: Ambiguity
 
-    /// Makes a leaf anew from the table: all live records of its fragments and its range, and `added`. For the rare case that an entry
-    /// does not tell which record it means. Pending changes of these keys are thereby done early, which is harmless.
+    /// Makes a leaf anew from the table: all live records of its fragments and its range, and `added`. For the rare
+    /// case that an entry does not tell which record it means. Pending changes of these keys are thereby done early,
+    /// which is harmless.
     private mutating func rebuild(_ path: Path, _ added: Record, _ table: HashTable, _ hasher: KeyHasher) {
         let leaf = path.leaf
         var fragments = Array(UnsafeBufferPointer(start: leaf.fragments, count: leaf.count))

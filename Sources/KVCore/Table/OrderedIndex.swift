@@ -4,11 +4,13 @@ import CIntrinsics
 import Glibc
 import KVBase
 
-/// A B+-tree of three levels: one root, level 1 nodes, leaves. Leaves hold hash fragments instead of pointers, so the table
-/// may replace records without telling the index; the index follows only keys that appear or vanish, in bulk (`reconcile`).
+/// A B+-tree of three levels: one root, level 1 nodes, leaves. Leaves hold hash fragments instead of pointers, so the
+/// table may replace records without telling the index; the index follows only keys that appear or vanish, in bulk
+/// (`reconcile`).
 ///
-/// A fragment and the leaf's range nearly always name one record of the table. Where two records share both (32 equal hash bits and
-/// four equal bytes after the shared prefix), entries of the group stand for the group's live records in key order.
+/// A fragment and the leaf's range nearly always name one record of the table. Where two records share both (32 equal
+/// hash bits and four equal bytes after the shared prefix), entries of the group stand for the group's live records
+/// in key order.
 struct OrderedIndex {
     var root: FenceNode
     var count = 0
@@ -83,8 +85,8 @@ struct OrderedIndex {
         case unclear
     }
 
-    /// Binary search: by digit words, then among equal ones by the keys themselves. `settled` says that no changes are pending, so
-    /// that entries and live records correspond exactly.
+    /// Binary search: by digit words, then among equal ones by the keys themselves. `settled` says that no changes
+    /// are pending, so that entries and live records correspond exactly.
     @inline(__always)
     func place(_ key: UnsafeRawBufferPointer, _ path: Path, _ table: HashTable, _ hasher: KeyHasher, settled: Bool) -> Place {
         let leaf = path.leaf
@@ -184,8 +186,8 @@ struct OrderedIndex {
 
     // MARK: Listing
 
-    /// Collects up to `limit` records in key order: keys that start with `prefix` and are greater than `after`. No changes are
-    /// pending. O(log n + results); buckets and records of a leaf are loaded together.
+    /// Collects up to `limit` records in key order: keys that start with `prefix` and are greater than `after`. No
+    /// changes are pending. O(log n + results); buckets and records of a leaf are loaded together.
     func list(
         prefix: UnsafeRawBufferPointer, after: UnsafeRawBufferPointer?, limit: Int, _ table: HashTable,
         _ hasher: KeyHasher, into page: inout PageBuffer

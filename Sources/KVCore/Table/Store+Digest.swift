@@ -3,8 +3,8 @@
 import KVBase
 
 extension Store {
-    /// One record's share of the digest: a keyed mix of key, version, value and whether it is a tombstone. The same on every server of
-    /// the cluster (little-endian machines). The digest is the sum of these, modulo 2^64.
+    /// One record's share of the digest: a keyed mix of key, version, value and whether it is a tombstone. The same
+    /// on every server of the cluster (little-endian machines). The digest is the sum of these, modulo 2^64.
     package func digestTerm(_ record: Record) -> UInt64 { digestTerm(record, keyPart: digestKeyPart(record)) }
 
     @inline(__always)
@@ -47,13 +47,14 @@ extension Store {
         return mix64(a ^ 0x1D8E_4E27_C47D_124F, b ^ secret)
     }
 
-    /// A keyed hash of a record's key that is the same on every server of the cluster: which part of the key space a digest exchange
-    /// counts it to.
+    /// A keyed hash of a record's key that is the same on every server of the cluster: which part of the key space a
+    /// digest exchange counts it to.
     package func clusterHash(_ record: Record) -> UInt64 {
         hashBytes(record.keyPointer, record.keyCount, seed: state.pointee.config.digestKey ^ 0x4CF5_AD43_2745_937F)
     }
 
-    /// Recomputes everything kept incrementally and stops the process where it differs. Only with KV_CHECKS; O(n log n).
+    /// Recomputes everything kept incrementally and stops the process where it differs. Only with KV_CHECKS; O(n log
+    /// n).
     package func checkInvariants() {
         #if KV_CHECKS
             flushIndex()

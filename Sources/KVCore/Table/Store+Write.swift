@@ -9,9 +9,10 @@ extension Store {
 
     /// Stores a value under a new version of this actor and returns its record (borrowed).
     ///
-    /// Write rule (replication.md b1): the timestamp is the greatest of `now`, `floor` + 1, `gcFloor` + 1 and that of the key's
-    /// record, tombstones included, plus 1 if that would not be greater than the record's version. Nil, and nothing written, only
-    /// if no storable version is left (a floor or a clock beyond the year 2527). `floor` 0 is none. At most one allocation.
+    /// Write rule (replication.md b1): the timestamp is the greatest of `now`, `floor` + 1, `gcFloor` + 1 and that of
+    /// the key's record, tombstones included, plus 1 if that would not be greater than the record's version. Nil, and
+    /// nothing written, only if no storable version is left (a floor or a clock beyond the year 2527). `floor` 0 is
+    /// none. At most one allocation.
     @discardableResult
     package func put(
         _ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64, value: UnsafeRawPointer, _ m: Int,
@@ -38,8 +39,8 @@ extension Store {
         return record
     }
 
-    /// Deletes a key: replaces its record by a tombstone and returns that (borrowed). Nil if there is no live record: then nothing
-    /// is written. The write rule is that of `put`.
+    /// Deletes a key: replaces its record by a tombstone and returns that (borrowed). Nil if there is no live record:
+    /// then nothing is written. The write rule is that of `put`.
     @discardableResult
     package func delete(_ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64, now: Millis) -> Record? {
         guard let slot = state.pointee.table.find(key, n, place(hash)) else { return nil }
@@ -60,7 +61,8 @@ extension Store {
             let oldMillis = old.ms
             if oldMillis >= ms {
                 ms = oldMillis
-                // Same millisecond: this write wins by seq over an own one, by UID over a smaller one, else it moves on.
+                // Same millisecond: this write wins by seq over an own one, by UID over a smaller one, else it moves
+                // on.
                 let origin = old.origin
                 let wins =
                     origin == state.pointee.ownOrigin
@@ -81,8 +83,8 @@ extension Store {
 
     // MARK: Merging
 
-    /// Applies an entry of another actor by reference: a new reference is taken if it wins. The record must be immutable from now
-    /// on, that is, its giver keeps its own reference. O(1), no allocation.
+    /// Applies an entry of another actor by reference: a new reference is taken if it wins. The record must be
+    /// immutable from now on, that is, its giver keeps its own reference. O(1), no allocation.
     @discardableResult
     package func merge(_ shared: Record) -> MergeOutcome {
         merge(shared, hash(shared.keyPointer, shared.keyCount))
@@ -145,8 +147,8 @@ extension Store {
         return seq == otherSeq ? 0 : seq < otherSeq ? -1 : 1
     }
 
-    /// Whether `new` takes the place of `old`. Versions decide; equal versions with different content are a bug, settled the same
-    /// way everywhere: a tombstone wins, then the greater bytes.
+    /// Whether `new` takes the place of `old`. Versions decide; equal versions with different content are a bug,
+    /// settled the same way everywhere: a tombstone wins, then the greater bytes.
     @inline(__always)
     private func judge(_ new: Record, over old: Record) -> (wins: Bool, verdict: MergeOutcome) {
         let order = compareStamps(new.ms, new.origin, new.seq, old)
@@ -158,8 +160,8 @@ extension Store {
         return (wins, .divergent)
     }
 
-    /// Applies a batch of shared entries with their key hashes, as `merge` each, loading their memory together. `outcomes`, if given,
-    /// has room for all.
+    /// Applies a batch of shared entries with their key hashes, as `merge` each, loading their memory together.
+    /// `outcomes`, if given, has room for all.
     package func merge(
         _ records: UnsafePointer<Record>, _ hashes: UnsafePointer<UInt64>, count: Int,
         outcomes: UnsafeMutablePointer<MergeOutcome>? = nil
@@ -186,8 +188,8 @@ extension Store {
 
     // MARK: Tombstones
 
-    /// Forgets a key's tombstone and lifts `gcFloor` to it. False if the key has none. The caller has proved that no older write can
-    /// still arrive (replication.md b5).
+    /// Forgets a key's tombstone and lifts `gcFloor` to it. False if the key has none. The caller has proved that no
+    /// older write can still arrive (replication.md b5).
     @discardableResult
     package func dropTombstone(_ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64) -> Bool {
         guard let slot = state.pointee.table.find(key, n, place(hash)), slot.record.isTombstone else { return false }
@@ -195,8 +197,9 @@ extension Store {
         return true
     }
 
-    /// Looks at up to `budget` tombstones, those longest in the store first, and forgets those for which `mayDrop` says so (as
-    /// `dropTombstone`); the others are looked at again after all the rest. Returns how many were forgotten.
+    /// Looks at up to `budget` tombstones, those longest in the store first, and forgets those for which `mayDrop`
+    /// says so (as `dropTombstone`); the others are looked at again after all the rest. Returns how many were
+    /// forgotten.
     @discardableResult
     package func sweepTombstones(budget: Int, _ mayDrop: (Record) -> Bool) -> Int {
         var dropped = 0
@@ -239,8 +242,8 @@ extension Store {
         record.release()
     }
 
-    /// Remembers a new tombstone for sweeping; throws stale entries out as fast as new ones come, so that the queue stays within
-    /// about twice the tombstones.
+    /// Remembers a new tombstone for sweeping; throws stale entries out as fast as new ones come, so that the queue
+    /// stays within about twice the tombstones.
     private func enqueue(_ tombstone: Record, _ hash: UInt64) {
         if state.pointee.tombstones.count > 2 * tombstoneCount + 64 {
             for _ in 0..<2 {

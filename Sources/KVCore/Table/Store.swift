@@ -1,4 +1,5 @@
-// One query actor's private replica: table, ordered index, digest, journal, tombstones. The one door to them. One thread.
+// One query actor's private replica: table, ordered index, digest, journal, tombstones. The one door to them. One
+// thread.
 
 import CIntrinsics
 import Glibc
@@ -89,7 +90,8 @@ package struct Store {
 
     // MARK: Hashing and prefetching
 
-    /// The hash of a key, the same in all stores with one seed, so that siblings hash a key once. It never leaves the process.
+    /// The hash of a key, the same in all stores with one seed, so that siblings hash a key once. It never leaves the
+    /// process.
     package func hash(_ key: UnsafeRawPointer, _ count: Int) -> UInt64 { state.pointee.hasher.hash(key, count) }
 
     /// Computes `hash` without the store, on any thread.
@@ -140,7 +142,8 @@ package struct Store {
 
     /// Live records in byte order of keys: those that start with `prefix` and come after `after`, at most `limit`.
     ///
-    /// To go on, pass the last key again as `after`: resuming by key survives any change in between. O(log n + results).
+    /// To go on, pass the last key again as `after`: resuming by key survives any change in between. O(log n +
+    /// results).
     package func list(
         prefix: UnsafeRawBufferPointer, after: UnsafeRawBufferPointer? = nil, limit: Int
     ) -> RecordPage {
@@ -152,8 +155,9 @@ package struct Store {
         return state.pointee.page.page
     }
 
-    /// Redis's SCAN: live records from `cursor` (0 to begin) on, about `count` of them, and the cursor to go on with, 0 when
-    /// done. A key present during the whole scan is returned at least once. Work is bounded by `count` plus one bucket.
+    /// Redis's SCAN: live records from `cursor` (0 to begin) on, about `count` of them, and the cursor to go on with,
+    /// 0 when done. A key present during the whole scan is returned at least once. Work is bounded by `count` plus
+    /// one bucket.
     package func scan(_ cursor: UInt64, count: Int) -> (page: RecordPage, next: UInt64) {
         state.pointee.page.clear()
         var position = WalkCursor(position: cursor)
@@ -163,8 +167,8 @@ package struct Store {
         return (state.pointee.page.page, position.isDone ? 0 : position.position)
     }
 
-    /// Visits records, tombstones too, from the cursor on: about `budget`, then returns. `visit` must not change the store.
-    /// Survives changes in between like `scan`.
+    /// Visits records, tombstones too, from the cursor on: about `budget`, then returns. `visit` must not change the
+    /// store. Survives changes in between like `scan`.
     package func walk(_ cursor: inout WalkCursor, budget: Int, _ visit: (Record) -> Void) {
         state.pointee.table.walk(&cursor, budget: budget, visit)
     }
@@ -180,8 +184,8 @@ package struct Store {
 
     // MARK: Housekeeping
 
-    /// Work left over from writes, in one slice under a millisecond. Returns whether some is left. Call it in idle turns; nothing
-    /// breaks if it is never called.
+    /// Work left over from writes, in one slice under a millisecond. Returns whether some is left. Call it in idle
+    /// turns; nothing breaks if it is never called.
     @discardableResult
     package func maintain() -> Bool {
         flushIndex()

@@ -2,8 +2,8 @@
 
 import Glibc
 
-/// First in, first out, in 4 KiB chunks, so that no push copies what is there. An entry names one exact tombstone by key hash and
-/// version; it is stale once the key was written again.
+/// First in, first out, in 4 KiB chunks, so that no push copies what is there. An entry names one exact tombstone by
+/// key hash and version; it is stale once the key was written again.
 struct TombstoneQueue {
     struct Entry {
         var hash: UInt64

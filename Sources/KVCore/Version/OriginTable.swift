@@ -1,5 +1,5 @@
-// Process-wide interning of actor UIDs, so that a record names its writer in 16 bits. Read without a lock by every actor's
-// thread; the rare insert takes a spin lock.
+// Process-wide interning of actor UIDs, so that a record names its writer in 16 bits. Read without a lock by every
+// actor's thread; the rare insert takes a spin lock.
 
 import CIntrinsics
 import Glibc
@@ -8,8 +8,8 @@ import KVBase
 /// Stands for an actor UID inside this process; never leaves it.
 package typealias OriginIndex = UInt16
 
-/// Grows only: a writer's UID stays as long as the process, because any record may still carry it. Every restart of a server
-/// adds one UID per actor, so 65,536 are enough for thousands of restarts seen by one process.
+/// Grows only: a writer's UID stays as long as the process, because any record may still carry it. Every restart of a
+/// server adds one UID per actor, so 65,536 are enough for thousands of restarts seen by one process.
 package final class OriginTable: @unchecked Sendable {
     package static let capacity = 1 << 16
     private static let slotCount = 1 << 17

@@ -1,5 +1,5 @@
-// One key with its value and version in one allocation, shared by reference between the actors of a process. Any thread may
-// read, retain and release; only its single holder may write.
+// One key with its value and version in one allocation, shared by reference between the actors of a process. Any
+// thread may read, retain and release; only its single holder may write.
 
 import CIntrinsics
 import Glibc
@@ -100,8 +100,8 @@ package struct Record: @unchecked Sendable, Equatable {
 
     // MARK: Life
 
-    /// Rounds up to the size class jemalloc would use (four per doubling), so that a value whose length changes a little can
-    /// be written in place under any allocator.
+    /// Rounds up to the size class jemalloc would use (four per doubling), so that a value whose length changes a
+    /// little can be written in place under any allocator.
     @inlinable @inline(__always)
     static func sizeClass(_ bytes: Int) -> Int {
         if bytes <= 128 { return (bytes &+ 15) & ~15 }

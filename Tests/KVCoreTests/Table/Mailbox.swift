@@ -4,8 +4,8 @@ import Foundation
 import KVCore
 import Synchronization
 
-/// Runs `body` on `count` threads of its own at once and returns what each returned. Real threads: the bodies wait for each other,
-/// which tasks on a pool of two threads could not.
+/// Runs `body` on `count` threads of its own at once and returns what each returned. Real threads: the bodies wait
+/// for each other, which tasks on a pool of two threads could not.
 func onThreads<R: Sendable>(_ count: Int, _ body: @escaping @Sendable (Int) -> R) -> [R] {
     let results = ResultBox<R>()
     let done = DispatchSemaphore(value: 0)
