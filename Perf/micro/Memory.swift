@@ -27,7 +27,9 @@ enum Memory {
     static var allocatedBytes: Int { read("stats.allocated") }
 
     /// Allocations since the process began, in all arenas.
-    static var allocationCount: Int { read("stats.arenas.4096.small.nmalloc") + read("stats.arenas.4096.large.nmalloc") }
+    static var allocationCount: Int {
+        read("stats.arenas.4096.small.nmalloc") + read("stats.arenas.4096.large.nmalloc")
+    }
 
     /// Resident bytes of the process.
     static var residentBytes: Int {

@@ -84,7 +84,8 @@ struct StoreBench {
     func makeStore(_ index: UInt16 = 1) -> Store {
         Store(
             StoreConfig(
-                hashSeed: 0x5EED_5EED, digestKey: 0xD16E_57D1, own: ActorUID(server: 1, index: index), origins: origins))
+                hashSeed: 0x5EED_5EED, digestKey: 0xD16E_57D1, own: ActorUID(server: 1, index: index), origins: origins)
+        )
     }
 
     func put(_ store: Store, _ i: Int) {
@@ -339,7 +340,10 @@ struct StoreBench {
         }
         line("insert, one at a time, index and clock included", least, "ns")
         func count(over limit: Int) -> Int { slow.filter { $0.nanos > limit }.count }
-        print("  puts over 50 us: \(count(over: 50_000)), over 100: \(count(over: 100_000)), over 200: \(count(over: 200_000))")
+        print(
+            "  puts over 50 us: \(count(over: 50_000)), over 100: \(count(over: 100_000)), "
+                + "over 200: \(count(over: 200_000))"
+        )
         for stall in slow.sorted(by: { $0.nanos > $1.nanos }).prefix(4) {
             line("  slow put at key \(stall.at)", Double(stall.nanos) / 1000, "us")
         }

@@ -18,7 +18,9 @@ struct FenceNode {
     static let childrenMax = 124
     let base: UnsafeMutableRawPointer
 
-    @inline(__always) private func field(_ offset: Int) -> Int { Int(base.load(fromByteOffset: offset, as: UInt32.self)) }
+    @inline(__always) private func field(_ offset: Int) -> Int {
+        Int(base.load(fromByteOffset: offset, as: UInt32.self))
+    }
     private func setField(_ offset: Int, _ value: Int) {
         base.storeBytes(of: UInt32(truncatingIfNeeded: value), toByteOffset: offset, as: UInt32.self)
     }

@@ -216,7 +216,9 @@ struct HashTable {
                 return
             }
             // Saturates: a count of 255 stays, and only makes lookups look one bucket further.
-            if overflow(tags) < 255 { bucket.storeBytes(of: UInt8(overflow(tags) &+ 1), toByteOffset: 7, as: UInt8.self) }
+            if overflow(tags) < 255 {
+                bucket.storeBytes(of: UInt8(overflow(tags) &+ 1), toByteOffset: 7, as: UInt8.self)
+            }
             index &+= 1
             if index == segment.buckets { index = 0 }
         }
@@ -300,7 +302,8 @@ struct HashTable {
             var used = tags & HashTable.tagBits
             while used != 0 {
                 let at = HashTable.first(used)
-                HashTable.place(new, Slot(bucket: bucket, index: at).pointer.pointee, (tags &>> (UInt64(at) &* 8)) & 0xFF)
+                HashTable.place(
+                    new, Slot(bucket: bucket, index: at).pointer.pointee, (tags &>> (UInt64(at) &* 8)) & 0xFF)
                 used &= used &- 1
             }
         }

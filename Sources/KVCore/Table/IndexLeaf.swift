@@ -232,6 +232,8 @@ func commonCount(_ a: UnsafeRawBufferPointer, _ b: UnsafeRawBufferPointer) -> In
         if difference != 0 { return at &+ difference.littleEndian.trailingZeroBitCount &>> 3 }
         at &+= 8
     }
-    while at < limit, p.load(fromByteOffset: at, as: UInt8.self) == q.load(fromByteOffset: at, as: UInt8.self) { at &+= 1 }
+    while at < limit, p.load(fromByteOffset: at, as: UInt8.self) == q.load(fromByteOffset: at, as: UInt8.self) {
+        at &+= 1
+    }
     return at
 }

@@ -58,7 +58,8 @@ struct Journal {
         if Int(seq &- first) >= capacity { trim(through: seq &- UInt64(capacity)) }
         let (chunk, _) = place(seq)
         if chunks[chunk] == nil {
-            chunks[chunk] = malloc(Journal.chunkEntries * 8)!.bindMemory(to: UInt64.self, capacity: Journal.chunkEntries)
+            chunks[chunk] = malloc(Journal.chunkEntries * 8)!.bindMemory(
+                to: UInt64.self, capacity: Journal.chunkEntries)
         }
         writing = chunks[chunk]
     }

@@ -137,7 +137,8 @@ extension OrderedIndex {
         return new
     }
 
-    private mutating func replaceText(_ leaf: IndexLeaf, fence: UnsafeRawBufferPointer, prefix: UnsafeRawBufferPointer) {
+    private mutating func replaceText(_ leaf: IndexLeaf, fence: UnsafeRawBufferPointer, prefix: UnsafeRawBufferPointer)
+    {
         bytes -= leaf.allocatedBytes
         leaf.setText(fence: fence, prefix: prefix)
         bytes += leaf.allocatedBytes
@@ -266,7 +267,9 @@ extension OrderedIndex {
                 let left = Path(rootIndex: path.rootIndex, index: path.index - 1, node: path.node)
                 if mergeNext(left) { return }
             }
-            if IndexLeaf.size(entries: leaf.count + 4) * 4 <= leaf.byteCount * 3 { _ = resize(path, entries: leaf.count + 4) }
+            if IndexLeaf.size(entries: leaf.count + 4) * 4 <= leaf.byteCount * 3 {
+                _ = resize(path, entries: leaf.count + 4)
+            }
         } else if IndexLeaf.size(entries: leaf.count + 8) * 4 <= leaf.byteCount * 3 {
             _ = resize(path, entries: leaf.count + 8)
         }

@@ -88,7 +88,9 @@ struct OrderedIndex {
     /// Binary search: by digit words, then among equal ones by the keys themselves. `settled` says that no changes
     /// are pending, so that entries and live records correspond exactly.
     @inline(__always)
-    func place(_ key: UnsafeRawBufferPointer, _ path: Path, _ table: HashTable, _ hasher: KeyHasher, settled: Bool) -> Place {
+    func place(_ key: UnsafeRawBufferPointer, _ path: Path, _ table: HashTable, _ hasher: KeyHasher, settled: Bool)
+        -> Place
+    {
         let leaf = path.leaf
         let shared = leaf.shared
         if shared > path.node.certainPrefix(path.index) || shared > key.count {
@@ -252,7 +254,8 @@ struct OrderedIndex {
                     total += leaf.count
                     precondition(leaf.count > 0 || (root.count == 1 && node.count == 1), "empty leaf")
                     precondition(leaf.count <= leaf.capacity)
-                    precondition(compareBytes(leaf.fence, UnsafeRawBufferPointer(start: nil, count: 0)) == 0 || i + k > 0)
+                    precondition(
+                        compareBytes(leaf.fence, UnsafeRawBufferPointer(start: nil, count: 0)) == 0 || i + k > 0)
                     for at in 0..<leaf.count {
                         guard let record = resolve(at, path, table, hasher, settled: true) else {
                             preconditionFailure("entry without record")

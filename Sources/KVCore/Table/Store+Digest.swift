@@ -19,7 +19,8 @@ extension Store {
         let word = record.stampWord
         let uid = state.pointee.config.origins.uid(OriginIndex(truncatingIfNeeded: word &>> 4))
         let stamp = mix64(
-            uid.server ^ 0x9E37_79B9_7F4A_7C15 ^ secret, (word &>> 20) &<< 16 ^ UInt64(uid.index) ^ 0xD1B5_4A32_D192_ED03)
+            uid.server ^ 0x9E37_79B9_7F4A_7C15 ^ secret,
+            (word &>> 20) &<< 16 ^ UInt64(uid.index) ^ 0xD1B5_4A32_D192_ED03)
         let flag = word & Record.tombstoneFlag
         let content = digestValue(record.value, secret ^ flag)
         return mix64(content ^ keyPart, stamp ^ record.seq ^ 0x8BB8_4B93_962E_ACC9)

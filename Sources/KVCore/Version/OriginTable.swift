@@ -76,6 +76,8 @@ package final class OriginTable: @unchecked Sendable {
     }
 
     private static func home(_ uid: ActorUID) -> Int {
-        Int(mix64(uid.server ^ 0xA076_1D64_78BD_642F, UInt64(uid.index) ^ 0xE703_7ED1_A0B4_28DB) & UInt64(slotCount - 1))
+        Int(
+            mix64(uid.server ^ 0xA076_1D64_78BD_642F, UInt64(uid.index) ^ 0xE703_7ED1_A0B4_28DB) & UInt64(slotCount - 1)
+        )
     }
 }

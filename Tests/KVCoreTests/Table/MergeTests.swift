@@ -29,7 +29,8 @@ import Testing
     static func makeStore(_ origins: OriginTable, index: UInt16 = 1) -> Store {
         Store(
             StoreConfig(
-                hashSeed: 3, digestKey: 4, own: ActorUID(server: 99, index: index), origins: origins, journalCapacity: 4096))
+                hashSeed: 3, digestKey: 4, own: ActorUID(server: 99, index: index), origins: origins,
+                journalCapacity: 4096))
     }
 
     @Test(arguments: 1...20) func anyOrderGivesTheGreatestVersions(seed: Int) {
@@ -116,7 +117,10 @@ import Testing
         #expect(store.merge("k", "v", Version(ms: Version.msMax + 1, uid: uid, seq: 1)) == .rejected)
         #expect(store.merge("k", "v", Version(ms: -1, uid: uid, seq: 1)) == .rejected)
         #expect(store.merge("k", "v", Version(ms: 1, uid: uid, seq: Version.seqMax + 1)) == .rejected)
-        #expect(store.merge(Bytes([UInt8](repeating: 1, count: Limits.keyBytesMax + 1)), "v", Version(ms: 1, uid: uid, seq: 1)) == .rejected)
+        #expect(
+            store.merge(
+                Bytes([UInt8](repeating: 1, count: Limits.keyBytesMax + 1)), "v", Version(ms: 1, uid: uid, seq: 1))
+                == .rejected)
         #expect(store.count == 0 && store.entry("k") == nil)
         #expect(store.merge("k", "v", Version(ms: Version.msMax, uid: uid, seq: Version.seqMax)) == .applied)
         #expect(store.entry("k")?.version == Version(ms: Version.msMax, uid: uid, seq: Version.seqMax))

@@ -149,7 +149,10 @@ import Testing
         #expect(uids == uids.sorted() && uids.map(\.description) == uids.map(\.description).sorted())
         #expect(uids[2].description == "000000000000000a/0002")
         for uid in uids { #expect(ActorUID(uid.description) == uid) }
-        for bad in ["", "000000000000000a", "000000000000000a/2", "+00000000000000a/0002", "000000000000000a/0002/", "00000000000000ag/0002"] {
+        for bad in [
+            "", "000000000000000a", "000000000000000a/2", "+00000000000000a/0002", "000000000000000a/0002/",
+            "00000000000000ag/0002",
+        ] {
             #expect(ActorUID(bad) == nil)
         }
     }

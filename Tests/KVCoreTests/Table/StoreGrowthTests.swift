@@ -5,7 +5,9 @@ import KVCore
 import Testing
 
 @Suite struct StoreGrowthTests {
-    static func makeStore(_ own: ActorUID = ActorUID(server: 2, index: 1), seed: UInt64 = 11, journal: Int = 4096) -> Store {
+    static func makeStore(_ own: ActorUID = ActorUID(server: 2, index: 1), seed: UInt64 = 11, journal: Int = 4096)
+        -> Store
+    {
         Store(StoreConfig(hashSeed: seed, digestKey: 4, own: own, origins: OriginTable(), journalCapacity: journal))
     }
 
@@ -15,7 +17,8 @@ import Testing
         case 1:
             var random = PRNG(seed: UInt64(number))
             return Bytes((0..<16).map { _ in UInt8(truncatingIfNeeded: random.next()) })
-        default: return Bytes("a/very/long/common/prefix/of/more/than/forty-eight/bytes/in/all/\(number % 97)/x/\(number)")
+        default:
+            return Bytes("a/very/long/common/prefix/of/more/than/forty-eight/bytes/in/all/\(number % 97)/x/\(number)")
         }
     }
 
@@ -108,7 +111,9 @@ import Testing
         let b = StoreGrowthTests.makeStore(uids[1], seed: 2)
         let versions = (0..<500).map { Version(ms: Millis($0 / 3), uid: uids[$0 % 5], seq: UInt64($0)) }
         for i in 0..<500 { _ = a.merge(Bytes("k\(i % 200)"), i % 7 == 0 ? nil : Bytes("v\(i)"), versions[i]) }
-        for i in (0..<500).reversed() { _ = b.merge(Bytes("k\(i % 200)"), i % 7 == 0 ? nil : Bytes("v\(i)"), versions[i]) }
+        for i in (0..<500).reversed() {
+            _ = b.merge(Bytes("k\(i % 200)"), i % 7 == 0 ? nil : Bytes("v\(i)"), versions[i])
+        }
         #expect(a.digest == b.digest && a.digestAll == b.digestAll && a.digest != a.digestAll)
         let before = a.digestAll
         _ = a.merge("k1", "v", Version(ms: 9999, uid: uids[2], seq: 1))
@@ -153,7 +158,10 @@ import Testing
         }
         for i in 0..<300 { _ = store.put(StoreGrowthTests.key(i, 0), "again", now: 7) }
         var seen: [Bytes] = []
-        #expect(store.sweepTombstones(budget: 1000) { seen.append(Bytes($0.key)); return $0.ms < 500 } == 100)
+        #expect(
+            store.sweepTombstones(budget: 1000) {
+                seen.append(Bytes($0.key)); return $0.ms < 500
+            } == 100)
         #expect(Set(seen).count == 700 && seen.count == 700 && store.gcFloor == 499)
         // One key deleted and put again very often does not fill the queue.
         for _ in 0..<20_000 {

@@ -174,7 +174,9 @@ extension Store {
         while keys.count < limit {
             let page = prefix.withBytes { prefix in
                 if let after {
-                    return after.withBytes { list(prefix: prefix, after: $0, limit: min(pageLimit, limit - keys.count)) }
+                    return after.withBytes {
+                        list(prefix: prefix, after: $0, limit: min(pageLimit, limit - keys.count))
+                    }
                 }
                 return list(prefix: prefix, limit: min(pageLimit, limit - keys.count))
             }

@@ -59,7 +59,9 @@ import Testing
             #expect(agreed, "step \(step); replay: StoreModelTests.run(\(mix), seed: \(seed), steps: \(step + 1))")
             if !agreed { return }
             if step % 2000 == 1999 {
-                #expect(pair.agrees(), "after step \(step); replay: StoreModelTests.run(\(mix), seed: \(seed), steps: \(step + 1))")
+                #expect(
+                    pair.agrees(),
+                    "after step \(step); replay: StoreModelTests.run(\(mix), seed: \(seed), steps: \(step + 1))")
             }
         }
         #expect(pair.agrees(), "at the end; replay: StoreModelTests.run(\(mix), seed: \(seed), steps: \(steps))")
