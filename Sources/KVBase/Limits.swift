@@ -1,4 +1,5 @@
-// Every bound of the product in one place; Tests/KVBaseTests checks how they relate. Bytes unless the name says otherwise.
+// Every bound of the product in one place; Tests/KVBaseTests checks how they relate. Bytes unless the name says
+// otherwise.
 
 package enum Limits {
     // What a client may send.
@@ -33,11 +34,11 @@ package enum Limits {
     package static let actorsMax = 128
     /// Mailbox messages one actor handles before the loop looks at its sockets again.
     package static let messagesPerTurnMax = 256
-    /// Largest message between two systems. A delta frame stays near `frameBytesMax`, except that a value is never cut: a section and
-    /// a page of a scan may each go over by one largest value.
+    /// Largest message between two systems. A delta frame stays near `frameBytesMax`, except that a value is never
+    /// cut: a section and a page of a scan may each go over by one largest value.
     package static let messageBytesMax = 160 * 1024 * 1024
-    /// Bytes held for one other system whose link is down or slow, or one message if that is larger; what does not fit is dropped,
-    /// and counted.
+    /// Bytes held for one other system whose link is down or slow, or one message if that is larger; what does not
+    /// fit is dropped, and counted.
     package static let linkBytesMax = 32 * 1024 * 1024
 
     // Replication (replication.md b0, b3).

@@ -3,8 +3,8 @@
 package import Glibc
 
 package enum Lifecycle {
-    /// Waits for one of the (blocked) signals, stops the server in good order and exits with 0. Another signal meanwhile
-    /// exits at once with 1. A server that others have removed starts again under a new id.
+    /// Waits for one of the (blocked) signals, stops the server in good order and exits with 0. Another signal
+    /// meanwhile exits at once with 1. A server that others have removed starts again under a new id.
     package static func run(_ server: Server, until signals: sigset_t) -> Never {
         var signals = signals
         var signal: Int32 = 0
@@ -27,8 +27,9 @@ package enum Lifecycle {
     /// Makes `run` go on as after a signal. Any thread.
     @Sendable package static func askToStop() { kill(getpid(), SIGTERM) }
 
-    /// Replaces the process by a fresh one with the same arguments: a new id and no data, which it fetches from `addresses`.
-    /// What only this process held is lost, as it would be had it been killed; that is what being removed means.
+    /// Replaces the process by a fresh one with the same arguments: a new id and no data, which it fetches from
+    /// `addresses`. What only this process held is lost, as it would be had it been killed; that is what being
+    /// removed means.
     private static func startAgain(joining addresses: [String]) {
         if getenv("KVD_JOIN") == nil { setenv("KVD_JOIN", addresses.joined(separator: ","), 1) }
         execv("/proc/self/exe", CommandLine.unsafeArgv)

@@ -142,7 +142,8 @@ package final class Server {
         do {
             // A link's incarnation is the server's id, so that a peer knows at once whom it reached.
             let remote = try RemoteConfiguration(
-                listen: try address(config.port), cluster: config.cluster, incarnation: context.serverID, loop: loops[0])
+                listen: try address(config.port), cluster: config.cluster, incarnation: context.serverID, loop: loops[0]
+            )
             system = try ActorSystem(address: config.advertisedAddress.description, loops: loops, remote: remote)
         } catch { throw failure(config.port, error) }
         self.system = system
@@ -161,7 +162,8 @@ package final class Server {
         let loop = core.thread.loop
         var replicaConfig = ReplicaConfig(
             clusterId: Server.clusterID(config.cluster), server: context.serverID, actorIndex: actor.index - 1,
-            actorCount: config.actors, address: Bytes(config.advertisedAddress.description), joining: !config.join.isEmpty)
+            actorCount: config.actors, address: Bytes(config.advertisedAddress.description),
+            joining: !config.join.isEmpty)
         // One byte says what kind of message a frame is.
         replicaConfig.frameBytesMax = Limits.frameBytesMax - 1024
         let replica = Replica(config: replicaConfig, store: actor.state.pointee.store, origins: context.origins)
@@ -192,7 +194,8 @@ package final class Server {
     /// How long other servers may take to acknowledge the last writes.
     private static let leaveMillisMax = 2500
 
-    /// Stops accepting, lets replies go out and deltas reach the other servers, ends the loops. Bounded by five seconds.
+    /// Stops accepting, lets replies go out and deltas reach the other servers, ends the loops. Bounded by five
+    /// seconds.
     package func stop() {
         log.info("stopping")
         for core in cores {

@@ -73,7 +73,9 @@ package final class ServerContext: Sendable {
     package var clientsAtMost: Int { clientsMax }
 
     /// Where the actor system's part of the counters comes from. Before the loops run.
-    package func countMessages(_ source: @escaping @Sendable () -> MessageCounters) { systemCounters.withLock { $0 = source } }
+    package func countMessages(_ source: @escaping @Sendable () -> MessageCounters) {
+        systemCounters.withLock { $0 = source }
+    }
 
     package func messageCounters() -> MessageCounters {
         var counters = systemCounters.withLock { $0 }?() ?? MessageCounters()

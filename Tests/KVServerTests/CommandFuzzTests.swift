@@ -15,7 +15,8 @@ import Testing
     @Test func damagedFramesDoNoHarm() {
         let failure = FuzzTarget.frames.run(seed: 1, inputs: 40)
         #expect(
-            failure == nil, "kv-fuzz frames --seed 1 --from \(failure?.index ?? 0) --inputs 1\n\(failure?.message ?? "")")
+            failure == nil,
+            "kv-fuzz frames --seed 1 --from \(failure?.index ?? 0) --inputs 1\n\(failure?.message ?? "")")
     }
 
     @Test func aForgottenWriteIsNoticed() {

@@ -107,16 +107,25 @@ package final class QueryActor {
         waiting.append(session)
     }
 
+    /// Time for all waiting sessions of one turn: one more slice may begin just before it is over.
+    private static let waitingNanosMax: Nanos = 400_000
+
     package var hasWork: Bool { !waiting.isEmpty }
 
     /// Gives each waiting session one turn; those that still have more to do queue up again. The receiver is asked to
     /// run it, because only it knows where the output goes.
     package func runWaiting() {
         swap(&waiting, &waitingNow)
+        let deadline = monotonicNanos() + QueryActor.waitingNanosMax
+        var ran = 0
         for session in waitingNow {
             session.state.pointee.isWaiting = false
             session.owner?.sessionShouldRun()
+            ran += 1
+            if monotonicNanos() > deadline { break }
         }
+        // Those whose turn did not come are first in the next one.
+        if ran < waitingNow.count { waiting.insert(contentsOf: waitingNow[ran...], at: 0) }
         waitingNow.removeAll(keepingCapacity: true)
     }
 

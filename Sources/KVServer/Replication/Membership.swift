@@ -6,8 +6,8 @@ import KVCore
 import KVRuntime
 import Logging
 
-/// Introduces this server to the addresses of `--join` until each has answered, and to whoever turns out to be new at a known
-/// address (a restarted server knows nobody if it was started without `--join`).
+/// Introduces this server to the addresses of `--join` until each has answered, and to whoever turns out to be new at
+/// a known address (a restarted server knows nobody if it was started without `--join`).
 final class Membership {
     private static let introduceMillis: Int64 = 1000
     /// The first attempts come faster: usually both sides are there.
@@ -38,7 +38,8 @@ final class Membership {
     private func introduce(after millis: Int64) {
         loop.schedule(afterMillis: millis) { [unowned self] in
             guard !unanswered.isEmpty else { return }
-            // Only over a link that stands: what is queued for an address that does not answer would come late and twice.
+            // Only over a link that stands: what is queued for an address that does not answer would come late and
+            // twice.
             for target in unanswered where states[target] == true { introduce(to: target) }
             introduce(after: Membership.introduceMillis)
         }

@@ -155,7 +155,9 @@ package final class Replicator {
         guard let address = addresses[uid.server], address != system.address else { return nil }
         var known = remotes[uid.server] ?? []
         while known.count <= Int(uid.index) {
-            guard let ref = ActorRef<SyncMessage>(address: address, counter: UInt64(known.count + 1)) else { return nil }
+            guard let ref = ActorRef<SyncMessage>(address: address, counter: UInt64(known.count + 1)) else {
+                return nil
+            }
             known.append(ref)
         }
         remotes[uid.server] = known
@@ -176,7 +178,8 @@ package final class Replicator {
         case .divergence(let server):
             log.critical("replicas with equal histories differ; repairing", metadata: ["server": "\(hex16(server))"])
         case .restamped(let seqs):
-            log.debug("actor \(replica.uid.index) stamped \(seqs.count) early writes again, above what others collected")
+            log.debug(
+                "actor \(replica.uid.index) stamped \(seqs.count) early writes again, above what others collected")
         case .clockSkewed(let millis):
             if speaks { log.warning("this machine's clock is off by \(millis) ms from the other servers'") }
         }
@@ -190,9 +193,11 @@ package final class Replicator {
         if before != address { remotes[row.server] = nil }
         guard speaks else { return }
         if before == nil { log.info("server \(hex16(row.server)) at \(address): \(row.status)") }
-        let isWanted = address != system.address && addresses.contains { id, other in
-            other == address && replica.memberRows.contains { $0.server == id && $0.status.isMember }
-        }
+        let isWanted =
+            address != system.address
+            && addresses.contains { id, other in
+                other == address && replica.memberRows.contains { $0.server == id && $0.status.isMember }
+            }
         if isWanted { system.keepLink(to: address) } else { membership?.dropLink(to: address) }
         if let before, before != address { membership?.dropLink(to: before) }
     }

@@ -1,5 +1,5 @@
-// What query actors tell each other: delta frames between servers, batches by reference between siblings, introductions.
-// Values; any thread.
+// What query actors tell each other: delta frames between servers, batches by reference between siblings,
+// introductions. Values; any thread.
 
 import KVBase
 package import KVCore
@@ -89,7 +89,8 @@ package struct Introduction: Sendable {
             }
             let actorCount = Int(try reader.read(UInt16.self))
             let address = try reader.readLengthPrefixedBytes()
-            guard server != 0, (1...Limits.actorsMax).contains(actorCount), address.count <= Introduction.addressBytesMax,
+            guard server != 0, (1...Limits.actorsMax).contains(actorCount),
+                address.count <= Introduction.addressBytesMax,
                 Endpoint(String(decoding: address, as: UTF8.self)) != nil
             else { throw WireError.invalid("a member that cannot be") }
             rows.append(
