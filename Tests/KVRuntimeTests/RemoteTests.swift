@@ -103,9 +103,12 @@ struct BlobCounter: Actor {
         defer { a.close() }
         let nobody = ActorRef<Blob>(address: "127.0.0.1:1", counter: 1)!
         let piece = [UInt8](repeating: 1, count: 1 << 20)
-        for _ in 0..<100 { a.system.tell(nobody, Blob(piece)) }
-        let expected = UInt64(100 - Limits.linkBytesMax / ((1 << 20) + 32))
-        #expect(await eventuallyYielding { a.system.statistics.remoteDropped == expected })
+        let tells = 36
+        for _ in 0..<tells { a.system.tell(nobody, Blob(piece)) }
+        // On a slow machine what was queued may have expired too, hence the range.
+        let least = UInt64(tells - Limits.linkBytesMax / ((1 << 20) + 32))
+        #expect(await eventuallyYielding { a.system.statistics.remoteDropped >= least })
+        #expect(a.system.statistics.remoteDropped <= UInt64(tells))
     }
 
     @Test(arguments: backends) func aRestartedPeerIsReachedAgain(_ backend: LoopBackend) async throws {
