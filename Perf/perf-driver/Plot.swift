@@ -23,19 +23,17 @@ enum Plot {
         "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#7f7f7f", "#8c564b",
     ]
 
-    /// Latency in microseconds at each percentile.
+    /// Latency in microseconds at each percentile, as far as the axis goes.
     static func percentiles(_ histogram: Histogram<UInt64>) -> [(x: Double, y: Double)] {
-        histogram.percentiles(ticksPerHalfDistance: 5).map {
-            (min($0.percentile, 99.9999), Double($0.value) / 1000)
+        histogram.percentiles(ticksPerHalfDistance: 5).filter { $0.percentile <= 99.999 }.map {
+            ($0.percentile, Double($0.value) / 1000)
         }
     }
 
     /// X is stretched as HdrHistogram plots are: each nine takes the same room.
     static func latencyByPercentile(_ series: [Series]) -> String {
-        let marks = [0, 50, 90, 99, 99.9, 99.99, 99.999].map {
-            (at: $0, text: "\($0 == 0 || $0 >= 99.9 ? "\($0)" : "\(Int($0))") %")
-        }
-        let x = Axis(title: "percentile", marks: marks) { -log10(1 - min($0, 99.9999) / 100) }
+        let marks = [0, 50, 90, 99, 99.9, 99.99, 99.999].map { (at: $0, text: String(format: "%g %%", $0)) }
+        let x = Axis(title: "percentile", marks: marks) { -log10(1 - min($0, 99.999) / 100) }
         return draw(series, x, logarithmic("latency, µs", series.flatMap(\.points).map(\.y)), "Latency by percentile")
     }
 
