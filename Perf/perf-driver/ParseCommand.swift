@@ -7,7 +7,8 @@ import RESP
 
 struct ParseCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "parse", abstract: "Speed of the request parser, the reply writer and the reply counter in process.")
+        commandName: "parse",
+        abstract: "Speed of the request parser, the reply writer and the reply counter in process.")
 
     @Option(help: "Commands per pass, as a pipeline would bring them.")
     var pipeline = 100

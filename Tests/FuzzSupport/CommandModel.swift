@@ -2,8 +2,8 @@
 
 import KVBase
 
-/// Exact replies, errors and versions included, of the commands it knows. Written from the product's contract, sharing no
-/// code with the server. A value: one sequence, one model.
+/// Exact replies, errors and versions included, of the commands it knows. Written from the product's contract, sharing
+/// no code with the server. A value: one sequence, one model.
 struct CommandModel {
     struct Entry {
         /// nil: a tombstone.

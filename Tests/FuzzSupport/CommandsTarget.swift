@@ -38,8 +38,8 @@ private struct CommandSequence {
     }()
 
     private static let patterns = [
-        "*", "a*", "user:*", "user:?", "[ab]*", "[^a]*", "*1", "a", "\\*", "*[0-9]", "u*:*", "??", "", "[a", "[a-", "a\\",
-        "***", "*b*c", "[]", "[^]", "x y", "k*",
+        "*", "a*", "user:*", "user:?", "[ab]*", "[^a]*", "*1", "a", "\\*", "*[0-9]", "u*:*", "??", "", "[a", "[a-",
+        "a\\", "***", "*b*c", "[]", "[^]", "x y", "k*",
     ]
 
     init(_ random: PRNG, forgets: Bool) {
@@ -185,7 +185,7 @@ private struct CommandSequence {
         defer { digest = (model.writes, text) }
         guard let digest else { return nil }
         if digest.writes == model.writes && digest.text != text { return "the digest changed without a write" }
-        if digest.writes != model.writes && digest.text == text { return "the digest stayed although there was a write" }
+        if digest.writes != model.writes && digest.text == text { return "the digest stayed despite a write" }
         return nil
     }
 
