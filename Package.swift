@@ -76,23 +76,23 @@ let rows: [Row] = [
         imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport"]),
     Row(.library, "KVTestSupport", "Tests/KVTestSupport", imports: ["KVBase", "KVCore", "RESP"]),
     Row(.library, "KVTestTraits", "Tests/KVTestTraits"),
-    Row(.test, "KVBaseTests", "Tests/KVBaseTests", imports: ["KVBase", "KVTestSupport"]),
-    Row(.test, "RESPTests", "Tests/RESPTests", imports: ["RESP", "KVBase", "KVTestSupport"]),
-    Row(.test, "KVCoreTests", "Tests/KVCoreTests", imports: ["KVCore", "KVBase", "KVTestSupport"]),
+    Row(.test, "KVBaseTests", "Tests/KVBaseTests", imports: ["KVTestTraits", "KVBase", "KVTestSupport"]),
+    Row(.test, "RESPTests", "Tests/RESPTests", imports: ["KVTestTraits", "RESP", "KVBase", "KVTestSupport"]),
+    Row(.test, "KVCoreTests", "Tests/KVCoreTests", imports: ["KVTestTraits", "KVCore", "KVBase", "KVTestSupport"]),
     Row(
         .test, "KVRuntimeTests", "Tests/KVRuntimeTests", imports: ["KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
-    Row(.test, "StressTests", "Tests/StressTests", imports: ["KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
+    Row(.test, "StressTests", "Tests/StressTests", imports: ["KVTestTraits", "KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
     Row(
         .test, "KVServerTests", "Tests/KVServerTests",
-        imports: ["KVServer", "KVRuntime", "KVCore", "RESP", "KVBase", "KVTestSupport", "FuzzSupport"]),
+        imports: ["KVTestTraits", "KVServer", "KVRuntime", "KVCore", "RESP", "KVBase", "KVTestSupport", "FuzzSupport"]),
     Row(
         .test, "KVClientTests", "Tests/KVClientTests", imports: ["KVClient", "kv", "RESP", "KVBase", "KVTestSupport"],
         packages: nio),
-    Row(.test, "CMUDCoreTests", "Tests/CMUDCoreTests", imports: ["CMUDCore", "KVBase"]),
-    Row(.test, "SimulationTests", "Tests/SimulationTests", imports: ["KVCore", "KVBase", "KVTestSupport"]),
+    Row(.test, "CMUDCoreTests", "Tests/CMUDCoreTests", imports: ["KVTestTraits", "CMUDCore", "KVBase"]),
+    Row(.test, "SimulationTests", "Tests/SimulationTests", imports: ["KVTestTraits", "KVCore", "KVBase", "KVTestSupport"]),
     Row(.test, "IntegrationTests", "Tests/IntegrationTests", imports: ["KVTestTraits", "KVBase", "RESP", "KVTestSupport"]),
     Row(.test, "ClusterTests", "Tests/ClusterTests", imports: ["KVTestTraits"]),
-    Row(.test, "TidyTests", "Tests/TidyTests", imports: ["KVBase"]),
+    Row(.test, "TidyTests", "Tests/TidyTests", imports: ["KVTestTraits", "KVBase"]),
 ]
 
 /// Executables that a test target runs as child processes, so that `swift test` builds them.

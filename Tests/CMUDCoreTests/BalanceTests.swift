@@ -2,6 +2,7 @@
 
 import CMUDCore
 import KVBase
+import KVTestTraits
 import Testing
 
 /// A player who buys whatever gives most power per coin and works on the problem whenever `patience` steps would do all
@@ -70,7 +71,7 @@ struct GreedyPlayer {
     }
 }
 
-@Suite struct BalanceTests {
+@Suite(.blocking) struct BalanceTests {
     private func median(_ patience: Int64, _ balance: Balance = .standard) -> (minutes: Double, ranks: [Double])? {
         var totals: [Double] = []
         var ranks = [Double](repeating: 0, count: 5)

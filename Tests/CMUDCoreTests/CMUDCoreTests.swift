@@ -2,9 +2,10 @@
 
 import CMUDCore
 import KVBase
+import KVTestTraits
 import Testing
 
-@Suite struct Walk {
+@Suite(.blocking) struct Walk {
     @Test func aNewPlayerMinesBuysAndSpeaks() {
         let world = SimWorld(seed: 1)
         let ada = world.join("ada") { $0.story = .fast }

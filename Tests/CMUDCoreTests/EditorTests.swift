@@ -2,6 +2,7 @@
 
 @testable import CMUDCore
 import KVBase
+import KVTestTraits
 import Testing
 
 /// Editor, decoder and block together, as the interactive front end drives them.
@@ -49,7 +50,7 @@ struct EditorRig {
     }
 }
 
-@Suite struct EditorTests {
+@Suite(.blocking) struct EditorTests {
     @Test func typingAnEventAndTypingOnKeepTheLineWhole() {
         var rig = EditorRig()
         rig.type("say hel")

@@ -3,6 +3,7 @@
 @testable import CMUDCore
 import Foundation
 import KVBase
+import KVTestTraits
 import Testing
 
 /// Types only what it has read: the newest command in backquotes, else what last worked. It never types `help`.
@@ -44,7 +45,7 @@ private struct Reader {
     }
 }
 
-@Suite struct FirstPlayerTests {
+@Suite(.blocking) struct FirstPlayerTests {
     @Test func readingTheScreenIsEnoughForTheFirstGPU() throws {
         let world = SimWorld(seed: 15_440)
         let ada = world.join(nil) {

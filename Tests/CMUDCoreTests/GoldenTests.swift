@@ -4,9 +4,10 @@
 @testable import CMUDCore
 import Foundation
 import KVBase
+import KVTestTraits
 import Testing
 
-@Suite struct GoldenTests {
+@Suite(.blocking) struct GoldenTests {
     private func golden(_ name: String, _ text: String) throws {
         let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("Golden")
         let file = folder.appendingPathComponent(name + ".txt")

@@ -3,9 +3,10 @@
 
 @testable import CMUDCore
 import KVBase
+import KVTestTraits
 import Testing
 
-@Suite struct KeyTests {
+@Suite(.blocking) struct KeyTests {
     @Test(arguments: [
         "PhD", "Undergraduate", "mine", "fence", "5", "all", "me", "quit", "a", "abcdefghijklmnopq", "1ada",
     ])

@@ -2,9 +2,10 @@
 
 @testable import CMUDCore
 import KVBase
+import KVTestTraits
 import Testing
 
-@Suite struct PeopleTests {
+@Suite(.blocking) struct PeopleTests {
     /// Two players on two servers with 250 ms between them.
     private func pair(_ seed: UInt64) -> (SimWorld, SimPlayer, SimPlayer) {
         let world = SimWorld(seed: seed, replicas: 2, network: SimNetwork(delayMillis: 250...250))

@@ -3,9 +3,10 @@
 @testable import CMUDCore
 import Foundation
 import KVBase
+import KVTestTraits
 import Testing
 
-@Suite struct PropertyTests {
+@Suite(.blocking) struct PropertyTests {
     /// One random world: skewed clocks and lossy links, players who do anything, partitions that come and go.
     struct Schedule {
         let world: SimWorld

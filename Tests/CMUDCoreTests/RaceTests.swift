@@ -2,9 +2,10 @@
 
 @testable import CMUDCore
 import KVBase
+import KVTestTraits
 import Testing
 
-@Suite struct RaceTests {
+@Suite(.blocking) struct RaceTests {
     @Test func R1_concurrentHitsFromFiveServersAllCount() {
         let world = SimWorld(seed: 11, replicas: 5, network: SimNetwork(delayMillis: 200...800, dropChance: 0.2))
         for index in 0..<5 { world.character("solver\(index)", rank: .masters, cpus: 20) }

@@ -3,9 +3,10 @@
 @testable import CMUDCore
 import Foundation
 import KVBase
+import KVTestTraits
 import Testing
 
-@Suite struct SafeTests {
+@Suite(.blocking) struct SafeTests {
     /// Scalars that steer a terminal, reorder or hide text.
     static func isHarmful(_ scalar: Unicode.Scalar) -> Bool {
         switch scalar.value {

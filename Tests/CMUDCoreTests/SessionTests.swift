@@ -2,9 +2,10 @@
 
 @testable import CMUDCore
 import KVBase
+import KVTestTraits
 import Testing
 
-@Suite struct SessionTests {
+@Suite(.blocking) struct SessionTests {
     @Test(arguments: [UInt64(1), 2, 3, 4]) func aSessionStoppedForMinutesLooksBeforeItWrites(seed: UInt64) {
         let world = SimWorld(seed: 500 + seed, replicas: 2)
         let pid = world.character("ada", cpus: 9)

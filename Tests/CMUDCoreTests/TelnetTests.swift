@@ -2,9 +2,10 @@
 
 @testable import CMUDCore
 import KVBase
+import KVTestTraits
 import Testing
 
-@Suite struct TelnetTests {
+@Suite(.blocking) struct TelnetTests {
     private let iac = TelnetCode.iac
 
     @Test func linesEndInEveryUsualWay() {

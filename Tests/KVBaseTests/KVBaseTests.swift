@@ -1,9 +1,10 @@
 // KVBase: checksums, hashing, buffers, generator and how the limits relate.
 
+import KVTestTraits
 import Testing
 import KVBase
 
-@Suite struct CRC32CTests {
+@Suite(.blocking) struct CRC32CTests {
     /// The check value that RFC 3720 and every implementation give for "123456789".
     @Test func knownAnswer() {
         #expect(Bytes("123456789").withBytes { crc32c($0) } == 0xE306_9283)
@@ -24,7 +25,7 @@ import KVBase
     }
 }
 
-@Suite struct HashTests {
+@Suite(.blocking) struct HashTests {
     @Test func dependsOnEveryByteLengthAndSeed() {
         for count in 0..<70 {
             let bytes = [UInt8](repeating: 7, count: count)
@@ -44,7 +45,7 @@ import KVBase
     }
 }
 
-@Suite struct OutputBufferTests {
+@Suite(.blocking) struct OutputBufferTests {
     @Test func writesDecimalsLikeTheStandardLibrary() {
         var out = OutputBuffer()
         defer { out.deallocate() }
@@ -67,7 +68,7 @@ import KVBase
     }
 }
 
-@Suite struct PRNGTests {
+@Suite(.blocking) struct PRNGTests {
     @Test func sameSeedSameSequence() {
         var a = PRNG(seed: 42)
         var b = PRNG(seed: 42)
@@ -76,7 +77,7 @@ import KVBase
     }
 }
 
-@Suite struct LimitsTests {
+@Suite(.blocking) struct LimitsTests {
     @Test func relations() {
         #expect(Limits.outputBytesMax > Limits.valueBytesMax)
         #expect(Limits.outputBytesHigh < Limits.outputBytesMax)

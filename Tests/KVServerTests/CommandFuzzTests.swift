@@ -2,9 +2,10 @@
 
 import FuzzSupport
 import KVTestSupport
+import KVTestTraits
 import Testing
 
-@Suite struct CommandFuzzTests {
+@Suite(.blocking) struct CommandFuzzTests {
     @Test func sequencesAgreeWithTheModel() {
         let failure = FuzzTarget.commands.run(seed: 1, inputs: 150)
         #expect(

@@ -3,11 +3,12 @@
 import KVBase
 import KVCore
 import RESP
+import KVTestTraits
 import Testing
 
 @testable import KVServer
 
-@Suite struct CommandTests {
+@Suite(.blocking) struct CommandTests {
     private func withSession(_ body: (LocalSession) throws -> Void) rethrows {
         let session = LocalSession()
         defer { session.close() }

@@ -2,11 +2,12 @@
 
 import Foundation
 import KVBase
+import KVTestTraits
 import Testing
 
 @testable import KVServer
 
-@Suite struct ConfigTests {
+@Suite(.blocking) struct ConfigTests {
     private func file(_ text: String) throws -> String {
         let path = NSTemporaryDirectory() + "kvd-config-\(UUID().uuidString)"
         try text.write(toFile: path, atomically: true, encoding: .utf8)

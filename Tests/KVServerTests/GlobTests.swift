@@ -1,6 +1,7 @@
 // The glob automaton against a plain backtracking matcher, and against time.
 
 import KVBase
+import KVTestTraits
 import Testing
 
 @testable import KVServer
@@ -58,7 +59,7 @@ private func reference(_ p: ArraySlice<UInt8>, _ s: ArraySlice<UInt8>) -> Bool {
     return s.isEmpty
 }
 
-@Suite struct GlobTests {
+@Suite(.blocking) struct GlobTests {
     private func matches(_ pattern: [UInt8], _ key: [UInt8]) -> Bool {
         guard let glob = pattern.withUnsafeBytes({ Glob($0) }) else { return false }
         defer { glob.deallocate() }

@@ -3,11 +3,12 @@
 import KVBase
 import KVCore
 import RESP
+import KVTestTraits
 import Testing
 
 @testable import KVServer
 
-@Suite struct SessionTests {
+@Suite(.blocking) struct SessionTests {
     private func request(_ arguments: [Bytes]) -> [UInt8] {
         var bytes = OutputBuffer()
         defer { bytes.deallocate() }

@@ -3,9 +3,10 @@
 import KVBase
 import KVTestSupport
 import RESP
+import KVTestTraits
 import Testing
 
-@Suite struct ParserPropertyTests {
+@Suite(.blocking) struct ParserPropertyTests {
     /// Inputs that visit every path: arrays of all header widths, inline, quotes, skipped commands, each error.
     static let inputs: [[UInt8]] = {
         let big = String(repeating: "b", count: 1001)

@@ -3,9 +3,10 @@
 import KVBase
 import KVTestSupport
 import RESP
+import KVTestTraits
 import Testing
 
-@Suite struct ParserTests {
+@Suite(.blocking) struct ParserTests {
     @Test func parsesArraysOfBulks() {
         #expect(parseRequests("*2\r\n$3\r\nGET\r\n$5\r\nhello\r\n").commands == [["GET", "hello"]])
         #expect(parseRequests("*1\r\n$0\r\n\r\n").commands == [[""]])

@@ -3,9 +3,10 @@
 import KVBase
 import KVTestSupport
 import RESP
+import KVTestTraits
 import Testing
 
-@Suite struct ReplyTests {
+@Suite(.blocking) struct ReplyTests {
     static let sample = """
         +OK\r\n-ERR no\r\n:-42\r\n$5\r\nhello\r\n$0\r\n\r\n$-1\r\n*-1\r\n_\r\n\
         *2\r\n:1\r\n*1\r\n+a\r\n%1\r\n+k\r\n+v\r\n\

@@ -2,9 +2,10 @@
 import KVBase
 import KVCore
 import KVTestSupport
+import KVTestTraits
 import Testing
 
-@Suite("Oracle of the simulation")
+@Suite("Oracle of the simulation", .blocking)
 struct OracleTests {
     private func oracle() -> (SimOracle, Int, Int) {
         let oracle = SimOracle(keys: SimKeys(count: 20))

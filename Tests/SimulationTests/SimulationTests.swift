@@ -2,6 +2,7 @@
 import KVBase
 import KVCore
 import KVTestSupport
+import KVTestTraits
 import Testing
 
 /// Replays any failure below.
@@ -9,7 +10,7 @@ private func replay(_ outcome: SimOutcome) -> Comment {
     "\(outcome.violation.map { "\($0)" } ?? "") replay: sh scripts/sim --seed \(outcome.seed) --trace"
 }
 
-@Suite("Simulated clusters")
+@Suite("Simulated clusters", .blocking)
 struct SimulationTests {
     @Test("fixed seeds keep every invariant", arguments: [UInt64(1), 2, 3, 4, 5, 8])
     func fixedSeeds(seed: UInt64) {

@@ -2,9 +2,10 @@
 import KVBase
 import KVCore
 import KVTestSupport
+import KVTestTraits
 import Testing
 
-@Suite("Parts of the simulated world")
+@Suite("Parts of the simulated world", .blocking)
 struct WorldPartsTests {
     @Test("events come out by time, equal times in the order they were put in")
     func queueOrder() {

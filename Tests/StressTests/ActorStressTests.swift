@@ -5,6 +5,7 @@ import CSupport
 import Glibc
 import KVBase
 import Synchronization
+import KVTestTraits
 import Testing
 
 @testable import KVRuntime
@@ -73,7 +74,7 @@ func waitFor(seconds: Double = 60, _ condition: () -> Bool) -> Bool {
     return true
 }
 
-@Suite(.serialized) struct ActorStressTests {
+@Suite(.blocking, .serialized) struct ActorStressTests {
     @Test(arguments: backends) func chainsAcrossLoopsLoseAndReorderNothing(_ backend: LoopBackend) throws {
         let (system, threads) = try makeSystem(backend, loops: 3)
         let seen = Locked(0)

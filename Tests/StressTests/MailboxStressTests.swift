@@ -4,6 +4,7 @@ import CSupport
 import Glibc
 import KVBase
 import Synchronization
+import KVTestTraits
 import Testing
 
 @testable import KVRuntime
@@ -50,7 +51,7 @@ func opened(_ node: Mailbox.Node) -> (producer: Int, value: Int) {
     return (Int(envelope.pointee.sender), Int(envelope.pointee.target))
 }
 
-@Suite(.serialized) struct MailboxStressTests {
+@Suite(.blocking, .serialized) struct MailboxStressTests {
     /// Sleeps on a semaphore when idle, as a loop does on its eventfd.
     final class Sleeper: @unchecked Sendable {
         private let semaphore = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)

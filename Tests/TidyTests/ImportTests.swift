@@ -1,8 +1,9 @@
 // Who may import whom: the rows of Package.swift against the import lines of the sources.
 
+import KVTestTraits
 import Testing
 
-@Suite struct ImportTests {
+@Suite(.blocking) struct ImportTests {
     static func imports(of file: SourceFile) -> [String] {
         file.lines.compactMap { line in
             let words = line.split(separator: " ")

@@ -1,11 +1,12 @@
 // Frames: what goes in comes out, and nothing broken gets in.
 
 import KVBase
+import KVTestTraits
 import Testing
 
 @testable import KVCore
 
-@Suite struct FrameCodecTests {
+@Suite(.blocking) struct FrameCodecTests {
     /// A frame with every part present.
     static func sample(_ table: OriginTable, entries: Int = 20) -> [UInt8] {
         let a = table.intern(ActorUID(server: 11, index: 0))!

@@ -1,11 +1,12 @@
 // Several servers: gateway and relay, loss, cuts, joining, restarts, tombstones, clocks.
 
 import KVBase
+import KVTestTraits
 import Testing
 
 @testable import KVCore
 
-@Suite struct RemoteTests {
+@Suite(.blocking) struct RemoteTests {
     /// Two servers that know each other.
     static func pair(_ a: Int, _ b: Int, delay: Millis = 5) -> (TestCluster, TestServer, TestServer) {
         let cluster = TestCluster()

@@ -1,11 +1,12 @@
 // The parts of the replication machine on their own.
 
 import KVBase
+import KVTestTraits
 import Testing
 
 @testable import KVCore
 
-@Suite struct ReplicationPartsTests {
+@Suite(.blocking) struct ReplicationPartsTests {
     func store(journal: Int = 1 << 14, mask: UInt64 = .max) -> (Store, OriginTable) {
         let origins = OriginTable()
         return (

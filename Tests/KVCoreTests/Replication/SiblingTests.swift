@@ -1,11 +1,12 @@
 // Query actors of one server: visibility, pacing, coalescing, closure, lost batches.
 
 import KVBase
+import KVTestTraits
 import Testing
 
 @testable import KVCore
 
-@Suite struct SiblingTests {
+@Suite(.blocking) struct SiblingTests {
     @Test func aPutIsVisibleOnEverySiblingAtOnceWhenIdle() {
         let cluster = TestCluster()
         let server = cluster.start(actors: 4)

@@ -2,9 +2,10 @@
 
 import KVBase
 import KVCore
+import KVTestTraits
 import Testing
 
-@Suite struct MergeTests {
+@Suite(.blocking) struct MergeTests {
     struct Entry {
         var key: Bytes
         var value: Bytes?

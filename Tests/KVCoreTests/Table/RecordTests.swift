@@ -3,9 +3,10 @@
 import Glibc
 import KVBase
 import KVCore
+import KVTestTraits
 import Testing
 
-@Suite struct RecordTests {
+@Suite(.blocking) struct RecordTests {
     static let uid = ActorUID(server: 3, index: 2)
 
     @Test func fieldsOfEveryLengthComeBack() {

@@ -2,9 +2,10 @@
 
 import KVBase
 import KVCore
+import KVTestTraits
 import Testing
 
-@Suite struct StoreGrowthTests {
+@Suite(.blocking) struct StoreGrowthTests {
     static func makeStore(_ own: ActorUID = ActorUID(server: 2, index: 1), seed: UInt64 = 11, journal: Int = 4096)
         -> Store
     {

@@ -2,9 +2,10 @@
 
 import KVBase
 import KVCore
+import KVTestTraits
 import Testing
 
-@Suite struct StoreModelTests {
+@Suite(.blocking) struct StoreModelTests {
     /// What a random sequence draws its keys and values from.
     struct Mix {
         var keys: Int

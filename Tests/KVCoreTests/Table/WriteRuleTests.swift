@@ -2,9 +2,10 @@
 
 import KVBase
 import KVCore
+import KVTestTraits
 import Testing
 
-@Suite struct WriteRuleTests {
+@Suite(.blocking) struct WriteRuleTests {
     static let low = ActorUID(server: 1, index: 1)
     static let own = ActorUID(server: 5, index: 1)
     static let high = ActorUID(server: 9, index: 1)
