@@ -47,6 +47,8 @@ final class SimWorld {
     private var order = 0
     private(set) var store: SimStore!
     private(set) var players: [SimPlayer] = []
+    /// Sees each event at the moment its player does.
+    var watch: ((SimPlayer, Event) -> Void)?
     /// One-way time between a player and a replica.
     var accessMillis: Millis = 1
     static let timeoutMillis: Millis = 3_000
@@ -118,6 +120,7 @@ final class SimWorld {
     private func serve(_ player: SimPlayer) {
         for output in player.session.outputs {
             player.events.append(output)
+            watch?(player, output.event)
             player.transcript += player.renderer.lines(output.event).map {
                 (output.isAsync ? "* " : "") + $0.encoded(color: false)
             }

@@ -168,7 +168,7 @@ def terminal(cluster):
             number_ = signal.SIGTERM if how == "sigterm" else signal.SIGHUP
             found = subprocess.run(["pgrep", "-f", f"name hal{how}"], capture_output=True, text=True).stdout.split()
             for pid in found:
-                if open(f"/proc/{pid}/comm").read().strip() == "cmud":
+                if open(f"/proc/{pid}/comm").read().strip() == os.path.basename(OPTIONS.cmud)[:15]:
                     os.kill(int(pid), number_)
         shell.expect(r"code=(\d+)")
         code = int(shell.match.group(1))
