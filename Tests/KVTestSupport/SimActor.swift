@@ -1,5 +1,5 @@
-// One query actor in a simulated world: the real store and the real replication machine, driven with virtual time. Used by
-// SimWorld only, one thread.
+// One query actor in a simulated world: the real store and the real replication machine, driven with virtual time. Used
+// by SimWorld only, one thread.
 import KVBase
 package import KVCore
 
@@ -35,7 +35,10 @@ package final class SimActor {
     private var lookDigest: UInt64 = 0
     private var lookVector = VersionVector()
 
-    init(uid: ActorUID, actorCount: Int, address: Bytes, isJoining: Bool, origins: OriginTable, view: SimView, world: SimWorld) {
+    init(
+        uid: ActorUID, actorCount: Int, address: Bytes, isJoining: Bool, origins: OriginTable, view: SimView,
+        world: SimWorld
+    ) {
         self.uid = uid
         self.view = view
         self.world = world
@@ -123,7 +126,8 @@ package final class SimActor {
         replica.delete(key: world.keys.bytes(key), at).map { .deleted($0) } ?? .absent
     }
 
-    /// The record of own write `seq` if that is still its key's; the machine itself writes anew what a newcomer stamped too low.
+    /// The record of own write `seq` if that is still its key's; the machine itself writes anew what a newcomer stamped
+    /// too low.
     func ownRecord(_ seq: UInt64) -> Record? {
         guard seq >= store.journalFirstSeq, seq <= store.ownSeq else { return nil }
         var found: Record?
@@ -159,6 +163,16 @@ package final class SimActor {
     func find(_ key: Int) -> Record? {
         let name = world.keys.bytes(key)
         return store.find(name.baseAddress!, name.count, world.keys.hash(key))
+    }
+
+    /// The key of an own sequence number that names another actor's record: an adopted entry.
+    func keyAdopted(by seq: UInt64) -> Int? {
+        guard seq >= store.journalFirstSeq, seq <= store.ownSeq else { return nil }
+        var key: Int?
+        store.records(store.journalHash(seq)) { record in
+            if record.origin != store.ownOrigin { key = world.keys.number(of: record.key) }
+        }
+        return key
     }
 
     /// A record's version with its actor as a dense number; nil when nobody has that identity.

@@ -108,14 +108,26 @@ extension SimWorld {
         if let violation = oracle.acknowledge(write, stamp: stamp) { return fail(violation) }
     }
 
-    /// What the machine wrote by itself: a newcomer stamps its first writes again once it hears what the others had collected.
+    /// What the machine wrote by itself: a newcomer stamps its first writes again once it hears what the others had
+    /// collected.
     func noteRestamped(_ actor: SimActor) {
         let origin = actor.view.origin
         while !failed, UInt64(oracle.history[origin].count) < actor.ownSeq {
             let seq = UInt64(oracle.history[origin].count) + 1
+            if let key = actor.keyAdopted(by: seq) {
+                // An entry of a departed actor, sent on: whoever covers this number must hold something of the key.
+                var write = SimWrite(key: Int32(key), valueLength: 0, valueID: 0, ms: 0, at: now)
+                write.unaware = true
+                let stamp = SimStamp(ms: 0, origin: Int32(origin), seq: seq)
+                outcome.points.hit("entry of a departed server adopted")
+                if let violation = oracle.acknowledge(write, stamp: stamp) { return fail(violation) }
+                continue
+            }
             guard let record = actor.ownRecord(seq), let key = keys.number(of: record.key),
                 let old = oracle.write(actor.view.seen[key]), let stamp = actor.stamp(of: record, oracle)
-            else { return fail(SimViolation("I4", "actor \(origin) made write \(seq) by itself, which cannot be found")) }
+            else {
+                return fail(SimViolation("I4", "actor \(origin) made write \(seq) by itself, which cannot be found"))
+            }
             outcome.points.hit("early write stamped again")
             acknowledge(key, stamp, length: old.valueLength, id: old.valueID, actor.view)
         }

@@ -3,7 +3,8 @@
 import Glibc
 import KVBase
 
-/// An encoded run of entries is self-contained: writers are named by their UID on first use and by a small number after.
+/// An encoded run of entries is self-contained: writers are named by their UID on first use and by a small number
+/// after.
 ///
 /// One entry: a byte of flags and shared-prefix length, the lengths, what changed of (writer, ms, seq) since the entry
 /// before, the rest of the key, the value. Typically 4 to 6 bytes more than key and value, and less than them for keys
@@ -110,7 +111,8 @@ struct EntryDecoder {
     /// Whether all entries were read and nothing is left over.
     var isComplete: Bool { left == 0 && at == end }
 
-    /// The next entry as a new record that the caller owns, or nil if the bytes are malformed. Call only while `left > 0`.
+    /// The next entry as a new record that the caller owns, or nil if the bytes are malformed. Call only while `left >
+    /// 0`.
     mutating func next(_ bytes: UnsafeRawBufferPointer, _ table: OriginTable) -> Record? {
         var reader = WireReader(bytes, from: at, to: end)
         let flags = reader.byte()

@@ -1,4 +1,5 @@
-// Decoded deltas: records by reference, shared between sibling actors. Built by one actor, then immutable, freed by any thread.
+// Decoded deltas: records by reference, shared between sibling actors. Built by one actor, then immutable, freed by any
+// thread.
 
 import Glibc
 import KVBase
@@ -60,7 +61,8 @@ package final class DeltaSegment: @unchecked Sendable {
     package let payloadBytes: Int
     private let base: UnsafeMutablePointer<DeltaEntry>?
 
-    init(origin: OriginIndex, from: UInt64, to: UInt64, isPage: Bool, cut: VersionVector, taking entries: DeltaEntries) {
+    init(origin: OriginIndex, from: UInt64, to: UInt64, isPage: Bool, cut: VersionVector, taking entries: DeltaEntries)
+    {
         self.origin = origin
         self.from = from
         self.to = to

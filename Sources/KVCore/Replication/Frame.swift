@@ -30,7 +30,8 @@ struct FrameHead: Sendable {
     var report: StabilityReport?
     var asks: [RepairAsk] = []
     var scanAsk: ScanAsk?
-    var isFlushed = false
+    /// Nothing merged beyond the vector: the digest belongs to it.
+    var isSettled = false
 }
 
 /// Which part of the frame an encoded run of entries is.

@@ -2,8 +2,8 @@
 
 import KVBase
 
-/// Layout: magic 4, version 1, CRC32C of everything after it 4, cluster id 8, the head, the blocks. Little-endian; integers
-/// as LEB128; a server is named by its id on first use and by a small number after.
+/// Layout: magic 4, version 1, CRC32C of everything after it 4, cluster id 8, the head, the blocks. Little-endian;
+/// integers as LEB128; a server is named by its id on first use and by a small number after.
 enum FrameFormat {
     static let magic: UInt32 = 0x4644_564B  // "KVDF"
     static let version: UInt8 = 1
@@ -14,7 +14,7 @@ enum FrameFormat {
 
     static let hasReport: UInt8 = 1
     static let hasScanAsk: UInt8 = 2
-    static let isFlushed: UInt8 = 4
+    static let isSettled: UInt8 = 4
 
     static let sectionKind: UInt8 = 0
     static let chunkKind: UInt8 = 1
@@ -86,7 +86,7 @@ struct FrameWriter {
         for row in head.rows { self.row(row) }
         out.append(
             (head.report == nil ? 0 : FrameFormat.hasReport) | (head.scanAsk == nil ? 0 : FrameFormat.hasScanAsk)
-                | (head.isFlushed ? FrameFormat.isFlushed : 0))
+                | (head.isSettled ? FrameFormat.isSettled : 0))
         if let report = head.report { self.report(report) }
         out.appendVarint(UInt64(head.asks.count))
         for ask in head.asks { interval(ask.origin, ask.from, ask.to) }
@@ -121,6 +121,8 @@ struct FrameWriter {
         for head in report.heads { out.appendVarint(head) }
         out.appendVarint(UInt64(report.level.count))
         for id in report.level { server(id) }
+        out.appendVarint(UInt64(report.retired.count))
+        for id in report.retired { server(id) }
     }
 
     /// Appends a block whose entries are already encoded. The head must be complete.
@@ -275,7 +277,7 @@ struct FrameReader {
             if reader.failed { return head }
         }
         let flags = reader.byte()
-        head.isFlushed = flags & FrameFormat.isFlushed != 0
+        head.isSettled = flags & FrameFormat.isSettled != 0
         if flags & FrameFormat.hasReport != 0 { head.report = report() }
         for _ in 0..<reader.count(bytesEach: 4) {
             let (origin, from, to) = interval()
@@ -311,10 +313,14 @@ struct FrameReader {
     }
 
     private mutating func report() -> StabilityReport {
-        var report = StabilityReport(stamp: reader.zigzag(), least: vector(), heads: [], level: [])
+        var report = StabilityReport(stamp: reader.zigzag(), least: vector(), heads: [], level: [], retired: [])
         for _ in 0..<min(reader.count(bytesEach: 1), Limits.actorsMax) { report.heads.append(reader.varint()) }
         for _ in 0..<reader.count(bytesEach: 1) {
             report.level.append(server())
+            if reader.failed { break }
+        }
+        for _ in 0..<reader.count(bytesEach: 1) {
+            report.retired.append(server())
             if reader.failed { break }
         }
         return report

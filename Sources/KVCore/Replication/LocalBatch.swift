@@ -1,4 +1,5 @@
-// What one query actor hands to a sibling of the same process, by reference. Immutable once made; any thread may hold it.
+// What one query actor hands to a sibling of the same process, by reference. Immutable once made; any thread may hold
+// it.
 
 package import KVBase
 
@@ -47,6 +48,8 @@ package struct StabilityReport: Sendable, Equatable {
     package var heads: [UInt64]
     /// Departed servers whose writes all actors of the server hold equally, all knowing that they departed.
     package var level: [UInt64]
+    /// Departed servers that all its actors have retired.
+    package var retired: [UInt64]
 }
 
 /// A missing interval (from, to] of an origin's writes.
@@ -114,13 +117,18 @@ package final class LocalBatch: @unchecked Sendable {
     let scanAsk: ScanAsk?
     let scanChunk: LocalChunk?
     let isFlushed: Bool
+    let isSettled: Bool
+    /// Departed servers of which the sender holds nothing loose.
+    let level: [UInt64]
+    let retired: [UInt64]
     /// Bytes the batch would have if it were marshalled (deltas and their overhead; the head is estimated).
     package let wireBytes: Int
 
     init(
         fromIndex: Int, vector: VersionVector, digest: UInt64, floor: Millis, firstItem: UInt64, items: [LocalItem],
         ackedItem: UInt64, news: [ServerNews], rowsHash: UInt64, rows: [MemberRow], asks: [ForwardedAsk],
-        scanAsk: ScanAsk?, scanChunk: LocalChunk?, isFlushed: Bool
+        scanAsk: ScanAsk?, scanChunk: LocalChunk?, isFlushed: Bool, isSettled: Bool,
+        level: [UInt64], retired: [UInt64]
     ) {
         self.fromIndex = fromIndex
         self.vector = vector
@@ -136,6 +144,9 @@ package final class LocalBatch: @unchecked Sendable {
         self.scanAsk = scanAsk
         self.scanChunk = scanChunk
         self.isFlushed = isFlushed
+        self.isSettled = isSettled
+        self.level = level
+        self.retired = retired
         var bytes = 64 + 6 * vector.count
         for item in items { if case .delta(let segment) = item { bytes += segment.wireBytes } }
         if let scanChunk { bytes += scanChunk.page.wireBytes }

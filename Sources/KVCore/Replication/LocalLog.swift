@@ -1,7 +1,7 @@
 // The numbered stream of deltas one actor offers its siblings. Owned by that actor.
 
-/// Items stay until every sibling acknowledged them or the bounds of the configuration push them out; who is behind then
-/// sees a hole and catches up by a local scan.
+/// Items stay until every sibling acknowledged them or the bounds of the configuration push them out; who is behind
+/// then sees a hole and catches up by a local scan.
 struct LocalLog {
     private var items: [LocalItem] = []
     private var head = 0

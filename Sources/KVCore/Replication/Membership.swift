@@ -12,6 +12,8 @@ struct Membership {
         place(server).flatMap { rows[$0] }
     }
 
+    func isMember(_ server: UInt64) -> Bool { row(server)?.status.isMember ?? false }
+
     func place(_ server: UInt64) -> Int? {
         let at = lowerBound(server)
         return at < rows.count && rows[at].server == server ? at : nil
@@ -47,8 +49,12 @@ struct Membership {
     /// The same on every server, so seeded with a constant.
     private static func term(_ row: MemberRow) -> UInt64 {
         var text = row.address.array
-        for shift in stride(from: 0, to: 64, by: 8) { text.append(UInt8(truncatingIfNeeded: row.server >> UInt64(shift))) }
-        for shift in stride(from: 0, to: 32, by: 8) { text.append(UInt8(truncatingIfNeeded: row.incarnation >> UInt32(shift))) }
+        for shift in stride(from: 0, to: 64, by: 8) {
+            text.append(UInt8(truncatingIfNeeded: row.server >> UInt64(shift)))
+        }
+        for shift in stride(from: 0, to: 32, by: 8) {
+            text.append(UInt8(truncatingIfNeeded: row.incarnation >> UInt32(shift)))
+        }
         text.append(row.status.rawValue)
         text.append(UInt8(truncatingIfNeeded: row.actorCount))
         return text.withUnsafeBytes { hashBytes($0.baseAddress!, $0.count, seed: 0x6D65_6D62_6572_7321) }

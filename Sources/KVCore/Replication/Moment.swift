@@ -1,4 +1,5 @@
-// The two clocks an input of the replication machine is stamped with. Plain value; whoever waits (KVRuntime, the simulator) fills it in.
+// The two clocks an input of the replication machine is stamped with. Plain value; whoever waits (KVRuntime, the
+// simulator) fills it in.
 
 package import KVBase
 

@@ -1,9 +1,10 @@
-// The message limit of an ordered pair of actors: the only place that enforces it. Plain value, owned by the sending actor.
+// The message limit of an ordered pair of actors: the only place that enforces it. Plain value, owned by the sending
+// actor.
 
 import KVBase
 
-/// A token that returns `spacing` after it was used: at 105 ms no closed window of one second holds more than ten messages,
-/// and after idleness a message goes out at once.
+/// A token that returns `spacing` after it was used: at 105 ms no closed window of one second holds more than ten
+/// messages, and after idleness a message goes out at once.
 struct PairPacer {
     private(set) var lastSent: Millis?
 

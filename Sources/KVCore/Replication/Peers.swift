@@ -17,6 +17,8 @@ final class Sibling {
     var isHeard = false
     var isFlushed = false
     var vector = VersionVector()
+    var level: [UInt64] = []
+    var retired: [UInt64] = []
     /// Its newest vector that may be used for collection, and one that waits for its actor's own writes to arrive.
     var usable: VersionVector?
     var waiting: VersionVector?
@@ -94,6 +96,10 @@ final class RemoteServer {
     var wantedAt: Millis = .min
     var reportSentAt: Millis?
     var repairs: [RepairAsk] = []
+    /// Two scans with this server, one each way, may need different addressees: they take turns.
+    var isAskNext = false
+    /// The next frame carries a scan's chunk and no deltas.
+    var isChunkNext = false
     var lastRepair: (ask: RepairAsk, at: Millis)?
     /// Own highest write it is known to have sent us, by origin: a gap behind it is asked for.
     var announcedTo: [(origin: OriginIndex, to: UInt64)] = []

@@ -114,9 +114,9 @@ extension Replica {
 
     /// Merges one entry. False if it was refused and the interval it belongs to must not count.
     ///
-    /// An absent key is only filled if the entry's write is new here: a covered write without a record was superseded and its
-    /// tombstone collected. What a third party relays must moreover come from a cut that includes every tombstone collected
-    /// here (replication.md b5, clause 3).
+    /// An absent key is only filled if the entry's write is new here: a covered write without a record was superseded
+    /// and its tombstone collected. What a third party relays must moreover come from a cut that includes every
+    /// tombstone collected here (replication.md b5, clause 3).
     @inline(__always)
     private func mergeEntry(
         _ record: Record, _ hash: UInt64, sectionOrigin: OriginIndex?, isCurrent: Bool, force: Bool
@@ -134,6 +134,10 @@ extension Replica {
                     return false
                 }
             }
+        }
+        // An entry of a third party inside a live writer's interval is tied to that writer's own write.
+        if !isCovered, sectionOrigin == nil || sectionOrigin == origin || members.isMember(origins.uid(origin).server) {
+            newest.raise(origin, to: record.seq)
         }
         if config.bugs.rawValue != 0, mergeWithBugs(record, hash) { return true }
         switch store.merge(record, hash) {
@@ -185,7 +189,8 @@ extension Replica {
 
     /// Merges a segment's entries from `done` on, by reference.
     private func merge(
-        _ segment: DeltaSegment, from done: inout Int, _ budget: Int, isDirect: Bool, force: Bool, _ isRefused: inout Bool
+        _ segment: DeltaSegment, from done: inout Int, _ budget: Int, isDirect: Bool, force: Bool,
+        _ isRefused: inout Bool
     ) -> Int {
         let isCurrent = segment.cut.dominates(frontier)
         let isTrusted =

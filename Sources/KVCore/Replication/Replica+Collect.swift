@@ -5,8 +5,8 @@ import KVBase
 /// A tombstone T with write d, timestamp ts is collected at X when all of these hold (replication.md b5):
 ///
 /// 1. every actor of every member server, joining ones included, has reported that its vector covers d;
-/// 2. X has everything those actors had written themselves when they reported so: an older write of the key that X has not
-///    seen would have been made after its writer knew T, and then it would not be older;
+/// 2. X has everything those actors had written themselves when they reported so: an older write of the key that X has
+/// not    seen would have been made after its writer knew T, and then it would not be older;
 /// 3. (at merge time) what a third party relays is only taken for an absent key if the relayer's vector covers every
 ///    tombstone collected here;
 /// 4. ts lies `tombstoneAgeMillis` back, so that a poisoned timestamp cannot lift `gcFloor` above real time.
@@ -20,6 +20,10 @@ extension Replica {
         lastCollect = at.steady
         guard let vector = stableVector() else { return }
         stable = vector
+        stableRetired = retiredHere.filter { id in
+            siblings.allSatisfy { $0.retired.contains(id) }
+                && servers.allSatisfy { $0.usableReport?.retired.contains(id) ?? false }
+        }
         isCollecting = true
         // The store's queue may hold about as many stale entries as tombstones.
         collectLeft = 2 * store.tombstoneCount + 64
@@ -57,7 +61,7 @@ extension Replica {
     }
 
     /// Clause 2: a report counts only once this replica has all its actors had written by then.
-    private func promoteReport(_ server: RemoteServer) {
+    func promoteReport(_ server: RemoteServer) {
         guard let newest = server.report else { return }
         for candidate in [newest, server.waitingReport].compactMap({ $0 }) {
             guard candidate.stamp > server.usableReport?.stamp ?? .min else { continue }
@@ -100,15 +104,17 @@ extension Replica {
         heads[config.actorIndex] = store.ownSeq
         for sibling in siblings {
             guard sibling.isHeard else { return nil }
-            if config.bugs.contains(.collectOnMaximum) { least.join(sibling.vector) } else { least.meet(sibling.vector) }
+            if config.bugs.contains(.collectOnMaximum) {
+                least.join(sibling.vector)
+            } else {
+                least.meet(sibling.vector)
+            }
             heads[sibling.index] = sibling.vector[sibling.origin]
         }
         if config.bugs.contains(.headsFromOtherVectors) { swap(&heads, &previousHeads) }
-        var level: [UInt64] = []
-        for row in members.rows where row.status == .left || row.status == .forgotten {
-            if isLevelHere(row.server) { level.append(row.server) }
-        }
-        return StabilityReport(stamp: at.steady, least: least, heads: heads, level: level)
+        return StabilityReport(
+            stamp: at.steady, least: least, heads: heads, level: levelEverywhereHere(),
+            retired: retiredHere.filter { id in siblings.allSatisfy { $0.retired.contains(id) } })
     }
 
     /// One slice of the sweep.
@@ -119,7 +125,12 @@ extension Replica {
         let dropped = store.sweepTombstones(budget: slice) { record in
             let origin = record.origin
             let isRetired = seen[origin] == VersionVector.retired
-            guard isRetired || stable.covers(origin, record.seq) else { return false }
+            // Of a retired server everybody holds everything once everybody has retired it: an adopted entry has no
+            // other proof.
+            guard isRetired ? stableRetired.contains(origins.uid(origin).server) : stable.covers(origin, record.seq)
+            else {
+                return false
+            }
             guard record.ms <= oldest else {
                 tooYoung += 1
                 return false

@@ -7,7 +7,8 @@ extension Replica: CustomStringConvertible {
             var parts: [String] = []
             for (i, seq) in vector.seqs.enumerated() where seq != 0 {
                 let uid = origins.uid(OriginIndex(i))
-                parts.append("\(uid.server % 10_000)/\(uid.index)=\(seq == VersionVector.retired ? "retired" : "\(seq)")")
+                parts.append(
+                    "\(uid.server % 10_000)/\(uid.index)=\(seq == VersionVector.retired ? "retired" : "\(seq)")")
             }
             return parts.joined(separator: " ")
         }
@@ -16,21 +17,31 @@ extension Replica: CustomStringConvertible {
                 + " seen [\(text(vector))] frontier [\(text(frontier))] floor \(store.gcFloor)"
                 + " log \(log.first)...\(log.last) logged to \(loggedTo) inbox \(inbox.count - inboxHead)"
         ]
-        for island in islands { lines.append("  island of \(text(single(island.origin, island.to))) from \(island.from)") }
+        for island in islands {
+            lines.append("  island of \(text(single(island.origin, island.to))) from \(island.from)")
+        }
         for row in members.rows { lines.append("  member \(row.server % 10_000) \(row.status) \(row.address)") }
-        if let asker { lines.append("  asks \(asker.source % 10_000) session \(asker.session) next \(asker.next) of \(asker.queued)") }
-        if let asker = localAsker { lines.append("  asks sibling \(asker.source) session \(asker.session) next \(asker.next)") }
+        if let asker {
+            lines.append(
+                "  asks \(asker.source % 10_000) session \(asker.session) next \(asker.next) of \(asker.queued)")
+        }
+        if let asker = localAsker {
+            lines.append("  asks sibling \(asker.source) session \(asker.session) next \(asker.next)")
+        }
         for sibling in siblings {
             lines.append(
-                "  sibling \(sibling.index) acked \(sibling.acked) enqueued \(sibling.enqueued) applied \(sibling.applied)"
+                "  sibling \(sibling.index) acked \(sibling.acked) enqueued \(sibling.enqueued)"
+                    + " applied \(sibling.applied)"
                     + " jumped \(sibling.jumped) donor \(sibling.donor != nil) vector [\(text(sibling.vector))]")
         }
         for server in servers {
             lines.append(
-                "  server \(server.id % 10_000) heard \(server.heardAt ?? -1) contacted \(server.isContacted) sent \(server.sent)"
+                "  server \(server.id % 10_000) heard \(server.heardAt ?? -1) contacted \(server.isContacted)"
+                    + " sent \(server.sent)"
                     + " backoff \(server.backoff) shift \(server.shift) in flight \(server.inFlight.count)"
                     + " donor \(server.donor != nil) reach [\(text(server.reach))] top \(server.tops[own])"
-                    + " announced \(server.announcedTo.map { "\($0.origin):\($0.to)" }) repairs \(server.repairs.count)")
+                    + " announced \(server.announcedTo.map { "\($0.origin):\($0.to)" }) repairs \(server.repairs.count)"
+            )
         }
         return lines.joined(separator: "\n")
     }

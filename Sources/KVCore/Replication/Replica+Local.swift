@@ -1,4 +1,5 @@
-// Deltas made from own writes, and the exchange with sibling actors by reference. Part of `Replica`; on its actor's thread.
+// Deltas made from own writes, and the exchange with sibling actors by reference. Part of `Replica`; on its actor's
+// thread.
 
 import KVBase
 
@@ -89,7 +90,8 @@ extension Replica {
             items: items, ackedItem: sibling.applied, news: servers.map(news), rowsHash: members.hash,
             rows: sibling.rowsHash == members.hash ? [] : members.rows, asks: sibling.asks,
             scanAsk: scanAsk(localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
-            isFlushed: isLeaving && isFlushed(at))
+            isFlushed: isLeaving && isFlushed(at), isSettled: isSettled, level: levelHere(),
+            retired: retiredHere)
         sibling.asks.removeAll()
         sibling.sentTo = log.last
         sibling.pacer.sent(at.steady)
@@ -114,6 +116,8 @@ extension Replica {
         statistics.batchesReceived &+= 1
         sibling.isHeard = true
         sibling.isFlushed = batch.isFlushed
+        sibling.level = batch.level
+        sibling.retired = batch.retired
         sibling.vector.join(batch.vector)
         if sibling.rowsHash != batch.rowsHash {
             sibling.rowsHash = batch.rowsHash
@@ -153,7 +157,8 @@ extension Replica {
                 number += 1
             }
         }
-        if let chunk = batch.scanChunk, localAsker?.source == UInt64(sibling.index), localAsker?.session == chunk.session,
+        if let chunk = batch.scanChunk, localAsker?.source == UInt64(sibling.index),
+            localAsker?.session == chunk.session,
             localAsker?.queued == chunk.number
         {
             localAsker!.queued += 1

@@ -50,9 +50,10 @@ extension Replica {
             servers.removeAll { $0.id == row.server }
             if asker?.source == row.server { asker = nil }
             if row.status >= .forgotten { statistics.serversForgotten += 1 }
-            if row.status == .retired, isCaughtUp { retire(row.server) }
         }
-        for sibling in siblings where sibling.rowsHash != members.hash { sibling.wantedAt = min(sibling.wantedAt, at.steady) }
+        for sibling in siblings where sibling.rowsHash != members.hash {
+            sibling.wantedAt = min(sibling.wantedAt, at.steady)
+        }
         for server in servers where server.isContacted { server.wantedAt = min(server.wantedAt, at.steady) }
     }
 
@@ -114,7 +115,7 @@ extension Replica {
             }
         }
         forgetReplaced(at, into: &effects)
-        retireDeparted(at, into: &effects)
+        watchDeparted(at, into: &effects)
         watchClocks(&effects)
         startCollecting(at)
         leave(at, into: &effects)
@@ -138,9 +139,9 @@ extension Replica {
         if servers.isEmpty { noteLeft() }
     }
 
-    /// A restarted process has a new id at the old address: the old id can never come back, for its memory is gone. It is
-    /// forgotten once this actor hears the new one and has not heard the old one for long, so a mistaken address alone
-    /// never removes a living server.
+    /// A restarted process has a new id at the old address: the old id can never come back, for its memory is gone. It
+    /// is forgotten once this actor hears the new one and has not heard the old one for long, so a mistaken address
+    /// alone never removes a living server.
     private func forgetReplaced(_ at: Moment, into effects: inout ReplicaEffects) {
         guard let startedAt, at.steady - startedAt > config.downMillis else { return }
         var gone: [UInt64] = []
@@ -157,56 +158,13 @@ extension Replica {
                 server.replacedSince = nil
                 continue
             }
-            // A frame of the old process may still arrive long after its end and make it look alive: once is not enough.
+            // A frame of the old process may still arrive long after its end and make it look alive: once is not
+            // enough.
             let since = server.replacedSince ?? at.steady
             server.replacedSince = since
             if at.steady - since > 2 * config.suspectMillis { gone.append(server.id) }
         }
         for id in gone { forget(id, at, into: &effects) }
-    }
-
-    /// Once every actor of every member holds the same of a departed server, all of it, its entries leave the vectors.
-    private func retireDeparted(_ at: Moment, into effects: inout ReplicaEffects) {
-        guard isCaughtUp else { return }
-        for row in members.rows where row.status == .left || row.status == .forgotten {
-            guard row.server != uid.server, isLevelHere(row.server) || config.bugs.contains(.retireEarly) else { continue }
-            let agreed = servers.allSatisfy { server in
-                guard let report = server.report, report.level.contains(row.server) else { return false }
-                return (0..<row.actorCount).allSatisfy { index in
-                    guard let origin = origins.index(of: ActorUID(server: row.server, index: UInt16(index))) else {
-                        return true
-                    }
-                    return report.least[origin] == seen[origin]
-                }
-            }
-            guard agreed || config.bugs.contains(.retireEarly) else { continue }
-            var retired = row
-            retired.status = .retired
-            statistics.serversRetired += 1
-            learn(retired, at, into: &effects)
-        }
-    }
-
-    /// All actors of this process hold the same of a departed server and know that it departed.
-    func isLevelHere(_ departed: UInt64) -> Bool {
-        guard let row = members.row(departed), !row.status.isMember, row.status != .retired, isCaughtUp else { return false }
-        for sibling in siblings where !sibling.isHeard || sibling.rowsHash != members.hash { return false }
-        for index in 0..<row.actorCount {
-            guard let origin = origins.index(of: ActorUID(server: departed, index: UInt16(index))) else { continue }
-            for sibling in siblings where sibling.vector[origin] != seen[origin] { return false }
-            if islands.contains(where: { $0.origin == origin }) { return false }
-        }
-        return inboxHead == inbox.count
-    }
-
-    func retire(_ server: UInt64) {
-        for index in 0..<Limits.actorsMax {
-            guard let origin = origins.index(of: ActorUID(server: server, index: UInt16(index))) else { continue }
-            seen.set(origin, VersionVector.retired)
-            frontier.set(origin, 0)
-            islands.removeAll { $0.origin == origin }
-            dropRecent { $0.origin == origin }
-        }
     }
 
     private func watchClocks(_ effects: inout ReplicaEffects) {

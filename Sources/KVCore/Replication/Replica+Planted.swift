@@ -1,10 +1,11 @@
-// Writes and merges as the simulator sees them: the store's own, bent by planted bugs. Part of `Replica`; on its actor's thread.
+// Writes and merges as the simulator sees them: the store's own, bent by planted bugs. Part of `Replica`; on its
+// actor's thread.
 
 package import KVBase
 
 extension Replica {
-    /// Writes a value as the server does, with the corrected clock. The server calls the store directly; the simulator comes
-    /// through here, where the bugs of the write rule live. The record is borrowed.
+    /// Writes a value as the server does, with the corrected clock. The server calls the store directly; the simulator
+    /// comes through here, where the bugs of the write rule live. The record is borrowed.
     @discardableResult
     package func put(
         key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer, floor: Millis = 0, _ at: Moment
@@ -76,10 +77,10 @@ extension Replica {
 }
 
 extension Store {
-    /// Installs a record whatever version the key has, taking over its reference: what no correct code does. For planted bugs
-    /// and tests that corrupt a replica.
+    /// Installs a record whatever version the key has, taking over its reference: what no correct code does. For
+    /// planted bugs and tests that corrupt a replica.
     package func overwriteUnconditionally(with record: Record, _ hash: UInt64) {
-        guard let slot = state.pointee.table.find(record.keyPointer, record.keyCount, hash) else {
+        guard let slot = state.pointee.table.find(record.keyPointer, record.keyCount, place(hash)) else {
             merge(record, hash)
             record.release()
             return

@@ -1,4 +1,5 @@
-// Frames from other servers: what their head says is taken at once, their entries are queued. Part of `Replica`; on its actor's thread.
+// Frames from other servers: what their head says is taken at once, their entries are queued. Part of `Replica`; on its
+// actor's thread.
 
 import KVBase
 
@@ -20,7 +21,7 @@ extension Replica {
         if head.toServer != uid.server { return reject(.misaddressed) }
         for block in blocks where block.millisMax > corrected(at) + SkewGuard.futureMillisNoted {
             statistics.futureStamps += 1
-            if block.millisMax > corrected(at) + SkewGuard.futureMillisMax {
+            if block.millisMax > SkewGuard.stampMax {
                 statistics.clockRejects += 1
                 return reject(.clock)
             }
@@ -36,7 +37,10 @@ extension Replica {
         if let server { hear(head, from: server, at, into: &effects) }
         var verdict = FrameVerdict.accepted
         // One frame always fits, for a single value may be larger than the bound.
-        if inboxBytes > 0, inboxBytes + bytes.count > config.inboxBytesMax {
+        if members.row(head.sender.server)?.status == .left {
+            // It handed everything over before it left; a late frame must not teach one actor what the others never
+            // learn.
+        } else if inboxBytes > 0, inboxBytes + bytes.count > config.inboxBytesMax {
             statistics.framesOverloaded += 1
             verdict = .overloaded
         } else {
@@ -108,7 +112,9 @@ extension Replica {
             if config.bugs.contains(.acknowledgeBeforeApply) { advance(origin, from, to) }
         case .chunk(let chunk):
             guard var current = asker, current.source == head.sender.server else { return }
-            let isExpected = current.session == chunk.session && current.queued == chunk.number
+            let isExpected =
+                current.session == chunk.session && current.queued == chunk.number
+                && current.donorIndex == Int(head.sender.index)
             guard isExpected || config.bugs.contains(.stalePageAccepted) else { return }
             current.queued += 1
             current.lastProgress = at.steady

@@ -61,7 +61,9 @@ extension Replica {
             server.lossSeenAt = at.steady
         } else if writer.server == uid.server {
             // A sibling's write: it has the journal.
-            guard let sibling = sibling(Int(writer.index)), sibling.asks.count < Replica.repairsQueuedMax else { return }
+            guard let sibling = sibling(Int(writer.index)), sibling.asks.count < Replica.repairsQueuedMax else {
+                return
+            }
             sibling.asks.append(ForwardedAsk(server: server.id, ask: ask))
             sibling.wantedAt = min(sibling.wantedAt, at.steady)
             return
@@ -105,18 +107,20 @@ extension Replica {
             startLocalScan(local.sibling, everything: false, at)
         } else if let remote, local == nil, config.actorIndex == 0, asker == nil {
             let patience = config.patienceMillis + 2 * (remote.server.smoothedAck ?? RemoteServer.roundTripGuess)
-            if at.steady - remote.since > patience, lastScanEnded == .min || at.steady - lastScanEnded > config.patienceMillis {
+            if at.steady - remote.since > patience,
+                lastScanEnded == .min || at.steady - lastScanEnded > config.patienceMillis
+            {
                 startScan(remote.server, everything: false, completesJoin: false, at)
             }
         }
-        if let id = repairByDigestFrom, asker == nil, config.actorIndex == 0 || siblings.isEmpty, let server = server(id) {
+        if let id = repairByDigestFrom, asker == nil, let server = server(id) {
             repairByDigestFrom = nil
             startScan(server, everything: true, completesJoin: false, at)
         }
     }
 
-    /// The server's join is over, but its end, an item of actor 0's stream, was pushed out before it reached this actor: it
-    /// takes what actor 0 has.
+    /// The server's join is over, but its end, an item of actor 0's stream, was pushed out before it reached this
+    /// actor: it takes what actor 0 has.
     private func catchUpWithFirst(_ at: Moment) {
         let since = joinEndedAt ?? at.steady
         joinEndedAt = since
@@ -147,11 +151,12 @@ extension Replica {
 
     // MARK: Equal vectors, different content
 
-    /// Equal vectors mean equal content; if the digests say otherwise for long, something is broken: alarm, then repair.
+    /// Equal vectors mean equal content; if the digests say otherwise for long, something is broken: alarm, then
+    /// repair.
     func compareDigests(
         with server: RemoteServer, _ head: FrameHead, _ at: Moment, into effects: inout ReplicaEffects
     ) {
-        guard inboxHead == inbox.count, isCaughtUp, islands.isEmpty, head.islands.isEmpty else { return }
+        guard isSettled, head.isSettled else { return }
         var mine = vector
         for i in 0..<mine.count where mine.seqs[i] == VersionVector.retired { mine.set(OriginIndex(i), 0) }
         guard mine == head.vector else { return }
@@ -177,7 +182,7 @@ extension Replica {
     func compareDigests(
         with sibling: Sibling, _ batch: LocalBatch, _ at: Moment, into effects: inout ReplicaEffects
     ) {
-        guard inboxHead == inbox.count, isCaughtUp, localAsker == nil, batch.vector == vector, islands.isEmpty else { return }
+        guard isSettled, batch.isSettled, localAsker == nil, batch.vector == vector else { return }
         if digest == batch.digest {
             sibling.unequalSince = nil
             return

@@ -1,4 +1,5 @@
-// Catch-up scans, both sides: newcomers, long cuts, anything the journals no longer hold. Part of `Replica`; on its actor's thread.
+// Catch-up scans, both sides: newcomers, long cuts, anything the journals no longer hold. Part of `Replica`; on its
+// actor's thread.
 
 import KVBase
 
@@ -38,7 +39,8 @@ extension Replica {
 
     func startScan(_ server: RemoteServer, everything: Bool, completesJoin: Bool, _ at: Moment) {
         asker = ScanAsker(
-            source: server.id, session: nextSession, asked: everything ? VersionVector() : leastVector(),
+            source: server.id, donorIndex: (config.actorIndex + server.shift) % server.actorCount, session: nextSession,
+            asked: everything ? VersionVector() : leastVector(),
             everything: everything, completesJoin: completesJoin, lastProgress: at.steady, firstItem: log.last + 1)
         nextSession += 1
         statistics.scansAsked += 1
@@ -60,9 +62,12 @@ extension Replica {
         guard let asker, asker.source == source else { return nil }
         // Siblings that are slow to take the pages slow the donor down.
         let isPaused = log.byteCount > config.localBytesMax / 4 || inboxBytes > config.inboxBytesMax / 2
-        // Everything of a retired server is here; frames leave such origins out, but a donor may not have retired it yet.
+        // Everything of a retired server is here; frames leave such origins out, but a donor may not have retired it
+        // yet.
         var filter = asker.asked
-        for i in 0..<filter.count where filter.seqs[i] == VersionVector.retired { filter.set(OriginIndex(i), Version.seqMax) }
+        for i in 0..<filter.count where filter.seqs[i] == VersionVector.retired {
+            filter.set(OriginIndex(i), Version.seqMax)
+        }
         return ScanAsk(
             session: asker.session, next: asker.next, credit: isPaused ? 0 : UInt64(config.chunkWindow),
             vector: filter, everything: asker.everything)
@@ -75,7 +80,9 @@ extension Replica {
         let entries = work.entries.take()
         let page = DeltaSegment(origin: own, from: 0, to: 0, isPage: true, cut: work.cut, taking: entries)
         if page.count > 0 { offerToSiblings(.delta(page)) }
-        guard var current = asker, current.session == chunk.session || config.bugs.contains(.stalePageAccepted) else { return }
+        guard var current = asker, current.session == chunk.session || config.bugs.contains(.stalePageAccepted) else {
+            return
+        }
         current.next += 1
         current.isRefused = current.isRefused || work.isRefused
         current.lastProgress = at.steady
@@ -100,7 +107,9 @@ extension Replica {
 
     /// A page from a sibling is merged.
     func finishLocalChunk(_ chunk: LocalChunk, from index: Int, _ isRefused: Bool, _ at: Moment) {
-        guard var current = localAsker, current.source == UInt64(index), current.session == chunk.session else { return }
+        guard var current = localAsker, current.source == UInt64(index), current.session == chunk.session else {
+            return
+        }
         current.next += 1
         current.isRefused = current.isRefused || isRefused
         current.lastProgress = at.steady
@@ -127,14 +136,12 @@ extension Replica {
         for i in 0..<end.frontier.count where seen[OriginIndex(i)] != VersionVector.retired {
             frontier.raise(OriginIndex(i), to: end.frontier.seqs[i])
         }
-        if end.completesJoin, !isCaughtUp {
-            isCaughtUp = true
-            for row in members.rows where row.status == .retired { retire(row.server) }
-        }
+        if end.completesJoin { isCaughtUp = true }
     }
 
-    /// A newcomer is handed the level below which it must not stamp writes, because others hold or have collected tombstones up
-    /// to there that it does not know yet. What it wrote before it heard of that is written again above it.
+    /// A newcomer is handed the level below which it must not stamp writes, because others hold or have collected
+    /// tombstones up to there that it does not know yet. What it wrote before it heard of that is written again above
+    /// it.
     func adoptFloor(_ floor: Millis, _ at: Moment, into effects: inout ReplicaEffects) {
         guard !isCaughtUp, floor > store.gcFloor, !config.bugs.contains(.floorMissingFromBootstrap) else { return }
         store.raiseGCFloor(to: floor)

@@ -35,15 +35,21 @@ extension Replica {
         var blocks: [(Block, UnsafeRawBufferPointer)] = []
         entryBuffer.count = 0
         var pending: [(block: Block, start: Int, count: Int)] = []
-        if mayCarryData(server, at) {
+        let index = gateway(of: server, at)
+        let donor = server.donor
+        let hasChunk = donor.map { $0.isReady && $0.askerIndex == index } ?? false
+        if mayCarryData(server, at), !(hasChunk && server.isChunkNext) {
             ownSection(server, at, &pending)
             answerRepairs(server, at, &pending)
         }
         for (block, start, count) in pending {
             blocks.append((block, UnsafeRawBufferPointer(rebasing: entryBuffer.bytes[start..<(start + count)])))
         }
-        let donor = server.donor
-        if let donor, donor.isReady {
+        // Large deltas and a chunk take turns, so that neither starves and the frame keeps its bound.
+        let fits = entryBuffer.count == 0 || entryBuffer.count + (donor?.encoded.count ?? 0) <= config.frameBytesMax
+        let carriesChunk = hasChunk && fits
+        server.isChunkNext = hasChunk && !fits
+        if let donor, carriesChunk {
             let start = config.bugs.contains(.vectorAtScanEnd) && donor.isLast ? vector : donor.start
             let head = ChunkHead(
                 session: donor.session, number: donor.building, isLast: donor.isLast, everything: donor.everything,
@@ -53,7 +59,7 @@ extension Replica {
             statistics.entriesSent &+= UInt64(donor.encoder.count)
         }
         var writer = FrameWriter(buffer: frameBuffer, table: origins)
-        writer.head(head(for: server, at), cluster: config.clusterId)
+        writer.head(head(for: server, index, at), cluster: config.clusterId)
         for (block, bytes) in blocks { writer.block(block, entries: bytes) }
         let (bytes, buffer) = writer.finish()
         frameBuffer = buffer
@@ -61,8 +67,7 @@ extension Replica {
         // Gives back what a frame with very large values took.
         entryBuffer.count = 0
         entryBuffer.shrink(to: 1024 * 1024)
-        if let donor, donor.isReady { donor.sent(at: at.steady) }
-        let index = gateway(of: server, at)
+        if let donor, carriesChunk { donor.sent(at: at.steady) }
         server.pacer.sent(at.steady)
         server.wantedAt = .max
         statistics.framesSent &+= 1
@@ -77,9 +82,16 @@ extension Replica {
 
     /// The one actor of a server that frames go to: who asked for a scan while it asks, else one by our own index.
     private func gateway(of server: RemoteServer, _ at: Moment) -> Int {
+        var asker: Int?
         if let donor = server.donor, at.steady - donor.lastAskAt < config.keepAliveMillis {
-            return donor.askerIndex % server.actorCount
+            asker = donor.askerIndex % server.actorCount
         }
+        let donor = self.asker.flatMap { $0.source == server.id ? $0.donorIndex % server.actorCount : nil }
+        if let asker, let donor, asker != donor {
+            server.isAskNext.toggle()
+            return server.isAskNext ? donor : asker
+        }
+        if let index = asker ?? donor { return index }
         return (config.actorIndex + server.shift) % server.actorCount
     }
 
@@ -91,7 +103,8 @@ extension Replica {
             !config.bugs.contains(.keepAliveWithoutHead)
         else { return }
         let waited = at.steady - server.waitingSince
-        let isStuck = waited >= max(Replica.failoverMillis, (server.smoothedAck ?? RemoteServer.roundTripGuess) * 3 / 2 + 110)
+        let isStuck =
+            waited >= max(Replica.failoverMillis, (server.smoothedAck ?? RemoteServer.roundTripGuess) * 3 / 2 + 110)
         guard at.steady - oldest.at >= server.timeoutMillis || isStuck else { return }
         statistics.timeouts += 1
         server.lossSeenAt = at.steady
@@ -140,7 +153,9 @@ extension Replica {
         let bytes = encode(segment, &pending)
         if server.inFlight.isEmpty && server.backoff == 0 { server.waitingSince = at.steady }
         server.inFlight.append(
-            InFlight(to: segment.to, at: at.steady, bytes: bytes, isRepeat: segment.from < server.sent || server.backoff > 0))
+            InFlight(
+                to: segment.to, at: at.steady, bytes: bytes, isRepeat: segment.from < server.sent || server.backoff > 0)
+        )
         server.sent = max(server.sent, segment.to)
         // A repetition alone is not repeated again.
         server.previousFrom = fresh
@@ -201,11 +216,14 @@ extension Replica {
         {
             var entries = DeltaEntries()
             for entry in segment.entries {
-                guard let winner = store.find(entry.record.keyPointer, entry.record.keyCount, entry.hash) else { continue }
+                guard let winner = store.find(entry.record.keyPointer, entry.record.keyCount, entry.hash) else {
+                    continue
+                }
                 entries.append(entry.hash, winner.retained())
                 if entries.payloadBytes > config.frameBytesMax / 2 { break }
             }
-            // The winners of now may be far larger than what the segment held, and it cannot be cut: leave that to a scan.
+            // The winners of now may be far larger than what the segment held, and it cannot be cut: leave that to a
+            // scan.
             guard entries.payloadBytes <= config.frameBytesMax / 2 else {
                 entries.clear()
                 return
@@ -220,7 +238,7 @@ extension Replica {
         }
     }
 
-    private func head(for server: RemoteServer, _ at: Moment) -> FrameHead {
+    private func head(for server: RemoteServer, _ index: Int, _ at: Moment) -> FrameHead {
         var head = FrameHead()
         head.sender = uid
         head.toServer = server.id
@@ -246,8 +264,8 @@ extension Replica {
             server.reportSentAt = at.steady
         }
         head.asks = asks(for: server, at)
-        head.scanAsk = scanAsk(asker, of: server.id)
-        head.isFlushed = isLeaving
+        if asker?.donorIndex == index { head.scanAsk = scanAsk(asker, of: server.id) }
+        head.isSettled = isSettled
         return head
     }
 }

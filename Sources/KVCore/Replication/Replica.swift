@@ -1,13 +1,14 @@
-// The replication state machine of one query actor. All calls come from that actor's thread; nothing in here waits or reads a clock.
+// The replication state machine of one query actor. All calls come from that actor's thread; nothing in here waits or
+// reads a clock.
 
 package import KVBase
 
 /// Turns own writes into deltas for the siblings and the other servers, merges theirs, finds and repairs what got lost.
 ///
-/// Driven from outside: `receive` for what arrives, `tick` when the steady clock reaches `nextDeadline`, `step` once a turn
-/// while it returns true. Everything to be sent is appended to a `ReplicaEffects`. Every message may be lost, duplicated,
-/// reordered or delayed, between siblings too. The design and its invariants are in the project's replication document;
-/// versions and merging themselves are the store's.
+/// Driven from outside: `receive` for what arrives, `tick` when the steady clock reaches `nextDeadline`, `step` once a
+/// turn while it returns true. Everything to be sent is appended to a `ReplicaEffects`. Every message may be lost,
+/// duplicated, reordered or delayed, between siblings too. The design and its invariants are in the project's
+/// replication document; versions and merging themselves are the store's.
 package final class Replica {
     package let config: ReplicaConfig
     package let store: Store
@@ -21,6 +22,9 @@ package final class Replica {
     var seen = VersionVector()
     /// Intervals merged beyond a gap, at most one per origin.
     var islands: [Island] = []
+    /// Highest write merged of each origin, in order or not: while it is ahead of `seen`, content may differ between
+    /// replicas with equal vectors.
+    var newest = VersionVector()
     /// Greatest collected tombstone of each origin.
     var frontier = VersionVector()
 
@@ -68,6 +72,10 @@ package final class Replica {
     /// Per origin: value last seen and since when it has not moved although a peer is ahead.
     var stalled: [(value: UInt64, since: Millis)] = []
     var repairByDigestFrom: UInt64?
+    /// Departed servers: since when, which one's loose entries are being adopted, and which left the vector.
+    var departedSince: [(server: UInt64, at: Millis)] = []
+    var adoption: Adoption?
+    var retiredHere: [UInt64] = []
     /// Servers that were removed but still talk, and when they were last told.
     var outcastAnswers: [(server: UInt64, at: Millis)] = []
     /// Divergence of a digest planted by a bug switch.
@@ -78,6 +86,7 @@ package final class Replica {
     var collectLeft = 0
     var lastCollect: Millis = .min
     var stable = VersionVector()
+    var stableRetired: [UInt64] = []
     /// For a planted bug only.
     lazy var previousHeads = [UInt64](repeating: 0, count: config.actorCount)
     var lastStamp: Millis = 0
@@ -87,10 +96,11 @@ package final class Replica {
     var dataToken: Millis = .min
     var announcedSeq: UInt64 = 0
 
-    /// `rows` are the servers known at the start, for instance from `--join`; usually none. All siblings of a process must
-    /// share `origins` and the store's hash seed.
+    /// `rows` are the servers known at the start, for instance from `--join`; usually none. All siblings of a process
+    /// must share `origins` and the store's hash seed.
     package init(config: ReplicaConfig, store: Store, origins: OriginTable, rows: [MemberRow] = []) {
-        precondition(config.server != 0 && config.actorIndex < config.actorCount && config.actorCount <= Limits.actorsMax)
+        precondition(
+            config.server != 0 && config.actorIndex < config.actorCount && config.actorCount <= Limits.actorsMax)
         self.config = config
         self.store = store
         self.origins = origins
@@ -141,6 +151,9 @@ package final class Replica {
     package var heldEntries: Int { log.entryCount }
     package var inboxBytesHeld: Int { inboxBytes }
 
+    /// Nothing was merged beyond the vector, so equal vectors mean equal content.
+    var isSettled: Bool { islands.isEmpty && inboxHead == inbox.count && isCaughtUp && vector.dominates(newest) }
+
     func corrected(_ at: Moment) -> Millis { at.wall &+ clockCorrection }
 
     func server(_ id: UInt64) -> RemoteServer? {
@@ -171,12 +184,14 @@ package final class Replica {
         census(at, into: &effects)
         lookForGaps(at)
         if !isRoundOpen { openRound(at) }
-        if isRoundOpen, advanceRound(budget: config.entriesPerStep) >= 0, builder == nil { closeRound(at, into: &effects) }
+        if isRoundOpen, advanceRound(budget: config.entriesPerStep) >= 0, builder == nil {
+            closeRound(at, into: &effects)
+        }
         scheduleNext(at)
     }
 
-    /// One slice of work, well under a millisecond: merging what arrived, walking for a scan, collecting tombstones, building
-    /// a large delta. True if more is left: call it again in the next turn.
+    /// One slice of work, well under a millisecond: merging what arrived, walking for a scan, collecting tombstones,
+    /// building a large delta. True if more is left: call it again in the next turn.
     package func step(_ at: Moment, into effects: inout ReplicaEffects) -> Bool {
         var budget = config.entriesPerStep
         if isRoundOpen {
@@ -185,13 +200,14 @@ package final class Replica {
         }
         if budget > 0 { budget -= work(budget: budget, at, into: &effects) }
         if budget > 0 { budget -= advanceDonors(budget: budget, at) }
+        if budget > 0, adoption != nil { budget -= advanceAdoption(budget: budget, into: &effects) }
         if budget > 0, isCollecting { collect(budget: budget, at) }
         scheduleNext(at)
         return hasWork
     }
 
     var hasWork: Bool {
-        if isRoundOpen || inboxHead < inbox.count || isCollecting { return true }
+        if isRoundOpen || inboxHead < inbox.count || isCollecting || adoption != nil { return true }
         for server in servers { if let donor = server.donor, donor.wantsWork { return true } }
         for sibling in siblings { if let donor = sibling.donor, donor.wantsWork { return true } }
         return false

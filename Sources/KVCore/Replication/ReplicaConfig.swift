@@ -25,8 +25,8 @@ package struct ReplicaConfig: Sendable {
     package var entriesPerStep: Int = 2048
     /// Own writes in one delta at most.
     package var dotsPerSegmentMax: Int = 128 * 1024
-    /// Record references kept for siblings that have not acknowledged them; beyond, the oldest go and the sibling catches
-    /// up by a scan.
+    /// Record references kept for siblings that have not acknowledged them; beyond, the oldest go and the sibling
+    /// catches up by a scan.
     package var localEntriesMax: Int = 512 * 1024
     package var localBytesMax: Int = 128 * 1024 * 1024
     /// Bytes on the way to one server without acknowledgement; beyond, only empty frames go.
@@ -35,7 +35,8 @@ package struct ReplicaConfig: Sendable {
     package var inboxBytesMax: Int = 64 * 1024 * 1024
     package var suspectMillis: Millis = 3_000
     package var downMillis: Millis = 10_000
-    /// A vector entry that does not move for this long (plus two round trips) although a peer is ahead is repaired by scan.
+    /// A vector entry that does not move for this long (plus two round trips) although a peer is ahead is repaired by
+    /// scan.
     package var patienceMillis: Millis = 1_000
     package var tombstoneAgeMillis: Millis = 60_000
     package var collectEveryMillis: Millis = 5_000

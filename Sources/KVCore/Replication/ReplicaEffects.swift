@@ -1,4 +1,5 @@
-// What a replica wants done after an input; the shell (KVServer, the simulator) carries it out. Owned by one actor, reused.
+// What a replica wants done after an input; the shell (KVServer, the simulator) carries it out. Owned by one actor,
+// reused.
 
 package import KVBase
 
@@ -25,7 +26,8 @@ package enum ReplicaEvent: Sendable, Equatable {
     case joined
     /// Replicas with equal vectors differ: a fault, repaired by scan.
     case divergence(server: UInt64)
-    /// Own writes made before this newcomer knew what others had collected were written again, as these own sequence numbers.
+    /// Own sequence numbers that no client used: early writes of a newcomer stamped again above what others had
+    /// collected, or entries of a departed server sent on.
     case restamped(ClosedRange<UInt64>)
     /// This machine's clock is off from the majority by this many milliseconds.
     case clockSkewed(Millis)

@@ -41,6 +41,7 @@ package struct ReplicaStatistics: Sendable {
     package var insertRefusedByFrontier: UInt64 = 0
     package var insertRefusedCovered: UInt64 = 0
     package var serversForgotten: UInt64 = 0
+    package var entriesAdopted: UInt64 = 0
     package var serversRetired: UInt64 = 0
     package var clockRejects: UInt64 = 0
     package var clockCorrections: UInt64 = 0

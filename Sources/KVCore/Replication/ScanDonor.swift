@@ -2,8 +2,9 @@
 
 import KVBase
 
-/// One scan for one asker. Chunks are identified by number and cover the cursor range they were built from; a lost one is
-/// built again from its cursor, so nothing is kept for resending but cursors (replication.md b4 L2, b6).
+/// One scan for one asker. A chunk number stands for a fixed range of the table: a lost one is built again from where
+/// it began to where it ended, so nothing is kept for resending but cursors (replication.md b4 L2, b6), and the asker
+/// may have taken either copy.
 final class ScanDonor {
     /// A donor that was not asked for this long forgets the scan.
     static let idleMillisMax: Millis = 10_000
@@ -19,8 +20,8 @@ final class ScanDonor {
     var acked: UInt64 = 0
     var limit: UInt64 = 1
 
-    /// Where each chunk from `acked` on begins.
-    private var cursors: [WalkCursor]
+    /// Where each chunk from `acked` on begins, as far as that is settled.
+    private var starts: [UInt64]
     private var cursor: WalkCursor
     /// Number of the chunk being built, or waiting to be sent when `isBuilt`.
     private(set) var building: UInt64 = 0
@@ -48,7 +49,7 @@ final class ScanDonor {
         self.isLocal = isLocal
         lastAskAt = now
         cursor = WalkCursor()
-        cursors = [cursor]
+        starts = [cursor.position]
     }
 
     deinit {
@@ -62,24 +63,40 @@ final class ScanDonor {
     /// Whether a chunk is ready to go.
     var isReady: Bool { isBuilt && !isDone && building < limit }
 
-    /// The asker's state: what it merged, how far it may be sent to. A chunk that it should have had by now is built again.
+    /// The asker's state: what it merged, how far it may be sent to. A chunk that it should have had by now is built
+    /// again.
     func asked(next: UInt64, credit: UInt64, at now: Millis, patience: Millis) -> Bool {
         lastAskAt = now
-        guard next >= acked, next - acked <= UInt64(cursors.count) else { return false }
-        cursors.removeFirst(min(Int(next - acked), cursors.count))
+        guard next >= acked, next - acked <= UInt64(starts.count) else { return false }
+        starts.removeFirst(Int(next - acked))
         acked = next
         limit = next + credit
+        if next > building, !isDone { skip(to: next) }
         let position = isBuilt && !isDone ? building : building + (isDone ? 1 : 0)
-        if credit > 0, next < position, now - sentAt > patience, let from = cursors.first {
+        if credit > 0, next < position, now - sentAt > patience, let from = starts.first {
             rewind(to: next, from)
             return true
         }
         return false
     }
 
-    private func rewind(to number: UInt64, _ from: WalkCursor) {
-        cursor = from
-        cursors = [from]
+    /// The asker took first copies of chunks that were being built again.
+    private func skip(to number: UInt64) {
+        building = number
+        isBuilt = false
+        isLast = false
+        clear()
+        if let from = starts.first { cursor = WalkCursor(position: from) } else { isDone = true }
+    }
+
+    /// Where the chunk being built must end because it was sent before; nil if it may end anywhere.
+    private var settledEnd: UInt64? {
+        let next = Int(building - acked) + 1
+        return next < starts.count ? starts[next] : nil
+    }
+
+    private func rewind(to number: UInt64, _ from: UInt64) {
+        cursor = WalkCursor(position: from)
         building = number
         isBuilt = false
         isLast = false
@@ -97,6 +114,10 @@ final class ScanDonor {
     func advance(_ store: Store, budget: Int, bytesMax: Int, bugs: PlantedBugs) -> Int {
         guard wantsWork else { return 0 }
         var looked = 0
+        // Few records at a time where they are large: a slice cannot be stopped in the middle.
+        let average = max(1, store.recordBytes / max(1, store.count + store.tombstoneCount))
+        let room = max(1, (bytesMax - (isLocal ? entries.payloadBytes : encoded.count)) / average)
+        let budget = min(budget, room)
         let origins = store.origins
         let hasher = store.hasher
         store.walk(&cursor, budget: budget) { record in
@@ -110,7 +131,9 @@ final class ScanDonor {
             }
         }
         encoder.forgetPrevious()
-        if cursor.isDone {
+        if let end = settledEnd {
+            if cursor.position >= end { isBuilt = true }
+        } else if cursor.isDone {
             isBuilt = true
             isLast = true
         } else if (isLocal ? entries.payloadBytes : encoded.count) >= bytesMax {
@@ -125,11 +148,12 @@ final class ScanDonor {
         clear()
         if isLast {
             isDone = true
-        } else {
-            building += 1
-            isBuilt = false
-            cursors.append(cursor)
+            return
         }
+        // A repeated chunk may have been walked a little beyond its end; the next one begins where it did before.
+        if let end = settledEnd { cursor = WalkCursor(position: end) } else { starts.append(cursor.position) }
+        building += 1
+        isBuilt = false
     }
 }
 
@@ -137,6 +161,8 @@ final class ScanDonor {
 struct ScanAsker {
     /// Server, or for a local scan the sibling's index.
     var source: UInt64
+    /// For a remote scan, the one actor of the source that may serve it: two would cut their chunks differently.
+    var donorIndex = 0
     var session: UInt32
     var asked: VersionVector
     var everything: Bool

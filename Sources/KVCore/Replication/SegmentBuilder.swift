@@ -1,4 +1,5 @@
-// Turns an interval of own writes into a segment, in slices: coalesces by reading the current winners. Owned by one actor.
+// Turns an interval of own writes into a segment, in slices: coalesces by reading the current winners. Owned by one
+// actor.
 
 import KVBase
 

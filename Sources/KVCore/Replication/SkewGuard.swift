@@ -1,9 +1,9 @@
 // Compares clocks with the other servers by the send times that frames echo. Owned by one actor.
 
-package import KVBase
+import KVBase
 
-/// One peer's clock: the sample of the shortest round trip of the last one to two windows is the best estimate, wrong by at
-/// most half that round trip (Mills' NTP clock filter, reduced).
+/// One peer's clock: the sample of the shortest round trip of the last one to two windows is the best estimate, wrong
+/// by at most half that round trip (Mills' NTP clock filter, reduced).
 struct ClockSample: Sendable {
     static let windowMillis: Millis = 30_000
     /// What two clocks may drift apart within two windows, and the rounding of readings.
@@ -20,7 +20,9 @@ struct ClockSample: Sendable {
             current = nil
             windowStart = steady
         }
-        if let best, Int64(offset - best.offset).magnitude > UInt64(roundTrip + best.roundTrip + ClockSample.slackMillis) {
+        if let best,
+            Int64(offset - best.offset).magnitude > UInt64(roundTrip + best.roundTrip + ClockSample.slackMillis)
+        {
             // Each sample is wrong by at most half its round trip, so one of the two clocks was stepped in between.
             current = nil
             previous = nil
@@ -39,8 +41,10 @@ struct ClockSample: Sendable {
 enum SkewGuard {
     /// Beyond this the median of the cluster's clocks is used instead of the own one.
     static let correctMillis: Millis = 1_000
-    /// An entry stamped further ahead than this is refused with its frame: a bit flip, or a clock nobody should believe.
-    static let futureMillisMax: Millis = 24 * 3_600 * 1_000
+    /// Frames with a stamp beyond this (the year 2248) are refused: nothing could be stamped above it for ever.
+    /// Anything below is merged, however wrong the clock was, because replicas must become equal and an overwrite still
+    /// wins over it.
+    static let stampMax: Millis = 1 << 43
     /// An entry stamped further ahead than this is merged, but counted.
     static let futureMillisNoted: Millis = 60_000
 

@@ -23,7 +23,7 @@ import Testing
         (head.floor, head.sentTo, head.rowsHash) = (123, 456, 789)
         head.islands = [Island(origin: b, from: 5, to: 9)]
         head.rows = [MemberRow(server: 22, incarnation: 2, status: .joining, actorCount: 4, address: "h:1")]
-        head.report = StabilityReport(stamp: 77, least: vector, heads: [1, 2], level: [99])
+        head.report = StabilityReport(stamp: 77, least: vector, heads: [1, 2], level: [99], retired: [77])
         head.asks = [RepairAsk(origin: a, from: 1, to: 2)]
         head.scanAsk = ScanAsk(session: 3, next: 4, credit: 5, vector: vector, everything: true)
         var out = OutputBuffer()
@@ -75,7 +75,9 @@ import Testing
         #expect(head.sender == ActorUID(server: 11, index: 0) && head.toServer == 33 && head.steady == 5_000)
         #expect(head.vector[a] == 300 && head.vector[b] == 70_000 && head.digest == 0xDEAD_BEEF_0000_1111)
         #expect(head.islands == [Island(origin: b, from: 5, to: 9)] && head.rows.count == 1)
-        #expect(head.report?.heads == [1, 2] && head.report?.level == [99] && head.report?.least == head.vector)
+        #expect(
+            head.report?.heads == [1, 2] && head.report?.level == [99] && head.report?.retired == [77]
+                && head.report?.least == head.vector)
         #expect(head.asks == [RepairAsk(origin: a, from: 1, to: 2)] && head.scanAsk?.everything == true)
         #expect(blocks.count == 2)
         for block in blocks {
@@ -83,7 +85,8 @@ import Testing
             for i in 0..<20 {
                 let record = try #require(bytes.withUnsafeBytes { decoder.next($0, table) })
                 #expect(String(decoding: record.key, as: UTF8.self) == "key:\(i)")
-                #expect(record.valueCount == i * 40 && record.isTombstone == (i == 0) && record.seq == UInt64(i * 2 + 1))
+                #expect(
+                    record.valueCount == i * 40 && record.isTombstone == (i == 0) && record.seq == UInt64(i * 2 + 1))
                 #expect(record.origin == (i % 5 == 0 ? b : a) && record.ms == 1_780_000_000_000 + Millis(i % 3))
                 record.release()
             }
@@ -130,8 +133,11 @@ import Testing
             guard case .frame(_, let blocks) = FrameCodecTests.decode(bytes, table) else { continue }
             accepted += 1
             for block in blocks {
-                var decoder = EntryDecoder(from: block.from, to: block.to, count: block.count, millisMax: block.millisMax)
-                while decoder.left > 0, let record = bytes.withUnsafeBytes({ decoder.next($0, table) }) { record.release() }
+                var decoder = EntryDecoder(
+                    from: block.from, to: block.to, count: block.count, millisMax: block.millisMax)
+                while decoder.left > 0, let record = bytes.withUnsafeBytes({ decoder.next($0, table) }) {
+                    record.release()
+                }
             }
         }
         #expect(accepted > 0)

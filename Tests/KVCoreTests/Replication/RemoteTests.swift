@@ -31,7 +31,9 @@ import Testing
         }
         cluster.run(3_000)
         #expect(cluster.greatestRate <= 10)
-        for (_, actor) in cluster.actors { #expect(actor.replica.peers(cluster.moment(a)).allSatisfy { $0.pendingDeltas == 0 }) }
+        for (_, actor) in cluster.actors {
+            #expect(actor.replica.peers(cluster.moment(a)).allSatisfy { $0.pendingDeltas == 0 })
+        }
     }
 
     @Test func atAQuarterSecondOneWayPutsAreVisibleInTime() {
@@ -53,10 +55,14 @@ import Testing
         for count in [1, 4] {
             let (cluster, a, _) = RemoteTests.pair(count, count)
             let before = cluster.sent.count
-            for i in 0..<2_000 { a.actors[0].put("key:\(100_000 + i)", String(repeating: "v", count: 64), cluster.moment(a)) }
+            for i in 0..<2_000 {
+                a.actors[0].put("key:\(100_000 + i)", String(repeating: "v", count: 64), cluster.moment(a))
+            }
             cluster.run(100)
             bytes.append(
-                cluster.sent[before...].filter { $0.from.server == a.id && $0.to.server != a.id }.reduce(0) { $0 + $1.bytes })
+                cluster.sent[before...].filter { $0.from.server == a.id && $0.to.server != a.id }.reduce(0) {
+                    $0 + $1.bytes
+                })
         }
         #expect(bytes[1] <= bytes[0] * 3 / 2)
         // 10 bytes of key and 64 of value.
@@ -104,7 +110,9 @@ import Testing
         _ = cluster.start(actors: 1, joining: a, journal: 4096)
         cluster.run(3_000)
         cluster.drops = { from, to in from.server != to.server }
-        cluster.run(8_000) { for j in 0..<2 { a.actors[0].put("k\(cluster.now * 2 + Millis(j))", "v", cluster.moment(a)) } }
+        cluster.run(8_000) {
+            for j in 0..<2 { a.actors[0].put("k\(cluster.now * 2 + Millis(j))", "v", cluster.moment(a)) }
+        }
         cluster.drops = { _, _ in false }
         #expect(cluster.run(until: { cluster.isConverged }, within: 8_000))
         cluster.run(2_000)

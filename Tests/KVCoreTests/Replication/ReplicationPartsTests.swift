@@ -33,7 +33,8 @@ import Testing
         return builder.finish(origin: store.ownOrigin, cut: VersionVector())
     }
 
-    @Test(arguments: [UInt64.max, 0xFF00_0000_0000_00FF, 0]) func aSegmentHoldsEachKeyOnceWithItsWinner(_ mask: UInt64) {
+    @Test(arguments: [UInt64.max, 0xFF00_0000_0000_00FF, 0]) func aSegmentHoldsEachKeyOnceWithItsWinner(_ mask: UInt64)
+    {
         let (store, _) = store(mask: mask)
         defer { store.destroy() }
         var model: [String: String] = [:]

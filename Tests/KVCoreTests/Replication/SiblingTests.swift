@@ -103,7 +103,8 @@ import Testing
         #expect(server.actors[0].replica.vector == server.actors[1].replica.vector)
     }
 
-    /// The sender's write was superseded by a third actor's before it was sent: the receiver must get what superseded it.
+    /// The sender's write was superseded by a third actor's before it was sent: the receiver must get what superseded
+    /// it.
     @Test func aSupersededWriteCarriesItsSuccessor() {
         let cluster = TestCluster()
         let server = cluster.start(actors: 3)

@@ -1,4 +1,5 @@
-// Replicas of several servers on one thread with virtual time, for the tests of the replication machine. Single-threaded.
+// Replicas of several servers on one thread with virtual time, for the tests of the replication machine.
+// Single-threaded.
 
 import KVBase
 import Testing
@@ -100,13 +101,16 @@ final class TestCluster {
             let own = ActorUID(server: server.id, index: UInt16(index))
             let store = Store(
                 StoreConfig(
-                    hashSeed: server.id &* 77, digestKey: 5, own: own, origins: server.origins, journalCapacity: journal))
+                    hashSeed: server.id &* 77, digestKey: 5, own: own, origins: server.origins, journalCapacity: journal
+                ))
             var config = ReplicaConfig(
-                clusterId: TestCluster.cluster, server: server.id, actorIndex: index, actorCount: actors, address: address,
+                clusterId: TestCluster.cluster, server: server.id, actorIndex: index, actorCount: actors,
+                address: address,
                 joining: joining != nil)
             tune(&config)
             let rows = joining.map { [$0.actors[0].replica.memberRows.first { $0.server == joining!.id }!] } ?? []
-            server.actors.append(TestActor(Replica(config: config, store: store, origins: server.origins, rows: rows), store))
+            server.actors.append(
+                TestActor(Replica(config: config, store: store, origins: server.origins, rows: rows), store))
         }
         servers.append(server)
         return server
