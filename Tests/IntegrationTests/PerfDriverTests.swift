@@ -1,9 +1,10 @@
 // perf-driver as a user runs it: against a real kvd and its own null responder; exit codes and reports.
 
 import Foundation
+import KVTestTraits
 import Testing
 
-@Suite(.serialized) struct PerfDriverTests {
+@Suite(.blocking, .serialized) struct PerfDriverTests {
     private let driver = KVDProcess.directory.appendingPathComponent("perf-driver").path
 
     private func run(_ arguments: [String]) throws -> (code: Int32, output: String, errors: String) {

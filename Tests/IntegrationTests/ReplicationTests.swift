@@ -2,9 +2,10 @@
 
 import Foundation
 import KVBase
+import KVTestTraits
 import Testing
 
-@Suite(.serialized) struct ReplicationTests {
+@Suite(.blocking, .serialized) struct ReplicationTests {
     private func eventually(withinMillis: Int = 20_000, _ condition: () throws -> Bool) rethrows -> Bool {
         let deadline = Clock.millis() + withinMillis
         while Clock.millis() < deadline {

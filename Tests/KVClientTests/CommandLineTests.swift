@@ -2,11 +2,12 @@
 
 import Foundation
 import KVClient
+import KVTestTraits
 import Testing
 
 @testable import kv
 
-@Suite(.serialized) struct CommandLineTests {
+@Suite(.blocking, .serialized) struct CommandLineTests {
     private func kv(
         _ server: ScriptedServer, _ arguments: String..., input: String = ""
     ) async throws -> (Int32, String, String) {

@@ -3,6 +3,7 @@
 import CSupport
 import Glibc
 import KVBase
+import KVTestTraits
 import Testing
 
 @testable import KVRuntime
@@ -39,7 +40,7 @@ func withServer<R>(
     }
 }
 
-@Suite struct LoopTests {
+@Suite(.blocking) struct LoopTests {
     @Test(arguments: backends) func echoesSmallAndLargePieces(_ backend: LoopBackend) throws {
         try withServer(backend, acceptor: ClosureAcceptor { _ in EchoHandler() }) { _, port in
             let client = try TestSocket(port: port)

@@ -2,11 +2,12 @@
 
 import Glibc
 import KVBase
+import KVTestTraits
 import Testing
 
 @testable import KVRuntime
 
-@Suite(.serialized) struct OverloadTests {
+@Suite(.blocking, .serialized) struct OverloadTests {
     final class Polite: Acceptor {
         override func accepted(_ connection: Connection) -> ConnectionHandler? { EchoHandler() }
         override var overloadedReply: StaticString { "-ERR too many\r\n" }
