@@ -80,17 +80,25 @@ let rows: [Row] = [
     Row(.test, "RESPTests", "Tests/RESPTests", imports: ["KVTestTraits", "RESP", "KVBase", "KVTestSupport"]),
     Row(.test, "KVCoreTests", "Tests/KVCoreTests", imports: ["KVTestTraits", "KVCore", "KVBase", "KVTestSupport"]),
     Row(
-        .test, "KVRuntimeTests", "Tests/KVRuntimeTests", imports: ["KVTestTraits", "KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
-    Row(.test, "StressTests", "Tests/StressTests", imports: ["KVTestTraits", "KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
+        .test, "KVRuntimeTests", "Tests/KVRuntimeTests",
+        imports: ["KVTestTraits", "KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
+    Row(
+        .test, "StressTests", "Tests/StressTests",
+        imports: ["KVTestTraits", "KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
     Row(
         .test, "KVServerTests", "Tests/KVServerTests",
         imports: ["KVTestTraits", "KVServer", "KVRuntime", "KVCore", "RESP", "KVBase", "KVTestSupport", "FuzzSupport"]),
     Row(
-        .test, "KVClientTests", "Tests/KVClientTests", imports: ["KVTestTraits", "KVClient", "kv", "RESP", "KVBase", "KVTestSupport"],
+        .test, "KVClientTests", "Tests/KVClientTests",
+        imports: ["KVTestTraits", "KVClient", "kv", "RESP", "KVBase", "KVTestSupport"],
         packages: nio),
     Row(.test, "CMUDCoreTests", "Tests/CMUDCoreTests", imports: ["KVTestTraits", "CMUDCore", "KVBase"]),
-    Row(.test, "SimulationTests", "Tests/SimulationTests", imports: ["KVTestTraits", "KVCore", "KVBase", "KVTestSupport"]),
-    Row(.test, "IntegrationTests", "Tests/IntegrationTests", imports: ["KVTestTraits", "KVBase", "RESP", "KVTestSupport"]),
+    Row(
+        .test, "SimulationTests", "Tests/SimulationTests",
+        imports: ["KVTestTraits", "KVCore", "KVBase", "KVTestSupport"]),
+    Row(
+        .test, "IntegrationTests", "Tests/IntegrationTests",
+        imports: ["KVTestTraits", "KVBase", "RESP", "KVTestSupport"]),
     Row(.test, "ClusterTests", "Tests/ClusterTests", imports: ["KVTestTraits"]),
     Row(.test, "TidyTests", "Tests/TidyTests", imports: ["KVTestTraits", "KVBase"]),
 ]

@@ -49,7 +49,9 @@ final class BugHunt: @unchecked Sendable {
             let outcomes = WorkerProcess.runAll(first..<end, bug: bug)
             tried += outcomes.count
             if let hit = outcomes.first(where: { $0.violation != nil }), let violation = hit.violation {
-                note(number, bug, "caught by \(violation.invariant) at seed \(hit.seed)", started, true, violation.detail)
+                note(
+                    number, bug, "caught by \(violation.invariant) at seed \(hit.seed)", started, true, violation.detail
+                )
                 return
             }
             first = end

@@ -130,7 +130,8 @@ enum WorkerProcess {
         if let bug { process.arguments! += ["--bug", bug.name] }
         let output = Pipe()
         let errors = FileManager.default.temporaryDirectory
-            .appendingPathComponent("kvd-sim-\(ProcessInfo.processInfo.processIdentifier)-\(seeds.lowerBound)-\(UUID())")
+            .appendingPathComponent(
+                "kvd-sim-\(ProcessInfo.processInfo.processIdentifier)-\(seeds.lowerBound)-\(UUID())")
         _ = FileManager.default.createFile(atPath: errors.path, contents: nil)
         defer { try? FileManager.default.removeItem(at: errors) }
         process.standardOutput = output
@@ -156,7 +157,9 @@ enum WorkerProcess {
         guard process.terminationStatus != 0 || process.terminationReason != .exit, let running else { return nil }
         let said = (try? String(contentsOf: errors, encoding: .utf8)) ?? ""
         let lines = said.split(separator: "\n")
-        let fatal = lines.first { $0.contains("Fatal error") || $0.contains("rror:") } ?? lines.first { $0.contains(" in kvd-sim at ") }
+        let fatal =
+            lines.first { $0.contains("Fatal error") || $0.contains("rror:") }
+            ?? lines.first { $0.contains(" in kvd-sim at ") }
         var outcome = SimOutcome(seed: running)
         outcome.violation = SimViolation(
             "check", fatal.map(String.init) ?? "the process ended with \(process.terminationStatus)")

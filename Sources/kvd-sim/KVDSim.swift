@@ -30,7 +30,8 @@ struct KVDSim: ParsableCommand {
     @Flag(name: .long, help: "With --seed: print what happens, one line each.")
     var trace = false
 
-    @Option(name: .long, help: "With --trace: only lines that contain this text (may be given several times: any of them).")
+    @Option(
+        name: .long, help: "With --trace: only lines that contain this text (may be given several times: any of them).")
     var only: [String] = []
 
     @Flag(name: .long, help: "Run every seed twice, in two processes, and compare the trace hashes.")

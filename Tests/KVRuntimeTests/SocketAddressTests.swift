@@ -10,7 +10,9 @@ import Testing
         #expect(HostPort("[::1]:7")?.host == "::1")
         #expect(HostPort("[::1]:7")?.description == "[::1]:7")
         #expect(HostPort("10.0.0.1:65535")?.description == "10.0.0.1:65535")
-        for bad in ["", "host", "host:", ":1", "host:65536", "host:-1", "host:+1", "::1:6000", "a b:1", "[::1:6", "host:1x"] {
+        for bad in [
+            "", "host", "host:", ":1", "host:65536", "host:-1", "host:+1", "::1:6000", "a b:1", "[::1:6", "host:1x",
+        ] {
             #expect(HostPort(bad) == nil, "\(bad)")
         }
     }

@@ -7,9 +7,10 @@ private let messagesPerSecondMax = 10
 
 /// The last eleven sending times of one ordered pair, in microseconds.
 private struct Window {
-    var times: (
-        SimTime, SimTime, SimTime, SimTime, SimTime, SimTime, SimTime, SimTime, SimTime, SimTime
-    ) = (.min, .min, .min, .min, .min, .min, .min, .min, .min, .min)
+    var times:
+        (
+            SimTime, SimTime, SimTime, SimTime, SimTime, SimTime, SimTime, SimTime, SimTime, SimTime
+        ) = (.min, .min, .min, .min, .min, .min, .min, .min, .min, .min)
     var next = 0
 
     /// The sending time ten messages ago, replaced by `now`.
@@ -34,7 +35,8 @@ package struct SimPace {
     package mutating func note(from: Int, to: Int, server: Int?, now: SimTime) -> SimViolation? {
         let before = pairs[UInt64(from) << 32 | UInt64(to), default: Window()].exchange(now)
         if before != .min, now - before <= simSecond {
-            return SimViolation("I6", "actor \(from) sent 11 messages to actor \(to) within \((now - before) / 1000) ms")
+            return SimViolation(
+                "I6", "actor \(from) sent 11 messages to actor \(to) within \((now - before) / 1000) ms")
         }
         guard let server else { return nil }
         let key = UInt64(from) << 32 | UInt64(server)

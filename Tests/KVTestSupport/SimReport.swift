@@ -73,7 +73,8 @@ package struct SimOutcome: Sendable {
     /// One line of words, as a worker prints it. Text of a violation comes last because it contains spaces.
     package var line: String {
         let head = [
-            "D", "\(seed)", String(traceHash, radix: 16), "\(events)", "\(operations)", "\(frames)", "\(simulatedMillis)",
+            "D", "\(seed)", String(traceHash, radix: 16), "\(events)", "\(operations)", "\(frames)",
+            "\(simulatedMillis)",
             "\(lateWrites)", "\(countedWrites)",
         ]
         let counts = points.sorted.map { "\($0.name.replacing(" ", with: "_"))=\($0.count)" }

@@ -124,7 +124,9 @@ extension SimWorld {
         for frame in actor.effects.frames {
             guard let to = oracle.index(of: frame.to) else { continue }
             let target = actors[to]
-            if let violation = pace.note(from: from, to: to, server: to - Int(frame.to.index), now: now) { fail(violation) }
+            if let violation = pace.note(from: from, to: to, server: to - Int(frame.to.index), now: now) {
+                fail(violation)
+            }
             if frame.bytes.count > frameLimit {
                 fail(SimViolation("I8", "actor \(from) sent a frame of \(frame.bytes.count) bytes"))
             }
@@ -154,7 +156,9 @@ extension SimWorld {
         let to = server.actors[outgoing.toIndex]
         if let violation = pace.note(from: actor.view.origin, to: to, server: nil, now: now) { fail(violation) }
         outcome.frames += 1
-        if options.localDropPerMille > 0, network.isDisturbed(at: actor.view.slot), random.network.below(1000) < options.localDropPerMille {
+        if options.localDropPerMille > 0, network.isDisturbed(at: actor.view.slot),
+            random.network.below(1000) < options.localDropPerMille
+        {
             outcome.points.hit("world: local batch lost")
             return
         }

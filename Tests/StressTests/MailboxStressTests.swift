@@ -89,7 +89,8 @@ func opened(_ node: Mailbox.Node) -> (producer: Int, value: Int) {
             while total < producers * perProducer {
                 if let next = mailbox.pop() {
                     let (producer, value) = opened(next)
-                    precondition(expected[producer] == value, "producer \(producer): \(value), not \(expected[producer])")
+                    precondition(
+                        expected[producer] == value, "producer \(producer): \(value), not \(expected[producer])")
                     expected[producer] += 1
                     total += 1
                 } else if mailbox.prepareToWait() {

@@ -176,7 +176,8 @@ final class OutgoingLink: ConnectionHandler {
 
     override func closed(_ connection: Connection) {
         if reason.isEmpty {
-            reason = connection.closeReason == 0
+            reason =
+                connection.closeReason == 0
                 ? "closed by the peer" : "\(SocketFailure("connection lost", code: -connection.closeReason))"
         }
         self.connection = nil
