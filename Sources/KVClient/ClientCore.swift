@@ -43,6 +43,8 @@ final class ClientCore: Sendable {
                 return .failure(error)
             }
             let outcome = await Call(command, deadline: deadline).run(on: connection)
+            // The connection was taken out of use between being chosen and being used: nothing was sent.
+            if case .failure(.closed) = outcome, !isClosed { continue }
             guard case .failure(let error) = outcome, attempts.allowsAnother(after: error, isRead: command.isRead),
                 NIODeadline.now().uptimeNanoseconds < deadline
             else { return outcome }
@@ -63,6 +65,7 @@ final class ClientCore: Sendable {
                 return commands.map { _ in .failure(error) }
             }
             let outcomes = await PipelineBatch(commands, deadline: deadline).run(on: connection)
+            if case .failure(.closed) = outcomes[0], !isClosed { continue }
             var error: KVError?
             let allFailed = outcomes.allSatisfy { outcome in
                 guard case .failure(let each) = outcome else { return false }
@@ -74,6 +77,8 @@ final class ClientCore: Sendable {
             else { return outcomes }
         }
     }
+
+    private var isClosed: Bool { state.withLock { $0.isClosed } }
 
     private func route() async throws(KVError) -> Connection {
         if let address = router.nextAddress() { return try connection(to: address) }

@@ -1,5 +1,6 @@
 // One server's connection: calls come in from any thread, everything else happens on its event loop.
 
+import KVBase
 import NIOCore
 import NIOPosix
 import Synchronization
@@ -50,7 +51,7 @@ final class Connection: @unchecked Sendable {
     private var stampedAt: UInt64 = 0
     private var failuresInRow = 0
     private var attemptAt: UInt64 = 0
-    private var lastFailure = "not connected yet"
+    private var lastFailure = "no connection in time"
     private var closeHandlers: [@Sendable () -> Void] = []
 
     init(_ address: KVAddress, loop: any EventLoop, core: ClientCore, configuration: KVClientConfiguration) {
@@ -152,6 +153,7 @@ final class Connection: @unchecked Sendable {
     func writabilityChanged() { pump() }
 
     func received(_ buffer: inout ByteBuffer) {
+        guard phase == .connected else { return }
         heardAt = NIODeadline.now().uptimeNanoseconds
         if input.readableBytes == 0 {
             swap(&input, &buffer)
@@ -282,6 +284,7 @@ final class Connection: @unchecked Sendable {
 
     /// An established connection is of no use any more.
     private func broken(_ reason: String, isViolation: Bool) {
+        check(phase == .connected, "only an established connection breaks")
         let why = serverSaid.map { "\(reason) after saying: \($0)" } ?? reason
         handler?.detachAndClose()
         handler = nil

@@ -111,7 +111,7 @@ import Testing
         let server = try await ScriptedServer { _ in }
         let address = server.address
         await server.stop()
-        let client = KVClient(servers: [address])
+        let client = KVClient(servers: [address], configuration: .patient)
         let error = await failure { try await client.put("k", "v") }
         #expect(error == .unreachable(server: address, reason: "Connection refused"))
         #expect(error?.mayHaveExecuted == false)
@@ -119,7 +119,7 @@ import Testing
     }
 
     @Test func anUnknownHostNameIsUnreachable() async throws {
-        let client = KVClient(servers: [KVAddress(host: "no-such-host.invalid", port: 1)])
+        let client = KVClient(servers: [KVAddress(host: "no-such-host.invalid", port: 1)], configuration: .patient)
         let error = await failure { try await client.get("k") }
         guard case .unreachable = error else {
             Issue.record("\(String(describing: error))")
@@ -189,7 +189,7 @@ import Testing
         let store = FakeStore()
         let first = try await ScriptedServer { store.answer($0) }
         let port = first.port
-        let client = KVClient(servers: [first.address])
+        let client = KVClient(servers: [first.address], configuration: .patient)
         try await client.put("k", "v")
         await first.stop()
         let second = try await ScriptedServer(port: port) { store.answer($0) }
@@ -215,7 +215,7 @@ import Testing
         let store = FakeStore()
         let server = try await ScriptedServer { store.answer($0) }
         do {
-            let client = KVClient(servers: [server.address])
+            let client = KVClient(servers: [server.address], configuration: .patient)
             _ = try await client.get("k")
             #expect(server.openConnections == 1)
         }

@@ -125,7 +125,7 @@ import Testing
     }
 
     @Test func sendOfNothingIsRefusedHere() async throws {
-        let client = KVClient(servers: [.local])
+        let client = KVClient(servers: [.local], configuration: .patient)
         _ = await failure { try await client.send([]) }
     }
 
@@ -178,7 +178,7 @@ import Testing
     }
 
     @Test func emptyPipelineAsksNobody() async throws {
-        let client = KVClient(servers: [KVAddress(host: "127.0.0.1", port: 1)])
+        let client = KVClient(servers: [KVAddress(host: "127.0.0.1", port: 1)], configuration: .patient)
         #expect(try await client.withPipeline { $0.count } == 0)
     }
 

@@ -7,7 +7,7 @@ import Testing
 @Suite(.serialized) struct RealServerTests {
     @Test func everyMethodWorks() async throws {
         let server = try Server()
-        let client = try KVClient(servers: server.addresses)
+        let client = try KVClient(servers: server.addresses, configuration: .patient)
         #expect(try await client.get("k") == nil)
         let first = try await client.put("k", "v")
         #expect(abs(Double(first.millis) / 1000 - Date().timeIntervalSince1970) < 60)
@@ -27,7 +27,7 @@ import Testing
 
     @Test func listingsPageInByteOrder() async throws {
         let server = try Server()
-        let client = try KVClient(servers: server.addresses)
+        let client = try KVClient(servers: server.addresses, configuration: .patient)
         let keys = (0..<2500).map { "p/\(1_000_000 + $0 * 7 % 2500)" }
         for start in stride(from: 0, to: keys.count, by: 500) {
             _ = try await client.withPipeline { pipeline in
@@ -49,7 +49,7 @@ import Testing
 
     @Test func largeValuesGoThereAndBack() async throws {
         let server = try Server()
-        let client = try KVClient(servers: server.addresses).withTimeout(.seconds(30))
+        let client = try KVClient(servers: server.addresses, configuration: .patient).withTimeout(.seconds(30))
         let value = KVBytes((0..<8_000_000).map { UInt8(truncatingIfNeeded: $0 &* 7 >> 2) })
         try await client.put("big", value)
         #expect(try await client.get("big") == value)
@@ -65,7 +65,7 @@ import Testing
 
     @Test func hundredsOfTasksShareAConnection() async throws {
         let server = try Server()
-        let client = try KVClient(servers: server.addresses)
+        let client = try KVClient(servers: server.addresses, configuration: .patient)
         try await withThrowingTaskGroup(of: Void.self) { group in
             for task in 0..<300 {
                 group.addTask {
@@ -85,7 +85,7 @@ import Testing
     @Test func aCrashedServerIsLeftAndLaterWritesWin() async throws {
         let first = try Server()
         let second = try Server()
-        let client = try KVClient(servers: first.addresses.split(separator: ",")[0] + "," + second.addresses)
+        let client = try KVClient(servers: first.addresses.split(separator: ",")[0] + "," + second.addresses, configuration: .patient)
         let events = client.events()
         let before = try await client.put("k", "1")
         first.crash()
@@ -100,7 +100,7 @@ import Testing
     @Test func aRestartedServerIsFoundAgain() async throws {
         let first = try Server()
         let port = first.ports[0] - 1
-        let client = try KVClient(servers: "127.0.0.1:\(port + 1)")
+        let client = try KVClient(servers: "127.0.0.1:\(port + 1)", configuration: .patient)
         try await client.put("k", "v")
         first.crash()
         guard await failure({ try await client.get("k") })?.isStoreUnavailable == true else { return }

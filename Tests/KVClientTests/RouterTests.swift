@@ -18,7 +18,7 @@ import Testing
 
     @Test func roundRobinAsksEachServerEquallyOften() async throws {
         let servers = try await servers(3, [FakeStore()])
-        let client = KVClient(router: .roundRobin(servers.map(\.address)))
+        let client = KVClient(router: .roundRobin(servers.map(\.address)), configuration: .patient)
         try await withThrowingTaskGroup(of: Void.self) { group in
             for index in 0..<300 { group.addTask { _ = try await client.get("k\(index)") } }
             try await group.waitForAll()
@@ -32,7 +32,7 @@ import Testing
     @Test func roundRobinSurvivesADeadServerForReads() async throws {
         let servers = try await servers(3, [FakeStore()])
         await servers[1].stop()
-        let client = KVClient(router: .roundRobin(servers.map(\.address)))
+        let client = KVClient(router: .roundRobin(servers.map(\.address)), configuration: .patient)
         for index in 0..<12 { #expect(try await client.get("k\(index)") == nil) }
         await client.close()
         await servers[0].stop()
@@ -57,7 +57,7 @@ import Testing
         }
         let servers = try await servers(1, [FakeStore()])
         let router = Counting(servers[0].address)
-        let client = KVClient(router: router)
+        let client = KVClient(router: router, configuration: .patient)
         for _ in 0..<7 { _ = try await client.get("k") }
         #expect(router.asked.load(ordering: .relaxed) == 7)
         await client.close()
@@ -75,7 +75,7 @@ import Testing
 
     @Test func dnsNamesLeadToTheirAddresses() async throws {
         let servers = try await servers(1, [FakeStore()])
-        let client = KVClient(router: .dns("localhost", port: servers[0].port))
+        let client = KVClient(router: .dns("localhost", port: servers[0].port), configuration: .patient)
         try await client.put("k", "v")
         #expect(try await client.get("k") == "v")
         await client.close()
@@ -83,7 +83,7 @@ import Testing
     }
 
     @Test func dnsNamesThatDoNotExistAreUnreachable() async {
-        let client = KVClient(router: .dns("no-such-host.invalid", port: 1))
+        let client = KVClient(router: .dns("no-such-host.invalid", port: 1), configuration: .patient)
         guard case .unreachable = await failure({ try await client.get("k") }) else {
             Issue.record("no error")
             return
@@ -94,7 +94,7 @@ import Testing
 
     @Test func stickyStaysUntilTheServerFailsAndTellsOfTheMove() async throws {
         let servers = try await servers(2, [FakeStore()])
-        let client = KVClient(servers: servers.map(\.address))
+        let client = KVClient(servers: servers.map(\.address), configuration: .patient)
         let events = client.events()
         for _ in 0..<5 { _ = try await client.get("k") }
         #expect(servers.map(\.requests.count) == [5, 0])
@@ -114,7 +114,7 @@ import Testing
 
     @Test func eventsComeInTheOrderOfWhatHappened() async throws {
         let servers = try await servers(2, [FakeStore()])
-        let client = KVClient(servers: servers.map(\.address))
+        let client = KVClient(servers: servers.map(\.address), configuration: .patient)
         let events = client.events()
         _ = try await client.get("k")
         await servers[0].stop()
@@ -131,7 +131,7 @@ import Testing
     @Test func afterFailoverAPutCarriesTheGreatestStampAsFloor() async throws {
         // The second server's clock is far behind.
         let servers = try await servers(2, [FakeStore(clockMillis: 5_000_000), FakeStore(clockMillis: 1_000)])
-        let client = KVClient(servers: servers.map(\.address))
+        let client = KVClient(servers: servers.map(\.address), configuration: .patient)
         let events = client.events()
         _ = try await client.put("a", "1")
         let greatest = try await client.put("b", "1")
@@ -157,7 +157,7 @@ import Testing
         }
         let second = FakeStore(clockMillis: 1_000)
         let b = try await ScriptedServer { second.answer($0) }
-        let client = KVClient(servers: [a.address, b.address])
+        let client = KVClient(servers: [a.address, b.address], configuration: .patient)
         let known = try await client.put("k", "1")
         refuse.withLock { $0 = true }
         #expect(await failure { try await client.put("k", "2") }?.mayHaveExecuted == true)
@@ -172,7 +172,7 @@ import Testing
 
     @Test func spreadingRoutersSendNoFloor() async throws {
         let servers = try await servers(2, [FakeStore(clockMillis: 5_000_000), FakeStore(clockMillis: 1_000)])
-        let client = KVClient(router: .roundRobin(servers.map(\.address)))
+        let client = KVClient(router: .roundRobin(servers.map(\.address)), configuration: .patient)
         for _ in 0..<6 { try await client.put("k", "v") }
         #expect(servers.allSatisfy { $0.requests.allSatisfy { $0.count == 4 } })
         await client.close()
@@ -190,7 +190,7 @@ import Testing
             if isBroken { exchange.close() } else { store.answer(exchange) }
         }
         let b = try await ScriptedServer { store.answer($0) }
-        let client = KVClient(servers: [a.address, b.address])
+        let client = KVClient(servers: [a.address, b.address], configuration: .patient)
         let failed = try await withThrowingTaskGroup(of: Int.self) { group in
             for task in 0..<50 {
                 group.addTask {
