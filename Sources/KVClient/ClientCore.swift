@@ -109,7 +109,7 @@ final class ClientCore: Sendable {
             state.last = made
             return made
         }
-        evicted?.close()
+        evicted?.retire()
         if let failover { events.emit(failover) }
         guard let connection else { throw .closed }
         return connection

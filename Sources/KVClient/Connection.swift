@@ -100,9 +100,18 @@ final class Connection: @unchecked Sendable {
     }
 
     /// Fails what is under way with ``KVError/closed`` and closes the socket; `done` runs after that.
-    func close(_ done: @escaping @Sendable () -> Void = {}) {
+    func close(_ done: @escaping @Sendable () -> Void) {
         inbox.withLock { $0.isClosed = true }
-        loop.execute { self.closeOnLoop(done) }
+        loop.execute { self.closeOnLoop(sentCallsFail: .closed, done) }
+    }
+
+    /// Closes an idle connection to make room. A call that slipped in fails as closed if it was not sent, which makes
+    /// the core choose again, and otherwise as one whose outcome is not known.
+    func retire() {
+        inbox.withLock { $0.isClosed = true }
+        let error = KVError.connectionLost(
+            server: address, reason: "closed in favour of another server", mayHaveExecuted: true)
+        loop.execute { self.closeOnLoop(sentCallsFail: error) {} }
     }
 
     // MARK: Sending
@@ -367,14 +376,14 @@ final class Connection: @unchecked Sendable {
 
     // MARK: Closing
 
-    private func closeOnLoop(_ done: @escaping @Sendable () -> Void) {
+    private func closeOnLoop(sentCallsFail: KVError, _ done: @escaping @Sendable () -> Void) {
         closeHandlers.append(done)
         phase = .closed
         timer?.cancel()
         inbox.withLock { swap(&$0.calls, &arrivals) }
         for call in arrivals { call.finish(.failure(.closed)) }
         failWaiting(.closed)
-        for call in inFlight { call.finish(.failure(.closed)) }
+        for call in inFlight { call.finish(.failure(sentCallsFail)) }
         arrivals = []
         inFlight = CircularBuffer()
         if let handler { handler.close() } else { closed() }

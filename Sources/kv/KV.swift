@@ -4,6 +4,18 @@ import ArgumentParser
 import KVClient
 
 @main
+enum Main {
+    /// The main thread waits for signals; everything else happens on others, which have them blocked.
+    static func main() {
+        Signals.block()
+        Task.detached {
+            await KV.main()
+            KV.exit()
+        }
+        Signals.wait()
+    }
+}
+
 struct KV: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "kv",

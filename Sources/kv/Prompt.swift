@@ -37,7 +37,8 @@ struct Script {
     }
 }
 
-/// Commands from a terminal, edited in place. The terminal is raw only while a line is typed.
+/// Commands from a terminal, edited in place. The terminal is raw from the first prompt to the end; while
+/// a request runs, Ctrl-C is a signal.
 final class Prompt: Sendable {
     private let client: KVClient
     private let json: Bool
@@ -60,8 +61,8 @@ final class Prompt: Sendable {
     }
 
     func run() async -> Int32 {
-        let signals = watchSignals()
-        defer { for signal in signals { signal.cancel() } }
+        defer { Terminal.leaveRaw() }
+        handleSignals()
         let watcher = Task { [client] in
             for await event in client.events() {
                 if case .failedOver(_, let to, let reason) = event {
@@ -91,23 +92,16 @@ final class Prompt: Sendable {
         running.withLock { $0 = nil }
     }
 
-    /// Ctrl-C while a request runs cancels it; a request to end restores the terminal first. The handlers run on a queue,
-    /// not in a signal's context.
-    private func watchSignals() -> [any DispatchSourceSignal] {
-        [SIGINT, SIGTERM, SIGHUP].map { number in
-            signal(number, SIG_IGN)
-            let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-            source.setEventHandler { [self] in
-                if number == SIGINT {
-                    running.withLock { $0?.cancel() }
-                } else {
-                    Terminal.leaveRaw()
-                    Terminal.write("\n")
-                    exit(128 + number)
-                }
+    /// Ctrl-C while a request runs cancels it; a request to end restores the terminal first.
+    private func handleSignals() {
+        Signals.handle { [self] number in
+            if number == SIGINT {
+                running.withLock { $0?.cancel() }
+            } else {
+                Terminal.leaveRaw()
+                Terminal.write("\n")
+                exit(128 + number)
             }
-            source.resume()
-            return source
         }
     }
 
@@ -123,7 +117,7 @@ final class Prompt: Sendable {
     /// Blocks until a line is entered. On the keys queue.
     private func edit() -> String? {
         guard Terminal.enterRaw() else { return readLine() }
-        defer { Terminal.leaveRaw() }
+        defer { Terminal.enterRaw(signals: true) }
         draw()
         while let key = nextKey() {
             switch typing.withLock({ $0.editor.press(key) }) {
@@ -143,7 +137,7 @@ final class Prompt: Sendable {
                 draw()
             case .suspend:
                 Terminal.suspend()
-                _ = Terminal.enterRaw()
+                Terminal.enterRaw()
                 draw()
             case .candidates(let names):
                 Terminal.write("\r\n" + names.joined(separator: "  ") + "\r\n")

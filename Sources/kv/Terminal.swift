@@ -111,14 +111,21 @@ enum Terminal {
 
     private static let raw = Mutex(Raw())
 
-    /// Keys arrive one by one, unechoed, Ctrl-C included. False when standard input is no terminal.
-    static func enterRaw() -> Bool {
+    /// Keys arrive one by one, unechoed. With `signals` Ctrl-C still interrupts, for while a request runs: what is typed
+    /// ahead meanwhile is kept as it is, Ctrl-Z and Ctrl-D included. False when standard input is no terminal.
+    @discardableResult
+    static func enterRaw(signals: Bool = false) -> Bool {
         raw.withLock { raw in
-            var settings = termios()
-            guard tcgetattr(0, &settings) == 0 else { return false }
-            if raw.before == nil { raw.before = settings }
-            settings.c_lflag &= ~tcflag_t(ICANON | ECHO | ISIG | IEXTEN)
+            if raw.before == nil {
+                var settings = termios()
+                guard tcgetattr(0, &settings) == 0 else { return false }
+                raw.before = settings
+            }
+            guard var settings = raw.before else { return false }
+            settings.c_lflag &= ~tcflag_t(ICANON | ECHO | IEXTEN)
+            if !signals { settings.c_lflag &= ~tcflag_t(ISIG) }
             settings.c_iflag &= ~tcflag_t(ICRNL | IXON | INLCR | IGNCR)
+            withUnsafeMutableBytes(of: &settings.c_cc) { $0[Int(VSUSP)] = 0 }
             raw.isRaw = tcsetattr(0, TCSADRAIN, &settings) == 0
             return raw.isRaw
         }
@@ -136,6 +143,7 @@ enum Terminal {
     /// Stops the program as Ctrl-Z does, with the terminal as it was; returns when it is continued.
     static func suspend() {
         leaveRaw()
+        raw.withLock { $0.before = nil }
         kill(0, SIGTSTP)
     }
 

@@ -136,7 +136,7 @@ import Testing
         session.type("\u{1B}[A\u{1B}[A\u{15}get none\r")
         #expect(session.sees("(absent)"))
         session.type("\u{1B}[A\u{1B}[A\r")
-        #expect(session.sees("some value"))
+        #expect(session.sees("some value") && session.sees("> "))
         session.type("half a line\u{3}")
         #expect(session.sees("^C"))
         session.type("frob\r")
@@ -170,6 +170,16 @@ import Testing
         session.signal(number)
         #expect(session.exitCode() == 128 + number)
         #expect(session.isSane)
+    }
+
+    @Test func aOneShotCommandDiesOfItsSignal() async throws {
+        try await withServer { _ in
+        } _: { (_, server) async throws in
+            let session = try TerminalSession(["get", "k", "--server", "\(server.address)", "--timeout", "60"])
+            try await eventually("asked") { server.requests.count == 1 }
+            session.signal(SIGINT)
+            #expect(session.exitCode() == -SIGINT)
+        }
     }
 
     @Test func severalPastedLinesAreAllCarriedOut() throws {

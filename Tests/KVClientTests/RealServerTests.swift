@@ -85,7 +85,8 @@ import Testing
     @Test func aCrashedServerIsLeftAndLaterWritesWin() async throws {
         let first = try Server()
         let second = try Server()
-        let client = try KVClient(servers: first.addresses.split(separator: ",")[0] + "," + second.addresses, configuration: .patient)
+        let client = try KVClient(
+            servers: first.addresses.split(separator: ",")[0] + "," + second.addresses, configuration: .patient)
         let events = client.events()
         let before = try await client.put("k", "1")
         first.crash()
