@@ -48,13 +48,19 @@ final class BugHunt: @unchecked Sendable {
             let end = min(seeds + 1, first + chunkSeeds)
             let outcomes = WorkerProcess.runAll(first..<end, bug: bug)
             tried += outcomes.count
-            if let hit = outcomes.first(where: { $0.violation != nil }), let violation = hit.violation {
+            guard let hit = outcomes.first(where: { $0.violation != nil }), let violation = hit.violation else {
+                first = end
+                continue
+            }
+            // The same world without the bug must pass, or it says nothing about the bug.
+            let plain = WorkerProcess.runAll(hit.seed..<(hit.seed + 1), bug: bug, plants: false)
+            if plain.allSatisfy({ $0.violation == nil }) {
                 note(
                     number, bug, "caught by \(violation.invariant) at seed \(hit.seed)", started, true, violation.detail
                 )
                 return
             }
-            first = end
+            first = hit.seed + 1
         }
         note(number, bug, "MISSED by \(tried) seeds", started, false, "")
     }

@@ -109,11 +109,11 @@ final class Fleet: @unchecked Sendable {
 /// One child process at a time, restarted behind a seed that trapped.
 enum WorkerProcess {
     /// Runs the seeds and returns an outcome for each; a trap or a hang becomes a violation of its own.
-    static func runAll(_ chunk: Range<UInt64>, bug: SimBug?) -> [SimOutcome] {
+    static func runAll(_ chunk: Range<UInt64>, bug: SimBug?, plants: Bool = true) -> [SimOutcome] {
         var outcomes: [SimOutcome] = []
         var from = chunk.lowerBound
         while from < chunk.upperBound {
-            let ended = runOnce(from..<chunk.upperBound, bug, &outcomes)
+            let ended = runOnce(from..<chunk.upperBound, bug, plants, &outcomes)
             guard let trapped = ended else { break }
             outcomes.append(trapped)
             if bug != nil { break }
@@ -123,11 +123,13 @@ enum WorkerProcess {
     }
 
     /// The outcome of the seed that stopped the process early, if one did.
-    private static func runOnce(_ seeds: Range<UInt64>, _ bug: SimBug?, _ outcomes: inout [SimOutcome]) -> SimOutcome? {
+    private static func runOnce(
+        _ seeds: Range<UInt64>, _ bug: SimBug?, _ plants: Bool, _ outcomes: inout [SimOutcome]
+    ) -> SimOutcome? {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
         process.arguments = ["--worker", "--seeds", "\(seeds.lowerBound)..<\(seeds.upperBound)"]
-        if let bug { process.arguments! += ["--bug", bug.name] }
+        if let bug { process.arguments! += ["--bug", bug.name] + (plants ? [] : ["--without-bug"]) }
         let output = Pipe()
         let errors = FileManager.default.temporaryDirectory
             .appendingPathComponent(

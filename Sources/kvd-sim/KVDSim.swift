@@ -49,6 +49,9 @@ struct KVDSim: ParsableCommand {
     @Flag(name: .long, help: .hidden)
     var worker = false
 
+    @Flag(name: .long, help: "With --seed and --bug: run the bug's world without the bug.")
+    var withoutBug = false
+
     func validate() throws {
         if let seeds, range(seeds) == nil { throw ValidationError("--seeds wants A..<B, for example 1..<2001") }
         if let jobs, jobs < 1 { throw ValidationError("--jobs must be at least 1") }
@@ -65,14 +68,14 @@ struct KVDSim: ParsableCommand {
             for bug in SimBug.all { emit(bug.name) }
             return
         }
-        let planted = bug.flatMap { $0 == "all" ? nil : SimBug.named($0) }
+        let hunted = bug.flatMap { $0 == "all" ? nil : SimBug.named($0) }
         if let seed {
-            try runOne(seed, planted)
+            try runOne(seed, hunted)
         } else if worker {
-            Worker(bug: planted).run(chosen)
+            Worker(bug: hunted, plants: !withoutBug).run(chosen)
         } else if let bug {
-            let hunted = bug == "all" ? SimBug.all : SimBug.all.filter { $0.name == bug }
-            let hunt = BugHunt(bugs: hunted, seeds: bugSeeds, jobs: jobs ?? coreCount)
+            let bugs = bug == "all" ? SimBug.all : SimBug.all.filter { $0.name == bug }
+            let hunt = BugHunt(bugs: bugs, seeds: bugSeeds, jobs: jobs ?? coreCount)
             if !hunt.run() { throw ExitCode(1) }
         } else {
             let fleet = Fleet(seeds: chosen, jobs: jobs ?? coreCount, twice: checkDeterminism)
@@ -103,7 +106,7 @@ struct KVDSim: ParsableCommand {
             ? { line in
                 if only.isEmpty || only.contains(where: { line.contains($0) }) { emit(line) }
             } : nil
-        let outcome = SimWorld.run(options, bug: planted, trace: printer)
+        let outcome = SimWorld.run(options, bug: withoutBug ? nil : planted, trace: printer)
         for (name, count) in outcome.points.sorted { emit("  \(name) \(count)") }
         emit(
             "simulated \(outcome.simulatedMillis) ms, \(outcome.events) events, \(outcome.operations) operations, "

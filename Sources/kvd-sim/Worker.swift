@@ -4,13 +4,15 @@ import KVTestSupport
 
 /// A trapped check stops the process; the "S" line printed before each seed tells the fleet which one it was.
 struct Worker {
+    /// Decides the worlds; planted in them only if `plants`.
     var bug: SimBug?
+    var plants: Bool
 
     func run(_ seeds: Range<UInt64>) {
         for seed in seeds {
             emit("S \(seed)")
             let options = bug?.options(seed: seed) ?? SimOptions.swarm(seed: seed)
-            let outcome = SimWorld.run(options, bug: bug, trace: nil)
+            let outcome = SimWorld.run(options, bug: plants ? bug : nil, trace: nil)
             emit(outcome.line)
             // Hunting a bug ends at the first seed that shows it.
             if bug != nil, outcome.violation != nil { return }

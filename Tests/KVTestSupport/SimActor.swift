@@ -18,7 +18,8 @@ package final class SimActor {
 
     package let uid: ActorUID
     package let view: SimView
-    private unowned let world: SimWorld
+    /// Outlives every actor of it; a counted reference would be a cycle, a checked one costs on each use.
+    private unowned(unsafe) let world: SimWorld
     private let origins: OriginTable
     private let store: Store
     private let replica: Replica
@@ -135,6 +136,13 @@ package final class SimActor {
             if record.origin == store.ownOrigin, record.seq == seq { found = record }
         }
         return found
+    }
+
+    var hasCaughtUp: Bool { replica.isCaughtUp }
+
+    /// The greatest timestamp the write rule may give a write now, over a version stamped `seen`.
+    func stampMillisMax(seen: Millis, floor: Millis) -> Millis {
+        max(at.wall + replica.clockCorrectionMillis, store.gcFloor + 1, floor > 0 ? floor + 1 : 0, seen + 1)
     }
 
     var ownSeq: UInt64 { store.ownSeq }

@@ -7,7 +7,7 @@ import KVCore
 /// seeds shrink the engine's limits so far that a repair needs hundreds of frames.
 private let convergenceMillisMax: Millis = 30_000
 /// A write into the healed cluster, visible everywhere.
-private let probeMillisMax: Millis = 2_500
+private let probeMillisMax: Millis = 10_000
 /// Quiet time after which no tombstone may be left, beyond the tombstones' own age.
 private let quietMillis: Millis = 70_000
 
@@ -167,6 +167,9 @@ extension SimWorld {
             if !upActors().contains(where: { $0.tombstoneCount > 0 || $0.vectorSize > upActors().count }) { break }
         }
         examineAll()
+        guard !failed else { return }
+        // A removed server may have been started again meanwhile and be catching up.
+        if !agree(upActors()) { converge(Set(0..<options.slots), "I10") }
         guard !failed else { return }
         for actor in upActors() where actor.digest != digest {
             return fail(SimViolation("I10", "actor \(actor.view.origin) changed although nobody wrote"))

@@ -225,9 +225,11 @@ extension SimWorld {
         for server in servers where subset?.contains(server.slot) ?? true {
             server.clock.correct(at: now)
             if server.leavingSince != nil { crash(server) }
+            // Whoever shall find together without the rest must be told of each other.
+            server.seeds = (subset ?? Set(0..<options.slots)).subtracting([server.slot]).sorted()
             server.frozenUntil = min(server.frozenUntil, now)
             for index in server.actors { actors[index].busyUntil = min(actors[index].busyUntil, now) }
-            if !server.isUp { start(server) }
+            if !server.isUp { start(server, seeds: server.seeds) }
         }
         say { "healed \(subset.map { "\($0.sorted())" } ?? "everything")" }
     }

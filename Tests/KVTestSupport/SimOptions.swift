@@ -146,7 +146,7 @@ package struct SimOptions: Sendable {
         let uniform = random.pick([1, 2, 2, 2, 3])
         let mixed = random.chance(0.3)
         actors = (0..<slots).map { _ in mixed ? random.within(1...4) : uniform }
-        loadMillis = Millis(random.pick([8_000, 10_000, 15_000, 20_000, 30_000, 60_000]))
+        loadMillis = Millis(random.pick([2_000, 4_000, 4_000, 6_000, 6_000, 8_000, 10_000, 12_000, 20_000, 60_000]))
         joinAtMillis = Millis(random.within(500...Int(loadMillis / 2)))
     }
 
@@ -231,7 +231,7 @@ package struct SimOptions: Sendable {
         scanEntriesPerTurn = random.pick([0, 0, 3, 50])
         bootstrapChunkBytes = random.pick([0, 0, 300, 4_096])
         localEntriesMax = random.pick([0, 0, 0, 10, 100])
-        tombstoneAgeMillis = random.pick([0, 500, 3_000, 60_000])
+        tombstoneAgeMillis = random.pick([0, 0, 500, 500, 3_000, 3_000, 3_000, 60_000])
         collectEveryMillis = random.pick([200, 1_000, 5_000])
     }
 

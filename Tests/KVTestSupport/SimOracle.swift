@@ -60,6 +60,8 @@ package final class SimOracle {
     package private(set) var history: [[SimWrite]] = []
     /// Per key: the greatest version that some surviving replica holds or has collected, hence must never vanish.
     package private(set) var floors: [SimStamp]
+    /// Actors whose process is gone.
+    package private(set) var departed: Set<Int32> = []
     /// Per key: the greatest tombstone anybody has collected.
     package private(set) var collected: [SimStamp]
     private var deletes: [[SimStamp]]
@@ -122,14 +124,22 @@ package final class SimOracle {
         return writes[Int(stamp.seq) - 1]
     }
 
-    /// The greatest delete of `key` not older than `stamp` whose dot `covers` accepts.
+    /// The greatest delete of `key` not older than `stamp` whose dot `covers` accepts; if there is none, one of a departed actor,
+    /// whose loose writes are taken over without their dots.
     package func latestDelete(of key: Int, since stamp: SimStamp, covers: (SimStamp) -> Bool) -> SimStamp? {
         var best: SimStamp?
-        for delete in deletes[key] where !precedes(delete, stamp) && covers(delete) {
-            if best.map({ precedes($0, delete) }) ?? true { best = delete }
+        var loose: SimStamp?
+        for delete in deletes[key] where !precedes(delete, stamp) {
+            if covers(delete) {
+                best = best.map { greater($0, delete) } ?? delete
+            } else if departed.contains(delete.origin) {
+                loose = loose.map { greater($0, delete) } ?? delete
+            }
         }
-        return best
+        return best ?? loose
     }
+
+    package func noteDeparted(_ origin: Int) { departed.insert(Int32(origin)) }
 
     package func noteCollected(_ key: Int, _ stamp: SimStamp) { collected[key] = greater(collected[key], stamp) }
 

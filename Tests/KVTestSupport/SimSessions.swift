@@ -144,6 +144,7 @@ extension SimWorld {
         guard !rows.isEmpty else { return }
         let row = rows[random.faults.below(rows.count)]
         outcome.points.hit(mistaken ? "world: living server forgotten by hand" : "world: dead server forgotten by hand")
+        if mistaken { forgotLiving = true }
         say { "actor \(actor.view.origin) forgets \(row.address)" }
         actor.forget(row.server)
         schedule(actor, at: now + 1)

@@ -74,6 +74,8 @@ extension SimWorld {
             return
         }
         guard let message = network.arrive(id, now: now, random: &random.network) else { return }
+        // Once faults ended, nothing arrives any more from processes that are gone: what they knew last is settled.
+        if calm, oracle.index(of: message.from).map({ !actors[$0].isAlive }) ?? true { return }
         guard let target, target.isAlive else {
             outcome.points.hit("net: frame to a dead actor")
             return
@@ -174,7 +176,7 @@ extension SimWorld {
         case .divergence:
             outcome.points.hit("divergence detected")
             // Only a world that damages its replicas on purpose may ever see this (I17).
-            if !isRotten {
+            if !isRotten, !forgotLiving {
                 fail(SimViolation("I17", "actor \(actor.view.origin) detected a divergence"))
             }
         case .joined: outcome.points.hit("server joined")

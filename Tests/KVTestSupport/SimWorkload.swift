@@ -61,6 +61,7 @@ extension SimWorld {
             let other = up[random.workload.below(up.count)].view
             floor = max(0, other.seen[key].ms)
         }
+        let most = actor.stampMillisMax(seen: view.seen[key].ms, floor: floor)
         let id = nextValueID
         nextValueID &+= 1
         let length = options.valueBytesMax == 0 ? 0 : random.workload.below(options.valueBytesMax + 1)
@@ -74,6 +75,9 @@ extension SimWorld {
         }
         if stamp.ms <= floor {
             return fail(SimViolation("I17", "put with floor \(floor) got \(stamp.ms)"))
+        }
+        if stamp.ms > most, !isRotten {
+            return fail(SimViolation("I5", "put of \(keys.name(key)) stamped \(stamp.ms), the rule allows \(most)"))
         }
         acknowledge(key, stamp, length: Int32(length), id: id, view)
     }
@@ -103,6 +107,12 @@ extension SimWorld {
         say {
             "\(length < 0 ? "delete" : "put") \(self.keys.name(key)) on actor \(view.origin) "
                 + self.oracle.name(stamp)
+        }
+        if write.unaware, actors[view.origin].hasCaughtUp, !forgotLiving {
+            return fail(
+                SimViolation(
+                    "I5", "actor \(view.origin) wrote \(keys.name(key)) \(oracle.name(stamp)) under "
+                        + "\(oracle.name(oracle.collected[key])), which others collected"))
         }
         if let violation = view.noteWrite(key, stamp, tombstone: length < 0, oracle) { return fail(violation) }
         if let violation = oracle.acknowledge(write, stamp: stamp) { return fail(violation) }

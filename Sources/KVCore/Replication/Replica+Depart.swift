@@ -42,7 +42,10 @@ extension Replica {
         guard adoption == nil, let since = departedSince.first(where: { $0.server == row.server })?.at,
             at.steady - since >= Replica.adoptAfterMillis
         else { return }
-        let loose = originsOf(row).filter { newest[$0] > seen[$0] }
+        // An interval beyond a gap may have brought nothing new and still stand in the way of retiring.
+        let loose = originsOf(row).filter { origin in
+            newest[origin] > seen[origin] || islands.contains { $0.origin == origin }
+        }
         if !loose.isEmpty { adoption = Adoption(server: row.server, origins: loose) }
     }
 

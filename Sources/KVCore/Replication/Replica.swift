@@ -35,7 +35,7 @@ package final class Replica {
     /// Members only, sorted by id.
     var servers: [RemoteServer] = []
     /// This actor finished its first catch-up, or never needed one.
-    var isCaughtUp: Bool
+    package internal(set) var isCaughtUp: Bool
     var isLeaving = false
     var startedAt: Millis?
     var lastCensus: Millis = .min

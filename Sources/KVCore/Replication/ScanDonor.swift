@@ -8,6 +8,7 @@ import KVBase
 final class ScanDonor {
     /// A donor that was not asked for this long forgets the scan.
     static let idleMillisMax: Millis = 10_000
+    private static let entriesPerWalk = 8
 
     let session: UInt32
     /// For a remote asker, the actor that asked: pages go to it.
@@ -120,15 +121,20 @@ final class ScanDonor {
         let budget = min(budget, room)
         let origins = store.origins
         let hasher = store.hasher
-        store.walk(&cursor, budget: budget) { record in
-            looked += 1
-            if !everything, filter.covers(record.origin, record.seq) { return }
-            if bugs.contains(.tombstoneSkippedInScan), record.isTombstone { return }
-            if isLocal {
-                entries.append(hasher.hash(record.keyPointer, record.keyCount), record.retained())
-            } else {
-                encoder.encode(record, origins, into: &encoded)
+        // In small steps, so that a chunk passes its size by a few values at most, however large they are.
+        while looked < budget, !cursor.isDone, (isLocal ? entries.payloadBytes : encoded.count) < bytesMax {
+            store.walk(&cursor, budget: ScanDonor.entriesPerWalk) { record in
+                looked += 1
+                if !everything, filter.covers(record.origin, record.seq) { return }
+                if bugs.contains(.tombstoneSkippedInScan), record.isTombstone { return }
+                if isLocal {
+                    entries.append(hasher.hash(record.keyPointer, record.keyCount), record.retained())
+                } else {
+                    encoder.encode(record, origins, into: &encoded)
+                }
             }
+            // An empty stretch of the table is work too.
+            looked += 1
         }
         encoder.forgetPrevious()
         if let end = settledEnd {
