@@ -1,4 +1,4 @@
-// client-bench: how fast KVClient is on one connection, against any RESP server. A program of its own; loads one server.
+// client-bench: how fast KVClient is on one connection, against any RESP server. A program; loads one server.
 
 import ArgumentParser
 import Foundation

@@ -7,7 +7,8 @@ typealias Outcome = Result<KVReply, KVError>
 /// Shared by the calling task, the connection's event loop and the cancellation handler. Whoever moves `state` to
 /// `finished` first delivers the outcome; everybody else finds it finished and does nothing.
 final class Call: @unchecked Sendable {
-    /// `created` → `waiting` (somebody waits) → `sent` (bytes were handed to the socket) → `finished`; steps may be skipped.
+    /// `created` → `waiting` (somebody waits) → `sent` (bytes were handed to the socket) → `finished`; steps may be
+    /// skipped.
     private enum Phase {
         static let created: UInt8 = 0
         static let waiting: UInt8 = 1
@@ -64,8 +65,8 @@ final class Call: @unchecked Sendable {
 
     var isFinished: Bool { state.load(ordering: .relaxed) == Phase.finished }
 
-    /// Delivers `outcome` unless the call is finished. In `created` there is no sink yet: `begin` then fails and its caller
-    /// answers.
+    /// Delivers `outcome` unless the call is finished. In `created` there is no sink yet: `begin` then fails and its
+    /// caller answers.
     func finish(_ outcome: @autoclosure () -> Outcome) {
         // Acquire: pairs with the release in `begin`, so that the sink is seen.
         let before = state.exchange(Phase.finished, ordering: .acquiring)

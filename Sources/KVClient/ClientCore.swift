@@ -130,8 +130,8 @@ final class ClientCore: Sendable {
     }
 
     /// The floor for a put on `connection`: the greatest stamp any other server gave this client, when the router stays
-    /// with one server and so has left the others. Zero: none needed. A router that spreads calls over servers gets none,
-    /// as the two clocks would drive each other ahead of real time.
+    /// with one server and so has left the others. Zero: none needed. A router that spreads calls over servers gets
+    /// none, as the two clocks would drive each other ahead of real time.
     func floor(for connection: Connection) -> Int64 {
         guard hasManyServers.load(ordering: .relaxed), router.staysWithOneServer else { return 0 }
         return state.withLock { state in

@@ -322,8 +322,9 @@ final class Connection: @unchecked Sendable {
         for call in lost { call.finish(.failure(error)) }
     }
 
-    /// A put whose answer is lost may have got a later stamp than any this client has seen. The server's clock has moved
-    /// on by about as much as ours since the last stamp, so that sum bounds it for the floor of the next server.
+    /// A put whose answer is lost may have got a later stamp than any this client has seen. The server's clock has
+    /// moved on by about as much as ours since the last stamp, so that sum bounds it for the floor of the next
+    /// server.
     private func coverUnknownStamps() {
         let known = greatestStamp.load(ordering: .relaxed)
         guard known > 0, inFlight.contains(where: { $0.command.isPut }) else { return }

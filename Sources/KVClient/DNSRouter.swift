@@ -1,4 +1,4 @@
-// A router over the addresses behind one DNS name: stays with one of them, looks the name up again now and then. Any thread.
+// A router over the addresses behind one DNS name: stays with one, looks the name up now and then. Any thread.
 
 import NIOCore
 import NIOPosix
@@ -12,8 +12,8 @@ import Synchronization
     import Darwin
 #endif
 
-/// Sticky over the addresses of one name, in the order the resolver gives them. The name is looked up at the first call,
-/// again after ``refreshNanos``, and when a connection fails; calls go on with the known addresses meanwhile.
+/// Sticky over the addresses of one name, in the order the resolver gives them. The name is looked up at the first
+/// call, again after ``refreshNanos``, and when a connection fails; calls go on with the known addresses meanwhile.
 public final class DNSRouter: KVRouter {
     static let refreshNanos: UInt64 = 30_000_000_000
 

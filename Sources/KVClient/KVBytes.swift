@@ -1,4 +1,4 @@
-// Keys and values as users of the client library see them: byte strings that are pleasant with text. Values, any thread.
+// Keys and values as users of the client library see them: byte strings pleasant with text. Values, any thread.
 
 /// A key or a value: any bytes, compared as unsigned bytes from the left, which is the order `list` replies in.
 ///
@@ -64,9 +64,9 @@ public struct KVPair: Hashable, Sendable {
     public init(key: KVBytes, value: KVBytes) { (self.key, self.value) = (key, value) }
 }
 
-/// The version a write got: milliseconds since 1970 on the clock of the server that took it, raised where that was needed
-/// to make the write win over what it replaced. Of two writes to one key the one with the greater stamp stays, on every
-/// server.
+/// The version a write got: milliseconds since 1970 on the clock of the server that took it, raised where that was
+/// needed to make the write win over what it replaced. Of two writes to one key the one with the greater stamp stays,
+/// on every server.
 public struct KVStamp: Hashable, Comparable, Sendable, CustomStringConvertible {
     public var millis: Int64
 

@@ -6,8 +6,8 @@ import NIOCore
 /// called from any task, and concurrent calls are pipelined on one connection by themselves.
 ///
 /// A call is answered by the server the router names, by default always the same one, so that a program reads what it
-/// wrote. When that server fails, the next one takes over; ``events()`` tells. Calls obey task cancellation: a cancelled
-/// call returns at once and its answer, when it comes, is thrown away.
+/// wrote. When that server fails, the next one takes over; ``events()`` tells. Calls obey task cancellation: a
+/// cancelled call returns at once and its answer, when it comes, is thrown away.
 ///
 /// The connections close when the last copy of the client is gone, or with ``close()``.
 public struct KVClient: KeyValueStore {
@@ -59,8 +59,8 @@ public struct KVClient: KeyValueStore {
         try await owner.core.perform(.get(key), timeoutNanos: timeoutNanos).get().asValue()
     }
 
-    /// Writes, and answers the write's stamp. After a change of server the write carries the greatest stamp seen so far as
-    /// its floor, so it wins over this client's earlier writes even if the new server's clock is behind.
+    /// Writes, and answers the write's stamp. After a change of server the write carries the greatest stamp seen so
+    /// far as its floor, so it wins over this client's earlier writes even if the new server's clock is behind.
     @discardableResult
     public func put(_ key: KVBytes, _ value: KVBytes) async throws(KVError) -> KVStamp {
         try await owner.core.perform(.put(key, value), timeoutNanos: timeoutNanos).get().asStamp()
@@ -83,9 +83,9 @@ public struct KVClient: KeyValueStore {
         return try await owner.core.perform(.custom(arguments, isRead: false), timeoutNanos: timeoutNanos).get()
     }
 
-    /// Sends the calls that `build` gathers in one piece to one server, in order, nothing of this client in between, and
-    /// returns what `build` returned when all are answered. A refusal by the server concerns its own call and is thrown by
-    /// that call's ``KVPending/value``; any other failure is thrown here.
+    /// Sends the calls that `build` gathers in one piece to one server, in order, nothing of this client in between,
+    /// and returns what `build` returned when all are answered. A refusal by the server concerns its own call and is
+    /// thrown by that call's ``KVPending/value``; any other failure is thrown here.
     ///
     ///     let (name, stamp) = try await client.withPipeline { ($0.get("name"), $0.put("seen", "1")) }
     ///     print(try name.value, try stamp.value)
@@ -110,7 +110,8 @@ public struct KVClient: KeyValueStore {
 
     public func events() -> AsyncStream<KVEvent> { owner.core.events.makeStream() }
 
-    /// Closes every connection; calls under way and later ones fail with ``KVError/closed``. Returns when all are closed.
+    /// Closes every connection; calls under way and later ones fail with ``KVError/closed``. Returns when all are
+    /// closed.
     public func close() async {
         await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
             owner.core.close { continuation.resume() }

@@ -6,7 +6,8 @@ public import NIOCore
 public struct KVClientConfiguration: Sendable {
     /// What a call does when ``outstandingCallsMax`` calls are waiting for answers on its connection.
     public enum FullPolicy: Sendable {
-        /// The call waits for its turn, in order; its timeout runs. The task that made the call is all the memory it takes.
+        /// The call waits for its turn, in order; its timeout runs. The task that made the call is all the memory it
+        /// takes.
         case wait
         /// The call fails at once with ``KVError/tooManyOutstanding(limit:)``.
         case fail
@@ -19,12 +20,13 @@ public struct KVClientConfiguration: Sendable {
     /// A connection that owes answers and delivered no byte for so long counts as lost: a server that vanished without
     /// closing is noticed by this.
     public var silenceTimeout: Duration = .seconds(5)
-    /// Delay before the second attempt to connect to a server; it doubles with every failure, with a random share of half.
+    /// Delay before the second attempt to connect to a server; it doubles with every failure, with a random share of
+    /// half.
     public var reconnectDelayMin: Duration = .milliseconds(50)
     /// The longest such delay.
     public var reconnectDelayMax: Duration = .seconds(1)
-    /// Attempts one call makes at one server before it gives up. Only what surely was not executed, and reads, are tried
-    /// again.
+    /// Attempts one call makes at one server before it gives up. Only what surely was not executed, and reads, are
+    /// tried again.
     public var attemptsPerServerMax = 2
     /// Calls sent on one connection and not answered yet, those given up by their caller included.
     public var outstandingCallsMax = 16_384

@@ -12,7 +12,8 @@ public enum KVError: Error, Hashable, Sendable {
     case unreachable(server: KVAddress, reason: String)
     /// The other side sent something that is not an answer to the question. It is not a kvd, or a proxy interferes.
     case protocolViolation(server: KVAddress, reason: String)
-    /// The task that made the call was cancelled. A write may have been executed, unless it was still waiting to be sent.
+    /// The task that made the call was cancelled. A write may have been executed, unless it was still waiting to be
+    /// sent.
     case cancelled(mayHaveExecuted: Bool)
     /// The client was closed before or during the call.
     case closed

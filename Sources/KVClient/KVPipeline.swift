@@ -1,4 +1,4 @@
-// Several calls sent as one: gathered by the caller, written together, answered together. Values; the batch is any thread.
+// Several calls sent as one: gathered by the caller, written together, answered together. The batch is any thread.
 
 import NIOCore
 import Synchronization
@@ -115,7 +115,8 @@ final class PipelineBatch: @unchecked Sendable {
         finished(cancelled)
     }
 
-    /// Takes the outcome of one call, from whichever thread decided it. Nobody else touches that place until all are in.
+    /// Takes the outcome of one call, from whichever thread decided it. Nobody else touches that place until all are
+    /// in.
     func finished(_ index: Int, _ outcome: Outcome) {
         outcomes[index] = outcome
         finished(1)

@@ -16,12 +16,12 @@ public protocol KeyValueStore: Sendable {
     @discardableResult
     func delete(_ key: KVBytes) async throws(KVError) -> Bool
 
-    /// The pairs whose key starts with `prefix`, in byte order of keys: those after `after` (nil: from the first), at most
-    /// `limit` of them (nil: all of them). O(log n + results).
+    /// The pairs whose key starts with `prefix`, in byte order of keys: those after `after` (nil: from the first), at
+    /// most `limit` of them (nil: all of them). O(log n + results).
     func list(prefix: KVBytes, limit: Int?, after: KVBytes?) async throws(KVError) -> [KVPair]
 
-    /// What happens to the connections from now on. Each caller gets a stream of its own, which keeps the last 64 events
-    /// that were not taken yet. A store without connections answers a stream that is finished already.
+    /// What happens to the connections from now on. Each caller gets a stream of its own, which keeps the last 64
+    /// events that were not taken yet. A store without connections answers a stream that is finished already.
     func events() -> AsyncStream<KVEvent>
 }
 
@@ -63,8 +63,8 @@ extension KeyValueStore {
         try await list(prefix: prefix.kvBytes, limit: limit, after: after)
     }
 
-    /// Every pair under `prefix`, a page of at most `pageEntries` at a time. Each page is one call, made when it is asked
-    /// for; what is written meanwhile behind the last key of a page is still seen.
+    /// Every pair under `prefix`, a page of at most `pageEntries` at a time. Each page is one call, made when it is
+    /// asked for; what is written meanwhile behind the last key of a page is still seen.
     public func listAll(prefix: some KVBytesConvertible = "", pageEntries: Int = 1000) -> KVPages<Self> {
         KVPages(store: self, prefix: prefix.kvBytes, pageEntries: max(1, pageEntries))
     }

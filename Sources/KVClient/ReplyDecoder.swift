@@ -17,8 +17,8 @@ struct ReplyDecoder {
 
     init(replyBytesMax: Int) { self.replyBytesMax = replyBytesMax }
 
-    /// The reply that starts at `at`, which is moved behind it. After `incomplete` the next call must have the same reply
-    /// start at its `at`, with more bytes behind it.
+    /// The reply that starts at `at`, which is moved behind it. After `incomplete` the next call must have the same
+    /// reply start at its `at`, with more bytes behind it.
     mutating func next(_ bytes: UnsafeRawBufferPointer, _ at: inout Int) -> Step {
         if !isPartial, let reply = quick(bytes, &at) { return .reply(reply) }
         switch parser.parse(UnsafeRawBufferPointer(rebasing: bytes[at...])) {

@@ -1,11 +1,12 @@
-// The default router: stays with one server so that a caller reads its own writes, and moves on when that fails. Any thread.
+// The default router: stays with one server so that a caller reads its own writes; moves on when it fails. Any thread.
 
 import NIOCore
 import Synchronization
 
 /// Pins one server; when its connection fails, the next one in the list that is not resting. A server that failed rests
-/// for a time that doubles with every failure in a row, plus a random share, so that many clients do not return at once.
-/// There is no way back to the first server until the current one fails: moving costs read-your-writes each time.
+/// for a time that doubles with every failure in a row, plus a random share, so that many clients do not return at
+/// once. There is no way back to the first server until the current one fails: moving costs read-your-writes each
+/// time.
 public final class StickyRouter: KVRouter {
     /// Rest after the first failure, and the longest.
     static let restNanosMin: Int64 = 100_000_000

@@ -21,8 +21,8 @@ struct KV: AsyncParsableCommand {
         commandName: "kv",
         abstract: "Reads and writes a kvd key-value store.",
         discussion: """
-            Without a command, kv reads commands: from a prompt with history and completion on a terminal, line by line \
-            otherwise.
+            Without a command, kv reads commands: from a prompt with history and completion on a terminal, line by \
+            line otherwise.
 
             Exit codes: 0 done; 1 the store could not be asked or refused; 2 get found no such key; 64 wrong usage.
             """,

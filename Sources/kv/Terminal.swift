@@ -23,8 +23,8 @@ enum Terminal {
 
     static func write(_ text: String) { write(Array(text.utf8)) }
 
-    /// All of the bytes to standard output. A reader that has gone (`kv list | head`) ends the program as SIGPIPE would;
-    /// SwiftNIO ignores that signal.
+    /// All of the bytes to standard output. A reader that has gone (`kv list | head`) ends the program as SIGPIPE
+    /// would; SwiftNIO ignores that signal.
     static func write(_ bytes: [UInt8]) {
         if !write(bytes, to: 1) {
             let reason = errno
@@ -67,8 +67,8 @@ enum Terminal {
 
     // MARK: Input
 
-    /// Bytes that are there, waiting at most `withinMillis` (-1: as long as it takes); empty at the end of input, nil when
-    /// the time is over.
+    /// Bytes that are there, waiting at most `withinMillis` (-1: as long as it takes); empty at the end of input, nil
+    /// when the time is over.
     static func read(withinMillis: Int32 = -1) -> [UInt8]? {
         while true {
             var ready = pollfd(fd: 0, events: Int16(POLLIN), revents: 0)
@@ -111,8 +111,8 @@ enum Terminal {
 
     private static let raw = Mutex(Raw())
 
-    /// Keys arrive one by one, unechoed. With `signals` Ctrl-C still interrupts, for while a request runs: what is typed
-    /// ahead meanwhile is kept as it is, Ctrl-Z and Ctrl-D included. False when standard input is no terminal.
+    /// Keys arrive one by one, unechoed. With `signals` Ctrl-C still interrupts, for while a request runs: what is
+    /// typed ahead meanwhile is kept as it is, Ctrl-Z and Ctrl-D included. False when standard input is no terminal.
     @discardableResult
     static func enterRaw(signals: Bool = false) -> Bool {
         raw.withLock { raw in

@@ -1,4 +1,4 @@
-// Broken connections, servers that are slow, silent, absent or talk nonsense: what a call reports, and what comes after.
+// Broken connections, servers slow, silent, absent or talking nonsense: what a call reports, and what comes after.
 
 import KVClient
 import Synchronization
