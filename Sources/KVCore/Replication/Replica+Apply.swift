@@ -135,13 +135,15 @@ extension Replica {
                 }
             }
         }
-        // An entry of a third party inside a live writer's interval is tied to that writer's own write.
-        if !isCovered, sectionOrigin == nil || sectionOrigin == origin || members.isMember(origins.uid(origin).server) {
-            newest.raise(origin, to: record.seq)
-        }
         if config.bugs.rawValue != 0, mergeWithBugs(record, hash) { return true }
         switch store.merge(record, hash) {
-        case .applied: statistics.entriesApplied &+= 1
+        case .applied:
+            statistics.entriesApplied &+= 1
+            // An entry of a third party inside a live writer's interval is tied to that writer's own write. What was here
+            // already makes nothing loose: two replicas would adopt it from each other for ever.
+            if !isCovered, sectionOrigin == nil || sectionOrigin == origin || members.isMember(origins.uid(origin).server) {
+                newest.raise(origin, to: record.seq)
+            }
         case .divergent: statistics.versionCollisions &+= 1
         default: statistics.entriesIgnored &+= 1
         }
