@@ -6,7 +6,7 @@ import KVTestSupport
 private let chunkSeeds: UInt64 = 64
 /// A seed that takes longer than this hangs.
 private let secondsPerSeedMax = 180.0
-private let violationsShownMax = 20
+private let violationsShownMax = 200
 
 final class Fleet: @unchecked Sendable {
     private let seeds: Range<UInt64>

@@ -31,6 +31,7 @@ extension SimWorld {
     /// Everything heals; all replicas become equal, and 60 s later nothing is left of the deletes.
     func wholePhase() {
         heal(among: nil)
+        isHealed = true
         guard !failed else { return }
         let all = Set(0..<options.slots)
         converge(all, "I10")
@@ -68,7 +69,8 @@ extension SimWorld {
         guard let first = group.first else { return true }
         let uids = group.map { $0.uid }
         for actor in group {
-            if actor.digest != first.digest || actor.liveCount != first.liveCount { return false }
+            // A newcomer may still stamp its first writes again.
+            if isHealed && !actor.hasCaughtUp || actor.digest != first.digest || actor.liveCount != first.liveCount { return false }
             for uid in uids where actor.covered(uid) != first.covered(uid) { return false }
         }
         return true

@@ -62,8 +62,10 @@ package final class SimOracle {
     package private(set) var floors: [SimStamp]
     /// Actors whose process is gone.
     package private(set) var departed: Set<Int32> = []
-    /// Per key: the greatest tombstone anybody has collected.
+    /// Per key: the greatest tombstone anybody has ever collected.
     package private(set) var collected: [SimStamp]
+    /// The same of the actors that still run: nothing older may be written or received any more.
+    package private(set) var remembered: [SimStamp]
     private var deletes: [[SimStamp]]
     package private(set) var writes = 0
     package let keys: SimKeys
@@ -72,6 +74,7 @@ package final class SimOracle {
         self.keys = keys
         floors = Array(repeating: .none, count: keys.count)
         collected = floors
+        remembered = floors
         deletes = Array(repeating: [], count: keys.count)
     }
 
@@ -141,7 +144,13 @@ package final class SimOracle {
 
     package func noteDeparted(_ origin: Int) { departed.insert(Int32(origin)) }
 
-    package func noteCollected(_ key: Int, _ stamp: SimStamp) { collected[key] = greater(collected[key], stamp) }
+    package func noteCollected(_ key: Int, _ stamp: SimStamp) {
+        collected[key] = greater(collected[key], stamp)
+        remembered[key] = greater(remembered[key], stamp)
+    }
+
+    /// After a crash: what only the crashed had collected binds nobody any more.
+    package func remember(_ collected: [SimStamp]) { remembered = collected }
 
     /// After a crash: what no survivor holds is lost, within the documented window, and no longer demanded.
     /// Returns the number of keys whose newest version went down with the crashed server.

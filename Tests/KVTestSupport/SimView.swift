@@ -150,10 +150,10 @@ package final class SimView {
                 "\(at(key, oracle)) resurrected \(oracle.name(stamp)) under collected "
                     + oracle.name(collected[key]))
         }
-        if oracle.precedes(stamp, oracle.collected[key]), !isUnaware {
+        if oracle.precedes(stamp, oracle.remembered[key]), !isUnaware {
             return SimViolation(
                 "I7",
-                "\(at(key, oracle)) received \(oracle.name(stamp)) after \(oracle.name(oracle.collected[key])) "
+                "\(at(key, oracle)) received \(oracle.name(stamp)) after \(oracle.name(oracle.remembered[key])) "
                     + "was collected elsewhere")
         }
         seen[key] = stamp

@@ -102,7 +102,7 @@ extension SimWorld {
             return fail(SimViolation("I4", "actor \(view.origin) wrote in the name of actor \(stamp.origin)"))
         }
         var write = SimWrite(key: Int32(key), valueLength: length, valueID: id, ms: stamp.ms, at: now)
-        write.unaware = oracle.precedes(stamp, oracle.collected[key])
+        write.unaware = oracle.precedes(stamp, oracle.remembered[key])
         trace.fold(UInt64(bitPattern: stamp.ms))
         say {
             "\(length < 0 ? "delete" : "put") \(self.keys.name(key)) on actor \(view.origin) "
@@ -112,7 +112,7 @@ extension SimWorld {
             return fail(
                 SimViolation(
                     "I5", "actor \(view.origin) wrote \(keys.name(key)) \(oracle.name(stamp)) under "
-                        + "\(oracle.name(oracle.collected[key])), which others collected"))
+                        + "\(oracle.name(oracle.remembered[key])), which others collected"))
         }
         if let violation = view.noteWrite(key, stamp, tombstone: length < 0, oracle) { return fail(violation) }
         if let violation = oracle.acknowledge(write, stamp: stamp) { return fail(violation) }

@@ -45,6 +45,7 @@ package final class SimWorld {
     var handshakes: [SimHandshake] = []
     var now: SimTime = 0
     var calm = false
+    var isHealed = false
     var loading = true
     var loadEnd: SimTime = 0
     /// What everybody agreed on after the last write.
@@ -238,6 +239,10 @@ package final class SimWorld {
         }
         outcome.points.hit("world: crash")
         let lost = oracle.lowerFloors(to: survivors())
+        oracle.remember(
+            (0..<keys.count).map { key in
+                upActors().reduce(SimStamp.none) { oracle.greater($0, $1.view.collected[key]) }
+            })
         outcome.points.hit("world: write lost with its only holder", lost)
         if calm, restartAfterMillis == nil { return lost }
         let down = restartAfterMillis ?? Millis(random.faults.within(20...Int(max(21, options.downMillisMax))))
