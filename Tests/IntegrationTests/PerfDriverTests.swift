@@ -36,10 +36,11 @@ import Testing
         #expect(report["operations"] as? Int == 5000)
         #expect(report["errors"] as? Int == 0 && report["misses"] as? Int == 0, "every key was loaded")
         let latency = try #require(report["latency"] as? [String: Any])
-        #expect(latency["count"] as? Int == 5000)
+        // Batches under way when the last request was counted are not timed: at most one of 3 for each connection.
+        #expect((5000 - 7 * 3...5000).contains(latency["count"] as? Int ?? 0))
         let servers = try #require(report["servers"] as? [[String: Any]])
         #expect((servers[0]["cpuMicrosPerRequest"] as? Double ?? 0) > 0)
-        #expect(try server.connect().command("DBSIZE") == ":500")
+        #expect(try server.connect().command("DBSIZE") == ":500\r\n")
     }
 
     @Test func everyWorkloadRunsOnKvd() throws {

@@ -71,6 +71,10 @@ private final class ThreadExecutor: TaskExecutor, @unchecked Sendable {
     }
 
     private func run() {
+        // Worker threads of the pool that made this one block signals; children started here must not inherit that.
+        var none = sigset_t()
+        sigemptyset(&none)
+        pthread_sigmask(SIG_SETMASK, &none, nil)
         let executor = asUnownedTaskExecutor()
         condition.lock()
         while true {
