@@ -1,8 +1,10 @@
-// How jemalloc is set up for every executable that links the shim. Read by jemalloc before main; no code of ours calls it.
+// How jemalloc is set up for every executable that links the shim. Read by jemalloc before main; no code of ours calls
+// it.
 
 #ifndef KVD_NO_JEMALLOC
-/// A store is large, long-lived and read at random, so most of the cost of a look-up is finding the page: with huge pages
-/// one TLB entry covers 2 MiB. Measured at 1 M keys, 64-byte values, pipeline 16 and 100: 19 and 25 % less CPU per GET,
-/// 4 % more resident memory. The kernel default `madvise` is enough. MALLOC_CONF in the environment still overrides it.
+/// A store is large, long-lived and read at random, so most of the cost of a look-up is finding the page: with huge
+/// pages one TLB entry covers 2 MiB. Measured at 1 M keys, 64-byte values, pipeline 16 and 100: 19 and 25 % less CPU
+/// per GET, 4 % more resident memory. The kernel default `madvise` is enough. MALLOC_CONF in the environment still
+/// overrides it.
 const char *malloc_conf = "thp:always,metadata_thp:always";
 #endif

@@ -1,5 +1,5 @@
-// Plants each bug in turn and finds the first seed that shows it: the proof that the invariants have teeth. One thread per
-// worker; results behind one lock.
+// Plants each bug in turn and finds the first seed that shows it: the proof that the invariants have teeth. One thread
+// per worker; results behind one lock.
 import Foundation
 import KVTestSupport
 

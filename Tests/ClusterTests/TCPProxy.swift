@@ -22,7 +22,8 @@ struct LinkRule: Equatable {
 }
 
 /// Listens on a port of its own and forwards to one target. Who connects is recognised by an address that appears in
-/// the first bytes it sends (the handshake of the actor system names both sides), so that one link of several can be cut.
+/// the first bytes it sends (the handshake of the actor system names both sides), so that one link of several can be
+/// cut.
 final class TCPProxy: @unchecked Sendable {
     static let queuedBytesMax = 16 * 1024 * 1024
 

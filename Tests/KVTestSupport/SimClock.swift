@@ -1,5 +1,5 @@
-// A simulated server's clocks: a wall clock that may be off, drift, freeze or run backwards, and a monotonic one that only
-// drifts. Used by SimWorld only, one thread.
+// A simulated server's clocks: a wall clock that may be off, drift, freeze or run backwards, and a monotonic one that
+// only drifts. Used by SimWorld only, one thread.
 package import KVBase
 
 /// Where true time 0 lies on a correct wall clock (2023-11-14).

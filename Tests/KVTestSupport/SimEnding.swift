@@ -1,10 +1,10 @@
-// The end of a simulated world: faults stop, first perhaps only among some servers, and the healed part must converge, serve
-// and clean up (I10-I13, I16). Part of SimWorld.
+// The end of a simulated world: faults stop, first perhaps only among some servers, and the healed part must converge,
+// serve and clean up (I10-I13, I16). Part of SimWorld.
 import KVBase
 import KVCore
 
-/// Longest a healed cluster may take to agree. Frames flow each 105 ms, so this is many rounds; it is generous because some
-/// seeds shrink the engine's limits so far that a repair needs hundreds of frames.
+/// Longest a healed cluster may take to agree. Frames flow each 105 ms, so this is many rounds; it is generous because
+/// some seeds shrink the engine's limits so far that a repair needs hundreds of frames.
 private let convergenceMillisMax: Millis = 30_000
 /// A write into the healed cluster, visible everywhere.
 private let probeMillisMax: Millis = 10_000
@@ -70,7 +70,8 @@ extension SimWorld {
         let uids = group.map { $0.uid }
         for actor in group {
             // A newcomer may still stamp its first writes again.
-            if isHealed && !actor.hasCaughtUp || actor.digest != first.digest || actor.liveCount != first.liveCount { return false }
+            if isHealed && !actor.hasCaughtUp { return false }
+            if actor.digest != first.digest || actor.liveCount != first.liveCount { return false }
             for uid in uids where actor.covered(uid) != first.covered(uid) { return false }
         }
         return true
@@ -127,8 +128,8 @@ extension SimWorld {
         }
     }
 
-    /// Equal digests must mean equal contents, key by key (I10 without trust in the digest), and digests equal to a fresh
-    /// computation (I9).
+    /// Equal digests must mean equal contents, key by key (I10 without trust in the digest), and digests equal to a
+    /// fresh computation (I9).
     private func compareAll(_ group: [SimActor]) {
         guard let first = group.first else { return }
         for actor in group where !failed {

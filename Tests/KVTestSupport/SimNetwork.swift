@@ -1,4 +1,5 @@
-// The simulated network between servers: latency, loss, order, cuts, resets, corruption. Used by SimWorld only, one thread.
+// The simulated network between servers: latency, loss, order, cuts, resets, corruption. Used by SimWorld only, one
+// thread.
 package import KVBase
 package import KVCore
 

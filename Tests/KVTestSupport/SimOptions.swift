@@ -1,8 +1,8 @@
 // Everything one seed decides before its world starts: cluster, load, faults, limits. A value; any thread.
 package import KVBase
 
-/// The kinds of disturbance a seed may switch on. Each seed takes a random subset ("swarm testing", Groce et al. 2012): a
-/// run with all of them on never reaches the states that need a quiet network and a busy clock.
+/// The kinds of disturbance a seed may switch on. Each seed takes a random subset ("swarm testing", Groce et al. 2012):
+/// a run with all of them on never reaches the states that need a quiet network and a busy clock.
 package struct SimFaults: OptionSet, Sendable {
     package let rawValue: UInt32
     package init(rawValue: UInt32) { self.rawValue = rawValue }
@@ -238,7 +238,8 @@ package struct SimOptions: Sendable {
     /// All derived options on a few lines, for the head of a replay.
     package var description: String {
         """
-        seed \(seed) profile \(profile.rawValue) servers \(servers)+\(joiners) actors \(actors) faults \(faults.description)
+        seed \(seed) profile \(profile.rawValue) servers \(servers)+\(joiners) actors \(actors) \
+        faults \(faults.description)
         load \(loadMillis) ms, \(operationsPerSecond) op/s, put \(putPercent) % delete \(deletePercent) % list \
         \(listPercent) %, \(keys) keys \(keyChoice.rawValue), values <= \(valueBytesMax) B, burst \(burstPercent) % \
         hop \(hopPercent) %

@@ -90,8 +90,8 @@ package final class SimOracle {
 
     package func index(of uid: ActorUID) -> Int? { indexOfUID[uid] }
 
-    /// The order the product promises: timestamp, then actor in byte order; an actor's own counter only within one of its
-    /// own milliseconds.
+    /// The order the product promises: timestamp, then actor in byte order; an actor's own counter only within one of
+    /// its own milliseconds.
     package func precedes(_ a: SimStamp, _ b: SimStamp) -> Bool {
         if a.ms != b.ms { return a.ms < b.ms }
         if a.origin != b.origin {
@@ -127,8 +127,8 @@ package final class SimOracle {
         return writes[Int(stamp.seq) - 1]
     }
 
-    /// The greatest delete of `key` not older than `stamp` whose dot `covers` accepts; if there is none, one of a departed actor,
-    /// whose loose writes are taken over without their dots.
+    /// The greatest delete of `key` not older than `stamp` whose dot `covers` accepts; if there is none, one of a
+    /// departed actor, whose loose writes are taken over without their dots.
     package func latestDelete(of key: Int, since stamp: SimStamp, covers: (SimStamp) -> Bool) -> SimStamp? {
         var best: SimStamp?
         var loose: SimStamp?

@@ -1,5 +1,5 @@
-// Counts messages per ordered pair of actors and per addressed server against the promised rate (I6). Used by SimWorld only,
-// one thread.
+// Counts messages per ordered pair of actors and per addressed server against the promised rate (I6). Used by SimWorld
+// only, one thread.
 import KVBase
 
 /// Most messages one actor may send to one other within any closed window of a second.
@@ -31,7 +31,8 @@ package struct SimPace {
 
     package init(slots: Int) { pairs.reserveCapacity(64 * slots) }
 
-    /// Notes that `from` sends to `to` (dense actor numbers; `server` numbers the addressed process, nil for a sibling).
+    /// Notes that `from` sends to `to` (dense actor numbers; `server` numbers the addressed process, nil for a
+    /// sibling).
     package mutating func note(from: Int, to: Int, server: Int?, now: SimTime) -> SimViolation? {
         let before = pairs[UInt64(from) << 32 | UInt64(to), default: Window()].exchange(now)
         if before != .min, now - before <= simSecond {

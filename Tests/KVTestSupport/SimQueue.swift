@@ -1,6 +1,8 @@
-// The simulator's event queue: a binary heap ordered by virtual time, then by insertion. Used by SimWorld only, one thread.
+// The simulator's event queue: a binary heap ordered by virtual time, then by insertion. Used by SimWorld only, one
+// thread.
 
-/// Microseconds of true time since the simulated world began. Nobody in the world can read it; clocks are derived from it.
+/// Microseconds of true time since the simulated world began. Nobody in the world can read it; clocks are derived from
+/// it.
 package typealias SimTime = Int64
 
 package let simMillisecond: SimTime = 1000
@@ -19,7 +21,8 @@ package struct SimEvent {
     package var b: Int32
 }
 
-/// Equal times come out in insertion order, so the sequence of events is a function of the seed alone. O(log n) each way.
+/// Equal times come out in insertion order, so the sequence of events is a function of the seed alone. O(log n) each
+/// way.
 package struct SimQueue {
     private var heap: [SimEvent] = []
     private var inserted: UInt64 = 0

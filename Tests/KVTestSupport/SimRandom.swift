@@ -28,8 +28,8 @@ extension PRNG {
     /// One of `choices`, uniformly.
     package mutating func pick<T>(_ choices: [T]) -> T { choices[below(choices.count)] }
 
-    /// A waiting time with mean `mean`: exponential by inversion of a coarse table, never 0 and at most 8 times the mean.
-    /// Integer arithmetic only, so that every machine draws the same.
+    /// A waiting time with mean `mean`: exponential by inversion of a coarse table, never 0 and at most 8 times the
+    /// mean. Integer arithmetic only, so that every machine draws the same.
     package mutating func interval(mean: SimTime) -> SimTime {
         // Sum of geometric trials: the position of the first hit in a Bernoulli(1/8) sequence, in eighths of the mean.
         var eighths = 1

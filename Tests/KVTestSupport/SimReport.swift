@@ -1,8 +1,9 @@
-// What a run reports: outcome, "sometimes" points, latencies; and the one-line form workers hand to the fleet. Any thread.
+// What a run reports: outcome, "sometimes" points, latencies; and the one-line form workers hand to the fleet. Any
+// thread.
 package import KVBase
 
-/// Counts of named moments that a good set of seeds must reach at least sometimes: an invariant proves little about a path
-/// that no seed takes.
+/// Counts of named moments that a good set of seeds must reach at least sometimes: an invariant proves little about a
+/// path that no seed takes.
 package struct SimPoints: Sendable {
     package private(set) var counts: [String: Int] = [:]
 

@@ -1,4 +1,5 @@
-// Who is connected to whom in a simulated world: attempts, handshakes that carry member rows, broken links. Part of SimWorld.
+// Who is connected to whom in a simulated world: attempts, handshakes that carry member rows, broken links. Part of
+// SimWorld.
 import KVBase
 import KVCore
 

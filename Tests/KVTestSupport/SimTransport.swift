@@ -39,7 +39,8 @@ extension SimWorld {
         return Moment(wall: clock.wallMillis(at: now), steady: clock.monotonicMillis(at: now))
     }
 
-    /// The earliest moment an actor can handle something: later than now while its process is stopped or its turn is long.
+    /// The earliest moment an actor can handle something: later than now while its process is stopped or its turn is
+    /// long.
     private func readyTime(_ actor: SimActor) -> SimTime {
         max(servers[actor.view.slot].frozenUntil, actor.busyUntil)
     }
@@ -187,8 +188,8 @@ extension SimWorld {
         }
     }
 
-    /// A server that others removed goes on under a new identity, as the shell of a real one does. An event of its own: the
-    /// actor that reports it is still in its turn.
+    /// A server that others removed goes on under a new identity, as the shell of a real one does. An event of its own:
+    /// the actor that reports it is still in its turn.
     func restartForgotten(_ actor: SimActor) {
         let server = servers[actor.view.slot]
         guard server.isUp, actor.isAlive else { return }

@@ -211,8 +211,8 @@ package final class SimWorld {
         queue.push(.connect, at: now + 1, server.slot, server.starts)
     }
 
-    /// What `--join` names: the founder at first; later some addresses, by which everybody reaches everybody (else it would
-    /// be two clusters, and rightly so).
+    /// What `--join` names: the founder at first; later some addresses, by which everybody reaches everybody (else it
+    /// would be two clusters, and rightly so).
     private func seeds(of slot: Int, _ isFirst: Bool) -> [Int] {
         let main = slot == 0 ? 1 : 0
         if isFirst, slot < options.servers { return [main] }

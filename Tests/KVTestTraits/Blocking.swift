@@ -3,9 +3,9 @@
 import Foundation
 package import Testing
 
-/// Swift Testing runs as many tests at once as there are cores, on threads that asynchronous tests need too. A test that
-/// blocks one of them for seconds makes the deadlines of others fail. Tests under this trait run on a thread pool of
-/// their own, and at most `BlockingTrait.atOnce` of them at a time.
+/// Swift Testing runs as many tests at once as there are cores, on threads that asynchronous tests need too. A test
+/// that blocks one of them for seconds makes the deadlines of others fail. Tests under this trait run on a thread pool
+/// of their own, and at most `BlockingTrait.atOnce` of them at a time.
 package struct BlockingTrait: SuiteTrait, TestTrait, TestScoping {
     package static let atOnce = 2
     package let isRecursive = true
@@ -54,7 +54,8 @@ private actor Gate {
     }
 }
 
-/// One thread per job that cannot be run by an idle one. Jobs of tests are few, so the number of threads is not bounded.
+/// One thread per job that cannot be run by an idle one. Jobs of tests are few, so the number of threads is not
+/// bounded.
 private final class ThreadExecutor: TaskExecutor, @unchecked Sendable {
     private let condition = NSCondition()
     private var jobs: [UnownedJob] = []

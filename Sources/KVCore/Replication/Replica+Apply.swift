@@ -139,9 +139,10 @@ extension Replica {
         switch store.merge(record, hash) {
         case .applied:
             statistics.entriesApplied &+= 1
-            // An entry of a third party inside a live writer's interval is tied to that writer's own write. What was here
-            // already makes nothing loose: two replicas would adopt it from each other for ever.
-            if !isCovered, sectionOrigin == nil || sectionOrigin == origin || members.isMember(origins.uid(origin).server) {
+            // An entry of a third party inside a live writer's interval is tied to that writer's own write. What was
+            // here already makes nothing loose: two replicas would adopt it from each other for ever.
+            let isOwnSection = sectionOrigin == nil || sectionOrigin == origin
+            if !isCovered, isOwnSection || members.isMember(origins.uid(origin).server) {
                 newest.raise(origin, to: record.seq)
             }
         case .divergent: statistics.versionCollisions &+= 1
