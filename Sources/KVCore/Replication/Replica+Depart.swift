@@ -28,8 +28,12 @@ extension Replica {
             if !departedSince.contains(where: { $0.server == row.server }) {
                 departedSince.append((row.server, at.steady))
             }
-            adoptLoose(row, at)
+            if let since = departedSince.first(where: { $0.server == row.server })?.at { adoptLoose(row, since: since, at) }
             retireIfAgreed(row, at, into: &effects)
+        }
+        // A server that is silent for long may stay away for ever: those it cannot reach must agree without it.
+        for server in servers where server.isSuspect(at.steady, config.downMillis) {
+            if let heardAt = server.heardAt, let row = members.row(server.id) { adoptLoose(row, since: heardAt, at) }
         }
     }
 
@@ -38,10 +42,8 @@ extension Replica {
     /// A departed server's write beyond a gap that nobody can fill any more is held by some replicas and covered by no
     /// vector, so nothing would ever make the others fetch it. Whoever holds such an entry sends it on as part of its
     /// own stream: it notes an own write to the key without changing the record, and the closure rule does the rest.
-    private func adoptLoose(_ row: MemberRow, _ at: Moment) {
-        guard adoption == nil, let since = departedSince.first(where: { $0.server == row.server })?.at,
-            at.steady - since >= Replica.adoptAfterMillis
-        else { return }
+    private func adoptLoose(_ row: MemberRow, since: Millis, _ at: Moment) {
+        guard adoption == nil, at.steady - since >= Replica.adoptAfterMillis else { return }
         // An interval beyond a gap may have brought nothing new and still stand in the way of retiring.
         let loose = originsOf(row).filter { origin in
             newest[origin] > seen[origin] || islands.contains { $0.origin == origin }

@@ -245,7 +245,8 @@ package final class Replica {
     func isFlushed(_ at: Moment) -> Bool {
         if config.bugs.contains(.leaveWithoutFlush) { return true }
         for server in servers where server.isContacted && !server.isSuspect(at.steady, config.suspectMillis) {
-            if server.tops[own] < store.ownSeq { return false }
+            // Not `tops`: what lies beyond a gap there is no help once this process, which could fill the gap, is gone.
+            if server.reach[own] < store.ownSeq { return false }
         }
         return true
     }
