@@ -54,6 +54,29 @@ package struct SimBug: Sendable {
         o.collectEveryMillis = 200
     }
 
+    /// Few keys, written and deleted everywhere at once, and frames that arrive seconds late: an older write is still on its way
+    /// when everybody has reported the delete that beats it.
+    private static func lateWrites(_ o: inout SimOptions, _ random: inout PRNG) {
+        deletes(&o, &random)
+        o.servers = random.within(2...3)
+        o.joiners = 0
+        o.actors = Array(repeating: random.within(1...2), count: o.servers)
+        o.transport = .datagram
+        o.faults = [.reorder, .spikes]
+        o.spikePerMille = random.pick([50, 150, 300])
+        o.keys = random.pick([3, 5, 10])
+        o.keyChoice = .uniform
+        o.operationsPerSecond = 100
+        o.burstPercent = 0
+        o.tombstoneAgeMillis = 0
+        o.collectEveryMillis = 100
+        o.latencyMillisMax = random.pick([20, 100, 250])
+        o.checkMillis = 20
+        o.journalCapacity = 4096
+        o.frameBytesMax = 0
+        o.scanEntriesPerTurn = 0
+    }
+
     private static let adjustments: [String: Adjustment] = [
         "skipClosure": { o, random in
             busyKeys(&o)
@@ -84,13 +107,23 @@ package struct SimBug: Sendable {
             o.faults.formUnion([.partition, .oneWay])
             o.cutMillisMax = 12_000
         },
-        "collectWithoutHeads": { o, random in
-            deletes(&o, &random)
-            o.faults.insert(.partial)
-        },
+        "collectWithoutHeads": { o, random in lateWrites(&o, &random) },
+        // A page of a dead writer's old values is under way while the delete that beats them is collected.
         "collectWithoutFrontier": { o, random in
-            deletes(&o, &random)
-            o.faults.formUnion([.partial, .crash, .reset])
+            lateWrites(&o, &random)
+            o.servers = random.within(3...4)
+            o.actors = Array(repeating: 1, count: o.servers)
+            o.faults.formUnion([.crash, .forget, .partial, .oneWay, .drop])
+            o.dropPerMille = 200
+            o.spikePerMille = random.pick([150, 300])
+            o.latencyMillisMax = 250
+            o.netFaultMeanMillis = 700
+            o.cutMillisMax = 4_000
+            o.crashMeanMillis = 3_000
+            o.downMillisMax = 4_000
+            o.forgetMeanMillis = 300
+            o.forgetsLiving = false
+            o.loadMillis = 20_000
         },
         "collectOnMaximum": { o, random in
             deletes(&o, &random)
@@ -171,9 +204,6 @@ package struct SimBug: Sendable {
             deletes(&o, &random)
             o.faults.formUnion([.join, .clockOffset])
         },
-        "headsFromOtherVectors": { o, random in
-            deletes(&o, &random)
-            o.faults.formUnion([.partial, .oneWay])
-        },
+        "headsFromOtherVectors": { o, random in lateWrites(&o, &random) },
     ]
 }

@@ -25,7 +25,7 @@ extension SimWorld {
         case .slowActor: 3 * simSecond
         case .clockStep: options.clockMeanMillis * simMillisecond
         case .clockWild: 4 * simSecond
-        case .forget: 6 * simSecond
+        case .forget: options.forgetMeanMillis * simMillisecond
         case .leave: 6 * simSecond
         default: nil
         }

@@ -200,7 +200,7 @@ package final class SimNetwork {
     ) {
         var delay = links[index].latency + 50
         if options.jitterMillis > 0 { delay += SimTime(random.below(options.jitterMillis * 1000)) }
-        if disturbed, options.faults.contains(.spikes), random.chance(0.01) {
+        if disturbed, options.faults.contains(.spikes), random.below(1000) < options.spikePerMille {
             delay += SimTime(random.within(100...5_000)) * simMillisecond
         }
         var at = max(now + delay, links[index].connectedAt)

@@ -85,6 +85,10 @@ package struct SimOptions: Sendable {
     package var latencyMillisMax = 50
     package var jitterMillis = 5
     package var dropPerMille = 0
+    package var spikePerMille = 10
+    /// An operator may also forget a server that lives.
+    package var forgetsLiving = true
+    package var forgetMeanMillis: Millis = 6_000
     package var localDropPerMille = 0
     package var netFaultMeanMillis: Millis = 5_000
     package var cutMillisMax: Millis = 10_000

@@ -138,7 +138,7 @@ extension SimWorld {
         guard !up.isEmpty else { return }
         let actor = up[random.faults.below(up.count)]
         let alive = Set(servers.filter { $0.isUp }.map { $0.id })
-        let mistaken = random.faults.chance(0.2)
+        let mistaken = random.faults.chance(0.2) && options.forgetsLiving
         let rows = actor.rows.filter {
             $0.status.isMember && $0.server != actor.uid.server && alive.contains($0.server) == mistaken
         }
