@@ -54,8 +54,8 @@ package struct SimBug: Sendable {
         o.collectEveryMillis = 200
     }
 
-    /// Few keys, written and deleted everywhere at once, and frames that arrive seconds late: an older write is still on its way
-    /// when everybody has reported the delete that beats it.
+    /// Few keys, written and deleted everywhere at once, and frames that arrive seconds late: an older write is still
+    /// on its way when everybody has reported the delete that beats it.
     private static func lateWrites(_ o: inout SimOptions, _ random: inout PRNG) {
         deletes(&o, &random)
         o.servers = random.within(2...3)

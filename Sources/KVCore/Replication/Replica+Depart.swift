@@ -28,7 +28,8 @@ extension Replica {
             if !departedSince.contains(where: { $0.server == row.server }) {
                 departedSince.append((row.server, at.steady))
             }
-            if let since = departedSince.first(where: { $0.server == row.server })?.at { adoptLoose(row, since: since, at) }
+            guard let since = departedSince.first(where: { $0.server == row.server })?.at else { continue }
+            adoptLoose(row, since: since, at)
             retireIfAgreed(row, at, into: &effects)
         }
         // A server that is silent for long may stay away for ever: those it cannot reach must agree without it.
