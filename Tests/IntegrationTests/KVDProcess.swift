@@ -112,10 +112,13 @@ final class KVDProcess {
 
 /// Other programs, run to their end.
 enum Tool {
-    static func path(_ name: String) -> String? {
+    /// Every executable of this name on the path, in the path's order.
+    static func paths(_ name: String) -> [String] {
         let directories = (ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin").split(separator: ":")
-        return directories.map { "\($0)/\(name)" }.first { FileManager.default.isExecutableFile(atPath: $0) }
+        return directories.map { "\($0)/\(name)" }.filter { FileManager.default.isExecutableFile(atPath: $0) }
     }
+
+    static func path(_ name: String) -> String? { paths(name).first }
 
     static func run(
         _ executable: String, _ arguments: [String], environment: [String: String] = [:], input: String? = nil
