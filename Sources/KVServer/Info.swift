@@ -98,6 +98,7 @@ enum Info {
         line(&text, "rejected_connections", actor.context.rejectedConnections)
         line(&text, "keyspace_hits", all.reduce(0) { $0 + $1.hits })
         line(&text, "keyspace_misses", all.reduce(0) { $0 + $1.misses })
+        line(&text, "max_turn_micros", all.reduce(0) { max($0, $1.longestTurnMicros) })
     }
 
     @Sendable private static func replication(_ actor: QueryActor, _ text: inout OutputBuffer) {

@@ -12,6 +12,9 @@ package final class ActorStatistics: Sendable {
     private let rate = Atomic<Int>(0)
     private let received = Atomic<Int>(0)
     private let sent = Atomic<Int>(0)
+    private let longestTurn = Atomic<Int>(0)
+    /// Set by CONFIG RESETSTAT on any thread, taken by the owner in its next turn.
+    private let resetRequest = Atomic<Bool>(false)
 
     package init() {}
 
@@ -23,6 +26,8 @@ package final class ActorStatistics: Sendable {
     package var commandsPerSecond: Int { rate.load(ordering: .relaxed) }
     package var bytesReceived: Int { received.load(ordering: .relaxed) }
     package var bytesSent: Int { sent.load(ordering: .relaxed) }
+    package var longestTurnMicros: Int { longestTurn.load(ordering: .relaxed) }
+    package func requestReset() { resetRequest.store(true, ordering: .relaxed) }
 
     // Owner's thread only.
 
@@ -32,6 +37,16 @@ package final class ActorStatistics: Sendable {
         missCount.store(state.misses, ordering: .relaxed)
         received.store(state.bytesReceived, ordering: .relaxed)
         sent.store(state.bytesSent, ordering: .relaxed)
+    }
+
+    func setLongestTurn(nanos: Nanos) { longestTurn.store(Int(nanos / 1000), ordering: .relaxed) }
+
+    /// Whether the counters are to begin again; answered once per request.
+    func takeReset() -> Bool {
+        guard resetRequest.load(ordering: .relaxed) else { return false }
+        resetRequest.store(false, ordering: .relaxed)
+        connectionCount.store(0, ordering: .relaxed)
+        return true
     }
 
     func connected(_ now: Int) {
@@ -57,7 +72,8 @@ struct RateMeter {
     mutating func sample(count: Int, now: Nanos) -> Int {
         let elapsed = now - lastNanos
         if elapsed > 0 {
-            samples[next] = Int(Int64(count - lastCount) * 1_000_000_000 / elapsed)
+            // The count begins again after CONFIG RESETSTAT.
+            samples[next] = Int(Int64(max(0, count - lastCount)) * 1_000_000_000 / elapsed)
             next = (next + 1) % samples.count
         }
         (lastCount, lastNanos) = (count, now)

@@ -55,6 +55,21 @@ func withServer<R>(
         }
     }
 
+    @Test(arguments: backends) func theLongestTurnIsRemembered(_ backend: LoopBackend) throws {
+        let loop = try Loop(backend: backend)
+        // A turn of 20 ms, measured by the clock it is measured with; waiting before it does not count.
+        loop.schedule(afterMillis: 30) {
+            let end = Machine.monotonicNanos + 20_000_000
+            while Machine.monotonicNanos < end {}
+            loop.requestTurn()
+            loop.schedule(afterMillis: 0) { loop.stop() }
+        }
+        try loop.run()
+        #expect(loop.longestTurnNanos >= 20_000_000)
+        loop.forgetLongestTurn()
+        #expect(loop.longestTurnNanos == 0)
+    }
+
     @Test(arguments: backends) func manyConnectionsAtOnce(_ backend: LoopBackend) throws {
         try withServer(backend, acceptor: ClosureAcceptor { _ in EchoHandler() }) { loop, port in
             // More than there are receive buffers, all with data at once.

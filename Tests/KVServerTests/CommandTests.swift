@@ -302,6 +302,7 @@ import Testing
                 "total_connections_received:1", "instantaneous_ops_per_sec:", "messages_sent_actor:",
                 "messages_sent_external:",
                 "replies_sent:", "bytes_sent:", "remote_bytes_received:", "max_message_rate:", "servers:1",
+                "max_turn_micros:",
             ] {
                 #expect(all.contains("\r\n\(field)"), "\(field)")
             }
@@ -312,6 +313,20 @@ import Testing
             #expect(!s.command("INFO", "clients").contains("# Server"))
             #expect(s.command("INFO", "clients", "server").contains("# Server"))
             expect(s, "INFO nosuch", "$0\r\n")
+        }
+    }
+
+    @Test func countersBeginAgainAfterConfigResetstat() {
+        withSession { s in
+            expect(s, "SET k v", "+OK")
+            expect(s, "GET k", "$1\r\nv")
+            expect(s, "CONFIG RESETSTAT", "+OK")
+            let stats = s.command("INFO", "stats")
+            #expect(stats.contains("keyspace_hits:0\r\n"))
+            #expect(stats.contains("total_connections_received:0\r\n"))
+            #expect(stats.contains("max_turn_micros:0\r\n"))
+            expect(s, "GET k", "$1\r\nv")
+            #expect(s.command("INFO", "stats").contains("keyspace_hits:1\r\n"))
         }
     }
 }

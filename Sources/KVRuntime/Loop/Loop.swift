@@ -70,6 +70,10 @@ package final class Loop: @unchecked Sendable {
     package var nowMillis: Millis { state.pointee.nowMillis }
     /// Monotonic clock as of the beginning of this turn.
     package var nowNanos: Nanos { state.pointee.nowNanos }
+    /// The longest that the work of one turn has taken, waiting and the kernel's part of sending left out: for so long
+    /// every other client of the loop had to wait. Counted from the start or the last `forgetLongestTurn`.
+    package var longestTurnNanos: Nanos { state.pointee.longestTurnNanos }
+    package func forgetLongestTurn() { state.pointee.longestTurnNanos = 0 }
 
     // MARK: From any thread
 
@@ -229,6 +233,7 @@ package final class Loop: @unchecked Sendable {
     private func readClocks() {
         state.pointee.nowNanos = cs_monotonic_nanos()
         state.pointee.nowMillis = cs_wall_millis()
+        state.pointee.endNanos = state.pointee.nowNanos
     }
 
     /// 0 if there is work, negative for ever.
@@ -238,7 +243,7 @@ package final class Loop: @unchecked Sendable {
             return 0
         }
         guard let deadline = state.pointee.timers.earliest else { return -1 }
-        return max(0, deadline - cs_monotonic_nanos())
+        return max(0, deadline - state.pointee.endNanos)
     }
 
     private func turn(timeoutNanos: Nanos) {
@@ -261,6 +266,14 @@ package final class Loop: @unchecked Sendable {
             var retired: [AnyObject] = []
             swap(&retired, &state.pointee.retired)
         }
+        noteTurn()
+    }
+
+    /// One look at the clock serves the turn's length and the next wait's.
+    private func noteTurn() {
+        let end = cs_monotonic_nanos()
+        state.pointee.endNanos = end
+        state.pointee.longestTurnNanos = max(state.pointee.longestTurnNanos, end - state.pointee.nowNanos)
     }
 
     private func dispatch(_ event: cs_event) {
@@ -322,6 +335,9 @@ struct LoopState {
     let events: UnsafeMutablePointer<cs_event>
     var nowNanos: Nanos = 0
     var nowMillis: Millis = 0
+    /// When the last turn's work was done.
+    var endNanos: Nanos = 0
+    var longestTurnNanos: Nanos = 0
     /// Connections with output to send, linked through their state.
     var dirty: Unmanaged<Connection>?
     /// Kept alive until the end of the turn.

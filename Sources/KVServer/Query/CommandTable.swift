@@ -179,7 +179,7 @@ package struct CommandTable: Sendable {
         CommandRow(
             "command", -1, [.admin], none, since: "2.8.13", "O(N) for N commands", "The commands", Commands.command),
         CommandRow(
-            "config", -2, [.admin], none, since: "2.0.0", "O(N) for N settings", "Settings: GET", Commands.config),
+            "config", -2, [.admin], none, since: "2.0.0", "O(N) for N settings", "Settings: GET, RESETSTAT", Commands.config),
         CommandRow("info", -1, [.admin], none, since: "1.0.0", "O(1)", "Information and statistics", Commands.info),
         CommandRow(
             "kvd", -2, [.admin], none, since: "1.0.0", "O(1)",

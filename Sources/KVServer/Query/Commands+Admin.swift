@@ -173,10 +173,15 @@ extension Commands {
             guard x.count >= 4 else { return x.wrongArity("config|set") }
             x.output.pointee.error(
                 "ERR Unknown option or number of arguments for CONFIG SET - '\(x.argument(2).printable(max: 128))'")
+        case let sub where sub.equals("RESETSTAT"):
+            for statistics in x.actor.context.statistics { statistics.requestReset() }
+            x.actor.publish()
+            x.output.pointee.ok()
         case let sub where sub.equals("HELP"):
             x.help([
                 "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
                 "GET <pattern>", "    Return parameters matching the glob-like <pattern> and their values.",
+                "RESETSTAT", "    Reset statistics reported by the INFO command.",
                 "HELP", "    Prints this help.",
             ])
         default: x.unknownSubcommand(of: "CONFIG")

@@ -9,6 +9,7 @@ extension QueryActor {
 
     /// Registers the end-of-turn work and the timers. Before the loop runs.
     package func attach(to loop: Loop) {
+        self.loop = loop
         beginTurn(loop)
         loop.onTurnEnd { [unowned self, unowned loop] in
             if hasWork {

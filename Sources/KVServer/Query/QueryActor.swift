@@ -3,6 +3,7 @@
 import Glibc
 package import KVBase
 package import KVCore
+import KVRuntime
 import RESP
 
 /// What the query actor touches for every command, kept behind a pointer: no reference counts, no exclusivity checks.
@@ -35,6 +36,11 @@ package struct QueryState {
 
     init(store: Store) { self.store = store }
 
+    /// CONFIG RESETSTAT.
+    mutating func resetCounters() {
+        (commands, hits, misses, bytesReceived, bytesSent) = (0, 0, 0, 0, 0)
+    }
+
     func deallocate() {
         batch.deallocate()
         hashes.deallocate()
@@ -52,6 +58,9 @@ package final class QueryActor {
     package let state: UnsafeMutablePointer<QueryState>
     /// Nil when the actor stands alone (in-process tests).
     var replicator: Replicator?
+
+    /// Nil when the actor stands alone; otherwise it outlives the actor's last turn.
+    unowned(unsafe) var loop: Loop?
 
     /// Clients of this actor, in no order; a session knows its place.
     private(set) var sessions: [Session] = []
@@ -131,7 +140,12 @@ package final class QueryActor {
 
     /// Publishes the turn's counters for other threads (INFO); called once per turn.
     package func publish() {
+        if statistics.takeReset() {
+            state.pointee.resetCounters()
+            loop?.forgetLongestTurn()
+        }
         statistics.publish(state.pointee)
+        if let loop { statistics.setLongestTurn(nanos: loop.longestTurnNanos) }
     }
 
     func peers() -> [PeerRow] { replicator?.peers() ?? [] }
