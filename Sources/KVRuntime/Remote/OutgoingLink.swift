@@ -118,11 +118,11 @@ final class OutgoingLink: ConnectionHandler {
         }
     }
 
-    private func resolved(_ result: Result<SocketAddress, SocketFailure>) {
+    private func resolved(_ result: Result<[SocketAddress], SocketFailure>) {
         isResolving = false
         if isAbandoned { return }
         switch result {
-        case .success(let found): connect(to: found)
+        case .success(let found): connect(to: found[link.choice(of: found.count)])
         case .failure(let failure): unusable("\(failure)")
         }
     }

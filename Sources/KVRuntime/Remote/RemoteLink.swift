@@ -44,6 +44,7 @@ struct RemoteLink {
     /// True while somebody wants the link even without traffic.
     var isKept = false
     private var failures = 0
+    private var attemptsInVain = 0
     private var queuedSince: Nanos?
     private(set) var queuedBytes = 0
     private(set) var queuedFrames = 0
@@ -100,6 +101,7 @@ struct RemoteLink {
     mutating func closed(now: Nanos) -> LinkEffects {
         let wasUp = state == .up
         failures = min(failures + 1, 16)
+        if !wasUp { attemptsInVain &+= 1 }
         var effects: LinkEffects = wasUp ? .reportDown : []
         effects.formUnion(expireQueue(now: now))
         if isKept || queuedFrames > 0 || wasUp {
@@ -111,6 +113,10 @@ struct RemoteLink {
         }
         return effects
     }
+
+    /// Which of the `count` addresses of the peer's name the next attempt tries: one after the other, as a name may
+    /// stand for addresses nobody listens on (::1 before 127.0.0.1); the one that worked last comes first again.
+    func choice(of count: Int) -> Int { attemptsInVain % count }
 
     private mutating func expireQueue(now: Nanos) -> LinkEffects {
         guard let since = queuedSince, now - since > Self.queueNanosMax else { return [] }

@@ -5,25 +5,25 @@ import Glibc
 enum Resolver {
     private final class Request {
         let target: HostPort
-        let done: @Sendable (Result<SocketAddress, SocketFailure>) -> Void
+        let done: @Sendable (Result<[SocketAddress], SocketFailure>) -> Void
 
-        init(_ target: HostPort, _ done: @escaping @Sendable (Result<SocketAddress, SocketFailure>) -> Void) {
+        init(_ target: HostPort, _ done: @escaping @Sendable (Result<[SocketAddress], SocketFailure>) -> Void) {
             self.target = target
             self.done = done
         }
 
         func run() {
             do {
-                done(.success(try target.resolve()[0]))
+                done(.success(try target.resolve()))
             } catch {
                 done(.failure(error as? SocketFailure ?? SocketFailure("cannot resolve \(target.host)", code: EINVAL)))
             }
         }
     }
 
-    /// Calls `done` once, on another thread. One short-lived thread per call: links do this at most once per back-off.
+    /// Calls `done` once, on another thread, with at least one address or the failure. One short-lived thread per call: links do this at most once per back-off.
     static func resolve(
-        _ target: HostPort, _ done: @escaping @Sendable (Result<SocketAddress, SocketFailure>) -> Void
+        _ target: HostPort, _ done: @escaping @Sendable (Result<[SocketAddress], SocketFailure>) -> Void
     ) {
         let request = Unmanaged.passRetained(Request(target, done))
         var thread = pthread_t()
