@@ -39,7 +39,7 @@ package struct SimWrite: Sendable {
     package var valueID: UInt32
     package var ms: Millis
     package var at: SimTime
-    /// The writer had neither seen nor could know a tombstone that others already collected (it was just joining).
+    /// The writer had neither seen nor could know a tombstone that others collected (it was just joining, or unknown).
     package var unaware = false
 
     package init(
@@ -69,6 +69,8 @@ package final class SimOracle {
     private var deletes: [[SimStamp]]
     package private(set) var writes = 0
     package let keys: SimKeys
+    /// Takes lines for the trace, if one is written.
+    package var say: ((String) -> Void)?
 
     package init(keys: SimKeys) {
         self.keys = keys
@@ -89,6 +91,9 @@ package final class SimOracle {
     }
 
     package func index(of uid: ActorUID) -> Int? { indexOfUID[uid] }
+
+    /// The server whose actor made a version.
+    package func server(_ stamp: SimStamp) -> UInt64 { stamp.isNone ? 0 : uids[Int(stamp.origin)].server }
 
     /// The order the product promises: timestamp, then actor in byte order; an actor's own counter only within one of
     /// its own milliseconds.
@@ -149,16 +154,35 @@ package final class SimOracle {
         remembered[key] = greater(remembered[key], stamp)
     }
 
+    /// Excuses the writes of a key older than a tombstone which somebody collected who had not heard of their server.
+    ///
+    /// Clauses 1 and 2 of collection (replication.md b5) speak of the members a replica knows. A newcomer that takes
+    /// writes before it reaches anybody, or a part of a cluster that never met the other, is not among them: its writes
+    /// count as new when they arrive, and win or lose as any. All must still become equal (I10, I17).
+    package func excuse(writesOf key: Int, before tombstone: SimStamp, isUnknown: (UInt64) -> Bool) {
+        for origin in uids.indices where isUnknown(uids[origin].server) {
+            for index in history[origin].indices where history[origin][index].key == Int32(key) {
+                let write = history[origin][index]
+                let stamp = SimStamp(ms: write.ms, origin: Int32(origin), seq: UInt64(index) + 1)
+                if precedes(stamp, tombstone) { history[origin][index].unaware = true }
+            }
+        }
+    }
+
     /// After a crash: what only the crashed had collected binds nobody any more.
     package func remember(_ collected: [SimStamp]) { remembered = collected }
 
     /// After a crash: what no survivor holds is lost, within the documented window, and no longer demanded.
-    /// Returns the number of keys whose newest version went down with the crashed server.
+    /// Returns the number of keys whose newest version went down with the crashed server. A delete that was collected
+    /// and left nothing behind is not among them: whoever joined since then never held its tombstone, and lacks nothing.
     package func lowerFloors(to held: [SimStamp]) -> Int {
         var lost = 0
         for key in floors.indices where precedes(held[key], floors[key]) {
+            if precedes(collected[key], floors[key]) || !held[key].isNone {
+                say?("\(keys.name(key)) lost \(name(floors[key])), the best left is \(name(held[key]))")
+                lost += 1
+            }
             floors[key] = held[key]
-            lost += 1
         }
         return lost
     }

@@ -14,6 +14,8 @@ package final class SimView {
     package private(set) var collected: [SimStamp]
     /// Per dense actor: how far this actor's version vector has been checked against history.
     package private(set) var covered: [UInt64] = []
+    /// Servers that were known here when `collected` was noted, whatever had become of them.
+    private var met: [[UInt64]]
     private var live: [Bool]
 
     package init(origin: Int, slot: Int, keys: Int) {
@@ -21,6 +23,7 @@ package final class SimView {
         self.slot = slot
         seen = Array(repeating: .none, count: keys)
         collected = seen
+        met = Array(repeating: [], count: keys)
         live = Array(repeating: false, count: keys)
     }
 
@@ -36,6 +39,11 @@ package final class SimView {
 
     /// What survives here of a key: a version held or a tombstone already collected.
     package func best(_ key: Int, _ oracle: SimOracle) -> SimStamp { oracle.greater(seen[key], collected[key]) }
+
+    /// What was collected here of a key, if that binds a write of `server`: it was known here then.
+    package func collected(_ key: Int, binding server: UInt64) -> SimStamp {
+        collected[key].isNone || met[key].contains(server) ? collected[key] : .none
+    }
 
     // MARK: Own writes
 
@@ -144,7 +152,8 @@ package final class SimView {
                 "I1", "\(at(key, oracle)) went back from \(oracle.name(seen[key])) to \(oracle.name(stamp))")
         }
         let isUnaware = oracle.write(stamp)?.unaware ?? false
-        if !oracle.precedes(collected[key], stamp), !isUnaware {
+        // The collected tombstone itself resurrects nothing; it may come again, over a write that was unaware of it.
+        if oracle.precedes(stamp, collected[key]), !isUnaware {
             return SimViolation(
                 "I12",
                 "\(at(key, oracle)) resurrected \(oracle.name(stamp)) under collected "
@@ -177,9 +186,14 @@ package final class SimView {
     ) -> SimViolation? {
         collected[key] = oracle.greater(collected[key], tombstone)
         oracle.noteCollected(key, tombstone)
+        oracle.say?("\(at(key, oracle)) collected \(oracle.name(tombstone))")
         seen[key] = .none
         live[key] = false
         let collector = others.first { $0.view === self }
+        if let collector {
+            met[key] = collector.rows.map(\.server)
+            oracle.excuse(writesOf: key, before: tombstone) { !met[key].contains($0) }
+        }
         for other in others where other.view !== self {
             // Who was forgotten, or has not been met yet, is not asked; it starts anew, or its writes come as new ones.
             if let collector, !collector.countsAsMember(other.uid.server) { continue }

@@ -109,10 +109,16 @@ extension SimWorld {
                 + self.oracle.name(stamp)
         }
         if write.unaware, actors[view.origin].hasCaughtUp, !forgotLiving {
-            return fail(
-                SimViolation(
-                    "I5", "actor \(view.origin) wrote \(keys.name(key)) \(oracle.name(stamp)) under "
-                        + "\(oracle.name(oracle.remembered[key])), which others collected"))
+            let writer = oracle.server(stamp)
+            let binding = upActors().reduce(SimStamp.none) {
+                oracle.greater($0, $1.view.collected(key, binding: writer))
+            }
+            if oracle.precedes(stamp, binding) {
+                return fail(
+                    SimViolation(
+                        "I5", "actor \(view.origin) wrote \(keys.name(key)) \(oracle.name(stamp)) under "
+                            + "\(oracle.name(binding)), which others collected"))
+            }
         }
         if let violation = view.noteWrite(key, stamp, tombstone: length < 0, oracle) { return fail(violation) }
         if let violation = oracle.acknowledge(write, stamp: stamp) { return fail(violation) }

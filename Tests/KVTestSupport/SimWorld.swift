@@ -62,6 +62,7 @@ package final class SimWorld {
     /// Runs one seed to its end or its first violation. `trace` receives a line for each thing that happens.
     package static func run(_ options: SimOptions, bug: SimBug?, trace: ((String) -> Void)?) -> SimOutcome {
         let world = SimWorld(options, bug: bug, trace: trace)
+        if trace != nil { world.oracle.say = { [unowned world] text in world.say { text } } }
         world.live()
         return world.finish()
     }

@@ -78,6 +78,9 @@ struct OracleTests {
         let other = SimView(origin: b, slot: 1, keys: 20)
         oracle.noteCollected(3, new)
         #expect(other.noteNewer(3, old, tombstone: false, oracle)?.invariant == "I7")
+        // Collected by somebody who had never heard of the writer's server: that binds nothing.
+        oracle.excuse(writesOf: 3, before: new) { $0 == oracle.server(old) }
+        #expect(other.noteNewer(3, old, tombstone: false, oracle) == nil)
     }
 
     @Test("only what a survivor holds is demanded after a crash")
@@ -88,5 +91,14 @@ struct OracleTests {
         #expect(oracle.floors[3] == stamp)
         #expect(oracle.lowerFloors(to: Array(repeating: .none, count: 20)) == 1)
         #expect(oracle.floors[3] == .none)
+    }
+
+    @Test("a delete that was collected and left nothing is not lost with the last that had seen it")
+    func collectedDeletes() {
+        let (oracle, a, _) = oracle()
+        let stamp = SimStamp(ms: 10, origin: Int32(a), seq: 1)
+        #expect(oracle.acknowledge(write(3, 10), stamp: stamp) == nil)
+        oracle.noteCollected(3, stamp)
+        #expect(oracle.lowerFloors(to: Array(repeating: .none, count: 20)) == 0)
     }
 }

@@ -91,6 +91,8 @@ struct ServerNews: Sendable {
     var tops: VersionVector
     var report: StabilityReport?
     var offset: Millis?
+    /// Steady time of the frame from which it was last estimated.
+    var offsetAt: Millis
     var roundTrip: Millis?
 }
 

@@ -74,8 +74,9 @@ final class RemoteServer {
     var echo: Millis = 0
     var echoAt: Millis = 0
     var clock = ClockSample()
-    /// From this actor's frames, or learned from a sibling.
+    /// From this actor's frames or a sibling's, whoever took a sample last: the server may long have another gateway.
     var offset: Millis?
+    var offsetAt: Millis = .min
     var roundTrip: Millis?
     var announced: PeerState?
     var unequalSince: Millis?

@@ -105,7 +105,7 @@ extension Replica {
     private func news(_ server: RemoteServer) -> ServerNews {
         ServerNews(
             server: server.id, heardAt: server.heardAt, reach: server.reach, tops: server.tops, report: server.report,
-            offset: server.offset, roundTrip: server.roundTrip)
+            offset: server.offset, offsetAt: server.offsetAt, roundTrip: server.roundTrip)
     }
 
     // MARK: Receiving
@@ -177,8 +177,9 @@ extension Replica {
         server.reach.join(news.reach)
         server.tops.join(news.tops)
         if let report = news.report, report.stamp > server.report?.stamp ?? .min { server.report = report }
-        if server.echo == 0 {
+        if news.offsetAt > server.offsetAt {
             server.offset = news.offset
+            server.offsetAt = news.offsetAt
             server.roundTrip = news.roundTrip
         }
         server.acknowledged(server.tops[own], at.steady)

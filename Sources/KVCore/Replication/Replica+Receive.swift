@@ -74,6 +74,7 @@ extension Replica {
             let roundTrip = max(0, at.steady - head.echo - head.echoHold)
             server.clock.add(roundTrip: roundTrip, offset: head.wall + roundTrip / 2 - at.wall, at: at.steady)
             server.offset = server.clock.best?.offset
+            server.offsetAt = at.steady
             server.roundTrip = server.clock.best?.roundTrip
         }
         if head.steady > server.echo || server.echo == 0 {

@@ -82,7 +82,9 @@ extension Replica {
         lastRepairLook = at.steady
         dropIdleScans(at)
         if !isCaughtUp {
-            if config.actorIndex == 0 || isJoining { startJoinScan(at) } else { catchUpWithFirst(at) }
+            // Only a server that is `up` has an actor 0 to catch up with; one that leaves before it joined has none.
+            let isUp = members.row(uid.server)?.status == .up
+            if isUp, config.actorIndex != 0 { catchUpWithFirst(at) } else { startJoinScan(at) }
             return
         }
         guard inboxHead == inbox.count else { return }

@@ -288,6 +288,39 @@ import Testing
         #expect(c.actors[0].events.contains { if case .clockSkewed = $0 { true } else { false } })
     }
 
+    @Test func aCorrectionEndsForAnActorThatTheOthersNoLongerTalkTo() {
+        let cluster = TestCluster()
+        let a = cluster.start(actors: 1)
+        cluster.run(100)
+        let b = cluster.start(actors: 1, joining: a)
+        let c = cluster.start(actors: 2, joining: a)
+        c.wallOffset = 600_000
+        cluster.run(5_000)
+        #expect(c.actors.allSatisfy { $0.replica.clockCorrectionMillis != 0 })
+        // From here on only actor 1 hears the others, and the clock is set right.
+        for server in [a, b] { server.actors[0].replica.server(c.id)!.shift = 1 }
+        c.wallOffset = 0
+        cluster.run(5_000)
+        #expect(c.actors.map(\.replica.clockCorrectionMillis) == [0, 0])
+    }
+
+    @Test func aServerThatLeavesBeforeItJoinedNeverCountsAsCaughtUp() {
+        let cluster = TestCluster()
+        let a = cluster.start(actors: 1)
+        cluster.run(100)
+        cluster.drops = { from, to in from.server != to.server }
+        let b = cluster.start(actors: 2, joining: a)
+        b.actors[0].put("k", "v", cluster.moment(b))
+        cluster.run(500)
+        b.actors[1].delete("k", cluster.moment(b))
+        for actor in b.actors {
+            var effects = ReplicaEffects()
+            actor.replica.beginLeave(cluster.moment(b), into: &effects)
+        }
+        cluster.run(5_000)
+        #expect(b.actors.allSatisfy { !$0.replica.isCaughtUp })
+    }
+
     @Test func aShutdownHandsOverWhatIsPending() {
         let (cluster, a, b) = RemoteTests.pair(2, 2, delay: 100)
         for i in 0..<500 { a.actors[i % 2].put("k\(i)", "v", cluster.moment(a)) }
