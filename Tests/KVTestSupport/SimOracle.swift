@@ -174,7 +174,8 @@ package final class SimOracle {
 
     /// After a crash: what no survivor holds is lost, within the documented window, and no longer demanded.
     /// Returns the number of keys whose newest version went down with the crashed server. A delete that was
-    /// collected and left nothing behind is not among them: whoever joined since then never held its tombstone, and lacks nothing.
+    /// collected and left nothing behind is not among them: whoever joined since then never held its tombstone, and
+    /// lacks nothing.
     package func lowerFloors(to held: [SimStamp]) -> Int {
         var lost = 0
         for key in floors.indices where precedes(held[key], floors[key]) {
