@@ -108,20 +108,25 @@ package struct SimBug: Sendable {
             o.cutMillisMax = 12_000
         },
         "collectWithoutHeads": { o, random in lateWrites(&o, &random) },
-        // A page of a dead writer's old values is under way while the delete that beats them is collected.
+        // A page with a dead writer's last values is seconds late, and nobody but its sender has them; meanwhile they
+        // are deleted, the dead one is forgotten and the delete collected. Keys enough that a delete stays the newest
+        // for that long, chunks so small that the repetition of a late one waits for those behind it, and nobody that
+        // joins and so holds back collecting.
         "collectWithoutFrontier": { o, random in
             lateWrites(&o, &random)
             o.servers = random.within(3...4)
             o.actors = Array(repeating: 1, count: o.servers)
-            o.faults.formUnion([.crash, .forget, .partial, .oneWay, .drop])
-            o.dropPerMille = 200
-            o.spikePerMille = random.pick([150, 300])
-            o.latencyMillisMax = 250
-            o.netFaultMeanMillis = 700
-            o.cutMillisMax = 4_000
-            o.crashMeanMillis = 3_000
-            o.downMillisMax = 4_000
-            o.forgetMeanMillis = 300
+            o.faults.formUnion([.crash, .forget, .partial, .oneWay])
+            o.keys = random.pick([30, 60])
+            o.operationsPerSecond = 60
+            o.spikePerMille = random.pick([200, 350])
+            o.latencyMillisMax = random.pick([20, 100])
+            o.bootstrapChunkBytes = random.pick([40, 120])
+            o.netFaultMeanMillis = 1_000
+            o.cutMillisMax = 3_000
+            o.crashMeanMillis = 6_000
+            o.downMillisMax = 30_000
+            o.forgetMeanMillis = 200
             o.forgetsLiving = false
             o.loadMillis = 20_000
         },
@@ -176,9 +181,15 @@ package struct SimBug: Sendable {
             o.actors = o.actors.map { max(2, $0) }
             lossy(&o, &random)
         },
+        // So lossy that gateways change often, and servers that leave as soon as all they wrote is acknowledged.
         "gatewayChangeResets": { o, random in
-            o.actors = o.actors.map { max(2, $0) }
-            o.faults.formUnion([.slowActor, .oneWay])
+            o.servers = 2
+            o.actors = [random.within(2...3), random.within(2...3)]
+            o.transport = .datagram
+            o.faults = [.drop, .leave]
+            o.dropPerMille = random.pick([300, 500])
+            o.operationsPerSecond = 50
+            o.checksLeaving = true
         },
         "digestForgetsOld": { o, random in busyKeys(&o) },
         "retireEarly": { o, random in

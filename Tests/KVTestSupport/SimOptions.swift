@@ -89,6 +89,8 @@ package struct SimOptions: Sendable {
     /// An operator may also forget a server that lives.
     package var forgetsLiving = true
     package var forgetMeanMillis: Millis = 6_000
+    /// Whether an orderly leave may lose nothing although this seed's faults are not all harmless to it.
+    package var checksLeaving = false
     package var localDropPerMille = 0
     package var netFaultMeanMillis: Millis = 5_000
     package var cutMillisMax: Millis = 10_000

@@ -127,7 +127,7 @@ extension SimWorld {
         outcome.points.hit(isDone ? "world: server left, all handed over" : "world: server left after its patience ended")
         let lost = crash(server)
         let harmless: SimFaults = [.leave, .join, .clockOffset, .clockStep, .clockDrift]
-        if isDone, lost > 0, options.faults.isSubset(of: harmless) {
+        if isDone, lost > 0, options.checksLeaving || options.faults.isSubset(of: harmless) {
             fail(SimViolation("I11", "server \(server.slot) left and took the newest version of \(lost) keys with it"))
         }
     }

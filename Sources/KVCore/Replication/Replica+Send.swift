@@ -116,7 +116,9 @@ extension Replica {
             server.shift += 1
             statistics.gatewayFailovers += 1
             if config.bugs.contains(.gatewayChangeResets) {
+                // What the former gateway was sent counts as acknowledged.
                 server.tops.raise(own, to: server.sent)
+                server.reach.raise(own, to: server.sent)
                 return
             }
         }
