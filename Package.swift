@@ -42,7 +42,7 @@ let logging = ("Logging", "swift-log")
 let rows: [Row] = [
     Row(.c, "CIntrinsics", "CSupport/intrinsics"),
     Row(.c, "CSupport", "CSupport/runtime"),
-    Row(.library, "KVBase", "Sources/KVBase"),
+    Row(.library, "KVBase", "Sources/KVBase", imports: ["CIntrinsics"]),
     Row(.library, "RESP", "Sources/RESP", imports: ["KVBase"]),
     Row(.library, "KVCore", "Sources/KVCore", imports: ["KVBase", "CIntrinsics"]),
     Row(.library, "KVRuntime", "Sources/KVRuntime", imports: ["CSupport", "KVBase"]),

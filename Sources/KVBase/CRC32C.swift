@@ -1,4 +1,7 @@
-// CRC32C (Castagnoli) of frames and log records. Pure, any thread. Software, eight tables: about 1.5 bytes per ns.
+// CRC32C (Castagnoli) of frames and log records. Pure, any thread. The processor's instruction where it has one (about
+// 15 bytes per ns), else eight tables (about 1.5).
+
+import CIntrinsics
 
 private let tables: [UInt32] = {
     var t = [UInt32](repeating: 0, count: 8 * 256)
@@ -16,8 +19,31 @@ private let tables: [UInt32] = {
     return t
 }()
 
+/// Moves a register over `CI_CRC_LANE` zero bytes: the map is linear, so 32 single bits determine it.
+private let laneShift: [UInt32] = {
+    let bits = (0..<32).map { bit in
+        (0..<Int(CI_CRC_LANE)).reduce(UInt32(1) << UInt32(bit)) { crc, _ in (crc >> 8) ^ tables[Int(crc & 0xFF)] }
+    }
+    var shift = [UInt32](repeating: 0, count: 4 * 256)
+    for i in 0..<4 * 256 {
+        for bit in 0..<8 where i >> bit & 1 == 1 { shift[i] ^= bits[i / 256 * 8 + bit] }
+    }
+    return shift
+}()
+
+private let hasInstruction = ci_crc32c_is_hardware() != 0
+
 /// Checksum of `bytes`, continuing from `crc` (0 to start), as in RFC 3720 appendix B.4. O(bytes).
 package func crc32c(_ bytes: UnsafeRawBufferPointer, continuing crc: UInt32 = 0) -> UInt32 {
+    guard hasInstruction else { return crc32cByTables(bytes, continuing: crc) }
+    guard let base = bytes.baseAddress else { return crc }
+    return laneShift.withUnsafeBufferPointer { shift in
+        ~ci_crc32c_hardware(base, UInt(bytes.count), ~crc, shift.baseAddress)
+    }
+}
+
+/// The same on a processor without the instruction; the tests compare the two.
+package func crc32cByTables(_ bytes: UnsafeRawBufferPointer, continuing crc: UInt32 = 0) -> UInt32 {
     guard let base = bytes.baseAddress else { return crc }
     return tables.withUnsafeBufferPointer { t in
         var c = ~crc

@@ -23,6 +23,22 @@ import KVBase
             #expect(split == expected)
         }
     }
+
+    /// Every length around the places where the fast path changes its step, at every alignment.
+    @Test func instructionAndTablesAgree() {
+        var random = PRNG(seed: 11)
+        let bytes = (0..<10_000).map { _ in UInt8(truncatingIfNeeded: random.next()) }
+        let lengths = [0, 1, 7, 8, 9, 1023, 1024, 3071, 3072, 3073, 3079, 3080, 6143, 6144, 6145, 9223, 9984]
+        bytes.withUnsafeBytes { bytes in
+            for from in 0..<16 {
+                for length in lengths {
+                    let part = UnsafeRawBufferPointer(rebasing: bytes[from..<from + length])
+                    let start = UInt32(truncatingIfNeeded: random.next())
+                    #expect(crc32c(part, continuing: start) == crc32cByTables(part, continuing: start))
+                }
+            }
+        }
+    }
 }
 
 @Suite(.blocking) struct HashTests {

@@ -27,15 +27,14 @@ struct FrameWriter {
     private var out: OutputBuffer
     private var servers: [UInt64] = []
     private let table: OriginTable
-    private var blockCount = 0
+    /// Entries that belong into the frame at these places of `out`: copied once, into the finished frame.
+    private var runs: [(at: Int, entries: UnsafeRawBufferPointer)] = []
 
     init(buffer: OutputBuffer, table: OriginTable) {
         out = buffer
         out.count = 0
         self.table = table
     }
-
-    var byteCount: Int { out.count }
 
     private mutating func server(_ id: UInt64) {
         if let code = servers.firstIndex(of: id) {
@@ -125,7 +124,8 @@ struct FrameWriter {
         for id in report.retired { server(id) }
     }
 
-    /// Appends a block whose entries are already encoded. The head must be complete.
+    /// Appends a block whose entries are already encoded and stay where they are until `finish`. The head must be
+    /// complete.
     mutating func block(_ block: Block, entries: UnsafeRawBufferPointer) {
         switch block.kind {
         case .section(let origin, let from, let to):
@@ -143,17 +143,34 @@ struct FrameWriter {
         out.appendVarint(UInt64(block.count))
         out.appendVarint(UInt64(block.millisMax))
         out.appendVarint(UInt64(entries.count))
-        out.append(entries)
+        runs.append((out.count, entries))
     }
 
     /// Seals the frame and gives the buffer back for reuse.
     mutating func finish() -> (bytes: [UInt8], buffer: OutputBuffer) {
-        let crc = crc32c(UnsafeRawBufferPointer(rebasing: out.bytes[9...]))
-        var bytes = [UInt8](out.bytes)
-        for i in 0..<4 { bytes[5 + i] = UInt8(truncatingIfNeeded: crc >> UInt32(8 * i)) }
+        let total = runs.reduce(out.count) { $0 + $1.entries.count }
+        let bytes = [UInt8](unsafeUninitializedCapacity: total) { target, count in
+            let target = UnsafeMutableRawBufferPointer(target)
+            var from = 0
+            for run in runs {
+                append(out.bytes[from..<run.at], to: target, &count)
+                append(run.entries[...], to: target, &count)
+                from = run.at
+            }
+            append(out.bytes[from...], to: target, &count)
+            let crc = crc32c(UnsafeRawBufferPointer(rebasing: target[9...]))
+            target.storeBytes(of: crc.littleEndian, toByteOffset: 5, as: UInt32.self)
+        }
         out.count = 0
+        runs.removeAll()
         return (bytes, out)
     }
+}
+
+private func append(_ bytes: Slice<UnsafeRawBufferPointer>, to target: UnsafeMutableRawBufferPointer, _ count: inout Int) {
+    guard bytes.count > 0 else { return }
+    UnsafeMutableRawBufferPointer(rebasing: target[count...]).copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes))
+    count += bytes.count
 }
 
 /// Takes a frame apart. Nothing is believed before the checksum holds, and no length is trusted even then.

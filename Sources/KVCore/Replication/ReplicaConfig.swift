@@ -18,11 +18,11 @@ package struct ReplicaConfig: Sendable {
     package var spacingMillis: Millis = Limits.pairSpacingMillis
     package var keepAliveMillis: Millis = Limits.keepAliveMillis
     package var frameBytesMax: Int = Limits.frameBytesMax
-    package var chunkBytesMax: Int = 4 * 1024 * 1024
+    package var chunkBytesMax: Int = 3 * 1024 * 1024
     /// Chunks a donor may be ahead of what the asker acknowledged.
     package var chunkWindow: Int = 8
     /// Own writes looked at per turn while a delta is being put together, and entries merged per turn of `step`.
-    package var entriesPerStep: Int = 2048
+    package var entriesPerStep: Int = 512
     /// Own writes in one delta at most.
     package var dotsPerSegmentMax: Int = 128 * 1024
     /// Record references kept for siblings that have not acknowledged them; beyond, the oldest go and the sibling

@@ -38,12 +38,16 @@ enum EnvelopeKind {
     static let value: UInt32 = 1
     /// Its wire form, as it came from another system.
     static let wire: UInt32 = 2
+    /// The same in two pieces: a retained `WireTail`, then the bytes before it.
+    static let wireWithTail: UInt32 = 3
     /// No payload: stop the actor.
     static let stop: UInt32 = 4
     /// A retained cell to be entered into the loop's table.
     static let install: UInt32 = 5
     /// A frame for the transport.
     static let outgoing: UInt32 = 6
+
+    static func isMessage(_ kind: UInt32) -> Bool { kind <= wireWithTail }
 }
 
 /// Base of the typed cells, so that a loop can hold actors of all types.
@@ -103,9 +107,14 @@ final class TypedCell<A: Actor>: ActorCell {
             Envelope.deallocate(envelope)
         } else {
             defer { Envelope.deallocate(envelope) }
-            let bytes = UnsafeRawBufferPointer(start: payload, count: Int(envelope.pointee.payloadBytes))
+            var bytes = UnsafeRawBufferPointer(start: payload, count: Int(envelope.pointee.payloadBytes))
+            var tail: WireTail?
+            if envelope.pointee.kind == EnvelopeKind.wireWithTail {
+                tail = takeTail(payload)
+                bytes = UnsafeRawBufferPointer(rebasing: bytes[tailReferenceBytes...])
+            }
             do {
-                message = try A.Message.decode(bytes)
+                message = try A.Message.decode(bytes, tail: tail)
             } catch {
                 actors.failed(counter, error, undecodable: true)
                 return
@@ -124,6 +133,18 @@ final class TypedCell<A: Actor>: ActorCell {
     }
 }
 
+/// Room in front of a payload for the reference to its tail.
+let tailReferenceBytes = MemoryLayout<Unmanaged<WireTail>?>.size
+
+func putTail(_ tail: WireTail?, at payload: UnsafeMutableRawPointer) {
+    payload.storeBytes(of: tail.map { Unmanaged.passRetained($0) }, as: Unmanaged<WireTail>?.self)
+}
+
+/// Once per `putTail`.
+func takeTail(_ payload: UnsafeMutableRawPointer) -> WireTail? {
+    payload.load(as: Unmanaged<WireTail>?.self)?.takeRetainedValue()
+}
+
 /// Destroys a payload whose type is only known at run time.
 func destroyPayload(_ envelope: EnvelopePointer) {
     func destroy<T>(_ type: T.Type) {
@@ -132,6 +153,9 @@ func destroyPayload(_ envelope: EnvelopePointer) {
     if envelope.pointee.kind == EnvelopeKind.value { _openExistential(envelope.pointee.type, do: destroy) }
     if envelope.pointee.kind == EnvelopeKind.install {
         Envelope.payload(envelope).load(as: Unmanaged<ActorCell>.self).release()
+    }
+    if envelope.pointee.kind == EnvelopeKind.wireWithTail || envelope.pointee.kind == EnvelopeKind.outgoing {
+        _ = takeTail(Envelope.payload(envelope))
     }
     Envelope.deallocate(envelope)
 }

@@ -53,7 +53,7 @@ package final class LoopActors: InboxReceiver {
     override package func discard(_ envelope: UnsafeMutablePointer<Envelope>) { drop(envelope) }
 
     private func drop(_ envelope: UnsafeMutablePointer<Envelope>) {
-        if envelope.pointee.kind <= EnvelopeKind.wire { cs_counter_add_shared(&counters.pointee.deadLetters, 1) }
+        if EnvelopeKind.isMessage(envelope.pointee.kind) { cs_counter_add_shared(&counters.pointee.deadLetters, 1) }
         destroyPayload(envelope)
     }
 

@@ -33,6 +33,8 @@ public enum WireError: Error, Equatable {
 /// Appends little-endian numbers and length-prefixed strings to a growing buffer.
 public struct WireWriter {
     package var buffer: OutputBuffer
+    /// The end of the wire form, when it is a byte array that exists already.
+    private(set) var tail: WireTail?
 
     package init(capacity: Int = 256) { buffer = OutputBuffer(capacity: capacity) }
 
@@ -54,6 +56,20 @@ public struct WireWriter {
     /// Bytes without a length: the reader must know it.
     public mutating func write(raw bytes: UnsafeRawBufferPointer) { buffer.append(bytes) }
 
+    /// Bytes without a length that end the message, by reference: a large message is neither copied nor checked in one
+    /// go on its way out. Nothing may be written after it.
+    package mutating func write(tail bytes: [UInt8]) {
+        precondition(tail == nil, "one tail a message, at its end")
+        if bytes.count > WireTail.bytesMin { tail = WireTail(bytes) } else { bytes.withUnsafeBytes { buffer.append($0) } }
+    }
+
+    /// For a reader that wants one run of bytes.
+    mutating func flatten() {
+        guard let bytes = tail?.bytes else { return }
+        tail = nil
+        bytes.withUnsafeBytes { buffer.append($0) }
+    }
+
     /// A 4-byte length and the bytes.
     public mutating func write(bytes: UnsafeRawBufferPointer) {
         write(UInt32(bytes.count))
@@ -66,12 +82,24 @@ public struct WireWriter {
     }
 }
 
+/// The end of a large message, handed from thread to thread by reference. Immutable.
+final class WireTail: Sendable {
+    /// Up to here copying is cheaper than handing over.
+    static let bytesMin = 16 * 1024
+
+    let bytes: [UInt8]
+    init(_ bytes: [UInt8]) { self.bytes = bytes }
+}
+
 /// Reads what a `WireWriter` wrote. Every read is checked; nothing is copied except strings.
 public struct WireReader {
     private var bytes: UnsafeRawBufferPointer
+    private var tail: WireTail?
 
     /// `bytes` must outlive the reader.
     public init(_ bytes: UnsafeRawBufferPointer) { self.bytes = bytes }
+
+    init(_ bytes: UnsafeRawBufferPointer, tail: WireTail?) { (self.bytes, self.tail) = (bytes, tail) }
 
     public var remaining: Int { bytes.count }
 
@@ -108,7 +136,18 @@ public struct WireReader {
         return text
     }
 
-    /// Everything that is left.
+    /// Everything that is left, as an array of its own: what `write(tail:)` wrote.
+    package mutating func readTail() -> [UInt8] {
+        let rest = readRest()
+        guard let bytes = tail?.bytes else { return Array(rest) }
+        tail = nil
+        return rest.isEmpty ? bytes : Array(rest) + bytes
+    }
+
+    /// Whether everything was read.
+    var isAtEnd: Bool { bytes.isEmpty && tail == nil }
+
+    /// Everything that is left, except for a tail.
     public mutating func readRest() -> UnsafeRawBufferPointer {
         let rest = bytes
         bytes = UnsafeRawBufferPointer(rebasing: bytes[bytes.count...])
@@ -118,10 +157,12 @@ public struct WireReader {
 
 extension WireMessage {
     /// The message after a trip through its bytes. Throws if something is left over.
-    package static func decode(_ bytes: UnsafeRawBufferPointer) throws -> Self {
-        var reader = WireReader(bytes)
+    package static func decode(_ bytes: UnsafeRawBufferPointer) throws -> Self { try decode(bytes, tail: nil) }
+
+    static func decode(_ bytes: UnsafeRawBufferPointer, tail: WireTail?) throws -> Self {
+        var reader = WireReader(bytes, tail: tail)
         let message = try Self(from: &reader)
-        guard reader.remaining == 0 else { throw WireError.trailingBytes }
+        guard reader.isAtEnd else { throw WireError.trailingBytes }
         return message
     }
 
@@ -130,6 +171,7 @@ extension WireMessage {
         var writer = WireWriter()
         defer { writer.deallocate() }
         encode(into: &writer)
+        writer.flatten()
         do {
             let copy = try Self.decode(writer.buffer.bytes)
             return Self.travelsByReference ? self : copy

@@ -41,7 +41,8 @@ extension ActorSystem {
         sendRemote(ref.addressId, ref.counter, from: acting) { message.encode(into: &$0) }
     }
 
-    /// Builds the frame here, on the teller's thread, and hands it to the transport's loop.
+    /// Builds the frame here, on the teller's thread, and hands it to the transport's loop. A tail goes by reference: the
+    /// transport cuts it up when its turn comes.
     private func sendRemote(
         _ addressId: UInt32, _ counter: UInt64, from acting: ActingActor, _ encode: (inout WireWriter) -> Void
     ) {
@@ -51,21 +52,23 @@ extension ActorSystem {
         LinkFrame.beginData(&writer, target: counter, sender: acting.counter)
         let overhead = writer.count
         encode(&writer)
-        let payload = writer.count - overhead
+        let tail = writer.tail
+        let payload = writer.count - overhead + (tail?.bytes.count ?? 0)
         account(acting, addressId, counter, payload)
         guard payload <= Limits.messageBytesMax else {
             countDeadLetter()
             let uid = "\(SystemRegistry.name(addressId))/\(counter)"
             return report(ActorFailure(uid: uid, message: "a message of \(payload) bytes is too large to be sent"))
         }
-        LinkFrame.finishData(&writer)
+        LinkFrame.finishData(&writer, tailBytes: tail?.bytes.count)
         // The transport lives on the first loop; any of its actors' counters leads there.
         let gate = actors(for: 1)
         let envelope = Envelope.allocate(
             to: Unmanaged.fromOpaque(gate.toOpaque()), sender: acting.counter, kind: EnvelopeKind.outgoing,
             payload: RemoteTransport.envelopePrefixBytes + writer.count)
         let target = Envelope.payload(envelope)
-        target.storeBytes(of: addressId, as: UInt32.self)
+        putTail(tail, at: target)
+        target.storeBytes(of: addressId, toByteOffset: tailReferenceBytes, as: UInt32.self)
         (target + RemoteTransport.envelopePrefixBytes).copyMemory(from: writer.buffer.base, byteCount: writer.count)
         Delivery.send(envelope, gate)
     }

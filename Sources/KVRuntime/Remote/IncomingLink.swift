@@ -5,6 +5,7 @@ import KVBase
 final class IncomingLink: ConnectionHandler {
     private unowned(unsafe) let transport: RemoteTransport
     private var parser = LinkParser()
+    private var arriving: ArrivingMessage?
     /// Address the peer says it has; nil before the handshake.
     private(set) var peer: String?
     private(set) var lastHeard: Nanos
@@ -42,16 +43,34 @@ final class IncomingLink: ConnectionHandler {
     private func handle(_ kind: UInt8, _ contents: UnsafeRawBufferPointer) throws {
         switch (kind, peer) {
         case (LinkFrame.Kind.hello, nil): try greet(contents)
-        case (LinkFrame.Kind.data, .some):
-            var reader = WireReader(contents)
-            _ = try reader.read(UInt32.self)
-            let target: UInt64 = try reader.read()
-            let sender: UInt64 = try reader.read()
-            transport.deliver(target: target, sender: sender, reader.readRest())
+        case (LinkFrame.Kind.data, .some), (LinkFrame.Kind.dataWithTail, .some): try receive(kind, contents)
+        case (LinkFrame.Kind.part, .some):
+            guard arriving != nil else { throw LinkError.unexpected(kind) }
+            try arriving!.append(contents)
+            guard arriving!.isComplete, let message = arriving.take() else { return }
+            message.head.withUnsafeBytes {
+                transport.deliver(target: message.target, sender: message.sender, $0, tail: WireTail(message.tail))
+            }
         case (LinkFrame.Kind.ping, .some):
             LinkFrame.append(LinkFrame.Kind.pong, to: &connection.output.pointee) { _ in }
         default: throw LinkError.unexpected(kind)
         }
+    }
+
+    private func receive(_ kind: UInt8, _ contents: UnsafeRawBufferPointer) throws {
+        // The parts of one message follow each other; only pings may come between.
+        guard arriving == nil else { throw LinkError.unexpected(kind) }
+        var reader = WireReader(contents)
+        let tailBytes = Int(try reader.read(UInt32.self))
+        let target: UInt64 = try reader.read()
+        let sender: UInt64 = try reader.read()
+        guard kind == LinkFrame.Kind.dataWithTail else {
+            return transport.deliver(target: target, sender: sender, reader.readRest(), tail: nil)
+        }
+        guard tailBytes > 0, reader.remaining + tailBytes <= Limits.messageBytesMax else {
+            throw LinkError.length(tailBytes)
+        }
+        arriving = ArrivingMessage(target: target, sender: sender, head: reader.readRest(), tailBytes: tailBytes)
     }
 
     private func greet(_ contents: UnsafeRawBufferPointer) throws {

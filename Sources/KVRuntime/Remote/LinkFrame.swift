@@ -12,6 +12,8 @@ enum LinkFrame {
     /// Body header, 4 bytes of padding, receiver's counter (8), sender's counter (8).
     static let dataOverheadBytes = bodyHeaderBytes + 4 + 16
     static let bodyBytesMax = Limits.messageBytesMax + dataOverheadBytes
+    /// A large message crosses in parts of this size, so that neither side holds its loop for the whole of it.
+    static let partBytes = 64 * 1024
     /// Before the handshake a stranger may make us hold this much.
     static let handshakeBytesMax = 2048
 
@@ -26,6 +28,9 @@ enum LinkFrame {
         static let data: UInt8 = 4
         static let ping: UInt8 = 5
         static let pong: UInt8 = 6
+        /// As data, with the length of a tail where data has padding: the parts that follow are its end.
+        static let dataWithTail: UInt8 = 7
+        static let part: UInt8 = 8
     }
 
     /// Appends one frame whose contents `body` writes.
@@ -57,12 +62,61 @@ enum LinkFrame {
         writer.write(sender)
     }
 
-    static func finishData(_ writer: inout WireWriter) {
+    static func finishData(_ writer: inout WireWriter, tailBytes: Int? = nil) {
         let whole = UnsafeMutableRawBufferPointer(mutating: writer.buffer.bytes)
+        if let tailBytes {
+            whole[headerBytes + 1] = Kind.dataWithTail
+            whole.storeBytes(
+                of: UInt32(tailBytes).littleEndian, toByteOffset: headerBytes + bodyHeaderBytes, as: UInt32.self)
+        }
         let body = UnsafeRawBufferPointer(rebasing: whole[headerBytes...])
         whole.storeBytes(of: UInt32(body.count).littleEndian, as: UInt32.self)
         whole.storeBytes(of: crc32c(body).littleEndian, toByteOffset: 4, as: UInt32.self)
     }
+}
+
+extension LinkFrame {
+    /// Appends the part of a tail that begins at `from`; returns where the next one begins.
+    static func appendPart(of tail: [UInt8], from: Int, to buffer: inout OutputBuffer) -> Int {
+        let end = min(tail.count, from + partBytes)
+        let start = buffer.count
+        buffer.reserve(headerBytes + bodyHeaderBytes + end - from)
+        withUnsafeBytes(of: UInt32(bodyHeaderBytes + end - from).littleEndian) { buffer.append($0) }
+        withUnsafeBytes(of: 0 as UInt32) { buffer.append($0) }
+        buffer.append(version)
+        buffer.append(Kind.part)
+        withUnsafeBytes(of: 0 as UInt16) { buffer.append($0) }
+        tail.withUnsafeBytes { buffer.append(UnsafeRawBufferPointer(rebasing: $0[from..<end])) }
+        let body = UnsafeRawBufferPointer(rebasing: buffer.bytes[(start + headerBytes)...])
+        let crc = crc32c(body)
+        buffer.base.storeBytes(of: crc.littleEndian, toByteOffset: start + 4, as: UInt32.self)
+        return end
+    }
+}
+
+/// A message whose tail is still arriving.
+struct ArrivingMessage {
+    let target: UInt64
+    let sender: UInt64
+    let head: [UInt8]
+    let tailBytes: Int
+    private(set) var tail: [UInt8] = []
+
+    /// Above this, memory grows with what has arrived.
+    private static let reservedBytesMax = Limits.frameBytesMax
+
+    init(target: UInt64, sender: UInt64, head: UnsafeRawBufferPointer, tailBytes: Int) {
+        (self.target, self.sender, self.head, self.tailBytes) = (target, sender, Array(head), tailBytes)
+        // Address space, not memory: pages are touched as bytes arrive.
+        tail.reserveCapacity(min(tailBytes, ArrivingMessage.reservedBytesMax))
+    }
+
+    mutating func append(_ bytes: UnsafeRawBufferPointer) throws(LinkError) {
+        guard !bytes.isEmpty, bytes.count <= tailBytes - tail.count else { throw .malformed }
+        tail.append(contentsOf: bytes.assumingMemoryBound(to: UInt8.self))
+    }
+
+    var isComplete: Bool { tail.count == tailBytes }
 }
 
 /// Why a link was closed for what arrived on it.

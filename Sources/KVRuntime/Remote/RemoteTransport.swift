@@ -121,16 +121,17 @@ final class RemoteTransport: @unchecked Sendable {
 
     // MARK: Outgoing
 
-    /// Payload of an envelope: the address it goes to (4 bytes), padding (4), the frame.
-    static let envelopePrefixBytes = 8
+    /// Payload of an envelope: a retained tail or nil, the address it goes to (4 bytes), padding (4), the frame.
+    static let envelopePrefixBytes = tailReferenceBytes + 8
 
     func take(_ envelope: EnvelopePointer) {
         defer { Envelope.deallocate(envelope) }
         let payload = UnsafeRawBufferPointer(
             start: Envelope.payload(envelope), count: Int(envelope.pointee.payloadBytes))
+        let tail = takeTail(Envelope.payload(envelope))
         if isClosed { return countDropped(1) }
         let frame = UnsafeRawBufferPointer(rebasing: payload[Self.envelopePrefixBytes...])
-        link(to: payload.load(as: UInt32.self)).send(frame)
+        link(to: payload.load(fromByteOffset: tailReferenceBytes, as: UInt32.self)).send(frame, tail: tail)
     }
 
     private func link(to id: UInt32) -> OutgoingLink {
@@ -182,16 +183,20 @@ final class RemoteTransport: @unchecked Sendable {
     }
 
     /// A message for one of our actors, or the answer to one of our asks.
-    func deliver(target: UInt64, sender: UInt64, _ bytes: UnsafeRawBufferPointer) {
+    func deliver(target: UInt64, sender: UInt64, _ bytes: UnsafeRawBufferPointer, tail: WireTail?) {
         if target & Delivery.askBit != 0 {
             guard let ask = system.asks.remove(target) else { return system.countDeadLetter() }
-            return ask.answer(wire: bytes)
+            guard let tail else { return ask.answer(wire: bytes) }
+            return (Array(bytes) + tail.bytes).withUnsafeBytes { ask.answer(wire: $0) }
         }
         let actors = system.actors(for: target)
+        let prefix = tail == nil ? 0 : tailReferenceBytes
         let envelope = Envelope.allocate(
-            to: Unmanaged.fromOpaque(actors.toOpaque()), sender: sender, target: target, kind: EnvelopeKind.wire,
-            payload: bytes.count)
-        if let base = bytes.baseAddress { Envelope.payload(envelope).copyMemory(from: base, byteCount: bytes.count) }
+            to: Unmanaged.fromOpaque(actors.toOpaque()), sender: sender, target: target,
+            kind: tail == nil ? EnvelopeKind.wire : EnvelopeKind.wireWithTail, payload: prefix + bytes.count)
+        let payload = Envelope.payload(envelope)
+        if let tail { putTail(tail, at: payload) }
+        if let base = bytes.baseAddress { (payload + prefix).copyMemory(from: base, byteCount: bytes.count) }
         Delivery.send(envelope, actors)
     }
 

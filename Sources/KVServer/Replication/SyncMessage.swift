@@ -30,7 +30,7 @@ package enum SyncMessage: WireMessage {
         switch self {
         case .frame(let bytes):
             writer.write(Tag.frame)
-            bytes.withUnsafeBytes { writer.write(raw: $0) }
+            writer.write(tail: bytes)
         case .batch, .foreignBatch: writer.write(Tag.batch)
         case .introduction(let introduction):
             writer.write(Tag.introduction)
@@ -40,7 +40,7 @@ package enum SyncMessage: WireMessage {
 
     package init(from reader: inout WireReader) throws {
         switch try reader.read(UInt8.self) {
-        case Tag.frame: self = .frame(Array(reader.readRest()))
+        case Tag.frame: self = .frame(reader.readTail())
         case Tag.batch: self = .foreignBatch
         case Tag.introduction: self = .introduction(try Introduction(from: &reader))
         case let tag: throw WireError.invalid("no sync message begins with \(tag)")
