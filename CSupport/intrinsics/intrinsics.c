@@ -37,7 +37,8 @@ CI_INLINE uint64_t word(const uint8_t *at) {
 }
 
 CI_INLINE uint32_t shifted(uint32_t crc, const uint32_t *shift) {
-    return shift[crc & 0xFF] ^ shift[256 + (crc >> 8 & 0xFF)] ^ shift[512 + (crc >> 16 & 0xFF)] ^ shift[768 + (crc >> 24)];
+    return shift[crc & 0xFF] ^ shift[256 + (crc >> 8 & 0xFF)] ^ shift[512 + (crc >> 16 & 0xFF)]
+           ^ shift[768 + (crc >> 24)];
 }
 
 CI_TARGET uint32_t ci_crc32c_hardware(const void *bytes, uintptr_t count, uint32_t crc, const uint32_t *shift) {

@@ -167,7 +167,9 @@ struct FrameWriter {
     }
 }
 
-private func append(_ bytes: Slice<UnsafeRawBufferPointer>, to target: UnsafeMutableRawBufferPointer, _ count: inout Int) {
+private func append(
+    _ bytes: Slice<UnsafeRawBufferPointer>, to target: UnsafeMutableRawBufferPointer, _ count: inout Int
+) {
     guard bytes.count > 0 else { return }
     UnsafeMutableRawBufferPointer(rebasing: target[count...]).copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes))
     count += bytes.count

@@ -60,7 +60,11 @@ public struct WireWriter {
     /// go on its way out. Nothing may be written after it.
     package mutating func write(tail bytes: [UInt8]) {
         precondition(tail == nil, "one tail a message, at its end")
-        if bytes.count > WireTail.bytesMin { tail = WireTail(bytes) } else { bytes.withUnsafeBytes { buffer.append($0) } }
+        if bytes.count > WireTail.bytesMin {
+            tail = WireTail(bytes)
+        } else {
+            bytes.withUnsafeBytes { buffer.append($0) }
+        }
     }
 
     /// For a reader that wants one run of bytes.

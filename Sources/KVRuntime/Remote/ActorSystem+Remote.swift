@@ -41,8 +41,8 @@ extension ActorSystem {
         sendRemote(ref.addressId, ref.counter, from: acting) { message.encode(into: &$0) }
     }
 
-    /// Builds the frame here, on the teller's thread, and hands it to the transport's loop. A tail goes by reference: the
-    /// transport cuts it up when its turn comes.
+    /// Builds the frame here, on the teller's thread, and hands it to the transport's loop. A tail goes by reference:
+    /// the transport cuts it up when its turn comes.
     private func sendRemote(
         _ addressId: UInt32, _ counter: UInt64, from acting: ActingActor, _ encode: (inout WireWriter) -> Void
     ) {
