@@ -118,10 +118,11 @@ private struct Collector: Actor {
         let peer = try SilentPeer()
         let address = "127.0.0.1:\(peer.port)"
         a.system.keepLink(to: address)
-        let link = try peer.accept(saying: LargeMessageTests.frame(LinkFrame.Kind.welcome) {
-            $0.write(address)
-            $0.write(9 as UInt64)
-        })
+        let link = try peer.accept(
+            saying: LargeMessageTests.frame(LinkFrame.Kind.welcome) {
+                $0.write(address)
+                $0.write(9 as UInt64)
+            })
         #expect(eventually { a.changes.withLock { $0.count >= 1 } })
         let receiver = ActorRef<Parcel>(address: address, counter: 1)!
         let (tells, bytes) = (60, 512 * 1024)
