@@ -21,7 +21,8 @@ enum Resolver {
         }
     }
 
-    /// Calls `done` once, on another thread, with at least one address or the failure. One short-lived thread per call: links do this at most once per back-off.
+    /// Calls `done` once, on another thread, with at least one address or the failure. One short-lived thread per call:
+    /// links do this at most once per back-off.
     static func resolve(
         _ target: HostPort, _ done: @escaping @Sendable (Result<[SocketAddress], SocketFailure>) -> Void
     ) {
