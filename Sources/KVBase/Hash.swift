@@ -17,11 +17,11 @@ func load32(_ p: UnsafeRawPointer, _ offset: Int) -> UInt64 {
 /// 64-bit hash of `count` bytes in the manner of wyhash (Wang Yi, final version 3): 128-bit multiplications of 8-byte
 /// words, short inputs read with two overlapping loads. About 3 ns for 16 bytes. The value depends on `seed` and on the
 /// machine's byte order, so it never leaves the process.
-@inlinable
+@inlinable @inline(__always)
 package func hashBytes(_ p: UnsafeRawPointer, _ count: Int, seed: UInt64) -> UInt64 {
     let s0: UInt64 = 0xA076_1D64_78BD_642F
     let s1: UInt64 = 0xE703_7ED1_A0B4_28DB
-    var state = seed ^ mix64(seed ^ s0, s1)
+    let state = seed ^ mix64(seed ^ s0, s1)
     var a: UInt64 = 0
     var b: UInt64 = 0
     if count <= 16 {
@@ -38,15 +38,24 @@ package func hashBytes(_ p: UnsafeRawPointer, _ count: Int, seed: UInt64) -> UIn
             a = first << 16 | middle << 8 | last
         }
     } else {
-        var left = count
-        var at = p
-        while left > 16 {
-            state = mix64(load64(at, 0) ^ s1, load64(at, 8) ^ state)
-            at += 16
-            left &-= 16
-        }
-        a = load64(at, left - 16)
-        b = load64(at, left - 8)
+        return hashLong(p, count, state)
     }
+    return mix64(s1 ^ UInt64(truncatingIfNeeded: count), mix64(a ^ s1, b ^ state))
+}
+
+/// The part of `hashBytes` for more than 16 bytes; apart, so that the short part is inlined.
+@inlinable @inline(never)
+func hashLong(_ p: UnsafeRawPointer, _ count: Int, _ seeded: UInt64) -> UInt64 {
+    let s1: UInt64 = 0xE703_7ED1_A0B4_28DB
+    var state = seeded
+    var left = count
+    var at = p
+    while left > 16 {
+        state = mix64(load64(at, 0) ^ s1, load64(at, 8) ^ state)
+        at += 16
+        left &-= 16
+    }
+    let a = load64(at, left - 16)
+    let b = load64(at, left - 8)
     return mix64(s1 ^ UInt64(truncatingIfNeeded: count), mix64(a ^ s1, b ^ state))
 }

@@ -1,9 +1,9 @@
 // Every bound of the product in one place; Tests/KVBaseTests checks how they relate. Bytes unless the name says
-// otherwise.
+// otherwise. Those read for every request are computed, because a stored one of another module costs a call.
 
-package enum Limits {
+@usableFromInline package enum Limits {
     // What a client may send.
-    package static let keyBytesMax = 64 * 1024
+    @inlinable package static var keyBytesMax: Int { 64 * 1024 }
     package static let valueBytesMax = 64 * 1024 * 1024
     /// Arguments of one command: enough for MSET and DEL in bulk, far below Redis's million (CVE-2021-32675).
     package static let argumentsMax = 1024 * 1024
@@ -18,11 +18,11 @@ package enum Limits {
     // Connections.
     package static let clientsMax = 10_000
     /// A connection whose unsent output is above this is neither read nor executed until it drained to half.
-    package static let outputBytesHigh = 1024 * 1024
+    @inlinable package static var outputBytesHigh: Int { 1024 * 1024 }
     /// A connection whose unsent output passes this is closed (more than one largest value).
-    package static let outputBytesMax = 96 * 1024 * 1024
+    @inlinable package static var outputBytesMax: Int { 96 * 1024 * 1024 }
     /// Commands executed for one connection before others get their turn.
-    package static let commandsPerTurnMax = 256
+    @inlinable package static var commandsPerTurnMax: Int { 256 }
     /// Pieces a slow reader's LIST is produced in.
     package static let listSliceEntries = 1000
     /// Entries that all unfinished listings of one actor may hold references to: 8 bytes each.

@@ -40,6 +40,15 @@ package enum MergeOutcome: Equatable, Sendable {
     case rejected
 }
 
+/// Where a key's bytes lie; a count below 0 says that there is no key.
+@usableFromInline package struct KeyView {
+    @usableFromInline package var start: UnsafeRawPointer
+    @usableFromInline package var count: Int
+
+    @inlinable @inline(__always)
+    package init(_ start: UnsafeRawPointer, _ count: Int) { (self.start, self.count) = (start, count) }
+}
+
 /// A few words passed by value; all state is behind the pointer. Freed by `destroy()`.
 ///
 /// Records returned are borrowed: valid until the store is next changed. Whoever keeps one longer calls `retained()`.
@@ -106,6 +115,29 @@ package struct Store {
 
     /// Starts loading a key's record; second step of a batch.
     package func prefetchRecord(_ hash: UInt64) { state.pointee.table.prefetchRecord(place(hash)) }
+
+    /// First step for the keys `from ..< to` of a batch: hashes them and starts loading their buckets. Entries without
+    /// a key (count below 0) are left out.
+    package func prepare(
+        _ keys: UnsafePointer<KeyView>, _ hashes: UnsafeMutablePointer<UInt64>, _ from: Int, _ to: Int
+    ) {
+        let hasher = state.pointee.hasher
+        let table = state.pointee.table
+        for i in from..<to where keys[i].count >= 0 {
+            let hash = hasher.hash(keys[i].start, keys[i].count)
+            hashes[i] = hash
+            table.prefetchBucket(hasher.place(hash))
+        }
+    }
+
+    /// Second step: reads the buckets and starts loading the records.
+    package func prefetchRecords(
+        _ keys: UnsafePointer<KeyView>, _ hashes: UnsafePointer<UInt64>, _ from: Int, _ to: Int
+    ) {
+        let hasher = state.pointee.hasher
+        let table = state.pointee.table
+        for i in from..<to where keys[i].count >= 0 { table.prefetchRecord(hasher.place(hashes[i])) }
+    }
 
     /// Both steps for a whole batch: buckets first, then records. 16 to 64 keys at a time are enough.
     package func prefetch(_ hashes: UnsafeBufferPointer<UInt64>) {

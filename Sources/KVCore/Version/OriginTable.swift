@@ -6,7 +6,7 @@ import Glibc
 import KVBase
 
 /// Stands for an actor UID inside this process; never leaves it.
-package typealias OriginIndex = UInt16
+@usableFromInline package typealias OriginIndex = UInt16
 
 /// Grows only: a writer's UID stays as long as the process, because any record may still carry it. Every restart of a
 /// server adds one UID per actor, so 65,536 are enough for thousands of restarts seen by one process.

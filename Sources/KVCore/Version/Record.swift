@@ -17,8 +17,8 @@ package import KVBase
 ///     then the key, then the value
 ///
 /// Bytes 1…15 are read with accesses that never include byte 0, which others may be changing.
-package struct Record: @unchecked Sendable, Equatable {
-    package let raw: UnsafeMutableRawPointer
+@usableFromInline package struct Record: @unchecked Sendable, Equatable {
+    @usableFromInline package let raw: UnsafeMutableRawPointer
 
     @usableFromInline static let tombstoneFlag: UInt64 = 1
     @usableFromInline static let longFlag: UInt64 = 2
@@ -34,7 +34,7 @@ package struct Record: @unchecked Sendable, Equatable {
     package var stampWord: UInt64 { raw.load(fromByteOffset: 8, as: UInt64.self) }
 
     /// Milliseconds since 1970 of the version.
-    @inlinable @inline(__always)
+    @inline(__always)
     package var ms: Millis { Millis(bitPattern: stampWord &>> 20) }
 
     @inlinable @inline(__always)

@@ -11,8 +11,8 @@ open class ConnectionHandler {
     /// A connection made by `Loop.connect` stands.
     open func connected(_ connection: Connection) {}
 
-    /// Bytes arrived; they are gone when this returns. Replies go to `connection.output`, which is sent once at the
-    /// end of the turn.
+    /// Bytes arrived; they stay until the hooks of `Loop.onReceived` have run in this turn. Replies go to
+    /// `connection.output`, which is sent once at the end of the turn.
     open func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {}
 
     /// Unsent output had passed `Limits.outputBytesHigh` (or `notifyWhenDrained` was called) and is at most half of
@@ -88,7 +88,7 @@ public final class Connection: LoopSocket {
 
     /// To call after appending to `output` outside of a handler's call. O(1).
     package func outputMayHaveGrown() {
-        if output.pointee.count > 0 { loop.markDirty(self) }
+        if output.pointee.count > 0 { markDirty() }
     }
 
     /// Asks for one `drained` call when unsent output is at most half of `Limits.outputBytesHigh`, now or later.
@@ -139,7 +139,7 @@ public final class Connection: LoopSocket {
         if flags & (ConnectionState.closing | ConnectionState.closeAfterFlush) != 0 { return }
         if flags & (ConnectionState.paused | ConnectionState.deliverLater) != 0 { return stash(bytes) }
         state.pointee.callee._withUnsafeGuaranteedRef { $0.received(self, bytes) }
-        if output.pointee.count > 0 { loop.markDirty(self) }
+        if output.pointee.count > 0 { markDirty() }
     }
 
     private func stash(_ bytes: UnsafeRawBufferPointer) {
@@ -160,7 +160,7 @@ public final class Connection: LoopSocket {
             return
         }
         state.pointee.handler.ended(self)
-        if output.pointee.count > 0 { loop.markDirty(self) }
+        if output.pointee.count > 0 { markDirty() }
     }
 
     /// Delivers what arrived while reading was paused, at the end of the turn in which it was resumed.
@@ -170,6 +170,7 @@ public final class Connection: LoopSocket {
         if let stash = state.pointee.stash {
             state.pointee.stash = nil
             didReceive(stash.bytes)
+            loop.runReceivedHooks()
             stash.deallocate()
         }
         guard state.pointee.flags & ConnectionState.endedLater != 0 else { return }
@@ -189,8 +190,11 @@ public final class Connection: LoopSocket {
         state.pointee.flags &= ~ConnectionState.inFlight
         state.pointee.sending.count = 0
         state.pointee.sending.shrink(above: Self.bufferBytesKept, to: Self.bufferBytesFresh)
-        loop.markDirty(self)
+        markDirty()
     }
+
+    @inline(__always)
+    private func markDirty() { loopReference._withUnsafeGuaranteedRef { $0.markDirty(self) } }
 
     /// Called once per turn for a connection marked dirty.
     func flush() {

@@ -176,6 +176,14 @@ package final class Loop: @unchecked Sendable {
         return timer
     }
 
+    /// Adds work done when all bytes of a turn have been handed over, so that handlers may collect what several
+    /// connections received and work on it together: received bytes stay valid until then. Cannot be removed.
+    package func onReceived(_ hook: @escaping () -> Void) { state.pointee.receivedHooks.append(hook) }
+
+    func runReceivedHooks() {
+        for i in 0..<state.pointee.receivedHooks.count { state.pointee.receivedHooks[i]() }
+    }
+
     /// Adds work done at the end of every turn, before output is sent. Cannot be removed.
     package func onTurnEnd(_ hook: @escaping () -> Void) { state.pointee.hooks.append(hook) }
 
@@ -254,6 +262,7 @@ package final class Loop: @unchecked Sendable {
         if waits { inbox.waited() }
         readClocks()
         for i in 0..<count { dispatch(events[i]) }
+        if count > 0 { runReceivedHooks() }
         takeInbox()
         runReady()
         while let action = state.pointee.timers.popDue(now: state.pointee.nowNanos) { action() }
@@ -346,6 +355,7 @@ struct LoopState {
     var stopping = false
     var timers = TimerHeap()
     var hooks: [() -> Void] = []
+    var receivedHooks: [() -> Void] = []
     var resumed: [Connection] = []
     var sockets: [LoopSocket] = []
     // Actors.

@@ -6,14 +6,15 @@ import Glibc
 /// Base of connections and listeners: the object behind the token of an event. The loop holds a reference from
 /// creation until the closed event, so an object is alive whenever one of its events arrives.
 public class LoopSocket {
-    /// Unsafe for speed: a socket is used on its loop's thread only, which holds the loop.
-    package unowned(unsafe) let loop: Loop
+    /// Unmanaged for speed: a socket is used on its loop's thread only, which holds the loop.
+    let loopReference: Unmanaged<Loop>
+    package var loop: Loop { loopReference.takeUnretainedValue() }
     /// nil before it was opened and from the closed event on.
     var handle: OpaquePointer?
     /// Position in the loop's list.
     var listIndex = -1
 
-    init(loop: Loop) { self.loop = loop }
+    init(loop: Loop) { loopReference = Unmanaged.passUnretained(loop) }
 
     var token: UnsafeMutableRawPointer { Unmanaged.passUnretained(self).toOpaque() }
 

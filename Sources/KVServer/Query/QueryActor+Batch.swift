@@ -1,7 +1,9 @@
 // The shortest way from parsed commands to the table and back: GET and SET. Loop thread.
 //
-// A socket's bytes reach this page in one step (Session.run: parse up to 64 commands, call `execute`), and leave it as
-// bytes in the connection's output buffer, which goes to the kernel once per turn.
+// What the sockets received in one turn is parsed into one batch (QueryReceiver.received), so that the cache misses of
+// many connections' commands overlap, and run in order of arrival when there is enough of it or no more to come
+// (QueryActor.executeReceived). It leaves this page as bytes in the connections' output buffers, which go to the kernel
+// once per turn.
 
 import KVBase
 import KVCore
@@ -10,43 +12,71 @@ import RESP
 /// Commands recognised without a table.
 enum HotCommand: UInt8 { case other, get, set }
 
+/// What one connection received in this turn, parsed into the actor's batch and waiting to be run with the others.
+struct ReceivedSegment {
+    var receiver: Unmanaged<QueryReceiver>
+    var bytes: UnsafeRawBufferPointer
+    var parsed: ParsedCommands
+}
+
+/// A run of the batch's commands, all of one session, and how its parser came out of them.
+struct ParsedCommands {
+    var first: Int
+    var end: Int
+    var status: ParseStatus
+}
+
 extension QueryState {
     /// Work after which a batch is interrupted so that a turn stays below a millisecond: one per argument, and one per
     /// KiB of value copied.
     static let workMax = 4096
 
-    /// Runs `batch` in order; returns how many commands were run: fewer than all when the session has to wait (output
+    /// Parses up to `max` commands from `bytes` behind those already in the batch, recognises GET and SET, hashes
+    /// their keys and starts loading the table's buckets.
+    @inline(__always)
+    mutating func parse(_ parser: inout RESPParser, _ bytes: UnsafeRawBufferPointer, max: Int) -> ParsedCommands {
+        let first = batch.count
+        let status = parser.parse(bytes, into: &batch, maxCommands: max)
+        let end = batch.count
+        for i in first..<end { recognise(i) }
+        store.prepare(keys, hashes, first, end)
+        return ParsedCommands(first: first, end: end, status: status)
+    }
+
+    /// Forgets the batch's commands.
+    @inline(__always)
+    mutating func resetBatch() {
+        batch.reset()
+        recordsAhead = 0
+    }
+
+    /// Runs the commands in order; returns how many were run: fewer than all when the session has to wait (output
     /// above `outputMax`, a long command in progress, QUIT, enough work for one turn).
-    mutating func execute(_ session: Session, _ output: UnsafeMutablePointer<OutputBuffer>, outputMax: Int) -> Int {
-        let count = batch.count
+    mutating func execute(
+        _ session: Session, _ range: ParsedCommands, _ output: UnsafeMutablePointer<OutputBuffer>, outputMax: Int
+    ) -> Int {
         let resp3 = session.state.pointee.resp3
         var work = 0
-        var next = 0
-        while next < count {
-            let end = min(next &+ QueryState.prefetchDepth, count)
-            prepare(next, end)
-            for i in next..<end {
-                let command = batch[i]
-                let slot = i &- next
-                switch kinds[slot] {
-                case .get:
-                    get(batch.argument(1, of: command), hash: hashes[slot], output, resp3: resp3)
-                case .set:
-                    let value = batch.argument(2, of: command)
-                    set(batch.argument(1, of: command), value, hash: hashes[slot], output)
-                    work &+= value.count &>> 10
-                case .other:
-                    work &+= Int(command.argumentCount)
-                    session.dispatch(command, output)
-                    if session.mustStop { return finish(i &+ (session.isBeforeLongCommand ? 0 : 1)) }
-                    // HELLO may have changed the protocol for the commands behind it.
-                    if session.state.pointee.resp3 != resp3 { return finish(i &+ 1) }
-                }
-                if output.pointee.count > outputMax || work > QueryState.workMax { return finish(i &+ 1) }
+        for i in range.first..<range.end {
+            if i &+ QueryState.prefetchDistance > recordsAhead { prefetchRecords() }
+            let command = batch[i]
+            switch kinds[i] {
+            case .get:
+                get(batch.argument(1, of: command), hash: hashes[i], output, resp3: resp3)
+            case .set:
+                let value = batch.argument(2, of: command)
+                set(batch.argument(1, of: command), value, hash: hashes[i], output)
+                work &+= value.count &>> 10
+            case .other:
+                work &+= Int(command.argumentCount)
+                session.dispatch(command, output)
+                if session.mustStop { return finish(i &- range.first &+ (session.isBeforeLongCommand ? 0 : 1)) }
+                // HELLO may have changed the protocol for the commands behind it.
+                if session.state.pointee.resp3 != resp3 { return finish(i &- range.first &+ 1) }
             }
-            next = end
+            if output.pointee.count > outputMax || work > QueryState.workMax { return finish(i &- range.first &+ 1) }
         }
-        return finish(count)
+        return finish(range.end &- range.first)
     }
 
     @inline(__always)
@@ -55,35 +85,38 @@ extension QueryState {
         return executed
     }
 
-    /// Recognises GET and SET, hashes their keys and, when there is more than one command, fetches the table's slots
-    /// and then the records they point to: the two cache misses of each lookup overlap with those of the others.
+    /// Starts loading the records of the commands next in turn: those of one command's predecessors are in use by then,
+    /// so that memory and processor are busy together. A lone command's are loaded when it is looked up.
     @inline(__always)
-    private func prepare(_ from: Int, _ to: Int) {
-        for i in from..<to {
-            let command = batch[i]
-            let slot = i &- from
-            kinds[slot] = .other
-            guard UInt32(bitPattern: command.argumentCount &- 2) < 2 else { continue }
-            let name = batch.argument(0, of: command)
-            guard name.count == 3 else { continue }
-            let word = QueryState.upperCaseWord(name.start)
-            let kind: HotCommand
-            if command.argumentCount == 2, word == QueryState.getWord {
-                kind = .get
-            } else if command.argumentCount == 3, word == QueryState.setWord || word == QueryState.putWord {
-                kind = .set
-            } else {
-                continue
-            }
-            let key = batch.argument(1, of: command)
-            guard key.count <= Limits.keyBytesMax else { continue }
-            kinds[slot] = kind
-            let hash = store.hash(key.start, key.count)
-            hashes[slot] = hash
-            store.prefetchSlot(hash)
+    private mutating func prefetchRecords() {
+        let from = recordsAhead
+        let to = min(batch.count, from == 0 ? 2 * QueryState.prefetchDistance : from &+ QueryState.prefetchGroup)
+        guard to > from else { return }
+        recordsAhead = to
+        if batch.count > 1 { store.prefetchRecords(keys, hashes, from, to) }
+    }
+
+    @inline(__always)
+    private func recognise(_ i: Int) {
+        let command = batch[i]
+        kinds[i] = .other
+        keys[i].count = -1
+        guard UInt32(bitPattern: command.argumentCount &- 2) < 2 else { return }
+        let name = batch.argument(0, of: command)
+        guard name.count == 3 else { return }
+        let word = QueryState.upperCaseWord(name.start)
+        let kind: HotCommand
+        if command.argumentCount == 2, word == QueryState.getWord {
+            kind = .get
+        } else if command.argumentCount == 3, word == QueryState.setWord || word == QueryState.putWord {
+            kind = .set
+        } else {
+            return
         }
-        guard to &- from > 1 else { return }
-        for slot in 0..<(to &- from) where kinds[slot] != .other { store.prefetchRecord(hashes[slot]) }
+        let key = batch.argument(1, of: command)
+        guard key.count <= Limits.keyBytesMax else { return }
+        kinds[i] = kind
+        keys[i] = KeyView(key.start, key.count)
     }
 
     /// Three letters in upper case; a byte that is no letter may change too, but never into one of the names.
@@ -104,7 +137,8 @@ extension QueryState {
     ) {
         if let record = store.get(key.start, key.count, hash) {
             hits &+= 1
-            output.pointee.bulk(record.value)
+            let value = record.value
+            output.pointee.bulk(value.baseAddress.unsafelyUnwrapped, value.count)
         } else {
             misses &+= 1
             output.pointee.null(resp3: resp3)
@@ -118,7 +152,7 @@ extension QueryState {
     mutating func set(
         _ key: Argument, _ value: Argument, hash: UInt64, _ output: UnsafeMutablePointer<OutputBuffer>
     ) {
-        let record = store.put(key.start, key.count, hash, value: value.start, value.count, now: nowMillis)
+        let record = store.put(key.start, key.count, hash, value: value.start, value.count, now: nowMillis, floor: 0)
         record == nil ? output.pointee.error(QueryState.clockError) : output.pointee.ok()
     }
 }

@@ -11,6 +11,7 @@ extension QueryActor {
     package func attach(to loop: Loop) {
         self.loop = loop
         beginTurn(loop)
+        loop.onReceived { [unowned(unsafe) self] in executeReceived() }
         loop.onTurnEnd { [unowned self, unowned loop] in
             if hasWork {
                 beginTurn(loop)

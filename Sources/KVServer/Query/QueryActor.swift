@@ -15,12 +15,30 @@ package struct QueryState {
     /// What is added to the loop's wall clock: the correction, and an offset in tests.
     var clockShift: Millis = 0
 
-    /// Commands whose table slots and records are fetched before the first of them runs.
+    /// Commands parsed at once from one connection.
+    static let commandsPerParse = 64
+    /// Commands of several connections that are run together: the batch never holds more than these and one parse.
+    static let commandsTogether = 64
+    static let batchMax = commandsPerParse + commandsTogether
+    /// Connections whose commands are run together.
+    static let segmentsMax = 64
+    /// Records are being loaded for this many commands before the one that is run, and for a group of them at a time.
+    static let prefetchDistance = 16
+    static let prefetchGroup = 8
+
+    /// By place in the batch.
+    let hashes = UnsafeMutablePointer<UInt64>.allocate(capacity: QueryState.batchMax)
+    let kinds = UnsafeMutablePointer<HotCommand>.allocate(capacity: QueryState.batchMax)
+    let keys = UnsafeMutablePointer<KeyView>.allocate(capacity: QueryState.batchMax)
+    /// Commands of the batch, from its first, whose records have been asked for.
+    var recordsAhead = 0
+    let segments = UnsafeMutablePointer<ReceivedSegment>.allocate(capacity: QueryState.segmentsMax)
+    var segmentCount = 0
+
+    /// Keys of one many-key command that are looked up together.
     static let prefetchDepth = 32
-    let hashes = UnsafeMutablePointer<UInt64>.allocate(capacity: QueryState.prefetchDepth)
-    /// For the keys of one many-key command, apart from `hashes`, which its batch is still using.
+    /// Their hashes, apart from those of the batch, which are still in use.
     let keyHashes = UnsafeMutablePointer<UInt64>.allocate(capacity: QueryState.prefetchDepth)
-    let kinds = UnsafeMutablePointer<HotCommand>.allocate(capacity: QueryState.prefetchDepth)
 
     /// Listings up to this many entries and bytes are answered in one go, without holding references.
     static let pageEntries = 512
@@ -46,6 +64,8 @@ package struct QueryState {
         hashes.deallocate()
         keyHashes.deallocate()
         kinds.deallocate()
+        keys.deallocate()
+        segments.deallocate()
     }
 }
 
@@ -120,6 +140,24 @@ package final class QueryActor {
     private static let waitingNanosMax: Nanos = 400_000
 
     package var hasWork: Bool { !waiting.isEmpty }
+
+    /// Runs what the connections received, in order of arrival. To be called before a session does anything else:
+    /// nothing overtakes.
+    @inline(__always)
+    func executeReceived() {
+        if state.pointee.segmentCount > 0 { executeSegments() }
+    }
+
+    private func executeSegments() {
+        let count = state.pointee.segmentCount
+        // At once: a command run from here that leads back here finds nothing to do.
+        state.pointee.segmentCount = 0
+        for i in 0..<count {
+            let segment = state.pointee.segments[i]
+            segment.receiver._withUnsafeGuaranteedRef { $0.execute(segment) }
+        }
+        state.pointee.resetBatch()
+    }
 
     /// Gives each waiting session one turn; those that still have more to do queue up again. The receiver is asked to
     /// run it, because only it knows where the output goes.

@@ -27,12 +27,15 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
     private static let pendingInputMax = 64 * 1024
 
     private let session: Session
-    private unowned let connection: Connection
+    private let actor: QueryActor
+    /// The connection owns its handler, so it is there whenever the handler is called. Borrowed, never retained: at one
+    /// request a turn the counting alone would be a hundredth of the request.
+    private let link: Unmanaged<Connection>
     /// The peer has ended its stream: what it sent is still answered, then the connection closes.
     private var hasEnded = false
 
     init(actor: QueryActor, connection: Connection) {
-        self.connection = connection
+        (self.actor, link) = (actor, Unmanaged.passUnretained(connection))
         session = Session(
             actor: actor, peer: connection.peerAddress?.description ?? "",
             local: connection.localAddress?.description ?? "",
@@ -41,39 +44,79 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         session.owner = self
     }
 
+    /// Parses at once and, in the usual case, runs later, together with what other connections received.
     override func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {
-        session.actor.beginTurn(connection.loop)
-        let state = session.actor.state
-        let output = connection.output
-        let before = output.pointee.count
-        let status = session.receive(bytes, output: output, unsent: connection.unsentBytes &- before)
-        state.pointee.bytesReceived &+= bytes.count
-        state.pointee.bytesSent &+= output.pointee.count &- before
-        settle(status)
+        let query = actor.state
+        if query.pointee.segmentCount == 0 { actor.beginTurn(connection.loop) }
+        query.pointee.bytesReceived &+= bytes.count
+        guard session.mayParseAhead else { return receivedMore(connection, bytes) }
+        let parsed = session.parseAhead(bytes)
+        query.pointee.segments[query.pointee.segmentCount] = ReceivedSegment(
+            receiver: Unmanaged.passUnretained(self), bytes: bytes, parsed: parsed)
+        query.pointee.segmentCount &+= 1
+        if case .drained = parsed.status, query.pointee.batch.count < QueryState.commandsTogether,
+            query.pointee.segmentCount < QueryState.segmentsMax
+        {
+            return
+        }
+        actor.executeReceived()
     }
 
-    func sessionShouldRun() { run() }
+    /// Runs what was parsed ahead.
+    @inline(__always)
+    func execute(_ segment: ReceivedSegment) {
+        link._withUnsafeGuaranteedRef { connection in
+            answer(connection) { session.runParsed(segment, output: $0, unsent: $1) }
+            connection.outputMayHaveGrown()
+        }
+    }
 
-    override func drained(_ connection: Connection) { run() }
+    /// Bytes for a session that is in the middle of something.
+    private func receivedMore(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {
+        actor.executeReceived()
+        answer(connection) { session.receive(bytes, output: $0, unsent: $1) }
+    }
 
-    private func run() {
+    func sessionShouldRun() { link._withUnsafeGuaranteedRef { run($0) } }
+
+    override func drained(_ connection: Connection) { run(connection) }
+
+    private func run(_ connection: Connection) {
+        actor.executeReceived()
         guard !connection.isClosing else { return }
-        session.actor.beginTurn(connection.loop)
-        let output = connection.output
-        let before = output.pointee.count
-        let status = session.run(output: output, unsent: connection.unsentBytes - before)
-        session.actor.state.pointee.bytesSent &+= output.pointee.count - before
-        settle(status)
+        actor.beginTurn(connection.loop)
+        answer(connection) { session.run(output: $0, unsent: $1) }
         connection.outputMayHaveGrown()
     }
 
-    private func settle(_ status: SessionStatus) {
-        switch status {
-        case .idle:
+    /// Lets the session work on its output, told how much of earlier output is unsent, and does what it asks for then.
+    @inline(__always)
+    private func answer(
+        _ connection: Connection, _ work: (UnsafeMutablePointer<OutputBuffer>, Int) -> SessionStatus
+    ) {
+        let output = connection.output
+        let before = output.pointee.count
+        let status = work(output, connection.unsentBytes &- before)
+        actor.state.pointee.bytesSent &+= output.pointee.count &- before
+        settle(connection, status)
+    }
+
+    @inline(__always)
+    private func settle(_ connection: Connection, _ status: SessionStatus) {
+        if case .idle = status {
             if connection.isReadingPaused { connection.resumeReading() }
             if hasEnded { connection.close(afterFlush: true) }
+        } else {
+            settleUnusual(connection, status)
+        }
+        if connection.unsentBytes > Limits.outputBytesMax { connection.close() }
+    }
+
+    private func settleUnusual(_ connection: Connection, _ status: SessionStatus) {
+        switch status {
+        case .idle: break
         case .ready:
-            session.actor.enqueue(session)
+            actor.enqueue(session)
             if session.pendingInput > QueryReceiver.pendingInputMax { connection.pauseReading() }
         case .blocked:
             connection.pauseReading()
@@ -81,21 +124,22 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         case .closing:
             connection.close(afterFlush: true)
         }
-        if connection.unsentBytes > Limits.outputBytesMax { connection.close() }
     }
 
     override func ended(_ connection: Connection) {
+        actor.executeReceived()
         hasEnded = true
-        if !session.state.pointee.isWaiting { run() }
+        if !session.state.pointee.isWaiting { run(connection) }
     }
 
-    func sessionStalled() { connection.close() }
+    func sessionStalled() { link._withUnsafeGuaranteedRef { $0.close() } }
 
     /// The server is going down: what has been answered is still sent.
-    func finish() { connection.close(afterFlush: true) }
+    func finish() { link._withUnsafeGuaranteedRef { $0.close(afterFlush: true) } }
 
     override func closed(_ connection: Connection) {
+        actor.executeReceived()
         session.close()
-        session.actor.context.clientLeft()
+        actor.context.clientLeft()
     }
 }

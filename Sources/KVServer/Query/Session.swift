@@ -34,6 +34,16 @@ package struct SessionState {
     /// When the session last made progress; a stalled reader of a long reply is closed after a while.
     var activeMillis: Millis
     var lastCommand: StaticString = "NULL"
+
+    var parser = RESPParser(limits: RESPLimits())
+    /// Bytes `inputStart ..< input.count` are not consumed yet.
+    var input = OutputBuffer()
+    var inputStart = 0
+    /// A command is being carried on in slices.
+    var hasContinuation = false
+    var isBeforeLongCommand = false
+    /// Parsed ahead and not run yet.
+    var isParsedAhead = false
 }
 
 /// Whoever has the session's output at hand.
@@ -45,29 +55,24 @@ package protocol SessionOwner: AnyObject {
 }
 
 package final class Session {
-    /// Commands parsed at once: two groups of prefetches.
-    private static let batchCommands = 64
     /// Unparsed input kept when nothing is pending; more is given back.
     private static let inputKeptBytes = 16 * 1024
 
     package let actor: QueryActor
     package let state: UnsafeMutablePointer<SessionState>
     /// The command being carried on in slices.
-    var continuation: Continuation?
+    var continuation: Continuation? {
+        didSet { state.pointee.hasContinuation = continuation != nil }
+    }
     package weak var owner: (any SessionOwner)?
 
-    private var parser: RESPParser
-    /// Bytes `inputStart ..< input.count` are not consumed yet.
-    private var input = OutputBuffer()
-    private var inputStart = 0
     /// Bytes that arrived while a long command reads its arguments from `input`.
     private var late = OutputBuffer()
-    private(set) var isBeforeLongCommand = false
+    var isBeforeLongCommand: Bool { state.pointee.isBeforeLongCommand }
 
     package init(actor: QueryActor, peer: String = "", local: String = "", descriptor: Int = -1) {
         self.actor = actor
         let now = actor.state.pointee.nowMillis
-        parser = RESPParser(limits: RESPLimits())
         state = .allocate(capacity: 1)
         state.initialize(
             to: SessionState(
@@ -84,8 +89,8 @@ package final class Session {
         isClosed = true
         actor.remove(self)
         endContinuation()
-        parser.deallocate()
-        input.deallocate()
+        state.pointee.parser.deallocate()
+        state.pointee.input.deallocate()
         late.deallocate()
     }
 
@@ -95,12 +100,43 @@ package final class Session {
         state.deallocate()
     }
 
-    var mustStop: Bool { state.pointee.closing || continuation != nil || isBeforeLongCommand }
+    var mustStop: Bool {
+        state.pointee.closing || state.pointee.hasContinuation || state.pointee.isBeforeLongCommand
+    }
 
     /// Bytes received and not consumed.
-    package var pendingInput: Int { input.count - inputStart + late.count }
+    package var pendingInput: Int { state.pointee.input.count - state.pointee.inputStart + late.count }
 
     // Input.
+
+    /// Nothing is left over from earlier bytes, neither input nor work.
+    @inline(__always)
+    var mayParseAhead: Bool {
+        let s = state
+        return !s.pointee.isParsedAhead && !s.pointee.hasContinuation && !s.pointee.closing && !s.pointee.isWaiting
+            && s.pointee.inputStart == s.pointee.input.count
+    }
+
+    /// Parses bytes into the actor's batch, behind what other sessions put there; `runParsed` must follow. Only if
+    /// `mayParseAhead`; the bytes stay until then.
+    @inline(__always)
+    func parseAhead(_ bytes: UnsafeRawBufferPointer) -> ParsedCommands {
+        let query = actor.state
+        state.pointee.activeMillis = query.pointee.nowMillis
+        state.pointee.isParsedAhead = true
+        return query.pointee.parse(&state.pointee.parser, bytes, max: QueryState.commandsPerParse)
+    }
+
+    func runParsed(
+        _ segment: ReceivedSegment, output: UnsafeMutablePointer<OutputBuffer>, unsent: Int
+    ) -> SessionStatus {
+        state.pointee.isParsedAhead = false
+        var consumed = 0
+        let status = execute(
+            segment.bytes, segment.parsed, &consumed, output, outputMax: Limits.outputBytesHigh - unsent)
+        if consumed < segment.bytes.count { keep(UnsafeRawBufferPointer(rebasing: segment.bytes[consumed...])) }
+        return isBeforeLongCommand ? beginLongCommand(output, unsent) : status
+    }
 
     /// Takes bytes that arrived and runs what they complete, within one turn's budget. `unsent`: bytes of earlier
     /// replies the kernel has not taken yet.
@@ -114,14 +150,14 @@ package final class Session {
         }
         if state.pointee.closing { return .closing }
         if state.pointee.isWaiting {
-            input.append(bytes)
+            state.pointee.input.append(bytes)
             return .ready
         }
-        if inputStart == input.count {
+        if state.pointee.inputStart == state.pointee.input.count {
             return runDirectly(bytes, output, unsent)
         }
-        input.append(bytes)
-        if input.count - inputStart < parser.wanted { return .idle }
+        state.pointee.input.append(bytes)
+        if state.pointee.input.count - state.pointee.inputStart < state.pointee.parser.wanted { return .idle }
         return run(output: output, unsent: unsent)
     }
 
@@ -130,7 +166,7 @@ package final class Session {
         _ bytes: UnsafeRawBufferPointer, _ output: UnsafeMutablePointer<OutputBuffer>, _ unsent: Int
     ) -> SessionStatus {
         var consumed = 0
-        let status = execute(bytes, &consumed, output, Limits.outputBytesHigh - unsent)
+        let status = parseAndExecute(bytes, &consumed, output, outputMax: Limits.outputBytesHigh - unsent)
         if consumed < bytes.count { keep(UnsafeRawBufferPointer(rebasing: bytes[consumed...])) }
         return isBeforeLongCommand ? beginLongCommand(output, unsent) : status
     }
@@ -148,65 +184,81 @@ package final class Session {
         }
         if state.pointee.closing { return .closing }
         var consumed = 0
-        let rest = UnsafeRawBufferPointer(rebasing: input.bytes[inputStart...])
-        let status = execute(rest, &consumed, output, outputMax)
-        inputStart += consumed
+        let rest = UnsafeRawBufferPointer(rebasing: state.pointee.input.bytes[state.pointee.inputStart...])
+        let status = parseAndExecute(rest, &consumed, output, outputMax: outputMax)
+        state.pointee.inputStart += consumed
         tidyInput()
         return isBeforeLongCommand ? beginLongCommand(output, unsent) : status
     }
 
     private func keep(_ bytes: UnsafeRawBufferPointer) {
-        input.count = 0
-        inputStart = 0
-        input.append(bytes)
+        state.pointee.input.count = 0
+        state.pointee.inputStart = 0
+        state.pointee.input.append(bytes)
     }
 
     /// Moves the rest to the front when at least half is consumed, so that moving costs O(1) per byte received.
     private func tidyInput() {
-        if inputStart == input.count {
-            inputStart = 0
-            input.count = 0
-            input.shrink(to: Session.inputKeptBytes)
-        } else if inputStart * 2 > input.count {
-            input.removeFirst(inputStart)
-            inputStart = 0
+        let s = state
+        if s.pointee.inputStart == s.pointee.input.count {
+            s.pointee.inputStart = 0
+            s.pointee.input.count = 0
+            s.pointee.input.shrink(to: Session.inputKeptBytes)
+        } else if s.pointee.inputStart * 2 > s.pointee.input.count {
+            s.pointee.input.removeFirst(s.pointee.inputStart)
+            s.pointee.inputStart = 0
         }
     }
 
     // Execution.
 
-    private func execute(
+    private func parseAndExecute(
         _ bytes: UnsafeRawBufferPointer, _ consumed: inout Int, _ output: UnsafeMutablePointer<OutputBuffer>,
-        _ outputMax: Int
+        outputMax: Int
     ) -> SessionStatus {
         let query = actor.state
+        query.pointee.resetBatch()
+        let parsed = query.pointee.parse(&state.pointee.parser, bytes, max: QueryState.commandsPerParse)
+        defer { query.pointee.resetBatch() }
+        return execute(bytes, parsed, &consumed, output, outputMax: outputMax)
+    }
+
+    /// Runs the commands parsed from the beginning of `bytes`, then parses and runs the rest in further batches until
+    /// the turn's budget is spent. Only the last session of the actor's batch may have such a rest.
+    private func execute(
+        _ bytes: UnsafeRawBufferPointer, _ ahead: ParsedCommands, _ consumed: inout Int,
+        _ output: UnsafeMutablePointer<OutputBuffer>, outputMax: Int
+    ) -> SessionStatus {
+        let query = actor.state
+        var parsed = ahead
         var budget = Limits.commandsPerTurnMax
         while true {
-            let rest = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
-            query.pointee.batch.reset()
-            let parsed = parser.parse(rest, into: &query.pointee.batch, maxCommands: min(Session.batchCommands, budget))
-            let count = query.pointee.batch.count
+            let count = parsed.end - parsed.first
             if count > 0 {
-                let executed = query.pointee.execute(self, output, outputMax: outputMax)
+                let executed = query.pointee.execute(self, parsed, output, outputMax: outputMax)
                 if executed < count || mustStop || output.pointee.count > outputMax {
                     // The parser is ahead of what was run: it starts afresh behind the last command run.
-                    if executed > 0 { consumed += Int(query.pointee.batch[executed - 1].end) }
-                    parser.deallocate()
-                    parser = RESPParser(limits: parser.limits)
+                    if executed > 0 { consumed += Int(query.pointee.batch[parsed.first + executed - 1].end) }
+                    state.pointee.parser.deallocate()
+                    state.pointee.parser = RESPParser(limits: state.pointee.parser.limits)
                     if state.pointee.closing { return .closing }
                     return output.pointee.count > outputMax ? .blocked : .ready
                 }
                 budget -= count
             }
-            consumed += parser.consumed
-            switch parsed {
+            consumed += state.pointee.parser.consumed
+            switch parsed.status {
             case .drained: return .idle
             case .batchFull: if budget <= 0 { return .ready }
             case .failed:
-                parser.appendError(to: &output.pointee)
+                state.pointee.parser.appendError(to: &output.pointee)
                 state.pointee.closing = true
                 return .closing
             }
+            let rest = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
+            query.pointee.resetBatch()
+            parsed = query.pointee.parse(
+                &state.pointee.parser, rest, max: min(QueryState.commandsPerParse, budget))
         }
     }
 
@@ -221,7 +273,7 @@ package final class Session {
             state.pointee.lastCommand = row.name
             guard row.accepts(x.count) else { return x.wrongArity(row.nameText) }
             if row.flags.contains(.manyKeys), x.count > LongCommand.argumentsMin {
-                isBeforeLongCommand = true
+                state.pointee.isBeforeLongCommand = true
                 return
             }
             row.handler(&x)
@@ -238,11 +290,11 @@ package final class Session {
 
     /// The unconsumed input begins with a long command: parses it into a batch of its own and runs its first slice.
     private func beginLongCommand(_ output: UnsafeMutablePointer<OutputBuffer>, _ unsent: Int) -> SessionStatus {
-        isBeforeLongCommand = false
+        state.pointee.isBeforeLongCommand = false
         var batch = CommandBatch()
-        var parser = RESPParser(limits: self.parser.limits)
-        _ = parser.parse(
-            UnsafeRawBufferPointer(rebasing: input.bytes[inputStart...]), into: &batch, maxCommands: 1)
+        var parser = RESPParser(limits: state.pointee.parser.limits)
+        let rest = UnsafeRawBufferPointer(rebasing: state.pointee.input.bytes[state.pointee.inputStart...])
+        _ = parser.parse(rest, into: &batch, maxCommands: 1)
         check(batch.count == 1)
         let name = batch.argument(0, of: batch[0]).lowercased
         let bytes = Int(batch[0].end)
@@ -254,11 +306,11 @@ package final class Session {
 
     private func endContinuation() {
         guard let continuation else { return }
-        inputStart += continuation.heldInputBytes
+        state.pointee.inputStart += continuation.heldInputBytes
         continuation.cancel()
         self.continuation = nil
         guard !isClosed, late.count > 0 else { return }
-        input.append(late.bytes)
+        state.pointee.input.append(late.bytes)
         late.count = 0
         late.shrink(to: Session.inputKeptBytes)
     }
