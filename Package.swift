@@ -110,6 +110,9 @@ let runs: [String: [String]] = [
     "KVClientTests": ["kvd"],
 ]
 
+/// Folders of targets that hold data, not sources.
+let data: [String: [String]] = ["kv-fuzz": ["corpus"], "CMUDCoreTests": ["Golden"]]
+
 func wanted() -> Set<String>? {
     guard var names = only else { return nil }
     var frontier = Array(names)
@@ -140,10 +143,11 @@ func target(_ row: Row) -> Target {
     case .executable:
         return .executableTarget(
             name: row.name, dependencies: dependencies, path: row.path,
-            exclude: row.name == "kv-fuzz" ? ["corpus"] : [], swiftSettings: swiftSettings + checked)
+            exclude: data[row.name] ?? [], swiftSettings: swiftSettings + checked)
     case .test:
         return .testTarget(
-            name: row.name, dependencies: dependencies, path: row.path, swiftSettings: swiftSettings + checked)
+            name: row.name, dependencies: dependencies, path: row.path, exclude: data[row.name] ?? [],
+            swiftSettings: swiftSettings + checked)
     }
 }
 
@@ -165,6 +169,8 @@ let package = Package(
         switch row.name {
         case "KVClient": .library(name: "KVClient", targets: ["KVClient"])
         case "KVRuntime": .library(name: "KVRuntime", targets: ["KVRuntime"])
+        // For Perf/Benchmarks: everything in them has package access, so it is of no use to others.
+        case "KVCore": .library(name: "Benchmarked", targets: ["KVBase", "KVCore", "RESP"])
         default: nil
         }
     },

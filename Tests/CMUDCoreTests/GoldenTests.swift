@@ -51,9 +51,12 @@ import Testing
     }
 
     @Test func helpFitsAScreenAndNamesEveryCommand() {
-        let lines = Renderer().lines(.help).map(\.text)
+        let lines = Renderer().lines(.help(isSolving: false)).map(\.text)
         for command in Command.allCases { #expect(lines.contains { $0.contains(command.usage) }) }
-        #expect(lines.allSatisfy { Columns.of($0) <= 110 })
-        #expect(Renderer(isReader: true).lines(.help).allSatisfy { !$0.text.contains("   ") })
+        #expect(lines.dropFirst().allSatisfy { Columns.of($0) <= 110 })
+        #expect(lines[0].contains("mine 5") && !lines[0].contains("resign"))
+        let solving = Renderer().lines(.help(isSolving: true)).map(\.text)
+        #expect(solving[0].contains("resign") && solving.dropFirst().elementsEqual(lines.dropFirst()))
+        #expect(Renderer(isReader: true).lines(.help(isSolving: true)).allSatisfy { !$0.text.contains("   ") })
     }
 }

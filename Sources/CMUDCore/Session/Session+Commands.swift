@@ -107,7 +107,7 @@ extension Session {
     // MARK: help and settings
 
     private func help(_ topic: String) {
-        if topic.isEmpty { return emit(.help) }
+        if topic.isEmpty { return emit(.help(isSolving: mode == .solving)) }
         switch Command.match(topic) {
         case .one(let command): emit(.helpTopic(command))
         case .several(let commands): for command in commands { emit(.helpTopic(command)) }

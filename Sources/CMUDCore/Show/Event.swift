@@ -198,7 +198,7 @@ package enum Event: Sendable {
     case scores(ScoreKind, [ScoreRow], hall: [String])
     case settings([(name: String, value: String)])
 
-    case help
+    case help(isSolving: Bool)
     case helpTopic(Command)
     case goodbye(SessionSummary)
 }

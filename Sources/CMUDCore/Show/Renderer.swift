@@ -88,7 +88,15 @@ package struct Renderer: Sendable {
             if !command.aliases.isEmpty { lines.append(Line("Also: \(command.aliases.joined(separator: ", "))")) }
             return lines
         }
-        var lines: [Line] = []
+        guard case .help(let isSolving) = event else { return [] }
+        // What goes on here first: the whole list is for those who look for something else.
+        var lines = [
+            isSolving
+                ? Line("You are at the whiteboard: `solve 5` takes five steps, `problem` shows how far it is,")
+                    + Line(" `resign` leaves it and keeps what you did. Only `move` has to wait.")
+                : Line("You are mining: `mine 5` tries five times, `shop` and `buy cpu` make it faster,")
+                    + Line(" `solve` goes to the whiteboard, which is the way up."),
+        ]
         for group in CommandGroup.allCases {
             lines.append(Line(group.rawValue, .title))
             for command in Command.allCases where command.group == group {
