@@ -14,7 +14,7 @@ import Testing
 
 func readmeSnippet(servers: String = "127.0.0.1:6001,127.0.0.1:6002") async throws {
     // README begins
-    let store = try KVClient(servers: servers)  // "host:port,host:port": the first, until it fails
+    let store = try KVClient(servers: servers)  // such as "127.0.0.1:6001,127.0.0.1:7001": the first, until it fails
 
     let stamp = try await store.put("user/7/name", "Ada")
     if let name = try await store.get("user/7/name") { print("\(name), written at \(stamp)") }
