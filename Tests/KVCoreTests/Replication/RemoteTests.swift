@@ -321,6 +321,45 @@ import Testing
         #expect(b.actors.allSatisfy { !$0.replica.isCaughtUp })
     }
 
+    @Test func aFrameStampedBeyondWhatAnybodyCouldOverwriteIsRefused() {
+        let (cluster, a, b) = RemoteTests.pair(1, 1)
+        b.wallOffset = SkewGuard.stampMax - TestCluster.wallStart
+        b.actors[0].put("poison", "v", cluster.moment(b))
+        cluster.run(500)
+        #expect(cluster.verdicts.contains(.rejected(.clock)))
+        #expect(a.actors[0].replica.statistics.clockRejects > 0)
+        #expect(a.actors[0].get("poison") == nil)
+    }
+
+    @Test func framesBeyondTheInboxAreRefusedAndComeAgain() {
+        let cluster = TestCluster()
+        cluster.tune = {
+            $0.inboxBytesMax = 1
+            $0.entriesPerStep = 1
+        }
+        let a = cluster.start(actors: 1)
+        cluster.run(100)
+        let b = cluster.start(actors: 1, joining: a)
+        cluster.run(4_000)
+        let (giver, taker) = (a.actors[0], b.actors[0])
+        var verdicts: [FrameVerdict] = []
+        for round in 0..<2 {
+            for i in 0..<100 { giver.put("k\(round) \(i)", "v", cluster.moment(a)) }
+            cluster.now += 200
+            var effects = ReplicaEffects()
+            repeat { giver.replica.tick(cluster.moment(a), into: &effects) } while giver.replica.step(
+                cluster.moment(a), into: &effects)
+            for frame in effects.frames {
+                var ignored = ReplicaEffects()
+                verdicts.append(taker.replica.receive(frame: frame.bytes, cluster.moment(b), into: &ignored))
+            }
+        }
+        // The first is taken whatever its size, but only begun: the second finds the inbox full.
+        #expect(verdicts.contains(.overloaded))
+        #expect(taker.replica.statistics.framesOverloaded > 0)
+        #expect(cluster.run(until: { taker.store.count == 200 }, within: 5_000))
+    }
+
     @Test func aShutdownHandsOverWhatIsPending() {
         let (cluster, a, b) = RemoteTests.pair(2, 2, delay: 100)
         for i in 0..<500 { a.actors[i % 2].put("k\(i)", "v", cluster.moment(a)) }
