@@ -85,11 +85,11 @@ extension Replica {
             // Only a server that is `up` has an actor 0 to catch up with; one that leaves before it joined has none.
             let isUp = members.row(uid.server)?.status == .up
             if isUp, config.actorIndex != 0 { catchUpWithFirst(at) } else { startJoinScan(at) }
-            return
         }
         guard inboxHead == inbox.count else { return }
         var local: (sibling: Sibling, since: Millis)?
         var remote: (server: RemoteServer, since: Millis)?
+        let donors = donors
         while stalled.count < origins.count { stalled.append((0, at.steady)) }
         for index in 0..<stalled.count {
             let origin = OriginIndex(index)
@@ -97,9 +97,10 @@ extension Replica {
             guard origin != own, value != VersionVector.retired else { continue }
             if stalled[index].value != value { stalled[index] = (value, at.steady) }
             let sibling = siblings.first { $0.vector[origin] > value && $0.vector[origin] != VersionVector.retired }
-            let server = servers.first {
-                $0.reach[origin] > value && !$0.isSuspect(at.steady, config.suspectMillis)
-            }
+            // Joining may take for ever, if nobody can be reached: siblings stay equal meanwhile.
+            let server =
+                isCaughtUp
+                ? donors.first { $0.reach[origin] > value && !$0.isSuspect(at.steady, config.suspectMillis) } : nil
             if sibling == nil && server == nil { stalled[index].since = at.steady }
             let since = stalled[index].since
             if let sibling, since < local?.since ?? .max { local = (sibling, since) }
@@ -129,7 +130,7 @@ extension Replica {
         guard localAsker == nil, inboxHead == inbox.count, let first = sibling(0), first.isHeard,
             at.steady - since > max(Replica.localPatienceMillis, 3 * spacing)
         else { return }
-        startLocalScan(first, everything: false, at)
+        startLocalScan(first, everything: false, completesJoin: true, at)
     }
 
     private func dropIdleScans(_ at: Moment) {
@@ -139,6 +140,7 @@ extension Replica {
                 || at.steady - current.lastProgress > Replica.scanTimeoutMillis
             {
                 asker = nil
+                silentDonor = current.source
                 lastScanEnded = at.steady
             }
         }

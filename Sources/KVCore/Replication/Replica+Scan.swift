@@ -26,10 +26,15 @@ extension Replica {
         return least
     }
 
+    /// Servers in the order in which they are asked for a scan: who did not answer the last time comes last.
+    var donors: [RemoteServer] {
+        servers.filter { $0.id != silentDonor } + servers.filter { $0.id == silentDonor }
+    }
+
     /// The newcomer's first scan, from the best server that can be heard. One actor asks for all siblings.
     func startJoinScan(_ at: Moment) {
         guard asker == nil, config.actorIndex == 0, siblings.allSatisfy(\.isHeard) else { return }
-        let heard = servers.filter { $0.isContacted && !$0.isSuspect(at.steady, config.suspectMillis) }
+        let heard = donors.filter { $0.isContacted && !$0.isSuspect(at.steady, config.suspectMillis) }
         let best =
             heard.first { members.row($0.id)?.status == .up }
             ?? (at.steady - (startedAt ?? at.steady) > Replica.joinPatienceMillis ? heard.first : nil)
@@ -48,10 +53,10 @@ extension Replica {
         server.wantedAt = at.steady
     }
 
-    func startLocalScan(_ sibling: Sibling, everything: Bool, _ at: Moment) {
+    func startLocalScan(_ sibling: Sibling, everything: Bool, completesJoin: Bool = false, _ at: Moment) {
         localAsker = ScanAsker(
             source: UInt64(sibling.index), session: nextSession, asked: everything ? VersionVector() : vector,
-            everything: everything, completesJoin: false, lastProgress: at.steady, firstItem: 0)
+            everything: everything, completesJoin: completesJoin, lastProgress: at.steady, firstItem: 0)
         nextSession += 1
         statistics.scansAsked += 1
         sibling.wantedAt = at.steady
@@ -90,6 +95,7 @@ extension Replica {
         if let server = server(work.sender.server) { server.wantedAt = at.steady }
         guard chunk.isLast else { return }
         asker = nil
+        silentDonor = nil
         lastScanEnded = at.steady
         guard !current.isRefused else { return }
         let end = ScanEnd(
@@ -122,7 +128,7 @@ extension Replica {
         conclude(
             ScanEnd(
                 firstItem: 0, asked: current.asked, start: chunk.start, frontier: chunk.frontier, floor: store.gcFloor,
-                completesJoin: !isCaughtUp), at)
+                completesJoin: current.completesJoin), at)
     }
 
     /// Every page of a scan is merged here: what the donor held when it began is held here too.
@@ -172,7 +178,8 @@ extension Replica {
 
     func serve(_ ask: ScanAsk, to server: RemoteServer, from index: Int, _ at: Moment) {
         if server.donor?.session != ask.session || server.donor?.askerIndex != index {
-            let active = servers.reduce(0) { $0 + ($1.donor == nil ? 0 : 1) }
+            // One that gave everything waits only to repeat its last chunks, which costs nothing meanwhile.
+            let active = servers.count { !($0.donor?.isDone ?? true) }
             guard ask.next == 0, server.donor != nil || active < Replica.donorsMax else { return }
             server.donor = ScanDonor(
                 session: ask.session, askerIndex: index, filter: ask.vector, everything: ask.everything, start: vector,

@@ -66,6 +66,8 @@ package final class Replica {
     var localAsker: ScanAsker?
     var nextSession: UInt32 = 1
     var lastScanEnded: Millis = .min
+    /// The server whose scan ended for want of progress, if that was the last one.
+    var silentDonor: UInt64?
     var lastRepairLook: Millis = .min
     /// When an actor that is not caught up first saw that its server is.
     var joinEndedAt: Millis?

@@ -120,6 +120,19 @@ import Testing
         #expect(a.actors[0].replica.statistics.journalOverruns > 0)
     }
 
+    @Test func aDonorServesMoreServersThanItScansForAtOnce() {
+        let cluster = TestCluster()
+        let a = cluster.start(actors: 1, journal: 64)
+        cluster.run(100)
+        for _ in 0...Replica.donorsMax { cluster.start(actors: 1, joining: a) }
+        cluster.run(5_000)
+        cluster.drops = { from, to in from.server != to.server }
+        for i in 0..<1_000 { a.actors[0].put("k\(i)", "v", cluster.moment(a)) }
+        cluster.run(5_000)
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { cluster.isConverged }, within: 8_000))
+    }
+
     @Test func aNewcomerGetsEverythingAndTakesPartFromItsFirstMoment() {
         let cluster = TestCluster()
         cluster.tune = { $0.chunkBytesMax = 4_000 }
@@ -302,6 +315,22 @@ import Testing
         c.wallOffset = 0
         cluster.run(5_000)
         #expect(c.actors.map(\.replica.clockCorrectionMillis) == [0, 0])
+    }
+
+    @Test func actorsOfANewcomerThatReachesNobodyRepairWhatTheyMiss() {
+        let cluster = TestCluster()
+        cluster.tune = { $0.localEntriesMax = 10 }
+        let a = cluster.start(actors: 1)
+        cluster.run(100)
+        cluster.drops = { from, to in from.server != to.server }
+        let b = cluster.start(actors: 3, joining: a)
+        cluster.run(300) {
+            for (i, actor) in b.actors.enumerated() { actor.put("\(i) \(cluster.now)", "v", cluster.moment(b)) }
+        }
+        #expect(cluster.run(until: { b.actors.allSatisfy { $0.store.count == 900 } }, within: 5_000))
+        #expect(b.actors.allSatisfy { !$0.replica.isCaughtUp })
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { cluster.isConverged && a.actors[0].store.count == 900 }, within: 10_000))
     }
 
     @Test func aServerThatLeavesBeforeItJoinedNeverCountsAsCaughtUp() {
