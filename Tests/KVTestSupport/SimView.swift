@@ -118,9 +118,14 @@ package final class SimView {
     /// Every covered dot has its key here at that version or newer, or collected (I2).
     private func closure(_ key: Int, _ stamp: SimStamp, _ oracle: SimOracle, _ others: [SimActor]) -> SimViolation? {
         if holds(key, atLeast: stamp, oracle) { return nil }
+        // A replica that joined later never held a tombstone which the others collected before; what it wrote itself
+        // before it met them may still be here.
+        if seen[key].isNone || oracle.write(seen[key])?.unaware ?? false,
+            !oracle.precedes(oracle.collected[key], stamp)
+        {
+            return nil
+        }
         if seen[key].isNone {
-            // A replica that joined later never held a tombstone which the others collected before.
-            if !oracle.precedes(oracle.collected[key], stamp) { return nil }
             // It came, was deleted and collected since the last look.
             if let tombstone = oracle.latestDelete(of: key, since: stamp, covers: covers) {
                 return noteCollected(key, tombstone, oracle, others)
