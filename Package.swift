@@ -87,7 +87,8 @@ let rows: [Row] = [
         imports: ["KVTestTraits", "KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
     Row(
         .test, "KVServerTests", "Tests/KVServerTests",
-        imports: ["KVTestTraits", "KVServer", "KVRuntime", "KVCore", "RESP", "KVBase", "KVTestSupport", "FuzzSupport"]),
+        imports: ["KVTestTraits", "KVServer", "KVRuntime", "KVCore", "RESP", "KVBase", "KVTestSupport", "FuzzSupport"],
+        packages: [logging]),
     Row(
         .test, "KVClientTests", "Tests/KVClientTests",
         imports: ["KVTestTraits", "KVClient", "kv", "RESP", "KVBase", "KVTestSupport"],

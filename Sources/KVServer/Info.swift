@@ -135,6 +135,8 @@ enum Info {
         line(&text, "bytes_sent", counters.syncBytesSent)
         line(&text, "remote_bytes_received", counters.remoteBytesReceived)
         line(&text, "max_message_rate", counters.messageRateMax)
+        line(&text, "remote_messages_dropped", counters.remoteDropped)
+        line(&text, "bad_frames", counters.badFrames)
     }
 
     @Sendable private static func keyspace(_ actor: QueryActor, _ text: inout OutputBuffer) {
@@ -151,6 +153,8 @@ package struct MessageCounters: Sendable {
     package var syncBytesSent = 0
     package var remoteBytesReceived = 0
     package var messageRateMax = 0
+    package var remoteDropped = 0
+    package var badFrames = 0
 
     package init() {}
 }

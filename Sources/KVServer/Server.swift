@@ -185,7 +185,7 @@ package final class Server {
     }
 
     /// The same for the same name, on every machine.
-    private static func clusterID(_ name: String) -> UInt64 {
+    static func clusterID(_ name: String) -> UInt64 {
         name.utf8.reduce(0xCBF2_9CE4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
     }
 
@@ -234,6 +234,8 @@ extension MessageCounters {
         syncBytesSent = Int(statistics.bytesSent)
         remoteBytesReceived = Int(statistics.remoteBytesReceived)
         messageRateMax = Int(statistics.maxMessageRate)
+        remoteDropped = Int(statistics.remoteDropped)
+        badFrames = Int(statistics.badFrames)
     }
 }
 

@@ -162,7 +162,7 @@ private final class SilentPeer {
                     && getsockname(descriptor, $0, &length) == 0
             }
         }
-        guard isBound else { throw TestSocket.Failure(description: "listen: errno \(errno)") }
+        guard isBound else { throw TestSocket.Failure("listen: errno \(errno)") }
         port = UInt16(bigEndian: address.sin_port)
     }
 
@@ -171,7 +171,7 @@ private final class SilentPeer {
     func accept(saying bytes: [UInt8]) throws -> Int32 {
         let link = Glibc.accept(fd, nil, nil)
         guard link >= 0, send(link, bytes, bytes.count, 0) == bytes.count else {
-            throw TestSocket.Failure(description: "accept: errno \(errno)")
+            throw TestSocket.Failure("accept: errno \(errno)")
         }
         return link
     }

@@ -3,6 +3,7 @@
 import CSupport
 import Glibc
 import KVBase
+import KVTestTraits
 import Testing
 
 @testable import KVRuntime

@@ -86,7 +86,7 @@ extension SimWorld {
         say {
             "frame \(message.bytes.count) B \(self.label(message.from)) > \(target.view.origin): \(verdict)"
         }
-        if verdict.closesLink {
+        if verdict.closesLink != nil {
             outcome.points.hit("frame rejected: \(verdict)")
             network.reset(message.fromSlot, message.toSlot, now: now)
             linkBroke(message.fromSlot, message.toSlot)
@@ -184,7 +184,7 @@ extension SimWorld {
         case .forgotten: queue.push(.resume, at: now + simMillisecond, actor.view.origin)
         case .clockSkewed: outcome.points.hit("clock skew noticed")
         // Writes stamped again are learned from the counter, before anything is sent.
-        case .member, .serverState, .restamped: break
+        case .member, .serverState, .restamped, .malformed: break
         }
     }
 

@@ -253,6 +253,7 @@ extension Replica {
         if let server = server(work.sender.server) { server.wantedAt = min(server.wantedAt, at.steady) }
         guard isWhole else {
             statistics.framesRejected += 1
+            effects.events.append(.malformed(server: work.sender.server))
             work.entries.clear()
             return
         }

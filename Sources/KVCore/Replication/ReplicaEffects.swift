@@ -24,6 +24,8 @@ package enum ReplicaEvent: Sendable, Equatable {
     case forgotten
     /// This server finished its catch-up: its row went from `joining` to `up`.
     case joined
+    /// Entries of an accepted frame turned out to be malformed; what lay before them was merged. Close the link.
+    case malformed(server: UInt64)
     /// Replicas with equal vectors differ: a fault, repaired by scan.
     case divergence(server: UInt64)
     /// Own sequence numbers that no client used: early writes of a newcomer stamped again above what others had
@@ -50,7 +52,7 @@ package struct ReplicaEffects: Sendable {
     }
 }
 
-/// What became of a received frame; anything but `accepted` means: close the link, the data is untouched.
+/// What became of a received frame. If it closes the link, the data is untouched.
 package enum FrameVerdict: Sendable, Equatable {
     case accepted
     /// Too much is waiting to be merged: dropped and counted, the sender repeats it. Keep the link.
@@ -59,9 +61,28 @@ package enum FrameVerdict: Sendable, Equatable {
     case forgotten
     case rejected(FrameFault)
 
-    package var closesLink: Bool { if case .rejected = self { true } else { false } }
+    /// Why the link is to be closed; nil if it may stay. A frame for the id that this address had before a restart is
+    /// ordinary: its sender learns of the new id without that.
+    package var closesLink: FrameFault? {
+        if case .rejected(let fault) = self, fault != .misaddressed { fault } else { nil }
+    }
 }
 
-package enum FrameFault: Sendable, Equatable {
+package enum FrameFault: Sendable, Equatable, CaseIterable, CustomStringConvertible {
     case magic, version, cluster, checksum, length, malformed, clock, ownServer, misaddressed
+
+    /// For a log line: "link closed because of …".
+    package var description: String {
+        switch self {
+        case .magic: "a delta that does not begin as one"
+        case .version: "a delta of another version"
+        case .cluster: "a delta of another cluster"
+        case .checksum: "a delta with a wrong checksum"
+        case .length: "a delta that is too short"
+        case .malformed: "a malformed delta"
+        case .clock: "a write stamped later than any clock shows"
+        case .ownServer: "a delta under this server's own id"
+        case .misaddressed: "a delta for another server"
+        }
+    }
 }

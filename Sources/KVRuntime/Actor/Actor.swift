@@ -46,6 +46,13 @@ public struct ActorContext<Message: WireMessage> {
         system.start(on: loop, factory)
     }
 
+    /// What the message now being handled says shows that its sender is faulty: the link it came by is closed, counted
+    /// among bad frames and logged once for the peer. Nothing happens for a message of this system.
+    package func refuseLink(because reason: String) {
+        guard actors.arrivedBy != 0 else { return }
+        system.refuse(link: actors.arrivedBy, reason)
+    }
+
     /// Ends this actor after the current call. Messages not yet handled are dropped, and counted.
     public func stop() { actors.stop(counter) }
 }

@@ -36,10 +36,9 @@ struct EnvelopeList {
 enum EnvelopeKind {
     /// A value of `type`.
     static let value: UInt32 = 1
-    /// Its wire form, as it came from another system.
+    /// Its wire form, as it came from another system: a retained `WireTail` or nil, the number of the link it came by,
+    /// the bytes before the tail.
     static let wire: UInt32 = 2
-    /// The same in two pieces: a retained `WireTail`, then the bytes before it.
-    static let wireWithTail: UInt32 = 3
     /// No payload: stop the actor.
     static let stop: UInt32 = 4
     /// A retained cell to be entered into the loop's table.
@@ -47,7 +46,7 @@ enum EnvelopeKind {
     /// A frame for the transport.
     static let outgoing: UInt32 = 6
 
-    static func isMessage(_ kind: UInt32) -> Bool { kind <= wireWithTail }
+    static func isMessage(_ kind: UInt32) -> Bool { kind <= wire }
 }
 
 /// Base of the typed cells, so that a loop can hold actors of all types.
@@ -107,12 +106,10 @@ final class TypedCell<A: Actor>: ActorCell {
             Envelope.deallocate(envelope)
         } else {
             defer { Envelope.deallocate(envelope) }
-            var bytes = UnsafeRawBufferPointer(start: payload, count: Int(envelope.pointee.payloadBytes))
-            var tail: WireTail?
-            if envelope.pointee.kind == EnvelopeKind.wireWithTail {
-                tail = takeTail(payload)
-                bytes = UnsafeRawBufferPointer(rebasing: bytes[tailReferenceBytes...])
-            }
+            let whole = UnsafeRawBufferPointer(start: payload, count: Int(envelope.pointee.payloadBytes))
+            let tail = takeTail(payload)
+            actors.arrivedBy = payload.load(fromByteOffset: tailReferenceBytes, as: UInt64.self)
+            let bytes = UnsafeRawBufferPointer(rebasing: whole[wirePrefixBytes...])
             do {
                 message = try A.Message.decode(bytes, tail: tail)
             } catch {
@@ -133,8 +130,9 @@ final class TypedCell<A: Actor>: ActorCell {
     }
 }
 
-/// Room in front of a payload for the reference to its tail.
+/// Room in front of a payload for the reference to its tail; for that and the link's number.
 let tailReferenceBytes = MemoryLayout<Unmanaged<WireTail>?>.size
+let wirePrefixBytes = tailReferenceBytes + MemoryLayout<UInt64>.size
 
 func putTail(_ tail: WireTail?, at payload: UnsafeMutableRawPointer) {
     payload.storeBytes(of: tail.map { Unmanaged.passRetained($0) }, as: Unmanaged<WireTail>?.self)
@@ -154,7 +152,7 @@ func destroyPayload(_ envelope: EnvelopePointer) {
     if envelope.pointee.kind == EnvelopeKind.install {
         Envelope.payload(envelope).load(as: Unmanaged<ActorCell>.self).release()
     }
-    if envelope.pointee.kind == EnvelopeKind.wireWithTail || envelope.pointee.kind == EnvelopeKind.outgoing {
+    if envelope.pointee.kind == EnvelopeKind.wire || envelope.pointee.kind == EnvelopeKind.outgoing {
         _ = takeTail(Envelope.payload(envelope))
     }
     Envelope.deallocate(envelope)

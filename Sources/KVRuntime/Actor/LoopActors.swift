@@ -17,6 +17,8 @@ package final class LoopActors: InboxReceiver {
     let counters: UnsafeMutablePointer<ActorCounters>
     private var cells: [UInt64: ActorCell] = [:]
     private var rates = PairRates()
+    /// Number of the link that the message being handled came by; 0 for one of this system.
+    var arrivedBy: UInt64 = 0
 
     init(system: ActorSystem, loop: Loop) {
         self.system = system
@@ -83,6 +85,7 @@ package final class LoopActors: InboxReceiver {
                 stop(counter)
             } else {
                 cell.receive(envelope, self)
+                arrivedBy = 0
                 left -= 1
             }
         }

@@ -27,6 +27,17 @@ extension ActorSystem {
         transport.loop.perform { transport.dropLink(to: id) }
     }
 
+    /// Closes the link that `address` opened to this system, for what came by it; it may open another.
+    package func refuseLink(from address: String, because reason: String) {
+        guard let transport else { return }
+        transport.loop.perform { transport.refuse(peer: address, reason) }
+    }
+
+    func refuse(link: UInt64, _ reason: String) {
+        guard let transport else { return }
+        transport.loop.perform { transport.refuse(link: link, reason) }
+    }
+
     /// Sends bytes that are a message's wire form already. `sender` is the telling actor's counter, 0 from outside.
     package func tellRaw<M>(_ ref: ActorRef<M>, from sender: UInt64, _ bytes: UnsafeRawBufferPointer) {
         sendRemote(ref.addressId, ref.counter, from: acting(sender)) { $0.write(raw: bytes) }

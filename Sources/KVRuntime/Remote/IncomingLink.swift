@@ -9,9 +9,12 @@ final class IncomingLink: ConnectionHandler {
     /// Address the peer says it has; nil before the handshake.
     private(set) var peer: String?
     private(set) var lastHeard: Nanos
+    /// Never used twice.
+    let number: UInt64
     let connection: Connection
 
-    init(_ connection: Connection, transport: RemoteTransport) {
+    init(_ connection: Connection, number: UInt64, transport: RemoteTransport) {
+        self.number = number
         self.transport = transport
         self.connection = connection
         lastHeard = transport.loop.nowNanos
@@ -49,7 +52,8 @@ final class IncomingLink: ConnectionHandler {
             try arriving!.append(contents)
             guard arriving!.isComplete, let message = arriving.take() else { return }
             message.head.withUnsafeBytes {
-                transport.deliver(target: message.target, sender: message.sender, $0, tail: WireTail(message.tail))
+                transport.deliver(
+                    target: message.target, sender: message.sender, by: number, $0, tail: WireTail(message.tail))
             }
         case (LinkFrame.Kind.ping, .some):
             LinkFrame.append(LinkFrame.Kind.pong, to: &connection.output.pointee) { _ in }
@@ -65,7 +69,7 @@ final class IncomingLink: ConnectionHandler {
         let target: UInt64 = try reader.read()
         let sender: UInt64 = try reader.read()
         guard kind == LinkFrame.Kind.dataWithTail else {
-            return transport.deliver(target: target, sender: sender, reader.readRest(), tail: nil)
+            return transport.deliver(target: target, sender: sender, by: number, reader.readRest(), tail: nil)
         }
         guard tailBytes > 0, reader.remaining + tailBytes <= Limits.messageBytesMax else {
             throw LinkError.length(tailBytes)
@@ -94,6 +98,13 @@ final class IncomingLink: ConnectionHandler {
         peer = from
         transport.greeted(self, from)
         LinkFrame.append(LinkFrame.Kind.welcome, to: &connection.output.pointee) { transport.writeWelcome(&$0) }
+    }
+
+    /// What came by it was faulty in a way that only its receiver could tell.
+    func refuse(_ reason: String) {
+        guard !connection.isClosing else { return }
+        transport.bad(peer: peer ?? connection.peerAddress?.host ?? "?", LinkError.message(reason))
+        connection.close()
     }
 
     override func closed(_ connection: Connection) { transport.forget(self) }

@@ -128,6 +128,7 @@ enum LinkError: Error, Equatable, CustomStringConvertible {
     case malformed
     case cluster(String)
     case rejected(String)
+    case message(String)
 
     var description: String {
         switch self {
@@ -138,6 +139,7 @@ enum LinkError: Error, Equatable, CustomStringConvertible {
         case .malformed: "a malformed frame"
         case .cluster(let name): "the cluster name '\(name)', not ours"
         case .rejected(let why): "a refusal: \(why)"
+        case .message(let why): why
         }
     }
 }

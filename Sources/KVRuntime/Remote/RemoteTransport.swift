@@ -81,7 +81,8 @@ final class RemoteTransport: @unchecked Sendable {
 
     // The loop's thread only.
     private var outgoing: [UInt32: OutgoingLink] = [:]
-    private var incoming: [ObjectIdentifier: IncomingLink] = [:]
+    private var incoming: [UInt64: IncomingLink] = [:]
+    private var linksAccepted: UInt64 = 0
     private var incomingByPeer: [String: IncomingLink] = [:]
     private var logged: Set<String> = []
     private var isClosed = false
@@ -166,8 +167,9 @@ final class RemoteTransport: @unchecked Sendable {
 
     func accepted(_ connection: Connection) -> ConnectionHandler? {
         guard !isClosed, incoming.count < Self.incomingMax else { return nil }
-        let link = IncomingLink(connection, transport: self)
-        incoming[ObjectIdentifier(link)] = link
+        linksAccepted += 1
+        let link = IncomingLink(connection, number: linksAccepted, transport: self)
+        incoming[link.number] = link
         return link
     }
 
@@ -178,25 +180,30 @@ final class RemoteTransport: @unchecked Sendable {
     }
 
     func forget(_ link: IncomingLink) {
-        incoming[ObjectIdentifier(link)] = nil
+        incoming[link.number] = nil
         if let peer = link.peer, incomingByPeer[peer] === link { incomingByPeer[peer] = nil }
     }
 
-    /// A message for one of our actors, or the answer to one of our asks.
-    func deliver(target: UInt64, sender: UInt64, _ bytes: UnsafeRawBufferPointer, tail: WireTail?) {
+    func refuse(link number: UInt64, _ reason: String) { incoming[number]?.refuse(reason) }
+    func refuse(peer: String, _ reason: String) { incomingByPeer[peer]?.refuse(reason) }
+
+    /// A message for one of our actors, or the answer to one of our asks, that came by the link of this number.
+    func deliver(
+        target: UInt64, sender: UInt64, by link: UInt64, _ bytes: UnsafeRawBufferPointer, tail: WireTail?
+    ) {
         if target & Delivery.askBit != 0 {
             guard let ask = system.asks.remove(target) else { return system.countDeadLetter() }
             guard let tail else { return ask.answer(wire: bytes) }
             return (Array(bytes) + tail.bytes).withUnsafeBytes { ask.answer(wire: $0) }
         }
         let actors = system.actors(for: target)
-        let prefix = tail == nil ? 0 : tailReferenceBytes
         let envelope = Envelope.allocate(
             to: Unmanaged.fromOpaque(actors.toOpaque()), sender: sender, target: target,
-            kind: tail == nil ? EnvelopeKind.wire : EnvelopeKind.wireWithTail, payload: prefix + bytes.count)
+            kind: EnvelopeKind.wire, payload: wirePrefixBytes + bytes.count)
         let payload = Envelope.payload(envelope)
-        if let tail { putTail(tail, at: payload) }
-        if let base = bytes.baseAddress { (payload + prefix).copyMemory(from: base, byteCount: bytes.count) }
+        putTail(tail, at: payload)
+        payload.storeBytes(of: link, toByteOffset: tailReferenceBytes, as: UInt64.self)
+        if let base = bytes.baseAddress { (payload + wirePrefixBytes).copyMemory(from: base, byteCount: bytes.count) }
         Delivery.send(envelope, actors)
     }
 

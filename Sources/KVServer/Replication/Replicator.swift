@@ -33,7 +33,6 @@ package final class Replicator {
     private var addresses: [UInt64: String] = [:]
     private var timer: LoopTimer?
     private var timerDeadline = Millis.max
-    private var hasLoggedBadFrame = false
     private let status: ReplicatorStatus
     private let clockOffset: Millis
 
@@ -62,17 +61,14 @@ package final class Replicator {
         case .batch(let batch): replica.receive(batch, at, into: &effects)
         case .frame(let bytes): receive(frame: bytes, at)
         case .introduction(let introduction): introduced(introduction, at)
-        case .foreignBatch: log.warning("a batch for siblings arrived over the network; dropped")
+        case .refused(let reason): context?.refuseLink(because: reason)
         }
         carryOut(at)
     }
 
     private func receive(frame bytes: [UInt8], _ at: Moment) {
-        guard case .rejected(let fault) = replica.receive(frame: bytes, at, into: &effects) else { return }
-        // A frame for the id this address had before a restart is ordinary; anything else is worth one line.
-        guard fault != .misaddressed, !hasLoggedBadFrame else { return }
-        hasLoggedBadFrame = true
-        log.error("frames of another server are refused", metadata: ["fault": "\(fault)"])
+        let verdict = replica.receive(frame: bytes, at, into: &effects)
+        if let fault = verdict.closesLink { context?.refuseLink(because: "\(fault)") }
     }
 
     private func introduced(_ introduction: Introduction, _ at: Moment) {
@@ -175,6 +171,8 @@ package final class Replicator {
             log.error("the other servers have removed this one: it starts again under a new id")
             status.noteForgotten(addresses.values.filter { $0 != system.address })
         case .joined: if speaks { log.info("joined: all existing data has arrived") }
+        case .malformed(let server):
+            if let address = addresses[server] { system.refuseLink(from: address, because: "\(FrameFault.malformed)") }
         case .divergence(let server):
             log.critical("replicas with equal histories differ; repairing", metadata: ["server": "\(hex16(server))"])
         case .restamped(let seqs):

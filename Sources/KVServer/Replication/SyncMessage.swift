@@ -11,8 +11,9 @@ package enum SyncMessage: WireMessage {
     /// From a sibling, by reference: siblings share memory, so this never goes over the network.
     case batch(LocalBatch)
     case introduction(Introduction)
-    /// A batch that arrived as bytes; only a checking build's own test of the wire form makes one.
-    case foreignBatch
+    /// Bytes that are none of these, and why. (A batch as bytes is none either: only a checking build's own test of the
+    /// wire form makes one.)
+    case refused(String)
 
     private enum Tag {
         static let frame: UInt8 = 1
@@ -31,7 +32,7 @@ package enum SyncMessage: WireMessage {
         case .frame(let bytes):
             writer.write(Tag.frame)
             writer.write(tail: bytes)
-        case .batch, .foreignBatch: writer.write(Tag.batch)
+        case .batch, .refused: writer.write(Tag.batch)
         case .introduction(let introduction):
             writer.write(Tag.introduction)
             introduction.encode(into: &writer)
@@ -39,12 +40,18 @@ package enum SyncMessage: WireMessage {
     }
 
     package init(from reader: inout WireReader) throws {
-        switch try reader.read(UInt8.self) {
-        case Tag.frame: self = .frame(reader.readTail())
-        case Tag.batch: self = .foreignBatch
-        case Tag.introduction: self = .introduction(try Introduction(from: &reader))
-        case let tag: throw WireError.invalid("no sync message begins with \(tag)")
-        }
+        do {
+            switch try reader.read(UInt8.self) {
+            case Tag.frame: self = .frame(reader.readTail())
+            case Tag.batch: self = .refused("a batch for siblings")
+            case Tag.introduction:
+                let introduction = try Introduction(from: &reader)
+                self = reader.remaining == 0 ? .introduction(introduction) : .refused("a malformed introduction")
+            case let tag: self = .refused("a message of unknown type \(tag)")
+            }
+        } catch { self = .refused("a malformed message") }
+        // Refused is refused as a whole: the link is closed, whatever follows.
+        _ = reader.readTail()
     }
 }
 

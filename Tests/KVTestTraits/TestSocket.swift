@@ -1,19 +1,19 @@
 // A plain blocking socket for the client side of tests, with a deadline on everything. One thread at a time.
 
 import Glibc
-import KVRuntime
 
 /// Throws instead of hanging: every call gives up after `timeoutSeconds`.
-final class TestSocket {
-    struct Failure: Error, CustomStringConvertible {
-        var description: String
+package final class TestSocket {
+    package struct Failure: Error, CustomStringConvertible {
+        package var description: String
+        package init(_ description: String) { self.description = description }
     }
 
-    let fd: Int32
+    package let fd: Int32
 
-    init(port: UInt16, timeoutSeconds: Int = 10, receiveBufferBytes: Int32? = nil) throws {
+    package init(port: UInt16, timeoutSeconds: Int = 10, receiveBufferBytes: Int32? = nil) throws {
         fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        guard fd >= 0 else { throw Failure(description: "socket: errno \(errno)") }
+        guard fd >= 0 else { throw Failure("socket: errno \(errno)") }
         var timeout = timeval(tv_sec: timeoutSeconds, tv_usec: 0)
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
         setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
@@ -36,48 +36,50 @@ final class TestSocket {
             getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length)
             result = error
         }
-        guard result == 0 else { throw Failure(description: "connect: errno \(errno)") }
+        guard result == 0 else { throw Failure("connect to port \(port): errno \(errno)") }
+        var one: Int32 = 1
+        setsockopt(fd, Int32(IPPROTO_TCP), TCP_NODELAY, &one, 4)
     }
 
     deinit { Glibc.close(fd) }
 
-    func send(_ bytes: [UInt8]) throws {
+    package func send(_ bytes: [UInt8]) throws {
         var sent = 0
         while sent < bytes.count {
             let n = bytes.withUnsafeBytes {
                 Glibc.send(fd, $0.baseAddress! + sent, bytes.count - sent, Int32(MSG_NOSIGNAL))
             }
             if n < 0 && errno == EINTR { continue }
-            guard n > 0 else { throw Failure(description: "send: errno \(errno)") }
+            guard n > 0 else { throw Failure("send: errno \(errno)") }
             sent += n
         }
     }
 
-    func send(_ text: String) throws { try send(Array(text.utf8)) }
+    package func send(_ text: String) throws { try send(Array(text.utf8)) }
 
     /// Up to `count` bytes; empty at the end of the stream.
-    func receiveSome(_ count: Int = 65536) throws -> [UInt8] {
+    package func receiveSome(_ count: Int = 65536) throws -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: count)
         var n = recv(fd, &bytes, count, 0)
         while n < 0 && errno == EINTR { n = recv(fd, &bytes, count, 0) }
-        guard n >= 0 else { throw Failure(description: "recv: errno \(errno)") }
+        guard n >= 0 else { throw Failure("recv: errno \(errno)") }
         return Array(bytes[..<n])
     }
 
-    func receive(_ count: Int) throws -> [UInt8] {
+    package func receive(_ count: Int) throws -> [UInt8] {
         var bytes: [UInt8] = []
         while bytes.count < count {
             let more = try receiveSome(min(count - bytes.count, 1 << 20))
-            if more.isEmpty { throw Failure(description: "ended after \(bytes.count) of \(count) bytes") }
+            if more.isEmpty { throw Failure("ended after \(bytes.count) of \(count) bytes") }
             bytes += more
         }
         return bytes
     }
 
-    func receiveText(_ count: Int) throws -> String { String(decoding: try receive(count), as: UTF8.self) }
+    package func receiveText(_ count: Int) throws -> String { String(decoding: try receive(count), as: UTF8.self) }
 
     /// Everything up to the end of the stream.
-    func receiveAll() throws -> [UInt8] {
+    package func receiveAll() throws -> [UInt8] {
         var bytes: [UInt8] = []
         while true {
             let more = try receiveSome()
@@ -86,34 +88,12 @@ final class TestSocket {
         }
     }
 
-    func endSending() { shutdown(fd, Int32(SHUT_WR)) }
+    package func endSending() { shutdown(fd, Int32(SHUT_WR)) }
 
     /// Close sends a reset instead of an orderly end.
-    func resetOnClose() {
+    package func resetOnClose() {
         var value = linger(l_onoff: 1, l_linger: 0)
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &value, socklen_t(MemoryLayout<linger>.size))
     }
 }
 
-/// Polls until `condition` holds. False after `seconds`.
-func eventually(seconds: Double = 10, _ condition: () -> Bool) -> Bool {
-    let deadline = Machine.monotonicNanos + Int64(seconds * 1e9)
-    while !condition() {
-        if Machine.monotonicNanos > deadline { return false }
-        usleep(500)  // poll again
-    }
-    return true
-}
-
-/// As `eventually` for tests that run tasks: gives their thread away between polls.
-func eventuallyYielding(seconds: Double = 10, _ condition: () -> Bool) async -> Bool {
-    let deadline = Machine.monotonicNanos + Int64(seconds * 1e9)
-    while !condition() {
-        if Machine.monotonicNanos > deadline { return false }
-        try? await Task.sleep(nanoseconds: 500_000)  // poll again
-    }
-    return true
-}
-
-/// The backends to run every test on: io_uring only where the kernel grants it.
-let backends: [LoopBackend] = LoopBackend.ioUringRefusal() == nil ? [.ioUring, .epoll] : [.epoll]
