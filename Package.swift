@@ -170,8 +170,6 @@ let package = Package(
         switch row.name {
         case "KVClient": .library(name: "KVClient", targets: ["KVClient"])
         case "KVRuntime": .library(name: "KVRuntime", targets: ["KVRuntime"])
-        // For Perf/Benchmarks: everything in them has package access, so it is of no use to others.
-        case "KVCore": .library(name: "Benchmarked", targets: ["KVBase", "KVCore", "RESP"])
         default: nil
         }
     },

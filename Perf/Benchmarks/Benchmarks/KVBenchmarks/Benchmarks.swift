@@ -1,0 +1,45 @@
+// What is measured and what it may allocate: the gates of the request path. Run by `sh Perf/Benchmarks/run`.
+
+import Benchmark
+import Glibc
+import KVBase
+import KVCore
+import RESP
+
+let benchmarks: @Sendable () -> Void = {
+    let operations = StoreFixture.operations
+
+    gated("store get", operations: operations, gate: 0, prepare: { StoreFixture() }) { fixture in
+        fixture.pass { key, hash in blackHole(fixture.store.get(key, 16, hash)) }
+    }
+    gated("store set in place", operations: operations, gate: 0, prepare: { StoreFixture() }) { fixture in
+        fixture.pass { key, hash in
+            fixture.store.put(
+                key, 16, hash, value: fixture.value, StoreFixture.valueBytes, now: StoreFixture.now)
+        }
+    }
+    gated("store set of another length", operations: operations, gate: 1000, prepare: { StoreFixture() }) { fixture in
+        // Another length for the same key in each pass.
+        fixture.round = (fixture.round + 8) & 63
+        fixture.pass { key, hash in
+            fixture.store.put(key, 16, hash, value: fixture.value, 40 + Int(truncatingIfNeeded: hash & 63) ^ fixture.round, now: StoreFixture.now)
+        }
+    }
+    gated("store list of 100, per entry", operations: operations, gate: 10, prepare: { StoreFixture() }) { fixture in
+        var bytes = 0
+        for place in 0..<operations / 100 {
+            let page = fixture.store.list(
+                prefix: UnsafeRawBufferPointer(start: nil, count: 0),
+                after: UnsafeRawBufferPointer(start: fixture.key(place * 37), count: 16), limit: 100)
+            for i in 0..<page.count { bytes += page[i].valueCount }
+        }
+        blackHole(bytes)
+    }
+    gated("parse GET, pipelined", operations: operations, gate: 0, prepare: { RequestFixture(writes: false) }) {
+        $0.parse()
+    }
+    gated("parse SET of 64 bytes, pipelined", operations: operations, gate: 0, prepare: { RequestFixture(writes: true) }) {
+        $0.parse()
+    }
+    gated("write a reply of 64 bytes", operations: operations, gate: 0, prepare: { ReplyFixture() }) { $0.write() }
+}

@@ -1,0 +1,68 @@
+// A filled store and its keys for the benchmarks. One thread.
+
+import Benchmark
+import Glibc
+import KVBase
+import KVCore
+
+/// 100,000 keys of 16 bytes with values of 64, read back in another order than they were written in.
+final class StoreFixture {
+    static let keys = 100_000
+    static let now: Millis = 1_790_000_000_000
+    static let valueBytes = 64
+    /// Operations per call of the passes below.
+    static let operations = 10_000
+
+    private static let origins = OriginTable()
+    let store: Store
+    private let table: UnsafeMutableRawPointer
+    let value: UnsafeMutableRawPointer
+    /// Varies what the passes write.
+    var round = 0
+    private var next = 0
+
+    init(actor index: UInt16 = 1) {
+        store = Store(
+            StoreConfig(
+                hashSeed: 1, digestKey: 2, own: ActorUID(server: 1, index: index), origins: StoreFixture.origins))
+        table = .allocate(byteCount: StoreFixture.keys * 16, alignment: 16)
+        value = .allocate(byteCount: 4096, alignment: 16)
+        memset(value, 0x76, 4096)
+        var order = [UInt32](0..<UInt32(StoreFixture.keys))
+        var random = PRNG(seed: 1)
+        order.shuffle(using: &random)
+        for place in 0..<StoreFixture.keys {
+            let digits = Array(String(1_000_000_000_000 + Int(order[place])).utf8.suffix(12))
+            memcpy(table + place * 16, "key:", 4)
+            memcpy(table + place * 16 + 4, digits, 12)
+        }
+        for place in stride(from: 0, to: StoreFixture.keys, by: 7) { put(key(place)) }
+        for place in 0..<StoreFixture.keys { put(key(place)) }
+        store.maintain()
+    }
+
+    deinit {
+        store.destroy()
+        table.deallocate()
+        value.deallocate()
+    }
+
+    func key(_ place: Int) -> UnsafeRawPointer { UnsafeRawPointer(table + place * 16) }
+
+    private func put(_ key: UnsafeRawPointer) {
+        store.put(key, 16, store.hash(key, 16), value: value, StoreFixture.valueBytes, now: StoreFixture.now)
+    }
+
+    /// The next keys in turn, hashed and prefetched 32 at a time as a receiver does it.
+    func pass(_ body: (UnsafeRawPointer, UInt64) -> Void) {
+        withUnsafeTemporaryAllocation(of: UInt64.self, capacity: 32) { hashes in
+            for _ in 0..<StoreFixture.operations / 32 {
+                if next + 32 > StoreFixture.keys { next = 0 }
+                for i in 0..<32 { hashes[i] = store.hash(key(next + i), 16) }
+                store.prefetch(UnsafeBufferPointer(hashes))
+                for i in 0..<32 { body(key(next + i), hashes[i]) }
+                next += 32
+            }
+        }
+    }
+}
