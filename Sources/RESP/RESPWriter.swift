@@ -6,7 +6,7 @@ public import KVBase
 extension OutputBuffer {
     /// "$n\r\n", at most 22 bytes; room for them and `n + 2` more is made at once.
     @inlinable @inline(__always)
-    mutating func bulkHeader(_ n: Int) {
+    package mutating func bulkHeader(_ n: Int) {
         reserve(n &+ 32)
         if n < 10 {
             storeWord(0x0A0D_0024 | UInt64(truncatingIfNeeded: 48 &+ n) &<< 8, 4)

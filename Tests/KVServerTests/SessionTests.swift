@@ -151,6 +151,95 @@ import Testing
         #expect(session.actor.state.pointee.listedEntries == 0)
     }
 
+    @Test func listingsOfManyClientsInOneTurnArePutOff() {
+        let session = LocalSession()
+        defer { session.close() }
+        for k in 0..<300 { _ = session.command("SET", "k\(k)", "v") }
+        let expected = session.command("LIST", "k", "LIMIT", "200")
+        let output = UnsafeMutablePointer<OutputBuffer>.allocate(capacity: 1)
+        output.initialize(to: OutputBuffer())
+        defer {
+            output.pointee.deallocate()
+            output.deallocate()
+        }
+        session.actor.state.pointee.work = 0
+        let readers = (0..<50).map { _ in Session(actor: session.actor) }
+        defer { for reader in readers { reader.close() } }
+        var late: [Session] = []
+        for reader in readers {
+            output.pointee.count = 0
+            let status = request("LIST", "k", "LIMIT", "200").withUnsafeBytes {
+                reader.receive($0, output: output, unsent: 0)
+            }
+            if status == .ready {
+                late.append(reader)
+            } else {
+                #expect(String(decoding: output.pointee.bytes, as: UTF8.self) == expected)
+            }
+        }
+        #expect(late.count > 40 && late.count < 50)
+        for reader in late {
+            output.pointee.count = 0
+            while reader.run(output: output, unsent: 0) != .idle {}
+            #expect(String(decoding: output.pointee.bytes, as: UTF8.self) == expected)
+        }
+    }
+
+    @Test func largeValuesComeAndGoInSlices() {
+        let session = LocalSession()
+        let other = LocalSession(actor: session.actor, now: 2)
+        defer {
+            other.close(actorToo: false)
+            session.close()
+        }
+        let output = UnsafeMutablePointer<OutputBuffer>.allocate(capacity: 1)
+        output.initialize(to: OutputBuffer())
+        let writer = Session(actor: session.actor)
+        defer {
+            writer.close()
+            output.pointee.deallocate()
+            output.deallocate()
+        }
+        let length = 24 * 1024 * 1024 + 5
+        let value = [UInt8](unsafeUninitializedCapacity: length) { bytes, count in
+            for i in 0..<length { bytes[i] = UInt8(truncatingIfNeeded: i &* 31 &>> 3) }
+            count = length
+        }
+        let input = request([Bytes("SET"), Bytes("k"), Bytes(value)]) + request("GET", "k") + request("PING")
+        _ = other.command("SET", "k", "before")
+        var status = SessionStatus.idle
+        var at = 0
+        while at < input.count {
+            let end = min(at + 16 * 1024, input.count)
+            status = input[at..<end].withUnsafeBytes { writer.receive($0, output: output, unsent: 0) }
+            #expect(end == input.count || status == .idle)
+            at = end
+        }
+        // The write counts from when it is complete; until then others see and change the key.
+        #expect(status == .ready)
+        #expect(other.command("GET", "k") == "$6\r\nbefore\r\n")
+        var turns = 0
+        while output.pointee.count < 5 {
+            status = writer.run(output: output, unsent: 0)
+            if turns == 0 { _ = other.command("SET", "k", "between") }
+            turns += 1
+        }
+        #expect(turns > 1 && output.pointee.bytes.prefix(5).elementsEqual("+OK\r\n".utf8))
+        var reply: [UInt8] = []
+        while status != .idle {
+            reply += output.pointee.bytes
+            #expect(output.pointee.count <= Limits.outputBytesHigh + 65 * 1024)
+            output.pointee.count = 0
+            status = writer.run(output: output, unsent: 0)
+            // The reply is the value of the moment it began.
+            if reply.count > 1000 { _ = other.command("DEL", "k") }
+        }
+        reply += output.pointee.bytes
+        let expected = Array("+OK\r\n$\(length)\r\n".utf8) + value + Array("\r\n+PONG\r\n".utf8)
+        #expect(reply == expected)
+        session.actor.state.pointee.store.checkInvariants()
+    }
+
     @Test func aClosedSessionGivesItsListingBack() {
         let session = LocalSession()
         defer { session.close() }

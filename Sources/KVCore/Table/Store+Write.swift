@@ -54,7 +54,7 @@ extension Store {
 
     /// The timestamp of this actor's next write over `old`; nil if there is none.
     @inline(__always)
-    private func stamp(over old: Record?, now: Millis, floor: Millis) -> Millis? {
+    func stamp(over old: Record?, now: Millis, floor: Millis) -> Millis? {
         var ms = max(now, state.pointee.gcFloor &+ 1)
         if floor > 0 { ms = max(ms, floor == .max ? floor : floor &+ 1) }
         if let old {
@@ -75,7 +75,7 @@ extension Store {
     }
 
     @inline(__always)
-    private func nextSeq(_ hash: UInt64) -> UInt64 {
+    func nextSeq(_ hash: UInt64) -> UInt64 {
         state.pointee.ownSeq &+= 1
         state.pointee.journal.append(state.pointee.ownSeq, hash)
         return state.pointee.ownSeq
@@ -257,16 +257,19 @@ extension Store {
     // MARK: Bookkeeping
 
     /// Puts a record, whose reference the store takes over, under a new key.
-    private func insert(_ record: Record, _ hash: UInt64) {
+    func insert(_ record: Record, _ hash: UInt64, content: UInt64? = nil) {
         state.pointee.table.insert(record, place(hash), hasher: state.pointee.hasher)
-        account(record, 1)
+        account(record, 1, content: content)
         if record.isTombstone { enqueue(record, hash) } else { noteIndexChange(hash) }
     }
 
     /// Puts a record, whose reference the store takes over, in the place of another of the same key.
-    func replace(_ slot: HashTable.Slot, _ old: Record, with new: Record, _ hash: UInt64) {
-        account(old, -1)
-        account(new, 1)
+    func replace(
+        _ slot: HashTable.Slot, _ old: Record, with new: Record, _ hash: UInt64, content: UInt64? = nil,
+        oldContent: UInt64? = nil
+    ) {
+        account(old, -1, content: oldContent)
+        account(new, 1, content: content)
         slot.store(new)
         let wasLive = !old.isTombstone
         old.release()
@@ -285,10 +288,12 @@ extension Store {
         state.pointee.liveDigest &+= digestTerm(record, keyPart: keyPart) &- old
     }
 
-    /// Adds a record to the figures, or takes it out of them.
+    /// Adds a record to the figures, or takes it out of them. `content` is the hash of its value if that is known.
     @inline(__always)
-    private func account(_ record: Record, _ sign: Int) {
-        let term = digestTerm(record) &* UInt64(bitPattern: Int64(sign))
+    private func account(_ record: Record, _ sign: Int, content: UInt64? = nil) {
+        let term =
+            digestTerm(record, keyPart: digestKeyPart(record), content: content)
+            &* UInt64(bitPattern: Int64(sign))
         state.pointee.recordBytes &+= record.allocatedBytes &* sign
         if record.isTombstone {
             state.pointee.tombstoneDigest &+= term

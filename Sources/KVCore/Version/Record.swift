@@ -131,6 +131,29 @@ package import KVBase
         return record
     }
 
+    /// A record without value and version yet, which nobody else may see. For long values only.
+    static func createUnfilled(key: UnsafeRawPointer, _ keyCount: Int, valueCount: Int) -> Record {
+        check(needsLongForm(keyCount, valueCount))
+        let raw = malloc(sizeClass(24 &+ keyCount &+ valueCount))!
+        raw.storeBytes(of: 1, as: UInt8.self)
+        raw.storeBytes(of: UInt8(truncatingIfNeeded: keyCount), toByteOffset: 1, as: UInt8.self)
+        let record = Record(raw: raw)
+        record.stamp(valueCount: valueCount, ms: 0, origin: 0, seq: 0, flags: longFlag)
+        raw.storeBytes(of: UInt32(truncatingIfNeeded: keyCount), toByteOffset: 16, as: UInt32.self)
+        memcpy(raw + 24, key, keyCount)
+        return record
+    }
+
+    /// Copies a part of the value.
+    func fill(from value: UnsafeRawPointer, _ range: Range<Int>) {
+        memcpy(raw + 24 + keyCount + range.lowerBound, value + range.lowerBound, range.count)
+    }
+
+    /// The version of an unfilled record.
+    func stamp(ms: Millis, origin: OriginIndex, seq: UInt64) {
+        stamp(valueCount: valueCount, ms: ms, origin: origin, seq: seq, flags: Record.longFlag)
+    }
+
     @inline(__always)
     private func stamp(valueCount: Int, ms: Millis, origin: OriginIndex, seq: UInt64, flags: UInt64) {
         check(ms >= 0 && ms <= Version.msMax && seq <= Version.seqMax)

@@ -58,8 +58,10 @@ extension Commands {
         _ x: inout Execution, _ form: Listing.Form, prefix: UnsafeRawBufferPointer, after: UnsafeRawBufferPointer?,
         limit: Int, glob: Glob?
     ) {
-        if glob == nil {
+        let query = x.actor.state
+        if glob == nil, query.pointee.work < QueryState.workMax {
             let page = x.store.list(prefix: prefix, after: after, limit: min(limit, QueryState.pageEntries))
+            query.pointee.work &+= page.count &* QueryState.workPerEntry
             let isComplete = page.count < QueryState.pageEntries || page.count == limit
             if isComplete, fits(page, form) { return reply(&x, form, page) }
         }
@@ -90,6 +92,8 @@ extension Commands {
 
     /// Entries one SCAN looks at, whatever COUNT says: COUNT is a hint, and a call must not hold the loop.
     private static let scanEntriesMax = 2000
+    /// The same with a literal prefix, where entries are looked up one by one.
+    private static let scanRangeEntriesMax = 256
 
     /// SCAN cursor [MATCH pattern] [COUNT n] [TYPE t]. Without a literal prefix the cursor is a position in the hash
     /// table; with one, only the range of the prefix is read (`scanRange`). Both are stateless and good on any
@@ -118,15 +122,17 @@ extension Commands {
         guard !isOtherType else { return replyScan(&x, next: 0, nil) { _ in false } }
         guard let pattern else {
             let (page, next) = x.store.scan(UInt64(cursor), count: count)
+            x.actor.state.pointee.work &+= page.count / QueryState.entriesWalkedPerWork
             return replyScan(&x, next: next, page) { _ in true }
         }
         guard let glob = Glob(pattern.bytes) else { return x.error("ERR pattern is longer than 1024 bytes") }
         defer { glob.deallocate() }
         if glob.prefix.count == 0 {
             let (page, next) = x.store.scan(UInt64(cursor), count: count)
+            x.actor.state.pointee.work &+= page.count / QueryState.entriesWalkedPerWork
             return replyScan(&x, next: next, page) { glob.matches($0) }
         }
-        scanRange(&x, UInt64(cursor), glob, count)
+        scanRange(&x, UInt64(cursor), glob, min(count, scanRangeEntriesMax))
     }
 
     /// The cursor is the number of the last key of the previous page (Store.number). When that key is gone for good
@@ -145,6 +151,7 @@ extension Commands {
             glob.prefix.withBytes { x.store.list(prefix: $0, after: after, limit: count) }
         }
         let found = after?.withBytes { page($0) } ?? page(nil)
+        x.actor.state.pointee.work &+= found.count &* QueryState.workPerEntry
         let next = found.count == count ? found.last.map { x.store.number($0) } ?? 0 : 0
         replyScan(&x, next: next, found) { glob.matches($0) }
     }

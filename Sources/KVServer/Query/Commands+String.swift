@@ -8,7 +8,10 @@ extension Commands {
     @Sendable static func get(_ x: inout Execution) {
         let key = x.argument(1)
         guard x.acceptsKey(key) else { return }
-        x.actor.state.pointee.get(key, hash: x.store.hash(key.start, key.count), x.output, resp3: x.resp3)
+        let hash = x.store.hash(key.start, key.count)
+        if let large = x.actor.state.pointee.get(key, hash: hash, x.output, resp3: x.resp3) {
+            x.session.continuation = LargeReply(large)
+        }
     }
 
     /// Plain SET only: an option of Redis's SET (EX, NX, …) is answered with its syntax error.
@@ -55,7 +58,10 @@ extension Commands {
     static func mget(_ x: inout Execution, _ range: Range<Int>) {
         let resp3 = x.resp3
         forEachKey(x, range, step: 1) { key, hash, _ in
-            x.actor.state.pointee.get(key, hash: hash, x.output, resp3: resp3)
+            // Several large values in one reply are rare enough to be copied as they come.
+            if let large = x.actor.state.pointee.get(key, hash: hash, x.output, resp3: resp3) {
+                x.output.pointee.bulk(large.value)
+            }
         }
     }
 

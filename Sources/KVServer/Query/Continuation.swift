@@ -6,8 +6,9 @@ import RESP
 
 /// A command in progress. Each slice ends when its time is used up or the output is full; replies written so far stay.
 class Continuation {
-    /// How long one slice may take: with the rest of a turn this stays below a millisecond.
-    static let sliceNanos: Nanos = 500_000
+    /// How long one slice may take: with the rest of a turn, which may have begun other slices, this stays below a
+    /// millisecond.
+    static let sliceNanos: Nanos = 300_000
 
     /// One slice; true when the command is finished. `outputMax`: stop when the output holds more than this many bytes.
     func step(_ x: inout Execution, outputMax: Int) -> Bool { true }
@@ -24,7 +25,7 @@ class Continuation {
 final class LongCommand: Continuation {
     /// Commands of more arguments than this run in slices.
     static let argumentsMin = 1024
-    private static let sliceArguments = 256
+    private static let sliceArguments = 128
 
     enum Kind { case mget, mset, exists, del }
 
@@ -87,7 +88,7 @@ final class LongCommand: Continuation {
         }
         guard Commands.acceptsKeys(x, step: kind == .mset ? 2 : 1) else { return false }
         if kind == .mget { x.output.pointee.arrayHeader(x.count - 1) }
-        // Slices of MSET must begin at a key: 256 arguments are 128 pairs.
+        // Slices of MSET must begin at a key: 128 arguments are 64 pairs.
         check(LongCommand.sliceArguments % 2 == 0)
         return true
     }

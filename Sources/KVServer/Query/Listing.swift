@@ -13,8 +13,8 @@ final class Listing: Continuation {
 
     /// Records per block of references: 32 KiB.
     private static let blockEntries = 4096
-    /// Records looked at between two looks at the clock.
-    private static let pageEntries = 256
+    /// Records looked at between two looks at the clock: 60 us at 10 M keys.
+    private static let pageEntries = 64
 
     private let form: Form
     private let prefix: Bytes

@@ -27,9 +27,14 @@ struct ParsedCommands {
 }
 
 extension QueryState {
-    /// Work after which a batch is interrupted so that a turn stays below a millisecond: one per argument, and one per
-    /// KiB of value copied.
-    static let workMax = 4096
+    /// Work of one turn, in units of about a quarter of a microsecond, after which each session is interrupted behind
+    /// its first command and listings are put off, so that a turn stays below a millisecond however many clients ask
+    /// for much at once. An argument is one unit, a KiB of value copied is one, an entry listed is two: at 10 M keys
+    /// each is a cache miss or three.
+    static let workMax = 2048
+    static let workPerEntry = 2
+    /// Entries of a walk through the table, which reads them side by side, for one unit.
+    static let entriesWalkedPerWork = 8
 
     /// Parses up to `max` commands from `bytes` behind those already in the batch, recognises GET and SET, hashes
     /// their keys and starts loading the table's buckets.
@@ -56,25 +61,36 @@ extension QueryState {
         _ session: Session, _ range: ParsedCommands, _ output: UnsafeMutablePointer<OutputBuffer>, outputMax: Int
     ) -> Int {
         let resp3 = session.state.pointee.resp3
-        var work = 0
         for i in range.first..<range.end {
             if i &+ QueryState.prefetchDistance > recordsAhead { prefetchRecords() }
             let command = batch[i]
             switch kinds[i] {
             case .get:
-                get(batch.argument(1, of: command), hash: hashes[i], output, resp3: resp3)
+                if let large = get(batch.argument(1, of: command), hash: hashes[i], output, resp3: resp3) {
+                    session.continuation = LargeReply(large)
+                    return finish(i &- range.first &+ 1)
+                }
             case .set:
                 let value = batch.argument(2, of: command)
+                if value.count >= LargeSet.valueBytesMin {
+                    session.state.pointee.isBeforeLongCommand = true
+                    return finish(i &- range.first)
+                }
                 set(batch.argument(1, of: command), value, hash: hashes[i], output)
-                work &+= value.count &>> 10
+                if value.count >= 1024 {
+                    work &+= value.count &>> 10
+                    if work > QueryState.workMax { return finish(i &- range.first &+ 1) }
+                }
             case .other:
                 work &+= Int(command.argumentCount)
                 session.dispatch(command, output)
                 if session.mustStop { return finish(i &- range.first &+ (session.isBeforeLongCommand ? 0 : 1)) }
                 // HELLO may have changed the protocol for the commands behind it.
-                if session.state.pointee.resp3 != resp3 { return finish(i &- range.first &+ 1) }
+                if session.state.pointee.resp3 != resp3 || work > QueryState.workMax {
+                    return finish(i &- range.first &+ 1)
+                }
             }
-            if output.pointee.count > outputMax || work > QueryState.workMax { return finish(i &- range.first &+ 1) }
+            if output.pointee.count > outputMax { return finish(i &- range.first &+ 1) }
         }
         return finish(range.end &- range.first)
     }
@@ -131,18 +147,21 @@ extension QueryState {
     private static let setWord: UInt32 = 0x54_4553
     private static let putWord: UInt32 = 0x54_5550
 
+    /// Answers, except that a record is returned whose value is too large to be copied in one go.
     @inline(__always)
     mutating func get(
         _ key: Argument, hash: UInt64, _ output: UnsafeMutablePointer<OutputBuffer>, resp3: Bool
-    ) {
+    ) -> Record? {
         if let record = store.get(key.start, key.count, hash) {
             hits &+= 1
             let value = record.value
+            if value.count >= LargeSet.valueBytesMin { return record }
             output.pointee.bulk(value.baseAddress.unsafelyUnwrapped, value.count)
         } else {
             misses &+= 1
             output.pointee.null(resp3: resp3)
         }
+        return nil
     }
 
     /// No storable version is left: the clock, or a version that reached us, is beyond the year 2500.

@@ -2,6 +2,7 @@
 
 package import KVRuntime
 import KVBase
+import KVCore
 
 extension QueryActor {
     private static let sampleMillis: Int64 = 100
@@ -18,12 +19,14 @@ extension QueryActor {
                 runWaiting()
                 if hasWork { loop.requestTurn() }
             }
+            state.pointee.work = 0
             replicator?.turnEnded()
             publish()
         }
         var meter = RateMeter(now: loop.nowNanos)
         loop.schedule(everyMillis: QueryActor.sampleMillis) { [unowned self, unowned loop] in
             statistics.setRate(meter.sample(count: state.pointee.commands, now: loop.nowNanos))
+            replicator?.replica.trimJournal()
         }
         loop.schedule(everyMillis: QueryActor.stalledCheckMillis) { [unowned self, unowned loop] in
             beginTurn(loop)

@@ -40,9 +40,12 @@ package struct QueryState {
     /// Their hashes, apart from those of the batch, which are still in use.
     let keyHashes = UnsafeMutablePointer<UInt64>.allocate(capacity: QueryState.prefetchDepth)
 
-    /// Listings up to this many entries and bytes are answered in one go, without holding references.
-    static let pageEntries = 512
+    /// Listings up to this many entries and bytes are answered in one go, without holding references, while the turn's
+    /// work allows.
+    static let pageEntries = 256
     static let pageBytesMax = 128 * 1024
+    /// Done in this turn (QueryActor+Batch.swift).
+    var work = 0
     /// Entries that listings in progress hold references to.
     var listedEntries = 0
 
@@ -137,7 +140,7 @@ package final class QueryActor {
     }
 
     /// Time for all waiting sessions of one turn: one more slice may begin just before it is over.
-    private static let waitingNanosMax: Nanos = 400_000
+    private static let waitingNanosMax: Nanos = 300_000
 
     package var hasWork: Bool { !waiting.isEmpty }
 
@@ -163,7 +166,9 @@ package final class QueryActor {
     /// run it, because only it knows where the output goes.
     package func runWaiting() {
         swap(&waiting, &waitingNow)
-        let deadline = monotonicNanos() + QueryActor.waitingNanosMax
+        // Heavy commands of this turn have had their share: one session then still goes on.
+        let isLate = state.pointee.work > QueryState.workMax
+        let deadline = monotonicNanos() + (isLate ? 0 : QueryActor.waitingNanosMax)
         var ran = 0
         for session in waitingNow {
             session.state.pointee.isWaiting = false

@@ -157,7 +157,10 @@ package final class Session {
             return runDirectly(bytes, output, unsent)
         }
         state.pointee.input.append(bytes)
-        if state.pointee.input.count - state.pointee.inputStart < state.pointee.parser.wanted { return .idle }
+        if state.pointee.input.count - state.pointee.inputStart < state.pointee.parser.wanted {
+            reserveInput()
+            return .idle
+        }
         return run(output: output, unsent: unsent)
     }
 
@@ -189,6 +192,18 @@ package final class Session {
         state.pointee.inputStart += consumed
         tidyInput()
         return isBeforeLongCommand ? beginLongCommand(output, unsent) : status
+    }
+
+    /// Input so long already that the rest of what was announced is believed: room is made for all of it at once, as
+    /// doubling would copy many megabytes in one turn. The memory is the kernel's until bytes arrive.
+    private static let inputBelievedBytes = 1024 * 1024
+
+    private func reserveInput() {
+        let s = state
+        guard s.pointee.input.count >= Session.inputBelievedBytes else { return }
+        let wanted = min(s.pointee.parser.wanted, Limits.commandBytesMax)
+        let missing = wanted - (s.pointee.input.count - s.pointee.inputStart)
+        if missing > 0 { s.pointee.input.reserve(missing) }
     }
 
     private func keep(_ bytes: UnsafeRawBufferPointer) {
@@ -299,7 +314,11 @@ package final class Session {
         let name = batch.argument(0, of: batch[0]).lowercased
         let bytes = Int(batch[0].end)
         parser.deallocate()
-        continuation = LongCommand(batch: batch, name: name, inputBytes: bytes)
+        if name == "set" || name == "put" {
+            continuation = LargeSet(batch: batch, inputBytes: bytes)
+        } else {
+            continuation = LongCommand(batch: batch, name: name, inputBytes: bytes)
+        }
         actor.state.pointee.commands &+= 1
         return output.pointee.count > Limits.outputBytesHigh - unsent ? .blocked : .ready
     }

@@ -25,6 +25,25 @@ import Testing
         for actor in server.actors { for i in 0..<4 { #expect(actor.get("k\(i)") == "v\(i)") } }
     }
 
+    @Test func aServerWithoutPeersForgetsItsJournal() {
+        let cluster = TestCluster()
+        let server = cluster.start(actors: 2, journal: 1 << 20)
+        cluster.run(500)
+        let actor = server.actors[0]
+        let writes = Int(Replica.journalKeptAlone) + 50_000
+        for i in 0..<writes { actor.put("k\(i % 100)", "v\(i)", cluster.moment(server)) }
+        actor.replica.trimJournal()
+        #expect(actor.store.journalFirstSeq == 1, "the sibling does not have them yet")
+        cluster.run(1_000)
+        actor.replica.trimJournal()
+        #expect(actor.store.journalFirstSeq > 40_000)
+        #expect(actor.store.journalBytes < 1_000_000)
+        // A server that joins now copies what it is not told.
+        let other = cluster.start(actors: 1, joining: server)
+        cluster.run(5_000)
+        for i in 0..<100 { #expect(other.actors[0].get("k\(i)") == actor.get("k\(i)")) }
+    }
+
     @Test func noPairEverCarriesMoreThanTenMessagesInASecond() {
         let cluster = TestCluster()
         let server = cluster.start(actors: 3)

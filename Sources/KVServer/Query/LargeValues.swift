@@ -1,0 +1,81 @@
+// SET and GET of values too large for one turn: stored and answered in slices while the connection's later commands
+// wait and other clients are served. Loop thread.
+
+import KVBase
+import KVCore
+import RESP
+
+/// SET of a large value. The value stays in the session's input until it is stored; the write takes its place among the
+/// others when it is complete.
+final class LargeSet: Continuation {
+    /// Values from this size on are handled in slices: below, copying and hashing take less than a slice.
+    static let valueBytesMin = 256 * 1024
+    /// Bytes copied between two looks at the clock: some 15 us, or a fresh huge page of the kernel's.
+    static let pieceBytes = 64 * 1024
+
+    private var batch: CommandBatch
+    private let inputBytes: Int
+    private var write: LargeWrite?
+    private var store: Store?
+
+    /// Takes the batch over; its first command is the one to run.
+    init(batch: CommandBatch, inputBytes: Int) {
+        self.batch = batch
+        self.inputBytes = inputBytes
+    }
+
+    override var heldInputBytes: Int { inputBytes }
+
+    override func step(_ x: inout Execution, outputMax: Int) -> Bool {
+        let deadline = monotonicNanos() + Continuation.sliceNanos
+        let value = batch.argument(2, of: batch[0])
+        let key = batch.argument(1, of: batch[0])
+        var write =
+            write
+            ?? x.store.beginLarge(
+                key.start, key.count, x.store.hash(key.start, key.count), valueCount: value.count)
+        store = x.store
+        repeat {
+            x.store.advance(&write, from: value.start, bytes: LargeSet.pieceBytes)
+        } while !write.isReady && monotonicNanos() < deadline
+        guard write.isReady else {
+            self.write = write
+            return false
+        }
+        self.write = nil
+        let record = x.store.finish(write, now: x.nowMillis)
+        record == nil ? x.error(QueryState.clockError) : x.output.pointee.ok()
+        return true
+    }
+
+    override func cancel() {
+        batch.deallocate()
+        if let write { store?.abandon(write) }
+        write = nil
+    }
+}
+
+/// The reply to GET of a large value. Holds the record, so the value is that of the moment of the command.
+final class LargeReply: Continuation {
+    private let record: Record
+    private var sent = 0
+
+    init(_ record: Record) { self.record = record.retained() }
+
+    override func step(_ x: inout Execution, outputMax: Int) -> Bool {
+        let deadline = monotonicNanos() + Continuation.sliceNanos
+        let value = record.value
+        if sent == 0 { x.output.pointee.bulkHeader(value.count) }
+        repeat {
+            let end = min(sent + LargeSet.pieceBytes, value.count)
+            x.output.pointee.append(UnsafeRawBufferPointer(rebasing: value[sent..<end]))
+            sent = end
+            if x.output.pointee.count > outputMax { break }
+        } while sent < value.count && monotonicNanos() < deadline
+        guard sent == value.count else { return false }
+        x.output.pointee.append("\r\n")
+        return true
+    }
+
+    override func cancel() { record.release() }
+}
