@@ -8,7 +8,7 @@
 /// | designed mistake (disk)               | stand-in                                                              |
 /// |---------------------------------------|-----------------------------------------------------------------------|
 /// | GC on applied, not durable VV         | `collectOnMaximum`: one sibling having seen a tombstone is enough     |
-/// | max instead of min over donors        | `askWithMaximum`: catch-up filtered by the best sibling, not the worst|
+/// | max instead of min over donors        | `askWithMaximum`: catch-up from where the best sibling is, for all    |
 /// | log after reply                       | `leaveWithoutFlush`: a graceful leave drops what nobody acknowledged  |
 /// | gcFloor missing from snapshot         | `floorMissingFromBootstrap`                                           |
 /// | auto-forget without majority          | `forgetOnSilence`: forgets whoever is silent, not only the replaced   |

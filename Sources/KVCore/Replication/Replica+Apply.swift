@@ -151,6 +151,18 @@ extension Replica {
         return true
     }
 
+    /// Whether whoever stood at `cut` knew every tombstone collected here. Vectors from other servers leave out the
+    /// origins their sender retired; a server is retired only when every member holds all of it, so an entry left out
+    /// of a retired server stands for everything.
+    private func includesCollected(_ cut: VersionVector) -> Bool {
+        for i in 0..<frontier.count where frontier.seqs[i] > cut[OriginIndex(i)] {
+            guard cut[OriginIndex(i)] == 0, members.row(origins.uid(OriginIndex(i)).server)?.status == .retired else {
+                return false
+            }
+        }
+        return true
+    }
+
     /// Decodes and merges; returns the entries handled, or -1 if the bytes are malformed.
     private func merge(_ work: inout BlockWork, _ budget: Int) -> Int {
         var sectionOrigin: OriginIndex?
@@ -167,7 +179,7 @@ extension Replica {
         case .chunk(let chunk):
             force = chunk.everything
         }
-        let isCurrent = work.cut.dominates(frontier)
+        let isCurrent = includesCollected(work.cut)
         let hasher = store.hasher
         var used = 0
         let keepsEntries = !siblings.isEmpty || !isChunk(work.block)
@@ -195,7 +207,7 @@ extension Replica {
         _ segment: DeltaSegment, from done: inout Int, _ budget: Int, isDirect: Bool, force: Bool,
         _ isRefused: inout Bool
     ) -> Int {
-        let isCurrent = segment.cut.dominates(frontier)
+        let isCurrent = includesCollected(segment.cut)
         let isTrusted =
             !segment.isPage && (members.row(origins.uid(segment.origin).server)?.status.isMember ?? false)
         let sectionOrigin = isTrusted ? segment.origin : nil

@@ -243,9 +243,11 @@ package final class Replica {
         census(at, into: &effects)
     }
 
-    /// Every server that can be heard has all own writes of this actor, or none can be heard.
+    /// Every server that can be heard has all own writes of this actor, or none can be heard any more. A newcomer that
+    /// wrote and has not reached anybody yet waits for its first contact.
     func isFlushed(_ at: Moment) -> Bool {
         if config.bugs.contains(.leaveWithoutFlush) { return true }
+        if isJoining, store.ownSeq > 0, !servers.contains(where: \.isContacted) { return false }
         for server in servers where server.isContacted && !server.isSuspect(at.steady, config.suspectMillis) {
             // Not `tops`: what lies beyond a gap there is no help once this process, which could fill the gap, is gone.
             if server.reach[own] < store.ownSeq { return false }
