@@ -211,9 +211,13 @@ package struct SimBug: Sendable {
             o.journalCapacity = 16
             o.faults.insert(.partition)
         },
+        // One server that collects alone, then one whose clock is slow: with three the clock would be corrected.
         "floorMissingFromBootstrap": { o, random in
             deletes(&o, &random)
+            o.servers = 1
+            o.joiners = 1
             o.faults.formUnion([.join, .clockOffset])
+            o.clockOffsetMillisMax = 5_000
         },
         "headsFromOtherVectors": { o, random in lateWrites(&o, &random) },
     ]

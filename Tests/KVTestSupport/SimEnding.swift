@@ -145,7 +145,12 @@ extension SimWorld {
         guard let actor = upActors().first else { return }
         for key in 0..<keys.count where !failed {
             let floor = oracle.floors[key]
-            let best = oracle.greater(actor.view.seen[key], oracle.collected[key])
+            var best = oracle.greater(actor.view.seen[key], oracle.collected[key])
+            // Where there is nothing a delete is in effect, although its tombstone may still be on its way from another
+            // replica: what replicas agree on (I10) is what clients see.
+            if actor.view.seen[key].isNone, oracle.write(floor)?.isTombstone ?? false {
+                best = upActors().reduce(best) { oracle.greater($0, $1.view.seen[key]) }
+            }
             if oracle.precedes(best, floor) {
                 fail(
                     SimViolation(

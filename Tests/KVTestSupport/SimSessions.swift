@@ -144,6 +144,9 @@ extension SimWorld {
         }
         guard !rows.isEmpty else { return }
         let row = rows[random.faults.below(rows.count)]
+        // Two that forget each other are two clusters, and rightly so: the last one must have learned of it first.
+        if mistaken, let last = lastForgotten, alive.contains(last) { return }
+        if mistaken { lastForgotten = row.server }
         outcome.points.hit(mistaken ? "world: living server forgotten by hand" : "world: dead server forgotten by hand")
         if mistaken { forgotLiving = true }
         say { "actor \(actor.view.origin) forgets \(row.address)" }

@@ -52,6 +52,8 @@ package final class SimWorld {
     var agreedDigest: UInt64?
     /// A living server was removed by hand: what it holds counts no longer, whatever that does to deletes.
     var forgotLiving = false
+    /// The living server that was removed last.
+    var lastForgotten: UInt64?
     var outcome: SimOutcome
     var trace = SimTrace()
     var pace: SimPace
