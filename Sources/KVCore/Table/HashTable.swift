@@ -185,6 +185,19 @@ struct HashTable {
         }
     }
 
+    /// The only slot whose hash has these high 32 bits, as its word; 0 when there are several or none.
+    @inline(__always)
+    func onlySlot(fragment: UInt32) -> UInt64 {
+        var found: UInt64 = 0
+        var candidates = 0
+        forEachSlot(fragment: fragment) { slot in
+            found = slot.pointer.pointee
+            candidates &+= 1
+            return candidates < 2
+        }
+        return candidates == 1 ? found : 0
+    }
+
     // MARK: Change
 
     /// Adds a record whose key is not in the table. Amortised O(1); at worst one segment is split. `hash` is its place.

@@ -124,14 +124,8 @@ struct OrderedIndex {
     /// The record an entry stands for; nil if that is unclear, which it never is when `settled`.
     @inline(__always)
     func resolve(_ at: Int, _ path: Path, _ table: HashTable, _ hasher: KeyHasher, settled: Bool) -> Record? {
-        var found: UInt64 = 0
-        var candidates = 0
-        table.forEachSlot(fragment: path.leaf.fragments[at]) { slot in
-            if candidates == 0 { found = slot.pointer.pointee }
-            candidates &+= 1
-            return candidates < 2
-        }
-        if candidates == 1 { return HashTable.record(found) }
+        let word = table.onlySlot(fragment: path.leaf.fragments[at])
+        if word != 0 { return HashTable.record(word) }
         return resolveSlowly(at, path, table, hasher, settled: settled)
     }
 
@@ -206,14 +200,21 @@ struct OrderedIndex {
         while page.count < limit {
             let leaf = path.leaf
             let end = min(leaf.count, at + limit - page.count)
-            prefetch(leaf, at, end, table)
-            while at < end {
-                guard let record = resolve(at, path, table, hasher, settled: true) else {
-                    preconditionFailure("index and table disagree")
+            if at < end {
+                let words = page.room(for: end - at)
+                load(leaf, at, end, table, into: words)
+                for i in 0..<end - at {
+                    let word = words.load(fromByteOffset: i &* 8, as: UInt64.self)
+                    guard
+                        let record = word != 0
+                            ? HashTable.record(word) : resolve(at + i, path, table, hasher, settled: true)
+                    else { preconditionFailure("index and table disagree") }
+                    guard record.keyCount >= prefix.count, commonCount(record.key, prefix) == prefix.count else {
+                        return
+                    }
+                    page.append(record)
                 }
-                guard record.keyCount >= prefix.count, commonCount(record.key, prefix) == prefix.count else { return }
-                page.append(record)
-                at += 1
+                at = end
             }
             guard page.count < limit, let following = next(path) else { return }
             path = following
@@ -221,17 +222,20 @@ struct OrderedIndex {
         }
     }
 
-    /// Starts loading the buckets, then the records, of a leaf's entries.
-    private func prefetch(_ leaf: IndexLeaf, _ from: Int, _ to: Int, _ table: HashTable) {
+    /// Starts loading the buckets, then the records, of a leaf's entries; the table's word for each goes to `words`, 0
+    /// where the table has to be asked more closely.
+    private func load(
+        _ leaf: IndexLeaf, _ from: Int, _ to: Int, _ table: HashTable, into words: UnsafeMutableRawPointer
+    ) {
         let fragments = leaf.fragments
-        for i in from..<max(from, to) { table.prefetchBucket(UInt64(fragments[i]) &<< 32) }
-        for i in from..<max(from, to) {
-            table.forEachSlot(fragment: fragments[i]) { slot in
-                let raw = slot.record.raw
-                ci_prefetch(raw)
-                ci_prefetch(raw + 64)
-                return false
-            }
+        for i in from..<to { table.prefetchBucket(UInt64(fragments[i]) &<< 32) }
+        for i in from..<to {
+            let word = table.onlySlot(fragment: fragments[i])
+            words.storeBytes(of: word, toByteOffset: (i &- from) &* 8, as: UInt64.self)
+            guard word != 0 else { continue }
+            let raw = HashTable.record(word).raw
+            ci_prefetch(raw)
+            ci_prefetch(raw + 64)
         }
     }
 

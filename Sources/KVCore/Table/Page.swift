@@ -30,6 +30,13 @@ struct PageBuffer {
 
     mutating func clear() { count = 0 }
 
+    /// Scratch for the table's words of the next `entries` records: the place behind the page, so that appending one
+    /// overwrites only words already read.
+    mutating func room(for entries: Int) -> UnsafeMutableRawPointer {
+        while count + entries > capacity { grow() }
+        return UnsafeMutableRawPointer(base + count)
+    }
+
     @inline(__always)
     mutating func append(_ record: Record) {
         if count == capacity { grow() }
