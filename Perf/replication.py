@@ -146,6 +146,8 @@ def join(options):
     for name, times in zip(["donor", "joiner"], results):
         print("GET on the %-6s meanwhile: p50 %.2f ms  p99 %.2f ms  max %.2f ms  (%d samples)"
               % (name, percentile(times, 50), percentile(times, 99), times[-1], len(times)))
+    print("longest turn: donor %.2f ms, joiner %.2f ms"
+          % tuple(s.connect().info("max_turn_micros") / 1000 for s in (donor, joiner)))
     for s in (donor, joiner):
         s.stop()
 
