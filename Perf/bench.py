@@ -206,7 +206,7 @@ def actors(options):
                 urls = [("127.0.0.1:%d" % (server.port + 1 + a)) for a in range(server.actors)]
                 extra = ["--server", urls[1]] if len(urls) > 1 else []
                 result = run(urls[0], server.pid if len(urls) == 1 else "%d,%d" % (server.pid, server.pid), options,
-                             *extra, "-P", "16", *arguments, *(["--load"] if round_number == 0 else []), cpu=None)
+                             *extra, "-P", "16", "-c", str(50 * server.actors), *arguments, *(["--load"] if round_number == 0 else []), cpu=None)
                 costs[server.actors].append(cpu_micros(result))
         rate = two.connect().info("max_message_rate")
         speedups = sorted(2 * a / b for a, b in zip(costs[1], costs[2]))

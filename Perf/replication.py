@@ -7,6 +7,7 @@
   catchup      a cut with 100 k of 1 M keys changed: seconds and bytes until equal
   memory       bytes per key that a second actor of one server costs
   idle         CPU of an idle cluster of four servers with 1 M keys
+  peer         CPU per GET of a server with an idle peer against one alone, in alternating rounds (needs perf-driver)
 
 Needs only Python 3.8 and a release build: swift build -c release --product kvd
 """
@@ -206,14 +207,38 @@ def idle(options):
         s.stop()
 
 
+def peer(options):
+    # Here, because bench.py takes this file's parts.
+    import bench
+
+    alone, joined = Server(1, cpu=0), Server(1, cpu=0)
+    other = Server(1, join=[joined.address], cpu=1)
+    for server in (alone, joined):
+        fill(server.port + 1, 0, options.keys)
+    wait_equal([joined, other])
+    time.sleep(2)
+    targets = [(name, "127.0.0.1:%d" % (s.port + 1), s.pid) for name, s in (("alone", alone), ("joined", joined))]
+    measuring = argparse.Namespace(rounds=options.bench_rounds, seconds=options.seconds, keys=options.keys)
+    for pipeline in (1, 16):
+        rows = bench.compare(targets, measuring, "--ops", "get", "-P", str(pipeline))
+        print("CPU per GET, pipeline %2d: alone %.3f us, with an idle peer %.3f us, ratio %s"
+              % (pipeline, bench.microseconds(rows["alone"]), bench.microseconds(rows["joined"]),
+                 bench.spread(rows["joined"]["cpuRatio"])))
+    for s in (alone, joined, other):
+        s.stop()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    figures = {"visibility": visibility, "bytes": wire_bytes, "join": join, "catchup": catchup, "memory": memory, "idle": idle}
+    figures = {"visibility": visibility, "bytes": wire_bytes, "join": join, "catchup": catchup, "memory": memory, "idle": idle,
+               "peer": peer}
     parser.add_argument("figure", choices=list(figures) + ["all"])
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=60, help="probes per visibility figure")
     parser.add_argument("--rate", type=int, default=20_000, help="puts a second and actor of the load")
     parser.add_argument("--cut-seconds", type=int, default=60)
+    parser.add_argument("--bench-rounds", type=int, default=7, help="alternating rounds of the peer figure")
+    parser.add_argument("--seconds", type=float, default=3, help="length of one round of the peer figure")
     options = parser.parse_args()
     need(KVD)
     for name in figures if options.figure == "all" else [options.figure]:
