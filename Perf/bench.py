@@ -220,22 +220,31 @@ def deltas(options):
     server = Server(2)
     fill(server.port + 1, 0, 100_000)
     sweep = run(address(server), server.pid, options, "--keys", "100000", cpu=None)
-    rate = find(sweep, "operationsPerSecond")
-    rate = (rate["median"] if isinstance(rate, dict) else rate) / 2
-    tails = {}
-    for name in ("without", "with"):
-        writer = None
-        if name == "with":
-            writer = subprocess.Popen(
-                [PERF_DRIVER, "--server", "127.0.0.1:%d" % (server.port + 2), "--ops", "set", "--rate", "200000", "-P", "100",
-                 "--keys", "100000", "--duration", str(options.seconds * 2 + 2), "--quiet"], stdout=subprocess.DEVNULL)
-            time.sleep(1)
-        tails[name] = find(run(address(server), server.pid, options, "--rate", str(int(rate)), "--keys", "100000", cpu=None),
-                           "p999Micros")
-        if writer:
-            writer.wait()
-    report("p99.9 of GET at half the knee, sibling applying 200 k deltas/s",
-           "%.0f us against %.0f us without = x %.2f" % (tails["with"], tails["without"], tails["with"] / tails["without"]), "<= 2")
+    knee = find(sweep, "operationsPerSecond")
+    knee = knee["median"] if isinstance(knee, dict) else knee
+    # On two cores the two loads and the two actors share what the closed loop had for itself: less leaves them room.
+    share = 0.5 if (os.cpu_count() or 1) >= 4 else 0.2
+    tails = {"without": [], "with": []}
+    written = []
+    for _ in range(options.rounds):
+        for name in tails:
+            writer = None
+            if name == "with":
+                out = tempfile.NamedTemporaryFile(suffix=".json")
+                writer = subprocess.Popen(
+                    [PERF_DRIVER, "--server", "127.0.0.1:%d" % (server.port + 2), "--ops", "set", "--rate", "200000", "-P", "100",
+                     "--keys", "100000", "--duration", str(options.seconds + 1.5), "--quiet", "--json", out.name],
+                    stdout=subprocess.DEVNULL)
+                time.sleep(1)
+            result = run(address(server), server.pid, options, "--rate", str(int(knee * share)), "--keys", "100000", cpu=None)
+            tails[name].append(find(result, "p999Micros"))
+            if writer:
+                writer.wait()
+                rate = find(json.load(open(out.name)), "operationsPerSecond")
+                written.append(rate["median"] if isinstance(rate, dict) else rate)
+    with_deltas, without = (statistics.median(tails[name]) for name in ("with", "without"))
+    report("p99.9 of GET at %d %% of the knee (%d/s), sibling applying %d deltas/s" % (share * 100, knee * share, statistics.median(written)),
+           "%.0f us against %.0f us without = x %.2f" % (with_deltas, without, with_deltas / without), "<= 2")
     server.stop()
 
 

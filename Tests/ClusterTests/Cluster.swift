@@ -42,11 +42,12 @@ final class ServerProcess {
         _ = FileManager.default.createFile(atPath: log.path, contents: nil)
     }
 
-    func start(join: [String] = [], arguments: [String] = []) throws {
+    /// `advertise`: another server's address, to take its place.
+    func start(join: [String] = [], advertise: String? = nil, arguments: [String] = []) throws {
         let process = Process()
         process.executableURL = Self.executable
         process.arguments =
-            ["--port", "\(port)", "--actors", "\(actors)", "--advertise", address]
+            ["--port", "\(port)", "--actors", "\(actors)", "--advertise", advertise ?? address]
             + join.flatMap { ["--join", $0] } + arguments
         let output = Pipe()
         process.standardOutput = output
@@ -102,6 +103,21 @@ final class ServerProcess {
         }
         return value
     }
+
+    /// The server's id, as peers list it, and its process.
+    func identity(fresh isFresh: Bool = false) throws -> (server: String, process: String) {
+        let text = try (isFresh ? fresh() : connection()).call("INFO", "server").text ?? ""
+        func field(_ name: String) throws -> String {
+            guard let line = text.split(whereSeparator: \.isNewline).first(where: { $0.hasPrefix(name + ":") }) else {
+                throw SocketError("INFO lacks \(name)")
+            }
+            return String(line.dropFirst(name.count + 1))
+        }
+        return (try field("run_id"), try field("process_id"))
+    }
+
+    /// The process behind the port is another one.
+    func forgetConnections() { connections = [:] }
 
     func signal(_ number: Int32) {
         if let process { kill(process.processIdentifier, number) }

@@ -73,6 +73,44 @@ import Glibc
         for actor in cluster.actors { #expect(try actor.server.get("before7", actor: actor.index) == nil) }
     }
 
+    /// Another process took the address of a server that was thought dead. When that one wakes up it learns that it was
+    /// removed, and starts again in the same process under a new id, without what nobody else had seen.
+    @Test func aRemovedServerStartsAgainUnderANewId() throws {
+        let cluster = try Cluster(actors: [1, 1], oneWayMillis: 5)
+        let (keeper, removed) = (cluster.servers[0], cluster.servers[1])
+        try removed.put("shared", "1")
+        #expect(try cluster.visible("shared", "1", within: 3000) != nil)
+        let before = try removed.identity()
+        partition(cluster, .blackhole, 0, 1)
+        try removed.put("unseen", "1")
+        removed.signal(SIGSTOP)
+
+        let usurper = try ServerProcess(actors: 1)
+        removed.proxy.redirect(to: usurper.port)
+        partition(cluster, .delay(5), 0, 1)
+        removed.proxy.dropConnections()
+        try usurper.start(join: [keeper.address], advertise: removed.address)
+        // The old id is silent for 10 s, then its replacement is seen for 6 s more.
+        let took = try eventually(within: 40_000) {
+            let peers = try keeper.connection().call("INFO", "replication").text ?? ""
+            return !peers.contains(before.server) && peers.contains("state=up")
+        }
+        #expect(took != nil, "\(cluster.logs)")
+        usurper.crash()
+        removed.proxy.redirect(to: removed.port)
+        removed.proxy.dropConnections()
+        removed.signal(SIGCONT)
+        let restarted = eventually(within: 40_000) {
+            guard let now = try? removed.identity(fresh: true) else { return false }
+            return now.server != before.server && now.process == before.process
+        }
+        #expect(restarted != nil, "\(cluster.logs)\n\(removed.logText)")
+        #expect(try eventually(within: 20_000) { try removed.fresh().call("GET", "shared").text == "1" } != nil)
+        #expect(try removed.fresh().call("GET", "unseen") == .bulk(nil))
+        removed.forgetConnections()
+        #expect(try cluster.equal(within: 10_000) != nil, "\(cluster.logs)")
+    }
+
     @Test func aStoppedServerCatchesUp() throws {
         let cluster = try Cluster(actors: [1, 1], oneWayMillis: 10)
         cluster.servers[1].signal(SIGSTOP)

@@ -28,7 +28,7 @@ final class TCPProxy: @unchecked Sendable {
     static let queuedBytesMax = 16 * 1024 * 1024
 
     let port: UInt16
-    let target: UInt16
+    private var target: UInt16
     private let listener: Int32
     private let wakePipe: (read: Int32, write: Int32)
     private let lock = NSLock()
@@ -54,6 +54,9 @@ final class TCPProxy: @unchecked Sendable {
 
     /// Applies to connections from the server whose handshake names `source` ("host:port").
     func set(_ rule: LinkRule?, from source: String) { change { rules[source] = rule } }
+
+    /// New connections go there from now on.
+    func redirect(to port: UInt16) { change { target = port } }
 
     func know(sources: [String]) { change { knownSources = sources } }
 
@@ -177,7 +180,7 @@ final class TCPProxy: @unchecked Sendable {
             link.source = lock.withLock { knownSources.first { text.contains($0) } }
             link.isIdentified = true
             if self.rule(of: link).isCut { return close(link) }
-            guard let fd = try? Sockets.connect(port: target) else { return close(link) }
+            guard let fd = try? Sockets.connect(port: lock.withLock({ target })) else { return close(link) }
             Sockets.makeNonBlocking(fd)
             link.server = fd
         }
