@@ -108,7 +108,7 @@ import Testing
     }
 
     private func eventually(_ attempt: () -> String?) -> String? {
-        let deadline = Clock.millis() + 5000
+        let deadline = Clock.millis() + 30_000
         while Clock.millis() < deadline {
             if let result = attempt(), result.hasPrefix("+") { return result }
             _ = poll(nil, 0, 5)
@@ -166,7 +166,7 @@ import Testing
             #expect(try client.reply() == Array("$1\r\n1\r\n".utf8))
             server.signal(number)
             #expect(try client.rest() == "", "clients see an orderly end")
-            #expect(server.exitCode(withinMillis: 5000) == 0)
+            #expect(server.exitCode(withinMillis: 30_000) == 0)
             #expect(throws: (any Error).self) { try server.connect() }
         }
     }
@@ -180,9 +180,9 @@ import Testing
         server.signal(SIGTERM)
         _ = try client.rest()
         server.signal(SIGTERM)
-        let code = try #require(server.exitCode(withinMillis: 5000))
+        let code = try #require(server.exitCode(withinMillis: 30_000))
         #expect(code == 1 || code == 0)
-        #expect(Clock.millis() - started < 2000)
+        #expect(Clock.millis() - started < 4000, "not the sum of all that an orderly end may wait for")
     }
 
     @Test func settingsFromFileAndEnvironmentReachTheServer() throws {

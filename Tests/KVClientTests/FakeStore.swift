@@ -73,9 +73,9 @@ extension KVClientConfiguration {
     /// Times that a busy machine does not exceed, for tests that are about something else.
     static var patient: KVClientConfiguration {
         var configuration = KVClientConfiguration()
-        configuration.callTimeout = .seconds(30)
+        configuration.callTimeout = .seconds(90)
         configuration.connectTimeout = .seconds(20)
-        configuration.silenceTimeout = .seconds(30)
+        configuration.silenceTimeout = .seconds(90)
         return configuration
     }
 }
@@ -105,21 +105,21 @@ func failure<Value>(
     return nil
 }
 
-/// Waits until `condition` holds, at most thirty seconds.
+/// Waits until `condition` holds, at most ninety seconds.
 func eventually(
     _ what: String, location: SourceLocation = #_sourceLocation, _ condition: () async throws -> Bool
 ) async throws {
-    let deadline = ContinuousClock.now + .seconds(30)
+    let deadline = ContinuousClock.now + .seconds(90)
     while try await !condition() {
         guard ContinuousClock.now < deadline else {
-            Issue.record("not within thirty seconds: \(what)", sourceLocation: location)
+            Issue.record("not within ninety seconds: \(what)", sourceLocation: location)
             return
         }
         try? await Task.sleep(for: .milliseconds(2))  // between two polls
     }
 }
 
-/// The next event that `wanted` accepts, among those within thirty seconds.
+/// The next event that `wanted` accepts, among those within ninety seconds.
 func nextEvent(_ events: AsyncStream<KVEvent>, _ wanted: @escaping @Sendable (KVEvent) -> Bool) async -> KVEvent? {
     await withTaskGroup(of: KVEvent?.self) { group in
         group.addTask {
@@ -127,7 +127,7 @@ func nextEvent(_ events: AsyncStream<KVEvent>, _ wanted: @escaping @Sendable (KV
             return nil
         }
         group.addTask {
-            try? await Task.sleep(for: .seconds(30))  // the deadline
+            try? await Task.sleep(for: .seconds(90))  // the deadline
             return nil
         }
         let first = await group.next() ?? nil

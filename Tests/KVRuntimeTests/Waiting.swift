@@ -4,7 +4,7 @@ import Glibc
 import KVRuntime
 
 /// Polls until `condition` holds. False after `seconds`.
-func eventually(seconds: Double = 10, _ condition: () -> Bool) -> Bool {
+func eventually(seconds: Double = 60, _ condition: () -> Bool) -> Bool {
     let deadline = Machine.monotonicNanos + Int64(seconds * 1e9)
     while !condition() {
         if Machine.monotonicNanos > deadline { return false }
@@ -14,7 +14,7 @@ func eventually(seconds: Double = 10, _ condition: () -> Bool) -> Bool {
 }
 
 /// As `eventually` for tests that run tasks: gives their thread away between polls.
-func eventuallyYielding(seconds: Double = 10, _ condition: () -> Bool) async -> Bool {
+func eventuallyYielding(seconds: Double = 60, _ condition: () -> Bool) async -> Bool {
     let deadline = Machine.monotonicNanos + Int64(seconds * 1e9)
     while !condition() {
         if Machine.monotonicNanos > deadline { return false }
