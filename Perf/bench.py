@@ -270,6 +270,8 @@ def stall(options):
 
     def timed(name, action):
         stop.clear()
+        server.connect().call("CONFIG", "RESETSTAT")
+        before = server.preemptions()
         probe = multiprocessing.Process(target=replication.sampling, args=(server.port + 1, stop, keys, queue))
         probe.start()
         time.sleep(0.3)
@@ -278,7 +280,9 @@ def stall(options):
         times = queue.get()
         probe.join()
         report("GET latency meanwhile, %d M keys: %s" % (keys // 1_000_000, name),
-               "p99 %.2f ms, max %.2f ms (%d samples)" % (percentile(times, 99), times[-1], len(times)))
+               "p99 %.2f ms, max %.2f ms (%d samples), longest turn %d us, preempted %d times" % (
+                   percentile(times, 99), times[-1], len(times), server.connect().info("max_turn_micros"),
+                   server.preemptions() - before))
 
     timed("nothing else", lambda: time.sleep(3))
     timed("growing to full size", lambda: run(address(server), server.pid, argparse.Namespace(seconds=0.1, keys=keys), "--load"))
@@ -286,22 +290,14 @@ def stall(options):
 
     def list_everything():
         client.socket.sendall(client.encode("LIST"))
+        # Keys and values hold no line ends, so two of them make an element.
         left = 2 * int(client.file.readline()[1:-2])
-        while left:
-            client.file.read(int(client.file.readline()[1:-2]) + 2)
-            left -= 1
+        while left > 0:
+            left -= client.file.read1(1 << 20).count(b"\n")
 
     timed("LIST of everything", list_everything)
     timed("KVD DIGEST", lambda: client.call("KVD", "DIGEST"))
-    print("the loop's own longest turn: INFO max_turn_micros = %s" % info_text(client, "max_turn_micros"))
     server.stop()
-
-
-def info_text(connection, field):
-    for line in connection.call("INFO").decode().splitlines():
-        if line.startswith(field + ":"):
-            return line.split(":", 1)[1]
-    return "not reported"
 
 
 def start(options):
