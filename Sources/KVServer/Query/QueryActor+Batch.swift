@@ -27,12 +27,13 @@ struct ParsedCommands {
 }
 
 extension QueryState {
-    /// Work of one turn, in units of about a quarter of a microsecond, after which each session is interrupted behind
-    /// its first command and listings are put off, so that a turn stays below a millisecond however many clients ask
-    /// for much at once. An argument is one unit, a KiB of value copied is one, an entry listed is two: at 10 M keys
-    /// each is a cache miss or three.
+    /// Work of one turn, in units of about a quarter of a microsecond, after which what else arrives waits for the next
+    /// and listings are put off, so that a turn stays below a millisecond however many clients ask for much at once.
+    /// An argument is one unit, a KiB of value copied is one, an entry listed is two, a new key is four: at 10 M keys
+    /// each is a cache miss or three. Reading and overwriting single keys costs nothing here.
     static let workMax = 2048
     static let workPerEntry = 2
+    static let workPerNewKey = 4
     /// Entries of a walk through the table, which reads them side by side, for one unit.
     static let entriesWalkedPerWork = 8
 

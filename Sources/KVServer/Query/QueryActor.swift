@@ -142,6 +142,8 @@ package final class QueryActor {
     /// Time for all waiting sessions of one turn: one more slice may begin just before it is over.
     private static let waitingNanosMax: Nanos = 300_000
 
+    private static let waitingNanosLate: Nanos = 100_000
+
     package var hasWork: Bool { !waiting.isEmpty }
 
     /// Runs what the connections received, in order of arrival. To be called before a session does anything else:
@@ -155,10 +157,13 @@ package final class QueryActor {
         let count = state.pointee.segmentCount
         // At once: a command run from here that leads back here finds nothing to do.
         state.pointee.segmentCount = 0
+        let keysBefore = state.pointee.store.count
         for i in 0..<count {
             let segment = state.pointee.segments[i]
             segment.receiver._withUnsafeGuaranteedRef { $0.execute(segment) }
         }
+        let added = state.pointee.store.count &- keysBefore
+        if added > 0 { state.pointee.work &+= added &* QueryState.workPerNewKey }
         state.pointee.resetBatch()
     }
 
@@ -166,9 +171,9 @@ package final class QueryActor {
     /// run it, because only it knows where the output goes.
     package func runWaiting() {
         swap(&waiting, &waitingNow)
-        // Heavy commands of this turn have had their share: one session then still goes on.
+        // In a turn with much work the waiting sessions have a smaller share, but one.
         let isLate = state.pointee.work > QueryState.workMax
-        let deadline = monotonicNanos() + (isLate ? 0 : QueryActor.waitingNanosMax)
+        let deadline = monotonicNanos() + (isLate ? QueryActor.waitingNanosLate : QueryActor.waitingNanosMax)
         var ran = 0
         for session in waitingNow {
             session.state.pointee.isWaiting = false

@@ -49,7 +49,9 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         let query = actor.state
         if query.pointee.segmentCount == 0 { actor.beginTurn(connection.loop) }
         query.pointee.bytesReceived &+= bytes.count
-        guard session.mayParseAhead else { return receivedMore(connection, bytes) }
+        guard session.mayParseAhead, query.pointee.work <= QueryState.workMax else {
+            return receivedMore(connection, bytes)
+        }
         let parsed = session.parseAhead(bytes)
         query.pointee.segments[query.pointee.segmentCount] = ReceivedSegment(
             receiver: Unmanaged.passUnretained(self), bytes: bytes, parsed: parsed)
@@ -71,9 +73,10 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         }
     }
 
-    /// Bytes for a session that is in the middle of something.
+    /// Bytes for a session that is in the middle of something, or in a turn that has done its work: then they wait.
     private func receivedMore(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {
         actor.executeReceived()
+        if actor.state.pointee.work > QueryState.workMax { actor.enqueue(session) }
         answer(connection) { session.receive(bytes, output: $0, unsent: $1) }
     }
 
