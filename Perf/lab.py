@@ -191,8 +191,7 @@ class Server:
         return self.process.pid
 
     def cpu_seconds(self):
-        fields = open("/proc/%d/stat" % self.process.pid).read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.process.pid)
 
     def preemptions(self):
         """How often a thread of it was put aside for another program: each lengthens a turn by what that one took."""
@@ -211,6 +210,12 @@ class Server:
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(10)
+
+
+def cpu_seconds(pid):
+    """User and system time of a process so far."""
+    fields = open("/proc/%d/stat" % pid).read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Peer:
@@ -239,6 +244,9 @@ class Peer:
     @property
     def pid(self):
         return self.process.pid
+
+    def cpu_seconds(self):
+        return cpu_seconds(self.process.pid)
 
     def stop(self):
         self.process.kill()
