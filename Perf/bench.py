@@ -95,7 +95,8 @@ def cpu(options):
     for pipeline in (1, 16, 100):
         measured = {}
         for op in ("get", "set"):
-            rows = compare(targets, options, "--ops", op, "-P", str(pipeline), load=first)
+            plot = ["--svg", results_stem() + ".svg"] if options.write and (op, pipeline) == ("get", 1) else []
+            rows = compare(targets, options, "--ops", op, "-P", str(pipeline), *plot, load=first)
             first = False
             measured[op] = microseconds(rows["kvd"])
             report("CPU per %s, pipeline %d" % (op.upper(), pipeline),
@@ -352,16 +353,21 @@ def machine():
     versions = []
     for command in (["redis-server", "--version"], ["memcached", "--version"], [KVD, "--version"]):
         try:
-            versions.append(subprocess.run(command, capture_output=True, text=True).stdout.strip().splitlines()[0])
+            line = subprocess.run(command, capture_output=True, text=True).stdout.strip().splitlines()[0]
+            versions.append(line.split(" sha=")[0])
         except (OSError, IndexError):
             pass
     return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "versions": versions}
 
 
-def write_results(options):
+def results_stem():
     folder = os.path.join(HERE, "results")
     os.makedirs(folder, exist_ok=True)
-    stem = os.path.join(folder, datetime.date.today().isoformat())
+    return os.path.join(folder, datetime.date.today().isoformat())
+
+
+def write_results(options):
+    stem = results_stem()
     facts = machine()
     with open(stem + ".json", "w") as out:
         json.dump({"machine": facts, "rounds": options.rounds, "seconds": options.seconds, "rows": ROWS}, out, indent=1)
@@ -372,7 +378,29 @@ def write_results(options):
         out.write("| figure | measured | goal |\n|---|---|---|\n")
         for row in ROWS:
             out.write("| %(figure)s | %(measured)s | %(goal)s |\n" % row)
+        if os.path.exists(stem + ".svg"):
+            out.write("\nLatency of GET by percentile, 50 connections, pipeline 1, every server as fast as it can:\n\n")
+            out.write("![latency by percentile](%s.svg)\n" % os.path.basename(stem))
     print("wrote %s.md and .json" % stem)
+    write_readme(stem, facts)
+
+
+def write_readme(stem, facts):
+    """Replaces what stands between the two marks in README.md by the table and the plot."""
+    path = os.path.join(HERE, "..", "README.md")
+    text = open(path).read()
+    begin, end = "<!-- make bench begins -->\n", "<!-- make bench ends -->"
+    if begin not in text or end not in text:
+        return
+    name = os.path.basename(stem)
+    lines = ["Measured on %s by `make bench` on %s, %d cores, Linux %s, against %s.\n" % (
+        datetime.date.today().isoformat(), facts["cpu"], facts["cores"], facts["kernel"], ", ".join(facts["versions"][:2])), "\n"]
+    lines += ["| figure | measured | goal |\n", "|---|---|---|\n"]
+    lines += ["| %(figure)s | %(measured)s | %(goal)s |\n" % row for row in ROWS]
+    lines += ["\n", "![GET latency by percentile, 50 connections](Perf/results/%s.svg)\n" % name]
+    text = text[:text.index(begin) + len(begin)] + "".join(lines) + text[text.index(end):]
+    open(path, "w").write(text)
+    print("README.md shows this table now")
 
 
 FIGURES = {"cpu": cpu, "connections": connections, "values": values, "list": listing, "memory": memory, "actors": actors,
