@@ -1,6 +1,7 @@
 // Real kvd processes behind proxies, started and ended by a test. One test uses a cluster from one thread.
 
 import Foundation
+import KVTestTraits
 import Testing
 
 /// Pauses the workload between two actions that a scenario wants some time apart. Not for waiting until something
@@ -65,22 +66,9 @@ final class ServerProcess {
         try process.run()
         self.process = process
         connections = [:]
-        guard Self.firstLine(of: output.fileHandleForReading, withinMillis: 20_000) != nil else {
+        guard firstLine(from: output.fileHandleForReading.fileDescriptor, withinMillis: 20_000) != nil else {
             throw SocketError("kvd did not get ready; its log:\n\(logText)")
         }
-    }
-
-    private static func firstLine(of handle: FileHandle, withinMillis: Int32) -> String? {
-        var text: [UInt8] = []
-        while !text.contains(10) {
-            var ready = pollfd(fd: handle.fileDescriptor, events: Int16(POLLIN), revents: 0)
-            guard poll(&ready, 1, withinMillis) > 0 else { return nil }
-            var chunk = [UInt8](repeating: 0, count: 4096)
-            let n = read(handle.fileDescriptor, &chunk, chunk.count)
-            guard n > 0 else { return nil }
-            text += chunk[..<n]
-        }
-        return String(decoding: text, as: UTF8.self)
     }
 
     /// A kept connection to query actor `index` (from 0).

@@ -1,6 +1,7 @@
 // Blocking loopback sockets for the test side: listeners for the proxy, a RESP connection for the checks. Any thread.
 
 import Foundation
+import KVTestTraits
 
 struct SocketError: Error, CustomStringConvertible {
     let description: String
@@ -133,18 +134,13 @@ indirect enum Reply: Equatable, CustomStringConvertible {
 
 /// One blocking RESP2 connection. Not thread-safe.
 final class RESPConnection {
-    private let fd: Int32
+    private let socket: TestSocket
     private var buffer: [UInt8] = []
     private var at = 0
 
     init(port: UInt16, timeoutSeconds: Int = 20) throws {
-        fd = try Sockets.connect(port: port)
-        var limit = timeval(tv_sec: timeoutSeconds, tv_usec: 0)
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        socket = try TestSocket(port: port, timeoutSeconds: timeoutSeconds)
     }
-
-    deinit { close(fd) }
 
     func send(_ commands: [[String]]) throws {
         var out: [UInt8] = []
@@ -152,12 +148,7 @@ final class RESPConnection {
             out += Array("*\(words.count)\r\n".utf8)
             for word in words { out += Array("$\(word.utf8.count)\r\n\(word)\r\n".utf8) }
         }
-        var sent = 0
-        while sent < out.count {
-            let n = out[sent...].withUnsafeBytes { Glibc.send(fd, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
-            guard n > 0 else { throw SocketError("send", errno) }
-            sent += n
-        }
+        try socket.send(out)
     }
 
     @discardableResult
@@ -214,9 +205,8 @@ final class RESPConnection {
             buffer.removeFirst(at)
             at = 0
         }
-        var chunk = [UInt8](repeating: 0, count: 256 * 1024)
-        let n = Glibc.read(fd, &chunk, chunk.count)
-        guard n > 0 else { throw n == 0 ? SocketError("connection closed by the server") : SocketError("read", errno) }
-        buffer += chunk[..<n]
+        let chunk = try socket.receiveSome(256 * 1024)
+        guard !chunk.isEmpty else { throw SocketError("connection closed by the server") }
+        buffer += chunk
     }
 }

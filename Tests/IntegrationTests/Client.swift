@@ -1,29 +1,16 @@
 // A blocking RESP client that sees the bytes as they are. One thread per object.
 
-import Foundation
 import KVBase
+import KVTestTraits
 import RESP
 
 final class Client {
-    let fd: Int32
+    private let socket: TestSocket
     private var buffer: [UInt8] = []
 
     init(port: Int, receiveBufferBytes: Int32? = nil) throws {
-        fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        if var size = receiveBufferBytes { setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, 4) }
-        guard withLoopback(port, { Foundation.connect(fd, $0, $1) }) == 0 else {
-            let reason = String(cString: strerror(errno))
-            close(fd)
-            throw ProcessError(description: "connect to \(port): \(reason)")
-        }
-        var one: Int32 = 1
-        setsockopt(fd, Int32(IPPROTO_TCP), TCP_NODELAY, &one, 4)
-        var timeout = timeval(tv_sec: 20, tv_usec: 0)
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+        socket = try TestSocket(port: UInt16(port), timeoutSeconds: 20, receiveBufferBytes: receiveBufferBytes)
     }
-
-    deinit { close(fd) }
 
     static func encode(_ arguments: [Bytes]) -> [UInt8] {
         var bytes = OutputBuffer()
@@ -32,26 +19,15 @@ final class Client {
         return Array(bytes.bytes)
     }
 
-    func send(_ bytes: [UInt8]) throws {
-        var at = 0
-        while at < bytes.count {
-            let n = bytes.withUnsafeBytes {
-                Foundation.send(fd, $0.baseAddress! + at, bytes.count - at, Int32(MSG_NOSIGNAL))
-            }
-            guard n > 0 else { throw ProcessError(description: "send: \(String(cString: strerror(errno)))") }
-            at += n
-        }
-    }
+    func send(_ bytes: [UInt8]) throws { try socket.send(bytes) }
 
-    func send(_ text: String) throws { try send(Array(text.utf8)) }
+    func send(_ text: String) throws { try socket.send(text) }
 
     /// False at the end of the stream.
     private func fill() throws -> Bool {
-        var chunk = [UInt8](repeating: 0, count: 65536)
-        let n = recv(fd, &chunk, chunk.count, 0)
-        guard n >= 0 else { throw ProcessError(description: "recv: \(String(cString: strerror(errno)))") }
-        buffer += chunk[..<n]
-        return n > 0
+        let chunk = try socket.receiveSome()
+        buffer += chunk
+        return !chunk.isEmpty
     }
 
     /// Exactly the bytes of the next reply.

@@ -1,6 +1,7 @@
 // A real kvd process on free loopback ports, started and ended by a test. One thread per object.
 
 import Foundation
+import KVTestTraits
 import Synchronization
 import Testing
 
@@ -39,7 +40,7 @@ final class KVDProcess {
         process.standardOutput = output
         process.standardError = errors
         try process.run()
-        guard let line = KVDProcess.line(from: output.fileHandleForReading, withinMillis: 20_000) else {
+        guard let line = firstLine(from: output.fileHandleForReading.fileDescriptor, withinMillis: 20_000) else {
             process.waitUntilExit()
             throw ProcessError(description: "kvd did not start: \(errorText)")
         }
@@ -73,19 +74,6 @@ final class KVDProcess {
         code: Int32, output: String, errors: String
     ) {
         try Tool.run(directory.appendingPathComponent("kvd").path, arguments, environment: environment)
-    }
-
-    private static func line(from handle: FileHandle, withinMillis: Int32) -> String? {
-        var text: [UInt8] = []
-        while !text.contains(10) {
-            var ready = pollfd(fd: handle.fileDescriptor, events: Int16(POLLIN), revents: 0)
-            guard poll(&ready, 1, withinMillis) > 0 else { return nil }
-            var chunk = [UInt8](repeating: 0, count: 4096)
-            let n = read(handle.fileDescriptor, &chunk, chunk.count)
-            guard n > 0 else { return nil }
-            text += chunk[..<n]
-        }
-        return String(decoding: text.prefix(while: { $0 != 10 }), as: UTF8.self)
     }
 
     private static let nextPort = Atomic<Int>(0)
