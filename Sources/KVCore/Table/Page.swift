@@ -4,12 +4,20 @@ import Glibc
 import KVBase
 
 /// Records in the order found; borrowed: valid until the store is next changed, listed or scanned.
-package struct RecordPage {
-    let base: UnsafeMutablePointer<Record>
-    package let count: Int
+@usableFromInline package struct RecordPage {
+    @usableFromInline let base: UnsafeMutablePointer<Record>
+    @usableFromInline package let count: Int
 
+    init(base: UnsafeMutablePointer<Record>, count: Int) {
+        self.base = base
+        self.count = count
+    }
+
+    @inlinable @inline(__always)
     package subscript(_ index: Int) -> Record {
-        check(index >= 0 && index < count)
+        #if KV_CHECKS
+            precondition(index >= 0 && index < count)
+        #endif
         return base[index]
     }
 

@@ -81,8 +81,9 @@ extension Commands {
         case .pairs:
             output.pointee.mapHeader(page.count, resp3: x.resp3)
             for i in 0..<page.count {
-                output.pointee.bulk(page[i].key)
-                output.pointee.bulk(page[i].value)
+                let (record, value) = (page[i], page[i].value)
+                output.pointee.bulk(record.keyPointer, record.keyCount)
+                output.pointee.bulk(value.baseAddress.unsafelyUnwrapped, value.count)
             }
         case .keys:
             output.pointee.arrayHeader(page.count)
