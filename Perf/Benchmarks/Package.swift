@@ -19,7 +19,7 @@ let package = Package(
     name: "Benchmarks",
     platforms: [.macOS(.v15)],
     dependencies: [
-        // Without its traits: they interpose malloc to count allocations, and jemalloc, which kvd uses, counts them too.
+        // Without its traits, which interpose malloc to count allocations: jemalloc, which kvd uses, counts too.
         .package(url: "https://github.com/ordo-one/benchmark", from: "1.38.1", traits: [])
     ],
     targets: [

@@ -22,7 +22,8 @@ let benchmarks: @Sendable () -> Void = {
         // Another length for the same key in each pass.
         fixture.round = (fixture.round + 8) & 63
         fixture.pass { key, hash in
-            fixture.store.put(key, 16, hash, value: fixture.value, 40 + Int(truncatingIfNeeded: hash & 63) ^ fixture.round, now: StoreFixture.now)
+            let length = 40 + Int(truncatingIfNeeded: hash & 63) ^ fixture.round
+            fixture.store.put(key, 16, hash, value: fixture.value, length, now: StoreFixture.now)
         }
     }
     gated("store list of 100, per entry", operations: operations, gate: 10, prepare: { StoreFixture() }) { fixture in
