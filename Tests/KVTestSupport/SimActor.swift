@@ -113,6 +113,9 @@ package final class SimActor {
     var rows: [MemberRow] { replica.memberRows }
     var ownRow: MemberRow? { replica.memberRows.first { $0.server == uid.server } }
 
+    /// It has not left and does not know that others removed it.
+    var countsItself: Bool { ownRow?.status.isMember ?? true }
+
     func countsAsMember(_ server: UInt64) -> Bool {
         server == uid.server || replica.memberRows.contains { $0.server == server && $0.status.isMember }
     }

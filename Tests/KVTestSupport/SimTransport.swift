@@ -178,6 +178,8 @@ extension SimWorld {
             outcome.points.hit("divergence detected")
             // Only a world that damages its replicas on purpose may ever see this (I17).
             if !isRotten, !forgotLiving {
+                describe(upActors())
+                say { self.difference(self.upActors()) }
                 fail(SimViolation("I17", "actor \(actor.view.origin) detected a divergence"))
             }
         case .joined: outcome.points.hit("server joined")

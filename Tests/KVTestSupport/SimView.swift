@@ -1,7 +1,7 @@
 // What one simulated query actor is known to hold, and the checks made each time it is looked at (I1-I5, I7, I12). Used
 // by SimWorld only, one thread.
 import KVBase
-import KVCore
+package import KVCore
 
 /// The oracle's picture of one actor. It is brought up to date by `examine`, which compares the actor's store and
 /// version vector with what was seen there before and with the full history.
@@ -17,6 +17,8 @@ package final class SimView {
     /// Servers that were known here when `collected` was noted, whatever had become of them.
     private var met: [[UInt64]]
     private var live: [Bool]
+    /// The rows held here at the last look: whatever was collected since then was collected knowing at least these.
+    private var known: [MemberRow] = []
 
     package init(origin: Int, slot: Int, keys: Int) {
         self.origin = origin
@@ -44,6 +46,8 @@ package final class SimView {
     package func collected(_ key: Int, binding server: UInt64) -> SimStamp {
         collected[key].isNone || met[key].contains(server) ? collected[key] : .none
     }
+
+    package func noteKnown(_ rows: [MemberRow]) { known = rows }
 
     // MARK: Own writes
 
@@ -146,12 +150,14 @@ package final class SimView {
         }
         if stamp == seen[key] { return nil }
         if let violation = oracle.mismatch(record, key: key, stamp: stamp) { return violation }
-        return noteNewer(key, stamp, tombstone: record.isTombstone, oracle)
+        return noteNewer(key, stamp, tombstone: record.isTombstone, oracle, isMember: actor.countsItself)
     }
 
     /// A version that was not here at the last look: newer than the last (I1), and not one that a collected tombstone
     /// had already beaten (I12 here, I7 elsewhere).
-    package func noteNewer(_ key: Int, _ stamp: SimStamp, tombstone: Bool, _ oracle: SimOracle) -> SimViolation? {
+    package func noteNewer(
+        _ key: Int, _ stamp: SimStamp, tombstone: Bool, _ oracle: SimOracle, isMember: Bool = true
+    ) -> SimViolation? {
         guard oracle.precedes(seen[key], stamp) else {
             return SimViolation(
                 "I1", "\(at(key, oracle)) went back from \(oracle.name(seen[key])) to \(oracle.name(stamp))")
@@ -164,7 +170,8 @@ package final class SimView {
                 "\(at(key, oracle)) resurrected \(oracle.name(stamp)) under collected "
                     + oracle.name(collected[key]))
         }
-        if oracle.precedes(stamp, oracle.remembered[key]), !isUnaware {
+        // Who has left or was removed counts no longer for collecting, and nobody takes anything from it.
+        if oracle.precedes(stamp, oracle.remembered[key]), !isUnaware, isMember {
             return SimViolation(
                 "I7",
                 "\(at(key, oracle)) received \(oracle.name(stamp)) after \(oracle.name(oracle.remembered[key])) "
@@ -195,10 +202,8 @@ package final class SimView {
         seen[key] = .none
         live[key] = false
         let collector = others.first { $0.view === self }
-        if let collector {
-            met[key] = collector.rows.map(\.server)
-            oracle.excuse(writesOf: key, before: tombstone) { !met[key].contains($0) }
-        }
+        met[key] = known.map(\.server)
+        oracle.excuse(writesOf: key, before: tombstone) { !met[key].contains($0) }
         for other in others where other.view !== self {
             // Who was forgotten, or has not been met yet, is not asked; it starts anew, or its writes come as new ones.
             if let collector, !collector.countsAsMember(other.uid.server) { continue }

@@ -280,8 +280,9 @@ package final class SimWorld {
     package static let expectedPoints = SimActor.pointNames
 
     func examine(_ actor: SimActor) {
-        guard !isRotten, actor.changedSinceLook() else { return }
         let view = actor.view
+        defer { view.noteKnown(actor.rows) }
+        guard !isRotten, actor.changedSinceLook() else { return }
         let promise = options.promisesVisibility && loading
         let violation = view.examine(actor, oracle, others: upActors()) { origin, write in
             guard promise else { return }
