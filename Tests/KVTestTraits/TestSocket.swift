@@ -96,4 +96,3 @@ package final class TestSocket {
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &value, socklen_t(MemoryLayout<linger>.size))
     }
 }
-
