@@ -93,13 +93,20 @@ struct WindowedRun {
         defer { all.deallocate() }
         var rows: [ServerRow] = []
         var kinds: [LatencySummary] = []
+        let requests = plan.endpoints.indices.map { e in results.reduce(0) { $0 + $1.requests[e] } }
         for (e, endpoint) in plan.endpoints.enumerated() {
             var ofServer = Recorder()
             defer { ofServer.deallocate() }
             for result in results { result.recorders[e].forEach { ofServer.add($0) } }
             all.add(ofServer)
-            let requests = results.reduce(0) { $0 + $1.requests[e] }
-            rows.append(row(endpoint, requests, window.before[e], window.after[e], ofServer))
+            // Addresses of one process share its processor time: a kvd has one for each actor.
+            let served = plan.endpoints.indices.filter { $0 == e || plan.endpoints[$0].pid == endpoint.pid }
+            let ofProcess = endpoint.pid == nil ? requests[e] : served.reduce(0) { $0 + requests[$1] }
+            let isWhole = served.count == plan.endpoints.count
+            rows.append(
+                row(
+                    endpoint, requests[e], ofProcess: isWhole ? window.requests : ofProcess, window.before[e],
+                    window.after[e], ofServer))
         }
         for operation in Operation.allCases {
             var ofKind = Recorder()
@@ -127,21 +134,22 @@ struct WindowedRun {
     }
 
     private func row(
-        _ endpoint: Endpoint, _ requests: Int, _ before: ProcessSample?, _ after: ProcessSample?, _ recorder: Recorder
+        _ endpoint: Endpoint, _ requests: Int, ofProcess: Int, _ before: ProcessSample?, _ after: ProcessSample?,
+        _ recorder: Recorder
     ) -> ServerRow {
         let seconds = max(window.seconds, 1e-9)
         // With one server the requests of exactly the measured time are known; else its share is as good.
         let exact = window.before.count == 1 ? window.requests : requests
+        let divisor = Double(max(ofProcess, 1))
         var row = ServerRow(
             name: endpoint.name, requests: exact, requestsPerSecond: Double(exact) / seconds,
             latency: LatencySummary("all", recorder.histogram()))
         if let before, let after {
             let nanos = Double(after.cpuNanos - before.cpuNanos)
-            row.cpuMicrosPerRequest = nanos / 1000 / Double(max(exact, 1))
+            row.cpuMicrosPerRequest = nanos / 1000 / divisor
             row.cpuCores = nanos / 1e9 / seconds
             row.residentBytes = after.residentBytes
-            row.contextSwitchesPerRequest =
-                Double(after.contextSwitches - before.contextSwitches) / Double(max(exact, 1))
+            row.contextSwitchesPerRequest = Double(after.contextSwitches - before.contextSwitches) / divisor
         }
         return row
     }
