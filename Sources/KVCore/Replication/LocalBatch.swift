@@ -24,12 +24,10 @@ final class ScanEnd: Sendable {
     let frontier: VersionVector
     let floor: Millis
     let completesJoin: Bool
-    /// Retired servers of which the pages brought everything.
-    let holds: [UInt64]
 
     init(
         firstItem: UInt64, asked: VersionVector, start: VersionVector, frontier: VersionVector, floor: Millis,
-        completesJoin: Bool, holds: [UInt64]
+        completesJoin: Bool
     ) {
         self.firstItem = firstItem
         self.asked = asked
@@ -37,7 +35,6 @@ final class ScanEnd: Sendable {
         self.frontier = frontier
         self.floor = floor
         self.completesJoin = completesJoin
-        self.holds = holds
     }
 }
 
@@ -126,8 +123,6 @@ package final class LocalBatch: @unchecked Sendable {
     /// Departed servers of which the sender holds nothing loose.
     let level: [UInt64]
     let retired: [UInt64]
-    /// Retired servers of which the sender may lack something.
-    let unscanned: [UInt64]
     /// Bytes the batch would have if it were marshalled (deltas and their overhead; the head is estimated).
     package let wireBytes: Int
 
@@ -135,7 +130,7 @@ package final class LocalBatch: @unchecked Sendable {
         fromIndex: Int, vector: VersionVector, digest: UInt64, floor: Millis, firstItem: UInt64, items: [LocalItem],
         ackedItem: UInt64, news: [ServerNews], rowsHash: UInt64, rows: [MemberRow], asks: [ForwardedAsk],
         scanAsk: ScanAsk?, scanChunk: LocalChunk?, isFlushed: Bool, isSettled: Bool,
-        level: [UInt64], retired: [UInt64], unscanned: [UInt64]
+        level: [UInt64], retired: [UInt64]
     ) {
         self.fromIndex = fromIndex
         self.vector = vector
@@ -154,7 +149,6 @@ package final class LocalBatch: @unchecked Sendable {
         self.isSettled = isSettled
         self.level = level
         self.retired = retired
-        self.unscanned = unscanned
         var bytes = 64 + 6 * vector.count
         for item in items { if case .delta(let segment) = item { bytes += segment.wireBytes } }
         if let scanChunk { bytes += scanChunk.page.wireBytes }

@@ -19,7 +19,6 @@ final class Sibling {
     var vector = VersionVector()
     var level: [UInt64] = []
     var retired: [UInt64] = []
-    var unscanned: [UInt64] = []
     /// Its newest vector that may be used for collection, and one that waits for its actor's own writes to arrive.
     var usable: VersionVector?
     var waiting: VersionVector?

@@ -88,7 +88,6 @@ extension Replica {
     func isLevel(_ row: MemberRow) -> Bool {
         guard !row.status.isMember, isCaughtUp, inboxHead == inbox.count else { return false }
         if retiredHere.contains(row.server) { return true }
-        if unscanned.contains(row.server) { return false }
         return adoption?.server != row.server && originsOf(row).allSatisfy { newest[$0] <= seen[$0] }
             && !islands.contains { origins.uid($0.origin).server == row.server }
     }
@@ -114,7 +113,6 @@ extension Replica {
     /// Once every actor of every member is level with equal vectors, and what they had written by then has arrived here
     /// (their adopted entries among it), all of the server's writes count as covered: its entries leave the vector.
     private func retireIfAgreed(_ row: MemberRow, _ at: Moment, into effects: inout ReplicaEffects) {
-        guard !unscanned.contains(row.server) else { return }
         if !config.bugs.contains(.retireEarly) {
             guard levelEverywhereHere().contains(row.server) else { return }
             guard siblings.allSatisfy({ seen.covers($0.origin, $0.vector[$0.origin]) }) else { return }

@@ -103,7 +103,7 @@ extension Replica {
             rows: sibling.rowsHash == members.hash ? [] : members.rows, asks: sibling.asks,
             scanAsk: scanAsk(localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
             isFlushed: isLeaving && isFlushed(at), isSettled: isSettled, level: levelHere(),
-            retired: retiredHere, unscanned: unscanned)
+            retired: retiredHere)
         sibling.asks.removeAll()
         sibling.sentTo = log.last
         sibling.pacer.sent(at.steady)
@@ -130,7 +130,6 @@ extension Replica {
         sibling.isFlushed = batch.isFlushed
         sibling.level = batch.level
         sibling.retired = batch.retired
-        sibling.unscanned = batch.unscanned
         sibling.vector.join(batch.vector)
         if sibling.rowsHash != batch.rowsHash {
             sibling.rowsHash = batch.rowsHash

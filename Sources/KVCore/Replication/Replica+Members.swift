@@ -22,9 +22,7 @@ extension Replica {
     /// A row from this process itself: its own row is believed too.
     func learnTrusted(_ row: MemberRow, _ at: Moment, into effects: inout ReplicaEffects) {
         guard row.server != 0 else { return }
-        let isUnknown = members.row(row.server) == nil
         guard let merged = members.merge(row) else { return }
-        if isUnknown, merged.status == .retired, merged.server != uid.server { unscanned.append(merged.server) }
         effects.events.append(.member(merged))
         if merged.server == uid.server {
             if merged.status >= .forgotten { effects.events.append(.forgotten) }

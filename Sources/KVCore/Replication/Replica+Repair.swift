@@ -116,33 +116,10 @@ extension Replica {
                 startScan(remote.server, everything: false, completesJoin: false, at)
             }
         }
-        if !unscanned.isEmpty, isCaughtUp { scanForRetired(at) }
         if let id = repairByDigestFrom, asker == nil, let server = server(id) {
             repairByDigestFrom = nil
             startScan(server, everything: true, completesJoin: false, at)
         }
-    }
-
-    /// What servers wrote that were retired before this actor knew of them: from a sibling that has it, else from a
-    /// server that retired them. If no member did, nobody is left who has more than the vectors tell.
-    private func scanForRetired(_ at: Moment) {
-        if let sibling = siblings.first(where: { sibling in unscanned.contains { holdsRetired(sibling, $0) } }) {
-            if localAsker == nil { startLocalScan(sibling, everything: false, at) }
-            return
-        }
-        let isTime = lastScanEnded == .min || at.steady - lastScanEnded > config.patienceMillis
-        if config.actorIndex == 0, asker == nil, isTime {
-            let source = donors.first { server in
-                !server.isSuspect(at.steady, config.suspectMillis)
-                    && unscanned.contains { server.report?.retired.contains($0) ?? false }
-            }
-            if let source { startScan(source, everything: false, completesJoin: false, at) }
-        }
-        unscanned.removeAll { id in servers.allSatisfy { $0.report.map { !$0.retired.contains(id) } ?? false } }
-    }
-
-    func holdsRetired(_ sibling: Sibling, _ id: UInt64) -> Bool {
-        sibling.isHeard && sibling.rowsHash == members.hash && !sibling.unscanned.contains(id)
     }
 
     /// The server's join is over, but its end, an item of actor 0's stream, was pushed out before it reached this

@@ -46,8 +46,7 @@ extension Replica {
         asker = ScanAsker(
             source: server.id, donorIndex: (config.actorIndex + server.shift) % server.actorCount, session: nextSession,
             asked: everything ? VersionVector() : leastVector(),
-            everything: everything, completesJoin: completesJoin, lastProgress: at.steady,
-            holds: unscanned.filter { server.report?.retired.contains($0) ?? false }, firstItem: log.last + 1)
+            everything: everything, completesJoin: completesJoin, lastProgress: at.steady, firstItem: log.last + 1)
         nextSession += 1
         statistics.scansAsked += 1
         if everything { statistics.digestRepairs += 1 }
@@ -57,8 +56,7 @@ extension Replica {
     func startLocalScan(_ sibling: Sibling, everything: Bool, completesJoin: Bool = false, _ at: Moment) {
         localAsker = ScanAsker(
             source: UInt64(sibling.index), session: nextSession, asked: everything ? VersionVector() : vector,
-            everything: everything, completesJoin: completesJoin, lastProgress: at.steady,
-            holds: unscanned.filter { holdsRetired(sibling, $0) }, firstItem: 0)
+            everything: everything, completesJoin: completesJoin, lastProgress: at.steady, firstItem: 0)
         nextSession += 1
         statistics.scansAsked += 1
         sibling.wantedAt = at.steady
@@ -102,7 +100,7 @@ extension Replica {
         guard !current.isRefused else { return }
         let end = ScanEnd(
             firstItem: current.firstItem, asked: current.asked, start: chunk.start, frontier: chunk.frontier,
-            floor: store.gcFloor, completesJoin: current.completesJoin, holds: current.holds)
+            floor: store.gcFloor, completesJoin: current.completesJoin)
         statistics.scansFinished += 1
         conclude(end, at)
         offerToSiblings(.scanEnd(end))
@@ -130,7 +128,7 @@ extension Replica {
         conclude(
             ScanEnd(
                 firstItem: 0, asked: current.asked, start: chunk.start, frontier: chunk.frontier, floor: store.gcFloor,
-                completesJoin: current.completesJoin, holds: current.holds), at)
+                completesJoin: current.completesJoin), at)
     }
 
     /// Every page of a scan is merged here: what the donor held when it began is held here too.
@@ -141,7 +139,6 @@ extension Replica {
             if origin != own, end.start.seqs[i] != VersionVector.retired { seen.raise(origin, to: end.start.seqs[i]) }
         }
         connectIslands()
-        unscanned.removeAll { end.holds.contains($0) }
         for i in 0..<end.frontier.count where seen[OriginIndex(i)] != VersionVector.retired {
             frontier.raise(OriginIndex(i), to: end.frontier.seqs[i])
         }

@@ -78,9 +78,6 @@ package final class Replica {
     var departedSince: [(server: UInt64, at: Millis)] = []
     var adoption: Adoption?
     var retiredHere: [UInt64] = []
-    /// Servers retired already when this actor first heard of them: no vector tells what it lacks of them, so it takes
-    /// that from a scan of somebody who retired them.
-    var unscanned: [UInt64] = []
     /// Servers that were removed but still talk, and when they were last told.
     var outcastAnswers: [(server: UInt64, at: Millis)] = []
     /// Divergence of a digest planted by a bug switch.
@@ -157,9 +154,7 @@ package final class Replica {
     package var inboxBytesHeld: Int { inboxBytes }
 
     /// Nothing was merged beyond the vector, so equal vectors mean equal content.
-    var isSettled: Bool {
-        islands.isEmpty && inboxHead == inbox.count && isCaughtUp && unscanned.isEmpty && vector.dominates(newest)
-    }
+    var isSettled: Bool { islands.isEmpty && inboxHead == inbox.count && isCaughtUp && vector.dominates(newest) }
 
     func corrected(_ at: Moment) -> Millis { at.wall &+ clockCorrection }
 

@@ -179,8 +179,6 @@ struct ScanAsker {
     var lastProgress: Millis
     /// An entry was refused (gcFrontier): the scan cannot count.
     var isRefused = false
-    /// Retired servers of which the source has everything.
-    var holds: [UInt64] = []
     /// Number of the first page in the stream to the siblings.
     var firstItem: UInt64
 }
