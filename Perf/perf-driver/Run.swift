@@ -96,9 +96,11 @@ enum Run {
         var window = Window()
         var live = LiveLine(enabled: plan.showsProgress)
         let start = monotonicNanos()
-        control.go.store(true, ordering: .releasing)
+        // Without a warm-up the load begins only when everything is read off: nothing of it may be missed.
+        let warmsUp = plan.warmUpSeconds > 0
+        if warmsUp { control.go.store(true, ordering: .releasing) }
         let warmUpEnd = start + Int(plan.warmUpSeconds * 1e9)
-        while monotonicNanos() < warmUpEnd && !finished() {
+        while warmsUp && monotonicNanos() < warmUpEnd && !finished() {
             usleep(10_000)
             live.show("warm-up", operations())
         }
@@ -106,6 +108,7 @@ enum Run {
         let ownBefore = ownCPUNanos()
         control.phase.store(RunPhase.measuring.rawValue, ordering: .relaxed)
         let (operationsBefore, requestsBefore, measureStart) = (operations(), requests(), monotonicNanos())
+        if !warmsUp { control.go.store(true, ordering: .releasing) }
         let end = plan.operations == nil ? measureStart + Int(plan.seconds * 1e9) : Int.max
         while monotonicNanos() < end && !finished() {
             usleep(plan.operations == nil ? 10_000 : 500)

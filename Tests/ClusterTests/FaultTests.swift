@@ -60,6 +60,20 @@ import Glibc
         #expect(try cluster.servers[1].connection(1).call("DBSIZE") == .integer(200))
     }
 
+    /// Each actor hands over what it has before the process ends, however far apart their last writes are.
+    @Test func whatWasAcknowledgedJustBeforeSIGTERMReachesTheOthers() throws {
+        let cluster = try Cluster(actors: [4, 1], oneWayMillis: 100)
+        for actor in 0..<4 {
+            try cluster.servers[0].put("last\(actor)", "yes", actor: actor)
+            pace(millis: 40)
+        }
+        #expect(cluster.servers[0].stop() == 0, "\(cluster.logs)")
+        let other = cluster.servers[1]
+        for actor in 0..<4 {
+            #expect(try eventually(within: 300) { try other.get("last\(actor)") == "yes" } != nil, "\(cluster.logs)")
+        }
+    }
+
     @Test func aKilledServerComesBackOnTheSamePortsAndBecomesEqual() throws {
         let cluster = try Cluster(actors: [1, 2, 1], oneWayMillis: 10)
         try writes(cluster, "before")

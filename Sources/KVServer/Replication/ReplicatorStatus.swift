@@ -10,7 +10,7 @@ package final class ReplicatorStatus: Sendable {
     /// `onForgotten` is called at most once, on a loop's thread.
     package init(onForgotten: @escaping @Sendable () -> Void) { self.onForgotten = onForgotten }
 
-    /// Actors that have told the others good-bye. One may be counted more than once.
+    /// Actors that have told the others good-bye, each counted once.
     package var leftCount: Int { left.load(ordering: .relaxed) }
     func noteLeft() { left.add(1, ordering: .relaxed) }
 
