@@ -33,6 +33,8 @@ import replication
 
 SERVER_CPU, LOAD_CPU = 0, 1
 ROWS = []
+# Of the start: a run may go on past midnight.
+TODAY = datetime.date.today().isoformat()
 
 
 def report(figure, measured, goal="", command=""):
@@ -363,7 +365,7 @@ def machine():
 def results_stem():
     folder = os.path.join(HERE, "results")
     os.makedirs(folder, exist_ok=True)
-    return os.path.join(folder, datetime.date.today().isoformat())
+    return os.path.join(folder, TODAY)
 
 
 def write_results(options):
@@ -373,7 +375,7 @@ def write_results(options):
         json.dump({"machine": facts, "rounds": options.rounds, "seconds": options.seconds, "rows": ROWS}, out, indent=1)
     with open(stem + ".md", "w") as out:
         out.write("# Benchmarks of %s\n\n%s, %d cores, Linux %s; %s.\n\n" % (
-            datetime.date.today().isoformat(), facts["cpu"], facts["cores"], facts["kernel"], "; ".join(facts["versions"])))
+            TODAY, facts["cpu"], facts["cores"], facts["kernel"], "; ".join(facts["versions"])))
         out.write("Command: `make bench` (%d alternating rounds of %g s; server on core 0, load on core 1).\n\n" % (options.rounds, options.seconds))
         out.write("| figure | measured | goal |\n|---|---|---|\n")
         for row in ROWS:
@@ -394,7 +396,7 @@ def write_readme(stem, facts):
         return
     name = os.path.basename(stem)
     lines = ["Measured on %s by `make bench` on %s, %d cores, Linux %s, against %s.\n" % (
-        datetime.date.today().isoformat(), facts["cpu"], facts["cores"], facts["kernel"], ", ".join(facts["versions"][:2])), "\n"]
+        TODAY, facts["cpu"], facts["cores"], facts["kernel"], ", ".join(facts["versions"][:2])), "\n"]
     lines += ["| figure | measured | goal |\n", "|---|---|---|\n"]
     lines += ["| %(figure)s | %(measured)s | %(goal)s |\n" % row for row in ROWS]
     lines += ["\n", "![GET latency by percentile, 50 connections](Perf/results/%s.svg)\n" % name]
@@ -411,7 +413,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("figure", nargs="*", choices=[[], *FIGURES, "all"], default=[])
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds of each comparison")
-    parser.add_argument("--seconds", type=float, default=2, help="measured seconds of each round")
+    parser.add_argument("--seconds", type=float, default=1, help="measured seconds of each round")
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--stall-keys", type=int, default=10_000_000)
     parser.add_argument("--write", action="store_true", help="write Perf/results/DATE.md and .json")
