@@ -3,8 +3,7 @@
 import KVBase
 import KVCore
 
-/// Longest a healed cluster may take to agree. Frames flow each 105 ms, so this is many rounds; it is generous because
-/// some seeds shrink the engine's limits so far that a repair needs hundreds of frames.
+/// Longest a healed cluster may take to agree, beside its scans. Frames flow each 105 ms, so this is many rounds.
 private let convergenceMillisMax: Millis = 30_000
 /// A write into the healed cluster, visible everywhere.
 private let probeMillisMax: Millis = 10_000
@@ -54,7 +53,7 @@ extension SimWorld {
     /// Runs until all actors in `slots` are equal.
     private func converge(_ slots: Set<Int>, _ invariant: String) {
         let start = now
-        let end = now + convergenceMillisMax * simMillisecond
+        let end = now + (convergenceMillisMax + scansMillisMax) * simMillisecond
         while !failed, now < end {
             runUntil(now + 50 * simMillisecond)
             if agree(actorsUp(in: slots)) {
@@ -82,6 +81,14 @@ extension SimWorld {
             for uid in uids where actor.covered(uid) != first.covered(uid) { return false }
         }
         return true
+    }
+
+    /// What two scans of everything take, one after the other: a server may have to scan another before it is scanned
+    /// itself. Some seeds shrink the chunks until each holds one entry; each chunk waits for its acknowledgement.
+    private var scansMillisMax: Millis {
+        let entriesPerChunk = max(1, options.bootstrapChunkBytes / (options.valueBytesMax / 2 + 60))
+        let chunks = Millis(options.keys / entriesPerChunk + 1)
+        return 2 * chunks * (110 + 2 * Millis(options.latencyMillisMax + options.jitterMillis))
     }
 
     /// What still differs, for the report.
