@@ -109,7 +109,8 @@ struct ValueDigest {
     @inline(__always)
     func finish(_ value: UnsafeRawBufferPointer) -> UInt64 {
         guard let base = value.baseAddress else { return secret }
-        if count < 32 { return hashBytes(base, count, seed: secret) }
+        // Not under the key's own seed: a value equal to its key would cancel it, and the digest be blind to that.
+        if count < 32 { return hashBytes(base, count, seed: b) }
         var last = a
         if done < count { last ^= hashBytes(base + done, count &- done, seed: b) }
         return mix64(last ^ 0x1D8E_4E27_C47D_124F, b ^ secret)

@@ -31,6 +31,19 @@ import Testing
         store.destroy()
     }
 
+    /// Whatever the value is: one equal to its key once cancelled the key's part of the digest.
+    @Test(arguments: ["", "k", "a key of some length", String(repeating: "x", count: 40)])
+    func everyWriteChangesTheDigest(_ text: String) {
+        let store = WriteRuleTests.makeStore()
+        let bytes = Bytes(text)
+        var seen: Set<UInt64> = [store.digest]
+        for round in 0..<20 {
+            _ = store.put(bytes, bytes, now: 1000 + Millis(round))
+            #expect(seen.insert(store.digest).inserted)
+        }
+        store.destroy()
+    }
+
     @Test func aClockThatWentBackIsIgnored() {
         let store = WriteRuleTests.makeStore()
         _ = store.put("k", "v", now: 1000)
