@@ -12,7 +12,7 @@
   start        start of the process to its first reply
   idle         CPU of an idle cluster of four servers with 1 M keys
 
-The servers run on core 0, the load on core 1; where both cores serve, capacity is computed from CPU per request.
+The servers run on core 0, the load on core 1; for `actors` every core carries a loop and its load.
 Ratios are of neighbouring rounds; medians [least greatest]. Writes Perf/results/DATE.md and .json with --write.
 """
 import argparse
@@ -142,7 +142,9 @@ def listing(options):
     compare(targets, options, "--duration", "0.2", "--rounds", "1", load=True)
     connection = Connection(redis.port)
     # SCAN first: the sorted set would be one more key in its way.
-    scan = full_scan(connection, redis, "key:00000001234*")
+    # One operation is a whole scan, of as many requests as it takes.
+    scans = run(address(redis), redis.pid, options, "--ops", "scan", "--list-count", "100", "-c", "1", "--requests", "3")
+    scan = cpu_micros(scans) * find(scans, "requests") / find(scans, "operations")
     # In an order as random as that of the keys in kvd: neither has the neighbours of a key beside it in memory.
     numbers = list(range(options.keys))
     random.Random(1).shuffle(numbers)
@@ -164,19 +166,6 @@ def listing(options):
         report("LIST of 100 (keys and values) against ZRANGEBYLEX of 100 (keys), pipeline " + pipeline,
                "%.1f us, %.2f of %.1f us" % (ours, ratio, lex), "<= 0.5")
     kvd.stop(), redis.stop()
-
-
-def full_scan(connection, server, pattern):
-    """CPU microseconds of one SCAN MATCH of the whole keyspace, median of three."""
-    costs = []
-    for _ in range(3):
-        before, cursor = server.cpu_seconds(), b"0"
-        while True:
-            cursor, _ = connection.call("SCAN", cursor, "MATCH", pattern, "COUNT", "1000")
-            if cursor == b"0":
-                break
-        costs.append((server.cpu_seconds() - before) * 1e6)
-    return statistics.median(costs)
 
 
 def cpu_micros(result):
@@ -219,49 +208,61 @@ def memory(options):
     report("bytes per key of a second actor, 1 M keys", "%.1f" % (two - one), "<= 26")
 
 
-def served_cost(urls, servers, options, *arguments):
-    """CPU microseconds per request of `servers` together, from their own counters, under one load spread over `urls`."""
-    def counted():
-        # INFO counts for the whole process.
-        return sum(s.connect().info("total_commands_processed") for s in servers), sum(s.cpu_seconds() for s in servers)
-
-    commands, cpu = counted()
-    extra = [word for url in urls[1:] for word in ("--server", url)]
-    pids = ",".join(str(s.pid) for s in servers for _ in range(s.actors))
-    run(urls[0], pids, options, *extra, "-P", "16", "-c", str(50 * len(urls)), *arguments, cpu=None)
-    after, cpu_after = counted()
-    return (cpu_after - cpu) / (after - commands) * 1e6
+def on_cores(ends, options, *arguments):
+    """Operations a second of all `ends` [url] together: the load of each runs on the core of the loop that it talks to."""
+    files = [tempfile.NamedTemporaryFile(suffix=".json") for _ in ends]
+    loads = [subprocess.Popen(
+        [PERF_DRIVER, "--server", url, "--cpu", str(core), "-P", "16", "--quiet", "--json", file.name, "--warmup", "0.5",
+         "--duration", str(options.seconds), "--keys", str(options.keys), *arguments], stdout=subprocess.DEVNULL)
+        for core, (url, file) in enumerate(zip(ends, files))]
+    for load in loads:
+        if load.wait() != 0:
+            raise SystemExit("perf-driver failed")
+    return sum(median_of(find(json.load(open(file.name)), "operationsPerSecond")) for file in files)
 
 
 def actors(options):
-    """Two actors of one server against two servers of one actor each, under the same load: separate processes on two cores
-    are twice one by definition, so twice the ratio of CPU per request is what the second actor brings."""
+    """Two actors on two cores against one on one core. Every core carries a loop and a load of its own, so that what two
+    cores have to give is the same for both; the null responder, of which two share nothing, shows how much that is."""
+    one, two, redis = Server(1, cpu=0), Server(2), Peer("redis", SERVER_CPU)
+    nulls = [Peer("null", cpu) for cpu in (0, 1)]
+    for server in (one, two):
+        fill(server.port + 1, 0, options.keys)
+    replication.wait_equal([two])
+    ends = ["127.0.0.1:%d" % (two.port + 1 + actor) for actor in range(2)]
     for name, arguments, goal in [("GET only", ["--ops", "get"], ">= 1.9"), ("95/5 mix", ["--ops", "get:95,set:5"], ">= 1.8"),
-                                  ("one hot key, SET", ["--ops", "set", "--distribution", "hot"], ">= 1.8")]:
-        apart, together = [Server(1), Server(1)], [Server(2)]
-        ends = lambda servers: ["127.0.0.1:%d" % (s.port + 1 + a) for s in servers for a in range(s.actors)]
-        for servers in (apart, together):
-            for server in servers:
-                fill(server.port + 1, 0, options.keys)
-        replication.wait_equal(together)
-        gains = []
+                                  ("one hot key, SET", ["--ops", "set", "--distribution", "hot"], "")]:
+        gains, limits, against = [], [], []
         for _ in range(options.rounds):
-            costs = [served_cost(ends(servers), servers, options, *arguments) for servers in (apart, together)]
-            gains.append(2 * costs[0] / costs[1])
-        gains.sort()
-        rate = together[0].connect().info("max_message_rate")
-        report("two actors on two cores against one, %s" % name,
-               "x %.2f [%.2f %.2f] capacity, at most %d messages/s a pair" % (statistics.median(gains), gains[0], gains[-1], rate), goal)
-        for server in apart + together:
-            server.stop()
+            both = on_cores(ends, options, *arguments)
+            gains.append(both / on_cores([address(one)], options, *arguments))
+            limits.append(on_cores([address(n) for n in nulls], options, *arguments) / on_cores([address(nulls[0])], options, *arguments))
+            # Redis has the two cores as it uses them best: one for itself, one for the load.
+            other = run(address(redis), redis.pid, options, "-P", "16", *arguments)
+            against.append(both / median_of(find(other, "operationsPerSecond")))
+        rate = two.connect().info("max_message_rate")
+        report("two actors on two cores against one on one, %s" % name,
+               "x %s throughput; two null responders x %s; at most %d messages/s a pair" % (middle(gains), middle(limits), rate), goal)
+        if "hot" in arguments:
+            report("one hot key written at both actors, against Redis on the two cores", "x %s throughput" % middle(against), ">= 1.8")
+    for server in [one, two, redis] + nulls:
+        server.stop()
+
+
+def median_of(figure):
+    """perf-driver gives a spread where it ran several rounds."""
+    return figure["median"] if isinstance(figure, dict) else figure
+
+
+def middle(values):
+    return "%.2f [%.2f %.2f]" % (statistics.median(values), min(values), max(values))
 
 
 def deltas(options):
     server = Server(2)
     fill(server.port + 1, 0, 100_000)
     sweep = run(address(server), server.pid, options, "--keys", "100000", cpu=None)
-    knee = find(sweep, "operationsPerSecond")
-    knee = knee["median"] if isinstance(knee, dict) else knee
+    knee = median_of(find(sweep, "operationsPerSecond"))
     # On two cores the two loads and the two actors share what the closed loop had for itself: less leaves them room.
     share = 0.5 if (os.cpu_count() or 1) >= 4 else 0.2
     tails = {"without": [], "with": []}
@@ -280,8 +281,7 @@ def deltas(options):
             tails[name].append(find(result, "p999Micros"))
             if writer:
                 writer.wait()
-                rate = find(json.load(open(out.name)), "operationsPerSecond")
-                written.append(rate["median"] if isinstance(rate, dict) else rate)
+                written.append(median_of(find(json.load(open(out.name)), "operationsPerSecond")))
     with_deltas, without = (statistics.median(tails[name]) for name in ("with", "without"))
     report("p99.9 of GET at %d %% of the knee (%d/s), sibling applying %d deltas/s" % (share * 100, knee * share, statistics.median(written)),
            "%.0f us against %.0f us without = x %.2f" % (with_deltas, without, with_deltas / without), "<= 2")

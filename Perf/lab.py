@@ -191,7 +191,8 @@ class Server:
         return self.process.pid
 
     def cpu_seconds(self):
-        return cpu_seconds(self.process.pid)
+        fields = open("/proc/%d/stat" % self.process.pid).read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def preemptions(self):
         """How often a thread of it was put aside for another program: each lengthens a turn by what that one took."""
@@ -210,12 +211,6 @@ class Server:
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(10)
-
-
-def cpu_seconds(pid):
-    """User and system time of a process so far."""
-    fields = open("/proc/%d/stat" % pid).read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Peer:
@@ -244,9 +239,6 @@ class Peer:
     @property
     def pid(self):
         return self.process.pid
-
-    def cpu_seconds(self):
-        return cpu_seconds(self.process.pid)
 
     def stop(self):
         self.process.kill()
