@@ -11,9 +11,12 @@
 
 #include "csupport.h"
 
-// Buffers of one ring: as many receives can complete in one turn. 4 MiB per loop.
-#define CS_BUFFER_COUNT 256u
-#define CS_BUFFER_BYTES (16u * 1024u)
+// Buffers of one ring: as many receives can complete in one turn. 4 MiB per loop. A value of 16 KiB fits with the
+// command around it, so it is parsed where the kernel put it; and a stride that is no power of two does not send the
+// beginnings of all buffers to the same few sets of the caches.
+#define CS_BUFFER_COUNT 240u
+#define CS_BUFFER_SLOTS 256u
+#define CS_BUFFER_BYTES (17u * 1024u)
 #define CS_SUBMISSIONS 1024u
 #define CS_COMPLETIONS 8192u
 // The epoll backend packs what it receives in one turn into an arena of this size, in pieces of at most a chunk.

@@ -46,14 +46,14 @@ int cs_ring_open(cs_loop *loop) {
     }
     if (failure) return failure;
     size_t bytes = (size_t)CS_BUFFER_COUNT * CS_BUFFER_BYTES;
-    size_t ring_bytes = CS_BUFFER_COUNT * sizeof(struct io_uring_buf);
+    size_t ring_bytes = CS_BUFFER_SLOTS * sizeof(struct io_uring_buf);
     loop->buffers = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     loop->buffer_ring = mmap(NULL, ring_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (loop->buffers == MAP_FAILED || loop->buffer_ring == MAP_FAILED) return -ENOMEM;
     struct io_uring_buf_reg registration;
     memset(&registration, 0, sizeof registration);
     registration.ring_addr = (uintptr_t)loop->buffer_ring;
-    registration.ring_entries = CS_BUFFER_COUNT;
+    registration.ring_entries = CS_BUFFER_SLOTS;
     registration.bgid = BUFFER_GROUP;
     failure = io_uring_register_buf_ring(&loop->ring, &registration, 0);
     if (failure) {
@@ -65,7 +65,7 @@ int cs_ring_open(cs_loop *loop) {
     io_uring_buf_ring_init(loop->buffer_ring);
     for (unsigned i = 0; i < CS_BUFFER_COUNT; i++) {
         io_uring_buf_ring_add(loop->buffer_ring, loop->buffers + (size_t)i * CS_BUFFER_BYTES, CS_BUFFER_BYTES,
-                              (unsigned short)i, io_uring_buf_ring_mask(CS_BUFFER_COUNT), (int)i);
+                              (unsigned short)i, io_uring_buf_ring_mask(CS_BUFFER_SLOTS), (int)i);
     }
     io_uring_buf_ring_advance(loop->buffer_ring, CS_BUFFER_COUNT);
     return 0;
@@ -117,7 +117,7 @@ void cs_ring_close(cs_loop *loop) {
     // With receives still under way the kernel may write into the buffers after this: leak them.
     if (loop->live > 0) return;
     munmap(loop->buffers, (size_t)CS_BUFFER_COUNT * CS_BUFFER_BYTES);
-    munmap(loop->buffer_ring, CS_BUFFER_COUNT * sizeof(struct io_uring_buf));
+    munmap(loop->buffer_ring, CS_BUFFER_SLOTS * sizeof(struct io_uring_buf));
 }
 
 int cs_probe_uring(void) {
@@ -290,7 +290,7 @@ static void give_buffers_back(cs_loop *loop) {
     for (unsigned i = 0; i < loop->used_count; i++) {
         uint8_t *buffer = loop->buffers + (size_t)loop->used[i] * CS_BUFFER_BYTES;
         io_uring_buf_ring_add(loop->buffer_ring, buffer, CS_BUFFER_BYTES, loop->used[i],
-                              io_uring_buf_ring_mask(CS_BUFFER_COUNT), (int)i);
+                              io_uring_buf_ring_mask(CS_BUFFER_SLOTS), (int)i);
     }
     io_uring_buf_ring_advance(loop->buffer_ring, (int)loop->used_count);
     loop->used_count = 0;

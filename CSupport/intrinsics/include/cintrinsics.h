@@ -50,6 +50,15 @@ int ci_crc32c_is_hardware(void);
 /// `shift`, four tables of 256 words that move a register over CI_CRC_LANE zero bytes.
 uint32_t ci_crc32c_hardware(const void *bytes, uintptr_t count, uint32_t crc, const uint32_t *shift);
 
+/// Four running hashes: each takes 16 bytes of every 64.
+typedef struct ci_hash_lanes {
+    uint64_t a, b, c, d;
+} ci_hash_lanes;
+
+/// Copies `count` bytes, a multiple of 64, and hashes them on the way: the multiplications are done while the stores
+/// wait for memory.
+ci_hash_lanes ci_copy_hash(void *to, const void *from, uintptr_t count, ci_hash_lanes lanes);
+
 /// Gives the lock back. Release: publishes what was written under it; pairs with ci_lock.
 CI_INLINE void ci_unlock(uint32_t *lock) { __atomic_store_n(lock, 0, __ATOMIC_RELEASE); }
 

@@ -257,19 +257,16 @@ extension Store {
     // MARK: Bookkeeping
 
     /// Puts a record, whose reference the store takes over, under a new key.
-    func insert(_ record: Record, _ hash: UInt64, content: UInt64? = nil) {
+    func insert(_ record: Record, _ hash: UInt64) {
         state.pointee.table.insert(record, place(hash), hasher: state.pointee.hasher)
-        account(record, 1, content: content)
+        account(record, 1)
         if record.isTombstone { enqueue(record, hash) } else { noteIndexChange(hash) }
     }
 
     /// Puts a record, whose reference the store takes over, in the place of another of the same key.
-    func replace(
-        _ slot: HashTable.Slot, _ old: Record, with new: Record, _ hash: UInt64, content: UInt64? = nil,
-        oldContent: UInt64? = nil
-    ) {
-        account(old, -1, content: oldContent)
-        account(new, 1, content: content)
+    func replace(_ slot: HashTable.Slot, _ old: Record, with new: Record, _ hash: UInt64) {
+        account(old, -1)
+        account(new, 1)
         slot.store(new)
         let wasLive = !old.isTombstone
         old.release()
@@ -288,12 +285,10 @@ extension Store {
         state.pointee.liveDigest &+= digestTerm(record, keyPart: keyPart) &- old
     }
 
-    /// Adds a record to the figures, or takes it out of them. `content` is the hash of its value if that is known.
+    /// Adds a record to the figures, or takes it out of them.
     @inline(__always)
-    private func account(_ record: Record, _ sign: Int, content: UInt64? = nil) {
-        let term =
-            digestTerm(record, keyPart: digestKeyPart(record), content: content)
-            &* UInt64(bitPattern: Int64(sign))
+    private func account(_ record: Record, _ sign: Int) {
+        let term = digestTerm(record, keyPart: digestKeyPart(record)) &* UInt64(bitPattern: Int64(sign))
         state.pointee.recordBytes &+= record.allocatedBytes &* sign
         if record.isTombstone {
             state.pointee.tombstoneDigest &+= term

@@ -13,7 +13,8 @@ package import KVBase
 ///     byte 1, 2   key and value length (long form: their low bytes)
 ///     byte 3…7    seq, 40 bits: low byte at 3, the rest at 4
 ///     byte 8…15   ms 44 bits | origin 16 bits | flags 4 bits
-///     long form only: byte 16…19 key length, 20…23 value length
+///     long and hashed form: byte 16…19 key length, 20…23 value length
+///     hashed form (values from 1 KiB on): byte 24…31 hash of the value, so that replacing it need not read it
 ///     then the key, then the value
 ///
 /// Bytes 1…15 are read with accesses that never include byte 0, which others may be changing.
@@ -21,7 +22,12 @@ package import KVBase
     @usableFromInline package let raw: UnsafeMutableRawPointer
 
     @usableFromInline static let tombstoneFlag: UInt64 = 1
+    /// Longer than a byte can say, and the same with a hash of the value kept: 8 and 16 more bytes of header.
     @usableFromInline static let longFlag: UInt64 = 2
+    @usableFromInline static let hashedFlag: UInt64 = 4
+    @usableFromInline static let formFlags: UInt64 = 6
+    /// Values from this size on carry their hash: reading them again from memory costs more than 8 bytes are worth.
+    static let hashedValueBytesMin = 1024
     /// References beyond this get a copy instead: 120 plus one increment in flight per actor (128) still fits 8 bits.
     static let countShareMax: UInt8 = 120
 
@@ -49,7 +55,17 @@ package import KVBase
     package var isTombstone: Bool { stampWord & Record.tombstoneFlag != 0 }
 
     @inlinable @inline(__always)
-    var isLong: Bool { stampWord & Record.longFlag != 0 }
+    var isLong: Bool { stampWord & Record.formFlags != 0 }
+
+    @inline(__always)
+    var isHashed: Bool { stampWord & Record.hashedFlag != 0 }
+
+    /// The hash of the value, if `isHashed`.
+    @inline(__always)
+    var contentHash: UInt64 { raw.load(fromByteOffset: 24, as: UInt64.self) }
+
+    @inlinable @inline(__always)
+    static func headerBytes(_ flags: UInt64) -> Int { 16 &+ Int(truncatingIfNeeded: (flags & formFlags) &<< 2) }
 
     @inlinable @inline(__always)
     package var keyCount: Int {
@@ -64,7 +80,7 @@ package import KVBase
     }
 
     @inlinable @inline(__always)
-    package var keyPointer: UnsafeRawPointer { UnsafeRawPointer(raw) + (isLong ? 24 : 16) }
+    package var keyPointer: UnsafeRawPointer { UnsafeRawPointer(raw) + Record.headerBytes(stampWord) }
 
     /// The key's bytes, valid while the caller's reference or the store's slot keeps the record.
     @inlinable @inline(__always)
@@ -73,9 +89,7 @@ package import KVBase
     /// The value's bytes; empty for a tombstone. Same lifetime as `key`.
     @inlinable @inline(__always)
     package var value: UnsafeRawBufferPointer {
-        isLong
-            ? UnsafeRawBufferPointer(start: raw + 24 + keyCount, count: valueCount)
-            : UnsafeRawBufferPointer(start: raw + 16 + keyCount, count: valueCount)
+        UnsafeRawBufferPointer(start: keyPointer + keyCount, count: valueCount)
     }
 
     /// The version in the form that leaves the process.
@@ -83,7 +97,7 @@ package import KVBase
 
     /// Bytes the allocation takes.
     package var allocatedBytes: Int {
-        Record.sizeClass((isLong ? 24 : 16) &+ keyCount &+ valueCount)
+        Record.sizeClass(Record.headerBytes(stampWord) &+ keyCount &+ valueCount)
     }
 
     /// Key and value side by side, as they lie in memory.
@@ -110,48 +124,79 @@ package import KVBase
     }
 
     @inline(__always)
-    static func needsLongForm(_ keyCount: Int, _ valueCount: Int) -> Bool { keyCount | valueCount > 255 }
+    static func form(_ keyCount: Int, _ valueCount: Int) -> UInt64 {
+        if keyCount | valueCount <= 255 { return 0 }
+        return valueCount < hashedValueBytesMin ? longFlag : hashedFlag
+    }
 
     /// A new record with one reference, which the caller owns. One allocation. A tombstone has no value.
     package static func create(
         key: UnsafeRawPointer, _ keyCount: Int, value: UnsafeRawPointer?, _ valueCount: Int,
         ms: Millis, origin: OriginIndex, seq: UInt64, isTombstone: Bool
     ) -> Record {
-        let long = needsLongForm(keyCount, valueCount)
-        let header = long ? 24 : 16
+        let form = form(keyCount, valueCount)
+        let header = headerBytes(form)
         let raw = malloc(sizeClass(header &+ keyCount &+ valueCount))!
         raw.storeBytes(of: 1, as: UInt8.self)
         raw.storeBytes(of: UInt8(truncatingIfNeeded: keyCount), toByteOffset: 1, as: UInt8.self)
-        let flags = (isTombstone ? tombstoneFlag : 0) | (long ? longFlag : 0)
+        let flags = form | (isTombstone ? tombstoneFlag : 0)
         let record = Record(raw: raw)
         record.stamp(valueCount: valueCount, ms: ms, origin: origin, seq: seq, flags: flags)
-        if long { raw.storeBytes(of: UInt32(truncatingIfNeeded: keyCount), toByteOffset: 16, as: UInt32.self) }
+        if form != 0 { raw.storeBytes(of: UInt32(truncatingIfNeeded: keyCount), toByteOffset: 16, as: UInt32.self) }
         memcpy(raw + header, key, keyCount)
-        if let value, valueCount > 0 { memcpy(raw + header + keyCount, value, valueCount) }
+        if let value, valueCount > 0 { record.copyValue(value, valueCount, form) }
         return record
     }
 
-    /// A record without value and version yet, which nobody else may see. For long values only.
+    /// A record without value and version yet, which nobody else may see. For values that carry their hash only.
     static func createUnfilled(key: UnsafeRawPointer, _ keyCount: Int, valueCount: Int) -> Record {
-        check(needsLongForm(keyCount, valueCount))
-        let raw = malloc(sizeClass(24 &+ keyCount &+ valueCount))!
+        check(valueCount >= hashedValueBytesMin)
+        let header = headerBytes(hashedFlag)
+        let raw = malloc(sizeClass(header &+ keyCount &+ valueCount))!
         raw.storeBytes(of: 1, as: UInt8.self)
         raw.storeBytes(of: UInt8(truncatingIfNeeded: keyCount), toByteOffset: 1, as: UInt8.self)
         let record = Record(raw: raw)
-        record.stamp(valueCount: valueCount, ms: 0, origin: 0, seq: 0, flags: longFlag)
+        record.stamp(valueCount: valueCount, ms: 0, origin: 0, seq: 0, flags: hashedFlag)
         raw.storeBytes(of: UInt32(truncatingIfNeeded: keyCount), toByteOffset: 16, as: UInt32.self)
-        memcpy(raw + 24, key, keyCount)
+        memcpy(raw + header, key, keyCount)
         return record
     }
 
-    /// Copies a part of the value.
-    func fill(from value: UnsafeRawPointer, _ range: Range<Int>) {
-        memcpy(raw + 24 + keyCount + range.lowerBound, value + range.lowerBound, range.count)
+    /// Copies the next part of an unfilled record's value, up to `end`; the hash goes along.
+    func fill(from value: UnsafeRawPointer, to end: Int, _ hash: inout ContentHash) {
+        hash.copy(from: value, into: raw + Record.headerBytes(Record.hashedFlag) + keyCount, to: end)
     }
 
-    /// The version of an unfilled record.
-    func stamp(ms: Millis, origin: OriginIndex, seq: UInt64) {
-        stamp(valueCount: valueCount, ms: ms, origin: origin, seq: seq, flags: Record.longFlag)
+    /// Version and hash of an unfilled record that has all of its value.
+    func stamp(ms: Millis, origin: OriginIndex, seq: UInt64, contentHash: UInt64) {
+        stamp(valueCount: valueCount, ms: ms, origin: origin, seq: seq, flags: Record.hashedFlag)
+        raw.storeBytes(of: contentHash, toByteOffset: 24, as: UInt64.self)
+    }
+
+    /// Copies a whole value behind the key, and hashes it if the form says so.
+    @inline(__always)
+    private func copyValue(_ value: UnsafeRawPointer, _ count: Int, _ form: UInt64) {
+        if form & Record.hashedFlag == 0 {
+            memcpy(raw + Record.headerBytes(form) + keyCount, value, count)
+        } else {
+            copyHashedValue(value, count)
+        }
+    }
+
+    /// What `contentHash` has to be. For checks: it copies the value.
+    var recomputedHash: UInt64 {
+        let copy = UnsafeMutableRawPointer.allocate(byteCount: valueCount, alignment: 1)
+        defer { copy.deallocate() }
+        var hash = ContentHash(count: valueCount)
+        hash.copy(from: keyPointer + keyCount, into: copy, to: valueCount)
+        return hash.value
+    }
+
+    @inline(never)
+    private func copyHashedValue(_ value: UnsafeRawPointer, _ count: Int) {
+        var hash = ContentHash(count: count)
+        fill(from: value, to: count, &hash)
+        raw.storeBytes(of: hash.value, toByteOffset: 24, as: UInt64.self)
     }
 
     @inline(__always)
@@ -162,7 +207,7 @@ package import KVBase
         raw.storeBytes(of: UInt32(truncatingIfNeeded: seq &>> 8), toByteOffset: 4, as: UInt32.self)
         let word = UInt64(bitPattern: ms) &<< 20 | UInt64(origin) &<< 4 | flags
         raw.storeBytes(of: word, toByteOffset: 8, as: UInt64.self)
-        if flags & Record.longFlag != 0 {
+        if flags & Record.formFlags != 0 {
             raw.storeBytes(of: UInt32(truncatingIfNeeded: valueCount), toByteOffset: 20, as: UInt32.self)
         }
     }
@@ -172,19 +217,19 @@ package import KVBase
     func canOverwrite(valueCount new: Int) -> Bool {
         guard ci_count_load(countPointer) == 1, !isTombstone else { return false }
         if valueCount == new { return true }
-        let long = isLong
         let keys = keyCount
-        if Record.needsLongForm(keys, new) != long { return false }
-        let header = long ? 24 : 16
+        let form = Record.form(keys, new)
+        if form != stampWord & Record.formFlags { return false }
+        let header = Record.headerBytes(form)
         return Record.sizeClass(header &+ keys &+ new) == Record.sizeClass(header &+ keys &+ valueCount)
     }
 
     /// Writes a new value and version in place; only after `canOverwrite`.
     @inline(__always)
     func overwrite(value: UnsafeRawPointer, _ count: Int, ms: Millis, origin: OriginIndex, seq: UInt64) {
-        let long = isLong
-        stamp(valueCount: count, ms: ms, origin: origin, seq: seq, flags: long ? Record.longFlag : 0)
-        memcpy(raw + (long ? 24 : 16) + keyCount, value, count)
+        let form = stampWord & Record.formFlags
+        stamp(valueCount: count, ms: ms, origin: origin, seq: seq, flags: form)
+        copyValue(value, count, form)
     }
 
     @inline(__always)

@@ -23,7 +23,7 @@ import Testing
         }
     }
 
-    @Test(arguments: [256, 257, 287, 288, 1000, 100_000]) func inPiecesOrInOneGoIsTheSame(count: Int) {
+    @Test(arguments: [1024, 1025, 1055, 1087, 1088, 5000, 100_000]) func inPiecesOrInOneGoIsTheSame(count: Int) {
         let pieces = StoreGrowthTests.makeStore()
         let whole = StoreGrowthTests.makeStore()
         defer {
@@ -72,8 +72,8 @@ import Testing
     @Test func whatCannotBeStampedLeavesNothingBehind() {
         let store = StoreGrowthTests.makeStore()
         defer { store.destroy() }
-        var write = LargeWriteTests.begin(store, "key", 300)
-        LargeWriteTests.fill(store, &write, LargeWriteTests.value(1, 300), piece: 64)
+        var write = LargeWriteTests.begin(store, "key", 1500)
+        LargeWriteTests.fill(store, &write, LargeWriteTests.value(1, 1500), piece: 64)
         #expect(store.finish(write, now: .max) == nil)
         #expect(store.count == 0 && store.ownSeq == 0)
     }

@@ -32,7 +32,7 @@ import Testing
     }
 
     /// Whatever the value is: one equal to its key once cancelled the key's part of the digest.
-    @Test(arguments: ["", "k", "a key of some length", String(repeating: "x", count: 40)])
+    @Test(arguments: ["", "k", "a key of some length", String(repeating: "x", count: 40), String(repeating: "x", count: 2000)])
     func everyWriteChangesTheDigest(_ text: String) {
         let store = WriteRuleTests.makeStore()
         let bytes = Bytes(text)
@@ -42,6 +42,24 @@ import Testing
             #expect(seen.insert(store.digest).inserted)
         }
         store.destroy()
+    }
+
+    /// In place or not, short or with its hash kept, in whatever place and length.
+    @Test(arguments: [31, 64, 1000, 1024, 1087, 5000]) func everyByteOfAValueCountsInTheDigest(count: Int) {
+        let origins = OriginTable()
+        var seen: Set<UInt64> = []
+        for at in stride(from: 0, through: count, by: 7) {
+            var value = [UInt8](repeating: 9, count: count)
+            if at < count { value[at] ^= 1 }
+            for first in [count, 3, 2000] {
+                let store = MergeTests.makeStore(origins)
+                _ = store.merge("k", Bytes([UInt8](repeating: 1, count: first)), Version(ms: 1, uid: MergeTests.uids[0], seq: 1))
+                _ = store.merge("k", Bytes(value), Version(ms: 2, uid: MergeTests.uids[0], seq: 2))
+                store.checkInvariants()
+                #expect(seen.insert(store.digest).inserted == (first == count), "of what was there before, nothing")
+                store.destroy()
+            }
+        }
     }
 
     @Test func aClockThatWentBackIsIgnored() {
