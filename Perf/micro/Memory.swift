@@ -11,8 +11,6 @@ enum Memory {
     /// jemalloc's mallctl, if it is linked in.
     private static let control: Control? = dlsym(nil, "mallctl").map { unsafeBitCast($0, to: Control.self) }
 
-    static var hasAllocatorFigures: Bool { control != nil }
-
     private static func read(_ name: String) -> Int {
         guard let control else { return 0 }
         var epoch: UInt64 = 1
@@ -25,11 +23,6 @@ enum Memory {
 
     /// Bytes in live allocations, rounded up to size classes.
     static var allocatedBytes: Int { read("stats.allocated") }
-
-    /// Allocations since the process began, in all arenas.
-    static var allocationCount: Int {
-        read("stats.arenas.4096.small.nmalloc") + read("stats.arenas.4096.large.nmalloc")
-    }
 
     /// Resident bytes of the process.
     static var residentBytes: Int {

@@ -1,4 +1,4 @@
-// Figures of the store: speed, memory, stalls, allocations. One thread, quiet machine.
+// Figures of the store: speed, memory, stalls. One thread, quiet machine; allocations are gated in Perf/Benchmarks.
 
 import Glibc
 import KVBase
@@ -12,7 +12,7 @@ func monotonicNanos() -> Int {
 
 /// Keys of 16 bytes ("key:" and 12 digits of a number in random order, or 16 random bytes), values of 64.
 struct StoreBench {
-    static let usage = "all|get|set|insert|list|merge|memory|stall|allocations [KEYS=1000000] [dense|random]"
+    static let usage = "all|get|set|insert|list|merge|memory|stall [KEYS=1000000] [dense|random]"
     static let keyBytes = 16
     static let valueBytes = 64
     static let now: Millis = 1_790_000_000_000
@@ -37,13 +37,11 @@ struct StoreBench {
             bench.list()
             bench.memoryAndMerge()
             bench.stall()
-            bench.allocations()
         case "get": bench.get()
         case "set": bench.set()
         case "insert", "stall": bench.stall()
         case "list": bench.list()
         case "merge", "memory": bench.memoryAndMerge()
-        case "allocations": bench.allocations()
         default: return false
         }
         return true
@@ -350,34 +348,4 @@ struct StoreBench {
     }
 
     // MARK: Allocations
-
-    func allocations() {
-        guard Memory.hasAllocatorFigures else { return print("  no jemalloc in this build: allocations not counted") }
-        let store = filled()
-        defer { store.destroy() }
-        let rounds = 100_000
-        var before = Memory.allocationCount
-        batched(store, 32, rounds, seed: 3) { k, hash in _ = store.get(k, 16, hash) }
-        line("allocations per get", Double(Memory.allocationCount - before) / Double(rounds), "")
-        before = Memory.allocationCount
-        batched(store, 32, rounds, seed: 4) { k, hash in
-            store.put(k, 16, hash, value: value, StoreBench.valueBytes, now: StoreBench.now)
-        }
-        line("allocations per set in place", Double(Memory.allocationCount - before) / Double(rounds), "")
-        before = Memory.allocationCount
-        batched(store, 32, rounds, seed: 4) { k, hash in
-            store.put(k, 16, hash, value: value, 40 + Int(hash % 64), now: StoreBench.now)
-        }
-        line("allocations per set of another length", Double(Memory.allocationCount - before) / Double(rounds), "")
-        let sibling = makeStore(2)
-        share(store, with: sibling)
-        before = Memory.allocationCount
-        var changed = 0
-        batched(store, 32, rounds, seed: 5) { k, hash in
-            store.put(k, 16, hash, value: value, StoreBench.valueBytes, now: StoreBench.now)
-            changed += 1
-        }
-        line("allocations per set of a shared record", Double(Memory.allocationCount - before) / Double(changed), "")
-        sibling.destroy()
-    }
 }

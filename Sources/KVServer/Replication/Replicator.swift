@@ -217,12 +217,12 @@ package final class Replicator {
         guard !replica.peers(at).isEmpty else { return status.noteLeft() }
         replica.beginLeave(at, into: &effects)
         carryOut(at)
-        var isNoted = false
-        loop.schedule(everyMillis: 5) { [unowned self] in
-            // Once: the server ends when it has counted every actor, not when one has left twice.
-            guard !isNoted, replica.hasLeft else { return }
-            isNoted = true
-            status.noteLeft()
-        }
+        noteLeaving()
+    }
+
+    /// Says so once this actor has left; looks every few milliseconds.
+    private func noteLeaving() {
+        guard !replica.hasLeft else { return status.noteLeft() }
+        loop.schedule(afterMillis: 5) { [unowned self] in noteLeaving() }
     }
 }

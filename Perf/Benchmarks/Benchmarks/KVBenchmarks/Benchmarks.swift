@@ -26,6 +26,9 @@ let benchmarks: @Sendable () -> Void = {
             fixture.store.put(key, 16, hash, value: fixture.value, length, now: StoreFixture.now)
         }
     }
+    gated("set of a shared record, merged by a sibling", operations: operations, gate: 1000, prepare: SiblingsFixture.init) {
+        $0.pass()
+    }
     gated("store list of 100, per entry", operations: operations, gate: 10, prepare: { StoreFixture() }) { fixture in
         var bytes = 0
         for place in 0..<operations / 100 {

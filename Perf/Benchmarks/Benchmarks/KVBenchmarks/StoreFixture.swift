@@ -21,10 +21,14 @@ final class StoreFixture {
     var round = 0
     private var next = 0
 
-    init(actor index: UInt16 = 1) {
-        store = Store(
+    static func emptyStore(actor index: UInt16) -> Store {
+        Store(
             StoreConfig(
                 hashSeed: 1, digestKey: 2, own: ActorUID(server: 1, index: index), origins: StoreFixture.origins))
+    }
+
+    init() {
+        store = StoreFixture.emptyStore(actor: 1)
         table = .allocate(byteCount: StoreFixture.keys * 16, alignment: 16)
         value = .allocate(byteCount: 4096, alignment: 16)
         memset(value, 0x76, 4096)
@@ -63,6 +67,31 @@ final class StoreFixture {
                 for i in 0..<32 { body(key(next + i), hashes[i]) }
                 next += 32
             }
+        }
+    }
+}
+
+/// Two stores that share all their records, as the actors of one server do.
+final class SiblingsFixture {
+    let writer = StoreFixture()
+    private let sibling = StoreFixture.emptyStore(actor: 2)
+
+    init() {
+        for place in 0..<StoreFixture.keys {
+            let key = writer.key(place)
+            let hash = writer.store.hash(key, 16)
+            writer.store.records(hash) { sibling.merge($0, hash) }
+        }
+    }
+
+    deinit { sibling.destroy() }
+
+    /// The next keys are written in one store, whose sibling then shares what was written.
+    func pass() {
+        writer.pass { key, hash in
+            let written = writer.store.put(
+                key, 16, hash, value: writer.value, StoreFixture.valueBytes, now: StoreFixture.now)
+            if let written { sibling.merge(written, hash) }
         }
     }
 }
