@@ -121,7 +121,7 @@ struct FrameWriter {
         out.appendVarint(UInt64(report.level.count))
         for id in report.level { server(id) }
         out.appendVarint(UInt64(report.retired.count))
-        for id in report.retired { server(id) }
+        for mark in report.retired { out.appendFixed64(mark) }
     }
 
     /// Appends a block whose entries are already encoded and stay where they are until `finish`. The head must be
@@ -338,10 +338,7 @@ struct FrameReader {
             report.level.append(server())
             if reader.failed { break }
         }
-        for _ in 0..<reader.count(bytesEach: 1) {
-            report.retired.append(server())
-            if reader.failed { break }
-        }
+        for _ in 0..<reader.count(bytesEach: 8) { report.retired.append(reader.fixed64()) }
         return report
     }
 

@@ -48,7 +48,7 @@ package struct StabilityReport: Sendable, Equatable {
     package var heads: [UInt64]
     /// Departed servers whose writes all actors of the server hold equally, all knowing that they departed.
     package var level: [UInt64]
-    /// Departed servers that all its actors have retired.
+    /// Marks of the departed servers that all its actors have retired, sorted: see `Replica.shown`.
     package var retired: [UInt64]
 }
 
@@ -122,6 +122,7 @@ package final class LocalBatch: @unchecked Sendable {
     let isSettled: Bool
     /// Departed servers of which the sender holds nothing loose.
     let level: [UInt64]
+    /// Marks of the departed servers that the sender retired, sorted.
     let retired: [UInt64]
     /// Bytes the batch would have if it were marshalled (deltas and their overhead; the head is estimated).
     package let wireBytes: Int

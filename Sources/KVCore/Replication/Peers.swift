@@ -19,6 +19,7 @@ final class Sibling {
     var vector = VersionVector()
     var level: [UInt64] = []
     var retired: [UInt64] = []
+    var floor: Millis = 0
     /// Its newest vector that may be used for collection, and one that waits for its actor's own writes to arrive.
     var usable: VersionVector?
     var waiting: VersionVector?
@@ -62,6 +63,7 @@ final class RemoteServer {
     var replacedSince: Millis?
     /// A vector arrived: sending deltas makes sense.
     var isContacted = false
+    var contactedAt: Millis?
     /// Element-wise maximum of its actors' vectors, and the same with islands counted as if their gap were closed.
     var reach = VersionVector()
     var tops = VersionVector()

@@ -151,17 +151,8 @@ extension Replica {
         return true
     }
 
-    /// Whether whoever stood at `cut` knew every tombstone collected here. Vectors from other servers leave out the
-    /// origins their sender retired; a server is retired only when every member holds all of it, so an entry left out
-    /// of a retired server stands for everything.
-    private func includesCollected(_ cut: VersionVector) -> Bool {
-        for i in 0..<frontier.count where frontier.seqs[i] > cut[OriginIndex(i)] {
-            guard cut[OriginIndex(i)] == 0, members.row(origins.uid(OriginIndex(i)).server)?.status == .retired else {
-                return false
-            }
-        }
-        return true
-    }
+    /// Whether whoever stood at `cut` knew every tombstone collected here.
+    private func includesCollected(_ cut: VersionVector) -> Bool { cut.dominates(frontier) }
 
     /// Decodes and merges; returns the entries handled, or -1 if the bytes are malformed.
     private func merge(_ work: inout BlockWork, _ budget: Int) -> Int {

@@ -20,10 +20,10 @@ extension Replica {
         lastCollect = at.steady
         guard let vector = stableVector() else { return }
         stable = vector
-        stableRetired = retiredHere.filter { id in
-            siblings.allSatisfy { $0.retired.contains(id) }
-                && servers.allSatisfy { $0.usableReport?.retired.contains(id) ?? false }
-        }
+        stableRetired = zip(retiredHere, retiredMarks).filter { _, mark in
+            siblings.allSatisfy { $0.retired.hasSorted(mark) }
+                && servers.allSatisfy { $0.usableReport?.retired.hasSorted(mark) ?? false }
+        }.map(\.0)
         isCollecting = true
         // The store's queue may hold about as many stale entries as tombstones.
         collectLeft = 2 * store.tombstoneCount + 64
@@ -98,7 +98,7 @@ extension Replica {
     }
 
     /// What goes into frames: the newest this process can say about itself.
-    func report(_ at: Moment) -> StabilityReport? {
+    func report(to server: RemoteServer, _ at: Moment) -> StabilityReport? {
         var least = vector
         var heads = [UInt64](repeating: 0, count: config.actorCount)
         heads[config.actorIndex] = store.ownSeq
@@ -113,8 +113,8 @@ extension Replica {
         }
         if config.bugs.contains(.headsFromOtherVectors) { swap(&heads, &previousHeads) }
         return StabilityReport(
-            stamp: at.steady, least: least, heads: heads, level: levelEverywhereHere(),
-            retired: retiredHere.filter { id in siblings.allSatisfy { $0.retired.contains(id) } })
+            stamp: at.steady, least: shown(least, to: server), heads: heads, level: levelEverywhereHere(),
+            retired: marksOfAll())
     }
 
     /// One slice of the sweep.

@@ -18,12 +18,13 @@ extension Replica {
         members.rows.filter { !$0.status.isMember && $0.server != uid.server && !retiredHere.contains($0.server) }
     }
 
-    private func originsOf(_ row: MemberRow) -> [OriginIndex] {
+    func originsOf(_ row: MemberRow) -> [OriginIndex] {
         (0..<row.actorCount).compactMap { origins.index(of: ActorUID(server: row.server, index: UInt16($0))) }
     }
 
     func watchDeparted(_ at: Moment, into effects: inout ReplicaEffects) {
         guard isCaughtUp else { return }
+        reopenRetired()
         for row in departedRows() {
             if !departedSince.contains(where: { $0.server == row.server }) {
                 departedSince.append((row.server, at.steady))
@@ -119,14 +120,12 @@ extension Replica {
             for server in servers {
                 promoteReport(server)
                 guard let report = server.usableReport, report.level.contains(row.server) else { return }
-                // A member that has retired it already has no entry left to compare.
-                let isEqual = originsOf(row).allSatisfy { origin in
-                    report.least[origin] == seen[origin] || (row.status == .retired && report.least[origin] == 0)
-                }
-                guard isEqual else { return }
+                // One that has retired it already still shows how far it got: see `shown`.
+                guard originsOf(row).allSatisfy({ report.least[$0] == seen[$0] }) else { return }
             }
         }
         for origin in originsOf(row) {
+            finals.set(origin, seen[origin])
             seen.set(origin, VersionVector.retired)
             frontier.set(origin, 0)
             newest.set(origin, 0)
@@ -134,6 +133,7 @@ extension Replica {
             dropRecent { $0.origin == origin }
         }
         retiredHere.append(row.server)
+        retiredMarks.append(mark(row))
         departedSince.removeAll { $0.server == row.server }
         statistics.serversRetired += 1
         if row.status != .retired {
@@ -141,6 +141,92 @@ extension Replica {
             retired.status = .retired
             learnTrusted(retired, at, into: &effects)
         }
+    }
+}
+
+// MARK: - What a peer is told of retired servers
+
+extension Replica {
+    /// A vector as a peer may see it. "Retired" means only that this replica has all that those had which it knew then:
+    /// a peer that did not retire the same server at the same writes is shown how far they go here, and finds and fills
+    /// its gaps, or shows ours, as with any writer. Whoever agreed needs no entry.
+    func shown(_ vector: VersionVector, to server: RemoteServer) -> VersionVector {
+        shown(vector, to: server.report?.retired ?? [])
+    }
+
+    func shown(_ vector: VersionVector, to sibling: Sibling) -> VersionVector { shown(vector, to: sibling.retired) }
+
+    private func shown(_ vector: VersionVector, to marks: [UInt64]) -> VersionVector {
+        var vector = vector
+        for (id, mark) in zip(retiredHere, retiredMarks) where !marks.hasSorted(mark) {
+            guard let row = members.row(id) else { continue }
+            for origin in originsOf(row) where vector[origin] == VersionVector.retired {
+                vector.set(origin, finals[origin])
+            }
+        }
+        return vector
+    }
+
+    /// The same of a vector that a server has sent: what it left out because both retired it is put back, unless it is
+    /// really missing there.
+    func completed(_ vector: VersionVector, from server: RemoteServer) -> VersionVector {
+        var vector = vector
+        guard let marks = server.report?.retired else { return vector }
+        for (id, mark) in zip(retiredHere, retiredMarks) where marks.hasSorted(mark) {
+            guard let row = members.row(id) else { continue }
+            for origin in originsOf(row) where seen[origin] == VersionVector.retired {
+                vector.set(origin, VersionVector.retired)
+            }
+        }
+        return vector
+    }
+
+    /// Names a retired server and how far its writes were seen: where marks are equal, nothing is left to compare.
+    private func mark(_ row: MemberRow) -> UInt64 {
+        var words = [row.server.littleEndian]
+        for index in 0..<row.actorCount {
+            let origin = origins.index(of: ActorUID(server: row.server, index: UInt16(index)))
+            words.append((origin.map { finals[$0] } ?? 0).littleEndian)
+        }
+        return words.withUnsafeBytes { hashBytes($0.baseAddress!, $0.count, seed: 0x7265_7469_7265_6421) }
+    }
+
+    /// Marks of the servers that all actors of this process retired at the same writes, sorted.
+    func marksOfAll() -> [UInt64] {
+        retiredMarks.filter { mark in siblings.allSatisfy { $0.retired.hasSorted(mark) } }.sorted()
+    }
+
+    /// A member that was not known when a server was retired has more of it: the server's entries come back, the
+    /// ordinary repair fills the gap, and all retire it again.
+    private func reopenRetired() {
+        for id in retiredHere {
+            guard let row = members.row(id) else { continue }
+            let isShort = originsOf(row).contains { origin in
+                servers.contains { $0.reach[origin] > finals[origin] }
+                    || siblings.contains {
+                        $0.vector[origin] > finals[origin] && $0.vector[origin] != VersionVector.retired
+                    }
+            }
+            guard isShort else { continue }
+            for origin in originsOf(row) { seen.set(origin, finals[origin]) }
+            let place = retiredHere.firstIndex(of: id)!
+            retiredHere.remove(at: place)
+            retiredMarks.remove(at: place)
+            statistics.serversReopened += 1
+        }
+    }
+}
+
+extension [UInt64] {
+    /// Whether a sorted array has the element.
+    func hasSorted(_ element: UInt64) -> Bool {
+        var low = 0
+        var high = count
+        while low < high {
+            let middle = (low + high) / 2
+            if self[middle] < element { low = middle + 1 } else { high = middle }
+        }
+        return low < count && self[low] == element
     }
 }
 

@@ -90,7 +90,8 @@ extension Replica {
         let (first, items) = log.items(after: sibling.acked)
         var chunk: LocalChunk?
         if let donor = sibling.donor, donor.isReady {
-            let start = config.bugs.contains(.vectorAtScanEnd) && donor.isLast ? vector : donor.start
+            let isLate = config.bugs.contains(.vectorAtScanEnd) && donor.isLast
+            let start = isLate ? shown(vector, to: sibling) : donor.start
             chunk = LocalChunk(
                 session: donor.session, number: donor.building, isLast: donor.isLast, start: start, frontier: frontier,
                 page: DeltaSegment(
@@ -98,12 +99,12 @@ extension Replica {
             donor.sent(at: at.steady)
         }
         let batch = LocalBatch(
-            fromIndex: config.actorIndex, vector: vector, digest: digest, floor: store.gcFloor, firstItem: first,
-            items: items, ackedItem: sibling.applied, news: servers.map(news), rowsHash: members.hash,
+            fromIndex: config.actorIndex, vector: shown(vector, to: sibling), digest: digest, floor: store.gcFloor,
+            firstItem: first, items: items, ackedItem: sibling.applied, news: servers.map(news), rowsHash: members.hash,
             rows: sibling.rowsHash == members.hash ? [] : members.rows, asks: sibling.asks,
             scanAsk: scanAsk(localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
             isFlushed: isLeaving && isFlushed(at), isSettled: isSettled, level: levelHere(),
-            retired: retiredHere)
+            retired: retiredMarks.sorted())
         sibling.asks.removeAll()
         sibling.sentTo = log.last
         sibling.pacer.sent(at.steady)
@@ -130,16 +131,28 @@ extension Replica {
         sibling.isFlushed = batch.isFlushed
         sibling.level = batch.level
         sibling.retired = batch.retired
+        sibling.floor = max(sibling.floor, batch.floor)
+        for i in 0..<min(sibling.vector.count, batch.vector.count)
+        where sibling.vector.seqs[i] == VersionVector.retired {
+            // It may have taken a retired server up again.
+            sibling.vector.set(OriginIndex(i), batch.vector.seqs[i])
+        }
         sibling.vector.join(batch.vector)
         if sibling.rowsHash != batch.rowsHash {
             sibling.rowsHash = batch.rowsHash
             if batch.rowsHash != members.hash { sibling.wantedAt = min(sibling.wantedAt, at.steady) }
         }
         for row in batch.rows { learnTrusted(row, at, into: &effects) }
-        adoptFloor(batch.floor, at, into: &effects)
+        if !isCaughtUp { adoptFloor(batch.floor, from: 1, at, into: &effects) }
         sibling.acked = max(sibling.acked, min(batch.ackedItem, log.last))
         log.drop(through: siblings.reduce(UInt64.max) { min($0, $1.acked) })
-        for news in batch.news { hear(news, at) }
+        for news in batch.news {
+            hear(news, at)
+            // Whoever heard the server took over its floor before it told of it.
+            if isCaughtUp, let server = server(news.server), isNewlyMet(server, at) {
+                adoptFloor(batch.floor, from: server.reach[own] + 1, at, into: &effects)
+            }
+        }
         for forwarded in batch.asks {
             if let server = server(forwarded.server) { answer(forwarded.ask, to: server, at) }
         }
@@ -184,7 +197,7 @@ extension Replica {
         guard let server = server(news.server) else { return }
         if let heard = news.heardAt {
             server.heardAt = max(server.heardAt ?? heard, heard)
-            contact(server, news.reach)
+            contact(server, news.reach, at)
         }
         server.reach.join(news.reach)
         server.tops.join(news.tops)
@@ -198,9 +211,10 @@ extension Replica {
     }
 
     /// First word from a server: from where on it is sent own writes.
-    func contact(_ server: RemoteServer, _ vector: VersionVector) {
+    func contact(_ server: RemoteServer, _ vector: VersionVector, _ at: Moment) {
         guard !server.isContacted else { return }
         server.isContacted = true
+        server.contactedAt = at.steady
         server.reach.join(vector)
         server.tops.join(vector)
         let known = server.reach[own]

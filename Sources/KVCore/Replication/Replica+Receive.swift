@@ -69,7 +69,7 @@ extension Replica {
             if head.rowsHash != members.hash { server.wantedAt = at.steady }
         }
         if !server.isContacted { server.wantedAt = at.steady }
-        contact(server, head.vector)
+        contact(server, head.vector, at)
         if head.echo != 0 {
             let roundTrip = max(0, at.steady - head.echo - head.echoHold)
             server.clock.add(roundTrip: roundTrip, offset: head.wall + roundTrip / 2 - at.wall, at: at.steady)
@@ -89,7 +89,11 @@ extension Replica {
             sibling.wantedAt = min(sibling.wantedAt, at.steady)
         }
         server.acknowledged(server.tops[own], at.steady)
-        adoptFloor(head.floor, at, into: &effects)
+        if !isCaughtUp {
+            adoptFloor(head.floor, from: 1, at, into: &effects)
+        } else if isNewlyMet(server, at) {
+            adoptFloor(head.floor, from: server.reach[own] + 1, at, into: &effects)
+        }
         if let report = head.report, report.stamp > server.report?.stamp ?? .min { server.report = report }
         if let origin = origins.intern(head.sender) {
             if let place = server.announcedTo.firstIndex(where: { $0.origin == origin }) {

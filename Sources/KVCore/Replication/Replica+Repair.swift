@@ -161,9 +161,7 @@ extension Replica {
         with server: RemoteServer, _ head: FrameHead, _ at: Moment, into effects: inout ReplicaEffects
     ) {
         guard isSettled, head.isSettled else { return }
-        var mine = vector
-        for i in 0..<mine.count where mine.seqs[i] == VersionVector.retired { mine.set(OriginIndex(i), 0) }
-        guard mine == head.vector else { return }
+        guard shown(vector, to: server) == completed(head.vector, from: server) else { return }
         if digest == head.digest {
             server.unequalSince = nil
             server.unequalCount = 0
@@ -186,7 +184,7 @@ extension Replica {
     func compareDigests(
         with sibling: Sibling, _ batch: LocalBatch, _ at: Moment, into effects: inout ReplicaEffects
     ) {
-        guard isSettled, batch.isSettled, localAsker == nil, batch.vector == vector else { return }
+        guard isSettled, batch.isSettled, localAsker == nil, batch.vector == shown(vector, to: sibling) else { return }
         if digest == batch.digest {
             sibling.unequalSince = nil
             return

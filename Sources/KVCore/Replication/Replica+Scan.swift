@@ -146,13 +146,14 @@ extension Replica {
     }
 
     /// A newcomer is handed the level below which it must not stamp writes, because others hold or have collected
-    /// tombstones up to there that it does not know yet. What it wrote before it heard of that is written again above
+    /// tombstones up to there that it does not know yet; and so is whoever meets a server for the first time, which
+    /// collected without it until then. What it wrote before it heard of that, from `first` on, is written again above
     /// it.
-    func adoptFloor(_ floor: Millis, _ at: Moment, into effects: inout ReplicaEffects) {
-        guard !isCaughtUp, floor > store.gcFloor, !config.bugs.contains(.floorMissingFromBootstrap) else { return }
+    func adoptFloor(_ floor: Millis, from first: UInt64, _ at: Moment, into effects: inout ReplicaEffects) {
+        guard floor > store.gcFloor, !config.bugs.contains(.floorMissingFromBootstrap) else { return }
         store.raiseGCFloor(to: floor)
         var below = DeltaEntries()
-        var seq = store.journalFirstSeq
+        var seq = max(first, store.journalFirstSeq)
         while seq <= store.ownSeq {
             let hash = store.journalHash(seq)
             store.records(hash) { record in
@@ -174,6 +175,13 @@ extension Replica {
         below.clear()
     }
 
+    /// A server met a short while ago, whose actors perhaps have not all heard of this one yet. A newcomer has its
+    /// floor from others.
+    func isNewlyMet(_ server: RemoteServer, _ at: Moment) -> Bool {
+        guard let since = server.contactedAt, members.row(server.id)?.status == .up else { return false }
+        return at.steady - since < config.suspectMillis
+    }
+
     // MARK: Giving
 
     func serve(_ ask: ScanAsk, to server: RemoteServer, from index: Int, _ at: Moment) {
@@ -182,8 +190,8 @@ extension Replica {
             let active = servers.count { !($0.donor?.isDone ?? true) }
             guard ask.next == 0, server.donor != nil || active < Replica.donorsMax else { return }
             server.donor = ScanDonor(
-                session: ask.session, askerIndex: index, filter: ask.vector, everything: ask.everything, start: vector,
-                isLocal: false, at: at.steady)
+                session: ask.session, askerIndex: index, filter: ask.vector, everything: ask.everything,
+                start: shown(vector, to: server), isLocal: false, at: at.steady)
             statistics.scansServed += 1
         }
         let patience = max(1_000, 2 * (server.smoothedAck ?? RemoteServer.roundTripGuess))
@@ -198,7 +206,7 @@ extension Replica {
             guard ask.next == 0 else { return }
             sibling.donor = ScanDonor(
                 session: ask.session, askerIndex: sibling.index, filter: ask.vector, everything: ask.everything,
-                start: vector, isLocal: true, at: at.steady)
+                start: shown(vector, to: sibling), isLocal: true, at: at.steady)
             statistics.scansServed += 1
         }
         let credit = min(ask.credit, UInt64(config.chunkWindow))

@@ -50,7 +50,8 @@ extension Replica {
         let carriesChunk = hasChunk && fits
         server.isChunkNext = hasChunk && !fits
         if let donor, carriesChunk {
-            let start = config.bugs.contains(.vectorAtScanEnd) && donor.isLast ? vector : donor.start
+            let isLate = config.bugs.contains(.vectorAtScanEnd) && donor.isLast
+            let start = isLate ? shown(vector, to: server) : donor.start
             let head = ChunkHead(
                 session: donor.session, number: donor.building, isLast: donor.isLast, everything: donor.everything,
                 start: start, frontier: donor.isLast ? frontier : VersionVector())
@@ -250,9 +251,11 @@ extension Replica {
             head.echo = server.echo
             head.echoHold = at.steady - server.echoAt
         }
-        head.vector = vector
+        head.vector = shown(vector, to: server)
         head.digest = digest
-        head.floor = config.bugs.contains(.floorMissingFromBootstrap) ? 0 : store.gcFloor
+        head.floor =
+            config.bugs.contains(.floorMissingFromBootstrap)
+            ? 0 : siblings.reduce(store.gcFloor) { max($0, $1.floor) }
         head.sentTo = server.sent
         if config.bugs.contains(.keepAliveWithoutHead) {
             head.sentTo = 0
@@ -261,7 +264,8 @@ extension Replica {
         head.islands = islands
         head.rowsHash = members.hash
         if server.rowsHash != members.hash { head.rows = members.rows }
-        if server.reportSentAt.map({ at.steady - $0 >= Replica.reportEveryMillis }) ?? true, let report = report(at) {
+        let isReportDue = server.reportSentAt.map { at.steady - $0 >= Replica.reportEveryMillis } ?? true
+        if isReportDue, let report = report(to: server, at) {
             head.report = report
             server.reportSentAt = at.steady
         }

@@ -78,6 +78,10 @@ package final class Replica {
     var departedSince: [(server: UInt64, at: Millis)] = []
     var adoption: Adoption?
     var retiredHere: [UInt64] = []
+    /// How far the writes of the servers in `retiredHere` were seen when they were retired, and a mark of that for
+    /// each, in the same order.
+    var finals = VersionVector()
+    var retiredMarks: [UInt64] = []
     /// Servers that were removed but still talk, and when they were last told.
     var outcastAnswers: [(server: UInt64, at: Millis)] = []
     /// Divergence of a digest planted by a bug switch.

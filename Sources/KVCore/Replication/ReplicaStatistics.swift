@@ -43,6 +43,7 @@ package struct ReplicaStatistics: Sendable {
     package var serversForgotten: UInt64 = 0
     package var entriesAdopted: UInt64 = 0
     package var serversRetired: UInt64 = 0
+    package var serversReopened: UInt64 = 0
     package var clockRejects: UInt64 = 0
     package var clockCorrections: UInt64 = 0
     package var digestRepairs: UInt64 = 0

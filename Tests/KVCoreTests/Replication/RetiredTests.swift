@@ -1,0 +1,101 @@
+// Servers that were retired before somebody else came: what latecomers and parts that never met must still find out.
+// Replicas in virtual time.
+
+import KVBase
+import Testing
+
+@testable import KVCore
+
+@Suite struct RetiredTests {
+    /// A server that retired another with 20 keys, and two newcomers that joined each other while they could not reach
+    /// it.
+    private func newcomersApart(
+        _ cluster: TestCluster
+    ) -> (old: TestServer, gone: TestServer, newcomers: [TestServer]) {
+        let old = cluster.start(actors: 2)
+        cluster.run(100)
+        let gone = cluster.start(actors: 1, joining: old)
+        cluster.run(2_000)
+        for i in 0..<20 { gone.actors[0].put("k\(i)", "v", cluster.moment(gone)) }
+        old.actors[0].put("t", "v", cluster.moment(old))
+        old.actors[0].delete("t", cluster.moment(old))
+        cluster.run(500)
+        var effects = ReplicaEffects()
+        gone.actors[0].replica.beginLeave(cluster.moment(gone), into: &effects)
+        #expect(cluster.run(until: { gone.actors[0].replica.hasLeft }, within: 2_000))
+        cluster.run(500)
+        cluster.stop(gone)
+        #expect(cluster.run(until: { old.actors.allSatisfy { $0.replica.retiredHere == [gone.id] } }, within: 10_000))
+        cluster.run(70_000)
+        #expect(old.actors.allSatisfy { $0.store.tombstoneCount == 0 && $0.store.gcFloor > 0 })
+
+        cluster.drops = { from, to in (from.server == old.id) != (to.server == old.id) }
+        let first = cluster.start(actors: 1, joining: old)
+        let second = cluster.start(actors: 2, joining: first)
+        let newcomers = [first, second]
+        #expect(
+            cluster.run(
+                until: { newcomers.allSatisfy { $0.actors.allSatisfy { $0.replica.isCaughtUp } } }, within: 10_000))
+        return (old, gone, newcomers)
+    }
+
+    @Test func newcomersThatJoinedEachOtherFindOutWhatTheyLackOfARetiredServer() {
+        let cluster = TestCluster()
+        let (_, gone, newcomers) = newcomersApart(cluster)
+        #expect(newcomers[0].actors[0].get("k7") == nil)
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { cluster.isConverged && newcomers[1].actors[1].get("k7") == "v" }, within: 10_000))
+        cluster.run(20_000)
+        #expect(cluster.actors.allSatisfy { $0.1.replica.retiredHere == [gone.id] })
+        // Once all agree, the retired server costs nothing in the frames again.
+        for (server, actor) in cluster.actors {
+            for peer in actor.replica.servers {
+                let shown = actor.replica.shown(actor.replica.vector, to: peer)
+                #expect(server.origins.index(of: gone.actors[0].replica.uid).map { shown[$0] } == VersionVector.retired)
+            }
+        }
+        #expect(cluster.sum(\.divergences) == 0 && cluster.sum(\.digestRepairs) == 0)
+    }
+
+    @Test func whatANewcomerWroteUnderAFloorItHadNotHeardOfIsWrittenAgain() {
+        let cluster = TestCluster()
+        let (old, _, newcomers) = newcomersApart(cluster)
+        newcomers[1].wallOffset = -3_600_000
+        newcomers[1].actors[1].put("t", "late", cluster.moment(newcomers[1]))
+        let floor = old.actors.map(\.store.gcFloor).max()!
+        #expect(newcomers[1].actors[1].version("t")!.ms <= floor)
+        cluster.run(500)
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { cluster.isConverged && old.actors[1].get("t") == "late" }, within: 10_000))
+        #expect(cluster.actors.allSatisfy { $0.1.version("t")!.ms > floor })
+    }
+
+    @Test func aServerRetiredTooEarlyIsTakenUpAgainWhenAMemberWithMoreOfItComes() {
+        let cluster = TestCluster()
+        let shared = cluster.start(actors: 1)
+        cluster.run(100)
+        let one = cluster.start(actors: 2, joining: shared)
+        cluster.run(3_000)
+        shared.actors[0].put("early", "v", cluster.moment(shared))
+        cluster.run(1_000)
+        // The first part never hears of the second, nor of what was written since.
+        cluster.drops = { from, to in (from.server == one.id) != (to.server == one.id) }
+        let two = cluster.start(actors: 1, joining: shared)
+        #expect(cluster.run(until: { two.actors[0].replica.isCaughtUp }, within: 5_000))
+        shared.actors[0].put("late", "v", cluster.moment(shared))
+        cluster.run(1_000)
+        cluster.stop(shared)
+        var effects = ReplicaEffects()
+        for server in [one, two] {
+            for actor in server.actors { actor.replica.forget(shared.id, cluster.moment(server), into: &effects) }
+        }
+        #expect(cluster.run(until: { one.actors.allSatisfy { $0.replica.retiredHere == [shared.id] } }, within: 10_000))
+        #expect(one.actors[0].get("late") == nil && two.actors[0].replica.retiredHere.isEmpty)
+
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { cluster.isConverged && one.actors[1].get("late") == "v" }, within: 10_000))
+        #expect(cluster.sum(\.serversReopened) == 2 && cluster.sum(\.divergences) == 0)
+        cluster.run(10_000)
+        #expect(cluster.actors.allSatisfy { $0.1.replica.retiredHere == [shared.id] })
+    }
+}
