@@ -60,7 +60,7 @@ package final class SimOracle {
     package private(set) var history: [[SimWrite]] = []
     /// Per key: the greatest version that some surviving replica holds or has collected, hence must never vanish.
     package private(set) var floors: [SimStamp]
-    /// Actors whose process is gone.
+    /// Actors whose process is gone, or has said good-bye.
     package private(set) var departed: Set<Int32> = []
     /// Per key: the greatest tombstone anybody has ever collected.
     package private(set) var collected: [SimStamp]

@@ -186,7 +186,11 @@ extension SimWorld {
         case .forgotten: queue.push(.resume, at: now + simMillisecond, actor.view.origin)
         case .clockSkewed: outcome.points.hit("clock skew noticed")
         // Writes stamped again are learned from the counter, before anything is sent.
-        case .member, .serverState, .restamped, .malformed: break
+        case .member(let row):
+            // Said good-bye: from now on others take over what they hold of its writes, though its process may linger.
+            guard row.server == actor.uid.server, row.status == .left else { break }
+            for index in servers[actor.view.slot].actors { oracle.noteDeparted(index) }
+        case .serverState, .restamped, .malformed: break
         }
     }
 

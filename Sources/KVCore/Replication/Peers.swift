@@ -58,6 +58,7 @@ final class RemoteServer {
     var pacer = PairPacer()
 
     // Receiving.
+    let knownSince: Millis
     var heardAt: Millis?
     /// Since when another process is heard at its address while it is silent itself.
     var replacedSince: Millis?
@@ -108,8 +109,9 @@ final class RemoteServer {
     var announcedTo: [(origin: OriginIndex, to: UInt64)] = []
     var donor: ScanDonor?
 
-    init(id: UInt64, actorCount: Int) {
+    init(id: UInt64, actorCount: Int, knownSince: Millis) {
         self.id = id
+        self.knownSince = knownSince
         self.actorCount = actorCount
     }
 

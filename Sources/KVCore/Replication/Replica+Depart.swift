@@ -34,8 +34,11 @@ extension Replica {
             retireIfAgreed(row, at, into: &effects)
         }
         // A server that is silent for long may stay away for ever: those it cannot reach must agree without it.
-        for server in servers where server.isSuspect(at.steady, config.downMillis) {
-            if let heardAt = server.heardAt, let row = members.row(server.id) { adoptLoose(row, since: heardAt, at) }
+        for server in servers {
+            // Others may have passed on writes of one that this actor never heard itself.
+            let since = server.heardAt ?? max(server.knownSince, startedAt ?? at.steady)
+            guard at.steady - since > config.downMillis, let row = members.row(server.id) else { continue }
+            adoptLoose(row, since: since, at)
         }
     }
 

@@ -26,6 +26,8 @@ extension Replica {
         effects.events.append(.member(merged))
         if merged.server == uid.server {
             if merged.status >= .forgotten { effects.events.append(.forgotten) }
+            // From a sibling, perhaps: every actor says good-bye for itself.
+            if isLeaving { for server in servers { server.wantedAt = at.steady } }
             return
         }
         apply(merged, at)
@@ -37,7 +39,7 @@ extension Replica {
                 server.actorCount = row.actorCount
             } else {
                 let place = servers.firstIndex { $0.id > row.server } ?? servers.count
-                let server = RemoteServer(id: row.server, actorCount: row.actorCount)
+                let server = RemoteServer(id: row.server, actorCount: row.actorCount, knownSince: at.steady)
                 server.wantedAt = at.steady
                 servers.insert(server, at: place)
             }
@@ -130,11 +132,14 @@ extension Replica {
     }
 
     private func leave(_ at: Moment, into effects: inout ReplicaEffects) {
-        guard isLeaving, var row = members.row(uid.server), row.status < .left else { return }
+        guard isLeaving, var row = members.row(uid.server) else { return }
+        guard row.status < .left else {
+            if servers.isEmpty { noteLeft() }
+            return
+        }
         guard isFlushed(at), siblings.allSatisfy(\.isFlushed) else { return }
         row.status = .left
         learnTrusted(row, at, into: &effects)
-        for server in servers { server.wantedAt = at.steady }
         for sibling in siblings { sibling.wantedAt = at.steady }
         if servers.isEmpty { noteLeft() }
     }

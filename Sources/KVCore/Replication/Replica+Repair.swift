@@ -106,13 +106,18 @@ extension Replica {
             if let sibling, since < local?.since ?? .max { local = (sibling, since) }
             if let server, since < remote?.since ?? .max { remote = (server, since) }
         }
-        if let local, localAsker == nil, at.steady - local.since > max(Replica.localPatienceMillis, 3 * spacing) {
+        // A sibling may lack what this actor's frontier asks for, just as this actor does: another server has it then.
+        let isStuck = wasLocalRefused && remote != nil && config.actorIndex == 0
+        if let local, !isStuck, localAsker == nil,
+            at.steady - local.since > max(Replica.localPatienceMillis, 3 * spacing)
+        {
             startLocalScan(local.sibling, everything: false, at)
-        } else if let remote, local == nil, config.actorIndex == 0, asker == nil {
+        } else if let remote, local == nil || isStuck, config.actorIndex == 0, asker == nil {
             let patience = config.patienceMillis + 2 * (remote.server.smoothedAck ?? RemoteServer.roundTripGuess)
             if at.steady - remote.since > patience,
                 lastScanEnded == .min || at.steady - lastScanEnded > config.patienceMillis
             {
+                wasLocalRefused = false
                 startScan(remote.server, everything: false, completesJoin: false, at)
             }
         }

@@ -26,7 +26,7 @@ extension Replica {
         return least
     }
 
-    /// Servers in the order in which they are asked for a scan: who did not answer the last time comes last.
+    /// Servers in the order in which they are asked for a scan: who did not help the last time comes last.
     var donors: [RemoteServer] {
         servers.filter { $0.id != silentDonor } + servers.filter { $0.id == silentDonor }
     }
@@ -95,7 +95,7 @@ extension Replica {
         if let server = server(work.sender.server) { server.wantedAt = at.steady }
         guard chunk.isLast else { return }
         asker = nil
-        silentDonor = nil
+        silentDonor = current.isRefused ? current.source : nil
         lastScanEnded = at.steady
         guard !current.isRefused else { return }
         let end = ScanEnd(
@@ -123,6 +123,7 @@ extension Replica {
         sibling(index)?.wantedAt = at.steady
         guard chunk.isLast else { return }
         localAsker = nil
+        wasLocalRefused = current.isRefused
         guard !current.isRefused else { return }
         statistics.localScansFinished += 1
         conclude(

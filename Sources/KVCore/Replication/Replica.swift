@@ -37,6 +37,8 @@ package final class Replica {
     /// This actor finished its first catch-up, or never needed one.
     package internal(set) var isCaughtUp: Bool
     var isLeaving = false
+    /// What this actor had seen when it began to leave.
+    var owed = VersionVector()
     var startedAt: Millis?
     var lastCensus: Millis = .min
     var clockCorrection: Millis = 0
@@ -66,8 +68,10 @@ package final class Replica {
     var localAsker: ScanAsker?
     var nextSession: UInt32 = 1
     var lastScanEnded: Millis = .min
-    /// The server whose scan ended for want of progress, if that was the last one.
+    /// The server whose scan ended for want of progress or with a page refused, if that was the last one.
     var silentDonor: UInt64?
+    /// The last scan of a sibling ended with a page refused.
+    var wasLocalRefused = false
     var lastRepairLook: Millis = .min
     /// When an actor that is not caught up first saw that its server is.
     var joinEndedAt: Millis?
@@ -222,6 +226,8 @@ package final class Replica {
     func scheduleNext(_ at: Moment) {
         announcedSeq = store.ownSeq
         var deadline = at.steady + Replica.censusMillis
+        // What arrives meanwhile must not put leaving off.
+        if isLeaving, lastCensus != .min { deadline = min(deadline, lastCensus + spacing) }
         var token = Millis.max
         for sibling in siblings {
             deadline = min(deadline, due(sibling, at))
@@ -242,19 +248,32 @@ package final class Replica {
     /// The process shuts down: keep calling `tick` and `step` until `hasLeft` or until patience ends.
     package func beginLeave(_ at: Moment, into effects: inout ReplicaEffects) {
         isLeaving = true
+        owed = seen
         for server in servers { server.wantedAt = at.steady }
         for sibling in siblings { sibling.wantedAt = at.steady }
         census(at, into: &effects)
     }
 
-    /// Every server that can be heard has all own writes of this actor, or none can be heard any more. A newcomer that
-    /// wrote and has not reached anybody yet waits for its first contact.
+    /// Every server that can be heard has all own writes of this actor and all it had seen when it began to leave, or
+    /// none can be heard any more. Others' writes matter because what departed servers left may be nowhere else: a
+    /// newcomer has it when its scan is through. A newcomer that wrote and has not reached anybody yet waits for its
+    /// first contact.
     func isFlushed(_ at: Moment) -> Bool {
         if config.bugs.contains(.leaveWithoutFlush) { return true }
         if isJoining, store.ownSeq > 0, !servers.contains(where: \.isContacted) { return false }
         for server in servers where server.isContacted && !server.isSuspect(at.steady, config.suspectMillis) {
             // Not `tops`: what lies beyond a gap there is no help once this process, which could fill the gap, is gone.
-            if server.reach[own] < store.ownSeq { return false }
+            if server.reach[own] < store.ownSeq || !hasOwed(server) { return false }
+        }
+        return true
+    }
+
+    /// Vectors from other servers leave out what their senders retired; of that, a newcomer has everything once it is
+    /// up.
+    private func hasOwed(_ server: RemoteServer) -> Bool {
+        if !isJoining, members.row(server.id)?.status == .joining { return false }
+        for i in 0..<owed.count where seen[OriginIndex(i)] != VersionVector.retired {
+            if server.reach[OriginIndex(i)] < owed.seqs[i] { return false }
         }
         return true
     }

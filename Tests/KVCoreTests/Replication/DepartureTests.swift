@@ -1,0 +1,96 @@
+// Servers that leave or vanish, and what becomes of the writes they left behind.
+
+import KVBase
+import KVTestTraits
+import Testing
+
+@testable import KVCore
+
+@Suite(.blocking) struct DepartureTests {
+    private func leave(_ server: TestServer, _ cluster: TestCluster) {
+        for actor in server.actors {
+            var effects = ReplicaEffects()
+            actor.replica.beginLeave(cluster.moment(server), into: &effects)
+        }
+    }
+
+    @Test func aLeavingServerWaitsForTheNewcomerThatCopiesIt() {
+        let (cluster, gone, a) = RemoteTests.pair(1, 2)
+        cluster.remoteDelay = 100
+        gone.actors[0].put("k", "v", cluster.moment(gone))
+        cluster.run(1_000)
+        cluster.stop(gone)
+        cluster.run(5_000)
+        let b = cluster.start(actors: 2, joining: a)
+        #expect(cluster.run(until: { a.actors[0].replica.server(b.id)?.isContacted ?? false }, within: 1_000))
+        leave(a, cluster)
+        #expect(cluster.run(until: { a.actors.allSatisfy(\.replica.hasLeft) }, within: 5_000))
+        cluster.stop(a)
+        cluster.run(1_000)
+        #expect(b.actors.allSatisfy { $0.get("k") == "v" })
+    }
+
+    @Test func everyActorOfALeavingServerSaysGoodbyeAtOnce() {
+        let (cluster, a, b) = RemoteTests.pair(4, 1)
+        cluster.run(10)
+        leave(b, cluster)
+        leave(a, cluster)
+        #expect(cluster.run(until: { a.actors.allSatisfy(\.replica.hasLeft) }, within: 600))
+    }
+
+    @Test func aServerAloneLeavesWithAllItsActors() {
+        let cluster = TestCluster()
+        let a = cluster.start(actors: 3)
+        cluster.run(1_000)
+        leave(a, cluster)
+        #expect(cluster.run(until: { a.actors.allSatisfy(\.replica.hasLeft) }, within: 1_000))
+    }
+
+    @Test func whatIsLeftOfAServerThatWasNeverHeardIsPassedOnToo() {
+        let (cluster, a, b) = RemoteTests.pair(1, 1)
+        let x = cluster.start(actors: 1, joining: a)
+        let (fromX, fromA) = (x.actors[0], a.actors[0])
+        var isCut: (ActorUID, ActorUID) -> Bool = { _, _ in false }
+        cluster.drops = { from, to in
+            isCut(from, to) || (from.server == x.id && to.server == b.id) || (from.server == b.id && to.server == x.id)
+        }
+        cluster.run(4_000)
+        x.wallOffset = 500
+        // The first write of X is lost on its way, the second arrives at A behind that gap, and X is no more.
+        isCut = { from, to in from.server != to.server && to.server != x.id }
+        fromX.put("gap", "v", cluster.moment(x))
+        cluster.run(150)
+        isCut = { _, to in to.server == b.id }
+        fromA.put("k", "old", cluster.moment(a))
+        fromX.put("k", "new", cluster.moment(x))
+        #expect(cluster.run(until: { fromA.get("k") == "new" }, within: 300))
+        #expect(fromA.get("gap") == nil)
+        cluster.stop(x)
+        // B is handed it as the winner of the key that A wrote, and A is no more.
+        isCut = { _, _ in false }
+        #expect(cluster.run(until: { b.actors[0].get("k") == "new" }, within: 2_000))
+        cluster.stop(a)
+        #expect(b.actors[0].replica.statistics.entriesAdopted == 0)
+        #expect(cluster.run(until: { b.actors[0].replica.statistics.entriesAdopted == 1 }, within: 15_000))
+    }
+
+    /// Clause 3 of collection refuses what a sibling relays while it has not seen a tombstone that was collected.
+    @Test func aSiblingThatLacksTheSameAsThisActorIsNotScannedForEver() {
+        let cluster = TestCluster()
+        cluster.tune = { $0.localEntriesMax = 4 }
+        let a = cluster.start(actors: 1, journal: 4096)
+        cluster.run(200)
+        let b = cluster.start(actors: 2, joining: a)
+        cluster.run(4_000)
+        cluster.drops = { from, to in from.server != to.server || from.index == 1 }
+        for i in 0..<10_000 { a.actors[0].put("a\(i)", "v", cluster.moment(a)) }
+        for i in 0..<20 {
+            b.actors[1].put("b\(i)", "v", cluster.moment(b))
+            cluster.run(130)
+        }
+        let origin = b.origins.index(of: ActorUID(server: a.id, index: 0))!
+        b.actors[0].replica.frontier.raise(origin, to: 9_000)
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { cluster.isConverged }, within: 20_000))
+    }
+}
