@@ -14,6 +14,8 @@ package final class SimView {
     package private(set) var collected: [SimStamp]
     /// Per dense actor: how far this actor's version vector has been checked against history.
     package private(set) var covered: [UInt64] = []
+    /// Per dense actor: it was of a retired server here at the last look.
+    private var retired: [Bool] = []
     /// Servers that were known here when `collected` was noted, whatever had become of them.
     private var met: [[UInt64]]
     private var live: [Bool]
@@ -92,16 +94,27 @@ package final class SimView {
 
     /// Version vector: only forward, never beyond what its actor wrote (I3).
     private func readVector(_ actor: SimActor, _ oracle: SimOracle, _ others: [SimActor]) -> SimViolation? {
-        while covered.count < oracle.uids.count { covered.append(0) }
+        while covered.count < oracle.uids.count {
+            covered.append(0)
+            retired.append(false)
+        }
         let vector = actor.vector
         for origin in covered.indices {
             var value = actor.covered(oracle.uids[origin], in: vector)
-            // A retired server: this replica claims to have all of its writes that any member has.
-            if value == VersionVector.retired {
+            let wasRetired = retired[origin]
+            retired[origin] = value == VersionVector.retired
+            // A retired server: this replica claims to have all of its writes that any member had when it was retired.
+            // Whoever comes later may have more; then the server is taken up again where it was left.
+            if retired[origin] {
+                if wasRetired { continue }
                 value = others.reduce(covered[origin]) { most, other in
-                    other.uid.server != oracle.uids[origin].server && actor.countsAsMember(other.uid.server)
+                    let id = other.uid.server
+                    let counted = known.contains { $0.server == id } && actor.countsAsMember(id)
+                    return id != oracle.uids[origin].server && (counted || id == actor.uid.server)
                         ? max(most, other.view.covered(origin)) : most
                 }
+            } else if wasRetired {
+                covered[origin] = min(covered[origin], value)
             }
             if value == covered[origin] { continue }
             guard value > covered[origin] else {
