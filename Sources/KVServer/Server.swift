@@ -109,7 +109,8 @@ package final class Server {
             throw error
         }
         actor.attach(to: loop)
-        let thread = LoopThread(loop: loop, processor: config.pinLoops ? index - 1 : nil, name: "kvd-\(index)")
+        let processor = config.pinLoops ? index - 1 : nil
+        let thread = LoopThread(loop: loop, processor: processor, name: "kvd-\(index)", warmsMemory: true)
         return Core(thread: thread, actor: actor, listeners: listeners)
     }
 

@@ -6,5 +6,6 @@
 #include "csupport_system.h"
 #include "csupport_mpsc.h"
 #include "csupport_loop.h"
+#include "csupport_memory.h"
 
 #endif

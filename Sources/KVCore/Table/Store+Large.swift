@@ -10,6 +10,10 @@ package struct LargeWrite {
     let hash: UInt64
     var content: ContentHash
 
+    package var filled: Int { content.done }
+    /// Where the next bytes go, in the record.
+    package var place: UnsafeRawPointer { record.value.baseAddress! + filled }
+
     /// Everything is copied and hashed.
     package var isReady: Bool { content.isComplete }
 }

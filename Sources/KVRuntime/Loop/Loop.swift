@@ -176,6 +176,18 @@ package final class Loop: @unchecked Sendable {
         return timer
     }
 
+    /// Adapts how much fresh memory is kept ready for this thread; every 100 ms or so (csupport_memory.h).
+    package func tendMemory() { cs_memory_tend() }
+
+    /// Says how far a large block, filled from its beginning by the calling loop, is filled: what comes next is made
+    /// ready. Cheap enough for every piece of 64 KiB.
+    package static func willFill(_ at: UnsafeRawPointer, _ bytesLeft: Int) {
+        cs_memory_ahead(at, min(bytesLeft, readyBytesAhead))
+    }
+
+    /// Sixteen milliseconds of writing.
+    private static let readyBytesAhead = 16 * 1024 * 1024
+
     /// Adds work done when all bytes of a turn have been handed over, so that handlers may collect what several
     /// connections received and work on it together: received bytes stay valid until then. Cannot be removed.
     package func onReceived(_ hook: @escaping () -> Void) { state.pointee.receivedHooks.append(hook) }

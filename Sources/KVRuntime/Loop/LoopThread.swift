@@ -7,16 +7,19 @@ package final class LoopThread: @unchecked Sendable {
     package let loop: Loop
     private let processor: Int?
     private let name: String
+    private let warmsMemory: Bool
     private var thread = pthread_t()
     /// Written by the thread before it ends, read after join.
     private var failure: (any Error)?
     private var joined = false
 
     /// `processor` counts among those this process may use, modulo their number; nil leaves the choice to the kernel.
-    package init(loop: Loop, processor: Int? = nil, name: String = "loop") {
+    /// With `warmsMemory` fresh memory is made ready beside the loop; then `Loop.tendMemory` is to be called regularly.
+    package init(loop: Loop, processor: Int? = nil, name: String = "loop", warmsMemory: Bool = false) {
         self.loop = loop
         self.processor = processor
         self.name = name
+        self.warmsMemory = warmsMemory
     }
 
     package func start() {
@@ -34,7 +37,9 @@ package final class LoopThread: @unchecked Sendable {
     private func body() {
         cs_name_thread(String(name.prefix(15)))
         if let processor { _ = cs_pin_thread(Int32(truncatingIfNeeded: processor)) }
+        if warmsMemory { _ = cs_memory_warm_this_thread(Int32(truncatingIfNeeded: processor ?? -1)) }
         do { try loop.run() } catch { failure = error }
+        cs_memory_leave_this_thread()
     }
 
     /// Waits for the thread's end; throws if the loop could not run. Once, after `start`.

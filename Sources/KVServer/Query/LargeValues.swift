@@ -3,6 +3,7 @@
 
 import KVBase
 import KVCore
+import KVRuntime
 import RESP
 
 /// SET of a large value. The value stays in the session's input until it is stored; the write takes its place among the
@@ -35,6 +36,7 @@ final class LargeSet: Continuation {
             ?? x.store.beginLarge(
                 key.start, key.count, x.store.hash(key.start, key.count), valueCount: value.count)
         store = x.store
+        Loop.willFill(write.place, value.count - write.filled)
         repeat {
             x.store.advance(&write, from: value.start, bytes: LargeSet.pieceBytes)
         } while !write.isReady && monotonicNanos() < deadline

@@ -3,6 +3,7 @@
 
 package import KVBase
 import KVCore
+import KVRuntime
 import RESP
 
 /// What a session wants after a turn.
@@ -204,6 +205,7 @@ package final class Session {
         let wanted = min(s.pointee.parser.wanted, Limits.commandBytesMax)
         let missing = wanted - (s.pointee.input.count - s.pointee.inputStart)
         if missing > 0 { s.pointee.input.reserve(missing) }
+        Loop.willFill(s.pointee.input.base + s.pointee.input.count, missing)
     }
 
     private func keep(_ bytes: UnsafeRawBufferPointer) {
