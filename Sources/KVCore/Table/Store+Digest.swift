@@ -5,51 +5,7 @@ import KVBase
 extension Store {
     /// One record's share of the digest: a keyed mix of key, version, value and whether it is a tombstone. The same
     /// on every server of the cluster (little-endian machines). The digest is the sum of these, modulo 2^64.
-    package func digestTerm(_ record: Record) -> UInt64 { digestTerm(record, keyPart: digestKeyPart(record)) }
-
-    @inline(__always)
-    func digestKeyPart(_ record: Record) -> UInt64 {
-        hashBytes(record.keyPointer, record.keyCount, seed: state.pointee.config.digestKey)
-    }
-
-    /// With the key's part known, since an overwrite needs two terms of one key.
-    @inline(__always)
-    func digestTerm(_ record: Record, keyPart: UInt64) -> UInt64 {
-        let secret = state.pointee.config.digestKey
-        let word = record.stampWord
-        let uid = state.pointee.config.origins.uid(OriginIndex(truncatingIfNeeded: word &>> 4))
-        let stamp = mix64(
-            uid.server ^ 0x9E37_79B9_7F4A_7C15 ^ secret,
-            (word &>> 20) &<< 16 ^ UInt64(uid.index) ^ 0xD1B5_4A32_D192_ED03)
-        let flag = word & Record.tombstoneFlag
-        let content =
-            word & Record.hashedFlag == 0 ? digestValue(record.value, secret ^ flag) : record.contentHash ^ secret
-        return mix64(content ^ keyPart, stamp ^ record.seq ^ 0x8BB8_4B93_962E_ACC9)
-    }
-
-    /// A keyed hash of a value that carries none: two independent chains of multiplications per 32 bytes.
-    @inline(__always)
-    private func digestValue(_ value: UnsafeRawBufferPointer, _ secret: UInt64) -> UInt64 {
-        guard let base = value.baseAddress else { return secret }
-        let count = value.count
-        var a = secret ^ 0xA076_1D64_78BD_642F
-        var b = secret ^ 0xE703_7ED1_A0B4_28DB ^ UInt64(count)
-        // Not under the key's own seed: a value equal to its key would cancel it, and the digest be blind to that.
-        if count < 32 { return hashBytes(base, count, seed: b) }
-        var done = 0
-        while done &+ 32 <= count {
-            let at = base + done
-            a = mix64(
-                at.loadUnaligned(as: UInt64.self) ^ a,
-                at.loadUnaligned(fromByteOffset: 8, as: UInt64.self) ^ 0x8EBC_6AF0_9C88_C6E3)
-            b = mix64(
-                at.loadUnaligned(fromByteOffset: 16, as: UInt64.self) ^ b,
-                at.loadUnaligned(fromByteOffset: 24, as: UInt64.self) ^ 0x5899_65CC_7537_4CC3)
-            done &+= 32
-        }
-        if done < count { a ^= hashBytes(base + done, count &- done, seed: b) }
-        return mix64(a ^ 0x1D8E_4E27_C47D_124F, b ^ secret)
-    }
+    package func digestTerm(_ record: Record) -> UInt64 { state.pointee.recordDigest.term(record) }
 
     /// A keyed hash of a record's key that is the same on every server of the cluster: which part of the key space a
     /// digest exchange counts it to.

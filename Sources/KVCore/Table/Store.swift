@@ -239,6 +239,7 @@ struct StoreState {
 
     var table = HashTable()
     var hasher: KeyHasher
+    let recordDigest: RecordDigest
     var ownSeq: UInt64 = 0
     var gcFloor: Millis = 0
     var ownOrigin: OriginIndex
@@ -262,6 +263,7 @@ struct StoreState {
             seed: config.hashSeed, mask: config.hashMask, salt: config.hashMask == .max ? salt | 1 : 1)
         guard let origin = config.origins.intern(config.own) else { preconditionFailure("too many actor UIDs") }
         ownOrigin = origin
+        recordDigest = RecordDigest(secret: config.digestKey, own: origin, origins: config.origins)
         journal = Journal(capacity: config.journalCapacity)
         pending = .allocate(capacity: StoreState.pendingMax)
     }

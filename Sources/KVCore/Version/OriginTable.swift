@@ -40,6 +40,9 @@ package final class OriginTable: @unchecked Sendable {
 
     package var count: Int { Int(ci_load32(words + 1)) }
 
+    /// The UIDs by index, for as long as the table lives.
+    var interned: UnsafePointer<ActorUID> { UnsafePointer(uids) }
+
     /// The UID behind an index that `intern` returned (to this thread, or to whoever handed the index over). O(1).
     @inline(__always)
     package func uid(_ index: OriginIndex) -> ActorUID { uids[Int(index)] }

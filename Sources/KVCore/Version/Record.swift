@@ -232,6 +232,26 @@ package import KVBase
         copyValue(value, count, form)
     }
 
+    /// Lengths of key and value if both fit a byte, else nil.
+    @inline(__always)
+    var shortCounts: (key: Int, value: Int)? {
+        if isLong { return nil }
+        return (Int(raw.load(fromByteOffset: 1, as: UInt8.self)), Int(raw.load(fromByteOffset: 2, as: UInt8.self)))
+    }
+
+    /// The key of a record that has `shortCounts`.
+    @inline(__always)
+    var shortKey: UnsafeRawPointer { UnsafeRawPointer(raw) + 16 }
+
+    /// `overwrite` of a record that has `shortCounts`.
+    @inline(__always)
+    func overwriteShort(
+        keyCount: Int, value: UnsafeRawPointer, _ count: Int, ms: Millis, origin: OriginIndex, seq: UInt64
+    ) {
+        stamp(valueCount: count, ms: ms, origin: origin, seq: seq, flags: 0)
+        memcpy(raw + 16 + keyCount, value, count)
+    }
+
     @inline(__always)
     private var countPointer: UnsafeMutablePointer<UInt8> { raw.assumingMemoryBound(to: UInt8.self) }
 
