@@ -166,25 +166,27 @@ extension Store {
         _ records: UnsafePointer<Record>, _ hashes: UnsafePointer<UInt64>, count: Int,
         outcomes: UnsafeMutablePointer<MergeOutcome>? = nil
     ) {
-        var from = 0
-        while from < count {
-            let to = min(from + Store.mergeGroup, count)
-            for i in from..<to {
-                state.pointee.table.prefetchBucket(place(hashes[i]))
-                ci_prefetch(records[i].raw)
-                ci_prefetch(records[i].raw + 64)
-            }
-            for i in from..<to { state.pointee.table.prefetchRecord(place(hashes[i])) }
-            for i in from..<to {
-                let outcome = merge(records[i], hashes[i])
-                if let outcomes { (outcomes + i).initialize(to: outcome) }
-            }
-            from = to
+        let ahead = Store.mergeAhead
+        for i in 0..<min(2 * ahead, count) { prefetchMerge(records[i], hashes[i]) }
+        for i in 0..<min(ahead, count) { state.pointee.table.prefetchRecord(place(hashes[i])) }
+        for i in 0..<count {
+            if i &+ 2 &* ahead < count { prefetchMerge(records[i &+ 2 &* ahead], hashes[i &+ 2 &* ahead]) }
+            if i &+ ahead < count { state.pointee.table.prefetchRecord(place(hashes[i &+ ahead])) }
+            let outcome = merge(records[i], hashes[i])
+            if let outcomes { (outcomes + i).initialize(to: outcome) }
         }
     }
 
-    /// Entries whose memory is loaded together.
-    private static let mergeGroup = 16
+    @inline(__always)
+    private func prefetchMerge(_ record: Record, _ hash: UInt64) {
+        state.pointee.table.prefetchBucket(place(hash))
+        ci_prefetch(record.raw)
+        ci_prefetch(record.raw + 64)
+    }
+
+    /// How many entries before its turn a key's record is asked for; its bucket and the entry itself twice as many. All
+    /// the time, not group by group: then no group waits for its first.
+    private static let mergeAhead = 16
 
     // MARK: Tombstones
 
@@ -265,8 +267,13 @@ extension Store {
 
     /// Puts a record, whose reference the store takes over, in the place of another of the same key.
     func replace(_ slot: HashTable.Slot, _ old: Record, with new: Record, _ hash: UInt64) {
-        account(old, -1)
-        account(new, 1)
+        if old.isTombstone || new.isTombstone {
+            account(old, -1)
+            account(new, 1)
+        } else {
+            state.pointee.recordBytes &+= new.allocatedBytes &- old.allocatedBytes
+            state.pointee.liveDigest &+= state.pointee.recordDigest.change(from: old, to: new)
+        }
         slot.store(new)
         let wasLive = !old.isTombstone
         old.release()

@@ -44,6 +44,13 @@ struct RecordDigest {
         mix64(keyPart(record) ^ valuePart(record), stampPart(record))
     }
 
+    /// What the sum of all shares changes by when one record takes another's place under the same key.
+    @inline(__always)
+    func change(from old: Record, to new: Record) -> UInt64 {
+        let key = keyPart(new)
+        return mix64(key ^ valuePart(new), stampPart(new)) &- mix64(key ^ valuePart(old), stampPart(old))
+    }
+
     // MARK: The parts; a share is `mix64(keyPart ^ valuePart, stampPart)`.
 
     @inline(__always)
