@@ -24,10 +24,11 @@ final class ScanEnd: Sendable {
     let frontier: VersionVector
     let floor: Millis
     let completesJoin: Bool
+    let isOfNewcomer: Bool
 
     init(
         firstItem: UInt64, asked: VersionVector, start: VersionVector, frontier: VersionVector, floor: Millis,
-        completesJoin: Bool
+        completesJoin: Bool, isOfNewcomer: Bool
     ) {
         self.firstItem = firstItem
         self.asked = asked
@@ -35,6 +36,7 @@ final class ScanEnd: Sendable {
         self.frontier = frontier
         self.floor = floor
         self.completesJoin = completesJoin
+        self.isOfNewcomer = isOfNewcomer
     }
 }
 

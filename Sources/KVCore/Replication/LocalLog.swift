@@ -48,7 +48,7 @@ struct LocalLog {
 
     private static let placeholder = ScanEnd(
         firstItem: 0, asked: VersionVector(), start: VersionVector(), frontier: VersionVector(), floor: 0,
-        completesJoin: false)
+        completesJoin: false, isOfNewcomer: false)
 
     /// The items after `number`, as far as they are still kept.
     func items(after number: UInt64) -> (first: UInt64, items: [LocalItem]) {

@@ -47,6 +47,7 @@ extension Replica {
             source: server.id, donorIndex: (config.actorIndex + server.shift) % server.actorCount, session: nextSession,
             asked: everything ? VersionVector() : leastVector(),
             everything: everything, completesJoin: completesJoin, lastProgress: at.steady, firstItem: log.last + 1)
+        asker?.isOfNewcomer = members.row(server.id)?.status == .joining
         nextSession += 1
         statistics.scansAsked += 1
         if everything { statistics.digestRepairs += 1 }
@@ -100,7 +101,8 @@ extension Replica {
         guard !current.isRefused else { return }
         let end = ScanEnd(
             firstItem: current.firstItem, asked: current.asked, start: chunk.start, frontier: chunk.frontier,
-            floor: store.gcFloor, completesJoin: current.completesJoin)
+            floor: store.gcFloor, completesJoin: current.completesJoin,
+            isOfNewcomer: current.isOfNewcomer)
         statistics.scansFinished += 1
         conclude(end, at)
         offerToSiblings(.scanEnd(end))
@@ -129,7 +131,7 @@ extension Replica {
         conclude(
             ScanEnd(
                 firstItem: 0, asked: current.asked, start: chunk.start, frontier: chunk.frontier, floor: store.gcFloor,
-                completesJoin: current.completesJoin), at)
+                completesJoin: current.completesJoin, isOfNewcomer: current.isOfNewcomer), at)
     }
 
     /// Every page of a scan is merged here: what the donor held when it began is held here too.
@@ -143,13 +145,16 @@ extension Replica {
         for i in 0..<end.frontier.count where seen[OriginIndex(i)] != VersionVector.retired {
             frontier.raise(OriginIndex(i), to: end.frontier.seqs[i])
         }
-        if end.completesJoin { isCaughtUp = true }
+        if end.completesJoin {
+            isCaughtUp = true
+            joinedNewcomer = end.isOfNewcomer
+        }
     }
 
     /// A newcomer is handed the level below which it must not stamp writes, because others hold or have collected
-    /// tombstones up to there that it does not know yet; and so is whoever meets a server for the first time, which
-    /// collected without it until then. What it wrote before it heard of that, from `first` on, is written again above
-    /// it.
+    /// tombstones up to there that it does not know yet; and so is who joined another newcomer when it meets a server
+    /// for the first time, which collected without it until then. What it wrote before it heard of that, from `first`
+    /// on, is written again above it.
     func adoptFloor(_ floor: Millis, from first: UInt64, _ at: Moment, into effects: inout ReplicaEffects) {
         guard floor > store.gcFloor, !config.bugs.contains(.floorMissingFromBootstrap) else { return }
         store.raiseGCFloor(to: floor)
@@ -179,7 +184,9 @@ extension Replica {
     /// A server met a short while ago, whose actors perhaps have not all heard of this one yet. A newcomer has its
     /// floor from others.
     func isNewlyMet(_ server: RemoteServer, _ at: Moment) -> Bool {
-        guard let since = server.contactedAt, members.row(server.id)?.status == .up else { return false }
+        guard joinedNewcomer, let since = server.contactedAt, members.row(server.id)?.status == .up else {
+            return false
+        }
         return at.steady - since < config.suspectMillis
     }
 

@@ -36,6 +36,8 @@ package final class Replica {
     var servers: [RemoteServer] = []
     /// This actor finished its first catch-up, or never needed one.
     package internal(set) var isCaughtUp: Bool
+    /// It did so from a server that was catching up itself.
+    var joinedNewcomer = false
     var isLeaving = false
     /// What this actor had seen when it began to leave.
     var owed = VersionVector()

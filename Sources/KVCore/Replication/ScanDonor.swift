@@ -173,6 +173,8 @@ struct ScanAsker {
     var asked: VersionVector
     var everything: Bool
     var completesJoin: Bool
+    /// The source was catching up itself when it was asked.
+    var isOfNewcomer = false
     /// Chunks queued for merging, and merged.
     var queued: UInt64 = 0
     var next: UInt64 = 0
