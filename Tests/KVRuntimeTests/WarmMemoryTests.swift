@@ -69,7 +69,8 @@ private final class Blocks: @unchecked Sendable {
             let blocks = Blocks()
             cs_memory_tend()
             var isAhead = true
-            // Other tests may have left free memory in the arena; that is used first.
+            // Other tests may have left free memory in the arena; that would be used first.
+            cs_memory_purge()
             for _ in 0..<400 where cs_memory_warmth().ready < 10 {
                 blocks.add(10_000, bytes: 96)
                 isAhead = tended { $0.warm >= 2 || $0.wanted == 0 } && isAhead
