@@ -372,7 +372,7 @@ static int start_warmer(void) {
 
 // MARK: Owners
 
-/// Puts a new arena under these hooks.
+/// Puts the arena that jemalloc chose for the calling thread under these hooks.
 static owner *make_owner(unsigned arena) {
     owner *made = mmap(NULL, sizeof *made, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (made == MAP_FAILED) return NULL;
@@ -402,24 +402,19 @@ static owner *make_owner(unsigned arena) {
     return NULL;
 }
 
-/// An arena for the calling thread alone: that of a thread that has ended, or a new one.
+/// NULL if the thread shares its arena with one that came first: jemalloc has four arenas for each processor.
 static owner *find_owner(void) {
-    owner *found = NULL;
-    for (uint32_t i = 0; i < owner_count && !found; i++) {
-        if (owners[i]->is_free) found = owners[i];
-    }
     unsigned arena;
     size_t size = sizeof arena;
-    if (!found && owner_count < OWNERS_MAX && mallctl("arenas.create", &arena, &size, NULL, 0) == 0) {
-        // One that cannot be put under the hooks stays unused: it holds nothing.
-        found = make_owner(arena);
-        if (!found) return NULL;
-        owners[owner_count] = found;
-        found->is_free = 1;
-        __atomic_store_n(&owner_count, owner_count + 1, __ATOMIC_RELEASE);
+    if (mallctl("thread.arena", &arena, &size, NULL, 0) != 0) return NULL;
+    for (uint32_t i = 0; i < owner_count; i++) {
+        if (owners[i]->arena == arena) return owners[i]->is_free ? owners[i] : NULL;
     }
-    if (!found || mallctl("thread.arena", NULL, NULL, &found->arena, sizeof found->arena) != 0) return NULL;
-    return found;
+    owner *made = owner_count < OWNERS_MAX ? make_owner(arena) : NULL;
+    if (!made) return NULL;
+    owners[owner_count] = made;
+    __atomic_store_n(&owner_count, owner_count + 1, __ATOMIC_RELEASE);
+    return made;
 }
 
 /// The warmer works beside the owners where there is room: not on the processors they are pinned to.

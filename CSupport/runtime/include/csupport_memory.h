@@ -12,10 +12,9 @@ typedef struct cs_warmth {
     int64_t warm, wanted;
 } cs_warmth;
 
-/// From now on the calling thread allocates from an arena of its own, and a background thread of the process touches
-/// ahead what it will use next.
+/// From now on a background thread of the process touches ahead what the calling thread will allocate next.
 /// `processor` is where the caller is pinned, as in `cs_pin_thread`, or -1: the background thread stays away from it if
-/// it can. 1, or 0 if nothing changed (another allocator, no memory, more than 128 such threads).
+/// it can. 1, or 0 if nothing changed (another allocator, no memory, an arena shared with another such thread).
 int cs_memory_warm_this_thread(int processor);
 /// Before the thread ends: another one may take the arena over.
 void cs_memory_leave_this_thread(void);
