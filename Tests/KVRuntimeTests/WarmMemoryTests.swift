@@ -64,7 +64,7 @@ private final class Blocks: @unchecked Sendable {
 }
 
 @Suite(.blocking, .serialized) struct WarmMemoryTests {
-    /// In a process of its own: elsewhere the thread's arena is full of what other tests have freed, which is used first.
+    /// In a process of its own: elsewhere the arena is full of what other tests have freed, which is used first.
     @Test func growingFindsMostPagesReadyAndAnIdleThreadGivesThemBack() async {
         await #expect(processExitsWith: .success) {
             let figures = try onWarmedThread { () -> (cs_warmth, Bool, Bool, Bool) in
