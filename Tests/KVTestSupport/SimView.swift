@@ -147,6 +147,8 @@ package final class SimView {
             if let tombstone = oracle.latestDelete(of: key, since: stamp, covers: covers) {
                 return noteCollected(key, tombstone, oracle, others)
             }
+            // A client's operation looks at one actor: what that got may come from others that have collected since.
+            if others.contains(where: { $0.view.hasCollected(key, since: stamp, $0, oracle) }) { return nil }
         }
         return SimViolation(
             "I2",
@@ -203,6 +205,17 @@ package final class SimView {
             return SimViolation("I1", "\(at(key, oracle)) lost \(oracle.name(seen[key])) without a delete")
         }
         return noteCollected(key, tombstone, oracle, others)
+    }
+
+    /// What was held here at the last look is gone by now, through a delete that is not older than `stamp`.
+    private func hasCollected(_ key: Int, since stamp: SimStamp, _ actor: SimActor, _ oracle: SimOracle) -> Bool {
+        let held = seen[key]
+        guard !held.isNone, actor.find(key) == nil else { return false }
+        let vector = actor.vector
+        let delete = oracle.latestDelete(of: key, since: oracle.greater(stamp, held)) {
+            $0 == held || actor.covered(oracle.uids[Int($0.origin)], in: vector) >= $0.seq
+        }
+        return delete != nil
     }
 
     /// Nobody may still hold what a collected tombstone deleted (I7).

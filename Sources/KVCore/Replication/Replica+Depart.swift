@@ -116,13 +116,20 @@ extension Replica {
 
     /// Once every actor of every member is level with equal vectors, and what they had written by then has arrived here
     /// (their adopted entries among it), all of the server's writes count as covered: its entries leave the vector.
+    ///
+    /// A report counts only if it names every server that is known here to have departed: one of them may have handed
+    /// the retiring server's writes to the reporter after an older report, and can no longer say so itself.
     private func retireIfAgreed(_ row: MemberRow, _ at: Moment, into effects: inout ReplicaEffects) {
         if !config.bugs.contains(.retireEarly) {
-            guard levelEverywhereHere().contains(row.server) else { return }
+            let departed = members.rows.filter { !$0.status.isMember && $0.server != uid.server }.map(\.server)
+            let level = levelEverywhereHere()
+            guard departed.allSatisfy(level.hasSorted) else { return }
             guard siblings.allSatisfy({ seen.covers($0.origin, $0.vector[$0.origin]) }) else { return }
             for server in servers {
                 promoteReport(server)
-                guard let report = server.usableReport, report.level.contains(row.server) else { return }
+                guard let report = server.usableReport, departed.allSatisfy(report.level.hasSorted) else {
+                    return
+                }
                 // One that has retired it already still shows how far it got: see `shown`.
                 guard originsOf(row).allSatisfy({ report.least[$0] == seen[$0] }) else { return }
             }

@@ -98,4 +98,42 @@ import Testing
         cluster.run(10_000)
         #expect(cluster.actors.allSatisfy { $0.1.replica.retiredHere == [shared.id] })
     }
+
+    @Test func aReportFromBeforeADepartureRetiresNobody() {
+        let cluster = TestCluster()
+        let gone = cluster.start(actors: 1)
+        cluster.run(100)
+        let giver = cluster.start(actors: 1, joining: gone)
+        let taker = cluster.start(actors: 1, joining: gone)
+        let apart = cluster.start(actors: 2, joining: gone)
+        cluster.run(3_000)
+        var groups = [[gone.id, giver.id], [taker.id, apart.id]]
+        cluster.drops = { from, to in
+            !groups.contains { $0.contains(from.server) && $0.contains(to.server) }
+        }
+        func depart(_ server: TestServer) {
+            cluster.stop(server)
+            for (other, actor) in cluster.actors {
+                var effects = ReplicaEffects()
+                actor.replica.forget(server.id, cluster.moment(other), into: &effects)
+            }
+        }
+        gone.actors[0].put("k", "v", cluster.moment(gone))
+        cluster.run(500)
+        depart(gone)
+        // These two tell each other that they hold the same of it: nothing.
+        cluster.run(3_000)
+        // Then one of them gets what it left, from a server that departs too.
+        groups = [[giver.id, taker.id], [apart.id]]
+        #expect(cluster.run(until: { taker.actors[0].get("k") == "v" }, within: 10_000))
+        depart(giver)
+        cluster.run(5_000)
+        #expect(apart.actors.allSatisfy { $0.replica.retiredHere.isEmpty })
+
+        groups = [[taker.id, apart.id]]
+        #expect(cluster.run(until: { cluster.isConverged && apart.actors[1].get("k") == "v" }, within: 10_000))
+        cluster.run(10_000)
+        #expect(cluster.actors.allSatisfy { $0.1.replica.retiredHere.sorted() == [gone.id, giver.id].sorted() })
+        #expect(cluster.sum(\.serversReopened) == 0 && cluster.sum(\.divergences) == 0)
+    }
 }
