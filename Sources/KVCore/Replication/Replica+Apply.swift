@@ -119,7 +119,7 @@ extension Replica {
     /// tombstone collected here (replication.md b5, clause 3).
     @inline(__always)
     private func mergeEntry(
-        _ record: Record, _ hash: UInt64, sectionOrigin: OriginIndex?, isCurrent: Bool, force: Bool
+        _ record: Record, _ hash: UInt64, sectionOrigin: OriginIndex?, cut: VersionVector, isCurrent: Bool, force: Bool
     ) -> Bool {
         let origin = record.origin
         let isCovered = origin == own ? true : seen.covers(origin, record.seq)
@@ -139,11 +139,13 @@ extension Replica {
         switch store.merge(record, hash) {
         case .applied:
             statistics.entriesApplied &+= 1
-            // An entry of a third party inside a live writer's interval is tied to that writer's own write. What was
-            // here already makes nothing loose: two replicas would adopt it from each other for ever.
-            let isOwnSection = sectionOrigin == nil || sectionOrigin == origin
-            if !isCovered, isOwnSection || members.isMember(origins.uid(origin).server) {
-                newest.raise(origin, to: record.seq)
+            // A departed server's entry that a live writer adopted is tied to that writer's own write, and its vector
+            // does not cover it. Where it does, the entry beat a write that others were sent before: they have the same
+            // interval without it. What was here already makes nothing loose: two replicas would adopt it from each
+            // other for ever.
+            if !isCovered {
+                let isTied = sectionOrigin != nil && sectionOrigin != origin && !cut.covers(origin, record.seq)
+                if !isTied || members.isMember(origins.uid(origin).server) { newest.raise(origin, to: record.seq) }
             }
         case .divergent: statistics.versionCollisions &+= 1
         default: statistics.entriesIgnored &+= 1
@@ -170,7 +172,8 @@ extension Replica {
         case .chunk(let chunk):
             force = chunk.everything
         }
-        let isCurrent = includesCollected(work.cut)
+        let cut = work.cut
+        let isCurrent = includesCollected(cut)
         let hasher = store.hasher
         var used = 0
         let keepsEntries = !siblings.isEmpty || !isChunk(work.block)
@@ -181,9 +184,9 @@ extension Replica {
                     return
                 }
                 let hash = hasher.hash(record.keyPointer, record.keyCount)
-                if !mergeEntry(record, hash, sectionOrigin: sectionOrigin, isCurrent: isCurrent, force: force) {
-                    work.isRefused = true
-                }
+                let isMerged = mergeEntry(
+                    record, hash, sectionOrigin: sectionOrigin, cut: cut, isCurrent: isCurrent, force: force)
+                if !isMerged { work.isRefused = true }
                 if keepsEntries { work.entries.append(hash, record) } else { record.release() }
                 used &+= 1
             }
@@ -209,9 +212,10 @@ extension Replica {
             if done &+ 8 < entries.count { store.prefetchSlot(entries[done &+ 8].hash) }
             if done &+ 4 < entries.count { store.prefetchRecord(entries[done &+ 4].hash) }
             let entry = entries[done]
-            if !mergeEntry(entry.record, entry.hash, sectionOrigin: sectionOrigin, isCurrent: isCurrent, force: force) {
-                isRefused = true
-            }
+            let isMerged = mergeEntry(
+                entry.record, entry.hash, sectionOrigin: sectionOrigin, cut: segment.cut, isCurrent: isCurrent,
+                force: force)
+            if !isMerged { isRefused = true }
             done &+= 1
         }
         return end - start

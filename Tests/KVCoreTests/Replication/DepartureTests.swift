@@ -74,6 +74,41 @@ import Testing
         #expect(cluster.run(until: { b.actors[0].replica.statistics.entriesAdopted == 1 }, within: 15_000))
     }
 
+    @Test func whatADeadWriterPassedOnOfADepartedServerIsNotLeftOnSomeReplicasOnly() {
+        let (cluster, a, b) = RemoteTests.pair(1, 1)
+        let x = cluster.start(actors: 1, joining: a)
+        let c = cluster.start(actors: 2, joining: a)
+        cluster.run(4_000)
+        x.wallOffset = 500
+        // B has A's write as it was; C meets it only after X beat it. Only A ever has X's writes as such.
+        cluster.drops = { from, to in from.server != to.server && (from.server == c.id || to.server == c.id) }
+        a.actors[0].put("k", "old", cluster.moment(a))
+        #expect(cluster.run(until: { b.actors[0].get("k") == "old" }, within: 500))
+        let apart = [b.id, c.id]
+        cluster.drops = { from, to in
+            from.server != to.server && (apart.contains(from.server) || apart.contains(to.server))
+        }
+        x.actors[0].put("k", "new", cluster.moment(x))
+        #expect(cluster.run(until: { a.actors[0].get("k") == "new" }, within: 500))
+        cluster.stop(x)
+        for server in [a, b, c] {
+            for actor in server.actors {
+                var effects = ReplicaEffects()
+                actor.replica.forget(x.id, cluster.moment(server), into: &effects)
+            }
+        }
+        cluster.run(5_000)
+        cluster.drops = { from, to in from.server == b.id || to.server == b.id }
+        #expect(cluster.run(until: { c.actors[0].get("k") == "new" }, within: 10_000))
+        cluster.stop(a)
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { b.actors[0].get("k") == "new" }, within: 4_000))
+        cluster.run(20_000)
+        #expect(cluster.isConverged && cluster.sum(\.divergences) == 0)
+        // Who is handed it by one that adopted it has nothing to adopt.
+        #expect(b.actors[0].replica.statistics.entriesAdopted == 0)
+    }
+
     /// Clause 3 of collection refuses what a sibling relays while it has not seen a tombstone that was collected.
     @Test func aSiblingThatLacksTheSameAsThisActorIsNotScannedForEver() {
         let cluster = TestCluster()
