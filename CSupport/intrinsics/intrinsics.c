@@ -2,27 +2,16 @@
 // No state, any thread.
 #include "cintrinsics.h"
 
-CI_INLINE uint64_t word(const uint8_t *at) {
-    uint64_t value;
-    __builtin_memcpy(&value, at, sizeof value);
-    return value;
-}
-
-CI_INLINE uint64_t mixed(uint64_t a, uint64_t b) {
-    __uint128_t product = (__uint128_t)a * b;
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
 ci_hash_lanes ci_copy_hash(void *to, const void *from, uintptr_t count, ci_hash_lanes lanes) {
     const uint8_t *source = from;
     uint8_t *target = to;
     for (uintptr_t i = 0; i < count; i += 64) {
         const uint8_t *at = source + i;
         __builtin_memcpy(target + i, at, 64);
-        lanes.a = mixed(word(at) ^ lanes.a, word(at + 8) ^ 0x8EBC6AF09C88C6E3ull);
-        lanes.b = mixed(word(at + 16) ^ lanes.b, word(at + 24) ^ 0x589965CC75374CC3ull);
-        lanes.c = mixed(word(at + 32) ^ lanes.c, word(at + 40) ^ 0x1D8E4E27C47D124Full);
-        lanes.d = mixed(word(at + 48) ^ lanes.d, word(at + 56) ^ 0xE7037ED1A0B428DBull);
+        lanes.a = ci_hash_block(at, lanes.a, 0x8EBC6AF09C88C6E3ull);
+        lanes.b = ci_hash_block(at + 16, lanes.b, 0x589965CC75374CC3ull);
+        lanes.c = ci_hash_block(at + 32, lanes.c, 0x1D8E4E27C47D124Full);
+        lanes.d = ci_hash_block(at + 48, lanes.d, 0xE7037ED1A0B428DBull);
     }
     return lanes;
 }
@@ -56,6 +45,12 @@ uint32_t ci_crc32c_hardware(const void *bytes, uintptr_t count, uint32_t crc, co
 #endif
 
 #ifdef CI_TARGET
+CI_INLINE uint64_t word(const uint8_t *at) {
+    uint64_t value;
+    __builtin_memcpy(&value, at, sizeof value);
+    return value;
+}
+
 CI_INLINE uint32_t shifted(uint32_t crc, const uint32_t *shift) {
     return shift[crc & 0xFF] ^ shift[256 + (crc >> 8 & 0xFF)] ^ shift[512 + (crc >> 16 & 0xFF)]
            ^ shift[768 + (crc >> 24)];

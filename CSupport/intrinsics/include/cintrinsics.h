@@ -64,6 +64,7 @@ typedef struct ci_pair {
     uint64_t first, second;
 } ci_pair;
 
+/// The product of 16 bytes, keyed: what all hashes of values here are made of.
 CI_INLINE uint64_t ci_hash_block(const uint8_t *at, uint64_t a, uint64_t b) {
     uint64_t low, high;
     __builtin_memcpy(&low, at, 8);
