@@ -36,7 +36,6 @@ cs_warmth cs_memory_warmth(void) { return (cs_warmth){0, 0, 0, 0}; }
 #else
 
 #include <jemalloc/jemalloc.h>
-#include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
@@ -44,7 +43,6 @@ cs_warmth cs_memory_warmth(void) { return (cs_warmth){0, 0, 0, 0}; }
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_WRITE
