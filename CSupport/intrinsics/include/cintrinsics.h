@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include "cdigest.h"
+
 #define CI_INLINE static inline __attribute__((always_inline))
 
 /// Starts loading the cache line at `p` for reading; never faults.
@@ -59,48 +61,13 @@ typedef struct ci_hash_lanes {
 /// wait for memory.
 ci_hash_lanes ci_copy_hash(void *to, const void *from, uintptr_t count, ci_hash_lanes lanes);
 
-/// The sums of two blocks' hashes; see ci_hash_pair.
-typedef struct ci_pair {
-    uint64_t first, second;
-} ci_pair;
-
-/// The product of 16 bytes, keyed: what all hashes of values here are made of.
+/// The product of 16 bytes, keyed: what the hash of a large value is made of.
 CI_INLINE uint64_t ci_hash_block(const uint8_t *at, uint64_t a, uint64_t b) {
     uint64_t low, high;
     __builtin_memcpy(&low, at, 8);
     __builtin_memcpy(&high, at + 8, 8);
     __uint128_t product = (__uint128_t)(low ^ a) * (high ^ b);
     return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-#if defined(__clang__)
-#define CI_SCALAR _Pragma("clang loop vectorize(disable) interleave(disable) unroll(disable)")
-#else
-#define CI_SCALAR
-#endif
-
-/// A hash of `count` bytes, 16 or more: a product for every 16, keyed by `a` and `b`, which change by a step from one
-/// to the next. The compiler would turn the loop into vector code that spends its time moving words to the multiplier.
-CI_INLINE uint64_t ci_hash_one(const void *bytes, intptr_t count, uint64_t a, uint64_t b, uint64_t step_a,
-                               uint64_t step_b) {
-    const uint8_t *at = bytes, *last = at + (count - 16);
-    uint64_t sum = 0;
-    CI_SCALAR for (; at < last; at += 16, a += step_a, b += step_b) sum += ci_hash_block(at, a, b);
-    return sum + ci_hash_block(last, a, b);
-}
-
-/// ci_hash_one of two runs of one length, side by side.
-CI_INLINE ci_pair ci_hash_pair(const void *bytes, const void *others, intptr_t count, uint64_t a, uint64_t b,
-                               uint64_t step_a, uint64_t step_b) {
-    const uint8_t *at = bytes, *other = others, *last = at + (count - 16);
-    ci_pair sum = {0, 0};
-    CI_SCALAR for (; at < last; at += 16, other += 16, a += step_a, b += step_b) {
-        sum.first += ci_hash_block(at, a, b);
-        sum.second += ci_hash_block(other, a, b);
-    }
-    sum.first += ci_hash_block(last, a, b);
-    sum.second += ci_hash_block((const uint8_t *)others + (count - 16), a, b);
-    return sum;
 }
 
 /// Gives the lock back. Release: publishes what was written under it; pairs with ci_lock.

@@ -30,6 +30,10 @@ extension Store {
         let old = slot.record
         guard let ms = stamp(over: old, now: now, floor: floor) else { return nil }
         let seq = nextSeq(hash)
+        if old.canOverwriteAlike(valueCount: m, origin: origin) {
+            overwriteAlike(old, value: value, ms: ms, origin: origin, seq: seq)
+            return old
+        }
         if old.canOverwrite(valueCount: m) {
             overwrite(old, value: value, m, ms: ms, origin: origin, seq: seq)
             return old
@@ -118,9 +122,12 @@ extension Store {
             if order < 0 { return .older }
             // The rare equal version is judged on a record, like a shared one.
             if order > 0, let value, old.canOverwrite(valueCount: value.count) {
-                overwrite(
-                    old, value: value.baseAddress ?? key, value.count, ms: version.ms, origin: origin,
-                    seq: version.seq)
+                let bytes = value.baseAddress ?? key
+                if old.canOverwriteAlike(valueCount: value.count, origin: origin) {
+                    overwriteAlike(old, value: bytes, ms: version.ms, origin: origin, seq: version.seq)
+                } else {
+                    overwrite(old, value: bytes, value.count, ms: version.ms, origin: origin, seq: version.seq)
+                }
                 return .applied
             }
         }
@@ -272,7 +279,7 @@ extension Store {
             account(new, 1)
         } else {
             state.pointee.recordBytes &+= new.allocatedBytes &- old.allocatedBytes
-            state.pointee.liveDigest &+= state.pointee.recordDigest.change(from: old, to: new)
+            state.pointee.liveDigest &+= digestTerm(new) &- digestTerm(old)
         }
         slot.store(new)
         let wasLive = !old.isTombstone
@@ -281,27 +288,19 @@ extension Store {
         if wasLive == new.isTombstone { noteIndexChange(hash) }
     }
 
-    /// Replaces value and version of a live record that nobody else holds.
+    /// Replaces value and version of a record of which `canOverwriteAlike` is true: the usual case, made of few
+    /// instructions, because they are what a SET takes longer than a GET.
     @inline(__always)
-    private func overwrite(
-        _ record: Record, value: UnsafeRawPointer, _ m: Int, ms: Millis, origin: OriginIndex, seq: UInt64
+    private func overwriteAlike(
+        _ record: Record, value: UnsafeRawPointer, ms: Millis, origin: OriginIndex, seq: UInt64
     ) {
-        guard let short = record.shortCounts, short.value == m else {
-            return overwriteOther(record, value: value, m, ms: ms, origin: origin, seq: seq)
-        }
-        // The usual case, made of few instructions: they are what a SET takes longer than a GET.
-        let digest = state.pointee.recordDigest
-        let start = record.shortKey
-        let key = digest.keyPart(start, short.key)
-        let values = digest.valueParts(start + short.key, value, m)
-        let before = mix64(key ^ values.0, digest.stampPart(record))
-        let after = mix64(key ^ values.1, digest.stampPart(UInt64(bitPattern: ms), origin, seq, 0))
-        state.pointee.liveDigest &+= after &- before
-        record.overwriteShort(keyCount: short.key, value: value, m, ms: ms, origin: origin, seq: seq)
+        state.pointee.liveDigest &+= state.pointee.recordDigest.overwrite(
+            record, value: value, ms: ms, origin: origin, seq: seq)
     }
 
+    /// Replaces value and version of a live record that nobody else holds.
     @inline(never)
-    private func overwriteOther(
+    private func overwrite(
         _ record: Record, value: UnsafeRawPointer, _ m: Int, ms: Millis, origin: OriginIndex, seq: UInt64
     ) {
         let old = digestTerm(record)

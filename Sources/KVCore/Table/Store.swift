@@ -271,6 +271,7 @@ struct StoreState {
     mutating func deallocate() {
         table.deallocate()
         journal.deallocate()
+        recordDigest.deallocate()
         pending.deallocate()
         page.deallocate()
         tombstones.deallocate()

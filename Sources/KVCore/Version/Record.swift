@@ -63,6 +63,21 @@ package import KVBase
     /// The hash of the value, if `isHashed`.
     @inline(__always)
     var contentHash: UInt64 { raw.load(fromByteOffset: 24, as: UInt64.self) }
+    @inline(__always)
+    var contentHashPointer: UnsafeRawPointer { UnsafeRawPointer(raw) + 24 }
+
+    /// The first word of the header, as it is while one holds the record.
+    @inline(__always)
+    var headerWord: UInt64 {
+        seq &<< 24 | UInt64(raw.load(fromByteOffset: 2, as: UInt8.self)) &<< 16
+            | UInt64(raw.load(fromByteOffset: 1, as: UInt8.self)) &<< 8 | 1
+    }
+
+    /// The header's second word, without flags.
+    @inline(__always)
+    static func stampWord(ms: Millis, origin: OriginIndex) -> UInt64 {
+        UInt64(bitPattern: ms) &<< 20 | UInt64(origin) &<< 4
+    }
 
     @inlinable @inline(__always)
     static func headerBytes(_ flags: UInt64) -> Int { 16 &+ Int(truncatingIfNeeded: (flags & formFlags) &<< 2) }
@@ -205,8 +220,7 @@ package import KVBase
         raw.storeBytes(of: UInt8(truncatingIfNeeded: valueCount), toByteOffset: 2, as: UInt8.self)
         raw.storeBytes(of: UInt8(truncatingIfNeeded: seq), toByteOffset: 3, as: UInt8.self)
         raw.storeBytes(of: UInt32(truncatingIfNeeded: seq &>> 8), toByteOffset: 4, as: UInt32.self)
-        let word = UInt64(bitPattern: ms) &<< 20 | UInt64(origin) &<< 4 | flags
-        raw.storeBytes(of: word, toByteOffset: 8, as: UInt64.self)
+        raw.storeBytes(of: Record.stampWord(ms: ms, origin: origin) | flags, toByteOffset: 8, as: UInt64.self)
         if flags & Record.formFlags != 0 {
             raw.storeBytes(of: UInt32(truncatingIfNeeded: valueCount), toByteOffset: 20, as: UInt32.self)
         }
@@ -232,24 +246,12 @@ package import KVBase
         copyValue(value, count, form)
     }
 
-    /// Lengths of key and value if both fit a byte, else nil.
+    /// Whether, besides `canOverwrite`, lengths and writer stay and are short: then little of the header changes.
     @inline(__always)
-    var shortCounts: (key: Int, value: Int)? {
-        if isLong { return nil }
-        return (Int(raw.load(fromByteOffset: 1, as: UInt8.self)), Int(raw.load(fromByteOffset: 2, as: UInt8.self)))
-    }
-
-    /// The key of a record that has `shortCounts`.
-    @inline(__always)
-    var shortKey: UnsafeRawPointer { UnsafeRawPointer(raw) + 16 }
-
-    /// `overwrite` of a record that has `shortCounts`.
-    @inline(__always)
-    func overwriteShort(
-        keyCount: Int, value: UnsafeRawPointer, _ count: Int, ms: Millis, origin: OriginIndex, seq: UInt64
-    ) {
-        stamp(valueCount: count, ms: ms, origin: origin, seq: seq, flags: 0)
-        memcpy(raw + 16 + keyCount, value, count)
+    func canOverwriteAlike(valueCount new: Int, origin: OriginIndex) -> Bool {
+        ci_count_load(countPointer) == 1
+            && stampWord & 0xF_FFFF == Record.stampWord(ms: 0, origin: origin)
+            && Int(raw.load(fromByteOffset: 2, as: UInt8.self)) == new
     }
 
     @inline(__always)
