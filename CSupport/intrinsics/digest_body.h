@@ -1,10 +1,10 @@
 // The share of a record in terms of an AES round; digest.c includes this once for the processor's instruction and once
 // for its replacement, so that there is one text and two programs. No state, any thread.
 //
-// Each 16 bytes of key and of value are combined with a secret that depends on their place, go through two rounds and are
-// added up without carry; two rounds, so that a difference in one block spreads over 16 bytes in a way that no other block
-// cancels unless by chance. The header (lengths, version, tombstone) joins in the round that follows; three more
-// rounds make the result. A step of one round costs an instruction, a multiplication of the same 16 bytes six.
+// Each 16 bytes of key and of value are combined with a secret that depends on their place, go through two rounds and
+// are added up without carry; two rounds, so that a difference in one block spreads over 16 bytes in a way that no
+// other block cancels unless by chance. The header (lengths, version, tombstone) joins in the round that follows; three
+// more rounds make the result. A round is one instruction, a multiplication of the same 16 bytes with its loads six.
 
 #define N(name) DIGEST_NAME(name)
 #define F CI_INLINE DIGEST_TARGET

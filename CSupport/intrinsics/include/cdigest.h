@@ -22,8 +22,8 @@ typedef struct ci_digest_keys {
 /// Whether this processor has the instruction; without it `is_software` must be set.
 int ci_aes_is_hardware(void);
 
-/// The share of a record of which `header` is the first 16 bytes, with a token in place of what is known to this process
-/// only.
+/// The share of a record of which `header` is the first 16 bytes, with a token in place of what is known to this
+/// process only.
 uint64_t ci_digest_term(const ci_digest_keys *keys, ci_block header, const void *key, uintptr_t key_count,
                         const void *value, uintptr_t value_count);
 

@@ -93,7 +93,8 @@ import Testing
                 let record = Record.make(Bytes(content.key), Bytes(content.value!), content.version, origins)
                 let before = digest.term(record)
                 let value = RecordDigestTests.bytes(valueCount, &random)
-                let version = Version(ms: content.version.ms / 2, uid: content.version.uid, seq: content.version.seq / 3)
+                let version = Version(
+                    ms: content.version.ms / 2, uid: content.version.uid, seq: content.version.seq / 3)
                 let change = (value + [0]).withUnsafeBytes {
                     digest.overwrite(record, value: $0.baseAddress!, ms: version.ms, origin: writer, seq: version.seq)
                 }
