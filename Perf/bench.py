@@ -8,7 +8,8 @@
   memory       bytes per key, ordered index included; each further actor
   actors       two actors against one: GET only, 95/5, one hot key
   deltas       p99.9 of GET at half the knee while a sibling applies 200 k deltas a second
-  stall        longest time a client waits at 10 M keys: growth, LIST of everything, digest, join
+  stall        longest turn of a loop at 10 M keys, by the processor and by the wall, and the longest time a client
+               waits: growth, LIST of everything, digest, join
   start        start of the process to its first reply
   idle         CPU of an idle cluster of four servers with 1 M keys
 
@@ -28,7 +29,7 @@ import sys
 import tempfile
 import time
 
-from lab import BUILD, HERE, KVD, PERF_DRIVER, Connection, Peer, Server, fill, need, percentile
+from lab import BUILD, HERE, KVD, PERF_DRIVER, Connection, Peer, Server, fill, need, percentile, stolen_millis
 import replication
 
 SERVER_CPU, LOAD_CPU = 0, 1
@@ -299,21 +300,28 @@ def stall(options):
     queue = multiprocessing.Queue()
     keys = options.stall_keys
 
+    def turns(what, server, before):
+        """What made the turns long that took longer by the wall: giving way to others, or the hypervisor."""
+        processor, wall = server.longest_turns()
+        count, waited = server.put_aside()
+        report("longest turn, %d M keys: %s" % (keys // 1_000_000, what),
+               "%s of the processor, %s by the wall; gave way %d times, %.1f ms" % (
+                   processor, wall, count - before[0], waited - before[1]), "<= 1 ms")
+
     def timed(name, action):
         stop.clear()
         server.connect().call("CONFIG", "RESETSTAT")
-        before = server.preemptions()
+        before, stolen = server.put_aside(), stolen_millis(SERVER_CPU)
         probe = multiprocessing.Process(target=replication.sampling, args=(server.port + 1, stop, keys, queue))
         probe.start()
         time.sleep(0.3)
         action()
+        turns(name, server, before)
         stop.set()
         times = queue.get()
         probe.join()
-        report("GET latency meanwhile, %d M keys: %s" % (keys // 1_000_000, name),
-               "p99 %.2f ms, max %.2f ms (%d samples), longest turn %d us, preempted %d times" % (
-                   percentile(times, 99), times[-1], len(times), server.connect().info("max_turn_micros"),
-                   server.preemptions() - before))
+        report("GET meanwhile", "p99 %.2f ms, max %.2f ms (%d samples); stolen from the core %d ms" % (
+            percentile(times, 99), times[-1], len(times), stolen_millis(SERVER_CPU) - stolen))
 
     timed("nothing else", lambda: time.sleep(3))
     timed("growing to full size", lambda: run(address(server), server.pid, argparse.Namespace(seconds=0.1, keys=keys), "--load"))
@@ -328,7 +336,18 @@ def stall(options):
 
     timed("LIST of everything", list_everything)
     timed("KVD DIGEST", lambda: client.call("KVD", "DIGEST"))
-    server.stop()
+    joiners = []
+
+    def join():
+        joiners.append(Server(1, join=[server.address], cpu=LOAD_CPU))
+        target = joiners[0].connect()
+        while target.call("DBSIZE") < keys:
+            time.sleep(0.05)
+
+    timed("join, the donor", join)
+    turns("join, the joiner", joiners[0], (0, 0))
+    for each in joiners + [server]:
+        each.stop()
     os.sched_setaffinity(0, cores)
 
 

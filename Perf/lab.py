@@ -194,14 +194,20 @@ class Server:
         fields = open("/proc/%d/stat" % self.process.pid).read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def preemptions(self):
-        """How often a thread of it was put aside for another program: each lengthens a turn by what that one took."""
-        total = 0
+    def put_aside(self):
+        """How often the first loop's thread gave way to another one, and the milliseconds it was ready to run and was not."""
         for task in os.listdir("/proc/%d/task" % self.process.pid):
-            for line in open("/proc/%d/task/%s/status" % (self.process.pid, task)):
-                if line.startswith("nonvoluntary_ctxt_switches"):
-                    total += int(line.split()[1])
-        return total
+            base = "/proc/%d/task/%s/" % (self.process.pid, task)
+            if open(base + "comm").read().strip() == "kvd-1":
+                status = dict(line.split(":", 1) for line in open(base + "status"))
+                return int(status["nonvoluntary_ctxt_switches"]), int(open(base + "schedstat").read().split()[1]) / 1e6
+        raise RuntimeError("no thread kvd-1")
+
+    def longest_turns(self):
+        """By the processor and by the wall, each with what it did."""
+        fields = dict(line.split(":", 1) for line in self.connect().call("INFO", "stats").decode().splitlines() if ":" in line)
+        return ["%.2f ms (%s)" % (int(fields[name + "_micros"]) / 1000, fields[name + "_work"])
+                for name in ("max_turn_cpu", "max_turn")]
 
     def rss(self):
         for line in open("/proc/%d/status" % self.process.pid):
@@ -211,6 +217,15 @@ class Server:
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(10)
+
+
+def stolen_millis(cpu):
+    """What the hypervisor took of a core so far."""
+    for line in open("/proc/stat"):
+        words = line.split()
+        if words[0] == "cpu%d" % cpu:
+            return int(words[8]) * 1000 / os.sysconf("SC_CLK_TCK")
+    return 0
 
 
 class Peer:

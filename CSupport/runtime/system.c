@@ -98,6 +98,7 @@ static int64_t read_clock(clockid_t id, int64_t per_second) {
 }
 
 int64_t cs_monotonic_nanos(void) { return read_clock(CLOCK_MONOTONIC, 1000000000); }
+int64_t cs_thread_nanos(void) { return read_clock(CLOCK_THREAD_CPUTIME_ID, 1000000000); }
 int64_t cs_wall_millis(void) { return read_clock(CLOCK_REALTIME, 1000); }
 
 int cs_processor_count(void) {

@@ -89,6 +89,7 @@ enum Info {
 
     @Sendable private static func stats(_ actor: QueryActor, _ text: inout OutputBuffer) {
         actor.publish()
+        actor.note(.info)
         let all = actor.context.statistics
         line(&text, "total_connections_received", all.reduce(0) { $0 + $1.connectionsReceived })
         line(&text, "total_commands_processed", all.reduce(0) { $0 + $1.commands })
@@ -98,7 +99,12 @@ enum Info {
         line(&text, "rejected_connections", actor.context.rejectedConnections)
         line(&text, "keyspace_hits", all.reduce(0) { $0 + $1.hits })
         line(&text, "keyspace_misses", all.reduce(0) { $0 + $1.misses })
-        line(&text, "max_turn_micros", all.reduce(0) { max($0, $1.longestTurnMicros) })
+        let byWall = all.map(\.longestTurn).max { $0.word < $1.word } ?? LongestTurn(word: 0)
+        let byProcessor = all.map(\.longestTurnOnProcessor).max { $0.word < $1.word } ?? LongestTurn(word: 0)
+        line(&text, "max_turn_micros", byWall.micros)
+        line(&text, "max_turn_work", byWall.work.text)
+        line(&text, "max_turn_cpu_micros", byProcessor.micros)
+        line(&text, "max_turn_cpu_work", byProcessor.work.text)
     }
 
     @Sendable private static func replication(_ actor: QueryActor, _ text: inout OutputBuffer) {

@@ -1,6 +1,7 @@
 // Counters of one query actor, written by its thread once per turn and read by any.
 
 import KVBase
+package import KVRuntime
 import Synchronization
 
 package final class ActorStatistics: Sendable {
@@ -12,7 +13,8 @@ package final class ActorStatistics: Sendable {
     private let rate = Atomic<Int>(0)
     private let received = Atomic<Int>(0)
     private let sent = Atomic<Int>(0)
-    private let longestTurn = Atomic<Int>(0)
+    private let longestTurnByWall = Atomic<UInt64>(0)
+    private let longestTurnByProcessor = Atomic<UInt64>(0)
     /// Set by CONFIG RESETSTAT on any thread, taken by the owner in its next turn.
     private let resetRequest = Atomic<Bool>(false)
 
@@ -26,7 +28,10 @@ package final class ActorStatistics: Sendable {
     package var commandsPerSecond: Int { rate.load(ordering: .relaxed) }
     package var bytesReceived: Int { received.load(ordering: .relaxed) }
     package var bytesSent: Int { sent.load(ordering: .relaxed) }
-    package var longestTurnMicros: Int { longestTurn.load(ordering: .relaxed) }
+    package var longestTurn: LongestTurn { LongestTurn(word: longestTurnByWall.load(ordering: .relaxed)) }
+    package var longestTurnOnProcessor: LongestTurn {
+        LongestTurn(word: longestTurnByProcessor.load(ordering: .relaxed))
+    }
     package func requestReset() { resetRequest.store(true, ordering: .relaxed) }
 
     // Owner's thread only.
@@ -39,7 +44,12 @@ package final class ActorStatistics: Sendable {
         sent.store(state.bytesSent, ordering: .relaxed)
     }
 
-    func setLongestTurn(nanos: Nanos) { longestTurn.store(Int(nanos / 1000), ordering: .relaxed) }
+    func setLongestTurns(_ lengths: TurnLengths) {
+        let byWall = LongestTurn(nanos: lengths.longestNanos, work: lengths.longestWork)
+        let byProcessor = LongestTurn(nanos: lengths.longestProcessorNanos, work: lengths.longestProcessorWork)
+        longestTurnByWall.store(byWall.word, ordering: .relaxed)
+        longestTurnByProcessor.store(byProcessor.word, ordering: .relaxed)
+    }
 
     /// Whether the counters are to begin again; answered once per request.
     func takeReset() -> Bool {
@@ -56,6 +66,19 @@ package final class ActorStatistics: Sendable {
 
     func disconnected(_ now: Int) { clientCount.store(now, ordering: .relaxed) }
     func setRate(_ perSecond: Int) { rate.store(perSecond, ordering: .relaxed) }
+}
+
+/// A turn's length and what it did, in one word, so that a reader never sees the one of this and the other of that.
+package struct LongestTurn: Sendable {
+    package let word: UInt64
+
+    package init(word: UInt64) { self.word = word }
+    init(nanos: Nanos, work: TurnWork) {
+        word = UInt64(UInt32(clamping: nanos / 1000)) &<< 32 | UInt64(work.rawValue)
+    }
+
+    package var micros: Int { Int(word &>> 32) }
+    package var work: TurnWork { TurnWork(rawValue: UInt32(truncatingIfNeeded: word)) }
 }
 
 /// Commands per second over the last 1.6 s, as Redis computes it: 16 samples, one every 100 ms.

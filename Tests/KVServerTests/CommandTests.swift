@@ -302,7 +302,7 @@ import Testing
                 "total_connections_received:1", "instantaneous_ops_per_sec:", "messages_sent_actor:",
                 "messages_sent_external:",
                 "replies_sent:", "bytes_sent:", "remote_bytes_received:", "max_message_rate:", "servers:1",
-                "max_turn_micros:",
+                "max_turn_micros:", "max_turn_work:other\r\n", "max_turn_cpu_micros:", "max_turn_cpu_work:other\r\n",
             ] {
                 #expect(all.contains("\r\n\(field)"), "\(field)")
             }
@@ -325,6 +325,7 @@ import Testing
             #expect(stats.contains("keyspace_hits:0\r\n"))
             #expect(stats.contains("total_connections_received:0\r\n"))
             #expect(stats.contains("max_turn_micros:0\r\n"))
+            #expect(stats.contains("max_turn_cpu_micros:0\r\n"))
             expect(s, "GET k", "$1\r\nv")
             #expect(s.command("INFO", "stats").contains("keyspace_hits:1\r\n"))
         }

@@ -21,6 +21,8 @@ int cs_address_resolve(const char *host, uint16_t port, cs_address *out, int cap
 uint16_t cs_address_format(const cs_address *address, char *host, size_t capacity);
 
 int64_t cs_monotonic_nanos(void);
+/// Processor time of the calling thread. A system call.
+int64_t cs_thread_nanos(void);
 int64_t cs_wall_millis(void);
 
 /// Number of processors this process may run on.

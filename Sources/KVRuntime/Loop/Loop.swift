@@ -70,10 +70,13 @@ package final class Loop: @unchecked Sendable {
     package var nowMillis: Millis { state.pointee.nowMillis }
     /// Monotonic clock as of the beginning of this turn.
     package var nowNanos: Nanos { state.pointee.nowNanos }
-    /// The longest that the work of one turn has taken, waiting and the kernel's part of sending left out: for so long
-    /// every other client of the loop had to wait. Counted from the start or the last `forgetLongestTurn`.
-    package var longestTurnNanos: Nanos { state.pointee.longestTurnNanos }
-    package func forgetLongestTurn() { state.pointee.longestTurnNanos = 0 }
+    /// The longest that the work of one turn has taken, waiting and the kernel's part of sending left out. Counted from
+    /// the start or the last `forgetLongestTurn`.
+    package var turnLengths: TurnLengths { state.pointee.turnLengths }
+    package func forgetLongestTurn() { state.pointee.turnLengths.forget() }
+    /// Says what the turn under way does, for whoever finds it long.
+    @inline(__always)
+    package func note(_ work: TurnWork) { state.pointee.turnWork.formUnion(work) }
 
     // MARK: From any thread
 
@@ -273,6 +276,7 @@ package final class Loop: @unchecked Sendable {
         let count = Int(cs_loop_wait(handle, events, Int32(Self.eventsPerTurnMax), timeout))
         if waits { inbox.waited() }
         readClocks()
+        state.pointee.turnLengths.begin(state.pointee.nowNanos) { cs_thread_nanos() }
         for i in 0..<count { dispatch(events[i]) }
         if count > 0 { runReceivedHooks() }
         takeInbox()
@@ -294,7 +298,8 @@ package final class Loop: @unchecked Sendable {
     private func noteTurn() {
         let end = cs_monotonic_nanos()
         state.pointee.endNanos = end
-        state.pointee.longestTurnNanos = max(state.pointee.longestTurnNanos, end - state.pointee.nowNanos)
+        state.pointee.turnLengths.end(state.pointee.nowNanos, end, state.pointee.turnWork) { cs_thread_nanos() }
+        state.pointee.turnWork = []
     }
 
     private func dispatch(_ event: cs_event) {
@@ -358,7 +363,9 @@ struct LoopState {
     var nowMillis: Millis = 0
     /// When the last turn's work was done.
     var endNanos: Nanos = 0
-    var longestTurnNanos: Nanos = 0
+    var turnLengths = TurnLengths()
+    /// What the turn under way has done so far.
+    var turnWork: TurnWork = []
     /// Connections with output to send, linked through their state.
     var dirty: Unmanaged<Connection>?
     /// Kept alive until the end of the turn.

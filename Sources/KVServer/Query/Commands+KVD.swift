@@ -55,6 +55,7 @@ extension Commands {
     }
 
     private static func kvdDigest(_ x: inout Execution) {
+        x.actor.note(.digest)
         switch x.count {
         case 2: x.output.pointee.bulk(hex16(x.store.digest))
         case 3 where x.argument(2, is: "ALL"): x.output.pointee.bulk(hex16(x.store.digestAll))

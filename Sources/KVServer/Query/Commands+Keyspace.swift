@@ -59,6 +59,7 @@ extension Commands {
         limit: Int, glob: Glob?
     ) {
         let query = x.actor.state
+        x.actor.note(.list)
         if glob == nil, query.pointee.work < QueryState.workMax {
             let page = x.store.list(prefix: prefix, after: after, limit: min(limit, QueryState.pageEntries))
             query.pointee.work &+= page.count &* QueryState.workPerEntry
@@ -100,6 +101,7 @@ extension Commands {
     /// table; with one, only the range of the prefix is read (`scanRange`). Both are stateless and good on any
     /// connection to this actor.
     @Sendable static func scan(_ x: inout Execution) {
+        x.actor.note(.list)
         guard let cursor = x.argument(1).integer, cursor >= 0 else { return x.error("ERR invalid cursor") }
         var pattern: Argument?
         var count = 10

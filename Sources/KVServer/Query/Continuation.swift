@@ -2,6 +2,7 @@
 // thread.
 
 import KVBase
+import KVRuntime
 import RESP
 
 /// A command in progress. Each slice ends when its time is used up or the output is full; replies written so far stay.
@@ -12,6 +13,9 @@ class Continuation {
 
     /// One slice; true when the command is finished. `outputMax`: stop when the output holds more than this many bytes.
     func step(_ x: inout Execution, outputMax: Int) -> Bool { true }
+
+    /// What INFO calls a turn with one of its slices.
+    var turnWork: TurnWork { .slice }
 
     /// The input the command still reads from, so that the session keeps it in place: bytes held.
     var heldInputBytes: Int { 0 }

@@ -3,6 +3,7 @@
 
 import KVBase
 import KVCore
+import KVRuntime
 import RESP
 
 /// Both RESP forms need the number of entries first, and between counting and sending keys come and go. So the listing
@@ -39,6 +40,8 @@ final class Listing: Continuation {
             for byte in after.array { position.append(byte) }
         }
     }
+
+    override var turnWork: TurnWork { .list }
 
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {
         let deadline = monotonicNanos() + Continuation.sliceNanos

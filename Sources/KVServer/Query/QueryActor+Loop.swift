@@ -27,6 +27,7 @@ extension QueryActor {
         loop.schedule(everyMillis: QueryActor.sampleMillis) { [unowned self, unowned loop] in
             statistics.setRate(meter.sample(count: state.pointee.commands, now: loop.nowNanos))
             replicator?.replica.trimJournal()
+            loop.note(.tend)
             loop.tendMemory()
         }
         loop.schedule(everyMillis: QueryActor.stalledCheckMillis) { [unowned self, unowned loop] in

@@ -163,7 +163,10 @@ package final class QueryActor {
             segment.receiver._withUnsafeGuaranteedRef { $0.execute(segment) }
         }
         let added = state.pointee.store.count &- keysBefore
-        if added > 0 { state.pointee.work &+= added &* QueryState.workPerNewKey }
+        if added > 0 {
+            state.pointee.work &+= added &* QueryState.workPerNewKey
+            note(.grow)
+        }
         state.pointee.resetBatch()
     }
 
@@ -193,8 +196,12 @@ package final class QueryActor {
             loop?.forgetLongestTurn()
         }
         statistics.publish(state.pointee)
-        if let loop { statistics.setLongestTurn(nanos: loop.longestTurnNanos) }
+        if let loop { statistics.setLongestTurns(loop.turnLengths) }
     }
+
+    /// What this turn does, for whoever finds it long.
+    @inline(__always)
+    func note(_ work: TurnWork) { loop?.note(work) }
 
     func peers() -> [PeerRow] { replicator?.peers() ?? [] }
 

@@ -181,6 +181,7 @@ package final class Session {
         if let continuation {
             state.pointee.activeMillis = actor.state.pointee.nowMillis
             var x = execution(Command(firstArgument: 0, argumentCount: 0), output)
+            actor.note(continuation.turnWork)
             guard continuation.step(&x, outputMax: outputMax) else {
                 return output.pointee.count > outputMax ? .blocked : .ready
             }

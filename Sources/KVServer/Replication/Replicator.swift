@@ -57,6 +57,7 @@ package final class Replicator {
 
     func receive(_ message: SyncMessage) {
         let at = moment
+        loop.note(.receive)
         switch message {
         case .batch(let batch): replica.receive(batch, at, into: &effects)
         case .frame(let bytes): receive(frame: bytes, at)
@@ -117,6 +118,7 @@ package final class Replicator {
             return
         }
         guard context != nil else { return }
+        loop.note(.sync)
         replica.tick(at, into: &effects)
         if replica.step(at, into: &effects) { loop.requestTurn() }
         carryOut(at)
