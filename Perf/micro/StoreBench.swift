@@ -3,6 +3,7 @@
 import Glibc
 import KVBase
 import KVCore
+import RESP
 
 func monotonicNanos() -> Int {
     var time = timespec()
@@ -213,14 +214,29 @@ struct StoreBench {
         defer { store.destroy() }
         var random = PRNG(seed: 5)
         var bytes = 0
-        let cost = best(1000) { _ in
-            for _ in 0..<1000 {
-                let start = UnsafeRawBufferPointer(start: key(random.below(keys)), count: 16)
-                let page = store.list(prefix: UnsafeRawBufferPointer(start: nil, count: 0), after: start, limit: 100)
+        let none = UnsafeRawBufferPointer(start: nil, count: 0)
+        func start() -> UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: key(random.below(keys)), count: 16) }
+        let rounds = 4000
+        let cost = best(rounds) { _ in
+            for _ in 0..<rounds {
+                let page = store.list(prefix: none, after: start(), limit: 100)
                 for i in 0..<page.count { bytes += page[i].valueCount }
             }
         }
         line("list of 100 from a random place", cost / 1000, "us")
+        var output = OutputBuffer(capacity: 1 << 16)
+        let written = best(rounds) { _ in
+            for _ in 0..<rounds {
+                let page = store.list(prefix: none, after: start(), limit: 100)
+                output.count = 0
+                for i in 0..<page.count {
+                    output.bulk(page[i].key)
+                    output.bulk(page[i].value)
+                }
+            }
+        }
+        output.deallocate()
+        line("the same with its reply written", written / 1000, "us")
         let all = best(keys) { _ in
             var last: Record?
             while true {

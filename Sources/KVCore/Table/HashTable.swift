@@ -198,6 +198,39 @@ struct HashTable {
         return candidates == 1 ? found : 0
     }
 
+    /// A slot of the first bucket, as its word, if it alone there has these high 32 bits as far as slots tell; the
+    /// entry may still be another one, in a bucket behind. Otherwise 0, and the next bucket is on its way. Takes no
+    /// branch on what the bucket holds, so that whoever asks for many does not wait for one after the other.
+    @inline(__always)
+    func likelySlot(fragment: UInt32) -> UInt64 {
+        let hash = UInt64(fragment) &<< 32
+        let segment = segment(hash)
+        let part = HashTable.part(hash)
+        let bucket = segment.bucket(segment.home(part))
+        var flags = 0
+        for i in 0..<7 {
+            let high = bucket.load(fromByteOffset: 14 &+ i &* 8, as: UInt16.self)
+            flags |= (high == UInt16(truncatingIfNeeded: part) ? 1 : 0) &<< i
+        }
+        let word = bucket.load(fromByteOffset: 8 &+ (flags.trailingZeroBitCount &* 8 & 63), as: UInt64.self)
+        let found = flags & (flags &- 1) == 0 && flags != 0 ? word : 0
+        let line = found == 0 ? UInt64(UInt(bitPattern: bucket)) &+ 64 : found & HashTable.addressMask
+        let raw = UnsafeRawPointer(bitPattern: UInt(line)).unsafelyUnwrapped
+        ci_prefetch(raw)
+        ci_prefetch(raw + 64)
+        return found
+    }
+
+    /// Starts loading every record that `forEachSlot` finds.
+    func prefetchRecords(fragment: UInt32) {
+        forEachSlot(fragment: fragment) { slot in
+            let raw = slot.record.raw
+            ci_prefetch(raw)
+            ci_prefetch(raw + 64)
+            return true
+        }
+    }
+
     // MARK: Change
 
     /// Adds a record whose key is not in the table. Amortised O(1); at worst one segment is split. `hash` is its place.

@@ -1,5 +1,6 @@
 // A leaf of the ordered index: up to 124 keys as eight bytes each. One thread, only through OrderedIndex.
 
+import CIntrinsics
 import Glibc
 import KVBase
 
@@ -115,6 +116,24 @@ struct IndexLeaf: Equatable {
         return new
     }
 
+    /// Starts loading all of a leaf whose header has not come yet.
+    @inline(__always)
+    func prefetch() {
+        for line in 0..<(IndexLeaf.bytesMax / 64) { ci_prefetch(base + line &* 64) }
+    }
+
+    /// Starts loading the fragments and the text of a leaf whose header has come.
+    @inline(__always)
+    func prefetchFragments() {
+        if let text { ci_prefetch(text) }
+        var line = UnsafeRawPointer(fragments)
+        let end = line + count &* 4
+        while line < end {
+            ci_prefetch(line)
+            line += 64
+        }
+    }
+
     // MARK: Entries
 
     /// First entry whose digit word is at least `digit`.
@@ -179,6 +198,20 @@ struct IndexLeaf: Equatable {
         let shift = UInt64(min(dropped, 4) * 8)
         for i in 0..<count { digits[i] = UInt32(truncatingIfNeeded: front | UInt64(digits[i]) >> shift) }
         shared = fewer
+    }
+
+    /// Whether entry `at` must be the one of a live record, given by its key, that lies in the leaf's range: no other
+    /// entry has its digit word.
+    @inline(__always)
+    func isCertain(_ at: Int, _ key: UnsafeRawBufferPointer) -> Bool {
+        let shared = shared
+        let digits = digits
+        let digit = digits[at]
+        guard key.count >= shared, digit32(key, shared) == digit, at == 0 || digits[at &- 1] != digit,
+            at &+ 1 == count || digits[at &+ 1] != digit
+        else { return false }
+        return shared == 0
+            || sameBytes(key.baseAddress.unsafelyUnwrapped, text.unsafelyUnwrapped + fenceCount, shared)
     }
 
     /// Where a key lies relative to the shared prefix: negative if before every entry, positive if after, zero if it

@@ -1,6 +1,5 @@
 // The keys of the live records in byte order, for LIST, KEYS and paging. One thread, only through Store.
 
-import CIntrinsics
 import Glibc
 import KVBase
 
@@ -91,19 +90,28 @@ struct OrderedIndex {
     func place(_ key: UnsafeRawBufferPointer, _ path: Path, _ table: HashTable, _ hasher: KeyHasher, settled: Bool)
         -> Place
     {
+        let (low, isOutside) = lowerBound(key, path)
+        if isOutside { return .outside(low) }
         let leaf = path.leaf
-        let shared = leaf.shared
-        if shared > path.node.certainPrefix(path.index) || shared > key.count {
-            let side = leaf.side(key)
-            if side != 0 { return .outside(side < 0 ? 0 : leaf.count) }
-        }
-        let digit = digit32(key, shared)
-        let low = leaf.lowerBound(digit)
+        let digit = digit32(key, leaf.shared)
         if low == leaf.count || leaf.digits[low] != digit { return .absent(low) }
         return placeInRun(key, low, digit, path, table, hasher, settled: settled)
     }
 
-    private func placeInRun(
+    /// The first entry of the leaf that the key may be or precede, as far as digit words tell; and whether the key lies
+    /// outside of what the leaf's entries share.
+    @inline(__always)
+    func lowerBound(_ key: UnsafeRawBufferPointer, _ path: Path) -> (at: Int, isOutside: Bool) {
+        let leaf = path.leaf
+        let shared = leaf.shared
+        if shared > path.node.certainPrefix(path.index) || shared > key.count {
+            let side = leaf.side(key)
+            if side != 0 { return (side < 0 ? 0 : leaf.count, true) }
+        }
+        return (leaf.lowerBound(digit32(key, shared)), false)
+    }
+
+    func placeInRun(
         _ key: UnsafeRawBufferPointer, _ start: Int, _ digit: UInt32, _ path: Path, _ table: HashTable,
         _ hasher: KeyHasher, settled: Bool
     ) -> Place {
@@ -178,65 +186,6 @@ struct OrderedIndex {
             return true
         }
         return found
-    }
-
-    // MARK: Listing
-
-    /// Collects up to `limit` records in key order: keys that start with `prefix` and are greater than `after`. No
-    /// changes are pending. O(log n + results); buckets and records of a leaf are loaded together.
-    func list(
-        prefix: UnsafeRawBufferPointer, after: UnsafeRawBufferPointer?, limit: Int, _ table: HashTable,
-        _ hasher: KeyHasher, into page: inout PageBuffer
-    ) {
-        var start = prefix
-        if let after, compareBytes(after, prefix) >= 0 { start = after }
-        var path = descend(start)
-        var at = 0
-        switch place(start, path, table, hasher, settled: true) {
-        case .found(let index): at = after != nil && compareBytes(after!, start) == 0 ? index + 1 : index
-        case .absent(let index), .outside(let index): at = index
-        case .unclear: preconditionFailure("index and table disagree")
-        }
-        while page.count < limit {
-            let leaf = path.leaf
-            let end = min(leaf.count, at + limit - page.count)
-            if at < end {
-                let words = page.room(for: end - at)
-                load(leaf, at, end, table, into: words)
-                for i in 0..<end - at {
-                    let word = words.load(fromByteOffset: i &* 8, as: UInt64.self)
-                    guard
-                        let record = word != 0
-                            ? HashTable.record(word) : resolve(at + i, path, table, hasher, settled: true)
-                    else { preconditionFailure("index and table disagree") }
-                    guard record.keyCount >= prefix.count, commonCount(record.key, prefix) == prefix.count else {
-                        return
-                    }
-                    page.append(record)
-                }
-                at = end
-            }
-            guard page.count < limit, let following = next(path) else { return }
-            path = following
-            at = 0
-        }
-    }
-
-    /// Starts loading the buckets, then the records, of a leaf's entries; the table's word for each goes to `words`, 0
-    /// where the table has to be asked more closely.
-    private func load(
-        _ leaf: IndexLeaf, _ from: Int, _ to: Int, _ table: HashTable, into words: UnsafeMutableRawPointer
-    ) {
-        let fragments = leaf.fragments
-        for i in from..<to { table.prefetchBucket(UInt64(fragments[i]) &<< 32) }
-        for i in from..<to {
-            let word = table.onlySlot(fragment: fragments[i])
-            words.storeBytes(of: word, toByteOffset: (i &- from) &* 8, as: UInt64.self)
-            guard word != 0 else { continue }
-            let raw = HashTable.record(word).raw
-            ci_prefetch(raw)
-            ci_prefetch(raw + 64)
-        }
     }
 
     // MARK: Checks

@@ -38,11 +38,11 @@ struct PageBuffer {
 
     mutating func clear() { count = 0 }
 
-    /// Scratch for the table's words of the next `entries` records: the place behind the page, so that appending one
-    /// overwrites only words already read.
-    mutating func room(for entries: Int) -> UnsafeMutableRawPointer {
-        while count + entries > capacity { grow() }
-        return UnsafeMutableRawPointer(base + count)
+    /// Scratch for twice `entries` words, the first half for the table's words of the next records: the place behind
+    /// the page, so that appending one overwrites only words already read.
+    mutating func room(for entries: Int) -> UnsafeMutablePointer<UInt64> {
+        while count + entries * 2 > capacity { grow() }
+        return UnsafeMutableRawPointer(base + count).assumingMemoryBound(to: UInt64.self)
     }
 
     @inline(__always)
