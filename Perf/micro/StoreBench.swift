@@ -224,14 +224,26 @@ struct StoreBench {
             }
         }
         line("list of 100 from a random place", cost / 1000, "us")
+        if isDense {
+            let cost = best(rounds) { _ in
+                for _ in 0..<rounds {
+                    let page = store.list(prefix: UnsafeRawBufferPointer(rebasing: start()[..<14]), limit: 256)
+                    for i in 0..<page.count { bytes += page[i].valueCount }
+                }
+            }
+            line("list of 100 by prefix", cost / 1000, "us")
+        }
         var output = OutputBuffer(capacity: 1 << 16)
         let written = best(rounds) { _ in
             for _ in 0..<rounds {
                 let page = store.list(prefix: none, after: start(), limit: 100)
                 output.count = 0
-                for i in 0..<page.count {
-                    output.bulk(page[i].key)
-                    output.bulk(page[i].value)
+                output.bulks(page.count * 2, bytes: page.count * (StoreBench.keyBytes + StoreBench.valueBytes)) {
+                    for i in 0..<page.count {
+                        let (record, value) = (page[i], page[i].value)
+                        $0.bulk(record.keyPointer, record.keyCount)
+                        $0.bulk(value.baseAddress.unsafelyUnwrapped, value.count)
+                    }
                 }
             }
         }

@@ -200,6 +200,19 @@ struct IndexLeaf: Equatable {
         shared = fewer
     }
 
+    /// How many entries, from the first one on, there are up to the last that may begin with `start`; 0 if the leaf's
+    /// prefix says that none does. `agrees`: that the prefix does not say so is known.
+    @inline(__always)
+    func reach(_ start: UnsafeRawBufferPointer, agrees: Bool) -> Int {
+        let shared = shared
+        if start.count == 0 { return count }
+        if !agrees, shared > 0, commonCount(prefix, start) < min(shared, start.count) { return 0 }
+        if start.count <= shared { return count }
+        let bits = UInt32(truncatingIfNeeded: min(start.count &- shared, 4) &* 8)
+        let last = digit32(start, shared) | (bits == 32 ? 0 : UInt32.max &>> bits)
+        return last == .max ? count : lowerBound(last &+ 1)
+    }
+
     /// Whether entry `at` must be the one of a live record, given by its key, that lies in the leaf's range: no other
     /// entry has its digit word.
     @inline(__always)

@@ -16,7 +16,9 @@ private struct ListPosition {
     var at: Int
     /// The entry at `at` has the digit word of the starting key: which of the two is less is seen when the entry's
     /// record has come, together with the others. Waiting for it first would take as long as thirty records.
-    var isOpen: Bool
+    var isOpen = false
+    /// The leaf's keys and the starting key have the same first bytes, as many as the leaf's share.
+    var agrees = false
     var isAtEnd = false
 }
 
@@ -44,7 +46,7 @@ extension OrderedIndex {
             while page.count < limit {
                 let isOpen = position.isOpen
                 let wanted = min(limit &- page.count, OrderedIndex.groupEntries) &+ (isOpen ? 1 : 0)
-                let (leaves, entries) = gather(&position, wanted, ranges, table)
+                let (leaves, entries) = gather(&position, prefix, wanted, ranges, table)
                 if entries == 0 { return }
                 var words = page.room(for: entries)
                 locate(ranges, leaves, table, into: words)
@@ -60,7 +62,8 @@ extension OrderedIndex {
                     for i in range.from..<range.to {
                         let record = record(words[i &- range.from], i, range.path, table, hasher)
                         if prefix.count > 0 {
-                            guard record.keyCount >= prefix.count, commonCount(record.key, prefix) == prefix.count
+                            guard record.keyCount >= prefix.count,
+                                sameBytes(record.keyPointer, prefix.baseAddress.unsafelyUnwrapped, prefix.count)
                             else { return }
                         }
                         page.append(record)
@@ -84,22 +87,25 @@ extension OrderedIndex {
         if path.index &+ 2 < path.node.count { ci_prefetch(path.node.leaf(path.index &+ 2).base) }
         let (low, isOutside) = lowerBound(start, path)
         let digit = digit32(start, leaf.shared)
-        if isOutside || low == leaf.count || leaf.digits[low] != digit {
-            return ListPosition(path: path, at: low, isOpen: false)
-        }
+        var position = ListPosition(path: path, at: low, agrees: !isOutside)
+        if isOutside || low == leaf.count || leaf.digits[low] != digit { return position }
         if low &+ 1 == leaf.count || leaf.digits[low &+ 1] != digit {
-            return ListPosition(path: path, at: low, isOpen: true)
+            position.isOpen = true
+            return position
         }
         switch placeInRun(start, low, digit, path, table, hasher, settled: true) {
-        case .found(let index): return ListPosition(path: path, at: isAfter ? index &+ 1 : index, isOpen: false)
-        case .absent(let index), .outside(let index): return ListPosition(path: path, at: index, isOpen: false)
+        case .found(let index): position.at = isAfter ? index &+ 1 : index
+        case .absent(let index), .outside(let index): position.at = index
         case .unclear: preconditionFailure("index and table disagree")
         }
+        return position
     }
 
-    /// Takes the next `wanted` entries, from as many leaves as make a group, and starts loading their buckets.
+    /// Takes the next `wanted` entries that may begin with `prefix`, from as many leaves as make a group, and starts
+    /// loading their buckets.
     private func gather(
-        _ position: inout ListPosition, _ wanted: Int, _ ranges: UnsafeMutablePointer<LeafRange>, _ table: HashTable
+        _ position: inout ListPosition, _ prefix: UnsafeRawBufferPointer, _ wanted: Int,
+        _ ranges: UnsafeMutablePointer<LeafRange>, _ table: HashTable
     ) -> (leaves: Int, entries: Int) {
         var leaves = 0
         var entries = 0
@@ -107,7 +113,8 @@ extension OrderedIndex {
             let path = position.path
             let leaf = path.leaf
             let from = position.at
-            let to = min(leaf.count, from &+ wanted &- entries)
+            let reach = leaf.reach(prefix, agrees: position.agrees)
+            let to = min(reach, from &+ wanted &- entries)
             if from < to {
                 if to == leaf.count, path.index &+ 1 < path.node.count {
                     path.node.leaf(path.index &+ 1).prefetchFragments()
@@ -120,13 +127,14 @@ extension OrderedIndex {
                 entries &+= to &- from
                 position.at = to
             }
-            if to < leaf.count { break }
-            guard let following = next(path) else {
+            if to < reach { break }
+            guard from == leaf.count || reach == leaf.count, let following = next(path) else {
                 position.isAtEnd = true
                 break
             }
             position.path = following
             position.at = 0
+            position.agrees = false
         }
         position.isOpen = false
         return (leaves, entries)

@@ -64,31 +64,39 @@ extension Commands {
             let page = x.store.list(prefix: prefix, after: after, limit: min(limit, QueryState.pageEntries))
             query.pointee.work &+= page.count &* QueryState.workPerEntry
             let isComplete = page.count < QueryState.pageEntries || page.count == limit
-            if isComplete, fits(page, form) { return reply(&x, form, page) }
+            if isComplete {
+                let bytes = payloadBytes(page, form)
+                if bytes <= QueryState.pageBytesMax { return reply(&x, form, page, bytes) }
+            }
         }
         x.session.continuation = Listing(
             actor: x.actor, form: form, prefix: Bytes(prefix), after: after.map { Bytes($0) }, limit: limit, glob: glob)
     }
 
-    private static func fits(_ page: RecordPage, _ form: Listing.Form) -> Bool {
+    private static func payloadBytes(_ page: RecordPage, _ form: Listing.Form) -> Int {
         var bytes = 0
-        for i in 0..<page.count { bytes += page[i].keyCount + (form == .pairs ? page[i].valueCount : 0) }
-        return bytes <= QueryState.pageBytesMax
+        for i in 0..<page.count { bytes &+= page[i].keyCount &+ (form == .pairs ? page[i].valueCount : 0) }
+        return bytes
     }
 
-    private static func reply(_ x: inout Execution, _ form: Listing.Form, _ page: RecordPage) {
+    /// `bytes`: what `payloadBytes` says.
+    private static func reply(_ x: inout Execution, _ form: Listing.Form, _ page: RecordPage, _ bytes: Int) {
         let output = x.output
         switch form {
         case .pairs:
             output.pointee.mapHeader(page.count, resp3: x.resp3)
-            for i in 0..<page.count {
-                let (record, value) = (page[i], page[i].value)
-                output.pointee.bulk(record.keyPointer, record.keyCount)
-                output.pointee.bulk(value.baseAddress.unsafelyUnwrapped, value.count)
+            output.pointee.bulks(page.count &* 2, bytes: bytes) { writer in
+                for i in 0..<page.count {
+                    let (record, value) = (page[i], page[i].value)
+                    writer.bulk(record.keyPointer, record.keyCount)
+                    writer.bulk(value.baseAddress.unsafelyUnwrapped, value.count)
+                }
             }
         case .keys:
             output.pointee.arrayHeader(page.count)
-            for i in 0..<page.count { output.pointee.bulk(page[i].key) }
+            output.pointee.bulks(page.count, bytes: bytes) { writer in
+                for i in 0..<page.count { writer.bulk(page[i].keyPointer, page[i].keyCount) }
+            }
         }
     }
 

@@ -71,7 +71,9 @@ import Testing
     static func listAgrees(_ pair: ModelledStore, _ key: Bytes, _ random: inout PRNG) -> Bool {
         let prefix = Bytes(Array(key.array.prefix(random.below(key.count + 1))))
         let after: Bytes? = random.chance(0.5) ? key : nil
-        let limit = random.below(20)
+        // Within a leaf, or over many leaves and groups of entries.
+        let isLong = random.chance(0.5)
+        let limit = random.below(isLong ? 1500 : 20)
         var expected: [Bytes] = []
         var at = pair.lowerBound(prefix)
         if let after {
@@ -82,7 +84,7 @@ import Testing
             expected.append(pair.liveKeys[at])
             at += 1
         }
-        return pair.store.listing(prefix: prefix, after: after, pageLimit: 7, limit: limit) == expected
+        return pair.store.listing(prefix: prefix, after: after, pageLimit: isLong ? 400 : 7, limit: limit) == expected
     }
 
     @Test(arguments: 1...3) func agreesWithAModelOnFewKeys(seed: Int) {
