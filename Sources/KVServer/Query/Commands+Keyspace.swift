@@ -62,11 +62,14 @@ extension Commands {
         x.actor.note(.list)
         if glob == nil, query.pointee.work < QueryState.workMax {
             let page = x.store.list(prefix: prefix, after: after, limit: min(limit, QueryState.pageEntries))
-            query.pointee.work &+= page.count &* QueryState.workPerEntry
+            query.pointee.work &+= page.count / QueryState.entriesListedPerWork
             let isComplete = page.count < QueryState.pageEntries || page.count == limit
             if isComplete {
                 let bytes = payloadBytes(page, form)
-                if bytes <= QueryState.pageBytesMax { return reply(&x, form, page, bytes) }
+                if bytes <= QueryState.pageBytesMax {
+                    query.pointee.work &+= bytes &>> 10
+                    return reply(&x, form, page, bytes)
+                }
             }
         }
         x.session.continuation = Listing(
@@ -162,7 +165,7 @@ extension Commands {
             glob.prefix.withBytes { x.store.list(prefix: $0, after: after, limit: count) }
         }
         let found = after?.withBytes { page($0) } ?? page(nil)
-        x.actor.state.pointee.work &+= found.count &* QueryState.workPerEntry
+        x.actor.state.pointee.work &+= found.count / QueryState.entriesListedPerWork
         let next = found.count == count ? found.last.map { x.store.number($0) } ?? 0 : 0
         replyScan(&x, next: next, found) { glob.matches($0) }
     }

@@ -29,10 +29,10 @@ struct ParsedCommands {
 extension QueryState {
     /// Work of one turn, in units of about a quarter of a microsecond, after which what else arrives waits for the next
     /// and listings are put off, so that a turn stays below a millisecond however many clients ask for much at once.
-    /// An argument is one unit, a KiB of value copied is one, an entry listed is two, a new key is four: at 10 M keys
-    /// each is a cache miss or three. Reading and overwriting single keys costs nothing here.
+    /// An argument is one unit, a KiB copied is one, two entries listed are one, a new key is four, for its cache misses
+    /// at 10 M keys. Reading and overwriting single keys costs nothing here.
     static let workMax = 2048
-    static let workPerEntry = 2
+    static let entriesListedPerWork = 2
     static let workPerNewKey = 4
     /// Entries of a walk through the table, which reads them side by side, for one unit.
     static let entriesWalkedPerWork = 8
