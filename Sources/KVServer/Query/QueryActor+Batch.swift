@@ -29,8 +29,8 @@ struct ParsedCommands {
 extension QueryState {
     /// Work of one turn, in units of about a quarter of a microsecond, after which what else arrives waits for the next
     /// and listings are put off, so that a turn stays below a millisecond however many clients ask for much at once.
-    /// An argument is one unit, a KiB copied is one, two entries listed are one, a new key is four, for its cache misses
-    /// at 10 M keys. Reading and overwriting single keys costs nothing here.
+    /// An argument is one unit, a KiB copied is one, two entries listed are one, a new key is four: by their cache
+    /// misses at 10 M keys. Reading and overwriting single keys costs nothing here.
     static let workMax = 2048
     static let entriesListedPerWork = 2
     static let workPerNewKey = 4
