@@ -190,6 +190,8 @@ def find(tree, name):
 
 def resident_per_key(actors, keys):
     server = Server(actors)
+    # It answers before the last of its threads has set up its memory.
+    time.sleep(1)
     empty = server.rss()
     run(address(server), server.pid, argparse.Namespace(seconds=0.1, keys=keys), "--load", cpu=None)
     replication.wait_equal([server], within=300)

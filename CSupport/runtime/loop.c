@@ -188,6 +188,10 @@ static int64_t arm_due(cs_loop *loop, int64_t timeout) {
     return timeout;
 }
 
+void cs_loop_tend(cs_loop *loop) {
+    if (loop->backend == CS_BACKEND_URING) cs_ring_tend(loop);
+}
+
 int cs_loop_wait(cs_loop *loop, cs_event *events, int capacity, int64_t timeout_nanos) {
     while (loop->reported) {
         cs_conn *conn = loop->reported;

@@ -17,6 +17,11 @@
 #define CS_BUFFER_COUNT 240u
 #define CS_BUFFER_SLOTS 256u
 #define CS_BUFFER_BYTES (17u * 1024u)
+// Their memory goes back to the system after so many quiet calls of cs_loop_tend, at most one every two seconds, if as
+// many were used since as are worth the call. A call is quiet if at most so many were used since the one before.
+#define CS_QUIET_TICKS 20u
+#define CS_QUIET_BUFFERS 16u
+#define CS_RELEASED_BUFFERS_MIN 32u
 #define CS_SUBMISSIONS 1024u
 #define CS_COMPLETIONS 8192u
 // The epoll backend packs what it receives in one turn into an arena of this size, in pieces of at most a chunk.
@@ -76,6 +81,10 @@ struct cs_loop {
     uint8_t *buffers;
     unsigned used_count;
     uint16_t used[CS_BUFFER_COUNT];
+    uint64_t buffers_used;  // so far; as of the last cs_loop_tend; as of when their memory was last given back
+    uint64_t used_at_tick, used_at_release;
+    unsigned quiet_ticks;
+    int release_wanted;     // the next wait gives the memory of all buffers back
     // epoll
     int epoll_fd;
     uint8_t *arena;
@@ -93,6 +102,7 @@ cs_conn *cs_conn_make(cs_loop *loop, void *token, int fd, uint32_t kind);
 int cs_ring_open(cs_loop *loop);
 int cs_ring_start(cs_loop *loop);
 void cs_ring_close(cs_loop *loop);
+void cs_ring_tend(cs_loop *loop);
 int cs_ring_wait(cs_loop *loop, cs_event *events, int count, int capacity, int64_t timeout_nanos);
 void cs_ring_arm(cs_conn *conn);
 void cs_ring_connect(cs_conn *conn);

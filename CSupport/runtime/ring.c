@@ -191,6 +191,7 @@ static int received(cs_conn *conn, int result, unsigned flags, cs_event *event) 
     if (flags & IORING_CQE_F_BUFFER) {
         unsigned buffer = flags >> IORING_CQE_BUFFER_SHIFT;
         loop->used[loop->used_count++] = (uint16_t)buffer;
+        loop->buffers_used++;
         data = loop->buffers + (size_t)buffer * CS_BUFFER_BYTES;
     }
     if (!(flags & IORING_CQE_F_MORE)) {
@@ -296,8 +297,31 @@ static void give_buffers_back(cs_loop *loop) {
     loop->used_count = 0;
 }
 
+void cs_ring_tend(cs_loop *loop) {
+    uint64_t used = loop->buffers_used - loop->used_at_tick;
+    loop->used_at_tick = loop->buffers_used;
+    loop->quiet_ticks = used <= CS_QUIET_BUFFERS ? loop->quiet_ticks + 1 : 0;
+    if (loop->quiet_ticks < CS_QUIET_TICKS) return;
+    loop->quiet_ticks = 0;
+    // Other rings fill buffers whenever this thread is interrupted.
+    if (!(loop->ring.flags & IORING_SETUP_DEFER_TASKRUN)) return;
+    if (loop->buffers_used - loop->used_at_release >= CS_RELEASED_BUFFERS_MIN) loop->release_wanted = 1;
+}
+
+/// Gives the memory of the buffers back, which the kernel hands out in turn, so that a few connections touch them all.
+/// Only while no buffer holds anything: all are with the kernel, and it can fill none before the next wait, as this
+/// thread has to enter it for that.
+static void release_buffers(cs_loop *loop) {
+    struct io_uring *ring = &loop->ring;
+    if (io_uring_cq_ready(ring) > 0 || io_uring_cq_has_overflow(ring)) return;
+    loop->release_wanted = 0;
+    madvise(loop->buffers, (size_t)CS_BUFFER_COUNT * CS_BUFFER_BYTES, MADV_DONTNEED);
+    loop->used_at_release = loop->buffers_used;
+}
+
 int cs_ring_wait(cs_loop *loop, cs_event *events, int count, int capacity, int64_t timeout_nanos) {
     give_buffers_back(loop);
+    if (loop->release_wanted) release_buffers(loop);
     if (timeout_nanos < 0) {
         io_uring_submit_and_wait(&loop->ring, 1);
     } else {

@@ -10,6 +10,10 @@
 //   WARM ──cs_memory_tend──▶ LEAVING ──▶ COLD          USED ──decommit hook──▶ COLD
 //   COLD ──commit hook──▶ UNTOUCHED ──cs_memory_ahead──▶ ASKED ──warmer──▶ USED
 //
+// Freed pieces are not given back one by one: the first one would break its huge page up, and finding memory in small
+// pages costs a look-up an eighth more. They stay, and are cleared when they are used again, unless their page has so
+// many of them that they are worth it. See `vacate` and `sweep`.
+//
 // The second way is that of blocks of several huge pages. They may be much larger than what is ever written to them, so
 // nothing but their beginning is touched until their owner says how far it is.
 //
@@ -41,6 +45,7 @@ cs_warmth cs_memory_warmth(void) { return (cs_warmth){0, 0, 0, 0}; }
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -57,8 +62,9 @@ enum {
     /// Of 2 MiB: address space asked for at a time, 4 GiB.
     RESERVE_PAGES = 2048,
     /// Kept ready by a busy thread beyond what it used in the last tenth of a second; kept ready at most. A thread idle
-    /// for long keeps none: the first page it uses then asks for more.
+    /// for long keeps none: the first page it uses then asks for two more, in case it begins to grow.
     SPARE_PAGES = 5,
+    FIRST_PAGES = 2,
     WANTED_MAX = 48,
     /// The beginning of a large block that is touched at once.
     BLOCK_PAGES = 2,
@@ -67,15 +73,33 @@ enum {
     /// Freed memory is kept for reuse for so long at most: jemalloc's 10 s would have a server that has become idle
     /// hold what its last burst of messages took, and taking memory anew costs the loop little here.
     KEPT_FREE_MILLIS = 1000,
-    /// Given back per call of cs_memory_tend.
+    /// Pages given back, broken up and looked at for that per call of cs_memory_tend.
     GIVEN_BACK_MAX = 8,
-    /// Calls of cs_memory_tend without a page used before anything is given back.
+    BROKEN_UP_MAX = 4,
+    SWEPT_MAX = 1024,
+    /// Of 4 KiB: in a huge page; unused ones for which a huge page in use stays in one piece.
+    SMALL_PAGES = 512,
+    SMALL_WORDS = SMALL_PAGES / 64,
+    UNUSED_MAX = 32,
+    /// Calls of cs_memory_tend without a page used before what is ready is given back, and before what the thread's
+    /// cache holds, up to a megabyte in blocks of 20 to 32 KiB, goes to the arena, which keeps it for a second more.
     IDLE_TICKS = 20,
+    FLUSH_TICKS = 10,
 };
-static const size_t page_bytes = (size_t)2 << 20;
+static const size_t page_bytes = (size_t)2 << 20, small_bytes = 4096;
+
+/// What of a huge page is in use, a bit for each 4 KiB. Under the owner's `mapping`.
+typedef struct page_map {
+    uint64_t used[SMALL_WORDS];
+    /// Was in use and has not been cleared: only while the page is in one piece.
+    uint64_t stale[SMALL_WORDS];
+    /// Some of it was given back.
+    uint64_t is_broken;
+} page_map;
 
 typedef struct reserve {
     char *base;
+    page_map *maps;
     size_t pages, bytes_taken;
     /// No page before it is COLD, except by decommit, which sets it back. A hint.
     size_t first_cold;
@@ -87,12 +111,16 @@ typedef struct owner {
     const extent_hooks_t *fallback;
     /// Taken where address space is taken, which is rare; never by the warmer.
     pthread_mutex_t taking;
+    /// Taken for every piece taken into use and freed, of 4 KiB at least; rarely by two threads; never by the warmer.
+    pthread_mutex_t mapping;
     reserve *reserves[RESERVES_MAX];
     uint32_t reserve_count;
     int64_t wanted, warm;
     uint64_t ready, unready;
     /// Of the owner's thread: `ready + unready` at the last tick, ticks since that changed.
     uint64_t seen, idle_ticks;
+    /// How far `sweep` has come.
+    size_t swept_reserves, swept_pages;
     /// Ring of addresses asked for, written by the owner, read by the warmer.
     char *asked[ASKED_MAX];
     uint32_t asked_count, answered_count;
@@ -141,12 +169,15 @@ static reserve *open_reserve(owner *owner, size_t bytes) {
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     char *raw = mmap(NULL, (pages + 2) * page_bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (raw == MAP_FAILED) return NULL;
-    reserve *reserve = mmap(NULL, sizeof *reserve + pages, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t states = (sizeof(reserve) + pages + 63) & ~(size_t)63;
+    reserve *reserve = mmap(
+        NULL, states + pages * sizeof(page_map), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (reserve == MAP_FAILED) {
         munmap(raw, (pages + 2) * page_bytes);
         return NULL;
     }
     reserve->base = (char *)(((uintptr_t)raw + page_bytes - 1) & ~(uintptr_t)(page_bytes - 1));
+    reserve->maps = (page_map *)((char *)reserve + states);
     reserve->pages = pages;
     madvise(reserve->base, pages * page_bytes, MADV_HUGEPAGE);
     owner->reserves[owner->reserve_count] = reserve;
@@ -161,6 +192,109 @@ static char *take(reserve *reserve, size_t size, size_t alignment) {
     reserve->bytes_taken = end;
     return (char *)at;
 }
+
+// MARK: Pieces of huge pages
+
+/// Runs `body` with each word of the map that `first ..< end` has bits in, `bits`.
+#define EACH_WORD(first, end, body)                                                                                    \
+    for (size_t word = (first) / 64; word * 64 < (end); word++) {                                                      \
+        size_t low = word * 64 < (first) ? (first) % 64 : 0, high = (end)-word * 64 < 64 ? (end)-word * 64 : 64;       \
+        uint64_t bits = (high - low == 64 ? ~0ull : ((1ull << (high - low)) - 1) << low);                              \
+        body;                                                                                                          \
+    }
+
+static size_t count_bits(const uint64_t *words) {
+    size_t count = 0;
+    for (size_t i = 0; i < SMALL_WORDS; i++) count += (size_t)__builtin_popcountll(words[i]);
+    return count;
+}
+
+/// Afterwards it reads as zeros.
+static void empty(char *from, size_t bytes) {
+    if (madvise(from, bytes, MADV_DONTNEED) != 0) memset(from, 0, bytes);
+}
+
+/// Small pages `first ..< end` are about to be used.
+static void occupy(owner *owner, reserve *reserve, size_t page, size_t first, size_t end) {
+    page_map *map = &reserve->maps[page];
+    uint64_t stale[SMALL_WORDS];
+    pthread_mutex_lock(&owner->mapping);
+    EACH_WORD(first, end, {
+        map->used[word] |= bits;
+        stale[word] = map->stale[word] & bits;
+        map->stale[word] &= ~bits;
+    })
+    pthread_mutex_unlock(&owner->mapping);
+    // They are the caller's by now. jemalloc has been told that they are zero.
+    EACH_WORD(first, end, {
+        for (bits = stale[word]; bits != 0; bits &= bits - 1) {
+            size_t small = word * 64 + (size_t)__builtin_ctzll(bits);
+            memset(reserve->base + page * page_bytes + small * small_bytes, 0, small_bytes);
+        }
+    })
+}
+
+/// Gives all of a page back that is not in use, and breaks it up. `mapping` is held.
+static void break_up(reserve *reserve, size_t page) {
+    page_map *map = &reserve->maps[page];
+    char *start = reserve->base + page * page_bytes;
+    for (size_t small = 0; small < SMALL_PAGES;) {
+        size_t from = small;
+        while (small < SMALL_PAGES && !(map->used[small / 64] >> small % 64 & 1)) small++;
+        if (small > from) empty(start + from * small_bytes, (small - from) * small_bytes);
+        else small++;
+    }
+    memset(map->stale, 0, sizeof map->stale);
+    map->is_broken = 1;
+}
+
+/// Small pages `first ..< end` are free.
+static void vacate(owner *owner, reserve *reserve, size_t page, size_t first, size_t end) {
+    page_map *map = &reserve->maps[page];
+    char *start = reserve->base + page * page_bytes;
+    pthread_mutex_lock(&owner->mapping);
+    EACH_WORD(first, end, { map->used[word] &= ~bits; })
+    if (count_bits(map->used) == 0) {
+        empty(start, page_bytes);
+        memset(map, 0, sizeof *map);
+        __atomic_store_n(&reserve->state[page], COLD, __ATOMIC_RELEASE);
+        if (page < __atomic_load_n(&reserve->first_cold, __ATOMIC_RELAXED)) {
+            __atomic_store_n(&reserve->first_cold, page, __ATOMIC_RELAXED);
+        }
+    } else if (map->is_broken || __atomic_load_n(&reserve->state[page], __ATOMIC_RELAXED) != USED) {
+        empty(start + first * small_bytes, (end - first) * small_bytes);
+    } else {
+        EACH_WORD(first, end, { map->stale[word] |= bits; })
+        if (count_bits(map->stale) > UNUSED_MAX) break_up(reserve, page);
+    }
+    pthread_mutex_unlock(&owner->mapping);
+}
+
+/// Of an idle thread: breaks up pages that were only begun, too. Looks at all pages once, in several calls.
+static void sweep(owner *owner) {
+    int broken = 0;
+    for (int looked = 0; looked < SWEPT_MAX && broken < BROKEN_UP_MAX; looked++) {
+        if (owner->swept_reserves >= owner->reserve_count) return;
+        reserve *reserve = owner->reserves[owner->swept_reserves];
+        size_t page = owner->swept_pages++;
+        if (page * page_bytes >= reserve->bytes_taken) {
+            owner->swept_reserves++;
+            owner->swept_pages = 0;
+            continue;
+        }
+        page_map *map = &reserve->maps[page];
+        if (__atomic_load_n(&reserve->state[page], __ATOMIC_RELAXED) != USED) continue;
+        pthread_mutex_lock(&owner->mapping);
+        size_t used = count_bits(map->used);
+        if (!map->is_broken && used > 0 && SMALL_PAGES - used > UNUSED_MAX) {
+            break_up(reserve, page);
+            broken++;
+        }
+        pthread_mutex_unlock(&owner->mapping);
+    }
+}
+
+// MARK: Taking into use
 
 /// Asks the warmer for the untouched ones of up to `count` pages from `page` on. Arena's thread.
 static void ask(owner *owner, reserve *reserve, size_t page, size_t count) {
@@ -183,8 +317,10 @@ static void use(owner *owner, char *from, size_t bytes) {
         reserve *reserve = reserve_of(owner, from);
         if (!reserve) return;
         size_t page = (size_t)(from - reserve->base) / page_bytes;
-        char *start = from;
-        from = reserve->base + (page + 1) * page_bytes;
+        char *start = from, *page_start = reserve->base + page * page_bytes;
+        from = page_start + page_bytes;
+        occupy(owner, reserve, page, (size_t)(start - page_start) / small_bytes,
+               (size_t)((from < end ? from : end) - page_start) / small_bytes);
         uint8_t before = __atomic_load_n(&reserve->state[page], __ATOMIC_ACQUIRE);
         if (before >= USED) continue;
         used++;
@@ -208,7 +344,7 @@ static void use(owner *owner, char *from, size_t bytes) {
     if (used == 0) return;
     int64_t wanted = __atomic_load_n(&owner->wanted, __ATOMIC_RELAXED);
     if (wanted == 0 && owner == mine && owner->is_tended) {
-        wanted = SPARE_PAGES;
+        wanted = FIRST_PAGES;
         __atomic_store_n(&owner->wanted, wanted, __ATOMIC_RELAXED);
     }
     if (__atomic_load_n(&owner->warm, __ATOMIC_RELAXED) * 4 < wanted * 3) wake_warmer();
@@ -256,20 +392,19 @@ static bool commit_hook(
     return false;
 }
 
-/// Gives the memory back, keeps the addresses.
+/// Gives the memory back, now or when it is worth it, keeps the addresses.
 static bool decommit_hook(
     extent_hooks_t *hooks, void *at, size_t size, size_t offset, size_t length, unsigned arena) {
     char *from = (char *)at + offset, *end = from + length;
-    if (madvise(from, length, MADV_DONTNEED) != 0) return true;
-    char *page_start = (char *)(((uintptr_t)from + page_bytes - 1) & ~(uintptr_t)(page_bytes - 1));
-    for (; page_start + page_bytes <= end; page_start += page_bytes) {
-        reserve *reserve = reserve_of((owner *)hooks, page_start);
-        if (!reserve) break;
-        size_t page = (size_t)(page_start - reserve->base) / page_bytes;
-        __atomic_store_n(&reserve->state[page], COLD, __ATOMIC_RELEASE);
-        if (page < __atomic_load_n(&reserve->first_cold, __ATOMIC_RELAXED)) {
-            __atomic_store_n(&reserve->first_cold, page, __ATOMIC_RELAXED);
-        }
+    while (from < end) {
+        reserve *reserve = reserve_of((owner *)hooks, from);
+        // Of the time before the hooks.
+        if (!reserve) return madvise(from, (size_t)(end - from), MADV_DONTNEED) != 0;
+        size_t page = (size_t)(from - reserve->base) / page_bytes;
+        char *page_start = reserve->base + page * page_bytes, *next = page_start + page_bytes;
+        vacate((owner *)hooks, reserve, page, (size_t)(from - page_start) / small_bytes,
+               (size_t)((next < end ? next : end) - page_start) / small_bytes);
+        from = next;
     }
     return false;
 }
@@ -379,6 +514,7 @@ static owner *make_owner(unsigned arena) {
         .split = split_hook, .merge = merge_hook,
     };
     pthread_mutex_init(&made->taking, NULL);
+    pthread_mutex_init(&made->mapping, NULL);
     made->arena = arena;
     char name[64];
     snprintf(name, sizeof name, "arena.%u.extent_hooks", arena);
@@ -481,6 +617,7 @@ static void give_back(owner *owner, int64_t count) {
 void cs_memory_tend(void) {
     owner *owner = mine;
     if (!owner) return;
+    if (owner->idle_ticks == FLUSH_TICKS) mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
     // By itself jemalloc only looks at the time as a thread allocates.
     mallctlbymib(owner->decay, 3, NULL, NULL, NULL, 0);
     uint64_t used = cs_counter_read(&owner->ready) + cs_counter_read(&owner->unready);
@@ -489,11 +626,15 @@ void cs_memory_tend(void) {
     // What a thread allocates as it starts tells nothing.
     if (!owner->is_tended) owner->idle_ticks = IDLE_TICKS;
     if (!owner->is_tended) recent = 0;
+    if (!owner->is_tended) owner->swept_reserves = RESERVES_MAX;
     owner->is_tended = 1;
     owner->idle_ticks = recent > 0 ? 0 : owner->idle_ticks + 1;
-    int64_t wanted = recent > 0 ? recent + SPARE_PAGES : owner->idle_ticks < IDLE_TICKS ? SPARE_PAGES : 0;
+    if (recent > 0) owner->swept_reserves = owner->swept_pages = 0;
+    if (owner->idle_ticks >= IDLE_TICKS) sweep(owner);
+    int64_t before = __atomic_load_n(&owner->wanted, __ATOMIC_RELAXED), wanted = recent + SPARE_PAGES;
+    if (recent <= 1 && before <= FIRST_PAGES) wanted = recent > 0 ? FIRST_PAGES : before;
+    if (owner->idle_ticks >= IDLE_TICKS) wanted = 0;
     // Falls in steps: what comes in bursts finds some of the last burst's still there.
-    int64_t before = __atomic_load_n(&owner->wanted, __ATOMIC_RELAXED);
     if (recent > 0 && wanted < before / 2) wanted = before / 2;
     if (wanted > WANTED_MAX) wanted = WANTED_MAX;
     __atomic_store_n(&owner->wanted, wanted, __ATOMIC_RELAXED);

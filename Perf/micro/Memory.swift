@@ -1,5 +1,6 @@
 // What the allocator and the system say about this process. Any thread.
 
+import CSupport
 import Glibc
 
 enum Memory {
@@ -24,8 +25,9 @@ enum Memory {
     /// Bytes in live allocations, rounded up to size classes.
     static var allocatedBytes: Int { read("stats.allocated") }
 
-    /// Resident bytes of the process.
+    /// Resident bytes of the process, after freed memory went back, as it does in an idle server.
     static var residentBytes: Int {
+        cs_memory_purge()
         guard let file = fopen("/proc/self/statm", "r") else { return 0 }
         defer { fclose(file) }
         var total = 0

@@ -1,8 +1,11 @@
 // kvd-micro: figures of single pieces, in process, one topic per file. Prints text; exits 64 on a topic it does not
 // know.
 
+import CSupport
 import Glibc
 
+// Huge pages, as the loops of a server have them.
+_ = cs_memory_warm_this_thread(-1)
 let arguments = Array(CommandLine.arguments.dropFirst())
 let topics: [(name: String, usage: String, run: ([String]) -> Bool)] = [
     ("store", StoreBench.usage, StoreBench.run),

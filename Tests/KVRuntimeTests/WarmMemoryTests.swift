@@ -63,6 +63,16 @@ private final class Blocks: @unchecked Sendable {
     func free() { for (block, _) in blocks { block.deallocate() } }
 }
 
+/// How many of the blocks are resident, by their first bytes.
+private func residentShare(_ blocks: [UnsafeMutableRawPointer], _ bytes: Int) -> Double {
+    let resident = blocks.filter { block in
+        var state: UInt8 = 0
+        mincore(UnsafeMutableRawPointer(bitPattern: UInt(bitPattern: block) & ~4095)!, 1, &state)
+        return state & 1 == 1
+    }
+    return Double(resident.count) / Double(blocks.count)
+}
+
 @Suite(.blocking, .serialized) struct WarmMemoryTests {
     /// In a process of its own: elsewhere the arena is full of what other tests have freed, which is used first.
     @Test func growingFindsMostPagesReadyAndAnIdleThreadGivesThemBack() async {
@@ -87,6 +97,39 @@ private final class Blocks: @unchecked Sendable {
             #expect(grown.unready <= grown.ready, "\(grown)")
             #expect(isIdle)
             #expect(intact)
+        }
+    }
+
+    /// In a process of its own, as above.
+    @Test func manyFreedPiecesAreGivenBackFewStayAndBothAreZeroWhenUsedAgain() async {
+        await #expect(processExitsWith: .success) {
+            let shares = try onWarmedThread { () -> (sparse: Double, dense: Double, areZero: Bool) in
+                let (count, bytes) = (6000, 12 * 1024)
+                let blocks = (0..<count).map { _ -> UnsafeMutableRawPointer in
+                    let block = malloc(bytes)!
+                    memset(block, 0xFF, bytes)
+                    return block
+                }
+                // Every second one of the first half, one of 64 in the second.
+                let many = (0..<count / 2).filter { $0 % 2 == 0 }.map { blocks[$0] }
+                let few = (count / 2..<count).filter { $0 % 64 == 0 }.map { blocks[$0] }
+                for block in many + few { free(block) }
+                cs_memory_purge()
+                let result = (residentShare(many, bytes), residentShare(few, bytes))
+                var areZero = true
+                for _ in 0..<count {
+                    let words = calloc(1, bytes)!.assumingMemoryBound(to: UInt64.self)
+                    areZero = (0..<bytes / 8).allSatisfy { words[$0] == 0 } && areZero
+                }
+                let isKept = { (block: UnsafeMutableRawPointer) in block.load(as: UInt64.self) == .max }
+                let kept = (0..<count / 2).filter { $0 % 2 == 1 }.map { blocks[$0] }
+                return (result.0, result.1, areZero && kept.allSatisfy(isKept))
+            }
+            guard let shares else { return }
+            // The first and last pages, and what the thread's cache holds, are exceptions.
+            #expect(shares.sparse < 0.2, "\(shares)")
+            #expect(shares.dense > 0.5, "\(shares)")
+            #expect(shares.areZero)
         }
     }
 

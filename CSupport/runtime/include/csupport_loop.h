@@ -67,6 +67,8 @@ cs_loop_statistics cs_loop_read_statistics(const cs_loop *loop);
 /// Submits what was asked for, waits for at least one event or `timeout_nanos` (negative: for ever, 0: not at all), and
 /// fills up to `capacity` (at least 64) events. May return 0 early (a wake-up, a signal).
 int cs_loop_wait(cs_loop *loop, cs_event *events, int capacity, int64_t timeout_nanos);
+/// To be called about every 100 ms: has the next wait give back the memory of receive buffers that are not needed now.
+void cs_loop_tend(cs_loop *loop);
 /// Ends a wait under way, or the next one. Any thread. Costs a system call: see cs_mpsc_push for when it is needed.
 void cs_loop_wake(cs_loop *loop);
 

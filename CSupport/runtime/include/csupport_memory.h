@@ -19,7 +19,8 @@ int cs_memory_warm_this_thread(int processor);
 /// Before the thread ends: another one may take the arena over.
 void cs_memory_leave_this_thread(void);
 /// To be called about every 100 ms by a thread that called the above: adapts how many pages are kept ready to how many
-/// were used since, gives back what an idle thread does not need, and what was freed a second ago. O(bytes given back).
+/// were used since, gives back what an idle thread does not need, and what was freed a second ago. Once a thread has
+/// become idle its cache of small blocks is emptied. O(bytes given back).
 void cs_memory_tend(void);
 /// Gives back at once what the calling thread's arena holds freed, which `cs_memory_tend` does within a second. For
 /// tests: it takes as long as there is much.

@@ -68,7 +68,7 @@ extension Replica {
     static let journalKeptAlone: UInt64 = 64 * 1024
 
     /// Forgets the journal of a server without peers, which has nobody to send it to; a server that joins later copies
-    /// everything. To be called now and then. O(entries forgotten / 4096).
+    /// everything. To be called now and then. O(entries forgotten / 1024).
     package func trimJournal() {
         guard servers.isEmpty, !isJoining, isCaughtUp else { return }
         let needed = siblings.isEmpty ? store.ownSeq : min(loggedTo, store.ownSeq)

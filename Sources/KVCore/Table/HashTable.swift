@@ -11,10 +11,12 @@ import KVBase
 /// Hash bits: 63…48 select the segment, 47…32 the bucket inside it, 31…25 are the tag. A slot holds the record's
 /// address in its low 48 bits and hash bits 47…32 in the high 16, so a segment grows in small steps (1.2 x, hence 80
 /// % average load) without touching a record; only a split reads them. No operation handles more than one segment:
-/// the longest is a split of 3,130 entries. The high 32 bits of the hash locate an entry, which is what the ordered
+/// the longest is a split of 1,365 entries. The high 32 bits of the hash locate an entry, which is what the ordered
 /// index keeps of a key.
 struct HashTable {
-    static let segmentBytesMax = 32 * 1024
+    /// The largest block that jemalloc cuts out of a slab: from 16 KiB on every block costs a page more than it holds,
+    /// 2.1 bytes per key with segments of up to 32 KiB.
+    static let segmentBytesMax = 14 * 1024
     static let segmentBytesMin = 256
     static let depthMax: UInt64 = 16
     static let addressMask: UInt64 = 0x0000_FFFF_FFFF_FFFF

@@ -7,7 +7,7 @@ import KVBase
 /// goes out once, with its current winner (replication.md b3). Held in chunks that come and go, so neither growth nor
 /// trimming copies.
 struct Journal {
-    static let chunkEntries = 4096
+    static let chunkEntries = 1024
 
     /// Ring of chunk pointers; nil where no chunk is needed now.
     private let chunks: UnsafeMutablePointer<UnsafeMutablePointer<UInt64>?>

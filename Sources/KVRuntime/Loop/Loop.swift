@@ -179,8 +179,12 @@ package final class Loop: @unchecked Sendable {
         return timer
     }
 
-    /// Adapts how much fresh memory is kept ready for this thread; every 100 ms or so (csupport_memory.h).
-    package func tendMemory() { cs_memory_tend() }
+    /// Adapts how much fresh memory is kept ready for this thread, and gives back what an idle one does not need; every
+    /// 100 ms or so (csupport_memory.h, csupport_loop.h).
+    package func tendMemory() {
+        cs_memory_tend()
+        cs_loop_tend(handle)
+    }
 
     /// Says how far a large block, filled from its beginning by the calling loop, is filled: what comes next is made
     /// ready. Cheap enough for every piece of 64 KiB.
