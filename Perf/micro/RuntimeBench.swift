@@ -56,8 +56,8 @@ enum RuntimeBench {
 
     static func mpsc() {
         report("MPSC push then pop, one thread", (0..<samples).map { _ in oneThread() }, "ns per pair")
-        // A loop that finds its queue empty comes back a turn later, a microsecond at least. Without that rest both ends
-        // fight for the same lines of the cache, message by message.
+        // A loop that finds its queue empty comes back a turn later, a microsecond at least. Without that rest both
+        // ends fight for the same lines of the cache, message by message.
         for (chain, rest, polled) in [(1, 1000, "each microsecond"), (1, 0, "without rest"), (8, 0, "without rest")] {
             for producers in [1, 2, 4] {
                 let values = (0..<samples).map { _ in acrossThreads(producers, chain: chain, restNanos: Nanos(rest)) }
