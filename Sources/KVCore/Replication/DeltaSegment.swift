@@ -1,6 +1,7 @@
 // Decoded deltas: records by reference, shared between sibling actors. Built by one actor, then immutable, freed by any
 // thread.
 
+import CIntrinsics
 import Glibc
 import KVBase
 
@@ -73,9 +74,24 @@ package final class DeltaSegment: @unchecked Sendable {
         base = entries.base
     }
 
+    /// Entries given up already by `release`.
+    private var released = 0
+
     deinit {
-        for i in 0..<count { base![i].record.release() }
+        for i in released..<count { base![i].record.release() }
         free(base)
+    }
+
+    /// Gives up some of the references, so that a long segment does not go in one piece. Only for who holds the only
+    /// reference to the segment. False when all are given up.
+    func release(upTo budget: Int) -> Bool {
+        let end = min(count, released + budget)
+        while released < end {
+            if released &+ 8 < count { ci_prefetch(base.unsafelyUnwrapped[released &+ 8].record.raw) }
+            base.unsafelyUnwrapped[released].record.release()
+            released &+= 1
+        }
+        return released < count
     }
 
     /// Entries in the order they were written; valid while the segment is referenced.

@@ -28,7 +28,7 @@ struct FrameWriter {
     private var servers: [UInt64] = []
     private let table: OriginTable
     /// Entries that belong into the frame at these places of `out`: copied once, into the finished frame.
-    private var runs: [(at: Int, entries: UnsafeRawBufferPointer)] = []
+    private var runs: [(at: Int, entries: [UnsafeRawBufferPointer])] = []
 
     init(buffer: OutputBuffer, table: OriginTable) {
         out = buffer
@@ -126,7 +126,10 @@ struct FrameWriter {
 
     /// Appends a block whose entries are already encoded and stay where they are until `finish`. The head must be
     /// complete.
-    mutating func block(_ block: Block, entries: UnsafeRawBufferPointer) {
+    mutating func block(_ block: Block, entries: UnsafeRawBufferPointer) { self.block(block, runs: [entries]) }
+
+    /// The same with entries in several pieces.
+    mutating func block(_ block: Block, runs entries: [UnsafeRawBufferPointer]) {
         switch block.kind {
         case .section(let origin, let from, let to):
             out.append(FrameFormat.sectionKind)
@@ -142,37 +145,39 @@ struct FrameWriter {
         }
         out.appendVarint(UInt64(block.count))
         out.appendVarint(UInt64(block.millisMax))
-        out.appendVarint(UInt64(entries.count))
+        out.appendVarint(UInt64(entries.reduce(0) { $0 + $1.count }))
         runs.append((out.count, entries))
     }
 
     /// Seals the frame and gives the buffer back for reuse.
     mutating func finish() -> (bytes: [UInt8], buffer: OutputBuffer) {
-        let total = runs.reduce(out.count) { $0 + $1.entries.count }
-        let bytes = [UInt8](unsafeUninitializedCapacity: total) { target, count in
-            let target = UnsafeMutableRawBufferPointer(target)
-            var from = 0
-            for run in runs {
-                append(out.bytes[from..<run.at], to: target, &count)
-                append(run.entries[...], to: target, &count)
-                from = run.at
-            }
-            append(out.bytes[from...], to: target, &count)
-            let crc = crc32c(UnsafeRawBufferPointer(rebasing: target[9...]))
-            target.storeBytes(of: crc.littleEndian, toByteOffset: 5, as: UInt32.self)
+        var none: [UInt8] = []
+        return finish(reusing: &none)
+    }
+
+    /// The same; the frame takes the place of `spare` if that is of the right size and nobody else holds it.
+    mutating func finish(reusing spare: inout [UInt8]) -> (bytes: [UInt8], buffer: OutputBuffer) {
+        let total = runs.reduce(out.count) { $1.entries.reduce($0) { $0 + $1.count } }
+        var bytes: [UInt8] = []
+        swap(&bytes, &spare)
+        let isRight = bytes.capacity >= total && bytes.capacity / 4 <= total
+        bytes.removeAll(keepingCapacity: isRight)
+        bytes.reserveCapacity(isRight ? total : total + total / 8)
+        var from = 0
+        for run in runs {
+            bytes.append(contentsOf: out.bytes[from..<run.at])
+            for entries in run.entries { bytes.append(contentsOf: entries.assumingMemoryBound(to: UInt8.self)) }
+            from = run.at
+        }
+        bytes.append(contentsOf: out.bytes[from...])
+        bytes.withUnsafeMutableBytes {
+            let crc = crc32c(UnsafeRawBufferPointer(rebasing: $0[9...]))
+            $0.storeBytes(of: crc.littleEndian, toByteOffset: 5, as: UInt32.self)
         }
         out.count = 0
         runs.removeAll()
         return (bytes, out)
     }
-}
-
-private func append(
-    _ bytes: Slice<UnsafeRawBufferPointer>, to target: UnsafeMutableRawBufferPointer, _ count: inout Int
-) {
-    guard bytes.count > 0 else { return }
-    UnsafeMutableRawBufferPointer(rebasing: target[count...]).copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes))
-    count += bytes.count
 }
 
 /// Takes a frame apart. Nothing is believed before the checksum holds, and no length is trusted even then.

@@ -19,28 +19,29 @@ struct LocalLog {
         byteCount += item.byteCount
     }
 
-    /// Forgets items up to `number`.
-    mutating func drop(through number: UInt64) {
-        while head < items.count, first <= number { dropFirst() }
+    /// Forgets items up to `number`; hands over their segments.
+    mutating func drop(through number: UInt64, _ take: (DeltaSegment) -> Void) {
+        while head < items.count, first <= number { dropFirst(take) }
         if head > 64, head * 2 > items.count {
             items.removeFirst(head)
             head = 0
         }
     }
 
-    /// Forgets the oldest items until the bounds hold; returns how many went.
-    mutating func enforce(entriesMax: Int, bytesMax: Int) -> Int {
+    /// Forgets the oldest items until the bounds hold; returns how many went and hands over their segments.
+    mutating func enforce(entriesMax: Int, bytesMax: Int, _ take: (DeltaSegment) -> Void) -> Int {
         var dropped = 0
         while head < items.count, entryCount > entriesMax || byteCount > bytesMax {
-            dropFirst()
+            dropFirst(take)
             dropped += 1
         }
         return dropped
     }
 
-    private mutating func dropFirst() {
+    private mutating func dropFirst(_ take: (DeltaSegment) -> Void) {
         entryCount -= items[head].entryCount
         byteCount -= items[head].byteCount
+        if case .delta(let segment) = items[head] { take(segment) }
         items[head] = .scanEnd(LocalLog.placeholder)
         head += 1
         first &+= 1

@@ -43,6 +43,14 @@ extension Replica {
         inboxHead = 0
     }
 
+    /// What arrived just now is merged at once where it is little. Otherwise `step` does it, whose work would come on
+    /// top in the same turn.
+    func workOnLittle(_ at: Moment, into effects: inout ReplicaEffects) {
+        if inboxBytes <= Replica.littleBytesMax { _ = work(budget: config.entriesPerStep, at, into: &effects) }
+    }
+
+    private static let littleBytesMax = 16 * 1024
+
     /// Merges up to about `budget` entries; returns how many units of work that was.
     func work(budget: Int, _ at: Moment, into effects: inout ReplicaEffects) -> Int {
         var left = budget
@@ -104,6 +112,7 @@ extension Replica {
                 return (.localChunk(chunk, from: from, done: done, isRefused: isRefused), used)
             }
             finishLocalChunk(chunk, from: from, isRefused, at)
+            discard(chunk.page)
             return (nil, used)
         case .done:
             return (nil, 0)
@@ -283,18 +292,44 @@ extension Replica {
         sibling(from)?.applied = number
         guard !segment.isPage else {
             if isRefused { sibling(from)?.jumped = number + 1 }
-            return
+            return discard(segment)
         }
-        guard !isRefused else { return }
+        guard !isRefused else { return discard(segment) }
         advance(segment.origin, segment.from, segment.to)
-        if origins.uid(segment.origin).server != uid.server { remember(segment) }
+        if origins.uid(segment.origin).server != uid.server { remember(segment) } else { discard(segment) }
     }
 
     func offerToSiblings(_ item: LocalItem) {
         guard !siblings.isEmpty else { return }
         log.append(item)
-        let dropped = log.enforce(entriesMax: config.localEntriesMax, bytesMax: config.localBytesMax)
+        let dropped = log.enforce(entriesMax: config.localEntriesMax, bytesMax: config.localBytesMax, discard)
         if dropped > 0 { statistics.localLogOverruns += 1 }
+    }
+
+    // MARK: Giving segments up
+
+    /// Shorter segments are given up in one piece.
+    private static let discardedCountMin = 128
+
+    /// To be called with a segment that is no longer needed here: whoever lets the last reference go gives up one to
+    /// each record, and these lie all over memory.
+    func discard(_ segment: DeltaSegment) {
+        if segment.count >= Replica.discardedCountMin { discarded.append(segment) }
+    }
+
+    /// Gives up to `budget` references of discarded segments up; returns how many. A segment that somebody else holds
+    /// too is left to them. Two that let it go in the very same moment would both leave it to the other: then it goes
+    /// in one piece.
+    func releaseDiscarded(budget: Int) -> Int {
+        var left = budget
+        while left > 0, var segment = discarded.popLast() {
+            left -= 1
+            guard isKnownUniquelyReferenced(&segment) else { continue }
+            let some = max(1, min(left, segment.count))
+            if segment.release(upTo: some) { discarded.append(segment) }
+            left -= some
+        }
+        return budget - left
     }
 
     // MARK: Recent segments of others
@@ -303,11 +338,13 @@ extension Replica {
     static let recentBytesMax = 4 * 1024 * 1024
 
     private func remember(_ segment: DeltaSegment) {
-        guard segment.wireBytes <= Replica.recentBytesMax / 4 else { return }
+        guard segment.wireBytes <= Replica.recentBytesMax / 4 else { return discard(segment) }
         recent.append(segment)
         recentBytes += segment.wireBytes
         while recent.count > Replica.recentSegmentsMax || recentBytes > Replica.recentBytesMax {
-            recentBytes -= recent.removeFirst().wireBytes
+            let oldest = recent.removeFirst()
+            recentBytes -= oldest.wireBytes
+            discard(oldest)
         }
     }
 

@@ -27,7 +27,8 @@ extension Replica {
         }
         guard from < roundTarget else { return }
         builder = SegmentBuilder(
-            from: from, target: roundTarget, bytesMax: config.frameBytesMax / 4 * 3, dotsMax: config.dotsPerSegmentMax)
+            from: from, target: roundTarget, bytesMax: config.frameBytesMax / 4 * 3, dotsMax: config.dotsPerSegmentMax,
+            encodes: servers.contains { $0.isContacted && $0.sent == from })
     }
 
     /// Returns the writes looked at; `builder` is nil once all segments of the round are made.
@@ -39,7 +40,7 @@ extension Replica {
             let isOverrun = builder!.isOverrun
             if builder!.reached > builder!.from {
                 let segment = builder!.finish(origin: own, cut: vector)
-                ownSegments.append(segment)
+                ownSegments.append(OwnSegment(segment: segment, section: builder!.takeSection()))
                 if !siblings.isEmpty { offerToSiblings(.delta(segment)) }
                 if segment.from == loggedTo { loggedTo = segment.to }
             } else {
@@ -60,6 +61,7 @@ extension Replica {
         for sibling in siblings where due(sibling, at) <= at.steady { send(to: sibling, at, into: &effects) }
         for server in servers where due(server, at) <= at.steady { send(to: server, at, into: &effects) }
         // Kept only while several servers may stand at the same position: they hold on to superseded values.
+        for own in ownSegments { discard(own.segment) }
         ownSegments.removeAll()
     }
 
@@ -145,7 +147,7 @@ extension Replica {
         for row in batch.rows { learnTrusted(row, at, into: &effects) }
         if !isCaughtUp { adoptFloor(batch.floor, from: 1, at, into: &effects) }
         sibling.acked = max(sibling.acked, min(batch.ackedItem, log.last))
-        log.drop(through: siblings.reduce(UInt64.max) { min($0, $1.acked) })
+        log.drop(through: siblings.reduce(UInt64.max) { min($0, $1.acked) }, discard)
         for news in batch.news {
             hear(news, at)
             // Whoever heard the server took over its floor before it told of it.
@@ -159,7 +161,7 @@ extension Replica {
         take(batch, from: sibling, at)
         if let ask = batch.scanAsk { serve(ask, to: sibling, at) }
         compareDigests(with: sibling, batch, at, into: &effects)
-        _ = work(budget: config.entriesPerStep, at, into: &effects)
+        workOnLittle(at, into: &effects)
         scheduleNext(at)
     }
 

@@ -47,7 +47,7 @@ extension Replica {
             for block in blocks { take(block, bytes, head, at) }
         }
         if !blocks.isEmpty { server?.wantedAt = at.steady }
-        _ = work(budget: config.entriesPerStep, at, into: &effects)
+        workOnLittle(at, into: &effects)
         if let server {
             if hasHole(server) { server.wantedAt = min(server.wantedAt, at.steady) }
             compareDigests(with: server, head, at, into: &effects)

@@ -2,6 +2,20 @@
 
 import KVBase
 
+/// A segment of own writes made in this round, and its bytes if a server waits for it.
+struct OwnSegment {
+    var segment: DeltaSegment
+    var section: EncodedSection?
+}
+
+/// A block of a frame: a section encoded before, or these bytes of `entryBuffer`.
+struct PendingBlock {
+    var block: Block
+    var start: Int
+    var count: Int
+    var section: EncodedSection?
+}
+
 extension Replica {
     /// Own writes looked up in one go for a server that stands elsewhere than the siblings.
     static let catchUpDotsMax = 16 * 1024
@@ -32,9 +46,9 @@ extension Replica {
 
     func send(to server: RemoteServer, _ at: Moment, into effects: inout ReplicaEffects) {
         checkTimeout(server, at)
-        var blocks: [(Block, UnsafeRawBufferPointer)] = []
+        var blocks: [(Block, [UnsafeRawBufferPointer])] = []
         entryBuffer.count = 0
-        var pending: [(block: Block, start: Int, count: Int)] = []
+        var pending: [PendingBlock] = []
         let index = gateway(of: server, at)
         let donor = server.donor
         let hasChunk = donor.map { $0.isReady && $0.askerIndex == index } ?? false
@@ -42,11 +56,14 @@ extension Replica {
             ownSection(server, at, &pending)
             answerRepairs(server, at, &pending)
         }
-        for (block, start, count) in pending {
-            blocks.append((block, UnsafeRawBufferPointer(rebasing: entryBuffer.bytes[start..<(start + count)])))
+        var entryBytes = 0
+        for item in pending {
+            let own = UnsafeRawBufferPointer(rebasing: entryBuffer.bytes[item.start..<(item.start + item.count)])
+            blocks.append((item.block, item.section?.runs ?? [own]))
+            entryBytes += item.section?.byteCount ?? item.count
         }
         // Large deltas and a chunk take turns, so that neither starves and the frame keeps its bound.
-        let fits = entryBuffer.count == 0 || entryBuffer.count + (donor?.encoded.count ?? 0) <= config.frameBytesMax
+        let fits = entryBytes == 0 || entryBytes + (donor?.encoded.count ?? 0) <= config.frameBytesMax
         let carriesChunk = hasChunk && fits
         server.isChunkNext = hasChunk && !fits
         if let donor, carriesChunk {
@@ -56,13 +73,14 @@ extension Replica {
                 session: donor.session, number: donor.building, isLast: donor.isLast, everything: donor.everything,
                 start: start, frontier: donor.isLast ? frontier : VersionVector())
             let block = Block(kind: .chunk(head), count: donor.encoder.count, millisMax: donor.encoder.millisMax)
-            blocks.append((block, donor.encoded.bytes))
+            blocks.append((block, [donor.encoded.bytes]))
             statistics.entriesSent &+= UInt64(donor.encoder.count)
         }
         var writer = FrameWriter(buffer: frameBuffer, table: origins)
         writer.head(head(for: server, index, at), cluster: config.clusterId)
-        for (block, bytes) in blocks { writer.block(block, entries: bytes) }
-        let (bytes, buffer) = writer.finish()
+        for (block, runs) in blocks { writer.block(block, runs: runs) }
+        let (bytes, buffer) = writer.finish(reusing: &spareFrame)
+        keepSpareFrame(bytes, at)
         frameBuffer = buffer
         frameBuffer.shrink(to: 64 * 1024)
         // Gives back what a frame with very large values took.
@@ -126,9 +144,7 @@ extension Replica {
         server.sent = top
     }
 
-    private func ownSection(
-        _ server: RemoteServer, _ at: Moment, _ pending: inout [(block: Block, start: Int, count: Int)]
-    ) {
+    private func ownSection(_ server: RemoteServer, _ at: Moment, _ pending: inout [PendingBlock]) {
         let fresh = server.sent
         var from = fresh
         if let loss = server.lossSeenAt, at.steady - loss < RemoteServer.lossMemoryMillis, server.previousBytes > 0,
@@ -146,14 +162,21 @@ extension Replica {
             server.sent = max(server.sent, from)
             guard from < roundTarget else { return }
         }
-        let segment: DeltaSegment
-        if let shared = ownSegments.first(where: { $0.from == from }) {
-            segment = shared
+        let own: OwnSegment
+        if let shared = ownSegments.first(where: { $0.segment.from == from }) {
+            own = shared
         } else {
-            segment = ownSegment(from: from, to: roundTarget)
+            own = OwnSegment(segment: ownSegment(from: from, to: roundTarget), section: nil)
+            discard(own.segment)
         }
+        let segment = own.segment
         guard segment.to > from else { return }
-        let bytes = encode(segment, &pending)
+        let bytes: Int
+        if let section = own.section {
+            bytes = append(segment, section, &pending)
+        } else {
+            bytes = encode(segment, &pending)
+        }
         if server.inFlight.isEmpty && server.backoff == 0 { server.waitingSince = at.steady }
         server.inFlight.append(
             InFlight(
@@ -175,22 +198,28 @@ extension Replica {
 
     /// Encodes a section into `entryBuffer`; returns its bytes.
     @discardableResult
-    private func encode(
-        _ segment: DeltaSegment, _ pending: inout [(block: Block, start: Int, count: Int)]
-    ) -> Int {
+    private func encode(_ segment: DeltaSegment, _ pending: inout [PendingBlock]) -> Int {
         let start = entryBuffer.count
         var encoder = EntryEncoder()
         for entry in segment.entries { encoder.encode(entry.record, origins, into: &entryBuffer) }
         let count = entryBuffer.count - start
         statistics.entriesSent &+= UInt64(encoder.count)
         let kind = BlockKind.section(origin: segment.origin, from: segment.from, to: segment.to)
-        pending.append((Block(kind: kind, count: encoder.count, millisMax: encoder.millisMax), start, count))
+        let block = Block(kind: kind, count: encoder.count, millisMax: encoder.millisMax)
+        pending.append(PendingBlock(block: block, start: start, count: count, section: nil))
         return count + 16
     }
 
-    private func answerRepairs(
-        _ server: RemoteServer, _ at: Moment, _ pending: inout [(block: Block, start: Int, count: Int)]
-    ) {
+    /// The same for a section that is encoded already.
+    private func append(_ segment: DeltaSegment, _ section: EncodedSection, _ pending: inout [PendingBlock]) -> Int {
+        statistics.entriesSent &+= UInt64(section.count)
+        let kind = BlockKind.section(origin: segment.origin, from: segment.from, to: segment.to)
+        let block = Block(kind: kind, count: section.count, millisMax: section.millisMax)
+        pending.append(PendingBlock(block: block, start: 0, count: 0, section: section))
+        return section.byteCount + 16
+    }
+
+    private func answerRepairs(_ server: RemoteServer, _ at: Moment, _ pending: inout [PendingBlock]) {
         while !server.repairs.isEmpty, entryBuffer.count < config.frameBytesMax / 2 {
             let ask = server.repairs.removeFirst()
             if ask.origin == own {
@@ -198,6 +227,7 @@ extension Replica {
                 let segment = ownSegment(from: ask.from, to: min(ask.to, store.ownSeq))
                 guard segment.to > ask.from else { continue }
                 encode(segment, &pending)
+                discard(segment)
                 server.lastRepair = (ask, at.steady)
                 for i in server.inFlight.indices {
                     server.inFlight[i].at = at.steady
@@ -211,7 +241,7 @@ extension Replica {
     }
 
     /// Passes on another writer's interval: the keys of the segment as merged, each with its winner now.
-    private func relayRecent(_ ask: RepairAsk, _ pending: inout [(block: Block, start: Int, count: Int)]) {
+    private func relayRecent(_ ask: RepairAsk, _ pending: inout [PendingBlock]) {
         var position = ask.from
         var limit = 64
         while position < ask.to, limit > 0, entryBuffer.count < config.frameBytesMax / 2,
@@ -239,6 +269,24 @@ extension Replica {
             limit -= 1
             statistics.repairsRelayed += 1
         }
+    }
+
+    // MARK: Large frames
+
+    /// Frames from this size on are built where the one before was, if that is out by now.
+    private static let spareFrameBytesMin = 256 * 1024
+    /// A spare frame that was not used for so long goes.
+    private static let spareFrameMillis: Millis = 500
+
+    /// Fresh memory for each would cost a page fault for each 4 KiB: what was freed is given back page by page.
+    private func keepSpareFrame(_ bytes: [UInt8], _ at: Moment) {
+        guard bytes.count >= Replica.spareFrameBytesMin else { return }
+        spareFrame = bytes
+        spareFrameAt = at.steady
+    }
+
+    func dropSpareFrame(_ at: Moment) {
+        if !spareFrame.isEmpty, at.steady - spareFrameAt > Replica.spareFrameMillis { spareFrame = [] }
     }
 
     private func head(for server: RemoteServer, _ index: Int, _ at: Moment) -> FrameHead {

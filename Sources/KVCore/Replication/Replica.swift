@@ -53,12 +53,17 @@ package final class Replica {
     var roundTarget: UInt64 = 0
     var isRoundOpen = false
     /// Own segments made last, for servers that stand at the same position.
-    var ownSegments: [DeltaSegment] = []
+    var ownSegments: [OwnSegment] = []
+    /// Segments no longer needed, given up in slices.
+    var discarded: [DeltaSegment] = []
     /// Other writers' segments merged last: answers to repair requests when their writer is out of the asker's reach.
     var recent: [DeltaSegment] = []
     var recentBytes = 0
     var frameBuffer = OutputBuffer(capacity: 4096)
     var entryBuffer = OutputBuffer(capacity: 4096)
+    /// The last large frame; its memory is used again once nobody else holds it.
+    var spareFrame: [UInt8] = []
+    var spareFrameAt: Millis = 0
 
     // Incoming work.
     var inbox: [WorkItem] = []
@@ -195,6 +200,7 @@ package final class Replica {
         if startedAt == nil { startedAt = at.steady }
         census(at, into: &effects)
         lookForGaps(at)
+        dropSpareFrame(at)
         if !isRoundOpen { openRound(at) }
         if isRoundOpen, advanceRound(budget: config.entriesPerStep) >= 0, builder == nil {
             closeRound(at, into: &effects)
@@ -214,12 +220,14 @@ package final class Replica {
         if budget > 0 { budget -= advanceDonors(budget: budget, at) }
         if budget > 0, adoption != nil { budget -= advanceAdoption(budget: budget, into: &effects) }
         if budget > 0, isCollecting { collect(budget: budget, at) }
+        if budget > 0, !discarded.isEmpty { _ = releaseDiscarded(budget: budget) }
         scheduleNext(at)
         return hasWork
     }
 
     var hasWork: Bool {
         if isRoundOpen || inboxHead < inbox.count || isCollecting || adoption != nil { return true }
+        if !discarded.isEmpty { return true }
         for server in servers { if let donor = server.donor, donor.wantsWork { return true } }
         for sibling in siblings { if let donor = sibling.donor, donor.wantsWork { return true } }
         return false

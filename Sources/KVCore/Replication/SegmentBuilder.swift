@@ -15,10 +15,13 @@ struct SegmentBuilder {
     private var coalesced = HashSet64()
     private let bytesMax: Int
     private let dotsMax: UInt64
+    /// The entries as bytes, made in the same slices; nil where no other server gets them.
+    private var section: EncodedSection?
 
-    init(from: UInt64, target: UInt64, bytesMax: Int, dotsMax: Int) {
+    init(from: UInt64, target: UInt64, bytesMax: Int, dotsMax: Int, encodes: Bool = false) {
         (self.from, self.target, self.bytesMax, self.dotsMax) = (from, target, bytesMax, UInt64(dotsMax))
         reached = from
+        if encodes { section = EncodedSection() }
     }
 
     /// The journal lost writes that were still to be looked at: what was reached is closed, the rest takes a scan.
@@ -72,6 +75,7 @@ struct SegmentBuilder {
             if bugs.contains(.skipClosure), !isOwn { return }
             if bugs.contains(.coalesceDropsLast), isOwn, record.seq != seq { return }
             entries.append(hash, record.retained())
+            section?.append(record, store.origins)
         }
     }
 
@@ -86,7 +90,16 @@ struct SegmentBuilder {
             origin: origin, from: from, to: reached, isPage: false, cut: cut, taking: entries.take())
     }
 
-    mutating func abandon() { entries.clear() }
+    /// The bytes of what `finish` returned. They must be taken while that is held.
+    mutating func takeSection() -> EncodedSection? {
+        defer { section = nil }
+        return section
+    }
+
+    mutating func abandon() {
+        section = nil
+        entries.clear()
+    }
 }
 
 /// A growing open-addressing set of key hashes. 0 is kept apart.

@@ -144,6 +144,11 @@ package final class QueryActor {
 
     private static let waitingNanosLate: Nanos = 100_000
 
+    /// A turn that has taken this long has done enough: what else was received waits for the next. Less where keys were
+    /// added, since replication's share and that of waiting sessions are larger then.
+    private static let turnNanosEnough: Nanos = 600_000
+    private static let turnNanosEnoughAdding: Nanos = 350_000
+
     package var hasWork: Bool { !waiting.isEmpty }
 
     /// Runs what the connections received, in order of arrival. To be called before a session does anything else:
@@ -166,6 +171,11 @@ package final class QueryActor {
         if added > 0 {
             state.pointee.work &+= added &* QueryState.workPerNewKey
             note(.grow)
+        }
+        // The counts are guesses at what memory takes, which may be far slower than here: the clock decides too.
+        if let loop {
+            let enough = added > 0 ? QueryActor.turnNanosEnoughAdding : QueryActor.turnNanosEnough
+            if monotonicNanos() &- loop.nowNanos > enough { state.pointee.work = QueryState.workMax + 1 }
         }
         state.pointee.resetBatch()
     }

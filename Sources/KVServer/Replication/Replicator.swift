@@ -34,6 +34,9 @@ package final class Replicator {
     private var timer: LoopTimer?
     private var timerDeadline = Millis.max
     private let status: ReplicatorStatus
+    /// A large frame came or went in this turn: checking or putting it together is enough for one.
+    private var isTurnSpent = false
+    private static let largeFrameBytes = 512 * 1024
     private let clockOffset: Millis
 
     init(
@@ -68,6 +71,7 @@ package final class Replicator {
     }
 
     private func receive(frame bytes: [UInt8], _ at: Moment) {
+        if bytes.count >= Replicator.largeFrameBytes { isTurnSpent = true }
         let verdict = replica.receive(frame: bytes, at, into: &effects)
         if let fault = verdict.closesLink { context?.refuseLink(because: "\(fault)") }
     }
@@ -114,13 +118,22 @@ package final class Replicator {
         let at = moment
         var deadline = replica.nextDeadline(at)
         if deadline > at.steady {
+            isTurnSpent = false
             if deadline < timerDeadline { arm(deadline, at) }
             return
         }
         guard context != nil else { return }
+        guard !isTurnSpent else {
+            isTurnSpent = false
+            return loop.requestTurn()
+        }
         loop.note(.sync)
         replica.tick(at, into: &effects)
-        if replica.step(at, into: &effects) { loop.requestTurn() }
+        if effects.frames.contains(where: { $0.bytes.count >= Replicator.largeFrameBytes }) {
+            loop.requestTurn()
+        } else if replica.step(at, into: &effects) {
+            loop.requestTurn()
+        }
         carryOut(at)
         deadline = replica.nextDeadline(at)
         if deadline > at.steady, deadline < timerDeadline { arm(deadline, at) }
