@@ -426,6 +426,16 @@ static bool purge_hook(
 
 // MARK: The warmer
 
+/// Not by madvise alone: it holds the lock of the process's whole address space while the kernel finds the page, and
+/// jemalloc, which takes that lock now and then for room of its own, would have the loop wait for milliseconds. A fault
+/// holds the lock of the one mapping only. Then, if the kernel had no huge page, the rest.
+static int populate(char *page_start) {
+    uint32_t zero = 0;
+    // Zero in place of zero: a write to the kernel, none to the owner, who may be writing already.
+    __atomic_compare_exchange_n((volatile uint32_t *)page_start, &zero, 0, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    return madvise(page_start, page_bytes, MADV_POPULATE_WRITE);
+}
+
 /// The next page the owner will use as far as its order tells: pieces are taken from the lowest address on.
 static int warm_one(owner *owner) {
     uint32_t count = __atomic_load_n(&owner->reserve_count, __ATOMIC_ACQUIRE);
@@ -437,7 +447,7 @@ static int warm_one(owner *owner) {
             if (!__atomic_compare_exchange_n(
                     &reserve->state[page], &expected, WARMING, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
             __atomic_store_n(&reserve->first_cold, page + 1, __ATOMIC_RELAXED);
-            int failed = madvise(reserve->base + page * page_bytes, page_bytes, MADV_POPULATE_WRITE);
+            int failed = populate(reserve->base + page * page_bytes);
             expected = WARMING;
             if (__atomic_compare_exchange_n(&reserve->state[page], &expected, failed ? USED : WARM, 0, __ATOMIC_RELAXED,
                     __ATOMIC_RELAXED) && !failed) {
@@ -461,7 +471,7 @@ static int answer_one(owner *owner) {
     size_t page = (size_t)(page_start - reserve->base) / page_bytes;
     // Given back meanwhile otherwise.
     if (__atomic_compare_exchange_n(&reserve->state[page], &expected, USED, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-        madvise(page_start, page_bytes, MADV_POPULATE_WRITE);
+        populate(page_start);
     }
     return 1;
 }

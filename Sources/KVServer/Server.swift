@@ -167,6 +167,7 @@ package final class Server {
             joining: !config.join.isEmpty)
         // One byte says what kind of message a frame is.
         replicaConfig.frameBytesMax = Limits.frameBytesMax - 1024
+        replicaConfig.entriesPerStep = Replicator.entriesPerStep
         let replica = Replica(config: replicaConfig, store: actor.state.pointee.store, origins: context.origins)
         let membership =
             actor.index == 1 ? Membership(system: system, loop: loop, join: config.join, log: log) : nil

@@ -18,7 +18,7 @@ package struct ReplicaConfig: Sendable {
     package var spacingMillis: Millis = Limits.pairSpacingMillis
     package var keepAliveMillis: Millis = Limits.keepAliveMillis
     package var frameBytesMax: Int = Limits.frameBytesMax
-    package var chunkBytesMax: Int = 3 * 1024 * 1024
+    package var chunkBytesMax: Int = 5 * 512 * 1024
     /// Chunks a donor may be ahead of what the asker acknowledged.
     package var chunkWindow: Int = 8
     /// Own writes looked at per turn while a delta is being put together, and entries merged per turn of `step`.

@@ -147,7 +147,7 @@ package final class QueryActor {
     /// A turn that has taken this long has done enough: what else was received waits for the next. Less where keys were
     /// added, since replication's share and that of waiting sessions are larger then.
     private static let turnNanosEnough: Nanos = 600_000
-    private static let turnNanosEnoughAdding: Nanos = 350_000
+    private static let turnNanosEnoughAdding: Nanos = 250_000
 
     package var hasWork: Bool { !waiting.isEmpty }
 

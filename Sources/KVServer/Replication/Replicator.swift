@@ -37,6 +37,9 @@ package final class Replicator {
     /// A large frame came or went in this turn: checking or putting it together is enough for one.
     private var isTurnSpent = false
     private static let largeFrameBytes = 512 * 1024
+    /// Entries between two looks at the clock, and how long replication's share of a turn may take.
+    static let entriesPerStep = 128
+    private static let shareNanos: Nanos = 350_000
     private let clockOffset: Millis
 
     init(
@@ -129,10 +132,17 @@ package final class Replicator {
         }
         loop.note(.sync)
         replica.tick(at, into: &effects)
-        if effects.frames.contains(where: { $0.bytes.count >= Replicator.largeFrameBytes }) {
-            loop.requestTurn()
-        } else if replica.step(at, into: &effects) {
-            loop.requestTurn()
+        let end = monotonicNanos() + Replicator.shareNanos
+        while true {
+            if effects.frames.contains(where: { $0.bytes.count >= Replicator.largeFrameBytes }) {
+                loop.requestTurn()
+                break
+            }
+            guard replica.step(at, into: &effects) else { break }
+            if monotonicNanos() >= end {
+                loop.requestTurn()
+                break
+            }
         }
         carryOut(at)
         deadline = replica.nextDeadline(at)
