@@ -62,7 +62,7 @@ extension Commands {
         x.actor.note(.list)
         if glob == nil, query.pointee.work < QueryState.workMax {
             let page = x.store.list(prefix: prefix, after: after, limit: min(limit, QueryState.pageEntries))
-            query.pointee.work &+= page.count / QueryState.entriesListedPerWork
+            query.pointee.work &+= QueryState.workToList(entries: page.count)
             let isComplete = page.count < QueryState.pageEntries || page.count == limit
             if isComplete {
                 let bytes = payloadBytes(page, form)
@@ -165,7 +165,7 @@ extension Commands {
             glob.prefix.withBytes { x.store.list(prefix: $0, after: after, limit: count) }
         }
         let found = after?.withBytes { page($0) } ?? page(nil)
-        x.actor.state.pointee.work &+= found.count / QueryState.entriesListedPerWork
+        x.actor.state.pointee.work &+= QueryState.workToList(entries: found.count)
         let next = found.count == count ? found.last.map { x.store.number($0) } ?? 0 : 0
         replyScan(&x, next: next, found) { glob.matches($0) }
     }

@@ -29,10 +29,10 @@ struct ParsedCommands {
 extension QueryState {
     /// Work of one turn, in units of about a quarter of a microsecond, after which what else arrives waits for the next
     /// and listings are put off, so that a turn stays below a millisecond however many clients ask for much at once.
-    /// An argument is one unit, a KiB copied is one, two entries listed are one, a new key is four: by their cache
+    /// An argument is one unit, a KiB copied is one, three entries listed are two, a new key is four: by their cache
     /// misses at 10 M keys. Reading and overwriting single keys costs nothing here.
     static let workMax = 2048
-    static let entriesListedPerWork = 2
+    static func workToList(entries: Int) -> Int { entries &* 2 / 3 }
     static let workPerNewKey = 4
     /// Entries of a walk through the table, which reads them side by side, for one unit.
     static let entriesWalkedPerWork = 8
