@@ -310,11 +310,15 @@ extension Replica {
 
     /// Shorter segments are given up in one piece.
     private static let discardedCountMin = 128
+    /// With so many still to be given up the next ones go in one piece too: work comes before giving up, and what a
+    /// replica that never rests holds back must have an end.
+    static let discardedMax = 64
 
     /// To be called with a segment that is no longer needed here: whoever lets the last reference go gives up one to
     /// each record, and these lie all over memory.
     func discard(_ segment: DeltaSegment) {
-        if segment.count >= Replica.discardedCountMin { discarded.append(segment) }
+        guard segment.count >= Replica.discardedCountMin, discarded.count < Replica.discardedMax else { return }
+        discarded.append(segment)
     }
 
     /// Gives up to `budget` references of discarded segments up; returns how many. A segment that somebody else holds

@@ -50,6 +50,17 @@ import Testing
         for record in records { record.release() }
     }
 
+    @Test func whatWaitsToBeGivenUpHasAnEnd() {
+        let (store, _) = filled(200)
+        defer { store.destroy() }
+        let cluster = TestCluster()
+        let replica = cluster.start(actors: 1).actors[0].replica
+        let segments = (0..<Replica.discardedMax + 6).map { _ in parts.build(store, 0, 200) }
+        for segment in segments { replica.discard(segment) }
+        #expect(replica.discarded.count == Replica.discardedMax)
+        replica.discarded.removeAll()
+    }
+
     @Test func aFrameTakesTheMemoryOfOneThatIsOutAndLeavesOthersAlone() {
         var spare: [UInt8] = []
         var onTheirWay: [[UInt8]] = []
