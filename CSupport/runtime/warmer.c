@@ -12,7 +12,7 @@
 //
 // Freed pieces are not given back one by one: the first one would break its huge page up, and finding memory in small
 // pages costs a look-up an eighth more. They stay, and are cleared when they are used again, unless their page has so
-// many of them that they are worth it. See `vacate` and `sweep`.
+// many of them that they are worth it; and then for a part of the owner's time only. See `vacate`, `settle`, `sweep`.
 //
 // The second way is that of blocks of several huge pages. They may be much larger than what is ever written to them, so
 // nothing but their beginning is touched until their owner says how far it is.
@@ -48,6 +48,7 @@ cs_warmth cs_memory_warmth(void) { return (cs_warmth){0, 0, 0, 0}; }
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_WRITE
@@ -81,6 +82,12 @@ enum {
     SMALL_PAGES = 512,
     SMALL_WORDS = SMALL_PAGES / 64,
     UNUSED_MAX = 32,
+    /// How long giving back may take of each millisecond of the caller, and in one call of cs_memory_tend: it is a
+    /// system call for each piece, in which the process's other processors are interrupted and waited for. Pages whose
+    /// turn has not come, at most; beyond them there is no limit of time.
+    GIVING_NANOS_MAX = 100000,
+    TENDING_NANOS_MAX = 200000,
+    DUE_MAX = 1024,
     /// Calls of cs_memory_tend without a page used before what is ready is given back, and before what the thread's
     /// cache holds, up to a megabyte in blocks of 20 to 32 KiB, goes to the arena, which keeps it for a second more.
     IDLE_TICKS = 20,
@@ -91,10 +98,10 @@ static const size_t page_bytes = (size_t)2 << 20, small_bytes = 4096;
 /// What of a huge page is in use, a bit for each 4 KiB. Under the owner's `mapping`.
 typedef struct page_map {
     uint64_t used[SMALL_WORDS];
-    /// Was in use and has not been cleared: only while the page is in one piece.
+    /// Not in use and not cleared: kept as long as the page is in one piece, given back soon if not.
     uint64_t stale[SMALL_WORDS];
-    /// Some of it was given back.
-    uint64_t is_broken;
+    /// Some of it was given back; it is in the owner's ring `due`.
+    uint32_t is_broken, is_due;
 } page_map;
 
 typedef struct reserve {
@@ -121,6 +128,14 @@ typedef struct owner {
     uint64_t seen, idle_ticks;
     /// How far `sweep` has come.
     size_t swept_reserves, swept_pages;
+    /// Ring of pages of which something is to be given back. Under `mapping`, like the two that follow.
+    struct {
+        struct reserve *reserve;
+        size_t page;
+    } due[DUE_MAX];
+    uint32_t due_first, due_count;
+    /// When the millisecond began in which the owner gives back, and for how long it has in it.
+    int64_t giving_since, giving_nanos;
     /// Ring of addresses asked for, written by the owner, read by the warmer.
     char *asked[ASKED_MAX];
     uint32_t asked_count, answered_count;
@@ -214,11 +229,58 @@ static void empty(char *from, size_t bytes) {
     if (madvise(from, bytes, MADV_DONTNEED) != 0) memset(from, 0, bytes);
 }
 
+static int64_t now_nanos(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static size_t first_bit(const uint64_t *words, size_t from, int value) {
+    for (; from < SMALL_PAGES; from = (from / 64 + 1) * 64) {
+        uint64_t word = (value ? words[from / 64] : ~words[from / 64]) >> from % 64;
+        if (word != 0) return from + (size_t)__builtin_ctzll(word);
+    }
+    return SMALL_PAGES;
+}
+
+/// Gives back what of a page is worth it, piece by piece. False if there is more when `deadline` is over. `mapping` is
+/// held.
+static int shed(reserve *reserve, size_t page, int64_t deadline) {
+    page_map *map = &reserve->maps[page];
+    char *start = reserve->base + page * page_bytes;
+    if (__atomic_load_n(&reserve->state[page], __ATOMIC_RELAXED) != USED) return 1;
+    if (count_bits(map->used) == 0) {
+        empty(start, page_bytes);
+        memset(map->stale, 0, sizeof map->stale);
+        map->is_broken = 0;
+        __atomic_store_n(&reserve->state[page], COLD, __ATOMIC_RELEASE);
+        if (page < __atomic_load_n(&reserve->first_cold, __ATOMIC_RELAXED)) {
+            __atomic_store_n(&reserve->first_cold, page, __ATOMIC_RELAXED);
+        }
+        return 1;
+    }
+    if (!map->is_broken) {
+        if (count_bits(map->stale) <= UNUSED_MAX) return 1;
+        // All that is not in use, as it is in small pages from now on.
+        for (size_t i = 0; i < SMALL_WORDS; i++) map->stale[i] = ~map->used[i];
+        map->is_broken = 1;
+    }
+    for (;;) {
+        size_t first = first_bit(map->stale, 0, 1), end = first_bit(map->stale, first, 0);
+        if (first >= SMALL_PAGES) return 1;
+        if (now_nanos() >= deadline) return 0;
+        empty(start + first * small_bytes, (end - first) * small_bytes);
+        EACH_WORD(first, end, { map->stale[word] &= ~bits; })
+    }
+}
+
 /// Small pages `first ..< end` are about to be used.
 static void occupy(owner *owner, reserve *reserve, size_t page, size_t first, size_t end) {
     page_map *map = &reserve->maps[page];
     uint64_t stale[SMALL_WORDS];
     pthread_mutex_lock(&owner->mapping);
+    // Of a large block, given back late: clearing all of it here would take the loop longer than that.
+    if (end - first == SMALL_PAGES && count_bits(map->stale) > 0) shed(reserve, page, INT64_MAX);
     EACH_WORD(first, end, {
         map->used[word] |= bits;
         stale[word] = map->stale[word] & bits;
@@ -234,18 +296,26 @@ static void occupy(owner *owner, reserve *reserve, size_t page, size_t first, si
     })
 }
 
-/// Gives all of a page back that is not in use, and breaks it up. `mapping` is held.
-static void break_up(reserve *reserve, size_t page) {
-    page_map *map = &reserve->maps[page];
-    char *start = reserve->base + page * page_bytes;
-    for (size_t small = 0; small < SMALL_PAGES;) {
-        size_t from = small;
-        while (small < SMALL_PAGES && !(map->used[small / 64] >> small % 64 & 1)) small++;
-        if (small > from) empty(start + from * small_bytes, (small - from) * small_bytes);
-        else small++;
+/// Gives back what of a page is worth it while there is time, the rest in a later call of `settle`. `mapping` is held.
+static void shed_or_defer(owner *owner, reserve *reserve, size_t page) {
+    int64_t now = now_nanos();
+    if (now - owner->giving_since >= 1000000) {
+        owner->giving_since = now;
+        owner->giving_nanos = 0;
     }
-    memset(map->stale, 0, sizeof map->stale);
-    map->is_broken = 1;
+    page_map *map = &reserve->maps[page];
+    int is_full = owner->due_count == DUE_MAX && !map->is_due;
+    int64_t left = GIVING_NANOS_MAX - owner->giving_nanos;
+    if (is_full || left > 0) {
+        int is_done = shed(reserve, page, is_full ? INT64_MAX : now + left);
+        owner->giving_nanos += now_nanos() - now;
+        if (is_done) return;
+    }
+    if (map->is_due) return;
+    map->is_due = 1;
+    uint32_t at = (owner->due_first + owner->due_count++) % DUE_MAX;
+    owner->due[at].reserve = reserve;
+    owner->due[at].page = page;
 }
 
 /// Small pages `first ..< end` are free.
@@ -254,18 +324,35 @@ static void vacate(owner *owner, reserve *reserve, size_t page, size_t first, si
     char *start = reserve->base + page * page_bytes;
     pthread_mutex_lock(&owner->mapping);
     EACH_WORD(first, end, { map->used[word] &= ~bits; })
-    if (count_bits(map->used) == 0) {
+    if (__atomic_load_n(&reserve->state[page], __ATOMIC_RELAXED) == USED) {
+        EACH_WORD(first, end, { map->stale[word] |= bits; })
+        if (map->is_broken || count_bits(map->stale) > UNUSED_MAX || count_bits(map->used) == 0) {
+            shed_or_defer(owner, reserve, page);
+        }
+    } else if (count_bits(map->used) == 0) {
         empty(start, page_bytes);
-        memset(map, 0, sizeof *map);
+        memset(map->stale, 0, sizeof map->stale);
+        map->is_broken = 0;
         __atomic_store_n(&reserve->state[page], COLD, __ATOMIC_RELEASE);
         if (page < __atomic_load_n(&reserve->first_cold, __ATOMIC_RELAXED)) {
             __atomic_store_n(&reserve->first_cold, page, __ATOMIC_RELAXED);
         }
-    } else if (map->is_broken || __atomic_load_n(&reserve->state[page], __ATOMIC_RELAXED) != USED) {
-        empty(start + first * small_bytes, (end - first) * small_bytes);
     } else {
-        EACH_WORD(first, end, { map->stale[word] |= bits; })
-        if (count_bits(map->stale) > UNUSED_MAX) break_up(reserve, page);
+        empty(start + first * small_bytes, (end - first) * small_bytes);
+    }
+    pthread_mutex_unlock(&owner->mapping);
+}
+
+/// Of the owner's thread: gives back what there was no time for.
+static void settle(owner *owner, int64_t deadline) {
+    pthread_mutex_lock(&owner->mapping);
+    while (owner->due_count > 0 && now_nanos() < deadline) {
+        reserve *reserve = owner->due[owner->due_first].reserve;
+        size_t page = owner->due[owner->due_first].page;
+        if (!shed(reserve, page, deadline)) break;
+        reserve->maps[page].is_due = 0;
+        owner->due_first = (owner->due_first + 1) % DUE_MAX;
+        owner->due_count--;
     }
     pthread_mutex_unlock(&owner->mapping);
 }
@@ -287,7 +374,8 @@ static void sweep(owner *owner) {
         pthread_mutex_lock(&owner->mapping);
         size_t used = count_bits(map->used);
         if (!map->is_broken && used > 0 && SMALL_PAGES - used > UNUSED_MAX) {
-            break_up(reserve, page);
+            for (size_t i = 0; i < SMALL_WORDS; i++) map->stale[i] = ~map->used[i];
+            shed_or_defer(owner, reserve, page);
             broken++;
         }
         pthread_mutex_unlock(&owner->mapping);
@@ -630,6 +718,7 @@ void cs_memory_tend(void) {
     if (owner->idle_ticks == FLUSH_TICKS) mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
     // By itself jemalloc only looks at the time as a thread allocates.
     mallctlbymib(owner->decay, 3, NULL, NULL, NULL, 0);
+    settle(owner, now_nanos() + TENDING_NANOS_MAX);
     uint64_t used = cs_counter_read(&owner->ready) + cs_counter_read(&owner->unready);
     int64_t recent = (int64_t)(used - owner->seen);
     owner->seen = used;
@@ -654,7 +743,9 @@ void cs_memory_tend(void) {
 }
 
 void cs_memory_purge(void) {
-    if (mine) mallctlbymib(mine->purge, 3, NULL, NULL, NULL, 0);
+    if (!mine) return;
+    mallctlbymib(mine->purge, 3, NULL, NULL, NULL, 0);
+    settle(mine, INT64_MAX);
 }
 
 cs_warmth cs_memory_warmth(void) {

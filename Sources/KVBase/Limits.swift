@@ -25,6 +25,9 @@
     @inlinable package static var commandsPerTurnMax: Int { 256 }
     /// Pieces a slow reader's LIST is produced in.
     package static let listSliceEntries = 1000
+    /// Large output buffers that a loop keeps for the next part of a long reply; the largest kept.
+    package static let spareBuffersMax = 4
+    package static let spareBufferBytesMax = 2 * outputBytesHigh
     /// Entries that all unfinished listings of one actor may hold references to: 8 bytes each.
     package static let listingEntriesMax = 32 * 1024 * 1024
     /// How far ahead of the clock the FLOOR of KVD PUT may be.

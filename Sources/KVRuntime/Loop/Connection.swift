@@ -50,7 +50,7 @@ public final class Connection: LoopSocket {
         state.deallocate()
     }
 
-    /// Buffers above this are given back when they become empty.
+    /// Buffers above this go to the loop's spare ones when they become empty.
     static let bufferBytesKept = 256 * 1024
     static let bufferBytesFresh = 16 * 1024
     /// How long a peer may take to read the rest after we are done.
@@ -189,8 +189,19 @@ public final class Connection: LoopSocket {
     func didSend() {
         state.pointee.flags &= ~ConnectionState.inFlight
         state.pointee.sending.count = 0
-        state.pointee.sending.shrink(above: Self.bufferBytesKept, to: Self.bufferBytesFresh)
+        tidySending()
         markDirty()
+    }
+
+    @inline(__always)
+    private func tidySending() {
+        guard state.pointee.sending.capacity > Self.bufferBytesKept else { return }
+        loop.state.pointee.spares.keep(&state.pointee.sending, fresh: Self.bufferBytesFresh)
+    }
+
+    /// Before a part of a long reply: a large buffer that another part needs no more saves growing one.
+    package func expectMuchOutput() {
+        if output.pointee.count == 0 { loop.state.pointee.spares.lend(&output.pointee) }
     }
 
     @inline(__always)
@@ -209,7 +220,7 @@ public final class Connection: LoopSocket {
                 state.pointee.flags |= ConnectionState.inFlight
             } else {
                 state.pointee.sending.count = 0
-                state.pointee.sending.shrink(above: Self.bufferBytesKept, to: Self.bufferBytesFresh)
+                tidySending()
             }
         }
         if state.pointee.flags & ConnectionState.wantsDrained != 0, unsentBytes <= Limits.outputBytesHigh / 2 {

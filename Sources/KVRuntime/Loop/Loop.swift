@@ -53,6 +53,7 @@ package final class Loop: @unchecked Sendable {
         for socket in state.pointee.sockets { Unmanaged.passUnretained(socket).release() }
         state.pointee.events.deallocate()
         state.pointee.outboxes.deallocate()
+        state.pointee.spares.free()
         state.deinitialize(count: 1)
         state.deallocate()
         stopRequested.deallocate()
@@ -182,6 +183,7 @@ package final class Loop: @unchecked Sendable {
     /// Adapts how much fresh memory is kept ready for this thread, and gives back what an idle one does not need; every
     /// 100 ms or so (csupport_memory.h, csupport_loop.h).
     package func tendMemory() {
+        state.pointee.spares.tend()
         cs_memory_tend()
         cs_loop_tend(handle)
     }
@@ -377,6 +379,7 @@ struct LoopState {
     var anotherTurn = false
     var stopping = false
     var timers = TimerHeap()
+    var spares = SpareBuffers()
     var hooks: [() -> Void] = []
     var receivedHooks: [() -> Void] = []
     var resumed: [Connection] = []

@@ -19,7 +19,7 @@ package struct TurnWork: OptionSet, Sendable {
 /// earlier reading, of `spacingNanos` ago at most if turns follow each other, is an upper bound. So the figure may be
 /// too high by that much, never too low.
 package struct TurnLengths: Sendable {
-    /// A reading is 0.2 us: 0.1 % of a busy loop.
+    /// A reading is 0.5 us on a virtual machine: a quarter of a percent of a busy loop.
     package static let spacingNanos: Nanos = 200_000
 
     package private(set) var longestNanos: Nanos = 0

@@ -88,6 +88,7 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         actor.executeReceived()
         guard !connection.isClosing else { return }
         actor.beginTurn(connection.loop)
+        connection.expectMuchOutput()
         answer(connection) { session.run(output: $0, unsent: $1) }
         connection.outputMayHaveGrown()
     }
