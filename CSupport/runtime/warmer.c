@@ -48,7 +48,6 @@ cs_warmth cs_memory_warmth(void) { return (cs_warmth){0, 0, 0, 0}; }
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_WRITE
@@ -229,10 +228,21 @@ static void empty(char *from, size_t bytes) {
     if (madvise(from, bytes, MADV_DONTNEED) != 0) memset(from, 0, bytes);
 }
 
-static int64_t now_nanos(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+/// The warmer may make the page ready again.
+static void set_cold(reserve *reserve, size_t page) {
+    __atomic_store_n(&reserve->state[page], COLD, __ATOMIC_RELEASE);
+    if (page < __atomic_load_n(&reserve->first_cold, __ATOMIC_RELAXED)) {
+        __atomic_store_n(&reserve->first_cold, page, __ATOMIC_RELAXED);
+    }
+}
+
+/// Gives back a huge page of which nothing is in use. `mapping` is held.
+static void give_page_back(reserve *reserve, size_t page) {
+    page_map *map = &reserve->maps[page];
+    empty(reserve->base + page * page_bytes, page_bytes);
+    memset(map->stale, 0, sizeof map->stale);
+    map->is_broken = 0;
+    set_cold(reserve, page);
 }
 
 static size_t first_bit(const uint64_t *words, size_t from, int value) {
@@ -250,13 +260,7 @@ static int shed(reserve *reserve, size_t page, int64_t deadline) {
     char *start = reserve->base + page * page_bytes;
     if (__atomic_load_n(&reserve->state[page], __ATOMIC_RELAXED) != USED) return 1;
     if (count_bits(map->used) == 0) {
-        empty(start, page_bytes);
-        memset(map->stale, 0, sizeof map->stale);
-        map->is_broken = 0;
-        __atomic_store_n(&reserve->state[page], COLD, __ATOMIC_RELEASE);
-        if (page < __atomic_load_n(&reserve->first_cold, __ATOMIC_RELAXED)) {
-            __atomic_store_n(&reserve->first_cold, page, __ATOMIC_RELAXED);
-        }
+        give_page_back(reserve, page);
         return 1;
     }
     if (!map->is_broken) {
@@ -268,7 +272,7 @@ static int shed(reserve *reserve, size_t page, int64_t deadline) {
     for (;;) {
         size_t first = first_bit(map->stale, 0, 1), end = first_bit(map->stale, first, 0);
         if (first >= SMALL_PAGES) return 1;
-        if (now_nanos() >= deadline) return 0;
+        if (cs_monotonic_nanos() >= deadline) return 0;
         empty(start + first * small_bytes, (end - first) * small_bytes);
         EACH_WORD(first, end, { map->stale[word] &= ~bits; })
     }
@@ -298,7 +302,7 @@ static void occupy(owner *owner, reserve *reserve, size_t page, size_t first, si
 
 /// Gives back what of a page is worth it while there is time, the rest in a later call of `settle`. `mapping` is held.
 static void shed_or_defer(owner *owner, reserve *reserve, size_t page) {
-    int64_t now = now_nanos();
+    int64_t now = cs_monotonic_nanos();
     if (now - owner->giving_since >= 1000000) {
         owner->giving_since = now;
         owner->giving_nanos = 0;
@@ -308,7 +312,7 @@ static void shed_or_defer(owner *owner, reserve *reserve, size_t page) {
     int64_t left = GIVING_NANOS_MAX - owner->giving_nanos;
     if (is_full || left > 0) {
         int is_done = shed(reserve, page, is_full ? INT64_MAX : now + left);
-        owner->giving_nanos += now_nanos() - now;
+        owner->giving_nanos += cs_monotonic_nanos() - now;
         if (is_done) return;
     }
     if (map->is_due) return;
@@ -321,7 +325,6 @@ static void shed_or_defer(owner *owner, reserve *reserve, size_t page) {
 /// Small pages `first ..< end` are free.
 static void vacate(owner *owner, reserve *reserve, size_t page, size_t first, size_t end) {
     page_map *map = &reserve->maps[page];
-    char *start = reserve->base + page * page_bytes;
     pthread_mutex_lock(&owner->mapping);
     EACH_WORD(first, end, { map->used[word] &= ~bits; })
     if (__atomic_load_n(&reserve->state[page], __ATOMIC_RELAXED) == USED) {
@@ -330,14 +333,9 @@ static void vacate(owner *owner, reserve *reserve, size_t page, size_t first, si
             shed_or_defer(owner, reserve, page);
         }
     } else if (count_bits(map->used) == 0) {
-        empty(start, page_bytes);
-        memset(map->stale, 0, sizeof map->stale);
-        map->is_broken = 0;
-        __atomic_store_n(&reserve->state[page], COLD, __ATOMIC_RELEASE);
-        if (page < __atomic_load_n(&reserve->first_cold, __ATOMIC_RELAXED)) {
-            __atomic_store_n(&reserve->first_cold, page, __ATOMIC_RELAXED);
-        }
+        give_page_back(reserve, page);
     } else {
+        char *start = reserve->base + page * page_bytes;
         empty(start + first * small_bytes, (end - first) * small_bytes);
     }
     pthread_mutex_unlock(&owner->mapping);
@@ -346,7 +344,7 @@ static void vacate(owner *owner, reserve *reserve, size_t page, size_t first, si
 /// Of the owner's thread: gives back what there was no time for.
 static void settle(owner *owner, int64_t deadline) {
     pthread_mutex_lock(&owner->mapping);
-    while (owner->due_count > 0 && now_nanos() < deadline) {
+    while (owner->due_count > 0 && cs_monotonic_nanos() < deadline) {
         reserve *reserve = owner->due[owner->due_first].reserve;
         size_t page = owner->due[owner->due_first].page;
         if (!shed(reserve, page, deadline)) break;
@@ -703,10 +701,7 @@ static void give_back(owner *owner, int64_t count) {
                     &reserve->state[page], &expected, LEAVING, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
             __atomic_fetch_sub(&owner->warm, 1, __ATOMIC_RELAXED);
             madvise(reserve->base + page * page_bytes, page_bytes, MADV_DONTNEED);
-            __atomic_store_n(&reserve->state[page], COLD, __ATOMIC_RELEASE);
-            if (page < __atomic_load_n(&reserve->first_cold, __ATOMIC_RELAXED)) {
-                __atomic_store_n(&reserve->first_cold, page, __ATOMIC_RELAXED);
-            }
+            set_cold(reserve, page);
             count--;
         }
     }
@@ -718,15 +713,17 @@ void cs_memory_tend(void) {
     if (owner->idle_ticks == FLUSH_TICKS) mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
     // By itself jemalloc only looks at the time as a thread allocates.
     mallctlbymib(owner->decay, 3, NULL, NULL, NULL, 0);
-    settle(owner, now_nanos() + TENDING_NANOS_MAX);
+    settle(owner, cs_monotonic_nanos() + TENDING_NANOS_MAX);
     uint64_t used = cs_counter_read(&owner->ready) + cs_counter_read(&owner->unready);
     int64_t recent = (int64_t)(used - owner->seen);
     owner->seen = used;
     // What a thread allocates as it starts tells nothing.
-    if (!owner->is_tended) owner->idle_ticks = IDLE_TICKS;
-    if (!owner->is_tended) recent = 0;
-    if (!owner->is_tended) owner->swept_reserves = RESERVES_MAX;
-    owner->is_tended = 1;
+    if (!owner->is_tended) {
+        owner->is_tended = 1;
+        owner->idle_ticks = IDLE_TICKS;
+        owner->swept_reserves = RESERVES_MAX;
+        recent = 0;
+    }
     owner->idle_ticks = recent > 0 ? 0 : owner->idle_ticks + 1;
     if (recent > 0) owner->swept_reserves = owner->swept_pages = 0;
     if (owner->idle_ticks >= IDLE_TICKS) sweep(owner);
