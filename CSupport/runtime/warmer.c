@@ -32,7 +32,9 @@
 
 int cs_memory_warm_this_thread(int processor) { return 0; }
 void cs_memory_leave_this_thread(void) {}
-void cs_memory_tend(void) {}
+int cs_memory_tend(void) { return 0; }
+int cs_memory_step(void) { return 0; }
+int cs_memory_is_short(void) { return 0; }
 void cs_memory_purge(void) {}
 void cs_memory_ahead(const void *at, size_t bytes) {}
 cs_warmth cs_memory_warmth(void) { return (cs_warmth){0, 0, 0, 0}; }
@@ -62,19 +64,29 @@ enum {
     /// Of 2 MiB: address space asked for at a time, 4 GiB.
     RESERVE_PAGES = 2048,
     /// Kept ready by a busy thread beyond what it used in the last tenth of a second; kept ready at most. A thread idle
-    /// for long keeps none: the first page it uses then asks for two more, in case it begins to grow.
+    /// for long keeps one, so that nothing it begins to do waits for its first; using that asks for two more, in case
+    /// it begins to grow.
     SPARE_PAGES = 5,
     FIRST_PAGES = 2,
+    IDLE_PAGES = 1,
     WANTED_MAX = 48,
     /// The beginning of a large block that is touched at once.
     BLOCK_PAGES = 2,
     /// Pages asked for and not looked at yet by the warmer; a power of two.
     ASKED_MAX = 64,
-    /// Freed memory is kept for reuse for so long at most: jemalloc's 10 s would have a server that has become idle
-    /// hold what its last burst of messages took, and taking memory anew costs the loop little here.
+    /// Freed memory is kept for reuse for so long at most. By a busy thread as long as jemalloc does by itself: what
+    /// growing tables and messages free is what they take next, and giving it back in between costs system calls now
+    /// and page faults then. By a quiet one for a second: it would hold what its last burst took.
+    KEPT_FREE_BUSY_MILLIS = 10000,
     KEPT_FREE_MILLIS = 1000,
+    /// Busy is who allocates so much between two calls of cs_memory_tend; quiet, after so many calls without that.
+    BUSY_BYTES = 1 << 20,
+    QUIET_TICKS = 3,
+    /// Calls of cs_memory_step, 10 ms apart, in which a thread that has become quiet gives back: each a hundredth of
+    /// it, since jemalloc takes a microsecond for a piece and a server that has grown has thousands.
+    STEPS = 200,
     /// Pages given back, broken up and looked at for that per call of cs_memory_tend.
-    GIVEN_BACK_MAX = 8,
+    GIVEN_BACK_MAX = 4,
     BROKEN_UP_MAX = 4,
     SWEPT_MAX = 1024,
     /// Of 4 KiB: in a huge page; unused ones for which a huge page in use stays in one piece.
@@ -85,7 +97,7 @@ enum {
     /// system call for each piece, in which the process's other processors are interrupted and waited for. Pages whose
     /// turn has not come, at most; beyond them there is no limit of time.
     GIVING_NANOS_MAX = 100000,
-    TENDING_NANOS_MAX = 200000,
+    TENDING_NANOS_MAX = 100000,
     DUE_MAX = 1024,
     /// Calls of cs_memory_tend without a page used before what is ready is given back, and before what the thread's
     /// cache holds, up to a megabyte in blocks of 20 to 32 KiB, goes to the arena, which keeps it for a second more.
@@ -139,8 +151,14 @@ typedef struct owner {
     char *asked[ASKED_MAX];
     uint32_t asked_count, answered_count;
     unsigned arena;
-    /// Names of jemalloc's "arena.N.decay" and "arena.N.purge".
-    size_t decay[3], purge[3];
+    /// Names of jemalloc's "arena.N.decay", "arena.N.purge" and "arena.N.dirty_decay_ms".
+    size_t decay[3], purge[3], kept[3];
+    /// Of the owner's thread: bytes it has ever allocated, as jemalloc counts them; as many at the last tick; whether it
+    /// is busy, ticks since it allocated much; calls of cs_memory_step left.
+    const uint64_t *allocated;
+    uint64_t allocated_before;
+    int is_busy;
+    uint32_t quiet_ticks, steps_left;
     /// Its thread has ended; another one may take it over.
     int is_free;
     /// The first call of cs_memory_tend only begins to count.
@@ -429,7 +447,7 @@ static void use(owner *owner, char *from, size_t bytes) {
     }
     if (used == 0) return;
     int64_t wanted = __atomic_load_n(&owner->wanted, __ATOMIC_RELAXED);
-    if (wanted == 0 && owner == mine && owner->is_tended) {
+    if (wanted < FIRST_PAGES && owner == mine && owner->is_tended) {
         wanted = FIRST_PAGES;
         __atomic_store_n(&owner->wanted, wanted, __ATOMIC_RELAXED);
     }
@@ -618,10 +636,9 @@ static owner *make_owner(unsigned arena) {
     size_t size = sizeof made->fallback;
     // The old hooks stay in use for what the arena has from them, and the new ones must be able to hand over to them.
     if (mallctl(name, &made->fallback, &size, NULL, 0) == 0 && mallctl(name, NULL, NULL, &hooks, sizeof hooks) == 0) {
-        ssize_t kept = KEPT_FREE_MILLIS;
-        snprintf(name, sizeof name, "arena.%u.dirty_decay_ms", arena);
-        mallctl(name, NULL, NULL, &kept, sizeof kept);
         size_t parts = 3;
+        snprintf(name, sizeof name, "arena.%u.dirty_decay_ms", arena);
+        mallctlnametomib(name, made->kept, &parts);
         snprintf(name, sizeof name, "arena.%u.decay", arena);
         mallctlnametomib(name, made->decay, &parts);
         snprintf(name, sizeof name, "arena.%u.purge", arena);
@@ -630,6 +647,10 @@ static owner *make_owner(unsigned arena) {
     }
     munmap(made, sizeof *made);
     return NULL;
+}
+
+static void keep_freed(owner *owner, ssize_t millis) {
+    mallctlbymib(owner->kept, 3, NULL, NULL, &millis, sizeof millis);
 }
 
 /// NULL if the thread shares its arena with one that came first: jemalloc has four arenas for each processor.
@@ -670,6 +691,19 @@ int cs_memory_warm_this_thread(int processor) {
         found->is_free = 0;
         found->idle_ticks = 0;
         found->is_tended = 0;
+        size_t size = sizeof found->allocated;
+        static const uint64_t uncounted;
+        if (mallctl("thread.allocatedp", &found->allocated, &size, NULL, 0) != 0) found->allocated = &uncounted;
+        found->allocated_before = *found->allocated;
+        found->is_busy = 0;
+        found->quiet_ticks = found->steps_left = 0;
+        keep_freed(found, KEPT_FREE_MILLIS);
+        // Now, not when room is needed first: what is to be ready then needs an address.
+        if (found->reserve_count == 0) {
+            pthread_mutex_lock(&found->taking);
+            open_reserve(found, 0);
+            pthread_mutex_unlock(&found->taking);
+        }
         mine = found;
         place_warmer(processor);
     }
@@ -707,12 +741,37 @@ static void give_back(owner *owner, int64_t count) {
     }
 }
 
-void cs_memory_tend(void) {
+/// Whether the thread is busy decides how long what it frees is kept.
+static void note_busyness(owner *owner) {
+    uint64_t allocated = *owner->allocated;
+    if (allocated - owner->allocated_before >= BUSY_BYTES) {
+        if (!owner->is_busy) keep_freed(owner, KEPT_FREE_BUSY_MILLIS);
+        owner->is_busy = 1;
+        owner->quiet_ticks = owner->steps_left = 0;
+    } else if (owner->is_busy && ++owner->quiet_ticks == QUIET_TICKS) {
+        keep_freed(owner, KEPT_FREE_MILLIS);
+        owner->is_busy = 0;
+        owner->steps_left = STEPS;
+    }
+    owner->allocated_before = allocated;
+}
+
+int cs_memory_step(void) {
     owner *owner = mine;
-    if (!owner) return;
+    if (!owner || owner->steps_left == 0) return 0;
+    owner->steps_left--;
+    mallctlbymib(owner->decay, 3, NULL, NULL, NULL, 0);
+    settle(owner, cs_monotonic_nanos() + TENDING_NANOS_MAX);
+    return owner->steps_left > 0;
+}
+
+int cs_memory_tend(void) {
+    owner *owner = mine;
+    if (!owner) return 0;
+    note_busyness(owner);
     if (owner->idle_ticks == FLUSH_TICKS) mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
     // By itself jemalloc only looks at the time as a thread allocates.
-    mallctlbymib(owner->decay, 3, NULL, NULL, NULL, 0);
+    if (!owner->is_busy) mallctlbymib(owner->decay, 3, NULL, NULL, NULL, 0);
     settle(owner, cs_monotonic_nanos() + TENDING_NANOS_MAX);
     uint64_t used = cs_counter_read(&owner->ready) + cs_counter_read(&owner->unready);
     int64_t recent = (int64_t)(used - owner->seen);
@@ -729,7 +788,7 @@ void cs_memory_tend(void) {
     if (owner->idle_ticks >= IDLE_TICKS) sweep(owner);
     int64_t before = __atomic_load_n(&owner->wanted, __ATOMIC_RELAXED), wanted = recent + SPARE_PAGES;
     if (recent <= 1 && before <= FIRST_PAGES) wanted = recent > 0 ? FIRST_PAGES : before;
-    if (owner->idle_ticks >= IDLE_TICKS) wanted = 0;
+    if (owner->idle_ticks >= IDLE_TICKS) wanted = IDLE_PAGES;
     // Falls in steps: what comes in bursts finds some of the last burst's still there.
     if (recent > 0 && wanted < before / 2) wanted = before / 2;
     if (wanted > WANTED_MAX) wanted = WANTED_MAX;
@@ -737,12 +796,20 @@ void cs_memory_tend(void) {
     int64_t warm = __atomic_load_n(&owner->warm, __ATOMIC_RELAXED);
     if (warm < wanted) wake_warmer();
     else if (warm > wanted) give_back(owner, warm - wanted < GIVEN_BACK_MAX ? warm - wanted : GIVEN_BACK_MAX);
+    return owner->steps_left > 0;
 }
 
 void cs_memory_purge(void) {
     if (!mine) return;
     mallctlbymib(mine->purge, 3, NULL, NULL, NULL, 0);
     settle(mine, INT64_MAX);
+}
+
+int cs_memory_is_short(void) {
+    owner *owner = mine;
+    // Not if the warmer sleeps: then it cannot help, as the kernel gave it no memory.
+    return owner && __atomic_load_n(&owner->wanted, __ATOMIC_RELAXED) > FIRST_PAGES
+        && __atomic_load_n(&owner->warm, __ATOMIC_RELAXED) <= 0 && __atomic_load_n(&awake, __ATOMIC_RELAXED) != 0;
 }
 
 cs_warmth cs_memory_warmth(void) {

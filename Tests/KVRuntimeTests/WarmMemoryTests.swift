@@ -83,10 +83,10 @@ private func residentShare(_ blocks: [UnsafeMutableRawPointer], _ bytes: Int) ->
                 var isAhead = true
                 for _ in 0..<400 where cs_memory_warmth().ready < 10 {
                     blocks.add(10_000, bytes: 96)
-                    isAhead = tended { $0.warm >= 2 || $0.wanted == 0 } && isAhead
+                    isAhead = tended { $0.warm >= 2 || $0.wanted <= 1 } && isAhead
                 }
                 let grown = cs_memory_warmth()
-                let isIdle = tended { $0.wanted == 0 && $0.warm <= 0 }
+                let isIdle = tended { $0.wanted == 1 && $0.warm == 1 }
                 let intact = blocks.blocks.indices.allSatisfy(blocks.isIntact)
                 blocks.free()
                 return (grown, isAhead, isIdle, intact)
@@ -133,6 +133,38 @@ private func residentShare(_ blocks: [UnsafeMutableRawPointer], _ bytes: Int) ->
         }
     }
 
+    /// In a process of its own, as above.
+    @Test func whatABusyThreadFreesStaysAndGoesBackStepByStepOnceItIsQuiet() async {
+        await #expect(processExitsWith: .success) {
+            let figures = try onWarmedThread { () -> (busy: Double, quiet: Double, steps: Int, isNotBusyAgain: Bool) in
+                let (count, bytes) = (2000, 32 * 1024)
+                cs_memory_tend()
+                let blocks = (0..<count).map { _ -> UnsafeMutableRawPointer in
+                    let block = malloc(bytes)!
+                    memset(block, 0xFF, bytes)
+                    return block
+                }
+                // It has allocated 64 MB: busy, and told to step only when it has been quiet for a while.
+                var isStepping = cs_memory_tend() != 0
+                for block in blocks { free(block) }
+                let busy = residentShare(blocks, bytes)
+                let deadline = cs_monotonic_nanos() + 10_000_000_000
+                while !isStepping, cs_monotonic_nanos() < deadline { isStepping = cs_memory_tend() != 0 }
+                var steps = 0
+                while cs_memory_step() != 0 {
+                    steps += 1
+                    usleep(10_000)  // between two polls, as a loop steps; they end by themselves
+                }
+                return (busy, residentShare(blocks, bytes), steps, cs_memory_step() == 0)
+            }
+            guard let figures else { return }
+            #expect(figures.busy > 0.9, "\(figures)")
+            #expect(figures.quiet < 0.2, "\(figures)")
+            #expect(figures.steps > 100, "\(figures)")
+            #expect(figures.isNotBusyAgain)
+        }
+    }
+
     @Test func contentSurvivesGivingBackAndTakingAgain() throws {
         let intact = try onWarmedThread { () -> Bool in
             var generator = PRNG(seed: 7)
@@ -151,7 +183,7 @@ private func residentShare(_ blocks: [UnsafeMutableRawPointer], _ bytes: Int) ->
                     cs_memory_purge()
                 }
                 cs_memory_tend()
-                if round % 10 == 9 { isIntact = tended { $0.wanted == 0 && $0.warm <= 0 } && isIntact }
+                if round % 10 == 9 { isIntact = tended { $0.wanted == 1 && $0.warm == 1 } && isIntact }
                 let zeroed = calloc(1, 3 << 20)!
                 let words = zeroed.assumingMemoryBound(to: UInt64.self)
                 isIntact = (0..<(3 << 17)).allSatisfy { words[$0] == 0 } && isIntact

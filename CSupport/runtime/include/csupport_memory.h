@@ -19,15 +19,21 @@ int cs_memory_warm_this_thread(int processor);
 /// Before the thread ends: another one may take the arena over.
 void cs_memory_leave_this_thread(void);
 /// To be called about every 100 ms by a thread that called the above: adapts how many pages are kept ready to how many
-/// were used since, gives back what an idle thread does not need, and what was freed a second ago. Once a thread has
-/// become idle its cache of small blocks is emptied. O(bytes given back).
-void cs_memory_tend(void);
-/// Gives back at once what the calling thread's arena holds freed, which `cs_memory_tend` does within a second. For
-/// tests: it takes as long as there is much.
+/// were used since, and gives back what an idle thread does not need. Once a thread has become idle its cache of small
+/// blocks is emptied. 1 if the thread has become quiet: then what it freed is to be given back by `cs_memory_step`.
+/// O(pages given back), a tenth of a millisecond and a few system calls at most.
+int cs_memory_tend(void);
+/// To be called about every 10 ms from then on while it returns 1, two seconds in all: gives back a small part of what
+/// the calling thread has freed, until what was freed more than a second ago is given back.
+int cs_memory_step(void);
+/// Gives back at once what the calling thread's arena holds freed. For tests: it takes as long as there is much.
 void cs_memory_purge(void);
 /// The calling thread fills a large block of its own from the lowest address on and is at `at`: the next `bytes` of it
 /// are touched ahead. O(bytes / 2 MiB).
 void cs_memory_ahead(const void *at, size_t bytes);
+/// 1 if the calling thread uses fresh memory faster than it is made ready: none is ready and the background thread is
+/// at it. Whoever can wait a moment before it takes more waits for that instead of for the kernel. O(1), no call.
+int cs_memory_is_short(void);
 /// Of the calling thread; all zero if it is none of those threads.
 cs_warmth cs_memory_warmth(void);
 

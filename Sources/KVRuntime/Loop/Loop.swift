@@ -181,12 +181,31 @@ package final class Loop: @unchecked Sendable {
     }
 
     /// Adapts how much fresh memory is kept ready for this thread, and gives back what an idle one does not need; every
-    /// 100 ms or so (csupport_memory.h, csupport_loop.h).
+    /// 100 ms or so (csupport_memory.h, csupport_loop.h). What a thread that became quiet had freed goes back in small
+    /// steps afterwards, by itself.
     package func tendMemory() {
         state.pointee.spares.tend()
-        cs_memory_tend()
+        let isGivingBack = cs_memory_tend() != 0
         cs_loop_tend(handle)
+        if isGivingBack, !state.pointee.isGivingBack { giveBackSoon() }
     }
+
+    private func giveBackSoon() {
+        state.pointee.isGivingBack = true
+        schedule(afterMillis: Self.giveBackMillis) { [unowned self] in
+            state.pointee.isGivingBack = false
+            if cs_memory_step() != 0 { giveBackSoon() }
+        }
+    }
+
+    private static let giveBackMillis: Int64 = 10
+
+    /// Fresh memory is used up faster than it is made ready: who can wait a moment before taking more should, with
+    /// `requestTurn(afterMillis:)`, since the next page would hold this loop for as long as the kernel needs for it.
+    package var isMemoryShort: Bool { cs_memory_is_short() != 0 }
+
+    /// How long the turn under way has taken so far.
+    package var turnNanos: Nanos { cs_monotonic_nanos() - state.pointee.nowNanos }
 
     /// Says how far a large block, filled from its beginning by the calling loop, is filled: what comes next is made
     /// ready. Cheap enough for every piece of 64 KiB.
@@ -210,6 +229,9 @@ package final class Loop: @unchecked Sendable {
 
     /// The next wait returns at once: there is work left that had to make room for others.
     package func requestTurn() { state.pointee.anotherTurn = true }
+
+    /// There will be a turn in so many milliseconds, whatever happens.
+    package func requestTurn(afterMillis: Int64) { schedule(afterMillis: afterMillis) {} }
 
     /// The list holds no references: a connection is alive while its handle is, and one whose closed event arrives
     /// while it is on the list is kept until the end of the turn (`dispatch`), by when the list has been worked off.
@@ -380,6 +402,7 @@ struct LoopState {
     var stopping = false
     var timers = TimerHeap()
     var spares = SpareBuffers()
+    var isGivingBack = false
     var hooks: [() -> Void] = []
     var receivedHooks: [() -> Void] = []
     var resumed: [Connection] = []

@@ -103,6 +103,7 @@ final class OutgoingLink: ConnectionHandler {
     /// Moves frames from the queue to the connection, as far as it has room.
     private func pump() {
         guard let connection, link.state == .up, queueHead < queue.count else { return }
+        if queue[queueHead].bytesLeft > LinkFrame.partBytes { connection.expectMuchOutput() }
         while queueHead < queue.count, connection.unsentBytes < Self.pumpBytes {
             let before = queue[queueHead].bytesLeft
             write { queue[queueHead].appendNext(to: &$0) }

@@ -6,6 +6,9 @@ import KVCore
 
 extension QueryActor {
     private static let sampleMillis: Int64 = 100
+    /// Tending memory waits for a turn that has taken less than this, but for no more than so many turns.
+    private static let tendNanosLate: Nanos = 300_000
+    private static let tendTurnsMax = 20
     private static let stalledCheckMillis: Int64 = 1000
 
     /// Registers the end-of-turn work and the timers. Before the loop runs.
@@ -17,23 +20,33 @@ extension QueryActor {
             if hasWork {
                 beginTurn(loop)
                 runWaiting()
-                if hasWork { loop.requestTurn() }
+                if hasWork { isHeldBack ? loop.requestTurn(afterMillis: 1) : loop.requestTurn() }
             }
             state.pointee.work = 0
             replicator?.turnEnded()
             publish()
+            if tendTurns > 0 { tend(loop) }
         }
         var meter = RateMeter(now: loop.nowNanos)
         loop.schedule(everyMillis: QueryActor.sampleMillis) { [unowned self, unowned loop] in
             statistics.setRate(meter.sample(count: state.pointee.commands, now: loop.nowNanos))
             replicator?.replica.trimJournal()
-            loop.note(.tend)
-            loop.tendMemory()
+            tendTurns = 1
         }
         loop.schedule(everyMillis: QueryActor.stalledCheckMillis) { [unowned self, unowned loop] in
             beginTurn(loop)
             closeStalled()
         }
+    }
+
+    private func tend(_ loop: Loop) {
+        guard loop.turnNanos < QueryActor.tendNanosLate || tendTurns > QueryActor.tendTurnsMax else {
+            tendTurns += 1
+            return loop.requestTurn()
+        }
+        tendTurns = 0
+        loop.note(.tend)
+        loop.tendMemory()
     }
 
     /// Commands of this turn are stamped with the loop's clock.

@@ -82,6 +82,12 @@ package final class QueryActor {
     /// Nil when the actor stands alone (in-process tests).
     var replicator: Replicator?
 
+    /// The last turn that added keys.
+    private var grewAtNanos: Nanos = .min / 2
+
+    /// Turns in which memory has waited to be tended; 0 when that is not due.
+    var tendTurns = 0
+
     /// Nil when the actor stands alone; otherwise it outlives the actor's last turn.
     unowned(unsafe) var loop: Loop?
 
@@ -143,6 +149,8 @@ package final class QueryActor {
     private static let waitingNanosMax: Nanos = 300_000
 
     private static let waitingNanosLate: Nanos = 100_000
+    /// No more than one begins in a turn that has taken this long.
+    private static let waitingTurnNanos: Nanos = 600_000
 
     /// A turn that has taken this long has done enough: what else was received waits for the next. Less where keys were
     /// added, since replication's share and that of waiting sessions are larger then.
@@ -170,7 +178,7 @@ package final class QueryActor {
         let added = state.pointee.store.count &- keysBefore
         if added > 0 {
             state.pointee.work &+= added &* QueryState.workPerNewKey
-            note(.grow)
+            noteGrowth()
         }
         // The counts are guesses at what memory takes, which may be far slower than here: the clock decides too.
         if let loop {
@@ -180,20 +188,41 @@ package final class QueryActor {
         state.pointee.resetBatch()
     }
 
+    /// Keys were added in this turn. A new key takes fresh memory, of which there may be none at the moment: then what
+    /// else was received waits, so that readers need not wait for the kernel.
+    private func noteGrowth() {
+        note(.grow)
+        guard let loop else { return }
+        grewAtNanos = loop.nowNanos
+        if loop.isMemoryShort { state.pointee.work = QueryState.workMax + 1 }
+    }
+
+    /// Adds keys and has to wait for memory: sessions that wait have one turn each millisecond together.
+    var isHeldBack: Bool {
+        guard let loop, loop.nowNanos - grewAtNanos < QueryActor.growthNanos else { return false }
+        return loop.isMemoryShort
+    }
+
+    /// How long after a turn that added keys the next is expected to.
+    private static let growthNanos: Nanos = 5_000_000
+
     /// Gives each waiting session one turn; those that still have more to do queue up again. The receiver is asked to
     /// run it, because only it knows where the output goes.
     package func runWaiting() {
         swap(&waiting, &waitingNow)
         // In a turn with much work the waiting sessions have a smaller share, but one.
         let isLate = state.pointee.work > QueryState.workMax
-        let deadline = monotonicNanos() + (isLate ? QueryActor.waitingNanosLate : QueryActor.waitingNanosMax)
+        var deadline = monotonicNanos() + (isLate ? QueryActor.waitingNanosLate : QueryActor.waitingNanosMax)
+        if let loop { deadline = min(deadline, loop.nowNanos + QueryActor.waitingTurnNanos) }
         var ran = 0
+        let keysBefore = state.pointee.store.count
         for session in waitingNow {
             session.state.pointee.isWaiting = false
             session.owner?.sessionShouldRun()
             ran += 1
-            if monotonicNanos() > deadline { break }
+            if monotonicNanos() > deadline || isHeldBack { break }
         }
+        if state.pointee.store.count > keysBefore { noteGrowth() }
         // Those whose turn did not come are first in the next one.
         if ran < waitingNow.count { waiting.insert(contentsOf: waitingNow[ran...], at: 0) }
         waitingNow.removeAll(keepingCapacity: true)
