@@ -8,6 +8,9 @@ enum FrameFormat {
     static let magic: UInt32 = 0x4644_564B  // "KVDF"
     static let version: UInt8 = 1
     static let headerBytes = 17
+    /// Where the checksum is, and the first byte it is made of.
+    static let crcAt = 5
+    static let summedFrom = 9
     static let rowsMax = 4096
     static let vectorMax = 65_536
     static let blocksMax = 4096
@@ -149,34 +152,32 @@ struct FrameWriter {
         runs.append((out.count, entries))
     }
 
-    /// Seals the frame and gives the buffer back for reuse.
-    mutating func finish() -> (bytes: [UInt8], buffer: OutputBuffer) {
-        var none: [UInt8] = []
-        return finish(reusing: &none)
-    }
+    /// Of the finished frame.
+    var byteCount: Int { runs.reduce(out.count) { $1.entries.reduce($0) { $0 + $1.count } } }
 
-    /// The same; the frame takes the place of `spare` if that is of the right size and nobody else holds it.
-    mutating func finish(reusing spare: inout [UInt8]) -> (bytes: [UInt8], buffer: OutputBuffer) {
-        let total = runs.reduce(out.count) { $1.entries.reduce($0) { $0 + $1.count } }
-        var bytes: [UInt8] = []
-        swap(&bytes, &spare)
-        let isRight = bytes.capacity >= total && bytes.capacity / 4 <= total
-        bytes.removeAll(keepingCapacity: isRight)
-        bytes.reserveCapacity(isRight ? total : total + total / 8)
+    private var pieces: [UnsafeRawBufferPointer] {
+        var pieces: [UnsafeRawBufferPointer] = []
         var from = 0
         for run in runs {
-            bytes.append(contentsOf: out.bytes[from..<run.at])
-            for entries in run.entries { bytes.append(contentsOf: entries.assumingMemoryBound(to: UInt8.self)) }
+            pieces.append(UnsafeRawBufferPointer(rebasing: out.bytes[from..<run.at]))
+            pieces += run.entries
             from = run.at
         }
-        bytes.append(contentsOf: out.bytes[from...])
-        bytes.withUnsafeMutableBytes {
-            let crc = crc32c(UnsafeRawBufferPointer(rebasing: $0[9...]))
-            $0.storeBytes(of: crc.littleEndian, toByteOffset: 5, as: UInt32.self)
-        }
+        pieces.append(UnsafeRawBufferPointer(rebasing: out.bytes[from...]))
+        return pieces
+    }
+
+    /// Seals the frame and gives the buffer back for reuse. O(bytes).
+    mutating func finish() -> (bytes: [UInt8], buffer: OutputBuffer) {
+        let bytes = FrameSeal(pieces).finish()
         out.count = 0
         runs.removeAll()
         return (bytes, out)
+    }
+
+    /// Leaves copying and summing up to the seal, which takes over the buffer and what else the entries lie in.
+    func seal(holding sections: [EncodedSection], _ buffers: [OutputBuffer]) -> FrameSeal {
+        FrameSeal(pieces, sections: sections, buffers: buffers + [out])
     }
 }
 
@@ -196,13 +197,17 @@ struct FrameReader {
         case fault(FrameFault)
     }
 
-    static func decode(_ bytes: UnsafeRawBufferPointer, cluster: UInt64, _ table: OriginTable) -> Result {
+    /// `crc` is that of `bytes` if a `FrameCheck` has computed it already.
+    static func decode(
+        _ bytes: UnsafeRawBufferPointer, crc computed: UInt32? = nil, cluster: UInt64, _ table: OriginTable
+    ) -> Result {
         guard bytes.count >= FrameFormat.headerBytes else { return .fault(.length) }
         var header = WireReader(bytes)
         guard header.fixed32() == FrameFormat.magic else { return .fault(.magic) }
         guard header.byte() == FrameFormat.version else { return .fault(.version) }
         let crc = header.fixed32()
-        guard crc32c(UnsafeRawBufferPointer(rebasing: bytes[9...])) == crc else { return .fault(.checksum) }
+        let summed = UnsafeRawBufferPointer(rebasing: bytes[FrameFormat.summedFrom...])
+        guard computed ?? crc32c(summed) == crc else { return .fault(.checksum) }
         guard header.fixed64() == cluster else { return .fault(.cluster) }
         var frame = FrameReader(bytes, table)
         let head = frame.head()

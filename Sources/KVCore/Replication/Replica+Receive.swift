@@ -4,11 +4,12 @@
 import KVBase
 
 extension Replica {
-    /// A frame arrived. If the verdict closes the link, nothing was changed by it.
+    /// A frame arrived, `crc` being what a `FrameCheck` says of it if there was one. If the verdict closes the link,
+    /// nothing was changed by it.
     package func receive(
-        frame bytes: [UInt8], _ at: Moment, into effects: inout ReplicaEffects
+        frame bytes: [UInt8], crc: UInt32? = nil, _ at: Moment, into effects: inout ReplicaEffects
     ) -> FrameVerdict {
-        let decoded = bytes.withUnsafeBytes { FrameReader.decode($0, cluster: config.clusterId, origins) }
+        let decoded = bytes.withUnsafeBytes { FrameReader.decode($0, crc: crc, cluster: config.clusterId, origins) }
         let head: FrameHead
         let blocks: [Block]
         switch decoded {

@@ -6,6 +6,9 @@ import KVBase
 extension Replica {
     /// Scans served at the same time; further askers wait.
     static let donorsMax = 4
+    /// Entries looked at in one step. Few: after a quiet time each may take ten microseconds, where memory that was not
+    /// used for seconds is slow to come back.
+    static let donorEntriesPerStep = 32
     /// An only-joining donor is used after this long without a better one.
     static let joinPatienceMillis: Millis = 1_000
 

@@ -79,20 +79,26 @@ extension Replica {
         var writer = FrameWriter(buffer: frameBuffer, table: origins)
         writer.head(head(for: server, index, at), cluster: config.clusterId)
         for (block, runs) in blocks { writer.block(block, runs: runs) }
-        let (bytes, buffer) = writer.finish(reusing: &spareFrame)
-        keepSpareFrame(bytes, at)
-        frameBuffer = buffer
-        frameBuffer.shrink(to: 64 * 1024)
-        // Gives back what a frame with very large values took.
+        let to = ActorUID(server: server.id, index: UInt16(index))
+        let frame: OutgoingFrame
+        if writer.byteCount < FrameSeal.bytesMin {
+            let (bytes, buffer) = writer.finish()
+            frame = OutgoingFrame(to: to, bytes: bytes)
+            frameBuffer = buffer
+        } else {
+            var buffers = [entryBuffer]
+            if let donor, carriesChunk { buffers.append(donor.takeEncoded()) }
+            frame = OutgoingFrame(to: to, seal: writer.seal(holding: pending.compactMap(\.section), buffers))
+            frameBuffer = OutputBuffer(capacity: Replica.bufferBytes)
+            entryBuffer = OutputBuffer(capacity: Replica.bufferBytes)
+        }
         entryBuffer.count = 0
-        entryBuffer.shrink(to: 1024 * 1024)
         if let donor, carriesChunk { donor.sent(at: at.steady) }
         server.pacer.sent(at.steady)
         server.wantedAt = .max
         statistics.framesSent &+= 1
-        statistics.remoteBytesSent &+= UInt64(bytes.count)
-        effects.frames.append(
-            OutgoingFrame(to: ActorUID(server: server.id, index: UInt16(index)), bytes: bytes))
+        statistics.remoteBytesSent &+= UInt64(frame.byteCount)
+        effects.frames.append(frame)
         if isLeaving, members.row(uid.server)?.status == .left {
             leftFramesSent += 1
             if leftFramesSent >= servers.count { noteLeft() }
@@ -269,24 +275,6 @@ extension Replica {
             limit -= 1
             statistics.repairsRelayed += 1
         }
-    }
-
-    // MARK: Large frames
-
-    /// Frames from this size on are built where the one before was, if that is out by now.
-    private static let spareFrameBytesMin = 256 * 1024
-    /// A spare frame that was not used for so long goes.
-    private static let spareFrameMillis: Millis = 500
-
-    /// Fresh memory for each would cost a page fault for each 4 KiB: what was freed is given back page by page.
-    private func keepSpareFrame(_ bytes: [UInt8], _ at: Moment) {
-        guard bytes.count >= Replica.spareFrameBytesMin else { return }
-        spareFrame = bytes
-        spareFrameAt = at.steady
-    }
-
-    func dropSpareFrame(_ at: Moment) {
-        if !spareFrame.isEmpty, at.steady - spareFrameAt > Replica.spareFrameMillis { spareFrame = [] }
     }
 
     private func head(for server: RemoteServer, _ index: Int, _ at: Moment) -> FrameHead {

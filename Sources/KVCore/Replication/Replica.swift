@@ -59,11 +59,10 @@ package final class Replica {
     /// Other writers' segments merged last: answers to repair requests when their writer is out of the asker's reach.
     var recent: [DeltaSegment] = []
     var recentBytes = 0
-    var frameBuffer = OutputBuffer(capacity: 4096)
-    var entryBuffer = OutputBuffer(capacity: 4096)
-    /// The last large frame; its memory is used again once nobody else holds it.
-    var spareFrame: [UInt8] = []
-    var spareFrameAt: Millis = 0
+    static let bufferBytes = 4096
+    /// What frames are made in; large ones take them along.
+    var frameBuffer = OutputBuffer(capacity: Replica.bufferBytes)
+    var entryBuffer = OutputBuffer(capacity: Replica.bufferBytes)
 
     // Incoming work.
     var inbox: [WorkItem] = []
@@ -200,7 +199,6 @@ package final class Replica {
         if startedAt == nil { startedAt = at.steady }
         census(at, into: &effects)
         lookForGaps(at)
-        dropSpareFrame(at)
         if !isRoundOpen { openRound(at) }
         if isRoundOpen, advanceRound(budget: config.entriesPerStep) >= 0, builder == nil {
             closeRound(at, into: &effects)
@@ -217,7 +215,7 @@ package final class Replica {
             if builder == nil { closeRound(at, into: &effects) }
         }
         if budget > 0 { budget -= work(budget: budget, at, into: &effects) }
-        if budget > 0 { budget -= advanceDonors(budget: budget, at) }
+        if budget > 0 { budget -= advanceDonors(budget: min(budget, Replica.donorEntriesPerStep), at) }
         if budget > 0, adoption != nil { budget -= advanceAdoption(budget: budget, into: &effects) }
         if budget > 0, isCollecting { collect(budget: budget, at) }
         if budget > 0, !discarded.isEmpty { _ = releaseDiscarded(budget: budget) }

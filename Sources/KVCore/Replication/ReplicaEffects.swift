@@ -5,8 +5,17 @@ package import KVBase
 
 /// A frame for an actor of another server. Delivery may fail silently; the machine repeats what matters.
 package struct OutgoingFrame: Sendable {
-    package var to: ActorUID
-    package var bytes: [UInt8]
+    package let to: ActorUID
+    private let whole: [UInt8]
+    /// A large frame, to be put together in slices before it is sent. Frames of one actor keep their order.
+    package let seal: FrameSeal?
+
+    init(to: ActorUID, bytes: [UInt8]) { (self.to, whole, seal) = (to, bytes, nil) }
+    init(to: ActorUID, seal: FrameSeal) { (self.to, whole, self.seal) = (to, [], seal) }
+
+    package var byteCount: Int { seal?.byteCount ?? whole.count }
+    /// Puts together what is not yet. O(bytes left).
+    package var bytes: [UInt8] { seal?.finish() ?? whole }
 }
 
 /// A batch for a sibling actor of the same process, handed over by reference.

@@ -114,6 +114,8 @@ final class ScanDonor {
     /// Walks on, at most about `budget` entries. Returns the entries looked at.
     func advance(_ store: Store, budget: Int, bytesMax: Int, bugs: PlantedBugs) -> Int {
         guard wantsWork else { return 0 }
+        // At once instead of by doubling: each step of that would copy, into memory that is fresh.
+        if !isLocal, encoded.capacity < bytesMax { encoded.reserve(bytesMax + bytesMax / 16 - encoded.count) }
         var looked = 0
         // Few records at a time where they are large: a slice cannot be stopped in the middle.
         let average = max(1, store.recordBytes / max(1, store.count + store.tombstoneCount))
@@ -146,6 +148,12 @@ final class ScanDonor {
             isBuilt = true
         }
         return max(looked, 64)
+    }
+
+    /// The built chunk's entries; the caller owns them and calls `sent` next.
+    func takeEncoded() -> OutputBuffer {
+        defer { encoded = OutputBuffer() }
+        return encoded
     }
 
     /// The chunk went out: go on with the next.

@@ -48,9 +48,14 @@ public struct ActorContext<Message: WireMessage> {
 
     /// What the message now being handled says shows that its sender is faulty: the link it came by is closed, counted
     /// among bad frames and logged once for the peer. Nothing happens for a message of this system.
-    package func refuseLink(because reason: String) {
-        guard actors.arrivedBy != 0 else { return }
-        system.refuse(link: actors.arrivedBy, reason)
+    package func refuseLink(because reason: String) { refuse(arrivedBy, because: reason) }
+
+    /// The link that the message now being handled came by; 0 for one of this system. For who only later finds out what
+    /// the message was worth: then `refuse`.
+    package var arrivedBy: UInt64 { actors.arrivedBy }
+
+    package func refuse(_ link: UInt64, because reason: String) {
+        if link != 0 { system.refuse(link: link, reason) }
     }
 
     /// Ends this actor after the current call. Messages not yet handled are dropped, and counted.

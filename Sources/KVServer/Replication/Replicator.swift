@@ -34,12 +34,13 @@ package final class Replicator {
     private var timer: LoopTimer?
     private var timerDeadline = Millis.max
     private let status: ReplicatorStatus
-    /// A large frame came or went in this turn: checking or putting it together is enough for one.
-    private var isTurnSpent = false
-    private static let largeFrameBytes = 512 * 1024
+    private var frames = FramesInProgress()
     /// Entries between two looks at the clock, and how long replication's share of a turn may take.
     static let entriesPerStep = 128
     private static let shareNanos: Nanos = 350_000
+    /// Less in a turn that others have made long already, but never nothing.
+    private static let turnNanosEnough: Nanos = 800_000
+    private static let shareNanosMin: Nanos = 50_000
     private let clockOffset: Millis
 
     init(
@@ -74,9 +75,13 @@ package final class Replicator {
     }
 
     private func receive(frame bytes: [UInt8], _ at: Moment) {
-        if bytes.count >= Replicator.largeFrameBytes { isTurnSpent = true }
-        let verdict = replica.receive(frame: bytes, at, into: &effects)
-        if let fault = verdict.closesLink { context?.refuseLink(because: "\(fault)") }
+        let link = context?.arrivedBy ?? 0
+        if frames.mustWait(bytes) { frames.append(bytes, link) } else { take(bytes, crc: nil, link, at) }
+    }
+
+    private func take(_ bytes: [UInt8], crc: UInt32?, _ link: UInt64, _ at: Moment) {
+        let verdict = replica.receive(frame: bytes, crc: crc, at, into: &effects)
+        if let fault = verdict.closesLink { context?.refuse(link, because: "\(fault)") }
     }
 
     private func introduced(_ introduction: Introduction, _ at: Moment) {
@@ -120,33 +125,37 @@ package final class Replicator {
     func turnEnded() {
         let at = moment
         var deadline = replica.nextDeadline(at)
-        if deadline > at.steady {
-            isTurnSpent = false
+        if deadline > at.steady, frames.isEmpty {
             if deadline < timerDeadline { arm(deadline, at) }
             return
         }
         guard context != nil else { return }
-        guard !isTurnSpent else {
-            isTurnSpent = false
-            return loop.requestTurn()
-        }
         loop.note(.sync)
-        replica.tick(at, into: &effects)
-        let end = monotonicNanos() + Replicator.shareNanos
-        while true {
-            if effects.frames.contains(where: { $0.bytes.count >= Replicator.largeFrameBytes }) {
-                loop.requestTurn()
-                break
-            }
-            guard replica.step(at, into: &effects) else { break }
-            if monotonicNanos() >= end {
-                loop.requestTurn()
-                break
-            }
-        }
+        if deadline <= at.steady { replica.tick(at, into: &effects) }
+        let now = monotonicNanos()
+        let left = loop.nowNanos + Replicator.turnNanosEnough - now
+        let end = now + min(Replicator.shareNanos, max(Replicator.shareNanosMin, left))
+        // A page that is not ready would hold the loop longer than all of this share.
+        var isShort = false
+        repeat {
+            let framesLeft = advanceFrames(at)
+            guard replica.step(at, into: &effects) || framesLeft else { break }
+            isShort = loop.isMemoryShort
+        } while !isShort && monotonicNanos() < end
         carryOut(at)
         deadline = replica.nextDeadline(at)
-        if deadline > at.steady, deadline < timerDeadline { arm(deadline, at) }
+        if deadline <= at.steady || !frames.isEmpty {
+            isShort ? loop.requestTurn(afterMillis: 1) : loop.requestTurn()
+        } else if deadline < timerDeadline {
+            arm(deadline, at)
+        }
+    }
+
+    /// A slice of each large frame that is on its way in or out; true if any is left.
+    private func advanceFrames(_ at: Moment) -> Bool {
+        if let check = frames.checked() { take(check.bytes, crc: check.crc, check.link, at) }
+        if let frame = frames.sealed() { tell(frame) }
+        return !frames.isEmpty
     }
 
     private func arm(_ deadline: Millis, _ at: Moment) {
@@ -164,11 +173,15 @@ package final class Replicator {
         // Before frames: an event may bring the address a frame goes to.
         for event in effects.events { handle(event, at) }
         for outgoing in effects.frames {
-            guard let ref = remote(outgoing.to) else { continue }
-            context.tell(ref, .frame(outgoing.bytes))
+            if frames.mustWait(outgoing) { frames.append(outgoing) } else { tell(outgoing) }
         }
         effects.removeAll()
         state.pointee.clockShift = clockOffset &+ replica.clockCorrectionMillis
+    }
+
+    private func tell(_ frame: OutgoingFrame) {
+        guard let context, let ref = remote(frame.to) else { return }
+        context.tell(ref, .frame(frame.bytes))
     }
 
     private func remote(_ uid: ActorUID) -> ActorRef<SyncMessage>? {
@@ -247,7 +260,7 @@ package final class Replicator {
 
     /// Says so once this actor has left; looks every few milliseconds.
     private func noteLeaving() {
-        guard !replica.hasLeft else { return status.noteLeft() }
+        guard !replica.hasLeft || !frames.isEmpty else { return status.noteLeft() }
         loop.schedule(afterMillis: 5) { [unowned self] in noteLeaving() }
     }
 }

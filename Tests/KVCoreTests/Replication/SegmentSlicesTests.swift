@@ -1,4 +1,5 @@
-// What is done to long segments in slices: encoding while they are made, giving them up.
+// What is done in slices: encoding long segments while they are made, giving them up, sealing and checking large
+// frames.
 
 import KVBase
 import KVTestTraits
@@ -61,39 +62,64 @@ import Testing
         replica.discarded.removeAll()
     }
 
-    @Test func aFrameTakesTheMemoryOfOneThatIsOutAndLeavesOthersAlone() {
-        var spare: [UInt8] = []
-        var onTheirWay: [[UInt8]] = []
-        var fresh: [[UInt8]] = []
-        for (i, size) in [30_000, 29_000, 31_000, 100, 30_000, 30_500, 30_400].enumerated() {
-            let entries = [UInt8](repeating: UInt8(i + 1), count: size)
-            fresh.append(frame(entries) { $0.finish() })
-            let place = spare.withUnsafeBytes { $0.baseAddress }
-            let reused = frame(entries) { $0.finish(reusing: &spare) }
-            #expect(reused == fresh[i])
-            // The last one found the one before let go.
-            if i == 6 { #expect(reused.withUnsafeBytes { $0.baseAddress } == place) }
-            if i < 5 { onTheirWay.append(reused) }
-            spare = reused
+    /// The memory its pieces lie in is the seal's: what was done to the buffers since changes nothing.
+    @Test(arguments: [1, 8, 9, 1_000, 30_000, Int.max]) func aFrameSealedInSlicesIsWhatFinishingItGives(_ slice: Int) {
+        for size in [1, 100, 30_000] {
+            let entries = [UInt8](repeating: UInt8(truncatingIfNeeded: size), count: size)
+            let whole = frame(entries) { writer, buffer in
+                defer { buffer.deallocate() }
+                let (bytes, head) = writer.finish()
+                head.deallocate()
+                return bytes
+            }
+            let sealed = frame(entries) { writer, buffer in
+                let seal = writer.seal(holding: [], [buffer])
+                #expect(seal.byteCount == whole.count)
+                var slices = 1
+                while !seal.advance(budget: slice) { slices += 1 }
+                #expect(slices == (whole.count - 1) / slice + 1)
+                #expect(seal.advance(budget: slice))
+                return seal.finish()
+            }
+            #expect(sealed == whole)
         }
-        #expect(onTheirWay == Array(fresh[..<5]))
     }
 
+    @Test func aFrameCheckedInSlicesIsTakenOnlyIfIntact() {
+        let table = OriginTable()
+        let bytes = FrameCodecTests.sample(table)
+        for (damaged, slice) in [(false, 100), (false, .max), (true, 100), (true, .max)] {
+            var bytes = bytes
+            if damaged { bytes[bytes.count / 2] ^= 1 }
+            var check = FrameCheck(bytes)
+            while !check.advance(budget: slice) {}
+            let result = bytes.withUnsafeBytes { FrameReader.decode($0, crc: check.crc, cluster: 7, table) }
+            switch result {
+            case .frame: #expect(!damaged)
+            case .fault(let fault): #expect(damaged && fault == .checksum)
+            }
+        }
+        for short in [[], [UInt8](repeating: 0, count: 5)] {
+            var check = FrameCheck(short)
+            let isDone = check.advance(budget: 1)
+            #expect(isDone)
+        }
+    }
+
+    /// A frame with one chunk of these entries in two runs, made by `finish`, which takes the buffer they lie in over.
     private func frame(
-        _ entries: [UInt8], _ finish: (inout FrameWriter) -> (bytes: [UInt8], buffer: OutputBuffer)
+        _ entries: [UInt8], _ finish: (inout FrameWriter, OutputBuffer) -> [UInt8]
     ) -> [UInt8] {
+        var buffer = OutputBuffer()
+        entries.withUnsafeBytes { buffer.append($0) }
         var writer = FrameWriter(buffer: OutputBuffer(), table: OriginTable())
         writer.head(FrameHead(), cluster: 7)
-        return entries.withUnsafeBytes { bytes in
-            let cut = bytes.count / 3
-            let runs = [bytes[..<cut], bytes[cut...]].map { UnsafeRawBufferPointer(rebasing: $0) }
-            let chunk = ChunkHead(
-                session: 1, number: 0, isLast: false, everything: false, start: VersionVector(),
-                frontier: VersionVector())
-            writer.block(Block(kind: .chunk(chunk), count: 1, millisMax: 1), runs: runs)
-            let (frame, buffer) = finish(&writer)
-            buffer.deallocate()
-            return frame
-        }
+        let cut = entries.count / 3
+        let runs = [buffer.bytes[..<cut], buffer.bytes[cut...]].map { UnsafeRawBufferPointer(rebasing: $0) }
+        let chunk = ChunkHead(
+            session: 1, number: 0, isLast: false, everything: false, start: VersionVector(),
+            frontier: VersionVector())
+        writer.block(Block(kind: .chunk(chunk), count: 1, millisMax: 1), runs: runs)
+        return finish(&writer, buffer)
     }
 }
