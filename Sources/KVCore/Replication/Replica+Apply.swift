@@ -186,21 +186,44 @@ extension Replica {
         let hasher = store.hasher
         var used = 0
         let keepsEntries = !siblings.isEmpty || !isChunk(work.block)
-        work.bytes.withUnsafeBytes { bytes in
-            while used < budget, work.decoder.left > 0 {
-                guard let record = work.decoder.next(bytes, origins) else {
-                    used = -1
-                    return
+        var isMalformed = false
+        withUnsafeTemporaryAllocation(of: DeltaEntry.self, capacity: Replica.mergedTogether) { group in
+            while used < budget, work.decoder.left > 0, !isMalformed {
+                let count = decode(&work, into: group, max: budget - used, hasher)
+                isMalformed = count < min(group.count, budget - used) && work.decoder.left > 0
+                for i in 0..<count { store.prefetchRecord(group[i].hash) }
+                for i in 0..<count {
+                    let (hash, record) = (group[i].hash, group[i].record)
+                    let isMerged = mergeEntry(
+                        record, hash, sectionOrigin: sectionOrigin, cut: cut, isCurrent: isCurrent, force: force)
+                    if !isMerged { work.isRefused = true }
+                    if keepsEntries { work.entries.append(hash, record) } else { record.release() }
                 }
-                let hash = hasher.hash(record.keyPointer, record.keyCount)
-                let isMerged = mergeEntry(
-                    record, hash, sectionOrigin: sectionOrigin, cut: cut, isCurrent: isCurrent, force: force)
-                if !isMerged { work.isRefused = true }
-                if keepsEntries { work.entries.append(hash, record) } else { record.release() }
-                used &+= 1
+                used &+= count
             }
         }
-        return used
+        return isMalformed ? -1 : used
+    }
+
+    /// Entries decoded, then looked up, together, so that they wait for memory together.
+    private static let mergedTogether = 16
+
+    /// Decodes up to `max` entries, as many as fit, and starts loading their buckets. Fewer than that only at the end
+    /// of the block or before an entry that is malformed.
+    private func decode(
+        _ work: inout BlockWork, into group: UnsafeMutableBufferPointer<DeltaEntry>, max: Int, _ hasher: KeyHasher
+    ) -> Int {
+        var count = 0
+        work.bytes.withUnsafeBytes { bytes in
+            while count < min(group.count, max), work.decoder.left > 0 {
+                guard let record = work.decoder.next(bytes, origins) else { return }
+                let hash = hasher.hash(record.keyPointer, record.keyCount)
+                store.prefetchSlot(hash)
+                group.initializeElement(at: count, to: DeltaEntry(hash: hash, record: record))
+                count &+= 1
+            }
+        }
+        return count
     }
 
     private func isChunk(_ block: Block) -> Bool { if case .chunk = block.kind { true } else { false } }
@@ -217,9 +240,16 @@ extension Replica {
         let entries = segment.entries
         let end = min(entries.count, done + budget)
         let start = done
+        // All the time, not group by group: then no group waits for its first.
+        let ahead = Replica.mergedTogether
+        if start == 0 {
+            for i in 0..<min(2 * ahead, entries.count) { store.prefetchMerge(entries[i].record, entries[i].hash) }
+            for i in 0..<min(ahead, entries.count) { store.prefetchRecord(entries[i].hash) }
+        }
         while done < end {
-            if done &+ 8 < entries.count { store.prefetchSlot(entries[done &+ 8].hash) }
-            if done &+ 4 < entries.count { store.prefetchRecord(entries[done &+ 4].hash) }
+            let (far, near) = (done &+ 2 &* ahead, done &+ ahead)
+            if far < entries.count { store.prefetchMerge(entries[far].record, entries[far].hash) }
+            if near < entries.count { store.prefetchRecord(entries[near].hash) }
             let entry = entries[done]
             let isMerged = mergeEntry(
                 entry.record, entry.hash, sectionOrigin: sectionOrigin, cut: segment.cut, isCurrent: isCurrent,

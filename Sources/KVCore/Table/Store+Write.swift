@@ -184,8 +184,9 @@ extension Store {
         }
     }
 
+    /// Starts loading what a merge of a shared record reads first: the record itself and its key's bucket.
     @inline(__always)
-    private func prefetchMerge(_ record: Record, _ hash: UInt64) {
+    func prefetchMerge(_ record: Record, _ hash: UInt64) {
         state.pointee.table.prefetchBucket(place(hash))
         ci_prefetch(record.raw)
         ci_prefetch(record.raw + 64)
