@@ -9,7 +9,7 @@
   actors       two actors against one: GET only, 95/5, one hot key
   deltas       p99.9 of GET at half the knee while a sibling applies 200 k deltas a second
   stall        longest turn of a loop at 10 M keys, by the processor and by the wall, and the longest time a client
-               waits: growth, LIST of everything, digest, join
+               waits: growth, LIST of everything, digest, join; what the machine itself takes, for comparison
   start        start of the process to its first reply
   idle         CPU of an idle cluster of four servers with 1 M keys
 
@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 
-from lab import BUILD, HERE, KVD, PERF_DRIVER, Connection, Peer, Server, fill, need, percentile, stolen_millis
+from lab import BUILD, HERE, KVD, KVD_MICRO, PERF_DRIVER, Connection, Peer, Server, fill, need, percentile, stolen_millis
 import replication
 
 SERVER_CPU, LOAD_CPU = 0, 1
@@ -304,11 +304,11 @@ def stall(options):
 
     def turns(what, server, before):
         """What made the turns long that took longer by the wall: giving way to others, or the hypervisor."""
-        processor, wall = server.longest_turns()
+        processor, wall, above = server.longest_turns()
         count, waited = server.put_aside()
         report("longest turn, %d M keys: %s" % (keys // 1_000_000, what),
-               "%s of the processor, %s by the wall; gave way %d times, %.1f ms" % (
-                   processor, wall, count - before[0], waited - before[1]), "<= 1 ms")
+               "%s of the processor, %d above 1 ms; %s by the wall; gave way %d times, %.1f ms" % (
+                   processor, above, wall, count - before[0], waited - before[1]), "<= 1 ms")
 
     def timed(name, action):
         stop.clear()
@@ -350,6 +350,12 @@ def stall(options):
     turns("join, the joiner", joiners[0], (0, 0))
     for each in joiners + [server]:
         each.stop()
+    # What the machine itself takes, on the same core: as much memory as the server had, read at random.
+    for arguments in (["gaps"], ["stalls", str(keys * 120 >> 20)]):
+        line = subprocess.run(["taskset", "-c", str(SERVER_CPU), KVD_MICRO, "machine"] + arguments,
+                              capture_output=True, text=True, check=True).stdout.strip()
+        what, figures = line.split(": ", 1)
+        report("the machine itself: " + what, figures)
     os.sched_setaffinity(0, cores)
 
 

@@ -10,6 +10,7 @@ let arguments = Array(CommandLine.arguments.dropFirst())
 let topics: [(name: String, usage: String, run: ([String]) -> Bool)] = [
     ("store", StoreBench.usage, StoreBench.run),
     ("runtime", RuntimeBench.usage, RuntimeBench.run),
+    ("machine", MachineBench.usage, MachineBench.run),
 ]
 if let first = arguments.first, let topic = topics.first(where: { $0.name == first }),
     topic.run(Array(arguments.dropFirst()))

@@ -105,6 +105,7 @@ enum Info {
         line(&text, "max_turn_work", byWall.work.text)
         line(&text, "max_turn_cpu_micros", byProcessor.micros)
         line(&text, "max_turn_cpu_work", byProcessor.work.text)
+        line(&text, "turns_over_1ms", all.reduce(0) { $0 + $1.longTurns })
     }
 
     @Sendable private static func replication(_ actor: QueryActor, _ text: inout OutputBuffer) {

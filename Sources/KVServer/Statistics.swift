@@ -15,6 +15,7 @@ package final class ActorStatistics: Sendable {
     private let sent = Atomic<Int>(0)
     private let longestTurnByWall = Atomic<UInt64>(0)
     private let longestTurnByProcessor = Atomic<UInt64>(0)
+    private let longTurnCount = Atomic<Int>(0)
     /// Set by CONFIG RESETSTAT on any thread, taken by the owner in its next turn.
     private let resetRequest = Atomic<Bool>(false)
 
@@ -32,6 +33,8 @@ package final class ActorStatistics: Sendable {
     package var longestTurnOnProcessor: LongestTurn {
         LongestTurn(word: longestTurnByProcessor.load(ordering: .relaxed))
     }
+    /// Turns above a millisecond of the processor.
+    package var longTurns: Int { longTurnCount.load(ordering: .relaxed) }
     package func requestReset() { resetRequest.store(true, ordering: .relaxed) }
 
     // Owner's thread only.
@@ -49,6 +52,7 @@ package final class ActorStatistics: Sendable {
         let byProcessor = LongestTurn(nanos: lengths.longestProcessorNanos, work: lengths.longestProcessorWork)
         longestTurnByWall.store(byWall.word, ordering: .relaxed)
         longestTurnByProcessor.store(byProcessor.word, ordering: .relaxed)
+        longTurnCount.store(lengths.longCount, ordering: .relaxed)
     }
 
     /// Whether the counters are to begin again; answered once per request.

@@ -67,6 +67,20 @@ private struct Clocks {
         #expect(clocks.lengths.longestProcessorWork == second)
     }
 
+    @Test func turnsAboveAMillisecondOfTheProcessorAreCounted() {
+        var clocks = Clocks()
+        for _ in 0..<3 { clocks.turn(used: 1_300_000, waited: 1_000_000, first) }
+        // Longer than each of them by the wall, and than the limit, but not by the processor.
+        clocks.turn(used: 400_000, lost: 9_000_000, waited: 1_000_000, second)
+        clocks.turn(used: 700_000, waited: 1_000_000, second)
+        #expect(clocks.lengths.longCount == 3)
+        clocks.lengths.forget()
+        #expect(clocks.lengths.longCount == 0)
+        clocks.turn(used: 5_000_000, waited: 1_000_000)
+        clocks.turn(used: 1_500_000, waited: 1_000_000)
+        #expect(clocks.lengths.longCount == 2)
+    }
+
     /// Any mix of turns: the figure is the true longest, or above it by what was used since a reading at most.
     @Test(arguments: 0..<20) func theFigureIsAnUpperBoundAndATightOne(_ seed: Int) {
         var generator = PRNG(seed: UInt64(seed))

@@ -17,7 +17,7 @@ package struct TurnWork: OptionSet, Sendable {
 /// Reading the processor time is a system call, so it is not read at both ends of each turn. A turn that took less by
 /// the wall than the longest so far by the processor need not be looked at, and for the others the time used since an
 /// earlier reading, of `spacingNanos` ago at most if turns follow each other, is an upper bound. So the figure may be
-/// too high by that much, never too low.
+/// too high by that much, never too low; the same holds for the turns counted as long.
 package struct TurnLengths: Sendable {
     /// A reading is 0.5 us on a virtual machine: a quarter of a percent of a busy loop.
     package static let spacingNanos: Nanos = 200_000
@@ -26,6 +26,9 @@ package struct TurnLengths: Sendable {
     package private(set) var longestWork: TurnWork = []
     package private(set) var longestProcessorNanos: Nanos = 0
     package private(set) var longestProcessorWork: TurnWork = []
+    /// Turns that took more than `longNanos` of the processor.
+    package private(set) var longCount = 0
+    package static let longNanos: Nanos = 1_000_000
 
     /// When the processor time was read last, and what it was.
     private var readAtNanos: Nanos = .min / 2
@@ -35,7 +38,7 @@ package struct TurnLengths: Sendable {
 
     /// The next turns are compared with nothing before.
     package mutating func forget() {
-        (longestNanos, longestWork, longestProcessorNanos, longestProcessorWork) = (0, [], 0, [])
+        (longestNanos, longestWork, longestProcessorNanos, longestProcessorWork, longCount) = (0, [], 0, [], 0)
     }
 
     /// The wait is over. `processor`: the thread's processor time.
@@ -49,10 +52,11 @@ package struct TurnLengths: Sendable {
     mutating func end(_ start: Nanos, _ now: Nanos, _ work: TurnWork, processor: () -> Nanos) {
         let taken = now &- start
         if taken > longestNanos { (longestNanos, longestWork) = (taken, work) }
-        guard taken > longestProcessorNanos else { return }
+        guard taken > min(longestProcessorNanos, TurnLengths.longNanos) else { return }
         let before = processorNanos
         (readAtNanos, processorNanos) = (now, processor())
         let used = min(taken, processorNanos &- before)
+        if used > TurnLengths.longNanos { longCount += 1 }
         if used > longestProcessorNanos { (longestProcessorNanos, longestProcessorWork) = (used, work) }
     }
 }
