@@ -9,7 +9,8 @@ enum Pace: Sendable {
     /// Each connection keeps one batch of this many requests under way and sends the next when all are answered.
     case closed(depth: Int)
     /// Requests start at their appointed times whatever the server does; latency counts from that time.
-    case open(ratePerSecond: Double, poisson: Bool)
+    /// Operations a second, `burst` of them due at the same moment.
+    case open(ratePerSecond: Double, poisson: Bool, burst: Int = 1)
 }
 
 struct EnginePlan: Sendable {
@@ -103,6 +104,7 @@ struct Engine {
     private var firstError: String?
     private var failure: DriverError?
     private var nextDue = 0.0
+    private var issuedOfBurst = 0
     private var nextConnection = 0
 
     private static let receiveBytes = 256 * 1024
@@ -278,24 +280,35 @@ struct Engine {
 
     /// Sends what is due; returns nanoseconds until the next is.
     private mutating func issueDue() -> Int {
-        guard case .open(let rate, let poisson) = plan.pace else { return 0 }
+        guard case .open(let rate, let poisson, let burst) = plan.pace else { return 0 }
         let now = Double(monotonicNanos())
-        let count = plan.connections.count
+        let first = nextConnection
+        var passed = 0
+        // What is due goes out together: one send for each connection, however many are due.
+        defer { for k in 0..<min(passed, plan.connections.count) { flush((first + k) % plan.connections.count) } }
         while nextDue <= now {
-            var tried = 0
-            while tried < count, connections[nextConnection].tail - connections[nextConnection].head >= pendingMask - 1
-            {
-                nextConnection = (nextConnection + 1) % count
-                tried += 1
-            }
-            if tried == count { return 1_000_000 }
-            guard issue(connections + nextConnection, Int(nextDue)) else { return 1_000_000 }
-            flush(nextConnection)
-            nextConnection = (nextConnection + 1) % count
-            let gap = 1e9 / rate
+            guard issueNext(&passed) else { return 1_000_000 }
+            issuedOfBurst += 1
+            guard issuedOfBurst >= burst else { continue }
+            issuedOfBurst = 0
+            let gap = 1e9 / rate * Double(burst)
             nextDue += poisson ? -gap * log(1 - Double(writer.random.next() >> 11) * 0x1p-53) : gap
         }
         return min(50_000_000, max(0, Int(nextDue - now)))
+    }
+
+    /// Writes one operation to the next connection that has room, `passed` counting those looked at; false if none has.
+    private mutating func issueNext(_ passed: inout Int) -> Bool {
+        let count = plan.connections.count
+        for _ in 0..<count {
+            let c = connections + nextConnection
+            let hasRoom = c.pointee.tail - c.pointee.head < pendingMask - 1
+            if hasRoom, !issue(c, Int(nextDue)) { return false }
+            nextConnection = (nextConnection + 1) % count
+            passed += 1
+            if hasRoom { return true }
+        }
+        return false
     }
 
     private mutating func flush(_ i: Int) {

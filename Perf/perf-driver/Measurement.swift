@@ -159,7 +159,8 @@ extension RunPlan {
     var paceText: String {
         switch pace {
         case .closed(let depth): "closed, pipeline \(depth)"
-        case .open(let rate, let poisson): "open, \(Int(rate))/s\(poisson ? " poisson" : "")"
+        case .open(let rate, let poisson, let burst):
+            "open, \(Int(rate))/s\(poisson ? " poisson" : "")\(burst > 1 ? ", \(burst) at a time" : "")"
         }
     }
 }

@@ -145,8 +145,8 @@ extension RunPlan {
     func engine(_ engine: Int, of engines: Int) -> EnginePlan {
         let mine = (0..<connections).filter { $0 % engines == engine }.map { $0 / engines % endpoints.count }
         var pace = pace
-        if case .open(let rate, let poisson) = pace {
-            pace = .open(ratePerSecond: rate / Double(engines), poisson: poisson)
+        if case .open(let rate, let poisson, let burst) = pace {
+            pace = .open(ratePerSecond: rate / Double(engines), poisson: poisson, burst: burst)
         }
         return EnginePlan(
             endpoints: endpoints, connections: mine, pace: pace, workload: workload, engine: engine, engines: engines,

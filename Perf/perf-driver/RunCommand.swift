@@ -26,6 +26,9 @@ struct RunCommand: ParsableCommand {
     @Flag(help: "Open loop: random gaps (a Poisson process) instead of even ones.")
     var poisson = false
 
+    @Option(help: "Open loop: so many operations are due at the same moment, at the same rate.")
+    var burst: Int = 1
+
     @Option(help: "Write the result as JSON to this file; - prints it instead of the text.")
     var json: String?
 
@@ -46,7 +49,8 @@ struct RunCommand: ParsableCommand {
             if plan.workload.mix.contains(where: { $0.operation == .scan }) {
                 throw ValidationError("scan runs in a closed loop only")
             }
-            plan.pace = .open(ratePerSecond: rate, poisson: poisson)
+            guard burst >= 1 else { throw ValidationError("--burst must be at least 1") }
+            plan.pace = .open(ratePerSecond: rate, poisson: poisson, burst: burst)
         }
         if let requests {
             guard requests > 0 else { throw ValidationError("--requests must be positive") }

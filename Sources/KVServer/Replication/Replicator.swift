@@ -35,9 +35,14 @@ package final class Replicator {
     private var timerDeadline = Millis.max
     private let status: ReplicatorStatus
     private var frames = FramesInProgress()
-    /// Entries between two looks at the clock, and how long replication's share of a turn may take.
+    /// Entries between two looks at the clock, and how long replication's share of a turn may take. A shorter one while
+    /// clients are served, who wait for the end of it: unless that has not been enough for so many turns.
     static let entriesPerStep = 128
     private static let shareNanos: Nanos = 350_000
+    private static let shareNanosServing: Nanos = 100_000
+    private static let turnsServingMax = 64
+    private var turnsBehind = 0
+    private var commandsSeen = 0
     /// Less in a turn that others have made long already, but never nothing.
     private static let turnNanosEnough: Nanos = 800_000
     private static let shareNanosMin: Nanos = 50_000
@@ -132,9 +137,7 @@ package final class Replicator {
         guard context != nil else { return }
         loop.note(.sync)
         if deadline <= at.steady { replica.tick(at, into: &effects) }
-        let now = monotonicNanos()
-        let left = loop.nowNanos + Replicator.turnNanosEnough - now
-        let end = now + min(Replicator.shareNanos, max(Replicator.shareNanosMin, left))
+        let end = shareEnd()
         // A page that is not ready would hold the loop longer than all of this share.
         var isShort = false
         repeat {
@@ -144,11 +147,24 @@ package final class Replicator {
         } while !isShort && monotonicNanos() < end
         carryOut(at)
         deadline = replica.nextDeadline(at)
+        turnsBehind += 1
         if deadline <= at.steady || !frames.isEmpty {
             isShort ? loop.requestTurn(afterMillis: 1) : loop.requestTurn()
-        } else if deadline < timerDeadline {
-            arm(deadline, at)
+        } else {
+            turnsBehind = 0
+            if deadline < timerDeadline { arm(deadline, at) }
         }
+    }
+
+    /// When replication's share of this turn is over.
+    private func shareEnd() -> Nanos {
+        let isServing = state.pointee.commands != commandsSeen
+        commandsSeen = state.pointee.commands
+        let isShort = isServing && turnsBehind < Replicator.turnsServingMax
+        let now = monotonicNanos()
+        let left = loop.nowNanos + Replicator.turnNanosEnough - now
+        let share = isShort ? Replicator.shareNanosServing : Replicator.shareNanos
+        return now + min(share, max(Replicator.shareNanosMin, left))
     }
 
     /// A slice of each large frame that is on its way in or out; true if any is left.
