@@ -123,14 +123,22 @@ struct StoreBench {
         var random = PRNG(seed: UInt64(seed))
         var from = random.below(keys - batch)
         let hashes = UnsafeMutablePointer<UInt64>.allocate(capacity: batch)
-        defer { hashes.deallocate() }
+        let views = UnsafeMutablePointer<KeyView>.allocate(capacity: batch)
+        defer {
+            hashes.deallocate()
+            views.deallocate()
+        }
         var done = 0
         while done < rounds {
             if from + batch > keys { from = 0 }
             let first = UnsafeRawPointer(shuffled + from * StoreBench.keyBytes)
-            for i in 0..<batch { hashes[i] = store.hash(first + i * StoreBench.keyBytes, 16) }
-            if batch > 1 { store.prefetch(UnsafeBufferPointer(start: hashes, count: batch)) }
-            for i in 0..<batch { body(first + i * StoreBench.keyBytes, hashes[i]) }
+            for i in 0..<batch { views[i] = KeyView(first + i * StoreBench.keyBytes, 16) }
+            var ahead = LookAhead()
+            store.prepare(views, hashes, 0, batch, &ahead)
+            for i in 0..<batch {
+                if ahead.isDue(i), batch > 1 { store.look(&ahead, views, hashes, count: batch) }
+                body(views[i].start, hashes[i])
+            }
             done += batch
             from += batch
         }

@@ -191,7 +191,9 @@ extension Replica {
             while used < budget, work.decoder.left > 0, !isMalformed {
                 let count = decode(&work, into: group, max: budget - used, hasher)
                 isMalformed = count < min(group.count, budget - used) && work.decoder.left > 0
-                for i in 0..<count { store.prefetchRecord(group[i].hash) }
+                var behind = BehindSet()
+                for i in 0..<count { behind.note(i, isDone: store.prefetchRecord(group[i].hash)) }
+                for i in 0..<count where behind.take(i) { store.prefetchBehind(group[i].hash) }
                 for i in 0..<count {
                     let (hash, record) = (group[i].hash, group[i].record)
                     let isMerged = mergeEntry(
@@ -242,14 +244,17 @@ extension Replica {
         let start = done
         // All the time, not group by group: then no group waits for its first.
         let ahead = Replica.mergedTogether
+        var behind = BehindSet()
         if start == 0 {
             for i in 0..<min(2 * ahead, entries.count) { store.prefetchMerge(entries[i].record, entries[i].hash) }
-            for i in 0..<min(ahead, entries.count) { store.prefetchRecord(entries[i].hash) }
+            for i in 0..<min(ahead, entries.count) { behind.note(i, isDone: store.prefetchRecord(entries[i].hash)) }
         }
         while done < end {
             let (far, near) = (done &+ 2 &* ahead, done &+ ahead)
             if far < entries.count { store.prefetchMerge(entries[far].record, entries[far].hash) }
-            if near < entries.count { store.prefetchRecord(entries[near].hash) }
+            if near < entries.count { behind.note(near, isDone: store.prefetchRecord(entries[near].hash)) }
+            let next = done &+ ahead / 2
+            if next < entries.count, behind.take(next) { store.prefetchBehind(entries[next].hash) }
             let entry = entries[done]
             let isMerged = mergeEntry(
                 entry.record, entry.hash, sectionOrigin: sectionOrigin, cut: segment.cut, isCurrent: isCurrent,

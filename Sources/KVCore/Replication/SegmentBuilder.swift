@@ -36,7 +36,8 @@ struct SegmentBuilder {
         let own = store.ownOrigin
         let first = store.journalFirstSeq
         var left = budget
-        let ahead: UInt64 = 8
+        let ahead: UInt64 = 16
+        var behind = BehindSet()
         while left > 0, !isFinished {
             let seq = reached &+ 1
             if seq < first {
@@ -51,7 +52,9 @@ struct SegmentBuilder {
             }
             if seq &+ ahead <= target {
                 store.prefetchSlot(store.journalHash(seq &+ ahead))
-                store.prefetchRecord(store.journalHash(seq &+ ahead / 2))
+                let (middle, near) = (seq &+ ahead / 2, seq &+ ahead / 4)
+                behind.note(Int(middle), isDone: store.prefetchRecord(store.journalHash(middle)))
+                if behind.take(Int(near)) { store.prefetchBehind(store.journalHash(near)) }
             }
             take(store.journalHash(seq), seq, own, store, bugs)
             reached = seq

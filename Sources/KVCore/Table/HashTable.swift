@@ -126,16 +126,48 @@ struct HashTable {
         ci_prefetch(segment.bucket(segment.home(HashTable.part(hash))))
     }
 
-    /// Starts loading the record a lookup of the hash will most likely compare; reads the bucket.
+    /// Starts loading the record a lookup of the hash will most likely compare; reads the bucket. False if it is not in
+    /// there but may be in the next one, as for every tenth key: that is on its way then, for `prefetchBehind`.
     @inline(__always)
-    func prefetchRecord(_ hash: UInt64) {
+    func prefetchRecord(_ hash: UInt64) -> Bool {
         let segment = segment(hash)
-        let bucket = segment.bucket(segment.home(HashTable.part(hash)))
-        let flags = HashTable.matches(HashTable.tags(bucket), HashTable.tag(hash))
-        guard flags != 0 else { return }
-        let raw = HashTable.record(Slot(bucket: bucket, index: HashTable.first(flags)).pointer.pointee).raw
-        ci_prefetch(raw)
-        ci_prefetch(raw + 64)
+        let index = segment.home(HashTable.part(hash))
+        let bucket = segment.bucket(index)
+        let tags = HashTable.tags(bucket)
+        if HashTable.prefetchMatch(bucket, tags, hash) || HashTable.overflow(tags) == 0 { return true }
+        ci_prefetch(segment.bucket(index &+ 1 == segment.buckets ? 0 : index &+ 1))
+        return false
+    }
+
+    /// Goes on where `prefetchRecord` returned false. O(1): one bucket, rarely a second.
+    @inline(never)
+    func prefetchBehind(_ hash: UInt64) {
+        let segment = segment(hash)
+        var index = segment.home(HashTable.part(hash))
+        for _ in 1..<segment.buckets {
+            index &+= 1
+            if index == segment.buckets { index = 0 }
+            let bucket = segment.bucket(index)
+            let tags = HashTable.tags(bucket)
+            if HashTable.prefetchMatch(bucket, tags, hash) || HashTable.overflow(tags) == 0 { return }
+        }
+    }
+
+    /// Starts loading the record of the hash if the bucket holds it.
+    @inline(__always)
+    private static func prefetchMatch(_ bucket: UnsafeMutableRawPointer, _ tags: UInt64, _ hash: UInt64) -> Bool {
+        var flags = matches(tags, tag(hash))
+        while flags != 0 {
+            let word = Slot(bucket: bucket, index: first(flags)).pointer.pointee
+            if word &>> 48 == part(hash) {
+                let raw = record(word).raw
+                ci_prefetch(raw)
+                ci_prefetch(raw + 64)
+                return true
+            }
+            flags &= flags &- 1
+        }
+        return false
     }
 
     /// The slot of a key, or nil. O(1): one bucket, rarely a second.
@@ -143,7 +175,8 @@ struct HashTable {
     func find(_ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64) -> Slot? {
         let segment = segment(hash)
         let tag = HashTable.tag(hash)
-        var index = segment.home(HashTable.part(hash))
+        let part = HashTable.part(hash)
+        var index = segment.home(part)
         var left = segment.buckets
         while true {
             let bucket = segment.bucket(index)
@@ -151,7 +184,9 @@ struct HashTable {
             var flags = HashTable.matches(tags, tag)
             while flags != 0 {
                 let slot = Slot(bucket: bucket, index: HashTable.first(flags))
-                if slot.record.hasKey(key, n) { return slot }
+                // The slot's own bits of the hash first: a record that has another key need not be loaded.
+                let word = slot.pointer.pointee
+                if word &>> 48 == part, HashTable.record(word).hasKey(key, n) { return slot }
                 flags &= flags &- 1
             }
             if HashTable.overflow(tags) == 0 { return nil }

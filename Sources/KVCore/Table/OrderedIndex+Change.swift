@@ -24,8 +24,10 @@ extension OrderedIndex {
             for i in 0..<min(hashes.count, OrderedIndex.groupMax) { table.prefetchBucket(hashes[i]) }
             while from < hashes.count {
                 let to = min(from + OrderedIndex.groupMax, hashes.count)
-                for i in from..<to { table.prefetchRecord(hashes[i]) }
+                var behind = BehindSet()
+                for i in from..<to { behind.note(i, isDone: table.prefetchRecord(hashes[i])) }
                 for i in to..<min(to + OrderedIndex.groupMax, hashes.count) { table.prefetchBucket(hashes[i]) }
+                for i in from..<to where behind.take(i) { table.prefetchBehind(hashes[i]) }
                 reconcileGroup(UnsafeBufferPointer(rebasing: hashes[from..<to]), steps.baseAddress!, table, hasher)
                 from = to
             }

@@ -175,10 +175,13 @@ extension Store {
     ) {
         let ahead = Store.mergeAhead
         for i in 0..<min(2 * ahead, count) { prefetchMerge(records[i], hashes[i]) }
-        for i in 0..<min(ahead, count) { state.pointee.table.prefetchRecord(place(hashes[i])) }
+        var behind = BehindSet()
+        for i in 0..<min(ahead, count) { behind.note(i, isDone: prefetchRecord(hashes[i])) }
         for i in 0..<count {
             if i &+ 2 &* ahead < count { prefetchMerge(records[i &+ 2 &* ahead], hashes[i &+ 2 &* ahead]) }
-            if i &+ ahead < count { state.pointee.table.prefetchRecord(place(hashes[i &+ ahead])) }
+            if i &+ ahead < count { behind.note(i &+ ahead, isDone: prefetchRecord(hashes[i &+ ahead])) }
+            let next = i &+ ahead / 2
+            if next < count, behind.take(next) { prefetchBehind(hashes[next]) }
             let outcome = merge(records[i], hashes[i])
             if let outcomes { (outcomes + i).initialize(to: outcome) }
         }

@@ -113,36 +113,28 @@ package struct Store {
     /// Starts loading a key's bucket; first step of a batch.
     package func prefetchSlot(_ hash: UInt64) { state.pointee.table.prefetchBucket(place(hash)) }
 
-    /// Starts loading a key's record; second step of a batch.
-    package func prefetchRecord(_ hash: UInt64) { state.pointee.table.prefetchRecord(place(hash)) }
+    /// Starts loading a key's record; second step of a batch. False if `prefetchBehind` is to follow a little later.
+    package func prefetchRecord(_ hash: UInt64) -> Bool { state.pointee.table.prefetchRecord(place(hash)) }
 
-    /// First step for the keys `from ..< to` of a batch: hashes them and starts loading their buckets. Entries without
-    /// a key (count below 0) are left out.
-    package func prepare(
-        _ keys: UnsafePointer<KeyView>, _ hashes: UnsafeMutablePointer<UInt64>, _ from: Int, _ to: Int
-    ) {
-        let hasher = state.pointee.hasher
-        let table = state.pointee.table
-        for i in from..<to where keys[i].count >= 0 {
-            let hash = hasher.hash(keys[i].start, keys[i].count)
-            hashes[i] = hash
-            table.prefetchBucket(hasher.place(hash))
+    /// Third step, for the keys whose bucket overflowed into the next.
+    package func prefetchBehind(_ hash: UInt64) { state.pointee.table.prefetchBehind(place(hash)) }
+
+    /// Third step for the keys that have a bit in `behind`, the lowest for the first of `hashes`.
+    package func prefetchBehind(_ hashes: UnsafePointer<UInt64>, _ behind: UInt64) {
+        var left = behind
+        while left != 0 {
+            prefetchBehind(hashes[left.trailingZeroBitCount])
+            left &= left &- 1
         }
     }
 
-    /// Second step: reads the buckets and starts loading the records.
-    package func prefetchRecords(
-        _ keys: UnsafePointer<KeyView>, _ hashes: UnsafePointer<UInt64>, _ from: Int, _ to: Int
-    ) {
-        let hasher = state.pointee.hasher
-        let table = state.pointee.table
-        for i in from..<to where keys[i].count >= 0 { table.prefetchRecord(hasher.place(hashes[i])) }
-    }
-
-    /// Both steps for a whole batch: buckets first, then records. 16 to 64 keys at a time are enough.
+    /// All steps for a whole batch of at most 64 keys: buckets first, then records.
     package func prefetch(_ hashes: UnsafeBufferPointer<UInt64>) {
+        guard let base = hashes.baseAddress else { return }
         for hash in hashes { state.pointee.table.prefetchBucket(place(hash)) }
-        for hash in hashes { state.pointee.table.prefetchRecord(place(hash)) }
+        var behind: UInt64 = 0
+        for i in 0..<hashes.count where !prefetchRecord(base[i]) { behind |= 1 &<< UInt64(i) }
+        prefetchBehind(base, behind)
     }
 
     // MARK: Reading

@@ -119,7 +119,9 @@ extension Commands {
                 n &+= 1
                 k &+= step
             }
-            for i in 0..<n { x.store.prefetchRecord(hashes[i]) }
+            var behind: UInt64 = 0
+            for i in 0..<n where !x.store.prefetchRecord(hashes[i]) { behind |= 1 &<< UInt64(i) }
+            x.store.prefetchBehind(hashes, behind)
             k = next
             n = 0
             while k < end {

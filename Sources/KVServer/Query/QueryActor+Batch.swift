@@ -45,7 +45,7 @@ extension QueryState {
         let status = parser.parse(bytes, into: &batch, maxCommands: max)
         let end = batch.count
         for i in first..<end { recognise(i) }
-        store.prepare(keys, hashes, first, end)
+        store.prepare(keys, hashes, first, end, &ahead)
         return ParsedCommands(first: first, end: end, status: status)
     }
 
@@ -53,7 +53,7 @@ extension QueryState {
     @inline(__always)
     mutating func resetBatch() {
         batch.reset()
-        recordsAhead = 0
+        ahead = LookAhead()
     }
 
     /// Runs the commands in order; returns how many were run: fewer than all when the session has to wait (output
@@ -63,7 +63,8 @@ extension QueryState {
     ) -> Int {
         let resp3 = session.state.pointee.resp3
         for i in range.first..<range.end {
-            if i &+ QueryState.prefetchDistance > recordsAhead { prefetchRecords() }
+            // A lone command's memory is loaded when it is looked up.
+            if ahead.isDue(i), batch.count > 1 { store.look(&ahead, keys, hashes, count: batch.count) }
             let command = batch[i]
             switch kinds[i] {
             case .get:
@@ -100,17 +101,6 @@ extension QueryState {
     private mutating func finish(_ executed: Int) -> Int {
         commands &+= executed
         return executed
-    }
-
-    /// Starts loading the records of the commands next in turn: those of one command's predecessors are in use by then,
-    /// so that memory and processor are busy together. A lone command's are loaded when it is looked up.
-    @inline(__always)
-    private mutating func prefetchRecords() {
-        let from = recordsAhead
-        let to = min(batch.count, from == 0 ? 2 * QueryState.prefetchDistance : from &+ QueryState.prefetchGroup)
-        guard to > from else { return }
-        recordsAhead = to
-        if batch.count > 1 { store.prefetchRecords(keys, hashes, from, to) }
     }
 
     @inline(__always)

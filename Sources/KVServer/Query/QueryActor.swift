@@ -22,16 +22,13 @@ package struct QueryState {
     static let batchMax = commandsPerParse + commandsTogether
     /// Connections whose commands are run together.
     static let segmentsMax = 64
-    /// Records are being loaded for this many commands before the one that is run, and for a group of them at a time.
-    static let prefetchDistance = 16
-    static let prefetchGroup = 8
 
     /// By place in the batch.
     let hashes = UnsafeMutablePointer<UInt64>.allocate(capacity: QueryState.batchMax)
     let kinds = UnsafeMutablePointer<HotCommand>.allocate(capacity: QueryState.batchMax)
     let keys = UnsafeMutablePointer<KeyView>.allocate(capacity: QueryState.batchMax)
-    /// Commands of the batch, from its first, whose records have been asked for.
-    var recordsAhead = 0
+    /// How far the memory of the batch's look-ups is on its way.
+    var ahead = LookAhead()
     let segments = UnsafeMutablePointer<ReceivedSegment>.allocate(capacity: QueryState.segmentsMax)
     var segmentCount = 0
 
