@@ -38,9 +38,7 @@ extension OutputBuffer {
     /// A bulk string of `n` bytes. O(n).
     @inlinable @inline(__always)
     package mutating func bulk(_ p: UnsafeRawPointer, _ n: Int) {
-        bulkHeader(n)
-        append(p, n)
-        crlf()
+        bulks(1, bytes: n) { $0.bulk(p, n) }
     }
 
     @inlinable
