@@ -67,7 +67,7 @@ let rows: [Row] = [
         .executable, "client-bench", "Perf/client-bench", imports: ["KVClient"],
         packages: [argumentParser]),
     Row(
-        .executable, "kvd-micro", "Perf/micro", imports: ["CSupport", "KVRuntime", "KVCore", "RESP", "KVBase"]),
+        .executable, "kvd-micro", "Perf/micro", imports: ["CIntrinsics", "CSupport", "KVRuntime", "KVCore", "RESP", "KVBase"]),
     Row(
         .executable, "kv-fuzz", "Tests/Fuzz",
         imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport", "FuzzSupport"]),

@@ -153,8 +153,8 @@ typedef struct owner {
     unsigned arena;
     /// Names of jemalloc's "arena.N.decay", "arena.N.purge" and "arena.N.dirty_decay_ms".
     size_t decay[3], purge[3], kept[3];
-    /// Of the owner's thread: bytes it has ever allocated, as jemalloc counts them; as many at the last tick; whether it
-    /// is busy, ticks since it allocated much; calls of cs_memory_step left.
+    /// Of the owner's thread: bytes it has ever allocated, as jemalloc counts them; as many at the last tick; whether
+    /// it is busy, ticks since it allocated much; calls of cs_memory_step left.
     const uint64_t *allocated;
     uint64_t allocated_before;
     int is_busy;

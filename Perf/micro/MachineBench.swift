@@ -1,12 +1,13 @@
-// What the machine itself takes now and then, for judging the longest turns of a loop: gaps of a thread that only reads
-// the clock, and stalls of one that only reads memory. One thread.
+// What the machine itself does, for judging figures of ours: gaps of a thread that only reads the clock, stalls of one
+// that only reads memory, prefetches that never come. One thread.
 
+import CIntrinsics
 import CSupport
 import Glibc
 import KVBase
 
 enum MachineBench {
-    static let usage = "gaps [SECONDS=5]|stalls [MIB=1200] [SECONDS=5]"
+    static let usage = "gaps [SECONDS=5]|stalls [MIB=1200] [SECONDS=5]|prefetch"
     /// As many reads as a loop does in a twentieth of a millisecond or so.
     private static let readsPerBatch = 2000
 
@@ -15,9 +16,19 @@ enum MachineBench {
         switch arguments.first {
         case "gaps": gaps(seconds: numbers.first ?? 5)
         case "stalls": stalls(mebibytes: numbers.first ?? 1200, seconds: numbers.dropFirst().first ?? 5)
+        case "prefetch": prefetch()
         default: return false
         }
         return true
+    }
+
+    /// `bytes` written once, in huge pages as a store's records are. The caller frees it.
+    private static func written(_ bytes: Int) -> UnsafeMutableRawPointer {
+        var block: UnsafeMutableRawPointer?
+        guard posix_memalign(&block, 2 << 20, bytes) == 0, let memory = block else { fatalError("out of memory") }
+        madvise(memory, bytes, 14)
+        memset(memory, 1, bytes)
+        return memory
     }
 
     /// Lengths above some bounds, in nanoseconds.
@@ -53,12 +64,8 @@ enum MachineBench {
     /// Reads at random from memory that was written before, by the processor time of the thread.
     private static func stalls(mebibytes: Int, seconds: Int) {
         let bytes = mebibytes << 20
-        var block: UnsafeMutableRawPointer?
-        guard posix_memalign(&block, 2 << 20, bytes) == 0, let memory = block else { fatalError("out of memory") }
+        let memory = written(bytes)
         defer { free(memory) }
-        // Huge pages, as a store's records have.
-        madvise(memory, bytes, 14)
-        memset(memory, 1, bytes)
         var random = PRNG(seed: 1)
         var lengths = Lengths()
         var sum: UInt64 = 0
@@ -77,5 +84,39 @@ enum MachineBench {
         print(
             "\(readsPerBatch) random reads of \(mebibytes) MiB written before, by the processor, \(seconds) s: average "
                 + "\(Double(Int(average * 1000)) / 1000) ms, \(lengths.text)")
+    }
+
+    /// Random lines of 128 MiB asked for at once, each read 3 us later: how many had not come, by how long that took.
+    private static func prefetch() {
+        let bytes = 128 << 20
+        let memory = written(bytes)
+        defer { free(memory) }
+        var random = PRNG(seed: 1)
+        var sum: UInt64 = 0
+        let places = UnsafeMutablePointer<Int>.allocate(capacity: 64)
+        defer { places.deallocate() }
+        for burst in [1, 4, 8, 12, 16, 20, 24, 32, 48, 64] {
+            var late = 0
+            let rounds = 200_000 / burst
+            for _ in 0..<rounds {
+                for i in 0..<burst { places[i] = random.below(bytes / 64) * 64 }
+                for i in 0..<burst { ci_prefetch(memory + places[i]) }
+                wait(nanos: 3000)
+                for i in 0..<burst {
+                    let before = monotonicNanos()
+                    sum &+= memory.load(fromByteOffset: places[i], as: UInt64.self)
+                    // The next reading of the clock depends on what was read.
+                    if monotonicNanos() &+ Int(sum & 0) - before > 90 { late += 1 }
+                }
+            }
+            let share = Double(late * 1000 / (rounds * burst)) / 10
+            print("\(burst) lines prefetched at once: \(share) % not there 3 us later")
+        }
+        precondition(sum > 0)
+    }
+
+    private static func wait(nanos: Int) {
+        let end = monotonicNanos() + nanos
+        while monotonicNanos() < end {}
     }
 }

@@ -1,0 +1,99 @@
+// Prefetching: which look-ups need the third step, and that each has had its steps before its turn.
+
+import KVBase
+import KVTestTraits
+import Testing
+
+@testable import KVCore
+
+@Suite(.blocking) struct LookAheadTests {
+    private func filled(_ keys: Int) -> Store {
+        let store = StoreGrowthTests.makeStore()
+        for i in 0..<keys { _ = store.put(StoreGrowthTests.key(i, 1), "v", now: 5) }
+        return store
+    }
+
+    /// Keys that overflowed out of their first bucket, and no others, need the third step; one in ten or so.
+    @Test func theThirdStepIsForKeysThatAreNotInTheirFirstBucket() {
+        let store = filled(20_000)
+        defer { store.destroy() }
+        let table = store.state.pointee.table
+        var overflowed = 0
+        for i in 0..<20_000 {
+            StoreGrowthTests.key(i, 1).withBytes { key in
+                let place = store.place(store.hash(key.baseAddress!, key.count))
+                guard let slot = table.find(key.baseAddress!, key.count, place) else {
+                    Issue.record("key \(i) is missing")
+                    return
+                }
+                let segment = table.segment(place)
+                let isInFirst = slot.bucket == segment.bucket(segment.home(HashTable.part(place)))
+                #expect(table.prefetchRecord(place) == isInFirst)
+                if !isInFirst {
+                    overflowed += 1
+                    table.prefetchBehind(place)
+                }
+            }
+        }
+        #expect(overflowed > 600 && overflowed < 4_000, "\(overflowed)")
+    }
+
+    /// Keys that are not there end the walk at a bucket that has not overflowed.
+    @Test func absentKeysNeedNoMoreThanTheirBuckets() {
+        let store = filled(5_000)
+        defer { store.destroy() }
+        for i in 5_000..<10_000 {
+            StoreGrowthTests.key(i, 1).withBytes { key in
+                let hash = store.hash(key.baseAddress!, key.count)
+                if !store.prefetchRecord(hash) { store.prefetchBehind(hash) }
+                #expect(store.get(key.baseAddress!, key.count, hash) == nil)
+            }
+        }
+    }
+
+    /// Batches of any length, some entries without a key, prepared in any number of parts.
+    @Test(arguments: 0..<20) func everyCommandsMemoryIsAskedForBeforeItsTurn(_ seed: Int) {
+        let store = filled(3_000)
+        defer { store.destroy() }
+        var random = PRNG(seed: UInt64(seed))
+        let count = 1 + random.below(128)
+        let keys = (0..<count).map { _ in StoreGrowthTests.key(random.below(4_000), 1) }
+        let hashes = UnsafeMutablePointer<UInt64>.allocate(capacity: count)
+        let bytes = UnsafeMutablePointer<UInt8>.allocate(capacity: 16 * count)
+        let views = UnsafeMutablePointer<KeyView>.allocate(capacity: count)
+        defer {
+            hashes.deallocate()
+            bytes.deallocate()
+            views.deallocate()
+        }
+        for i in 0..<count {
+            keys[i].withBytes { UnsafeMutableRawPointer(bytes + 16 * i).copyMemory(from: $0.baseAddress!, byteCount: 16) }
+            views[i] = KeyView(bytes + 16 * i, random.below(8) == 0 ? -1 : 16)
+        }
+        var ahead = LookAhead()
+        var prepared = 0
+        while prepared < count {
+            let to = min(count, prepared + 1 + random.below(40))
+            store.prepare(views, hashes, prepared, to, &ahead)
+            prepared = to
+        }
+        for i in 0..<count {
+            if ahead.isDue(i) { store.look(&ahead, views, hashes, count: count) }
+            #expect(ahead.records > i && ahead.records <= count)
+            #expect(ahead.buckets >= ahead.records && ahead.buckets <= count)
+            guard views[i].count > 0 else { continue }
+            #expect(hashes[i] == store.hash(views[i].start, 16))
+        }
+    }
+
+    @Test func aSetOfLookUpsTellsEachOnce() {
+        var behind = BehindSet()
+        for i in 0..<200 {
+            behind.note(i, isDone: i % 3 != 0)
+            if i >= 40 {
+                #expect(behind.take(i - 40) == ((i - 40) % 3 == 0))
+                #expect(!behind.take(i - 40))
+            }
+        }
+    }
+}
