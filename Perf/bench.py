@@ -209,8 +209,10 @@ def memory(options):
     for keys in (1_000_000, 10_000_000):
         report("bytes per key, %d M keys x 64 B, one actor, ordered index included" % (keys // 1_000_000),
                "%.1f" % resident_per_key(1, keys), "<= 128")
-    one, two = resident_per_key(1, 1_000_000), resident_per_key(2, 1_000_000)
-    report("bytes per key of a second actor, 1 M keys", "%.1f" % (two - one), "<= 26")
+    # Now and then the kernel's khugepaged makes huge pages out of such with holes, 2 MB more each: medians.
+    one, two = ([resident_per_key(actors, 1_000_000) for _ in range(3)] for actors in (1, 2))
+    report("bytes per key of a second actor, 1 M keys", "%.1f [%.1f %.1f]" % (
+        statistics.median(two) - statistics.median(one), min(two) - max(one), max(two) - min(one)), "<= 26")
 
 
 def on_cores(ends, options, *arguments):
