@@ -97,18 +97,21 @@ def cpu(options):
     targets = [("redis", address(redis), redis.pid), ("kvd", address(kvd), kvd.pid), ("null", address(null), null.pid)]
     first = True
     for pipeline in (1, 16, 100):
-        measured = {}
         for op in ("get", "set"):
             plot = ["--svg", results_stem() + ".svg"] if options.write and (op, pipeline) == ("get", 1) else []
             rows = compare(targets, options, "--ops", op, "-P", str(pipeline), *plot, load=first)
             first = False
-            measured[op] = microseconds(rows["kvd"])
             report("CPU per %s, pipeline %d" % (op.upper(), pipeline),
                    "kvd %.3f us = %.3f of Redis (%.3f), %.3f of null (%.3f)" % (
-                       measured[op], ratios(rows, "kvd", "redis"), microseconds(rows["redis"]),
+                       microseconds(rows["kvd"]), ratios(rows, "kvd", "redis"), microseconds(rows["redis"]),
                        ratios(rows, "kvd", "null"), microseconds(rows["null"])),
                    GOALS[(op, pipeline)])
-        report("SET over GET, pipeline %d" % pipeline, "%.3f" % (measured["set"] / measured["get"]), "<= 1.15")
+        # In turn: the comparisons above are a minute apart, in which the machine may have become another.
+        pairs = []
+        for _ in range(max(options.rounds, 7)):
+            get, put = (cpu_micros(run(address(kvd), kvd.pid, options, "--ops", op, "-P", str(pipeline))) for op in ("get", "set"))
+            pairs.append(put / get)
+        report("SET over GET, pipeline %d" % pipeline, middle(pairs), "<= 1.15")
     for server in (kvd, redis, null):
         server.stop()
 

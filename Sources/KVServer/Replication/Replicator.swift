@@ -140,20 +140,20 @@ package final class Replicator {
         let end = shareEnd()
         // A page that is not ready would hold the loop longer than all of this share.
         var isShort = false
+        var isLeft: Bool
         repeat {
             let framesLeft = advanceFrames(at)
-            guard replica.step(at, into: &effects) || framesLeft else { break }
-            isShort = loop.isMemoryShort
-        } while !isShort && monotonicNanos() < end
+            isLeft = replica.step(at, into: &effects) || framesLeft
+            isShort = isLeft && loop.isMemoryShort
+        } while isLeft && !isShort && monotonicNanos() < end
         carryOut(at)
-        deadline = replica.nextDeadline(at)
-        turnsBehind += 1
-        if deadline <= at.steady || !frames.isEmpty {
-            isShort ? loop.requestTurn(afterMillis: 1) : loop.requestTurn()
-        } else {
-            turnsBehind = 0
-            if deadline < timerDeadline { arm(deadline, at) }
+        guard !isLeft, frames.isEmpty else {
+            turnsBehind += 1
+            return isShort ? loop.requestTurn(afterMillis: 1) : loop.requestTurn()
         }
+        turnsBehind = 0
+        deadline = replica.nextDeadline(at)
+        if deadline > at.steady, deadline < timerDeadline { arm(deadline, at) }
     }
 
     /// When replication's share of this turn is over.
