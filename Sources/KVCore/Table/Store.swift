@@ -119,22 +119,12 @@ package struct Store {
     /// Third step, for the keys whose bucket overflowed into the next.
     package func prefetchBehind(_ hash: UInt64) { state.pointee.table.prefetchBehind(place(hash)) }
 
-    /// Third step for the keys that have a bit in `behind`, the lowest for the first of `hashes`.
-    package func prefetchBehind(_ hashes: UnsafePointer<UInt64>, _ behind: UInt64) {
-        var left = behind
-        while left != 0 {
-            prefetchBehind(hashes[left.trailingZeroBitCount])
-            left &= left &- 1
-        }
-    }
-
     /// All steps for a whole batch of at most 64 keys: buckets first, then records.
     package func prefetch(_ hashes: UnsafeBufferPointer<UInt64>) {
-        guard let base = hashes.baseAddress else { return }
-        for hash in hashes { state.pointee.table.prefetchBucket(place(hash)) }
-        var behind: UInt64 = 0
-        for i in 0..<hashes.count where !prefetchRecord(base[i]) { behind |= 1 &<< UInt64(i) }
-        prefetchBehind(base, behind)
+        for hash in hashes { prefetchSlot(hash) }
+        var behind = BehindSet()
+        for i in 0..<hashes.count { behind.note(i, isDone: prefetchRecord(hashes[i])) }
+        for i in 0..<hashes.count where behind.take(i) { prefetchBehind(hashes[i]) }
     }
 
     // MARK: Reading

@@ -115,13 +115,10 @@ extension Commands {
             while k < end {
                 let key = x.batch.argument(k)
                 hashes[n] = x.store.hash(key.start, key.count)
-                x.store.prefetchSlot(hashes[n])
                 n &+= 1
                 k &+= step
             }
-            var behind: UInt64 = 0
-            for i in 0..<n where !x.store.prefetchRecord(hashes[i]) { behind |= 1 &<< UInt64(i) }
-            x.store.prefetchBehind(hashes, behind)
+            x.store.prefetch(UnsafeBufferPointer(start: hashes, count: n))
             k = next
             n = 0
             while k < end {
