@@ -50,17 +50,26 @@ struct SegmentBuilder {
                 left &-= 1
                 continue
             }
-            if seq &+ ahead <= target {
-                store.prefetchSlot(store.journalHash(seq &+ ahead))
-                let (middle, near) = (seq &+ ahead / 2, seq &+ ahead / 4)
-                behind.note(Int(middle), isDone: store.prefetchRecord(store.journalHash(middle)))
+            let (far, middle, near) = (seq &+ ahead, seq &+ ahead / 2, seq &+ ahead / 4)
+            if far <= target {
+                if !repeats(far, store) { store.prefetchSlot(store.journalHash(far)) }
+                if !repeats(middle, store) {
+                    behind.note(Int(middle), isDone: store.prefetchRecord(store.journalHash(middle)))
+                }
                 if behind.take(Int(near)) { store.prefetchBehind(store.journalHash(near)) }
             }
-            take(store.journalHash(seq), seq, own, store, bugs)
+            if !(seq > from &+ 1 && repeats(seq, store)) { take(store.journalHash(seq), seq, own, store, bugs) }
             reached = seq
             left &-= 1
         }
         return budget &- left
+    }
+
+    /// Whether write `seq` was to the hash of the write before it, as one hot key's are: every key of that hash went
+    /// in, or had no part in either write, when the one before was looked at.
+    @inline(__always)
+    private func repeats(_ seq: UInt64, _ store: Store) -> Bool {
+        seq > store.journalFirstSeq && store.journalHash(seq) == store.journalHash(seq &- 1)
     }
 
     private mutating func take(

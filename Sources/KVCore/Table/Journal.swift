@@ -9,7 +9,7 @@ import KVBase
 struct Journal {
     static let chunkEntries = 1024
 
-    /// Ring of chunk pointers; nil where no chunk is needed now.
+    /// Ring of chunk pointers, a power of two of them; nil where no chunk is needed now.
     private let chunks: UnsafeMutablePointer<UnsafeMutablePointer<UInt64>?>
     private let chunkCount: Int
     /// Entries kept at least, a chunk more at most: the oldest are forgotten first.
@@ -21,8 +21,9 @@ struct Journal {
     private var writing: UnsafeMutablePointer<UInt64>?
 
     init(capacity wanted: Int) {
-        chunkCount = max(2, (wanted + Journal.chunkEntries - 1) / Journal.chunkEntries + 1)
-        capacity = (chunkCount - 1) * Journal.chunkEntries
+        let held = max(1, (wanted + Journal.chunkEntries - 1) / Journal.chunkEntries)
+        capacity = held * Journal.chunkEntries
+        chunkCount = 1 << (Int.bitWidth - held.leadingZeroBitCount)
         chunks = .allocate(capacity: chunkCount)
         chunks.initialize(repeating: nil, count: chunkCount)
     }
@@ -39,24 +40,25 @@ struct Journal {
     }
 
     @inline(__always)
-    private func place(_ seq: UInt64) -> (chunk: Int, index: Int) {
-        let entry = Int(seq)
-        return (entry / Journal.chunkEntries % chunkCount, entry % Journal.chunkEntries)
+    private func chunk(of seq: UInt64) -> Int {
+        Int(truncatingIfNeeded: seq / UInt64(Journal.chunkEntries)) & (chunkCount &- 1)
     }
+    @inline(__always)
+    private func index(of seq: UInt64) -> Int { Int(truncatingIfNeeded: seq) & (Journal.chunkEntries &- 1) }
 
     /// Notes that own write `seq`, the successor of the last, was to the key of this hash. O(1).
     @inline(__always)
     mutating func append(_ seq: UInt64, _ hash: UInt64) {
         check(seq == last + 1)
-        if seq & UInt64(Journal.chunkEntries - 1) == 0 || writing == nil { openChunk(seq) }
-        writing.unsafelyUnwrapped[Int(truncatingIfNeeded: seq) & (Journal.chunkEntries - 1)] = hash
+        if index(of: seq) == 0 || writing == nil { openChunk(seq) }
+        writing.unsafelyUnwrapped[index(of: seq)] = hash
         last = seq
     }
 
     /// Makes the chunk of `seq` the one written to; forgets the oldest chunk if all are in use.
     private mutating func openChunk(_ seq: UInt64) {
         if Int(seq &- first) >= capacity { trim(through: seq &- UInt64(capacity)) }
-        let (chunk, _) = place(seq)
+        let chunk = chunk(of: seq)
         if chunks[chunk] == nil {
             chunks[chunk] = malloc(Journal.chunkEntries * 8)!.bindMemory(
                 to: UInt64.self, capacity: Journal.chunkEntries)
@@ -64,11 +66,11 @@ struct Journal {
         writing = chunks[chunk]
     }
 
-    /// The key hash of own write `seq`, which must be in `first ... last`.
+    /// The key hash of own write `seq`, which must be in `first ... last`. O(1).
+    @inline(__always)
     func hash(_ seq: UInt64) -> UInt64 {
         precondition(seq >= first && seq <= last, "outside the journal")
-        let (chunk, index) = place(seq)
-        return chunks[chunk].unsafelyUnwrapped[index]
+        return chunks[chunk(of: seq)].unsafelyUnwrapped[index(of: seq)]
     }
 
     /// Forgets everything up to `seq`; gives whole chunks back. O(chunks given back).
@@ -79,7 +81,7 @@ struct Journal {
         // An empty journal keeps no chunk; otherwise the chunk of the new first entry stays.
         let stop = newFirst > last ? last / UInt64(Journal.chunkEntries) + 1 : newFirst / UInt64(Journal.chunkEntries)
         while chunk < stop {
-            let at = Int(chunk) % chunkCount
+            let at = Int(chunk) & (chunkCount - 1)
             if chunks[at] == writing { writing = nil }
             free(chunks[at])
             chunks[at] = nil
