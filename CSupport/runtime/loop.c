@@ -300,6 +300,14 @@ void cs_conn_end(cs_conn *conn) {
 
 void cs_conn_close(cs_conn *conn) { cs_conn_start_close(conn, 0); }
 
+void cs_conn_abandon(cs_conn *conn) {
+    if (conn->flags & CS_CLOSED) return;
+    close(conn->fd);
+    if (conn->inflight > 0) return;
+    conn->loop->live--;
+    free(conn);
+}
+
 int cs_conn_local_address(const cs_conn *conn, cs_address *out) {
     socklen_t length = sizeof out->bytes;
     if (getsockname(conn->fd, (struct sockaddr *)out->bytes, &length) < 0) return -errno;

@@ -290,6 +290,25 @@ func withServer<R>(
         #expect(repeats == 5)
     }
 
+    @Test(arguments: backends) func aTurnAskedForComesThoughNothingHappens(_ backend: LoopBackend) throws {
+        let loop = try Loop(backend: backend)
+        var turns: [Nanos] = []
+        loop.onTurnEnd {
+            turns.append(loop.nowNanos)
+            switch turns.count {
+            case 1...4:
+                loop.requestTurn(afterMillis: 3)
+                // Wishes for later do not put it off, however many there are.
+                for _ in 0..<100 { loop.requestTurn(afterMillis: 60_000) }
+            default: loop.stop()
+            }
+        }
+        loop.requestTurn()
+        try loop.run()
+        for (before, after) in zip(turns, turns.dropFirst()).prefix(4) { #expect(after - before >= 3_000_000) }
+        #expect(turns.count >= 5 && turns.last! - turns[0] < 30_000_000_000)
+    }
+
     @Test(arguments: backends) func performRunsOnTheLoopInOrderFromEachThread(_ backend: LoopBackend) throws {
         let loop = try Loop(backend: backend)
         let thread = LoopThread(loop: loop)

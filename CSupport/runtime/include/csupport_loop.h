@@ -56,8 +56,8 @@ int cs_probe_uring(void);
 cs_loop *cs_loop_create(uint32_t backend, int *error);
 /// On the thread that is going to call cs_loop_wait. 0 or -errno.
 int cs_loop_start(cs_loop *loop);
-/// Frees everything. Every connection must have been reported closed, else memory the kernel may write to is leaked on
-/// purpose.
+/// Frees everything. Every connection must have been reported closed or abandoned, else memory the kernel may write to
+/// is leaked on purpose.
 void cs_loop_destroy(cs_loop *loop);
 uint32_t cs_loop_backend(const cs_loop *loop);
 /// Connections and listeners whose CS_EVENT_CLOSED has not been returned yet.
@@ -93,6 +93,9 @@ void cs_conn_resume(cs_conn *conn);
 void cs_conn_end(cs_conn *conn);
 /// Closes for good; CS_EVENT_CLOSED follows, other events of this token do not (except those already collected).
 void cs_conn_close(cs_conn *conn);
+/// Of a loop that will not wait any more, just before it is destroyed: closes the descriptor, and frees the connection
+/// unless the kernel owes it something. No event follows.
+void cs_conn_abandon(cs_conn *conn);
 /// 0 or -errno.
 int cs_conn_local_address(const cs_conn *conn, cs_address *out);
 int cs_conn_peer_address(const cs_conn *conn, cs_address *out);

@@ -50,7 +50,11 @@ package final class Loop: @unchecked Sendable {
     deinit {
         discardInbox()
         // What never ran still holds its sockets.
-        for socket in state.pointee.sockets { Unmanaged.passUnretained(socket).release() }
+        for socket in state.pointee.sockets {
+            if let conn = socket.handle { cs_conn_abandon(conn) }
+            socket.handle = nil
+            Unmanaged.passUnretained(socket).release()
+        }
         state.pointee.events.deallocate()
         state.pointee.outboxes.deallocate()
         state.pointee.spares.free()
@@ -230,8 +234,12 @@ package final class Loop: @unchecked Sendable {
     /// The next wait returns at once: there is work left that had to make room for others.
     package func requestTurn() { state.pointee.anotherTurn = true }
 
-    /// There will be a turn in so many milliseconds, whatever happens.
-    package func requestTurn(afterMillis: Int64) { schedule(afterMillis: afterMillis) {} }
+    /// There will be a turn in so many milliseconds, counted from the beginning of this one, whatever happens. Asking
+    /// again before costs nothing: the earliest wish counts.
+    package func requestTurn(afterMillis: Int64) {
+        let wanted = state.pointee.nowNanos + min(max(0, afterMillis), 1 << 40) * 1_000_000
+        state.pointee.turnWantedNanos = min(state.pointee.turnWantedNanos, wanted)
+    }
 
     /// The list holds no references: a connection is alive while its handle is, and one whose closed event arrives
     /// while it is on the list is kept until the end of the turn (`dispatch`), by when the list has been worked off.
@@ -293,8 +301,8 @@ package final class Loop: @unchecked Sendable {
             state.pointee.anotherTurn = false
             return 0
         }
-        guard let deadline = state.pointee.timers.earliest else { return -1 }
-        return max(0, deadline - state.pointee.endNanos)
+        let deadline = min(state.pointee.timers.earliest ?? .max, state.pointee.turnWantedNanos)
+        return deadline == .max ? -1 : max(0, deadline - state.pointee.endNanos)
     }
 
     private func turn(timeoutNanos: Nanos) {
@@ -304,6 +312,7 @@ package final class Loop: @unchecked Sendable {
         let count = Int(cs_loop_wait(handle, events, Int32(Self.eventsPerTurnMax), timeout))
         if waits { inbox.waited() }
         readClocks()
+        if state.pointee.turnWantedNanos <= state.pointee.nowNanos { state.pointee.turnWantedNanos = .max }
         state.pointee.turnLengths.begin(state.pointee.nowNanos) { cs_thread_nanos() }
         for i in 0..<count { dispatch(events[i]) }
         if count > 0 { runReceivedHooks() }
@@ -399,6 +408,8 @@ struct LoopState {
     /// Kept alive until the end of the turn.
     var retired: [AnyObject] = []
     var anotherTurn = false
+    /// The latest time of the next turn, if somebody wants one.
+    var turnWantedNanos: Nanos = .max
     var stopping = false
     var timers = TimerHeap()
     var spares = SpareBuffers()
