@@ -10,7 +10,7 @@ import Testing
 @Suite struct FramesInProgressTests {
     private let to = ActorUID(server: 9, index: 0)
 
-    private func large(_ byte: UInt8, _ count: Int = FrameSeal.bytesMin) -> OutgoingFrame {
+    private func large(_ byte: UInt8, _ count: Int = FrameSlice.bytes) -> OutgoingFrame {
         var buffer = OutputBuffer()
         for _ in 0..<count { buffer.append(byte) }
         let bytes = buffer.bytes
@@ -22,18 +22,18 @@ import Testing
     @Test func smallFramesWaitOnlyBehindLargeOnes() {
         var frames = FramesInProgress()
         #expect(!frames.mustWait(small(1)) && !frames.mustWait([1]))
-        #expect(frames.mustWait(large(1)) && frames.mustWait([UInt8](repeating: 1, count: FrameCheck.bytesMin)))
+        #expect(frames.mustWait(large(1)) && frames.mustWait([UInt8](repeating: 1, count: FrameSlice.bytes)))
         frames.append(large(2))
         #expect(frames.mustWait(small(1)) && !frames.mustWait([1]))
-        frames.append([UInt8](repeating: 1, count: FrameCheck.bytesMin), 5)
+        frames.append([UInt8](repeating: 1, count: FrameSlice.bytes), 5)
         #expect(frames.mustWait([1]))
     }
 
     @Test func whatGoesOutKeepsItsOrderAndTakesAsManySlicesAsItIsLong() {
         var frames = FramesInProgress()
-        frames.append(large(1, 3 * FrameSeal.sliceBytes))
+        frames.append(large(1, 3 * FrameSlice.bytes))
         frames.append(small(2))
-        frames.append(large(3, FrameSeal.sliceBytes + 1))
+        frames.append(large(3, FrameSlice.bytes + 1))
         var sent: [(UInt8, slices: Int)] = []
         var slices = 0
         while !frames.isEmpty {
@@ -50,7 +50,7 @@ import Testing
 
     @Test func whatArrivesKeepsItsOrderItsLinkAndItsChecksum() {
         var frames = FramesInProgress()
-        let first = [UInt8](repeating: 7, count: 2 * FrameSeal.sliceBytes)
+        let first = [UInt8](repeating: 7, count: 2 * FrameSlice.bytes)
         frames.append(first, 11)
         frames.append([8, 8], 12)
         var taken: [FramesInProgress.Checked] = []
@@ -67,7 +67,7 @@ import Testing
         let half = [UInt8](repeating: 1, count: FramesInProgress.bytesMax / 2)
         for link in 1...4 { frames.append(half, UInt64(link)) }
         var links: [UInt64] = []
-        for _ in 0..<2 * FramesInProgress.bytesMax / FrameSeal.sliceBytes {
+        for _ in 0..<2 * FramesInProgress.bytesMax / FrameSlice.bytes {
             if let checked = frames.checked() { links.append(checked.link) }
         }
         #expect(links == [1, 2] && frames.isEmpty)

@@ -3,13 +3,14 @@
 
 import KVBase
 
+/// What is copied or summed up at once, which takes less than a tenth of a millisecond. Frames that are smaller are
+/// finished where they are made and checked as they are taken.
+package enum FrameSlice {
+    package static let bytes = 128 * 1024
+}
+
 /// Copies the pieces of a frame into one array and sums them up. Owns whatever the pieces lie in.
 package final class FrameSeal: @unchecked Sendable {
-    /// Smaller frames are finished where they are made.
-    static let bytesMin = 128 * 1024
-    /// A slice takes less than a tenth of a millisecond.
-    package static let sliceBytes = 128 * 1024
-
     package let byteCount: Int
     private var bytes: [UInt8] = []
     private var pieces: [UnsafeRawBufferPointer]
@@ -71,9 +72,6 @@ package final class FrameSeal: @unchecked Sendable {
 
 /// The checksum of a received frame, computed in slices; `Replica.receive` compares it.
 package struct FrameCheck: Sendable {
-    /// Smaller frames are checked as they are taken.
-    package static let bytesMin = 128 * 1024
-
     package let bytes: [UInt8]
     package private(set) var crc: UInt32 = 0
     private var at = FrameFormat.summedFrom

@@ -81,7 +81,7 @@ extension Replica {
         for (block, runs) in blocks { writer.block(block, runs: runs) }
         let to = ActorUID(server: server.id, index: UInt16(index))
         let frame: OutgoingFrame
-        if writer.byteCount < FrameSeal.bytesMin {
+        if writer.byteCount < FrameSlice.bytes {
             let (bytes, buffer) = writer.finish()
             frame = OutgoingFrame(to: to, bytes: bytes)
             frameBuffer = buffer

@@ -23,7 +23,7 @@ struct FramesInProgress {
 
     var isEmpty: Bool { incoming.isEmpty && outgoing.isEmpty }
 
-    func mustWait(_ received: [UInt8]) -> Bool { !incoming.isEmpty || received.count >= FrameCheck.bytesMin }
+    func mustWait(_ received: [UInt8]) -> Bool { !incoming.isEmpty || received.count >= FrameSlice.bytes }
     func mustWait(_ frame: OutgoingFrame) -> Bool { !outgoing.isEmpty || frame.seal != nil }
 
     mutating func append(_ received: [UInt8], _ link: UInt64) {
@@ -40,7 +40,7 @@ struct FramesInProgress {
 
     /// Checks a slice of the first frame that arrived; returns it when that was the last.
     mutating func checked() -> Checked? {
-        guard !incoming.isEmpty, incoming[0].check.advance(budget: FrameSeal.sliceBytes) else { return nil }
+        guard !incoming.isEmpty, incoming[0].check.advance(budget: FrameSlice.bytes) else { return nil }
         let (check, link) = incoming.removeFirst()
         incomingBytes -= check.bytes.count
         return Checked(bytes: check.bytes, crc: check.crc, link: link)
@@ -48,7 +48,7 @@ struct FramesInProgress {
 
     /// Puts a slice of the first frame that is to be sent together; returns it when that was the last.
     mutating func sealed() -> OutgoingFrame? {
-        guard let first = outgoing.first, first.seal?.advance(budget: FrameSeal.sliceBytes) ?? true else { return nil }
+        guard let first = outgoing.first, first.seal?.advance(budget: FrameSlice.bytes) ?? true else { return nil }
         outgoing.removeFirst()
         outgoingBytes -= first.byteCount
         return first
