@@ -4,6 +4,7 @@
   cpu          server CPU per GET and SET, 50 connections, pipeline 1, 16 and 100, 1 M keys x 64 B
   connections  the same with 1,000 connections, pipeline 1
   values       the same with 1 KiB and 16 KiB values
+  commands     server CPU of other commands with a key, pipeline 16, against Redis
   list         LIST of 100 among 1 M keys against SCAN MATCH and ZRANGEBYLEX
   memory       bytes per key, ordered index included; each further actor
   actors       two actors against one: GET only, 95/5, one hot key
@@ -139,6 +140,24 @@ def connections(options):
 def values(options):
     against_both(options, "1 KiB values, pipeline 1", size=1024, keys=min(options.keys, 200_000))
     against_both(options, "16 KiB values, pipeline 1", size=16384, keys=min(options.keys, 20_000))
+
+
+def commands(options):
+    kvd, redis = Server(1, cpu=SERVER_CPU), Peer("redis", SERVER_CPU)
+    targets = [("redis", address(redis), redis.pid), ("kvd", address(kvd), kvd.pid)]
+    first = True
+    keys = " ".join(["__key__"] * 10)
+    pairs = " ".join(["__key__ __data__"] * 10)
+    for name, command in (("EXISTS", "EXISTS __key__"), ("STRLEN", "STRLEN __key__"), ("MGET of 10 keys", "MGET " + keys),
+                          ("MSET of 10 keys", "MSET " + pairs), ("DEL and SET in turn", None)):
+        # What is deleted is put back meanwhile.
+        arguments = ["--ops", "custom", "--command", command] if command else ["--ops", "delete:50,set:50"]
+        rows = compare(targets, options, "-P", "16", *arguments, load=first)
+        first = False
+        report("CPU per %s, pipeline 16" % name, "kvd %.3f us = %.3f of Redis (%.3f)" % (
+            microseconds(rows["kvd"]), ratios(rows, "kvd", "redis"), microseconds(rows["redis"])), "")
+    for server in (kvd, redis):
+        server.stop()
 
 
 def listing(options):
@@ -449,7 +468,7 @@ def write_readme(stem, facts):
     print("README.md shows this table now")
 
 
-FIGURES = {"cpu": cpu, "connections": connections, "values": values, "list": listing, "memory": memory, "actors": actors,
+FIGURES = {"cpu": cpu, "connections": connections, "values": values, "commands": commands, "list": listing, "memory": memory, "actors": actors,
            "deltas": deltas, "stall": stall, "start": start, "idle": idle}
 
 

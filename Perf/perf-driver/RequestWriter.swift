@@ -26,6 +26,11 @@ struct RequestWriter {
         let workload: Workload
         let thresholds: [(operation: Operation, below: UInt64)]
         let listDigits: Int
+        let list: CommandTemplate
+        let delete: CommandTemplate
+        let custom: CommandTemplate
+        /// A prefix is a key's number divided by this.
+        let listKeys: Int
 
         init(_ workload: Workload) {
             self.workload = workload
@@ -35,7 +40,18 @@ struct RequestWriter {
                 sum += part.weight
                 return (part.operation, UInt64(min(sum / total, 1) * 0x1p63) &* 2 &- 1)
             }
-            listDigits = workload.digits - Int(log10(Double(workload.listKeys)).rounded())
+            let lastDigits = Int(log10(Double(workload.listKeys)).rounded())
+            let listDigits = max(0, workload.digits - lastDigits)
+            self.listDigits = listDigits
+            listKeys = (0..<lastDigits).reduce(1) { power, _ in power * 10 }
+            func template(_ words: [String]) -> CommandTemplate {
+                CommandTemplate(
+                    words, keyPrefix: workload.keyPrefix, digits: workload.digits, prefixDigits: listDigits,
+                    valueBytes: workload.valueBytesMax)
+            }
+            list = template(["LIST", "__prefix__"])
+            delete = template(["DEL", "__key__"])
+            custom = template(workload.custom)
         }
     }
 
@@ -76,6 +92,7 @@ struct RequestWriter {
         values.deallocate()
         getTemplate.start.deallocate()
         setTemplate.start.deallocate()
+        for template in [cold.list, cold.delete, cold.custom] { template.start.deallocate() }
     }
 
     /// Appends one operation; for a read-modify-write that is two requests. Returns its kind.
@@ -139,11 +156,6 @@ struct RequestWriter {
         output.count &+= template.count
     }
 
-    private func key(_ index: Int, _ output: inout OutputBuffer) {
-        let text = String(index)
-        output.bulk(cold.workload.keyPrefix + String(repeating: "0", count: max(0, digits - text.count)) + text)
-    }
-
     @inline(__always)
     private func get(_ index: Int, _ output: inout OutputBuffer) { append(getTemplate, index, &output) }
 
@@ -168,15 +180,9 @@ struct RequestWriter {
             let index = chooser.existing(&random)
             get(index, &output)
             set(index, &output)
-        case .delete:
-            output.append("*2\r\n$3\r\nDEL\r\n")
-            key(chooser.existing(&random), &output)
-        case .list:
-            output.append("*2\r\n$4\r\nLIST\r\n")
-            output.bulk(prefix())
-        case .custom:
-            output.arrayHeader(cold.workload.custom.count)
-            for word in cold.workload.custom { output.bulk(expanded(word)) }
+        case .delete: append(cold.delete, &output)
+        case .list: append(cold.list, &output)
+        case .custom: append(cold.custom, &output)
         case .get, .set, .scan, .modifyRead: break
         }
     }
@@ -193,14 +199,22 @@ struct RequestWriter {
         return cold.workload.keyPrefix + padded.prefix(cold.listDigits)
     }
 
-    private mutating func expanded(_ word: String) -> String {
-        guard word.contains("__") else { return word }
-        let text = String(chooser.existing(&random))
-        let padded = String(repeating: "0", count: max(0, digits - text.count)) + text
-        let data = UnsafeRawBufferPointer(start: values, count: valueBytesMax)
-        return word.replacingOccurrences(of: "__key__", with: cold.workload.keyPrefix + padded)
-            .replacingOccurrences(of: "__prefix__", with: cold.workload.keyPrefix + padded.prefix(cold.listDigits))
-            .replacingOccurrences(of: "__data__", with: String(decoding: data, as: UTF8.self))
+    private mutating func append(_ template: CommandTemplate, _ output: inout OutputBuffer) {
+        output.reserve(template.count)
+        let start = output.base + output.count
+        start.copyMemory(from: template.start, byteCount: template.count)
+        var index = 0
+        for patch in template.patches {
+            if patch.drawsNumber { index = chooser.existing(&random) }
+            switch patch.place {
+            case .key: number(index, before: start + patch.at)
+            case .prefix: number(index / cold.listKeys, before: start + patch.at)
+            case .value:
+                let value = values + Int(truncatingIfNeeded: random.next() % UInt64(Self.valuePool))
+                (start + patch.at).copyMemory(from: value, byteCount: valueBytesMax)
+            }
+        }
+        output.count &+= template.count
     }
 
     private mutating func appendMemcached(_ operation: Operation, _ output: inout OutputBuffer) {

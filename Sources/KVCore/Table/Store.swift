@@ -119,14 +119,6 @@ package struct Store {
     /// Third step, for the keys whose bucket overflowed into the next.
     package func prefetchBehind(_ hash: UInt64) { state.pointee.table.prefetchBehind(place(hash)) }
 
-    /// All steps for a whole batch of at most 64 keys: buckets first, then records.
-    package func prefetch(_ hashes: UnsafeBufferPointer<UInt64>) {
-        for hash in hashes { prefetchSlot(hash) }
-        var behind = BehindSet()
-        for i in 0..<hashes.count { behind.note(i, isDone: prefetchRecord(hashes[i])) }
-        for i in 0..<hashes.count where behind.take(i) { prefetchBehind(hashes[i]) }
-    }
-
     // MARK: Reading
 
     /// The live record of a key, or nil. O(1), no allocation.

@@ -37,8 +37,8 @@ extension QueryState {
     /// Entries of a walk through the table, which reads them side by side, for one unit.
     static let entriesWalkedPerWork = 8
 
-    /// Parses up to `max` commands from `bytes` behind those already in the batch, recognises GET and SET, hashes
-    /// their keys and starts loading the table's buckets.
+    /// Parses up to `max` commands from `bytes` behind those already in the batch, recognises GET and SET, hashes the
+    /// first argument of each and starts loading the table's buckets.
     @inline(__always)
     mutating func parse(_ parser: inout RESPParser, _ bytes: UnsafeRawBufferPointer, max: Int) -> ParsedCommands {
         let first = batch.count
@@ -108,7 +108,12 @@ extension QueryState {
         let command = batch[i]
         kinds[i] = .other
         keys[i].count = -1
-        guard UInt32(bitPattern: command.argumentCount &- 2) < 2 else { return }
+        guard command.argumentCount >= 2 else { return }
+        // The first key of nearly every command: its memory is asked for whatever the command is.
+        let key = batch.argument(1, of: command)
+        guard key.count <= Limits.keyBytesMax else { return }
+        keys[i] = KeyView(key.start, key.count)
+        guard command.argumentCount <= 3 else { return }
         let name = batch.argument(0, of: command)
         guard name.count == 3 else { return }
         let word = QueryState.upperCaseWord(name.start)
@@ -120,10 +125,7 @@ extension QueryState {
         } else {
             return
         }
-        let key = batch.argument(1, of: command)
-        guard key.count <= Limits.keyBytesMax else { return }
         kinds[i] = kind
-        keys[i] = KeyView(key.start, key.count)
     }
 
     /// Three letters in upper case; a byte that is no letter may change too, but never into one of the names.

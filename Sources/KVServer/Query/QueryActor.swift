@@ -33,9 +33,10 @@ package struct QueryState {
     var segmentCount = 0
 
     /// Keys of one many-key command that are looked up together.
-    static let prefetchDepth = 32
-    /// Their hashes, apart from those of the batch, which are still in use.
-    let keyHashes = UnsafeMutablePointer<UInt64>.allocate(capacity: QueryState.prefetchDepth)
+    static let keysTogether = 64
+    /// They and their hashes, apart from those of the batch, which are still in use.
+    let keyViews = UnsafeMutablePointer<KeyView>.allocate(capacity: QueryState.keysTogether)
+    let keyHashes = UnsafeMutablePointer<UInt64>.allocate(capacity: QueryState.keysTogether)
 
     /// Listings up to this many entries and bytes are answered in one go, without holding references, while the turn's
     /// work allows.
@@ -62,6 +63,7 @@ package struct QueryState {
     func deallocate() {
         batch.deallocate()
         hashes.deallocate()
+        keyViews.deallocate()
         keyHashes.deallocate()
         kinds.deallocate()
         keys.deallocate()

@@ -57,16 +57,24 @@ final class StoreFixture {
         store.put(key, 16, store.hash(key, 16), value: value, StoreFixture.valueBytes, now: StoreFixture.now)
     }
 
-    /// The next keys in turn, hashed and prefetched 32 at a time as a receiver does it.
+    /// The next keys in turn, 32 at a time, hashed and asked for as a receiver does it.
     func pass(_ body: (UnsafeRawPointer, UInt64) -> Void) {
-        withUnsafeTemporaryAllocation(of: UInt64.self, capacity: 32) { hashes in
-            for _ in 0..<StoreFixture.operations / 32 {
-                if next + 32 > StoreFixture.keys { next = 0 }
-                for i in 0..<32 { hashes[i] = store.hash(key(next + i), 16) }
-                store.prefetch(UnsafeBufferPointer(hashes))
-                for i in 0..<32 { body(key(next + i), hashes[i]) }
-                next += 32
+        let hashes = UnsafeMutablePointer<UInt64>.allocate(capacity: 32)
+        let views = UnsafeMutablePointer<KeyView>.allocate(capacity: 32)
+        defer {
+            hashes.deallocate()
+            views.deallocate()
+        }
+        for _ in 0..<StoreFixture.operations / 32 {
+            if next + 32 > StoreFixture.keys { next = 0 }
+            for i in 0..<32 { views[i] = KeyView(key(next + i), 16) }
+            var ahead = LookAhead()
+            store.prepare(views, hashes, 0, 32, &ahead)
+            for i in 0..<32 {
+                if ahead.isDue(i) { store.look(&ahead, views, hashes, count: 32) }
+                body(views[i].start, hashes[i])
             }
+            next += 32
         }
     }
 }
