@@ -293,7 +293,7 @@ func withServer<R>(
     @Test(arguments: backends) func aTurnAskedForComesThoughNothingHappens(_ backend: LoopBackend) throws {
         let loop = try Loop(backend: backend)
         var turns: [Nanos] = []
-        loop.onTurnEnd {
+        loop.onTurnEnd { [unowned loop] in
             turns.append(loop.nowNanos)
             switch turns.count {
             case 1...4:
