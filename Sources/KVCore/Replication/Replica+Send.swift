@@ -128,15 +128,18 @@ extension Replica {
             !config.bugs.contains(.keepAliveWithoutHead)
         else { return }
         let waited = at.steady - server.waitingSince
+        // Without another gateway there is nothing but to wait: what was sent before a cut may be old, but what was
+        // sent since is on its way.
         let isStuck =
-            waited >= max(Replica.failoverMillis, (server.smoothedAck ?? RemoteServer.roundTripGuess) * 3 / 2 + 110)
+            server.actorCount > 1
+            && waited >= max(Replica.failoverMillis, (server.smoothedAck ?? RemoteServer.roundTripGuess) * 3 / 2 + 110)
         guard at.steady - oldest.at >= server.timeoutMillis || isStuck else { return }
         statistics.timeouts += 1
         server.lossSeenAt = at.steady
         server.backoff += 1
         server.inFlight.removeAll()
         server.previousBytes = 0
-        if isStuck, server.actorCount > 1 {
+        if isStuck {
             server.waitingSince = at.steady
             server.shift += 1
             statistics.gatewayFailovers += 1
