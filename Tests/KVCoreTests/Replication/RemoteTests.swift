@@ -103,6 +103,25 @@ import Testing
         #expect(cluster.greatestRate <= 10)
     }
 
+    /// What waited during a cut is old, which must not have it sent again before its acknowledgement can be there.
+    @Test func afterACutNothingIsSentAgainAndAgain() {
+        let (cluster, a, b) = RemoteTests.pair(1, 1, delay: 300)
+        for i in 0..<100 { a.actors[0].put("warm\(i)", "v", cluster.moment(a)) }
+        #expect(cluster.run(until: { cluster.isConverged }, within: 10_000))
+        cluster.drops = { from, to in from.server != to.server }
+        for i in 0..<2_000 { a.actors[0].put("key\(i)", String(repeating: "v", count: 64), cluster.moment(a)) }
+        cluster.run(10_000)
+        cluster.drops = { _, _ in false }
+        let before = cluster.sent.count
+        #expect(cluster.run(until: { cluster.isConverged }, within: 10_000))
+        cluster.run(2_000)
+        let bytes = cluster.sent[before...].filter { $0.from.server == a.id && $0.to.server == b.id }.reduce(0) {
+            $0 + $1.bytes
+        }
+        // 74 bytes of key and value, some more around them; once, and once more where a gap was asked for.
+        #expect(bytes >= 2_000 * 74 && bytes <= 2 * 2_000 * (74 + 16), "\(bytes)")
+    }
+
     @Test func aCutBeyondTheJournalHealsByScan() {
         let cluster = TestCluster()
         let a = cluster.start(actors: 1, journal: 4096)
