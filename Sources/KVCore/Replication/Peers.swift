@@ -38,6 +38,7 @@ final class Sibling {
 
 /// Own writes on the way to a server.
 struct InFlight {
+    var from: UInt64
     var to: UInt64
     var at: Millis
     var bytes: Int
@@ -49,6 +50,8 @@ final class RemoteServer {
     static let roundTripGuess: Millis = 600
     static let timeoutMillisMin: Millis = 220
     static let timeoutMillisMax: Millis = 5_000
+    /// A link that carries less, with merging at its end, has its large deltas sent twice.
+    static let bytesPerMilli = 4 * 1024
     /// A small un-acknowledged delta goes out twice for this long after a loss was noticed.
     static let lossMemoryMillis: Millis = 30_000
     static let redundantBytesMax = 16 * 1024
@@ -117,9 +120,22 @@ final class RemoteServer {
 
     var bytesInFlight: Int { inFlight.reduce(0) { $0 + $1.bytes } }
 
+    /// Until when the acknowledgement of a small delta is not late.
+    var usualAckMillis: Millis {
+        max((smoothedAck ?? RemoteServer.roundTripGuess) * 3 / 2 + 110, RemoteServer.timeoutMillisMin)
+    }
+
+    /// The same of all that is on its way.
+    var patienceMillis: Millis { usualAckMillis + Millis(bytesInFlight / RemoteServer.bytesPerMilli) }
+
     var timeoutMillis: Millis {
-        let base = (smoothedAck ?? RemoteServer.roundTripGuess) * 3 / 2 + 110
-        return min(max(base, RemoteServer.timeoutMillisMin) << Millis(min(backoff, 5)), RemoteServer.timeoutMillisMax)
+        min(patienceMillis << Millis(min(backoff, 5)), RemoteServer.timeoutMillisMax)
+    }
+
+    /// What starts at `from` went out again because of a timeout, too short a time ago to be acknowledged.
+    func isSentAgain(_ from: UInt64, _ now: Millis) -> Bool {
+        guard backoff > 0, let flight = inFlight.first(where: { $0.from <= from && $0.to > from }) else { return false }
+        return now - flight.at < usualAckMillis
     }
 
     func isSuspect(_ now: Millis, _ suspectMillis: Millis) -> Bool {

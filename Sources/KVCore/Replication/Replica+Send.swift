@@ -130,9 +130,7 @@ extension Replica {
         let waited = at.steady - server.waitingSince
         // Without another gateway there is nothing but to wait: what was sent before a cut may be old, but what was
         // sent since is on its way.
-        let isStuck =
-            server.actorCount > 1
-            && waited >= max(Replica.failoverMillis, (server.smoothedAck ?? RemoteServer.roundTripGuess) * 3 / 2 + 110)
+        let isStuck = server.actorCount > 1 && waited >= max(Replica.failoverMillis, server.patienceMillis)
         guard at.steady - oldest.at >= server.timeoutMillis || isStuck else { return }
         statistics.timeouts += 1
         server.lossSeenAt = at.steady
@@ -189,8 +187,8 @@ extension Replica {
         if server.inFlight.isEmpty && server.backoff == 0 { server.waitingSince = at.steady }
         server.inFlight.append(
             InFlight(
-                to: segment.to, at: at.steady, bytes: bytes, isRepeat: segment.from < server.sent || server.backoff > 0)
-        )
+                from: segment.from, to: segment.to, at: at.steady, bytes: bytes,
+                isRepeat: segment.from < server.sent || server.backoff > 0))
         server.sent = max(server.sent, segment.to)
         // A repetition alone is not repeated again.
         server.previousFrom = fresh
@@ -232,7 +230,9 @@ extension Replica {
         while !server.repairs.isEmpty, entryBuffer.count < config.frameBytesMax / 2 {
             let ask = server.repairs.removeFirst()
             if ask.origin == own {
-                guard ask.from + 1 >= store.journalFirstSeq, ask.from < store.ownSeq else { continue }
+                guard ask.from + 1 >= store.journalFirstSeq, ask.from < store.ownSeq,
+                    !server.isSentAgain(ask.from, at.steady)
+                else { continue }
                 let segment = ownSegment(from: ask.from, to: min(ask.to, store.ownSeq))
                 guard segment.to > ask.from else { continue }
                 encode(segment, &pending)
