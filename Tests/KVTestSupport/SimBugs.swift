@@ -162,7 +162,7 @@ package struct SimBug: Sendable {
             o.journalCapacity = 16
         },
         "reinsertCovered": { o, random in
-            deletes(&o, &random)
+            lateWrites(&o, &random)
             lossy(&o, &random)
             o.faults.insert(.stale)
         },
