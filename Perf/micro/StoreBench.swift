@@ -122,22 +122,18 @@ struct StoreBench {
     func batched(_ store: Store, _ batch: Int, _ rounds: Int, seed: Int, _ body: (UnsafeRawPointer, UInt64) -> Void) {
         var random = PRNG(seed: UInt64(seed))
         var from = random.below(keys - batch)
-        let hashes = UnsafeMutablePointer<UInt64>.allocate(capacity: batch)
-        let views = UnsafeMutablePointer<KeyView>.allocate(capacity: batch)
-        defer {
-            hashes.deallocate()
-            views.deallocate()
-        }
+        var ahead = LookAhead(capacity: batch)
+        defer { ahead.deallocate() }
         var done = 0
         while done < rounds {
             if from + batch > keys { from = 0 }
             let first = UnsafeRawPointer(shuffled + from * StoreBench.keyBytes)
-            for i in 0..<batch { views[i] = KeyView(first + i * StoreBench.keyBytes, 16) }
-            var ahead = LookAhead()
-            store.prepare(views, hashes, 0, batch, &ahead)
+            ahead.reset()
+            for i in 0..<batch { ahead.keys[i] = KeyView(first + i * StoreBench.keyBytes, 16) }
+            store.prepare(&ahead, to: batch)
             for i in 0..<batch {
-                if ahead.isDue(i), batch > 1 { store.look(&ahead, views, hashes, count: batch) }
-                body(views[i].start, hashes[i])
+                if ahead.isDue(i) { store.look(&ahead) }
+                body(ahead.keys[i].start, ahead.hashes[i])
             }
             done += batch
             from += batch

@@ -3,36 +3,63 @@
 import CIntrinsics
 import KVBase
 
-/// How far ahead of the command that is run the memory of the next ones has been asked for: first their buckets, then
-/// the records those name, then, for the one key in ten that overflowed, the next bucket.
+/// Keys to be looked up one after the other, their hashes, and how far ahead of the look-up that is made the memory of
+/// the next ones has been asked for: first their buckets, then the records those name, then, for the one key in ten
+/// that overflowed, the next bucket. Freed by `deallocate()`.
 ///
 /// All the time and a few at a time: a processor keeps some twenty cache misses under way, and drops prefetches beyond
 /// them: of 32 lines asked for at once a seventh never came (`kvd-micro machine prefetch`, Zen 4).
 package struct LookAhead {
-    /// Commands whose buckets, and whose records, have been asked for.
-    var buckets = 0
+    /// Set before `Store.prepare`; a count below 0 stands for no key.
+    package let keys: UnsafeMutablePointer<KeyView>
+    /// Of the keys that are prepared.
+    package let hashes: UnsafeMutablePointer<UInt64>
+    /// Keys that are prepared.
+    package private(set) var count = 0
+
+    /// Keys whose buckets, and whose records, have been asked for.
+    private(set) var buckets = 0
     package private(set) var records = 0
-    /// Of the last step, from command `behindFrom` on: a bit for each whose record is not in its first bucket.
+    /// Of the last step, from key `behindFrom` on: a bit for each whose record is not in its first bucket.
     private var behind: UInt64 = 0
     private var behindFrom = 0
 
-    /// Records are asked for so many commands before their turn, buckets as many before that.
+    /// Records are asked for so many look-ups before their turn, buckets as many before that.
     @inlinable package static var distance: Int { 12 }
     private static let step = 4
+    /// Buckets of keys up to this one are asked for while keys are hashed.
+    private static let bucketsAtOnce = 2 * distance
 
-    package init() {}
+    /// For `capacity` keys at most.
+    package init(capacity: Int) {
+        keys = .allocate(capacity: capacity)
+        hashes = .allocate(capacity: capacity)
+    }
 
-    /// Before command `i` runs: nothing to do if false.
+    package func deallocate() {
+        keys.deallocate()
+        hashes.deallocate()
+    }
+
+    /// Forgets the keys.
+    @inline(__always)
+    package mutating func reset() { (count, buckets, records, behind) = (0, 0, 0, 0) }
+
+    /// Whether `Store.look` is to be called before key `i` is looked up.
     @inline(__always)
     package func isDue(_ i: Int) -> Bool { i &+ LookAhead.distance > records }
 
-    /// Buckets of commands up to this one are asked for while keys are hashed.
-    static let bucketsAtOnce = 2 * distance
+    fileprivate mutating func prepare(to end: Int, _ table: HashTable, _ hasher: KeyHasher) {
+        for i in count..<end where keys[i].count >= 0 {
+            let hash = hasher.hash(keys[i].start, keys[i].count)
+            hashes[i] = hash
+            if i < LookAhead.bucketsAtOnce { table.prefetchBucket(hasher.place(hash)) }
+        }
+        count = end
+        buckets = min(end, LookAhead.bucketsAtOnce)
+    }
 
-    mutating func advance(
-        _ keys: UnsafePointer<KeyView>, _ hashes: UnsafePointer<UInt64>, count: Int, _ table: HashTable,
-        _ hasher: KeyHasher
-    ) {
+    fileprivate mutating func advance(_ table: HashTable, _ hasher: KeyHasher) {
         while behind != 0 {
             table.prefetchBehind(hasher.place(hashes[behindFrom &+ behind.trailingZeroBitCount]))
             behind &= behind &- 1
@@ -54,26 +81,15 @@ package struct LookAhead {
 }
 
 extension Store {
-    /// First step for the keys `from ..< to` of a batch: hashes them and starts loading the first buckets. Entries
-    /// without a key (count below 0) are left out.
-    package func prepare(
-        _ keys: UnsafePointer<KeyView>, _ hashes: UnsafeMutablePointer<UInt64>, _ from: Int, _ to: Int,
-        _ ahead: inout LookAhead
-    ) {
-        let hasher = state.pointee.hasher
-        let table = state.pointee.table
-        for i in from..<to where keys[i].count >= 0 {
-            let hash = hasher.hash(keys[i].start, keys[i].count)
-            hashes[i] = hash
-            if i < LookAhead.bucketsAtOnce { table.prefetchBucket(hasher.place(hash)) }
-        }
-        ahead.buckets = min(to, LookAhead.bucketsAtOnce)
+    /// First step for the keys behind those prepared before, up to the one at `end`: hashes them and starts loading the
+    /// first buckets.
+    package func prepare(_ ahead: inout LookAhead, to end: Int) {
+        ahead.prepare(to: end, state.pointee.table, state.pointee.hasher)
     }
 
-    /// The next step, to be called before a command runs for which `isDue`; `count` commands are prepared.
-    package func look(
-        _ ahead: inout LookAhead, _ keys: UnsafePointer<KeyView>, _ hashes: UnsafePointer<UInt64>, count: Int
-    ) {
-        ahead.advance(keys, hashes, count: count, state.pointee.table, state.pointee.hasher)
+    /// The next step, to be called before a look-up for which `isDue`. A lone key's memory is loaded when it is looked
+    /// up.
+    package func look(_ ahead: inout LookAhead) {
+        if ahead.count > 1 { ahead.advance(state.pointee.table, state.pointee.hasher) }
     }
 }

@@ -106,21 +106,21 @@ extension Commands {
     private static func forEachKey(
         _ x: Execution, _ range: Range<Int>, step: Int, _ body: (Argument, UInt64, Int) -> Void
     ) {
-        let (views, hashes) = (x.actor.state.pointee.keyViews, x.actor.state.pointee.keyHashes)
+        let query = x.actor.state
         var next = range.lowerBound
         while next < range.upperBound {
             let end = min(next + QueryState.keysTogether * step, range.upperBound)
             let count = (end - next + step - 1) / step
+            query.pointee.keysAhead.reset()
             for i in 0..<count {
                 let key = x.batch.argument(next &+ i &* step)
-                views[i] = KeyView(key.start, key.count)
+                query.pointee.keysAhead.keys[i] = KeyView(key.start, key.count)
             }
-            var ahead = LookAhead()
-            x.store.prepare(views, hashes, 0, count, &ahead)
+            x.store.prepare(&query.pointee.keysAhead, to: count)
             for i in 0..<count {
-                if ahead.isDue(i), count > 1 { x.store.look(&ahead, views, hashes, count: count) }
+                if query.pointee.keysAhead.isDue(i) { x.store.look(&query.pointee.keysAhead) }
                 let k = next &+ i &* step
-                body(x.batch.argument(k), hashes[i], k)
+                body(x.batch.argument(k), query.pointee.keysAhead.hashes[i], k)
             }
             next = end
         }

@@ -45,7 +45,7 @@ extension QueryState {
         let status = parser.parse(bytes, into: &batch, maxCommands: max)
         let end = batch.count
         for i in first..<end { recognise(i) }
-        store.prepare(keys, hashes, first, end, &ahead)
+        store.prepare(&ahead, to: end)
         return ParsedCommands(first: first, end: end, status: status)
     }
 
@@ -53,7 +53,7 @@ extension QueryState {
     @inline(__always)
     mutating func resetBatch() {
         batch.reset()
-        ahead = LookAhead()
+        ahead.reset()
     }
 
     /// Runs the commands in order; returns how many were run: fewer than all when the session has to wait (output
@@ -63,12 +63,11 @@ extension QueryState {
     ) -> Int {
         let resp3 = session.state.pointee.resp3
         for i in range.first..<range.end {
-            // A lone command's memory is loaded when it is looked up.
-            if ahead.isDue(i), batch.count > 1 { store.look(&ahead, keys, hashes, count: batch.count) }
+            if ahead.isDue(i) { store.look(&ahead) }
             let command = batch[i]
             switch kinds[i] {
             case .get:
-                if let large = get(batch.argument(1, of: command), hash: hashes[i], output, resp3: resp3) {
+                if let large = get(batch.argument(1, of: command), hash: ahead.hashes[i], output, resp3: resp3) {
                     session.continuation = LargeReply(large)
                     return finish(i &- range.first &+ 1)
                 }
@@ -78,7 +77,7 @@ extension QueryState {
                     session.state.pointee.isBeforeLongCommand = true
                     return finish(i &- range.first)
                 }
-                set(batch.argument(1, of: command), value, hash: hashes[i], output)
+                set(batch.argument(1, of: command), value, hash: ahead.hashes[i], output)
                 if value.count >= 1024 {
                     work &+= value.count &>> 10
                     if work > QueryState.workMax { return finish(i &- range.first &+ 1) }
@@ -107,12 +106,12 @@ extension QueryState {
     private func recognise(_ i: Int) {
         let command = batch[i]
         kinds[i] = .other
-        keys[i].count = -1
+        ahead.keys[i].count = -1
         guard command.argumentCount >= 2 else { return }
         // The first key of nearly every command: its memory is asked for whatever the command is.
         let key = batch.argument(1, of: command)
         guard key.count <= Limits.keyBytesMax else { return }
-        keys[i] = KeyView(key.start, key.count)
+        ahead.keys[i] = KeyView(key.start, key.count)
         guard command.argumentCount <= 3 else { return }
         let name = batch.argument(0, of: command)
         guard name.count == 3 else { return }

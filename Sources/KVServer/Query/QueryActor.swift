@@ -24,19 +24,16 @@ package struct QueryState {
     static let segmentsMax = 64
 
     /// By place in the batch.
-    let hashes = UnsafeMutablePointer<UInt64>.allocate(capacity: QueryState.batchMax)
     let kinds = UnsafeMutablePointer<HotCommand>.allocate(capacity: QueryState.batchMax)
-    let keys = UnsafeMutablePointer<KeyView>.allocate(capacity: QueryState.batchMax)
-    /// How far the memory of the batch's look-ups is on its way.
-    var ahead = LookAhead()
+    /// The first key of each, and how far its memory is on its way.
+    var ahead = LookAhead(capacity: QueryState.batchMax)
     let segments = UnsafeMutablePointer<ReceivedSegment>.allocate(capacity: QueryState.segmentsMax)
     var segmentCount = 0
 
     /// Keys of one many-key command that are looked up together.
     static let keysTogether = 64
-    /// They and their hashes, apart from those of the batch, which are still in use.
-    let keyViews = UnsafeMutablePointer<KeyView>.allocate(capacity: QueryState.keysTogether)
-    let keyHashes = UnsafeMutablePointer<UInt64>.allocate(capacity: QueryState.keysTogether)
+    /// They, apart from those of the batch, which are still in use.
+    var keysAhead = LookAhead(capacity: QueryState.keysTogether)
 
     /// Listings up to this many entries and bytes are answered in one go, without holding references, while the turn's
     /// work allows.
@@ -62,11 +59,9 @@ package struct QueryState {
 
     func deallocate() {
         batch.deallocate()
-        hashes.deallocate()
-        keyViews.deallocate()
-        keyHashes.deallocate()
         kinds.deallocate()
-        keys.deallocate()
+        ahead.deallocate()
+        keysAhead.deallocate()
         segments.deallocate()
     }
 }

@@ -59,20 +59,16 @@ final class StoreFixture {
 
     /// The next keys in turn, 32 at a time, hashed and asked for as a receiver does it.
     func pass(_ body: (UnsafeRawPointer, UInt64) -> Void) {
-        let hashes = UnsafeMutablePointer<UInt64>.allocate(capacity: 32)
-        let views = UnsafeMutablePointer<KeyView>.allocate(capacity: 32)
-        defer {
-            hashes.deallocate()
-            views.deallocate()
-        }
+        var ahead = LookAhead(capacity: 32)
+        defer { ahead.deallocate() }
         for _ in 0..<StoreFixture.operations / 32 {
             if next + 32 > StoreFixture.keys { next = 0 }
-            for i in 0..<32 { views[i] = KeyView(key(next + i), 16) }
-            var ahead = LookAhead()
-            store.prepare(views, hashes, 0, 32, &ahead)
+            ahead.reset()
+            for i in 0..<32 { ahead.keys[i] = KeyView(key(next + i), 16) }
+            store.prepare(&ahead, to: 32)
             for i in 0..<32 {
-                if ahead.isDue(i) { store.look(&ahead, views, hashes, count: 32) }
-                body(views[i].start, hashes[i])
+                if ahead.isDue(i) { store.look(&ahead) }
+                body(ahead.keys[i].start, ahead.hashes[i])
             }
             next += 32
         }
