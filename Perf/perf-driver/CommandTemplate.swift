@@ -1,4 +1,4 @@
-// A custom command taken apart once, so that writing one is a copy, a few digits and a value. One engine's thread.
+// A command taken apart once, so that writing one is a copy, a few digits and a value. One engine's thread.
 
 import Foundation
 import KVBase
@@ -22,10 +22,13 @@ struct CommandTemplate {
     let start: UnsafeMutableRawPointer
     let count: Int
     let patches: [Patch]
+    /// Where the digits of the first patch end: all there is to patch in a command that has only a key.
+    let keyEnd: Int
 
-    /// `digits` follow `keyPrefix` in a key, `prefixDigits` in a prefix. Each replaced word has a fixed length.
-    init(_ words: [String], keyPrefix: String, digits: Int, prefixDigits: Int, valueBytes: Int) {
-        var bytes = Array("*\(words.count)\r\n".utf8)
+    /// Numbers follow the workload's key prefix, `prefixDigits` of them in a prefix; values have its greatest length.
+    /// `arguments` is above the number of words when more are written behind the template.
+    init(_ words: [String], _ workload: Workload, prefixDigits: Int = 0, arguments: Int? = nil) {
+        var bytes = Array("*\(arguments ?? words.count)\r\n".utf8)
         var patches: [Patch] = []
         for word in words {
             var text: [UInt8] = []
@@ -33,8 +36,9 @@ struct CommandTemplate {
             var rest = Substring(word)
             while let (place, range) = CommandTemplate.next(in: rest) {
                 text += Array(rest[..<range.lowerBound].utf8)
-                let length = place == .value ? valueBytes : place == .key ? digits : prefixDigits
-                if place != .value { text += Array(keyPrefix.utf8) }
+                let (digits, value) = (workload.digits, workload.valueBytesMax)
+                let length = place == .value ? value : place == .key ? digits : prefixDigits
+                if place != .value { text += Array(workload.keyPrefix.utf8) }
                 let draws = place != .value && !inWord.contains { $0.place != .value }
                 let at = place == .value ? text.count : text.count + length
                 inWord.append(Patch(place: place, at: at, drawsNumber: draws))
@@ -51,6 +55,7 @@ struct CommandTemplate {
         }
         count = bytes.count
         self.patches = patches
+        keyEnd = patches.first?.at ?? 0
         start = .allocate(byteCount: count, alignment: 8)
         bytes.withUnsafeBytes { start.copyMemory(from: $0.baseAddress!, byteCount: bytes.count) }
     }

@@ -14,9 +14,9 @@ struct RequestWriter {
     private let digits: Int
     private let valueBytesMin: Int
     private let valueBytesMax: Int
-    /// A GET and a SET up to the value (of fixed size), complete but for the key's digits.
-    private let getTemplate: Template
-    private let setTemplate: Template
+    /// A GET, and a SET up to the value.
+    private let get: CommandTemplate
+    private let set: CommandTemplate
 
     /// Small enough for a level 1 cache: the load is often on the core of the server it measures.
     private static let valuePool = 16 * 1024
@@ -44,28 +44,9 @@ struct RequestWriter {
             let listDigits = max(0, workload.digits - lastDigits)
             self.listDigits = listDigits
             listKeys = (0..<lastDigits).reduce(1) { power, _ in power * 10 }
-            func template(_ words: [String]) -> CommandTemplate {
-                CommandTemplate(
-                    words, keyPrefix: workload.keyPrefix, digits: workload.digits, prefixDigits: listDigits,
-                    valueBytes: workload.valueBytesMax)
-            }
-            list = template(["LIST", "__prefix__"])
-            delete = template(["DEL", "__key__"])
-            custom = template(workload.custom)
-        }
-    }
-
-    private struct Template {
-        let start: UnsafeMutableRawPointer
-        let count: Int
-        let digitsAt: Int
-
-        init(_ before: String, digits: Int, _ after: String) {
-            digitsAt = before.utf8.count
-            let bytes = Array((before + String(repeating: "0", count: digits) + after).utf8)
-            count = bytes.count
-            start = .allocate(byteCount: count, alignment: 8)
-            bytes.withUnsafeBytes { start.copyMemory(from: $0.baseAddress!, byteCount: bytes.count) }
+            list = CommandTemplate(["LIST", "__prefix__"], workload, prefixDigits: listDigits)
+            delete = CommandTemplate(["DEL", "__key__"], workload)
+            custom = CommandTemplate(workload.custom, workload, prefixDigits: listDigits)
         }
     }
 
@@ -77,10 +58,8 @@ struct RequestWriter {
         digits = workload.digits
         valueBytesMin = workload.valueBytesMin
         valueBytesMax = workload.valueBytesMax
-        let key = "$\(workload.keyBytes)\r\n\(workload.keyPrefix)"
-        let valueHeader = workload.valueBytesMin == workload.valueBytesMax ? "$\(workload.valueBytesMax)\r\n" : ""
-        getTemplate = Template("*2\r\n$3\r\nGET\r\n" + key, digits: digits, "\r\n")
-        setTemplate = Template("*3\r\n$3\r\nSET\r\n" + key, digits: digits, "\r\n" + valueHeader)
+        get = CommandTemplate(["GET", "__key__"], workload)
+        set = CommandTemplate(["SET", "__key__"], workload, arguments: 3)
         let bytes = Self.valuePool + workload.valueBytesMax
         values = .allocate(byteCount: bytes, alignment: 8)
         var fill = PRNG(seed: workload.seed)
@@ -90,9 +69,7 @@ struct RequestWriter {
 
     func deallocate() {
         values.deallocate()
-        getTemplate.start.deallocate()
-        setTemplate.start.deallocate()
-        for template in [cold.list, cold.delete, cold.custom] { template.start.deallocate() }
+        for template in [get, set, cold.list, cold.delete, cold.custom] { template.start.deallocate() }
     }
 
     /// Appends one operation; for a read-modify-write that is two requests. Returns its kind.
@@ -101,9 +78,9 @@ struct RequestWriter {
         let operation = single ?? pick()
         if wire == .redis {
             if operation == .get {
-                get(chooser.existing(&random), &output)
+                appendGet(chooser.existing(&random), &output)
             } else if operation == .set {
-                set(chooser.existing(&random), &output)
+                appendSet(chooser.existing(&random), &output)
             } else {
                 appendOther(operation, &output)
             }
@@ -115,7 +92,7 @@ struct RequestWriter {
 
     /// The SET that loads key `index`.
     mutating func appendLoad(_ index: Int, _ wire: WireProtocol, to output: inout OutputBuffer) {
-        if wire == .redis { set(index, &output) } else { memcachedSet(index, &output) }
+        if wire == .redis { appendSet(index, &output) } else { memcachedSet(index, &output) }
     }
 
     @inline(never)
@@ -147,40 +124,39 @@ struct RequestWriter {
         }
     }
 
+    /// A command, or the beginning of one, in which there is nothing but a key to fill in.
     @inline(__always)
-    private func append(_ template: Template, _ index: Int, _ output: inout OutputBuffer) {
+    private func append(_ template: CommandTemplate, key index: Int, _ output: inout OutputBuffer) {
         output.reserve(template.count)
         let start = output.base + output.count
         start.copyMemory(from: template.start, byteCount: template.count)
-        number(index, before: start + template.digitsAt + digits)
+        number(index, before: start + template.keyEnd)
         output.count &+= template.count
     }
 
     @inline(__always)
-    private func get(_ index: Int, _ output: inout OutputBuffer) { append(getTemplate, index, &output) }
+    private func appendGet(_ index: Int, _ output: inout OutputBuffer) { append(get, key: index, &output) }
 
     @inline(__always)
-    private mutating func set(_ index: Int, _ output: inout OutputBuffer) {
-        append(setTemplate, index, &output)
-        var n = valueBytesMax
-        if valueBytesMin != n {
-            n = valueBytesMin + random.below(valueBytesMax - valueBytesMin + 1)
-            output.append("$")
-            output.appendDecimal(n)
-            output.append("\r\n")
-        }
+    private mutating func appendSet(_ index: Int, _ output: inout OutputBuffer) {
+        append(set, key: index, &output)
+        let isFixed = valueBytesMin == valueBytesMax
+        let n = isFixed ? valueBytesMax : valueBytesMin + random.below(valueBytesMax - valueBytesMin + 1)
+        output.append("$")
+        output.appendDecimal(n)
+        output.append("\r\n")
         output.append(values + Int(truncatingIfNeeded: random.next() % UInt64(Self.valuePool)), n)
         output.append("\r\n")
     }
 
     private mutating func appendOther(_ operation: Operation, _ output: inout OutputBuffer) {
         switch operation {
-        case .insert: set(chooser.fresh(), &output)
+        case .insert: appendSet(chooser.fresh(), &output)
         case .modify:
             let index = chooser.existing(&random)
-            get(index, &output)
-            set(index, &output)
-        case .delete: append(cold.delete, &output)
+            appendGet(index, &output)
+            appendSet(index, &output)
+        case .delete: append(cold.delete, key: chooser.existing(&random), &output)
         case .list: append(cold.list, &output)
         case .custom: append(cold.custom, &output)
         case .get, .set, .scan, .modifyRead: break
