@@ -242,19 +242,10 @@ extension Replica {
         let entries = segment.entries
         let end = min(entries.count, done + budget)
         let start = done
-        // All the time, not group by group: then no group waits for its first.
-        let ahead = Replica.mergedTogether
-        var behind = BehindSet()
-        if start == 0 {
-            for i in 0..<min(2 * ahead, entries.count) { store.prefetchMerge(entries[i].record, entries[i].hash) }
-            for i in 0..<min(ahead, entries.count) { behind.note(i, isDone: store.prefetchRecord(entries[i].hash)) }
-        }
+        var ahead = MergeAhead()
+        if start == 0 { ahead.begin(store, count: entries.count) { (entries[$0].record, entries[$0].hash) } }
         while done < end {
-            let (far, near) = (done &+ 2 &* ahead, done &+ ahead)
-            if far < entries.count { store.prefetchMerge(entries[far].record, entries[far].hash) }
-            if near < entries.count { behind.note(near, isDone: store.prefetchRecord(entries[near].hash)) }
-            let next = done &+ ahead / 2
-            if next < entries.count, behind.take(next) { store.prefetchBehind(entries[next].hash) }
+            ahead.step(store, done, count: entries.count) { (entries[$0].record, entries[$0].hash) }
             let entry = entries[done]
             let isMerged = mergeEntry(
                 entry.record, entry.hash, sectionOrigin: sectionOrigin, cut: segment.cut, isCurrent: isCurrent,

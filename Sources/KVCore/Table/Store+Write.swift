@@ -1,6 +1,5 @@
 // Changing the store: own writes with the write rule, merges from elsewhere, collecting tombstones. One thread.
 
-import CIntrinsics
 import Glibc
 package import KVBase
 
@@ -167,37 +166,20 @@ extension Store {
         return (wins, .divergent)
     }
 
-    /// Applies a batch of shared entries with their key hashes, as `merge` each, loading their memory together.
+    /// Applies a batch of shared entries with their key hashes, as `merge` each, loading their memory ahead of each.
     /// `outcomes`, if given, has room for all.
     package func merge(
         _ records: UnsafePointer<Record>, _ hashes: UnsafePointer<UInt64>, count: Int,
         outcomes: UnsafeMutablePointer<MergeOutcome>? = nil
     ) {
-        let ahead = Store.mergeAhead
-        for i in 0..<min(2 * ahead, count) { prefetchMerge(records[i], hashes[i]) }
-        var behind = BehindSet()
-        for i in 0..<min(ahead, count) { behind.note(i, isDone: prefetchRecord(hashes[i])) }
+        var ahead = MergeAhead()
+        ahead.begin(self, count: count) { (records[$0], hashes[$0]) }
         for i in 0..<count {
-            if i &+ 2 &* ahead < count { prefetchMerge(records[i &+ 2 &* ahead], hashes[i &+ 2 &* ahead]) }
-            if i &+ ahead < count { behind.note(i &+ ahead, isDone: prefetchRecord(hashes[i &+ ahead])) }
-            let next = i &+ ahead / 2
-            if next < count, behind.take(next) { prefetchBehind(hashes[next]) }
+            ahead.step(self, i, count: count) { (records[$0], hashes[$0]) }
             let outcome = merge(records[i], hashes[i])
             if let outcomes { (outcomes + i).initialize(to: outcome) }
         }
     }
-
-    /// Starts loading what a merge of a shared record reads first: the record itself and its key's bucket.
-    @inline(__always)
-    func prefetchMerge(_ record: Record, _ hash: UInt64) {
-        state.pointee.table.prefetchBucket(place(hash))
-        ci_prefetch(record.raw)
-        ci_prefetch(record.raw + 64)
-    }
-
-    /// How many entries before its turn a key's record is asked for; its bucket and the entry itself twice as many. All
-    /// the time, not group by group: then no group waits for its first.
-    private static let mergeAhead = 16
 
     // MARK: Tombstones
 
