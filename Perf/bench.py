@@ -27,14 +27,14 @@ import platform
 import random
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 
-from lab import BUILD, HERE, KVD, KVD_MICRO, PERF_DRIVER, Connection, Peer, Server, fill, need, percentile, stolen_millis
+from driver import (LOAD_CPU, SERVER_CPU, address, compare, cpu_micros, find, microseconds, middle, ratio, ratios,
+                    run)
+from lab import HERE, KVD, KVD_MICRO, PERF_DRIVER, Connection, Peer, Server, fill, need, percentile, stolen_millis
 import replication
 
-SERVER_CPU, LOAD_CPU = 0, 1
 ROWS = []
 # Of the start: a run may go on past midnight.
 TODAY = datetime.date.today().isoformat()
@@ -46,47 +46,6 @@ def report(figure, measured, goal="", command=""):
     print("%-66s %-46s %s" % (figure, measured, ("goal " + goal) if goal else ""), flush=True)
 
 
-def spread(row):
-    return "%.3f [%.3f %.3f]" % (row["median"], row["least"], row["greatest"])
-
-
-def compare(targets, options, *arguments, load=False):
-    """perf-driver compare over `targets` [(name, url, pid)]; rows by name."""
-    with tempfile.NamedTemporaryFile(suffix=".json") as out:
-        command = [PERF_DRIVER, "compare", "--quiet", "--json", out.name, "--cpu", str(LOAD_CPU), "--rounds", str(options.rounds),
-                   "--duration", str(options.seconds), "--warmup", "0.5", "--keys", str(options.keys)]
-        for name, url, pid in targets:
-            command += ["--target", "%s=%s,pid=%d" % (name, url, pid)]
-        command += list(arguments) + (["--load"] if load else [])
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        return {row["name"]: row for row in json.load(open(out.name))["rows"]}
-
-
-def run(url, pid, options, *arguments, cpu=LOAD_CPU):
-    """One perf-driver run as its JSON."""
-    with tempfile.NamedTemporaryFile(suffix=".json") as out:
-        command = [PERF_DRIVER, "--server", url, "--server-pid", str(pid), "--quiet", "--json", out.name, "--warmup", "0.5",
-                   "--duration", str(options.seconds), "--keys", str(options.keys)] + list(arguments)
-        if cpu is not None:
-            command += ["--cpu", str(cpu)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        return json.load(open(out.name))
-
-
-def address(server):
-    return "127.0.0.1:%d" % (server.port + 1 if isinstance(server, Server) else server.port)
-
-
-def microseconds(row):
-    return row["cpuMicrosPerRequest"]["median"]
-
-
-def ratios(rows, name, base):
-    """CPU per request of `name` over `base`, round by round through the first target's ratios, as text and median."""
-    value = rows[name]["cpuRatio"]["median"] / rows[base]["cpuRatio"]["median"]
-    return value
-
-
 GOALS = {
     ("get", 1): "<= 0.85 of Redis, <= 1.05 of null", ("get", 16): "<= 0.38, <= 1.08", ("get", 100): "<= 0.17, <= 1.4",
     ("set", 1): "<= 0.85 of Redis", ("set", 16): "<= 0.40", ("set", 100): "<= 0.20",
@@ -95,6 +54,7 @@ GOALS = {
 
 def cpu(options):
     kvd, redis, null = Server(1, cpu=SERVER_CPU), Peer("redis", SERVER_CPU), Peer("null", SERVER_CPU)
+    # kvd and the null responder next to each other: their ratio is the closest one.
     targets = [("redis", address(redis), redis.pid), ("kvd", address(kvd), kvd.pid), ("null", address(null), null.pid)]
     first = True
     for pipeline in (1, 16, 100):
@@ -103,9 +63,9 @@ def cpu(options):
             rows = compare(targets, options, "--ops", op, "-P", str(pipeline), *plot, load=first)
             first = False
             report("CPU per %s, pipeline %d" % (op.upper(), pipeline),
-                   "kvd %.3f us = %.3f of Redis (%.3f), %.3f of null (%.3f)" % (
-                       microseconds(rows["kvd"]), ratios(rows, "kvd", "redis"), microseconds(rows["redis"]),
-                       ratios(rows, "kvd", "null"), microseconds(rows["null"])),
+                   "kvd %.3f us = %.3f of Redis (%.3f), %s of null (%.3f)" % (
+                       microseconds(rows["kvd"]), ratio(rows, "kvd", "redis"), microseconds(rows["redis"]),
+                       middle(ratios(rows, "kvd", "null"), 3), microseconds(rows["null"])),
                    GOALS[(op, pipeline)])
         # In turn: the comparisons above are a minute apart, in which the machine may have become another.
         pairs = []
@@ -127,7 +87,7 @@ def against_both(options, what, *arguments, size=64, keys=None):
         rows = compare(targets, options, "--ops", op, "--value-size", str(size), *arguments, load=op == "get")
         report("CPU per %s, %s" % (op.upper(), what),
                "kvd %.3f us = %.3f of Redis, %.3f of memcached" % (
-                   microseconds(rows["kvd"]), ratios(rows, "kvd", "redis"), ratios(rows, "kvd", "memcached")),
+                   microseconds(rows["kvd"]), ratio(rows, "kvd", "redis"), ratio(rows, "kvd", "memcached")),
                "< 1 of each")
     for server in (kvd, redis, memcached):
         server.stop()
@@ -155,7 +115,7 @@ def commands(options):
         rows = compare(targets, options, "-P", "16", *arguments, load=first)
         first = False
         report("CPU per %s, pipeline 16" % name, "kvd %.3f us = %.3f of Redis (%.3f)" % (
-            microseconds(rows["kvd"]), ratios(rows, "kvd", "redis"), microseconds(rows["redis"])), "")
+            microseconds(rows["kvd"]), ratio(rows, "kvd", "redis"), microseconds(rows["redis"])), "")
     for server in (kvd, redis):
         server.stop()
 
@@ -190,25 +150,6 @@ def listing(options):
         report("LIST of 100 (keys and values) against ZRANGEBYLEX of 100 (keys), pipeline " + pipeline,
                "%.1f us, %.2f of %.1f us" % (ours, ratio, lex), "<= 0.5")
     kvd.stop(), redis.stop()
-
-
-def cpu_micros(result):
-    """Server CPU per request of one perf-driver run."""
-    found = find(result, "cpuMicrosPerRequest")
-    return found["median"] if isinstance(found, dict) else found
-
-
-def find(tree, name):
-    if isinstance(tree, dict):
-        if name in tree:
-            return tree[name]
-        tree = list(tree.values())
-    if isinstance(tree, list):
-        for item in tree:
-            found = find(item, name)
-            if found is not None:
-                return found
-    return None
 
 
 def resident_per_key(actors, keys):
@@ -281,10 +222,6 @@ def actors(options):
 def median_of(figure):
     """perf-driver gives a spread where it ran several rounds."""
     return figure["median"] if isinstance(figure, dict) else figure
-
-
-def middle(values):
-    return "%.2f [%.2f %.2f]" % (statistics.median(values), min(values), max(values))
 
 
 def deltas(options):

@@ -17,6 +17,7 @@ import os
 import random
 import time
 
+from driver import compare, microseconds, middle, ratios
 from lab import KVD, Connection, Server, fill, need, percentile
 
 
@@ -209,9 +210,6 @@ def idle(options):
 
 
 def peer(options):
-    # Here, because bench.py takes this file's parts.
-    import bench
-
     alone, joined = Server(1, cpu=0), Server(1, cpu=0)
     other = Server(1, join=[joined.address], cpu=1)
     for server in (alone, joined):
@@ -221,10 +219,9 @@ def peer(options):
     targets = [(name, "127.0.0.1:%d" % (s.port + 1), s.pid) for name, s in (("alone", alone), ("joined", joined))]
     measuring = argparse.Namespace(rounds=options.bench_rounds, seconds=options.seconds, keys=options.keys)
     for pipeline in (1, 16):
-        rows = bench.compare(targets, measuring, "--ops", "get", "-P", str(pipeline))
+        rows = compare(targets, measuring, "--ops", "get", "-P", str(pipeline))
         print("CPU per GET, pipeline %2d: alone %.3f us, with an idle peer %.3f us, ratio %s"
-              % (pipeline, bench.microseconds(rows["alone"]), bench.microseconds(rows["joined"]),
-                 bench.spread(rows["joined"]["cpuRatio"])))
+              % (pipeline, microseconds(rows["alone"]), microseconds(rows["joined"]), middle(ratios(rows, "joined", "alone"), 3)))
     for s in (alone, joined, other):
         s.stop()
 

@@ -49,6 +49,8 @@ struct CompareCommand: ParsableCommand {
         var name: String
         var operationsPerSecond: Spread
         var cpuMicrosPerRequest: Spread?
+        /// Round by round, for ratios between any two targets.
+        var cpuMicrosByRound: [Double]?
         var p50Micros: Spread
         var p99Micros: Spread
         var p999Micros: Spread
@@ -131,11 +133,16 @@ struct CompareCommand: ParsableCommand {
                 })
         }
         let cpu: (Measurement) -> Double? = { $0.servers.first?.cpuMicrosPerRequest }
+        func byRound(_ t: Int) -> [Double]? {
+            let all = measured[t].compactMap(cpu)
+            return all.count == measured[t].count ? all : nil
+        }
         let rows = targets.indices.map { t in
             Row(
                 name: targets[t].name, operationsPerSecond: spread(t) { $0.operationsPerSecond }!,
-                cpuMicrosPerRequest: spread(t, cpu), p50Micros: spread(t) { $0.latency.p50Micros }!,
-                p99Micros: spread(t) { $0.latency.p99Micros }!, p999Micros: spread(t) { $0.latency.p999Micros }!,
+                cpuMicrosPerRequest: spread(t, cpu), cpuMicrosByRound: byRound(t),
+                p50Micros: spread(t) { $0.latency.p50Micros }!, p99Micros: spread(t) { $0.latency.p99Micros }!,
+                p999Micros: spread(t) { $0.latency.p999Micros }!,
                 residentBytes: measured[t].last?.servers.first?.residentBytes, loadedBytesPerKey: bytesPerKey[t],
                 operationsRatio: ratio(t) { $0.operationsPerSecond } ?? Spread([0])!, cpuRatio: ratio(t, cpu),
                 p99Ratio: ratio(t) { $0.latency.p99Micros } ?? Spread([0])!)
@@ -143,8 +150,7 @@ struct CompareCommand: ParsableCommand {
         let first = measured[0][0]
         return Result(
             workload: first.workload, distribution: first.distribution, pace: first.pace,
-            connections: first.connections,
-            keys: first.keys, valueBytes: first.valueBytes, rounds: rounds, rows: rows)
+            connections: first.connections, keys: first.keys, valueBytes: first.valueBytes, rounds: rounds, rows: rows)
     }
 
     private func text(_ result: Result) -> String {
