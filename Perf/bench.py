@@ -30,8 +30,8 @@ import subprocess
 import tempfile
 import time
 
-from driver import (LOAD_CPU, SERVER_CPU, address, compare, cpu_micros, find, microseconds, middle, ratio, ratios,
-                    run)
+from driver import (LOAD_CPU, SERVER_CPU, address, compare, cpu_micros, find, median_of, microseconds,
+                    middle, ratio, ratios, run)
 from lab import HERE, KVD, KVD_MICRO, PERF_DRIVER, Connection, Peer, Server, fill, need, percentile, stolen_millis
 import replication
 
@@ -217,11 +217,6 @@ def actors(options):
             report("one hot key written at both actors, against Redis on the two cores", "x %s throughput" % middle(against), ">= 1.8")
     for server in [one, two, redis] + nulls:
         server.stop()
-
-
-def median_of(figure):
-    """perf-driver gives a spread where it ran several rounds."""
-    return figure["median"] if isinstance(figure, dict) else figure
 
 
 def deltas(options):

@@ -57,8 +57,12 @@ def middle(values, digits=2):
 
 def cpu_micros(result):
     """Server CPU per request of one perf-driver run."""
-    found = find(result, "cpuMicrosPerRequest")
-    return found["median"] if isinstance(found, dict) else found
+    return median_of(find(result, "cpuMicrosPerRequest"))
+
+
+def median_of(figure):
+    """perf-driver gives a spread where it ran several rounds."""
+    return figure["median"] if isinstance(figure, dict) else figure
 
 
 def find(tree, name):

@@ -5,9 +5,9 @@
   bytes        bytes on the wire per unique put; a key overwritten 1,000 times within one interval
   join         1 M keys stream to a joining server: seconds, and the latency of GETs on both sides meanwhile
   catchup      a cut with 100 k of 1 M keys changed: seconds and bytes until equal
-  memory       bytes per key that a second actor of one server costs
-  idle         CPU of an idle cluster of four servers with 1 M keys
   peer         CPU per GET of a server with an idle peer against one alone, in alternating rounds (needs perf-driver)
+
+What a second actor's keys cost in memory, and an idle cluster in CPU, bench.py measures.
 
 Needs only Python 3.8 and a release build: swift build -c release --product kvd
 """
@@ -178,37 +178,6 @@ def catchup(options):
         s.stop()
 
 
-def memory(options):
-    figures = {}
-    for actors in (1, 2):
-        server = Server(actors)
-        empty = server.rss()
-        fill(server.port + 1, 0, options.keys)
-        wait_equal([server])
-        # A LIST makes every ordered index complete.
-        for a in range(actors):
-            server.connect(a).call("LIST", "key:0000", "LIMIT", "1")
-        # What is kept ready for more, and what was freed, goes back in the first two seconds of idleness.
-        time.sleep(4)
-        figures[actors] = (server.rss() - empty) / options.keys
-        server.stop()
-    print("bytes per key, %d keys of 16 + 64 bytes: one actor %.1f, a second actor adds %.1f"
-          % (options.keys, figures[1], figures[2] - figures[1]))
-
-
-def idle(options):
-    servers = start([1, 1, 1, 1])
-    fill(servers[0].port + 1, 0, options.keys)
-    wait_equal(servers)
-    time.sleep(5)
-    before = [s.cpu_seconds() for s in servers]
-    time.sleep(20)
-    for i, s in enumerate(servers):
-        print("server %d: %.2f %% of a core while idle" % (i, (s.cpu_seconds() - before[i]) / 20 * 100))
-    for s in servers:
-        s.stop()
-
-
 def peer(options):
     alone, joined = Server(1, cpu=0), Server(1, cpu=0)
     other = Server(1, join=[joined.address], cpu=1)
@@ -228,8 +197,7 @@ def peer(options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    figures = {"visibility": visibility, "bytes": wire_bytes, "join": join, "catchup": catchup, "memory": memory, "idle": idle,
-               "peer": peer}
+    figures = {"visibility": visibility, "bytes": wire_bytes, "join": join, "catchup": catchup, "peer": peer}
     parser.add_argument("figure", choices=list(figures) + ["all"])
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=60, help="probes per visibility figure")
