@@ -76,6 +76,17 @@ int cs_address_resolve(const char *host, uint16_t port, cs_address *out, int cap
     return count > 0 ? count : -EADDRNOTAVAIL;
 }
 
+int cs_address_check_free(const cs_address *address) {
+    int on = 1, result = 0;
+    int fd = socket(((const struct sockaddr *)address->bytes)->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    // Not for what lingers of former connections.
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(fd, (const struct sockaddr *)address->bytes, address->length) < 0) result = -errno;
+    close(fd);
+    return result;
+}
+
 uint16_t cs_address_format(const cs_address *address, char *host, size_t capacity) {
     struct sockaddr_in four;
     struct sockaddr_in6 six;

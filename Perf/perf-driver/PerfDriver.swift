@@ -33,6 +33,23 @@ struct PerfDriver: ParsableCommand {
         defaultSubcommand: RunCommand.self)
 }
 
+extension PerfDriver {
+    /// What is wrong is one line on standard error: of the command line 64, else 1.
+    static func main() {
+        do {
+            var command = try parseAsRoot()
+            try command.run()
+        } catch {
+            let code = exitCode(for: error)
+            let message = message(for: error)
+            if code == .success || message.isEmpty { exit(withError: error) }
+            let hint = code == .validationFailure ? "; see perf-driver --help" : ""
+            FileHandle.standardError.write(Data("perf-driver: \(message)\(hint)\n".utf8))
+            exit(withError: code)
+        }
+    }
+}
+
 /// Keys, values, operations: the same in every subcommand.
 struct WorkloadOptions: ParsableArguments {
     @Option(help: "Number of keys.")

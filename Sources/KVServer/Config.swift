@@ -146,7 +146,7 @@ package struct Config: Sendable {
     {
         let text = try contents(ofFile: path)
         var entries: [(name: String, value: String, origin: String)] = []
-        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+        for (index, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
             let trimmed = trim(line)
             if trimmed.isEmpty || trimmed.hasPrefix("#") { continue }
             let origin = "\(path) line \(index + 1)"

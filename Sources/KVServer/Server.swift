@@ -44,6 +44,7 @@ package final class Server {
             config: config, serverID: Machine.random(), hashSeed: Machine.random(), digestKey: Server.digestKey,
             inputOutput: backend.rawValue)
         do {
+            try checkSharedPort()
             for index in 1...config.actors { cores.append(try makeCore(index, backend)) }
         } catch {
             for core in cores { core.actor.close() }
@@ -93,6 +94,12 @@ package final class Server {
         }
     }
 
+    /// All actors listen on it, and so could those of another server.
+    private func checkSharedPort() throws(StartFailure) {
+        guard let port = config.sharedPort else { return }
+        do { try address(port).checkFree() } catch { throw failure(port, error) }
+    }
+
     private func makeCore(_ index: Int, _ backend: LoopBackend) throws(StartFailure) -> Core {
         let loop: Loop
         do { loop = try Loop(backend: backend, index: index - 1) } catch {
@@ -132,7 +139,8 @@ package final class Server {
             return StartFailure(description: "cannot listen on \(endpoint): \(error)")
         }
         let reason = String(cString: strerror(failure.code))
-        let advice = failure.code == EADDRINUSE ? "choose another --port" : "check --host and --port"
+        let flag = port == config.sharedPort ? "--shared-port" : "--port"
+        let advice = failure.code == EADDRINUSE ? "choose another \(flag)" : "check --host and \(flag)"
         return StartFailure(description: "cannot listen on \(endpoint): \(reason); \(advice)")
     }
 

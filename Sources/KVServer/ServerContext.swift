@@ -110,6 +110,8 @@ package final class ServerContext: Sendable {
             Setting(name: "host", value: config.host),
             Setting(name: "advertise", value: config.advertisedAddress.description),
             Setting(name: "join", value: config.join.map(\.description).joined(separator: ",")),
+            Setting(name: "cluster", value: config.cluster),
+            Setting(name: "pin", value: config.pinLoops ? "yes" : "no"),
             Setting(name: "io", value: config.inputOutput.rawValue),
             Setting(name: "log-level", value: config.logLevel),
         ]

@@ -130,11 +130,11 @@ extension RESPParser {
     }
 
     /// A browser made to talk to this port (cross-protocol request forgery) sends a request line or a `Host:` header.
-    /// GET, PUT and DELETE are commands too, hence the look at the protocol version.
+    /// GET, PUT and DELETE are commands too, hence the look at the target and the protocol version.
     private static func isHTTP(_ words: UnsafeMutablePointer<Argument>, _ count: Int) -> Bool {
         if matches(words[0], "post") || matches(words[0], "host:") { return true }
-        return count == 3 && words[2].count >= 5
-            && matches(Argument(start: words[2].start, count: 5), "http/")
+        return count == 3 && words[1].bytes.first == UInt8(ascii: "/") && words[2].count >= 7
+            && matches(Argument(start: words[2].start, count: 7), "http/1.")
     }
 
     private static func matches(_ word: Argument, _ lowercase: StaticString) -> Bool {

@@ -41,8 +41,12 @@ private struct ReplyBuilder {
 
     init(bytes: UnsafeRawBufferPointer) { self.bytes = bytes }
 
-    /// Recursion is bounded by the scanner's depth limit.
+    /// Recursion is bounded by the scanner's depth limit, which attributes before a value do not count for.
     mutating func value() -> RESPValue? {
+        while bytes[at] == UInt8(ascii: "|") {
+            at += 1
+            guard elements(perEntry: 2) != nil else { return nil }
+        }
         let type = bytes[at]
         at += 1
         switch type {
@@ -65,7 +69,6 @@ private struct ReplyBuilder {
         case UInt8(ascii: "~"): return elements(perEntry: 1).flatMap { $0.map { .set($0) } }
         case UInt8(ascii: ">"): return elements(perEntry: 1).flatMap { $0.map { .push($0) } }
         case UInt8(ascii: "%"): return elements(perEntry: 2).flatMap { $0.map { .map($0) } }
-        case UInt8(ascii: "|"): return elements(perEntry: 2) == nil ? nil : value()
         default: return nil
         }
     }

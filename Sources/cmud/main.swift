@@ -6,5 +6,14 @@ import Foundation
 import KVClient
 
 Signals.block()
-let options = Options.parseOrExit()
-exit(Program(options).run())
+exit(Program(readOptions()).run())
+
+/// The options; what is wrong with them is one line on standard error and exit code 64.
+func readOptions() -> Options {
+    do { return try Options.parse() } catch {
+        let code = Options.exitCode(for: error)
+        if code == .success { Options.exit(withError: error) }
+        FileHandle.standardError.write(Data("cmud: \(Options.message(for: error)); see cmud --help\n".utf8))
+        exit(64)
+    }
+}

@@ -9,10 +9,29 @@ enum Main {
     static func main() {
         Signals.block()
         Task.detached {
-            await KV.main()
+            await run()
             KV.exit()
         }
         Signals.wait()
+    }
+
+    /// One line on standard error for whatever is wrong, and the exit code.
+    private static func run() async {
+        do {
+            var command = try KV.parseAsRoot(ProgramArguments.given)
+            if var waiting = command as? any AsyncParsableCommand {
+                try await waiting.run()
+            } else {
+                try command.run()
+            }
+        } catch {
+            let code = KV.exitCode(for: error)
+            let message = KV.message(for: error)
+            if code == .success || message.isEmpty { KV.exit(withError: error) }
+            let hint = code == .validationFailure ? "; see kv --help" : ""
+            Terminal.complain(Text.escaped(ProgramArguments.bytes(message)) + hint)
+            KV.exit(withError: code)
+        }
     }
 }
 
@@ -127,7 +146,7 @@ struct Get: OneShot {
     @OptionGroup var options: Options
     @Argument(help: "The key.") var key: String
 
-    func request() -> Request { .get(KVBytes(key)) }
+    func request() -> Request { .get(ProgramArguments.bytes(key)) }
 }
 
 struct Put: OneShot {
@@ -152,8 +171,8 @@ struct Put: OneShot {
     }
 
     func request() throws -> Request {
-        guard let value else { return .put(KVBytes(key), KVBytes(try Terminal.readAll())) }
-        return .put(KVBytes(key), KVBytes(value))
+        guard let value else { return .put(ProgramArguments.bytes(key), KVBytes(try Terminal.readAll())) }
+        return .put(ProgramArguments.bytes(key), ProgramArguments.bytes(value))
     }
 }
 
@@ -175,7 +194,7 @@ struct List: OneShot {
         if let limit, limit < 1 { throw ValidationError("--limit must be at least 1") }
     }
 
-    func request() -> Request { .list(prefix: KVBytes(prefix ?? ""), limit: limit, after: after.map { KVBytes($0) }) }
+    func request() -> Request { .list(prefix: ProgramArguments.bytes(prefix ?? ""), limit: limit, after: after.map { ProgramArguments.bytes($0) }) }
 }
 
 struct Delete: OneShot {
@@ -186,5 +205,5 @@ struct Delete: OneShot {
     @OptionGroup var options: Options
     @Argument(help: "The keys.") var keys: [String]
 
-    func request() -> Request { .delete(keys.map { KVBytes($0) }) }
+    func request() -> Request { .delete(keys.map { ProgramArguments.bytes($0) }) }
 }

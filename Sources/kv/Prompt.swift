@@ -21,16 +21,21 @@ struct Script {
         let runner = Runner(client: client, json: options.json, isConversation: true)
         var code: Int32 = 0
         var number = 0
-        while let line = readLine(strippingNewline: true) {
+        var lines = Terminal.Lines()
+        while true {
             number += 1
             do {
+                guard let line = try lines.next() else { break }
                 guard let request = try Request(line: line) else { continue }
                 if request == .quit { break }
                 let result = await runner.run(request)
                 if code == 0 { code = result }
-            } catch {
-                Terminal.complain("line \(number): \(error.text)")
+            } catch let mistake as Request.Mistake {
+                Terminal.complain("line \(number): \(mistake.text)")
                 if code == 0 { code = Runner.failed }
+            } catch {
+                Terminal.complain("line \(number): \(error)")
+                return Runner.failed
             }
         }
         return code

@@ -29,8 +29,10 @@ enum Request: Equatable {
         Words with blanks go in quotes: "a b\\n" with escapes \\n \\r \\t \\" \\\\ \\xHH, or 'a b' as it is.
         """
 
+    init?(line: String) throws(Mistake) { try self.init(line: Array(line.utf8)) }
+
     /// Reads one line; nil when there is nothing on it.
-    init?(line: String) throws(Mistake) {
+    init?(line: [UInt8]) throws(Mistake) {
         let words = try Request.words(line)
         guard let first = words.first else { return nil }
         let name = first.description.lowercased()
@@ -80,8 +82,7 @@ enum Request: Equatable {
     // MARK: Words
 
     /// Splits at blanks; quotes keep blanks together.
-    static func words(_ line: String) throws(Mistake) -> [KVBytes] {
-        let bytes = Array(line.utf8)
+    static func words(_ bytes: [UInt8]) throws(Mistake) -> [KVBytes] {
         var words: [KVBytes] = []
         var word: [UInt8]?
         var at = 0

@@ -102,10 +102,43 @@ enum Terminal {
         return all
     }
 
+    /// The lines of standard input as they are, valid text or not, without their ends.
+    struct Lines {
+        private var bytes: [UInt8] = []
+        private var at = 0
+        private var isOver = false
+
+        /// Nil at the end of input.
+        mutating func next() throws -> [UInt8]? {
+            var seen = at
+            while true {
+                if let end = bytes[seen...].firstIndex(of: 10) {
+                    defer { at = end + 1 }
+                    let isCRLF = end > at && bytes[end - 1] == 13
+                    return Array(bytes[at..<(isCRLF ? end - 1 : end)])
+                }
+                if isOver {
+                    defer { at = bytes.count }
+                    return at < bytes.count ? Array(bytes[at...]) : nil
+                }
+                bytes.removeFirst(at)
+                at = 0
+                seen = bytes.count
+                guard seen <= inputBytesMax else { throw Failure(description: "a line is too long for a value") }
+                let chunk = read() ?? []
+                isOver = chunk.isEmpty
+                bytes += chunk
+            }
+        }
+    }
+
     // MARK: Raw mode
 
+    /// All zeros at first, so no optional: of one whose nil is no zero in memory, in a static mutex, the optimiser of
+    /// Swift 6.3 loses the nil.
     private struct Raw {
-        var before: termios?
+        var before = termios()
+        var isKnown = false
         var isRaw = false
     }
 
@@ -116,12 +149,11 @@ enum Terminal {
     @discardableResult
     static func enterRaw(signals: Bool = false) -> Bool {
         raw.withLock { raw in
-            if raw.before == nil {
-                var settings = termios()
-                guard tcgetattr(0, &settings) == 0 else { return false }
-                raw.before = settings
+            if !raw.isKnown {
+                guard tcgetattr(0, &raw.before) == 0 else { return false }
+                raw.isKnown = true
             }
-            guard var settings = raw.before else { return false }
+            var settings = raw.before
             settings.c_lflag &= ~tcflag_t(ICANON | ECHO | IEXTEN)
             if !signals { settings.c_lflag &= ~tcflag_t(ISIG) }
             settings.c_iflag &= ~tcflag_t(ICRNL | IXON | INLCR | IGNCR)
@@ -134,8 +166,8 @@ enum Terminal {
     /// Back to how the terminal was. May be called at any time, also when it is not raw.
     static func leaveRaw() {
         raw.withLock { raw in
-            guard raw.isRaw, var before = raw.before else { return }
-            tcsetattr(0, TCSADRAIN, &before)
+            guard raw.isRaw else { return }
+            tcsetattr(0, TCSADRAIN, &raw.before)
             raw.isRaw = false
         }
     }
@@ -143,7 +175,7 @@ enum Terminal {
     /// Stops the program as Ctrl-Z does, with the terminal as it was; returns when it is continued.
     static func suspend() {
         leaveRaw()
-        raw.withLock { $0.before = nil }
+        raw.withLock { $0.isKnown = false }
         kill(0, SIGTSTP)
     }
 

@@ -290,3 +290,7 @@ import Testing
         }
     }
 }
+
+extension Request {
+    fileprivate static func words(_ line: String) throws(Mistake) -> [KVBytes] { try words(Array(line.utf8)) }
+}

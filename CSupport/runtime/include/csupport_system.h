@@ -17,6 +17,8 @@ typedef struct cs_address {
 int cs_address_parse(const char *host, uint16_t port, cs_address *out);
 /// Host names too, by getaddrinfo: blocks, so never on a loop's thread. Number of addresses, or -EADDRNOTAVAIL.
 int cs_address_resolve(const char *host, uint16_t port, cs_address *out, int capacity);
+/// Whether nobody listens on the address, with or without SO_REUSEPORT: 0, or -errno.
+int cs_address_check_free(const cs_address *address);
 /// Writes the numeric host into `host` (at least 46 bytes) and returns the port; 0 length of text on failure.
 uint16_t cs_address_format(const cs_address *address, char *host, size_t capacity);
 

@@ -247,7 +247,7 @@ package struct TelnetPeer: Sendable {
             if bytes.first == 2, String(decoding: bytes.dropFirst(), as: UTF8.self).uppercased() == "UTF-8" {
                 isUTF8 = true
             }
-        case TelnetOption.gmcp: gmcp.receive(bytes)
+        case TelnetOption.gmcp where hasGMCP: gmcp.receive(bytes)
         default: break
         }
     }

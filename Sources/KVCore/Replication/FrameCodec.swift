@@ -12,7 +12,8 @@ enum FrameFormat {
     static let crcAt = 5
     static let summedFrom = 9
     static let rowsMax = 4096
-    static let vectorMax = 65_536
+    /// Islands, repair asks, settled servers: one for each writer at most.
+    static let listMax = 4096
     static let blocksMax = 4096
 
     static let hasReport: UInt8 = 1
@@ -280,6 +281,12 @@ struct FrameReader {
         return reader.failed ? 0 : value
     }
 
+    private mutating func listCount(bytesEach: Int) -> Int {
+        let count = reader.count(bytesEach: bytesEach)
+        if count > FrameFormat.listMax { reader.failed = true }
+        return reader.failed ? 0 : count
+    }
+
     private mutating func head() -> FrameHead {
         var head = FrameHead()
         let id = server()
@@ -295,7 +302,7 @@ struct FrameReader {
         head.digest = reader.fixed64()
         head.floor = millis()
         head.sentTo = reader.varint()
-        for _ in 0..<reader.count(bytesEach: 4) {
+        for _ in 0..<listCount(bytesEach: 4) {
             let (origin, from, to) = interval()
             head.islands.append(Island(origin: origin, from: from, to: to))
             if reader.failed { return head }
@@ -308,7 +315,7 @@ struct FrameReader {
         let flags = reader.byte()
         head.isSettled = flags & FrameFormat.isSettled != 0
         if flags & FrameFormat.hasReport != 0 { head.report = report() }
-        for _ in 0..<reader.count(bytesEach: 4) {
+        for _ in 0..<listCount(bytesEach: 4) {
             let (origin, from, to) = interval()
             head.asks.append(RepairAsk(origin: origin, from: from, to: to))
             if reader.failed { return head }
@@ -344,11 +351,11 @@ struct FrameReader {
     private mutating func report() -> StabilityReport {
         var report = StabilityReport(stamp: reader.zigzag(), least: vector(), heads: [], level: [], retired: [])
         for _ in 0..<min(reader.count(bytesEach: 1), Limits.actorsMax) { report.heads.append(reader.varint()) }
-        for _ in 0..<reader.count(bytesEach: 1) {
+        for _ in 0..<listCount(bytesEach: 1) {
             report.level.append(server())
             if reader.failed { break }
         }
-        for _ in 0..<reader.count(bytesEach: 8) { report.retired.append(reader.fixed64()) }
+        for _ in 0..<listCount(bytesEach: 8) { report.retired.append(reader.fixed64()) }
         return report
     }
 

@@ -64,6 +64,8 @@ extension Replica {
 
     /// Takes over what the head says.
     private func hear(_ head: FrameHead, from server: RemoteServer, _ at: Moment, into effects: inout ReplicaEffects) {
+        // Its silence is over: from now on its gateway is to blame for what it does not acknowledge.
+        if server.isSuspect(at.steady, config.suspectMillis) { server.waitingSince = at.steady }
         server.heardAt = at.steady
         if head.rowsHash != server.rowsHash {
             server.rowsHash = head.rowsHash

@@ -54,6 +54,14 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
         return raw
     }
 
+    /// Throws if somebody listens here, or nobody may. For ports that several listeners share, which a stranger's
+    /// could join otherwise.
+    package func checkFree() throws {
+        var raw = raw
+        let result = cs_address_check_free(&raw)
+        if result < 0 { throw SocketFailure("cannot listen on \(self)", code: -result) }
+    }
+
     package var hostAndPort: HostPort {
         var raw = raw
         var text = [CChar](repeating: 0, count: 64)

@@ -9,6 +9,7 @@ final class IncomingLink: ConnectionHandler {
     /// Address the peer says it has; nil before the handshake.
     private(set) var peer: String?
     private(set) var lastHeard: Nanos
+    let acceptedAt: Nanos
     /// Never used twice.
     let number: UInt64
     let connection: Connection
@@ -17,7 +18,8 @@ final class IncomingLink: ConnectionHandler {
         self.number = number
         self.transport = transport
         self.connection = connection
-        lastHeard = transport.loop.nowNanos
+        acceptedAt = transport.loop.nowNanos
+        lastHeard = acceptedAt
         super.init()
     }
 
@@ -39,6 +41,8 @@ final class IncomingLink: ConnectionHandler {
             transport.bad(peer: peer ?? connection.peerAddress?.host ?? "?", error)
             connection.close()
         }
+        // A peer that asks for pongs and reads none: an honest one pings once a second.
+        if connection.unsentBytes > Limits.outputBytesHigh { connection.close() }
         // From the next call on; that is early enough, because the peer sends nothing before it has our answer.
         if peer != nil { parser.bodyBytesMax = LinkFrame.bodyBytesMax }
     }

@@ -102,7 +102,8 @@ struct RemoteLink {
         let wasUp = state == .up
         failures = min(failures + 1, 16)
         if !wasUp { attemptsInVain &+= 1 }
-        var effects: LinkEffects = wasUp ? .reportDown : []
+        // Whoever wants the link hears of the first attempt in vain too, or nothing would ever say that there is nobody.
+        var effects: LinkEffects = wasUp || (isKept && failures == 1) ? .reportDown : []
         effects.formUnion(expireQueue(now: now))
         if isKept || queuedFrames > 0 || wasUp {
             let delay = min(Self.backoffNanosMin << Int64(failures - 1), Self.backoffNanosMax)

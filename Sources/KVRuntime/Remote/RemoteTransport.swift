@@ -62,6 +62,8 @@ final class RemoteTransport: @unchecked Sendable {
     static let tickMillis: Int64 = 25
     /// An incoming link that is silent this long is dead: its peer pings every second.
     static let incomingSilenceNanosMax: Nanos = 10_000_000_000
+    /// One that has not said who it is by then is nobody.
+    static let handshakeNanosMax: Nanos = 5_000_000_000
     static let incomingMax = 1024
     /// Peers whose first bad frame was logged; more than this are not logged at all.
     static let loggedPeersMax = 64
@@ -115,8 +117,9 @@ final class RemoteTransport: @unchecked Sendable {
         if isClosed { return }
         for link in outgoing.values { link.tick() }
         let now = loop.nowNanos
-        for link in incoming.values where now - link.lastHeard > Self.incomingSilenceNanosMax {
-            link.connection.close()
+        for link in incoming.values {
+            let isLate = link.peer == nil && now - link.acceptedAt > Self.handshakeNanosMax
+            if isLate || now - link.lastHeard > Self.incomingSilenceNanosMax { link.connection.close() }
         }
     }
 

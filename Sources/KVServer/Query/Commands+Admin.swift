@@ -174,6 +174,7 @@ extension Commands {
             x.output.pointee.error(
                 "ERR Unknown option or number of arguments for CONFIG SET - '\(x.argument(2).printable(max: 128))'")
         case let sub where sub.equals("RESETSTAT"):
+            guard x.count == 2 else { return x.wrongArity("config|resetstat") }
             for statistics in x.actor.context.statistics { statistics.requestReset() }
             x.actor.publish()
             x.output.pointee.ok()

@@ -101,8 +101,11 @@ extension Commands {
     private static let nameError: StaticString =
         "ERR Client names cannot contain spaces, newlines or special characters."
 
+    /// Longer ones are refused: they are kept, and shown in one piece.
+    private static let nameBytesMax = 1024
+
     private static func isName(_ argument: Argument) -> Bool {
-        argument.bytes.allSatisfy { $0 >= UInt8(ascii: "!") && $0 <= UInt8(ascii: "~") }
+        argument.count <= nameBytesMax && argument.bytes.allSatisfy { $0 >= UInt8(ascii: "!") && $0 <= UInt8(ascii: "~") }
     }
 
     // CLIENT

@@ -135,18 +135,28 @@ extension Commands {
         }
         guard !isOtherType else { return replyScan(&x, next: 0, nil) { _ in false } }
         guard let pattern else {
-            let (page, next) = x.store.scan(UInt64(cursor), count: count)
-            x.actor.state.pointee.work &+= page.count / QueryState.entriesWalkedPerWork
+            let (page, next) = scanWhole(x, UInt64(cursor), count)
             return replyScan(&x, next: next, page) { _ in true }
         }
         guard let glob = Glob(pattern.bytes) else { return x.error("ERR pattern is longer than 1024 bytes") }
         defer { glob.deallocate() }
         if glob.prefix.count == 0 {
-            let (page, next) = x.store.scan(UInt64(cursor), count: count)
-            x.actor.state.pointee.work &+= page.count / QueryState.entriesWalkedPerWork
+            let (page, next) = scanWhole(x, UInt64(cursor), count)
             return replyScan(&x, next: next, page) { glob.matches($0) }
         }
         scanRange(&x, UInt64(cursor), glob, min(count, scanRangeEntriesMax))
+    }
+
+    /// A page of the whole table, with fewer entries where keys are so long that the reply would hold the loop.
+    private static func scanWhole(_ x: Execution, _ cursor: UInt64, _ count: Int) -> (page: RecordPage, next: UInt64) {
+        var found = x.store.scan(cursor, count: count)
+        var wanted = count
+        while wanted > 1, payloadBytes(found.page, .keys) > QueryState.pageBytesMax {
+            wanted /= 2
+            found = x.store.scan(cursor, count: wanted)
+        }
+        x.actor.state.pointee.work &+= found.page.count / QueryState.entriesWalkedPerWork
+        return found
     }
 
     /// The cursor is the number of the last key of the previous page (Store.number). When that key is gone for good
@@ -161,10 +171,15 @@ extension Commands {
             }
             after = found.map { Bytes($0.key) }
         }
-        func page(_ after: UnsafeRawBufferPointer?) -> RecordPage {
+        func page(_ after: UnsafeRawBufferPointer?, _ count: Int) -> RecordPage {
             glob.prefix.withBytes { x.store.list(prefix: $0, after: after, limit: count) }
         }
-        let found = after?.withBytes { page($0) } ?? page(nil)
+        var count = count
+        var found = after?.withBytes { page($0, count) } ?? page(nil, count)
+        while count > 1, payloadBytes(found, .keys) > QueryState.pageBytesMax {
+            count /= 2
+            found = after?.withBytes { page($0, count) } ?? page(nil, count)
+        }
         x.actor.state.pointee.work &+= QueryState.workToList(entries: found.count)
         let next = found.count == count ? found.last.map { x.store.number($0) } ?? 0 : 0
         replyScan(&x, next: next, found) { glob.matches($0) }

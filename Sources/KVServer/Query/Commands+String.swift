@@ -10,7 +10,7 @@ extension Commands {
         guard x.acceptsKey(key) else { return }
         let hash = x.store.hash(key.start, key.count)
         if let large = x.actor.state.pointee.get(key, hash: hash, x.output, resp3: x.resp3) {
-            x.session.continuation = LargeReply(large)
+            x.session.continuation = LargeReply([large.retained()])
         }
     }
 
@@ -29,10 +29,25 @@ extension Commands {
         x.output.pointee.integer(record?.valueCount ?? 0)
     }
 
+    /// In one go when the reply is small, else in slices.
     @Sendable static func mget(_ x: inout Execution) {
         guard acceptsKeys(x, step: 1) else { return }
+        let (query, keys) = (x.actor.state, x.batch.range(x.command, 1, x.count))
+        let (before, hits, misses) = (x.output.pointee.count, query.pointee.hits, query.pointee.misses)
+        let resp3 = x.resp3
+        var isLarge = false
         x.output.pointee.arrayHeader(x.count - 1)
-        mget(&x, x.batch.range(x.command, 1, x.count))
+        whileKeys(x, keys, step: 1) { key, hash, _ in
+            let large = query.pointee.get(key, hash: hash, x.output, resp3: resp3)
+            isLarge = large != nil || x.output.pointee.count &- before > LargeSet.valueBytesMin
+            return !isLarge
+        }
+        query.pointee.work &+= (x.output.pointee.count &- before) &>> 10
+        guard isLarge else { return }
+        x.output.pointee.count = before
+        (query.pointee.hits, query.pointee.misses) = (hits, misses)
+        x.output.pointee.arrayHeader(x.count - 1)
+        x.session.continuation = LargeReply(records(x, keys))
     }
 
     @Sendable static func mset(_ x: inout Execution) {
@@ -55,14 +70,16 @@ extension Commands {
     // The work on a range of arguments, for whole commands and for the slices of long ones. Keys are hashed 64 at a
     // time, and their memory is asked for a little ahead of each.
 
-    static func mget(_ x: inout Execution, _ range: Range<Int>) {
-        let resp3 = x.resp3
+    /// What the keys have now, for a reply in slices: retained.
+    static func records(_ x: Execution, _ range: Range<Int>) -> [Record?] {
+        var records: [Record?] = []
         forEachKey(x, range, step: 1) { key, hash, _ in
-            // Several large values in one reply are rare enough to be copied as they come.
-            if let large = x.actor.state.pointee.get(key, hash: hash, x.output, resp3: resp3) {
-                x.output.pointee.bulk(large.value)
-            }
+            records.append(x.store.get(key.start, key.count, hash)?.retained())
         }
+        let found = records.reduce(0) { $0 + ($1 == nil ? 0 : 1) }
+        x.actor.state.pointee.hits &+= found
+        x.actor.state.pointee.misses &+= range.count - found
+        return records
     }
 
     static func mset(_ x: inout Execution, _ range: Range<Int>) {
@@ -106,6 +123,17 @@ extension Commands {
     private static func forEachKey(
         _ x: Execution, _ range: Range<Int>, step: Int, _ body: (Argument, UInt64, Int) -> Void
     ) {
+        whileKeys(x, range, step: step) {
+            body($0, $1, $2)
+            return true
+        }
+    }
+
+    /// Until `body` returns false.
+    @inline(__always)
+    private static func whileKeys(
+        _ x: Execution, _ range: Range<Int>, step: Int, _ body: (Argument, UInt64, Int) -> Bool
+    ) {
         let query = x.actor.state
         var next = range.lowerBound
         while next < range.upperBound {
@@ -120,7 +148,7 @@ extension Commands {
             for i in 0..<count {
                 if query.pointee.keysAhead.isDue(i) { x.store.look(&query.pointee.keysAhead) }
                 let k = next &+ i &* step
-                body(x.batch.argument(k), query.pointee.keysAhead.hashes[i], k)
+                guard body(x.batch.argument(k), query.pointee.keysAhead.hashes[i], k) else { return }
             }
             next = end
         }

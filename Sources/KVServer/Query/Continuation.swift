@@ -38,6 +38,8 @@ final class LongCommand: Continuation {
     private let inputBytes: Int
     private var next = 1
     private var total = 0
+    /// The answers of MGET for the keys before `next`, while they are being copied.
+    private var reply: LargeReply?
 
     /// Takes the batch over; its first command is the one to run.
     init?(batch: CommandBatch, name: String, inputBytes: Int) {
@@ -53,7 +55,10 @@ final class LongCommand: Continuation {
     }
 
     override var heldInputBytes: Int { inputBytes }
-    override func cancel() { batch.deallocate() }
+    override func cancel() {
+        batch.deallocate()
+        reply?.cancel()
+    }
 
     override func step(_ caller: inout Execution, outputMax: Int) -> Bool {
         var x = Execution(
@@ -63,19 +68,30 @@ final class LongCommand: Continuation {
             guard begin(&x) else { return true }
         }
         let deadline = monotonicNanos() + Continuation.sliceNanos
-        while next < x.count {
-            let end = min(next + LongCommand.sliceArguments, x.count)
-            let range = batch.range(x.command, next, end)
-            switch kind {
-            case .mget: Commands.mget(&x, range)
-            case .mset: Commands.mset(&x, range)
-            case .exists: total += Commands.exists(&x, range)
-            case .del: total += Commands.del(&x, range)
+        repeat {
+            if let reply {
+                guard reply.copy(to: &x, outputMax: outputMax, until: deadline) else { return false }
+                self.reply = nil
+            } else {
+                let end = min(next + LongCommand.sliceArguments, x.count)
+                handle(&x, batch.range(x.command, next, end))
+                next = end
             }
-            next = end
-            if x.output.pointee.count > outputMax || monotonicNanos() > deadline { break }
+            if reply == nil, next >= x.count { return finish(&x) }
+        } while x.output.pointee.count <= outputMax && monotonicNanos() < deadline
+        return false
+    }
+
+    private func handle(_ x: inout Execution, _ range: Range<Int>) {
+        switch kind {
+        case .mget: reply = LargeReply(Commands.records(x, range))
+        case .mset: Commands.mset(&x, range)
+        case .exists: total += Commands.exists(&x, range)
+        case .del: total += Commands.del(&x, range)
         }
-        guard next >= x.count else { return false }
+    }
+
+    private func finish(_ x: inout Execution) -> Bool {
         switch kind {
         case .mget: break
         case .mset: x.output.pointee.ok()

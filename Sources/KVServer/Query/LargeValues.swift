@@ -57,27 +57,50 @@ final class LargeSet: Continuation {
     }
 }
 
-/// The reply to GET of a large value. Holds the record, so the value is that of the moment of the command.
+/// The reply to GET of a large value, or to MGET where all values together are large. Holds the records, so the values
+/// are those of the moment of the command.
 final class LargeReply: Continuation {
-    private let record: Record
-    private var sent = 0
+    private let records: [Record?]
+    /// The record being copied, and how many bytes of its value were.
+    private var next = 0
+    private var copied = 0
 
-    init(_ record: Record) { self.record = record.retained() }
+    /// Takes the references over; nil is the reply for a key that is not there.
+    init(_ records: [Record?]) { self.records = records }
 
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {
-        let deadline = monotonicNanos() + Continuation.sliceNanos
-        let value = record.value
-        if sent == 0 { x.output.pointee.bulkHeader(value.count) }
-        repeat {
-            let end = min(sent + LargeSet.pieceBytes, value.count)
-            x.output.pointee.append(UnsafeRawBufferPointer(rebasing: value[sent..<end]))
-            sent = end
-            if x.output.pointee.count > outputMax { break }
-        } while sent < value.count && monotonicNanos() < deadline
-        guard sent == value.count else { return false }
-        x.output.pointee.append("\r\n")
-        return true
+        copy(to: &x, outputMax: outputMax, until: monotonicNanos() + Continuation.sliceNanos)
     }
 
-    override func cancel() { record.release() }
+    /// A slice; whether it was the last.
+    func copy(to x: inout Execution, outputMax: Int, until deadline: Nanos) -> Bool {
+        while next < records.count {
+            copyPiece(x.output, resp3: x.resp3)
+            if x.output.pointee.count > outputMax || monotonicNanos() > deadline { break }
+        }
+        return next == records.count
+    }
+
+    private func copyPiece(_ output: UnsafeMutablePointer<OutputBuffer>, resp3: Bool) {
+        guard let record = records[next] else {
+            output.pointee.null(resp3: resp3)
+            next += 1
+            return
+        }
+        let value = record.value
+        if copied == 0 { output.pointee.bulkHeader(value.count) }
+        let end = min(copied + LargeSet.pieceBytes, value.count)
+        output.pointee.append(UnsafeRawBufferPointer(rebasing: value[copied..<end]))
+        copied = end
+        guard copied == value.count else { return }
+        output.pointee.append("\r\n")
+        record.release()
+        copied = 0
+        next += 1
+    }
+
+    override func cancel() {
+        for record in records[next...] { record?.release() }
+        next = records.count
+    }
 }

@@ -68,7 +68,7 @@ extension QueryState {
             switch kinds[i] {
             case .get:
                 if let large = get(batch.argument(1, of: command), hash: ahead.hashes[i], output, resp3: resp3) {
-                    session.continuation = LargeReply(large)
+                    session.continuation = LargeReply([large.retained()])
                     return finish(i &- range.first &+ 1)
                 }
             case .set:

@@ -244,9 +244,11 @@ package final class QueryActor {
     /// Closes stalled readers of long replies. O(clients), once a second.
     package func closeStalled() {
         let now = state.pointee.nowMillis
-        for session in sessions
-        where session.continuation != nil && now - session.state.pointee.activeMillis > QueryActor.stalledMillisMax {
-            session.owner?.sessionStalled()
+        for session in sessions where session.continuation != nil || session.state.pointee.isBlocked {
+            let unsent = session.owner?.sessionUnsentBytes ?? 0
+            if unsent < session.state.pointee.unsentBytes { session.state.pointee.activeMillis = now }
+            session.state.pointee.unsentBytes = unsent
+            if now - session.state.pointee.activeMillis > QueryActor.stalledMillisMax { session.owner?.sessionStalled() }
         }
     }
 }

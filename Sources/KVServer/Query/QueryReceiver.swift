@@ -123,6 +123,7 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
             actor.enqueue(session)
             if session.pendingInput > QueryReceiver.pendingInputMax { connection.pauseReading() }
         case .blocked:
+            session.state.pointee.isBlocked = true
             connection.pauseReading()
             connection.notifyWhenDrained()
         case .closing:
@@ -135,6 +136,8 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         hasEnded = true
         if !session.state.pointee.isWaiting { run(connection) }
     }
+
+    var sessionUnsentBytes: Int { link._withUnsafeGuaranteedRef { $0.unsentBytes } }
 
     func sessionStalled() { link._withUnsafeGuaranteedRef { $0.close() } }
 

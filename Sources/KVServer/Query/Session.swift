@@ -34,6 +34,9 @@ package struct SessionState {
     var createdMillis: Millis
     /// When the session last made progress; a stalled reader of a long reply is closed after a while.
     var activeMillis: Millis
+    /// Waits for its output to drain, of which so much was there when it was last looked at.
+    var isBlocked = false
+    var unsentBytes = 0
     var lastCommand: StaticString = "NULL"
 
     var parser = RESPParser(limits: RESPLimits())
@@ -53,6 +56,8 @@ package protocol SessionOwner: AnyObject {
     func sessionShouldRun()
     /// The client reads nothing of a long reply.
     func sessionStalled()
+    /// Bytes of replies that the kernel has not taken.
+    var sessionUnsentBytes: Int { get }
 }
 
 package final class Session {
@@ -178,8 +183,9 @@ package final class Session {
     /// Another turn: carries the command in progress on, or runs buffered input.
     package func run(output: UnsafeMutablePointer<OutputBuffer>, unsent: Int) -> SessionStatus {
         let outputMax = Limits.outputBytesHigh - unsent
+        state.pointee.isBlocked = false
+        state.pointee.activeMillis = actor.state.pointee.nowMillis
         if let continuation {
-            state.pointee.activeMillis = actor.state.pointee.nowMillis
             var x = execution(Command(firstArgument: 0, argumentCount: 0), output)
             actor.note(continuation.turnWork)
             guard continuation.step(&x, outputMax: outputMax) else {
@@ -290,7 +296,10 @@ package final class Session {
         CommandTable.standard.withRow(index) { row in
             state.pointee.lastCommand = row.name
             guard row.accepts(x.count) else { return x.wrongArity(row.nameText) }
-            if row.flags.contains(.manyKeys), x.count > LongCommand.argumentsMin {
+            if x.count > LongCommand.argumentsMin {
+                guard row.flags.contains(.manyKeys) else {
+                    return x.error("ERR too many arguments: the limit is 1024 but for MGET, MSET, DEL and EXISTS")
+                }
                 state.pointee.isBeforeLongCommand = true
                 return
             }
