@@ -194,7 +194,10 @@ struct List: OneShot {
         if let limit, limit < 1 { throw ValidationError("--limit must be at least 1") }
     }
 
-    func request() -> Request { .list(prefix: ProgramArguments.bytes(prefix ?? ""), limit: limit, after: after.map { ProgramArguments.bytes($0) }) }
+    func request() -> Request {
+        .list(
+            prefix: ProgramArguments.bytes(prefix ?? ""), limit: limit, after: after.map { ProgramArguments.bytes($0) })
+    }
 }
 
 struct Delete: OneShot {

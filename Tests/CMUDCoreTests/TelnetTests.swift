@@ -150,7 +150,11 @@ import Testing
         _ = peer.receive([iac, TelnetCode.do, 70])
         let mssp = peer.takeOutput()
         #expect(mssp.starts(with: [iac, TelnetCode.sb, 70, 1] + Array("NAME".utf8) + [2] + Array("CMUD".utf8)))
+        // Nothing is kept for who has not agreed to be told.
+        let ping = [iac, TelnetCode.sb, 201] + Array("Core.Ping".utf8) + [iac, TelnetCode.se]
+        _ = peer.receive(ping)
         _ = peer.receive([iac, TelnetCode.do, 201])
+        _ = peer.receive(ping)
         _ = peer.receive(
             [iac, TelnetCode.sb, 201] + Array(#"Core.Supports.Set ["Char 1","Room 1","Comm.Channel 1"]"#.utf8) + [
                 iac, TelnetCode.se,
@@ -161,6 +165,7 @@ import Testing
         world.command(ada, "say \"quoted\" text")
         var gmcp = peer.gmcp
         let messages = gmcp.messages(ada.session, ada.events)
+        #expect(messages.filter { $0 == "Core.Ping" }.count == 1)
         #expect(messages.contains(#"Char.Name {"name":"ada","fullname":"ada"}"#))
         #expect(messages.contains { $0.hasPrefix(#"Room.Info {"num":7,"name":"Gates Center, floor 5""#) })
         #expect(messages.contains(#"Comm.Channel.Text {"channel":"say","talker":"ada","text":"\"quoted\" text"}"#))

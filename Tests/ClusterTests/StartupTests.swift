@@ -24,6 +24,20 @@ import Testing
         for actor in 0..<4 { #expect(try new.connection(actor).call("DBSIZE") == .integer(5000)) }
     }
 
+    /// What servers tell each other about themselves counts as well.
+    @Test func joiningUnderLoadStaysWithinTenMessagesASecond() throws {
+        let cluster = try Cluster(actors: [1])
+        let old = cluster.servers[0]
+        let new = try Self.joiner(cluster, actors: 1, oneWayMillis: 1)
+        for i in 0..<300 {
+            if i == 50 { try new.start(join: [old.address]) }
+            try old.put("k\(i)", "\(i)")
+            pace(millis: 10)
+        }
+        #expect(try cluster.equal(within: 10_000) != nil, "\(cluster.logs)")
+        for server in cluster.servers { #expect(try server.info("max_message_rate") <= 10) }
+    }
+
     @Test func aPutOnTheNewServerWhileItConnectsReachesTheOldOne() throws {
         let cluster = try Cluster(actors: [2])
         let old = cluster.servers[0]

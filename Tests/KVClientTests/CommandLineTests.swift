@@ -65,7 +65,21 @@ import Testing
         let result = try Programs.kv(arguments)
         #expect(result.code == 64)
         #expect(result.output.isEmpty)
-        #expect(result.errors.hasPrefix("Error: "))
+        #expect(result.errors.hasPrefix("kv: ") && result.errors.hasSuffix("; see kv --help\n"), "\(result.errors)")
+        #expect(result.errors.filter { $0 == "\n" }.count == 1)
+    }
+
+    @Test func argumentsAndLinesMayBeAnyBytes() throws {
+        for bytes: [UInt8] in [
+            [], [0xFF], [0xC3, 0xA9, 0xC3], Array("\u{10FEFF}\u{10FFFF}é".utf8), (1...255).map { UInt8($0) },
+        ] {
+            #expect(ProgramArguments.bytes(ProgramArguments.text(bytes)).array == bytes)
+        }
+        let server = try Server()
+        let environment = ["KV_SERVER": server.addresses]
+        let script: [UInt8] = Array("put a".utf8) + [0xFE] + Array(" 1\r\nput a".utf8) + [0xFF] + Array(" 2\nlist".utf8)
+        let result = try Programs.kv([], input: script, environment: environment)
+        #expect(String(decoding: result.output, as: UTF8.self) == "OK\nOK\na\\xFE\t1\na\\xFF\t2\n")
     }
 
     @Test func helpAndVersionSucceed() throws {

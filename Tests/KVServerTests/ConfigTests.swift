@@ -31,6 +31,13 @@ import Testing
         #expect(config.actorAddress(2) == Endpoint(host: "127.0.0.1", port: 6002))
     }
 
+    @Test func linesOfAFileMayEndInAnyWay() throws {
+        let path = try file("# comment\r\nport 7450\r\nactors 3\n\r\nhost 127.0.0.3")
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let config = try Config.resolve(flags: [], environment: ["KVD_CONFIG": path])
+        #expect(config.port == 7450 && config.actors == 3 && config.host == "127.0.0.3")
+    }
+
     @Test func flagBeatsEnvironmentBeatsFile() throws {
         let path = try file("# comment\nport 7000\nactors 3\n\nhost \"127.0.0.3\"\nlog-level debug\n")
         defer { try? FileManager.default.removeItem(atPath: path) }

@@ -240,6 +240,76 @@ import Testing
         session.actor.state.pointee.store.checkInvariants()
     }
 
+    /// However much is asked for, and with whatever is written meanwhile.
+    @Test(arguments: [10, 1200]) func largeRepliesOfManyKeysGoInSlices(_ keys: Int) {
+        let session = LocalSession()
+        let other = LocalSession(actor: session.actor, now: 2)
+        let output = UnsafeMutablePointer<OutputBuffer>.allocate(capacity: 1)
+        output.initialize(to: OutputBuffer())
+        let reader = Session(actor: session.actor)
+        defer {
+            reader.close()
+            other.close(actorToo: false)
+            session.close()
+            output.pointee.deallocate()
+            output.deallocate()
+        }
+        let value = Bytes([UInt8](repeating: 7, count: LargeSet.valueBytesMin + 3))
+        let middling = Bytes([UInt8](repeating: 8, count: 5_000))
+        _ = session.execute(request([Bytes("SET"), Bytes("large"), value]))
+        _ = session.execute(request([Bytes("SET"), Bytes("middling"), middling]))
+        let wanted = (0..<keys).map { $0 % 40 == 0 ? "large" : ["none", "middling"][$0 % 2] }
+        let input = request((["MGET"] + wanted).map { Bytes($0) }) + request("PING")
+        var status = input.withUnsafeBytes { reader.receive($0, output: output, unsent: 0) }
+        var (replies, turns) = (RESPReplyCounter(), 0)
+        while true {
+            #expect(output.pointee.count <= Limits.outputBytesHigh + LargeSet.valueBytesMin)
+            let isWellFormed = replies.count(output.pointee.bytes)
+            #expect(isWellFormed)
+            output.pointee.count = 0
+            if status == .idle || turns > 100_000 { break }
+            status = reader.run(output: output, unsent: 0)
+            // Of up to 1,024 keys the values are those of the command's moment.
+            if keys <= 1024 { _ = other.command("DEL", "large") }
+            turns += 1
+        }
+        #expect(turns > (keys > 1024 ? 5 : 0) && replies.replies == 2)
+        #expect(session.actor.state.pointee.hits == wanted.filter { $0 != "none" }.count)
+        session.actor.state.pointee.store.checkInvariants()
+    }
+
+    private final class Reader: SessionOwner {
+        var sessionUnsentBytes = 1000
+        var isStalled = false
+        func sessionShouldRun() {}
+        func sessionStalled() { isStalled = true }
+    }
+
+    @Test func whoReadsNothingOfAnyReplyIsClosedAfterAWhile() {
+        let session = LocalSession()
+        let (blocked, idle) = (Session(actor: session.actor), Session(actor: session.actor))
+        let (reader, other) = (Reader(), Reader())
+        (blocked.owner, idle.owner) = (reader, other)
+        defer {
+            blocked.close()
+            idle.close()
+            session.close()
+        }
+        blocked.state.pointee.isBlocked = true
+        func pass(_ millis: Millis) {
+            session.now += millis
+            session.actor.closeStalled()
+        }
+        pass(QueryActor.stalledMillisMax)
+        // A little was taken: that is enough for another minute.
+        reader.sessionUnsentBytes -= 1
+        pass(1)
+        pass(QueryActor.stalledMillisMax)
+        #expect(!reader.isStalled)
+        pass(1)
+        #expect(reader.isStalled && !other.isStalled)
+    }
+
     @Test func aClosedSessionGivesItsListingBack() {
         let session = LocalSession()
         defer { session.close() }

@@ -32,6 +32,19 @@ import Testing
 
     private static let backends: [LoopBackend] = LoopBackend.ioUringRefusal() == nil ? [.ioUring, .epoll] : [.epoll]
 
+    /// Two servers with the same shared port would split its clients between them.
+    @Test func aSharedPortBelongsToOneServer() throws {
+        let (loop, port) = try occupied()
+        var config = Config()
+        (config.port, config.actors, config.pinLoops, config.sharedPort) = (port + 1, 1, false, port)
+        let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        do {
+            _ = try Server(config: config, log: log).start()
+            Issue.record("started")
+        } catch { #expect(error.description.hasSuffix("choose another --shared-port"), "\(error)") }
+        #expect(loop.socketCount == 1)
+    }
+
     @Test(arguments: backends) func nothingIsLeftOpen(_ backend: LoopBackend) throws {
         var (loop, port): (Loop?, Int) = try occupied()
         #expect(throws: StartFailure.self) { try server(port, backend).start() }

@@ -27,6 +27,14 @@ import Testing
         #expect(!parsed.failed)
     }
 
+    /// Attributes before a value do not nest.
+    @Test func anyNumberOfAttributesComesBeforeAValue() {
+        for attribute in ["|0\r\n", "|1\r\n+a\r\n:1\r\n"] {
+            let parsed = parseReplies(Array((String(repeating: attribute, count: 300_000) + "+OK\r\n").utf8))
+            #expect(parsed.values == [.simple("OK")] && !parsed.failed)
+        }
+    }
+
     @Test func cutAtEveryByteChangesNothing() {
         let input = Array(Self.sample.utf8)
         for cut in 0...input.count { #expect(parseReplies(input, cutAt: [cut]).values == Self.values, "cut at \(cut)") }

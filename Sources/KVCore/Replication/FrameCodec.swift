@@ -12,8 +12,8 @@ enum FrameFormat {
     static let crcAt = 5
     static let summedFrom = 9
     static let rowsMax = 4096
-    /// Islands, repair asks, settled servers: one for each writer at most.
-    static let listMax = 4096
+    /// Islands, repair asks, servers that are level, servers that are retired: far above what any cluster has.
+    static let listMax = 65_536
     static let blocksMax = 4096
 
     static let hasReport: UInt8 = 1

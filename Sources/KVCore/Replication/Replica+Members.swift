@@ -1,6 +1,6 @@
 // Servers that come, go, fall silent and are forgotten. Part of `Replica`; on its actor's thread.
 
-import KVBase
+package import KVBase
 
 extension Replica {
     /// How often silence, retirement and clocks are looked at.
@@ -72,6 +72,14 @@ extension Replica {
         server.sent = min(server.sent, max(server.tops[own], server.reach[own]))
         server.inFlight.removeAll()
         server.lossSeenAt = at.steady
+    }
+
+    /// A message to a server besides the frames takes the next place in the pair's pace: how long to wait for it.
+    package func reservePlace(to id: UInt64, _ at: Moment) -> Millis {
+        guard let server = server(id) else { return 0 }
+        let due = max(at.steady, server.pacer.earliest(spacing))
+        server.pacer.sent(due)
+        return due - at.steady
     }
 
     /// The transport connected: whatever is known may be said at once.

@@ -102,7 +102,7 @@ struct RemoteLink {
         let wasUp = state == .up
         failures = min(failures + 1, 16)
         if !wasUp { attemptsInVain &+= 1 }
-        // Whoever wants the link hears of the first attempt in vain too, or nothing would ever say that there is nobody.
+        // Whoever wants the link hears of the first attempt in vain too: else nothing ever said that nobody is there.
         var effects: LinkEffects = wasUp || (isKept && failures == 1) ? .reportDown : []
         effects.formUnion(expireQueue(now: now))
         if isKept || queuedFrames > 0 || wasUp {

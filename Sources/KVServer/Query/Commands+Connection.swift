@@ -105,7 +105,8 @@ extension Commands {
     private static let nameBytesMax = 1024
 
     private static func isName(_ argument: Argument) -> Bool {
-        argument.count <= nameBytesMax && argument.bytes.allSatisfy { $0 >= UInt8(ascii: "!") && $0 <= UInt8(ascii: "~") }
+        argument.count <= nameBytesMax
+            && argument.bytes.allSatisfy { $0 >= UInt8(ascii: "!") && $0 <= UInt8(ascii: "~") }
     }
 
     // CLIENT

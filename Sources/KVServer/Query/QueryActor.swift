@@ -245,10 +245,10 @@ package final class QueryActor {
     package func closeStalled() {
         let now = state.pointee.nowMillis
         for session in sessions where session.continuation != nil || session.state.pointee.isBlocked {
-            let unsent = session.owner?.sessionUnsentBytes ?? 0
-            if unsent < session.state.pointee.unsentBytes { session.state.pointee.activeMillis = now }
-            session.state.pointee.unsentBytes = unsent
-            if now - session.state.pointee.activeMillis > QueryActor.stalledMillisMax { session.owner?.sessionStalled() }
+            let (state, unsent) = (session.state, session.owner?.sessionUnsentBytes ?? 0)
+            if unsent < state.pointee.unsentBytes { state.pointee.activeMillis = now }
+            state.pointee.unsentBytes = unsent
+            if now - state.pointee.activeMillis > QueryActor.stalledMillisMax { session.owner?.sessionStalled() }
         }
     }
 }

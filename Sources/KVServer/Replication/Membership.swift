@@ -19,6 +19,8 @@ final class Membership {
     private var unanswered: [String]
     private let own: String
     private var states: [String: Bool] = [:]
+    /// Loop time of the last introduction to an address: two at once would be one too many for the pair's pace.
+    private var introducedAt: [String: Nanos] = [:]
     unowned var replicator: Replicator!
 
     init(system: ActorSystem, loop: Loop, join: [Endpoint], log: Logger) {
@@ -46,6 +48,9 @@ final class Membership {
     }
 
     private func introduce(to target: String) {
+        let now = loop.nowNanos
+        if let last = introducedAt[target], now - last < Membership.introduceMillis * 500_000 { return }
+        introducedAt[target] = now
         replicator.introduce(
             Introduction(target: target, isAnswer: false, rows: replicator.rowsOwnFirst), to: target)
     }
@@ -77,6 +82,7 @@ final class Membership {
 
     func dropLink(to address: String) {
         states[address] = nil
+        introducedAt[address] = nil
         system.dropLink(to: address)
     }
 }

@@ -92,11 +92,14 @@ package final class Replicator {
     private func introduced(_ introduction: Introduction, _ at: Moment) {
         for row in introduction.rows where row.server != replica.uid.server { replica.learn(row, at, into: &effects) }
         membership?.introduced(introduction)
-        guard !introduction.isAnswer else { return }
-        let sender = introduction.rows.first { $0.server == introduction.rows.first?.server }
-        guard let sender, sender.server != replica.uid.server else { return }
+        guard let sender = introduction.rows.first, sender.server != replica.uid.server else { return }
+        guard !introduction.isAnswer else {
+            // What it answers was sent before anything was known of it: frames begin a pace later.
+            _ = replica.reservePlace(to: sender.server, at)
+            return
+        }
         let answer = Introduction(target: introduction.target, isAnswer: true, rows: rowsOwnFirst)
-        introduce(answer, to: sender.address.description)
+        introduce(answer, to: sender.address.description, server: sender.server)
     }
 
     /// The sender's own row leads, so that the receiver knows whom to answer.
@@ -105,7 +108,15 @@ package final class Replicator {
         return rows.filter { $0.server == replica.uid.server } + rows.filter { $0.server != replica.uid.server }
     }
 
-    func introduce(_ introduction: Introduction, to address: String) {
+    /// To a server that is known it is a message like any other, and waits for its place among the frames.
+    func introduce(_ introduction: Introduction, to address: String, server: UInt64? = nil) {
+        let known = server ?? addresses.first { $0.value == address }?.key
+        let wait = known.map { replica.reservePlace(to: $0, moment) } ?? 0
+        guard wait > 0 else { return tell(introduction, address) }
+        loop.schedule(afterMillis: wait) { [unowned self] in tell(introduction, address) }
+    }
+
+    private func tell(_ introduction: Introduction, _ address: String) {
         guard let context, let ref = ActorRef<SyncMessage>(address: address, counter: 1) else { return }
         context.tell(ref, .introduction(introduction))
     }

@@ -58,6 +58,26 @@ import Testing
         return bytes
     }
 
+    /// What a head lists has a bound of its own, whatever a frame may hold.
+    @Test func listsBeyondAnyClusterAreRefused() {
+        let table = OriginTable()
+        let a = table.intern(ActorUID(server: 11, index: 0))!
+        for (count, isTaken) in [(FrameFormat.listMax, true), (FrameFormat.listMax + 1, false)] {
+            var head = FrameHead()
+            head.sender = ActorUID(server: 11, index: 0)
+            head.asks = [RepairAsk](repeating: RepairAsk(origin: a, from: 1, to: 2), count: count)
+            var writer = FrameWriter(buffer: OutputBuffer(), table: table)
+            writer.head(head, cluster: 7)
+            let (bytes, buffer) = writer.finish()
+            buffer.deallocate()
+            if case .frame = FrameCodecTests.decode(bytes, table) {
+                #expect(isTaken)
+            } else {
+                #expect(!isTaken)
+            }
+        }
+    }
+
     static func decode(_ bytes: [UInt8], _ table: OriginTable, cluster: UInt64 = 7) -> FrameReader.Result {
         bytes.withUnsafeBytes { FrameReader.decode($0, cluster: cluster, table) }
     }

@@ -104,8 +104,8 @@ import Testing
     }
 
     /// What waited during a cut is old, which must not have it sent again before its acknowledgement can be there.
-    @Test func afterACutNothingIsSentAgainAndAgain() {
-        let (cluster, a, b) = RemoteTests.pair(1, 1, delay: 300)
+    @Test(arguments: [1, 2]) func afterACutNothingIsSentAgainAndAgain(_ actors: Int) {
+        let (cluster, a, b) = RemoteTests.pair(actors, actors, delay: 300)
         for i in 0..<100 { a.actors[0].put("warm\(i)", "v", cluster.moment(a)) }
         #expect(cluster.run(until: { cluster.isConverged }, within: 10_000))
         cluster.drops = { from, to in from.server != to.server }
