@@ -18,6 +18,8 @@ package struct Config: Sendable {
     package var actors = min(Machine.processorCount, Limits.actorsMax)
     package var sharedPort: Int?
     package var host = "127.0.0.1"
+    /// Only this machine reaches it.
+    var isLoopback: Bool { host.hasPrefix("127.") || host == "::1" || host.lowercased() == "localhost" }
     package var advertise: Endpoint?
     package var join: [Endpoint] = []
     /// Servers of different clusters refuse each other.

@@ -43,6 +43,10 @@ package final class Server {
         context = ServerContext(
             config: config, serverID: Machine.random(), hashSeed: Machine.random(), digestKey: Server.digestKey,
             inputOutput: backend.rawValue)
+        guard context.clientsMax > 0 else {
+            throw StartFailure(
+                description: "too few open files are allowed to serve a client; raise the limit (ulimit -n)")
+        }
         do {
             try checkSharedPort()
             for index in 1...config.actors { cores.append(try makeCore(index, backend)) }
@@ -58,6 +62,12 @@ package final class Server {
         }
         for core in cores { core.thread.start() }
         let description = self.description
+        if context.clientsMax < config.clientsMax {
+            log.notice("the limit of open files allows \(context.clientsMax) clients, not \(config.clientsMax)")
+        }
+        if !config.isLoopback {
+            log.warning("\(config.host) may be reached by others, and there are no passwords: only for trusted networks")
+        }
         log.info(
             "serving",
             metadata: [
@@ -137,6 +147,9 @@ package final class Server {
         let endpoint = Endpoint(host: config.host, port: port)
         guard let failure = error as? SocketFailure else {
             return StartFailure(description: "cannot listen on \(endpoint): \(error)")
+        }
+        if failure.operation.hasPrefix("cannot resolve") {
+            return StartFailure(description: "\(failure.operation); check --host")
         }
         let reason = String(cString: strerror(failure.code))
         let flag = port == config.sharedPort ? "--shared-port" : "--port"

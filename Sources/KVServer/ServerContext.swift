@@ -43,7 +43,8 @@ package final class ServerContext: Sendable {
     private let clientIDs = Atomic<Int>(0)
     private let clients = Atomic<Int>(0)
     private let rejected = Atomic<Int>(0)
-    private let clientsMax: Int
+    /// Not above what the limit of open files leaves.
+    let clientsMax: Int
 
     package init(config: Config, serverID: UInt64, hashSeed: UInt64, digestKey: UInt64, inputOutput: String) {
         self.config = config

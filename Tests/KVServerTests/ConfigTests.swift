@@ -28,6 +28,7 @@ import Testing
         #expect(config.port == 6000 && config.host == "127.0.0.1" && config.sharedPort == nil)
         #expect(config.inputOutput == .auto && config.logLevel == "info" && config.join.isEmpty)
         #expect(config.advertisedAddress == Endpoint(host: "127.0.0.1", port: 6000))
+        #expect(config.isLoopback)
         #expect(config.actorAddress(2) == Endpoint(host: "127.0.0.1", port: 6002))
     }
 
