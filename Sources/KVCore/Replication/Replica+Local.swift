@@ -100,13 +100,14 @@ extension Replica {
                     origin: own, from: 0, to: 0, isPage: true, cut: donor.start, taking: donor.entries.take()))
             donor.sent(at: at.steady)
         }
+        let saysFlushed = isLeaving && isFlushed(at)
+        if saysFlushed { hasSaidFlushed = true }
         let batch = LocalBatch(
             fromIndex: config.actorIndex, vector: shown(vector, to: sibling), digest: digest, floor: store.gcFloor,
             firstItem: first, items: items, ackedItem: sibling.applied, news: servers.map(news), rowsHash: members.hash,
             rows: sibling.rowsHash == members.hash ? [] : members.rows, asks: sibling.asks,
             scanAsk: scanAsk(localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
-            isFlushed: isLeaving && isFlushed(at), isSettled: isSettled, level: levelHere(),
-            retired: retiredMarks.sorted())
+            isFlushed: saysFlushed, isSettled: isSettled, level: levelHere(), retired: retiredMarks.sorted())
         sibling.asks.removeAll()
         sibling.sentTo = log.last
         sibling.pacer.sent(at.steady)

@@ -157,10 +157,12 @@ extension Replica {
     /// A newcomer is handed the level below which it must not stamp writes, because others hold or have collected
     /// tombstones up to there that it does not know yet; and so is who joined another newcomer when it meets a server
     /// for the first time, which collected without it until then. What it wrote before it heard of that, from `first`
-    /// on, is written again above it.
+    /// on, is written again above it, unless it leaves and has handed that over: the new write would be lost, after it
+    /// had beaten here what others wrote over the old one.
     func adoptFloor(_ floor: Millis, from first: UInt64, _ at: Moment, into effects: inout ReplicaEffects) {
         guard floor > store.gcFloor, !config.bugs.contains(.floorMissingFromBootstrap) else { return }
         store.raiseGCFloor(to: floor)
+        guard !hasHandedOver(at) else { return }
         var below = DeltaEntries()
         var seq = max(first, store.journalFirstSeq)
         while seq <= store.ownSeq {

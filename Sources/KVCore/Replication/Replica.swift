@@ -41,6 +41,8 @@ package final class Replica {
     var isLeaving = false
     /// What this actor had seen when it began to leave.
     var owed = VersionVector()
+    /// A sibling was told that this actor's writes were handed over.
+    var hasSaidFlushed = false
     var startedAt: Millis?
     var lastCensus: Millis = .min
     var clockCorrection: Millis = 0
@@ -276,14 +278,22 @@ package final class Replica {
         return true
     }
 
-    /// Vectors from other servers leave out what their senders retired; of that, a newcomer has everything once it is
-    /// up.
+    /// A newcomer has everything once it is up; but one that joined another newcomer may lack writes of servers that
+    /// were retired before it came.
     private func hasOwed(_ server: RemoteServer) -> Bool {
         if !isJoining, members.row(server.id)?.status == .joining { return false }
-        for i in 0..<owed.count where seen[OriginIndex(i)] != VersionVector.retired {
-            if server.reach[OriginIndex(i)] < owed.seqs[i] { return false }
+        let reach = completed(server.reach, from: server)
+        for i in 0..<owed.count {
+            let due = owed.seqs[i] == VersionVector.retired ? finals[OriginIndex(i)] : owed.seqs[i]
+            if reach[OriginIndex(i)] < due { return false }
         }
         return true
+    }
+
+    /// Nobody waits any more for a write that this actor makes by itself: a sibling that was told that all are handed
+    /// over may say good-bye at any time, and what comes after that is taken from no one.
+    func hasHandedOver(_ at: Moment) -> Bool {
+        !members.isMember(uid.server) || hasSaidFlushed && isFlushed(at)
     }
 
     /// The others were told that this server left.

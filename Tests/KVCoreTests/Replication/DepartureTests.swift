@@ -30,6 +30,46 @@ import Testing
         #expect(b.actors.allSatisfy { $0.get("k") == "v" })
     }
 
+    /// What a newcomer has handed over it does not stamp again when it hears of a floor: nobody would take that.
+    @Test func whoeverHandedItsWritesOverMakesNoneWhileItsSiblingsStillDo() {
+        let cluster = TestCluster()
+        let old = cluster.start(actors: 1)
+        cluster.run(200)
+        let b = cluster.start(actors: 2, joining: old)
+        let (first, second) = (b.actors[0], b.actors[1])
+        // Only the second actor is heard, so the first can neither hand its writes over nor fill its server.
+        cluster.drops = { from, to in from == first.replica.uid && to.server == old.id }
+        second.put("k1", "v", cluster.moment(b))
+        cluster.run(1_000)
+        leave(b, cluster)
+        first.put("k0", "v", cluster.moment(b))
+        #expect(cluster.run(until: { first.replica.siblings[0].isFlushed }, within: 2_000))
+        old.actors[0].store.raiseGCFloor(to: cluster.moment(old).wall)
+        #expect(cluster.run(until: { second.store.gcFloor == old.actors[0].store.gcFloor }, within: 2_000))
+        #expect(first.store.ownSeq == 2 && second.store.ownSeq == 1)
+
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { !second.replica.members.isMember(b.id) }, within: 5_000))
+        // A frame that was still under way.
+        var effects = ReplicaEffects()
+        for actor in b.actors {
+            actor.replica.adoptFloor(cluster.moment(b).wall, from: 1, cluster.moment(b), into: &effects)
+        }
+        #expect(first.store.ownSeq == 2 && second.store.ownSeq == 1)
+        #expect((0..<2).allSatisfy { old.actors[0].version("k\($0)") == b.actors[$0].version("k\($0)") })
+    }
+
+    @Test func whoeverSaidGoodbyeMakesNoWriteByItself() {
+        let (cluster, _, b) = RemoteTests.pair(1, 1)
+        let actor = b.actors[0]
+        actor.put("k", "v", cluster.moment(b))
+        leave(b, cluster)
+        #expect(cluster.run(until: { !actor.replica.members.isMember(b.id) }, within: 1_000))
+        var effects = ReplicaEffects()
+        actor.replica.adoptFloor(cluster.moment(b).wall, from: 1, cluster.moment(b), into: &effects)
+        #expect(actor.store.ownSeq == 1)
+    }
+
     @Test func everyActorOfALeavingServerSaysGoodbyeAtOnce() {
         let (cluster, a, b) = RemoteTests.pair(4, 1)
         cluster.run(10)

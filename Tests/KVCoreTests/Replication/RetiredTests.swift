@@ -57,6 +57,25 @@ import Testing
         #expect(cluster.sum(\.divergences) == 0 && cluster.sum(\.digestRepairs) == 0)
     }
 
+    @Test func aLeavingServerWaitsForNewcomersThatLackWritesOfARetiredServer() {
+        let cluster = TestCluster()
+        let (old, _, newcomers) = newcomersApart(cluster)
+        cluster.drops = { _, _ in false }
+        #expect(
+            cluster.run(
+                until: {
+                    old.actors.allSatisfy { actor in
+                        newcomers.allSatisfy { actor.replica.server($0.id)?.isContacted ?? false }
+                    }
+                }, within: 2_000))
+        var effects = ReplicaEffects()
+        for actor in old.actors { actor.replica.beginLeave(cluster.moment(old), into: &effects) }
+        #expect(cluster.run(until: { old.actors.allSatisfy(\.replica.hasLeft) }, within: 10_000))
+        cluster.stop(old)
+        cluster.run(1_000)
+        #expect(newcomers.allSatisfy { $0.actors.allSatisfy { $0.get("k7") == "v" } })
+    }
+
     @Test func whatANewcomerWroteUnderAFloorItHadNotHeardOfIsWrittenAgain() {
         let cluster = TestCluster()
         let (old, _, newcomers) = newcomersApart(cluster)
