@@ -85,11 +85,8 @@ struct CompareCommand: ParsableCommand {
         }
         guard targets.count >= 2 else { throw ValidationError("give at least two --target") }
         guard rounds >= 1 else { throw ValidationError("--rounds must be at least 1") }
-        var plan = try paceOptions.plan(targets, try workloadOptions.workload())
-        if let rate {
-            guard rate > 0 else { throw ValidationError("--rate must be positive") }
-            plan.pace = .open(ratePerSecond: rate, poisson: true)
-        }
+        let pace = try rate.map { try openPace($0, poisson: true) }
+        let plan = try paceOptions.plan(targets, try workloadOptions.workload(), pace: pace)
         var bytesPerKey = [Double?](repeating: nil, count: targets.count)
         if paceOptions.load {
             for (t, target) in targets.enumerated() {
@@ -103,7 +100,7 @@ struct CompareCommand: ParsableCommand {
             for (t, target) in targets.enumerated() {
                 var own = plan
                 own.endpoints = [target]
-                own.workload.seed = plan.workload.seed + UInt64(round)
+                own.workload.seed = plan.workload.seed &+ UInt64(round)
                 measured[t].append(try Run.measure(own))
             }
         }

@@ -11,6 +11,9 @@ enum Pace: Sendable {
     /// Requests start at their appointed times whatever the server does; latency counts from that time.
     /// Operations a second, `burst` of them due at the same moment.
     case open(ratePerSecond: Double, poisson: Bool, burst: Int = 1)
+
+    /// One operation a nanosecond.
+    static let rateMax = 1e9
 }
 
 struct EnginePlan: Sendable {
@@ -294,7 +297,7 @@ struct Engine {
             let gap = 1e9 / rate * Double(burst)
             nextDue += poisson ? -gap * log(1 - Double(writer.random.next() >> 11) * 0x1p-53) : gap
         }
-        return min(50_000_000, max(0, Int(nextDue - now)))
+        return Int(min(50_000_000, max(0, nextDue - now)))
     }
 
     /// Writes one operation to the next connection that has room, `passed` counting those looked at; false if none has.

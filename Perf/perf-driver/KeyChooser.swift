@@ -13,15 +13,15 @@ enum Distribution: Equatable, Sendable {
     case sequential
 
     init?(_ text: String) {
-        let parts = text.split(separator: ":", maxSplits: 1)
-        let exponent = parts.count == 2 ? Double(parts[1]) : 0.99
-        guard let exponent, exponent > 0, exponent <= 10, !parts.isEmpty else { return nil }
+        let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+        let hasExponent = parts.count == 2
+        guard let exponent = hasExponent ? Double(parts[1]) : 0.99, exponent > 0, exponent <= 10 else { return nil }
         switch parts[0] {
-        case "uniform": self = .uniform
         case "zipf": self = .zipf(exponent)
         case "latest": self = .latest(exponent)
-        case "hot": self = .hot
-        case "sequential": self = .sequential
+        case "uniform" where !hasExponent: self = .uniform
+        case "hot" where !hasExponent: self = .hot
+        case "sequential" where !hasExponent: self = .sequential
         default: return nil
         }
     }

@@ -142,6 +142,21 @@ enum Run {
 }
 
 extension RunPlan {
+    /// Why this load cannot be asked of these servers at this pace, or nil.
+    var problem: String? {
+        let operations = workload.mix.map(\.operation)
+        var isOneByOne = false
+        if case .closed(depth: 1) = pace { isOneByOne = true }
+        if operations.contains(.scan) && (operations.count > 1 || !isOneByOne) {
+            return "scan runs alone, in a closed loop, with --pipeline 1: each step needs the cursor of the one before"
+        }
+        let textual: Set<Operation> = [.get, .set, .insert, .delete, .modify]
+        if endpoints.contains(where: { $0.wire == .memcached }), !operations.allSatisfy(textual.contains) {
+            return "memcached knows get, set, insert, delete and rmw only"
+        }
+        return nil
+    }
+
     func engine(_ engine: Int, of engines: Int) -> EnginePlan {
         let mine = (0..<connections).filter { $0 % engines == engine }.map { $0 / engines % endpoints.count }
         var pace = pace

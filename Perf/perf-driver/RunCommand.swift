@@ -43,20 +43,8 @@ struct RunCommand: ParsableCommand {
 
     func run() throws {
         let targets = try endpoints(server, pids: serverPid)
-        var plan = try paceOptions.plan(targets, try workloadOptions.workload())
-        if let rate {
-            guard rate > 0 else { throw ValidationError("--rate must be positive") }
-            if plan.workload.mix.contains(where: { $0.operation == .scan }) {
-                throw ValidationError("scan runs in a closed loop only")
-            }
-            guard burst >= 1 else { throw ValidationError("--burst must be at least 1") }
-            plan.pace = .open(ratePerSecond: rate, poisson: poisson, burst: burst)
-        }
-        if let requests {
-            guard requests > 0 else { throw ValidationError("--requests must be positive") }
-            plan.operations = requests
-            plan.warmUpSeconds = 0
-        }
+        let pace = try rate.map { try openPace($0, poisson: poisson, burst: burst) }
+        let plan = try paceOptions.plan(targets, try workloadOptions.workload(), pace: pace, requests: requests)
         var bytesPerKey: Double?
         if paceOptions.load {
             for target in targets {

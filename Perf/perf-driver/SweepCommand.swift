@@ -44,16 +44,17 @@ struct SweepCommand: ParsableCommand {
 
     func run() throws {
         let targets = try endpoints(server, pids: serverPid)
-        let plan = try paceOptions.plan(targets, try workloadOptions.workload())
-        guard from > 0, limitMicros > 0, refine >= 0 else {
-            throw ValidationError("--from and --limit-micros must be positive")
+        guard limitMicros > 0, limitMicros <= 1e9, (0...30).contains(refine) else {
+            throw ValidationError("--limit-micros must be above 0 and at most 1000000000, --refine 0 to 30")
         }
-        let counts = (overConnections ?? "").split(separator: ",").map { Int($0) ?? 0 }
-        guard counts.allSatisfy({ $0 >= targets.count && $0 <= 100_000 }) else {
+        let counts = overConnections?.split(separator: ",", omittingEmptySubsequences: false).map { Int($0) ?? 0 }
+        guard (counts ?? []).allSatisfy({ $0 >= targets.count && $0 <= 100_000 }) else {
             throw ValidationError("--over-connections takes numbers of connections by commas")
         }
+        let pace: Pace? = try counts == nil ? openPace(from, poisson: true, option: "--from") : nil
+        let plan = try paceOptions.plan(targets, try workloadOptions.workload(), pace: pace)
         if paceOptions.load { for target in targets { _ = try Run.load(plan, target) } }
-        if overConnections == nil { try sweepRates(plan) } else { try sweepConnections(plan, counts) }
+        if let counts { try sweepConnections(plan, counts) } else { try sweepRates(plan) }
     }
 
     private func keptUp(_ result: Measurement, _ rate: Double) -> Bool {

@@ -41,6 +41,9 @@ struct Workload: Sendable {
     var custom: [String] = []
     var seed: UInt64 = 1
 
+    /// Products of two numbers of keys fit in an Int.
+    static let keysMax = 1_000_000_000
+
     /// YCSB's core workloads (B. Cooper et al., "Benchmarking Cloud Serving Systems with YCSB", 2010). E's scans are
     /// LISTs.
     mutating func setYCSB(_ letter: String) -> Bool {
@@ -63,9 +66,10 @@ struct Workload: Sendable {
     static func mix(_ text: String) -> [(operation: Operation, weight: Double)]? {
         var mix: [(operation: Operation, weight: Double)] = []
         for part in text.split(separator: ",") {
-            let words = part.split(separator: ":")
+            let words = part.split(separator: ":", omittingEmptySubsequences: false)
             guard let operation = Operation.allCases.first(where: { $0 != .modifyRead && $0.text == words[0] }),
-                let weight = words.count == 2 ? Double(words[1]) : 1, weight > 0, words.count <= 2
+                let weight = words.count == 2 ? Double(words[1]) : 1, words.count <= 2,
+                weight >= 1e-6, weight <= 1e9
             else { return nil }
             mix.append((operation, weight))
         }
@@ -79,10 +83,18 @@ struct Workload: Sendable {
 
     var digits: Int { keyBytes - keyPrefix.utf8.count }
 
+    func asks(_ operation: Operation) -> Bool { mix.contains { $0.operation == operation } }
+
+    private func asksCustom(with place: CommandTemplate.Place) -> Bool {
+        asks(.custom) && custom.contains { $0.contains(place.rawValue) }
+    }
+
+    var usesPrefixes: Bool { asks(.list) || asks(.scan) || asksCustom(with: .prefix) }
+
     /// Why these numbers cannot work together, or nil.
     var problem: String? {
-        if keys < 1 { return "--keys must be at least 1" }
-        if digits < 1 || digits > 18 {
+        if keys < 1 || keys > Self.keysMax { return "--keys must be 1 to \(Self.keysMax)" }
+        if keyBytes < 1 || digits < 1 || digits > 18 {
             return "--key-size must leave 1 to 18 digits behind the prefix '\(keyPrefix)'"
         }
         if Double(keys) * 2 > pow(10, Double(digits)) {
@@ -91,12 +103,13 @@ struct Workload: Sendable {
         if valueBytesMin < 1 || valueBytesMax < valueBytesMin || valueBytesMax > Limits.bulkBytesMax {
             return "--value-size must be N or LOW-HIGH, at least 1 byte"
         }
-        let power = Int(log10(Double(max(listKeys, 1))).rounded())
-        if listKeys != Int(pow(10, Double(power))) || power >= digits {
+        if usesPrefixes && !(0..<digits).contains(where: { Double(listKeys) == pow(10, Double($0)) }) {
             return "--list-count must be a power of ten with fewer zeros than the key has digits"
         }
-        if mix.contains(where: { $0.operation == .custom }) && custom.isEmpty {
-            return "the mix names 'custom': give --command 'WORDS …'"
+        if scanCount < 1 || scanCount > 1_000_000_000 { return "--scan-count must be 1 to 1000000000" }
+        if asks(.custom) && custom.isEmpty { return "the mix names 'custom': give --command 'WORDS …'" }
+        if asksCustom(with: .value) && valueBytesMin != valueBytesMax {
+            return "__data__ has always the same length: give one --value-size"
         }
         return nil
     }
