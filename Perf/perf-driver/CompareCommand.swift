@@ -95,15 +95,7 @@ struct CompareCommand: ParsableCommand {
                 }
             }
         }
-        var measured = [[Measurement]](repeating: [], count: targets.count)
-        for round in 0..<rounds {
-            for (t, target) in targets.enumerated() {
-                var own = plan
-                own.endpoints = [target]
-                own.workload.seed = plan.workload.seed &+ UInt64(round)
-                measured[t].append(try Run.measure(own))
-            }
-        }
+        let measured = try measure(plan)
         let result = summary(targets, measured, bytesPerKey)
         if json != "-" { print(text(result)) }
         if let json {
@@ -118,6 +110,21 @@ struct CompareCommand: ParsableCommand {
             }
             try write(Plot.latencyByPercentile(curves), to: svg)
         }
+    }
+
+    /// By target, then by round.
+    private func measure(_ plan: RunPlan) throws -> [[Measurement]] {
+        var measured = [[Measurement]](repeating: [], count: plan.endpoints.count)
+        for round in 0..<rounds {
+            for (t, target) in plan.endpoints.enumerated() {
+                var own = plan
+                own.endpoints = [target]
+                own.workload.seed = plan.workload.seed &+ UInt64(round)
+                own.workload.firstInsert = measured[t].last?.nextInsert ?? plan.workload.firstInsert
+                measured[t].append(try Run.measure(own))
+            }
+        }
+        return measured
     }
 
     private func summary(_ targets: [Endpoint], _ measured: [[Measurement]], _ bytesPerKey: [Double?]) -> Result {

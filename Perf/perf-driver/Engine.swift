@@ -56,6 +56,8 @@ final class EngineResult: @unchecked Sendable {
     var errors = 0
     var misses = 0
     var unanswered = 0
+    /// Inserts, those of earlier runs included.
+    var nextInsert = 0
     var firstError: String?
     var failure: DriverError?
 
@@ -96,6 +98,7 @@ struct Engine {
     private let pendingMask: Int
     private let depth: Int
     private let scans: Bool
+    private let inserts: Bool
 
     private var operations = 0
     private var requests = 0
@@ -139,7 +142,8 @@ struct Engine {
         self.progress = progress
         writer = RequestWriter(plan.workload, engine: plan.engine, engines: plan.engines)
         loadNext = plan.engine
-        scans = !plan.isLoading && plan.workload.mix.contains { $0.operation == .scan }
+        scans = !plan.isLoading && plan.workload.asks(.scan)
+        inserts = !plan.isLoading && plan.workload.asks(.insert)
         var capacity = Self.openPendingMax
         if case .closed(let depth) = plan.pace {
             self.depth = depth
@@ -191,6 +195,7 @@ struct Engine {
         connections.deallocate()
         close(poller)
         buffer.deallocate()
+        result.nextInsert = writer.chooser.insertsEnd
         writer.deallocate()
         result.errors -= errorsBefore
         result.misses -= missesBefore
@@ -246,10 +251,14 @@ struct Engine {
         }
     }
 
-    /// Appends one operation to connection `i` unless the quota is used up.
+    /// Appends one operation to connection `c` unless the quota or the keys are used up.
     @inline(__always)
     private mutating func issue(_ c: UnsafeMutablePointer<Connection>, _ start: Int) -> Bool {
         if let quota = plan.quota, issued >= quota { return false }
+        if inserts && writer.chooser.isUsedUp {
+            failKeysUsedUp()
+            return false
+        }
         let wire = plan.endpoints[c.pointee.endpoint].wire
         var operation = Operation.set
         if plan.isLoading {
@@ -267,6 +276,12 @@ struct Engine {
         push(c, Pending(start: start, operation: operation))
         issued &+= 1
         return true
+    }
+
+    @inline(never)
+    private mutating func failKeysUsedUp() {
+        failure = DriverError(
+            "keys are used up: inserts have filled all \(plan.workload.digits) digits; use a larger --key-size")
     }
 
     @inline(__always)

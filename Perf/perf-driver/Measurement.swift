@@ -58,6 +58,8 @@ struct Measurement: Codable {
     var misses: Int
     /// Open loop: requests still under way at the end; their waiting so far is in the latencies.
     var unanswered: Int
+    /// Inserts up to now, those before --first-insert included: what that option takes to go on.
+    var nextInsert: Int
     var firstError: String?
     var latency: LatencySummary
     var operationLatencies: [LatencySummary]
@@ -71,7 +73,8 @@ struct Measurement: Codable {
 
     private enum CodingKeys: String, CodingKey {
         case workload, distribution, pace, connections, keys, keyBytes, valueBytes, seconds, operations
-        case operationsPerSecond, requests, requestsPerSecond, errors, misses, unanswered, firstError, latency
+        case operationsPerSecond, requests, requestsPerSecond, errors, misses, unanswered, nextInsert
+        case firstError, latency
         case operationLatencies, servers, loadedBytesPerKey, driverCores, driverMicrosPerRequest
     }
 
@@ -115,6 +118,7 @@ struct WindowedRun {
             if ofKind.total > 0 { kinds.append(LatencySummary(operation.text, ofKind.histogram())) }
         }
         let seconds = max(window.seconds, 1e-9)
+        let nextInsert = results.map(\.nextInsert).max() ?? 0
         let workload = plan.workload
         let values =
             workload.valueBytesMin == workload.valueBytesMax
@@ -126,6 +130,7 @@ struct WindowedRun {
             operationsPerSecond: Double(window.operations) / seconds, requests: window.requests,
             requestsPerSecond: Double(window.requests) / seconds, errors: results.reduce(0) { $0 + $1.errors },
             misses: results.reduce(0) { $0 + $1.misses }, unanswered: results.reduce(0) { $0 + $1.unanswered },
+            nextInsert: nextInsert,
             firstError: results.compactMap(\.firstError).first, latency: LatencySummary("all", all.histogram()),
             operationLatencies: kinds, servers: rows,
             driverCores: Double(window.ownNanos) / 1e9 / seconds,

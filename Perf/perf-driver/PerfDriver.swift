@@ -61,6 +61,9 @@ struct WorkloadOptions: ParsableArguments {
     @Option(help: "Text every key begins with.")
     var keyPrefix = "key:"
 
+    @Option(help: "Inserts that were done before: where a run ended (nextInsert of its JSON), the next goes on.")
+    var firstInsert = 0
+
     @Option(help: "Bytes of a value: N or LOW-HIGH.")
     var valueSize = "64"
 
@@ -90,6 +93,7 @@ struct WorkloadOptions: ParsableArguments {
         workload.keys = keys
         workload.keyBytes = keySize
         workload.keyPrefix = keyPrefix
+        workload.firstInsert = firstInsert
         let sizes = valueSize.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) ?? 0 }
         workload.valueBytesMin = sizes.first ?? 0
         workload.valueBytesMax = sizes.count <= 2 ? sizes.last ?? 0 : 0

@@ -52,7 +52,7 @@ struct RequestWriter {
 
     init(_ workload: Workload, engine: Int, engines: Int) {
         random = PRNG(seed: workload.seed &+ UInt64(engine) &* 0x9E37_79B9)
-        chooser = KeyChooser(workload.distribution, keys: workload.keys, engine: engine, engines: engines)
+        chooser = KeyChooser(workload, engine: engine, engines: engines)
         single = workload.mix.count == 1 ? workload.mix[0].operation : nil
         cold = Cold(workload)
         digits = workload.digits

@@ -154,6 +154,11 @@ extension RunPlan {
         if endpoints.contains(where: { $0.wire == .memcached }), !operations.allSatisfy(textual.contains) {
             return "memcached knows get, set, insert, delete and rmw only"
         }
+        let inserts = operations.contains(.insert) ? workload.inserts(among: self.operations ?? 0) : 0
+        if Double(workload.keys + workload.firstInsert) + inserts > Double(workload.keysEnd) {
+            return "\(workload.keys + workload.firstInsert) keys and \(Int(inserts)) inserts do not fit in "
+                + "\(workload.digits) digits: use a larger --key-size"
+        }
         return nil
     }
 

@@ -32,6 +32,8 @@ struct Workload: Sendable {
     var keys = 1_000_000
     var keyBytes = 16
     var keyPrefix = "key:"
+    /// Inserts that earlier runs did: the first of this one is key number `keys + firstInsert`.
+    var firstInsert = 0
     var valueBytesMin = 64
     var valueBytesMax = 64
     /// Keys that one LIST or SCAN pattern covers: a power of ten, so that it is a prefix of the key's digits.
@@ -83,6 +85,9 @@ struct Workload: Sendable {
 
     var digits: Int { keyBytes - keyPrefix.utf8.count }
 
+    /// The first number that has too many digits.
+    var keysEnd: Int { Int(pow(10, Double(digits))) }
+
     func asks(_ operation: Operation) -> Bool { mix.contains { $0.operation == operation } }
 
     private func asksCustom(with place: CommandTemplate.Place) -> Bool {
@@ -91,14 +96,22 @@ struct Workload: Sendable {
 
     var usesPrefixes: Bool { asks(.list) || asks(.scan) || asksCustom(with: .prefix) }
 
+    /// Inserts to be expected among so many operations.
+    func inserts(among operations: Int) -> Double {
+        let total = mix.reduce(0.0) { $0 + $1.weight }
+        let ofInserts = mix.reduce(0.0) { $0 + ($1.operation == .insert ? $1.weight : 0) }
+        return Double(operations) * ofInserts / total
+    }
+
     /// Why these numbers cannot work together, or nil.
     var problem: String? {
         if keys < 1 || keys > Self.keysMax { return "--keys must be 1 to \(Self.keysMax)" }
         if keyBytes < 1 || digits < 1 || digits > 18 {
             return "--key-size must leave 1 to 18 digits behind the prefix '\(keyPrefix)'"
         }
-        if Double(keys) * 2 > pow(10, Double(digits)) {
-            return "\(keys) keys and as many inserts do not fit in \(digits) digits: raise --key-size"
+        if firstInsert < 0 || firstInsert > keysEnd { return "--first-insert must be 0 to \(keysEnd)" }
+        if keys + firstInsert + (asks(.insert) ? 1 : 0) > keysEnd {
+            return "\(keys) keys and what is inserted do not fit in \(digits) digits: use a larger --key-size"
         }
         if valueBytesMin < 1 || valueBytesMax < valueBytesMin || valueBytesMax > Limits.bulkBytesMax {
             return "--value-size must be N or LOW-HIGH, at least 1 byte"

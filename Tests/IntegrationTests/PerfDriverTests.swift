@@ -92,6 +92,48 @@ import Testing
         }
     }
 
+    @Test func noKeyIsInsertedTwice() throws {
+        let servers = [try KVDProcess(), try KVDProcess()]
+        let common = ["--ops", "insert", "--keys", "1000", "-c", "3"]
+        let targets = servers.enumerated().flatMap { ["--target", "t\($0)=127.0.0.1:\($1.clientPort)"] }
+        let compared = try json(
+            ["compare"] + targets + common + ["--rounds", "2", "--duration", "0.2", "--warmup", "0"])
+        let rows = try #require(compared["rows"] as? [[String: Any]])
+        for (server, row) in zip(servers, rows) {
+            let rate = try #require(row["operationsPerSecond"] as? [String: Any])
+            let ofBoth = (rate["least"] as? Double ?? 0) + (rate["greatest"] as? Double ?? 0)
+            let kept = try size(of: server)
+            #expect(ofBoth > 0 && Double(kept) >= 0.2 * ofBoth - 1, "\(kept) keys, \(ofBoth) inserts/s in two rounds")
+        }
+        let again = try KVDProcess()
+        var next = 0
+        for threads in ["1", "2"] {
+            let report = try json(
+                ["--server", "127.0.0.1:\(again.clientPort)", "--requests", "300", "--threads", threads] + common
+                    + ["--first-insert", "\(next)"])
+            next = try #require(report["nextInsert"] as? Int)
+        }
+        #expect(try size(of: again) == 600 && next >= 600)
+    }
+
+    private func size(of server: KVDProcess) throws -> Int {
+        let reply = try server.connect().command("DBSIZE")
+        return Int(reply.filter { $0.isNumber }) ?? 0
+    }
+
+    @Test func insertsEndWhereTheDigitsDo() throws {
+        let server = try KVDProcess()
+        let address = "127.0.0.1:\(server.clientPort)"
+        let common = ["--server", address, "--ops", "insert", "--keys", "10", "--key-size", "6"]
+        let known = try run(common + ["--requests", "91"])
+        #expect(known.code == 64 && known.errors.contains("use a larger --key-size"), "\(known.errors)")
+        let found = try run(common + ["--duration", "20", "-c", "4"])
+        #expect(found.code == 1 && found.errors.contains("keys are used up"), "\(found.errors)")
+        let kept = try size(of: server)
+        #expect((1...90).contains(kept), "\(kept) keys")
+        #expect(try server.connect().command("EXISTS", "key:10") == ":1\r\n")
+    }
+
     @Test func theNullResponderAnswersEverything() throws {
         let port = KVDProcess.freePorts(1)
         let limit = Process()
