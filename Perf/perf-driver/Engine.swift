@@ -117,6 +117,8 @@ struct Engine {
     /// Requests an open-loop connection may have under way; beyond it the generator waits, which the latencies show.
     private static let openPendingMax = 1024
     private static let eventsMax = 512
+    /// Portions in which requests that never started are recorded.
+    private static let overduePortionsMax = 1_000_000
     private static let noSignal = Int32(MSG_NOSIGNAL)
 
     static func run(_ plan: EnginePlan, _ control: RunControl, _ progress: EngineProgress) -> EngineResult {
@@ -175,6 +177,7 @@ struct Engine {
 
     private mutating func finish(_ result: EngineResult) {
         let now = monotonicNanos()
+        if failure == nil { countOverdue(now, result) }
         for i in 0..<plan.connections.count {
             let c = connections + i
             result.errors += c.pointee.counter.errors
@@ -206,6 +209,25 @@ struct Engine {
         result.requests = plan.endpoints.indices.map { requestsOf[$0] }
         recorders.deallocate()
         requestsOf.deallocate()
+    }
+
+    /// Open loop: what was due and found no connection with room has waited since then, too. Taken at the mean gap and,
+    /// beyond a million, in portions: it takes no longer however many they are.
+    private mutating func countOverdue(_ now: Int, _ result: EngineResult) {
+        guard case .open(let rate, _, let burst) = plan.pace, nextDue <= Double(now) else { return }
+        let gap = 1e9 / rate * Double(burst)
+        let bursts = Int((Double(now) - nextDue) / gap) + 1
+        let left = plan.quota.map { $0 - issued } ?? Int.max
+        let due = min(bursts * burst - issuedOfBurst, left)
+        let portion = max(1, due / Self.overduePortionsMax)
+        for first in stride(from: 0, to: due, by: portion) {
+            let start = nextDue + Double((first + issuedOfBurst) / burst) * gap
+            let count = min(portion, due - first)
+            let entry = Pending(start: Int(start), operation: writer.draw())
+            record(connections + nextConnection, entry, now, count: UInt64(count))
+            result.unanswered += count
+            nextConnection = (nextConnection + 1) % plan.connections.count
+        }
     }
 
     // The loop.
@@ -360,9 +382,11 @@ struct Engine {
     }
 
     @inline(__always)
-    private mutating func record(_ c: UnsafeMutablePointer<Connection>, _ entry: Pending, _ now: Int) {
+    private mutating func record(
+        _ c: UnsafeMutablePointer<Connection>, _ entry: Pending, _ now: Int, count: UInt64 = 1
+    ) {
         let slot = c.pointee.endpoint &* Operation.allCases.count &+ Int(entry.operation.rawValue)
-        recorders[slot].record(now &- entry.start)
+        recorders[slot].record(now &- entry.start, count: count)
     }
 
     private mutating func receive(_ i: Int) {

@@ -56,7 +56,7 @@ struct Measurement: Codable {
     var requestsPerSecond: Double
     var errors: Int
     var misses: Int
-    /// Open loop: requests still under way at the end; their waiting so far is in the latencies.
+    /// Open loop: requests under way or overdue at the end; their waiting so far is in the latencies.
     var unanswered: Int
     /// Inserts up to now, those before --first-insert included: what that option takes to go on.
     var nextInsert: Int

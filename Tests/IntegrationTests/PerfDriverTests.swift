@@ -134,6 +134,23 @@ import Testing
         #expect(try server.connect().command("EXISTS", "key:10") == ":1\r\n")
     }
 
+    /// Of 10,000 requests a connection takes a thousand; a server that answers none of them has delayed them all.
+    @Test func requestsThatNeverStartedAreCountedToo() throws {
+        let port = KVDProcess.freePorts(1)
+        let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(listener) }
+        #expect(withLoopback(port) { bind(listener, $0, $1) } == 0 && listen(listener, 8) == 0)
+        let report = try json([
+            "--server", "127.0.0.1:\(port)", "--rate", "20000", "--duration", "0.5", "--warmup", "0", "-c", "1",
+        ])
+        let due = 20_000 * (report["seconds"] as? Double ?? 0)
+        let unanswered = report["unanswered"] as? Int ?? 0
+        let latency = try #require(report["latency"] as? [String: Any])
+        #expect(report["operations"] as? Int == 0 && latency["count"] as? Int == unanswered)
+        #expect(due >= 10_000 && Double(unanswered) > 0.5 * due, "\(unanswered) of \(due)")
+        #expect(latency["p50Micros"] as? Double ?? 0 > 100_000)
+    }
+
     @Test func theNullResponderAnswersEverything() throws {
         let port = KVDProcess.freePorts(1)
         let limit = Process()
