@@ -39,6 +39,8 @@ struct ServerRow: Codable {
     var cpuCores: Double?
     var residentBytes: Int?
     var contextSwitchesPerRequest: Double?
+    /// Growth of the server's resident memory when it was loaded, divided by the number of keys.
+    var loadedBytesPerKey: Double?
 }
 
 struct Measurement: Codable {
@@ -67,21 +69,15 @@ struct Measurement: Codable {
     /// CPU this load generator used itself; near one per thread, it may be what limits the throughput.
     var driverCores: Double
     var driverMicrosPerRequest: Double
-    /// Loading only: growth of the server's resident memory divided by the number of keys.
-    var loadedBytesPerKey: Double?
     var histogram: Histogram<UInt64>?
+    /// Of the measured time.
+    var started = Date()
 
     private enum CodingKeys: String, CodingKey {
         case workload, distribution, pace, connections, keys, keyBytes, valueBytes, seconds, operations
         case operationsPerSecond, requests, requestsPerSecond, errors, misses, unanswered, nextInsert
         case firstError, latency
-        case operationLatencies, servers, loadedBytesPerKey, driverCores, driverMicrosPerRequest
-    }
-
-    func json() throws -> String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return String(decoding: try encoder.encode(self), as: UTF8.self)
+        case operationLatencies, servers, driverCores, driverMicrosPerRequest
     }
 }
 
@@ -135,7 +131,7 @@ struct WindowedRun {
             operationLatencies: kinds, servers: rows,
             driverCores: Double(window.ownNanos) / 1e9 / seconds,
             driverMicrosPerRequest: Double(window.ownNanos) / 1000 / Double(max(window.requests, 1)),
-            histogram: all.histogram())
+            histogram: all.histogram(), started: window.started)
     }
 
     private func row(

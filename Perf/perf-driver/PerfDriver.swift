@@ -214,6 +214,12 @@ func endpoints(_ servers: [String], pids: String?) throws -> [Endpoint] {
     }
 }
 
+func jsonText(_ value: some Encodable) throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    return String(decoding: try encoder.encode(value), as: UTF8.self)
+}
+
 func write(_ text: String, to path: String) throws {
     if path == "-" {
         print(text)

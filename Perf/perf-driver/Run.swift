@@ -21,8 +21,16 @@ struct RunPlan: Sendable {
 }
 
 enum Run {
-    /// Sets every key once on `endpoint`, as fast as it goes; returns its memory before and after if its pid is known.
-    static func load(_ plan: RunPlan, _ endpoint: Endpoint) throws -> (before: Int, after: Int)? {
+    /// Sets every key once on every server; returns the growth of each one's memory per key if its pid is known.
+    static func load(_ plan: RunPlan) throws -> [Double?] {
+        try plan.endpoints.map { endpoint in
+            let memory = try load(plan, endpoint)
+            return memory.map { Double($0.after - $0.before) / Double(plan.workload.keys) }
+        }
+    }
+
+    /// As fast as it goes.
+    private static func load(_ plan: RunPlan, _ endpoint: Endpoint) throws -> (before: Int, after: Int)? {
         var loading = plan
         loading.endpoints = [endpoint]
         loading.connections = 16
@@ -76,6 +84,7 @@ enum Run {
 
     /// Both ends of the measured time.
     struct Window {
+        var started = Date()
         var seconds = 0.0
         var requests = 0
         var operations = 0
@@ -107,6 +116,7 @@ enum Run {
         window.before = samples()
         let ownBefore = ownCPUNanos()
         control.phase.store(RunPhase.measuring.rawValue, ordering: .relaxed)
+        window.started = Date()
         let (operationsBefore, requestsBefore, measureStart) = (operations(), requests(), monotonicNanos())
         if !warmsUp { control.go.store(true, ordering: .releasing) }
         let end = plan.operations == nil ? measureStart + Int(plan.seconds * 1e9) : Int.max

@@ -45,22 +45,14 @@ struct RunCommand: ParsableCommand {
         let targets = try endpoints(server, pids: serverPid)
         let pace = try rate.map { try openPace($0, poisson: poisson, burst: burst) }
         let plan = try paceOptions.plan(targets, try workloadOptions.workload(), pace: pace, requests: requests)
-        var bytesPerKey: Double?
-        if paceOptions.load {
-            for target in targets {
-                if let memory = try Run.load(plan, target) {
-                    bytesPerKey = Double(memory.after - memory.before) / Double(plan.workload.keys)
-                }
-            }
-        }
-        let started = Date()
+        let bytesPerKey = try paceOptions.load ? Run.load(plan) : []
         var result = try Run.measure(plan)
-        result.loadedBytesPerKey = bytesPerKey
+        for (t, bytes) in bytesPerKey.enumerated() { result.servers[t].loadedBytesPerKey = bytes }
         if json != "-" { print(result.text) }
-        if let json { try write(try result.json(), to: json) }
+        if let json { try write(try jsonText(result), to: json) }
         guard let histogram = result.histogram else { return }
         if let hdrLog {
-            try write(HistogramLog.text(histogram, started: started, seconds: result.seconds), to: hdrLog)
+            try write(HistogramLog.text(histogram, started: result.started, seconds: result.seconds), to: hdrLog)
         }
         if let hgrm {
             var text = ""

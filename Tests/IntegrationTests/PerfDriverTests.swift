@@ -116,6 +116,39 @@ import Testing
         #expect(try size(of: again) == 600 && next >= 600)
     }
 
+    @Test func aSweepTellsTheKnee() throws {
+        let server = try KVDProcess()
+        let address = "127.0.0.1:\(server.clientPort)"
+        let sweep = ["sweep", "--server", address, "-c", "3", "--keys", "1000", "--warmup", "0"]
+        let found = try json(
+            sweep + ["--from", "50000", "--limit-micros", "1000000", "--refine", "1", "--duration", "0.2"])
+        let steps = try #require(found["steps"] as? [[String: Any]])
+        let keptUp = steps.filter { $0["keptUp"] as? Bool == true }.compactMap { $0["rate"] as? Double }
+        #expect(found["knee"] as? Double == keptUp.max(), "the knee is the greatest rate that was kept up with")
+        #expect(found["limitMicros"] as? Double == 1_000_000)
+        let results = steps.compactMap { $0["result"] as? [String: Any] }
+        #expect(results.count == steps.count && results.allSatisfy { $0["latency"] != nil })
+        // Nothing is answered within a nanosecond: twelve steps down, then no knee.
+        let none = try json(sweep + ["--from", "1000", "--limit-micros", "0.001", "--duration", "0.05"])
+        #expect(none["knee"] is NSNull)
+        let rates = (none["steps"] as? [[String: Any]] ?? []).compactMap { $0["rate"] as? Double }
+        #expect(rates.count == 13 && rates == rates.sorted() && rates.last == 1000, "\(rates)")
+    }
+
+    @Test func aSweepOverConnectionsGoesOnInserting() throws {
+        let server = try KVDProcess()
+        let ended = try run([
+            "sweep", "--server", "127.0.0.1:\(server.clientPort)", "--over-connections", "2,3", "--ops", "insert",
+            "--keys", "1000", "--duration", "0.1", "--warmup", "0", "--json", "-",
+        ])
+        let parsed = try JSONSerialization.jsonObject(with: Data(ended.output.utf8))
+        let results = try #require(parsed as? [[String: Any]])
+        let inserted = results.compactMap { $0["operations"] as? Int }
+        #expect(inserted.count == 2)
+        let kept = try size(of: server)
+        #expect(kept >= inserted.reduce(0, +), "\(kept) keys of \(inserted) inserts")
+    }
+
     private func size(of server: KVDProcess) throws -> Int {
         let reply = try server.connect().command("DBSIZE")
         return Int(reply.filter { $0.isNumber }) ?? 0
