@@ -10,6 +10,7 @@ struct CompareCommand: ParsableCommand {
         discussion: """
             Every round measures each target once, one after the other, so that what disturbs the machine disturbs all.
             Each ratio is to the first target in the same round; shown are the median round, the least and the greatest.
+            Inserts go on where the round before ended.
             """)
 
     @Option(help: "NAME=[redis://|memcached://]HOST:PORT[,pid=PID]; at least two.")

@@ -21,6 +21,9 @@ struct PerfDriver: ParsableCommand {
                 perf-driver --server h1:6001 --server h2:6001 --server h3:6001 --ycsb A -c 150
               memcached, text protocol:
                 perf-driver --server memcached://127.0.0.1:11211 --load
+              A thousand new keys, then the next thousand:
+                perf-driver --ops insert --requests 1000
+                perf-driver --ops insert --requests 1000 --first-insert 1000
               A command of your own (100 members from a sorted set):
                 perf-driver --ops custom --command 'ZRANGEBYLEX z [__key__ + LIMIT 0 100'
               Where the knee is; what two servers cost in alternating rounds; what the kernel alone costs:
