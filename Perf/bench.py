@@ -8,7 +8,7 @@
   list         LIST of 100 among 1 M keys against SCAN MATCH and ZRANGEBYLEX
   memory       bytes per key, ordered index included; each further actor
   actors       two actors against one: GET only, 95/5, one hot key
-  deltas       p99.9 of GET at half the knee while a sibling applies 200 k deltas a second
+  deltas       p99.9 of GET at half of the closed loop's throughput while a sibling applies 200 k deltas a second
   stall        longest turn of a loop at 10 M keys, by the processor and by the wall, and the longest time a client
                waits: growth, LIST of everything, digest, join; what the machine itself takes, for comparison
   start        start of the process to its first reply
@@ -36,13 +36,15 @@ from lab import HERE, KVD, KVD_MICRO, PERF_DRIVER, Connection, Peer, Server, fil
 import replication
 
 ROWS = []
+# What measures the figure that is under way.
+COMMAND = ""
 # Of the start: a run may go on past midnight.
 TODAY = datetime.date.today().isoformat()
 
 
-def report(figure, measured, goal="", command=""):
+def report(figure, measured, goal=""):
     """One line of the table: printed at once, kept for the results file."""
-    ROWS.append({"figure": figure, "measured": measured, "goal": goal, "command": command})
+    ROWS.append({"figure": figure, "measured": measured, "goal": goal, "command": COMMAND})
     print("%-66s %-46s %s" % (figure, measured, ("goal " + goal) if goal else ""), flush=True)
 
 
@@ -226,9 +228,9 @@ def deltas(options):
     options = argparse.Namespace(**{**vars(options), "keys": 100_000})
     server = Server(2)
     fill(server.port + 1, 0, options.keys)
-    knee = statistics.median(
+    throughput = statistics.median(
         median_of(find(run(address(server), server.pid, options), "operationsPerSecond")) for _ in range(3))
-    rate = int(knee / 2)
+    rate = int(throughput / 2)
     tails = {"without": [], "with": []}
     written = []
     for _ in range(max(options.rounds, 7)):
@@ -247,7 +249,8 @@ def deltas(options):
                 writer.wait()
                 written.append(median_of(find(json.load(open(out.name)), "operationsPerSecond")))
     with_deltas, without = (statistics.median(tails[name]) for name in ("with", "without"))
-    report("p99.9 of GET at half the knee (%d/s), sibling applying %d deltas/s" % (rate, statistics.median(written)),
+    report("p99.9 of GET at half of the closed loop's throughput (%d/s), sibling applying %d deltas/s" % (
+        rate, statistics.median(written)),
            "%.0f us [%.0f %.0f] against %.0f us [%.0f %.0f] without = x %.2f" % (
                with_deltas, min(tails["with"]), max(tails["with"]), without, min(tails["without"]), max(tails["without"]),
                with_deltas / without), "<= 2")
@@ -372,9 +375,9 @@ def write_results(options):
         out.write("# Benchmarks of %s\n\n%s, %d cores, Linux %s; %s.\n\n" % (
             TODAY, facts["cpu"], facts["cores"], facts["kernel"], "; ".join(facts["versions"])))
         out.write("Command: `make bench` (%d alternating rounds of %g s; server on core 0, load on core 1).\n\n" % (options.rounds, options.seconds))
-        out.write("| figure | measured | goal |\n|---|---|---|\n")
+        out.write("| figure | measured | goal | command |\n|---|---|---|---|\n")
         for row in ROWS:
-            out.write("| %(figure)s | %(measured)s | %(goal)s |\n" % row)
+            out.write("| %(figure)s | %(measured)s | %(goal)s | `%(command)s` |\n" % row)
         if os.path.exists(stem + ".svg"):
             out.write("\nLatency of GET by percentile, 50 connections, pipeline 1, every server as fast as it can:\n\n")
             out.write("![latency by percentile](%s.svg)\n" % os.path.basename(stem))
@@ -413,8 +416,11 @@ def main():
     parser.add_argument("--stall-keys", type=int, default=10_000_000)
     parser.add_argument("--write", action="store_true", help="write Perf/results/DATE.md and .json")
     options = parser.parse_args()
-    need(KVD, PERF_DRIVER, "redis-server", "memcached")
-    for name in FIGURES if not options.figure or "all" in options.figure else options.figure:
+    names = list(FIGURES) if not options.figure or "all" in options.figure else options.figure
+    need(KVD, PERF_DRIVER, "redis-server", "memcached", *([KVD_MICRO] if "stall" in names else []))
+    global COMMAND
+    for name in names:
+        COMMAND = "python3 Perf/bench.py " + name
         FIGURES[name](options)
     if options.write:
         write_results(options)

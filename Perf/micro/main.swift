@@ -4,19 +4,24 @@
 import CSupport
 import Glibc
 
-// Huge pages, as the loops of a server have them.
-_ = cs_memory_warm_this_thread(-1)
 let arguments = Array(CommandLine.arguments.dropFirst())
 let topics: [(name: String, usage: String, run: ([String]) -> Bool)] = [
     ("store", StoreBench.usage, StoreBench.run),
     ("runtime", RuntimeBench.usage, RuntimeBench.run),
     ("machine", MachineBench.usage, MachineBench.run),
 ]
-if let first = arguments.first, let topic = topics.first(where: { $0.name == first }),
+if arguments.contains("--version") {
+    print("kvd-micro 0.1.0")
+    exit(0)
+}
+let wantsHelp = arguments.contains("--help")
+// Huge pages, as the loops of a server have them.
+_ = cs_memory_warm_this_thread(-1)
+if !wantsHelp, let first = arguments.first, let topic = topics.first(where: { $0.name == first }),
     topic.run(Array(arguments.dropFirst()))
 {
     exit(0)
 }
 print("usage: kvd-micro TOPIC FIGURE [KEYS]")
 for topic in topics { print("  \(topic.name): \(topic.usage)") }
-exit(64)
+exit(wantsHelp ? 0 : 64)

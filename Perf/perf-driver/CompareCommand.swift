@@ -10,6 +10,7 @@ struct CompareCommand: ParsableCommand {
         discussion: """
             Every round measures each target once, one after the other, so that what disturbs the machine disturbs all.
             Each ratio is to the first target in the same round; shown are the median round, the least and the greatest.
+            Inserts go on where the round before ended.
             """)
 
     @Option(help: "NAME=[redis://|memcached://]HOST:PORT[,pid=PID]; at least two.")
@@ -51,6 +52,7 @@ struct CompareCommand: ParsableCommand {
         var cpuMicrosPerRequest: Spread?
         /// Round by round, for ratios between any two targets.
         var cpuMicrosByRound: [Double]?
+        var contextSwitchesPerRequest: Spread?
         var p50Micros: Spread
         var p99Micros: Spread
         var p999Micros: Spread
@@ -85,35 +87,14 @@ struct CompareCommand: ParsableCommand {
         }
         guard targets.count >= 2 else { throw ValidationError("give at least two --target") }
         guard rounds >= 1 else { throw ValidationError("--rounds must be at least 1") }
-        var plan = try paceOptions.plan(targets, try workloadOptions.workload())
-        if let rate {
-            guard rate > 0 else { throw ValidationError("--rate must be positive") }
-            plan.pace = .open(ratePerSecond: rate, poisson: true)
-        }
-        var bytesPerKey = [Double?](repeating: nil, count: targets.count)
-        if paceOptions.load {
-            for (t, target) in targets.enumerated() {
-                if let memory = try Run.load(plan, target) {
-                    bytesPerKey[t] = Double(memory.after - memory.before) / Double(plan.workload.keys)
-                }
-            }
-        }
-        var measured = [[Measurement]](repeating: [], count: targets.count)
-        for round in 0..<rounds {
-            for (t, target) in targets.enumerated() {
-                var own = plan
-                own.endpoints = [target]
-                own.workload.seed = plan.workload.seed + UInt64(round)
-                measured[t].append(try Run.measure(own))
-            }
-        }
+        let pace = try rate.map { try openPace($0, poisson: true) }
+        let plan = try paceOptions.plan(targets, try workloadOptions.workload(), pace: pace)
+        let notLoaded = [Double?](repeating: nil, count: targets.count)
+        let bytesPerKey = try paceOptions.load ? Run.load(plan) : notLoaded
+        let measured = try measure(plan)
         let result = summary(targets, measured, bytesPerKey)
         if json != "-" { print(text(result)) }
-        if let json {
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-            try write(String(decoding: try encoder.encode(result), as: UTF8.self), to: json)
-        }
+        if let json { try write(try jsonText(result), to: json) }
         if let svg {
             let curves = targets.indices.map { t in
                 Plot.Series(
@@ -121,6 +102,21 @@ struct CompareCommand: ParsableCommand {
             }
             try write(Plot.latencyByPercentile(curves), to: svg)
         }
+    }
+
+    /// By target, then by round.
+    private func measure(_ plan: RunPlan) throws -> [[Measurement]] {
+        var measured = [[Measurement]](repeating: [], count: plan.endpoints.count)
+        for round in 0..<rounds {
+            for (t, target) in plan.endpoints.enumerated() {
+                var own = plan
+                own.endpoints = [target]
+                own.workload.seed = plan.workload.seed &+ UInt64(round)
+                own.workload.firstInsert = measured[t].last?.nextInsert ?? plan.workload.firstInsert
+                measured[t].append(try Run.measure(own))
+            }
+        }
+        return measured
     }
 
     private func summary(_ targets: [Endpoint], _ measured: [[Measurement]], _ bytesPerKey: [Double?]) -> Result {
@@ -133,6 +129,7 @@ struct CompareCommand: ParsableCommand {
                 })
         }
         let cpu: (Measurement) -> Double? = { $0.servers.first?.cpuMicrosPerRequest }
+        let switches: (Measurement) -> Double? = { $0.servers.first?.contextSwitchesPerRequest }
         func byRound(_ t: Int) -> [Double]? {
             let all = measured[t].compactMap(cpu)
             return all.count == measured[t].count ? all : nil
@@ -141,6 +138,7 @@ struct CompareCommand: ParsableCommand {
             Row(
                 name: targets[t].name, operationsPerSecond: spread(t) { $0.operationsPerSecond }!,
                 cpuMicrosPerRequest: spread(t, cpu), cpuMicrosByRound: byRound(t),
+                contextSwitchesPerRequest: spread(t, switches),
                 p50Micros: spread(t) { $0.latency.p50Micros }!, p99Micros: spread(t) { $0.latency.p99Micros }!,
                 p999Micros: spread(t) { $0.latency.p999Micros }!,
                 residentBytes: measured[t].last?.servers.first?.residentBytes, loadedBytesPerKey: bytesPerKey[t],
@@ -160,14 +158,15 @@ struct CompareCommand: ParsableCommand {
         }
         var rows = [
             [
-                "target", "operations/s", "CPU µs/request", "p50 µs", "p99 µs", "p99.9 µs", "RSS MiB", "CPU ratio",
-                "throughput ratio",
+                "target", "operations/s", "CPU µs/request", "switches/request", "p50 µs", "p99 µs", "p99.9 µs",
+                "RSS MiB", "CPU ratio", "throughput ratio",
             ]
         ]
         for row in result.rows {
             rows.append([
                 row.name, grouped(Int(row.operationsPerSecond.median)), shown(row.cpuMicrosPerRequest, 3),
-                fixed(row.p50Micros.median), fixed(row.p99Micros.median), fixed(row.p999Micros.median),
+                shown(row.contextSwitchesPerRequest, 4), fixed(row.p50Micros.median), fixed(row.p99Micros.median),
+                fixed(row.p999Micros.median),
                 row.residentBytes.map { fixed(Double($0) / 1_048_576) } ?? "-", shown(row.cpuRatio, 3),
                 shown(row.operationsRatio, 3),
             ])

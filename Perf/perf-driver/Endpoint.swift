@@ -83,6 +83,6 @@ func monotonicNanos() -> Int {
 
 /// Pins the calling thread.
 func pin(to cpu: Int) throws {
-    let failure = cs_poller_pin(Int32(cpu))
+    let failure = cs_poller_pin(Int32(clamping: cpu))
     guard failure == 0 else { throw DriverError("cannot pin to CPU \(cpu): \(errorText(-failure))") }
 }

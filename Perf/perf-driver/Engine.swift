@@ -11,6 +11,9 @@ enum Pace: Sendable {
     /// Requests start at their appointed times whatever the server does; latency counts from that time.
     /// Operations a second, `burst` of them due at the same moment.
     case open(ratePerSecond: Double, poisson: Bool, burst: Int = 1)
+
+    /// One operation a nanosecond.
+    static let rateMax = 1e9
 }
 
 struct EnginePlan: Sendable {
@@ -53,6 +56,8 @@ final class EngineResult: @unchecked Sendable {
     var errors = 0
     var misses = 0
     var unanswered = 0
+    /// Inserts, those of earlier runs included.
+    var nextInsert = 0
     var firstError: String?
     var failure: DriverError?
 
@@ -93,6 +98,7 @@ struct Engine {
     private let pendingMask: Int
     private let depth: Int
     private let scans: Bool
+    private let inserts: Bool
 
     private var operations = 0
     private var requests = 0
@@ -111,6 +117,8 @@ struct Engine {
     /// Requests an open-loop connection may have under way; beyond it the generator waits, which the latencies show.
     private static let openPendingMax = 1024
     private static let eventsMax = 512
+    /// Portions in which requests that never started are recorded.
+    private static let overduePortionsMax = 1_000_000
     private static let noSignal = Int32(MSG_NOSIGNAL)
 
     static func run(_ plan: EnginePlan, _ control: RunControl, _ progress: EngineProgress) -> EngineResult {
@@ -136,7 +144,8 @@ struct Engine {
         self.progress = progress
         writer = RequestWriter(plan.workload, engine: plan.engine, engines: plan.engines)
         loadNext = plan.engine
-        scans = !plan.isLoading && plan.workload.mix.contains { $0.operation == .scan }
+        scans = !plan.isLoading && plan.workload.asks(.scan)
+        inserts = !plan.isLoading && plan.workload.asks(.insert)
         var capacity = Self.openPendingMax
         if case .closed(let depth) = plan.pace {
             self.depth = depth
@@ -168,6 +177,7 @@ struct Engine {
 
     private mutating func finish(_ result: EngineResult) {
         let now = monotonicNanos()
+        if failure == nil { countOverdue(now, result) }
         for i in 0..<plan.connections.count {
             let c = connections + i
             result.errors += c.pointee.counter.errors
@@ -188,6 +198,7 @@ struct Engine {
         connections.deallocate()
         close(poller)
         buffer.deallocate()
+        result.nextInsert = writer.chooser.insertsEnd
         writer.deallocate()
         result.errors -= errorsBefore
         result.misses -= missesBefore
@@ -198,6 +209,25 @@ struct Engine {
         result.requests = plan.endpoints.indices.map { requestsOf[$0] }
         recorders.deallocate()
         requestsOf.deallocate()
+    }
+
+    /// Open loop: what was due and found no connection with room has waited since then, too. Taken at the mean gap and,
+    /// beyond a million, in portions: it takes no longer however many they are.
+    private mutating func countOverdue(_ now: Int, _ result: EngineResult) {
+        guard case .open(let rate, _, let burst) = plan.pace, nextDue <= Double(now) else { return }
+        let gap = 1e9 / rate * Double(burst)
+        let bursts = Int((Double(now) - nextDue) / gap) + 1
+        let left = plan.quota.map { $0 - issued } ?? Int.max
+        let due = min(bursts * burst - issuedOfBurst, left)
+        let portion = max(1, due / Self.overduePortionsMax)
+        for first in stride(from: 0, to: due, by: portion) {
+            let start = nextDue + Double((first + issuedOfBurst) / burst) * gap
+            let count = min(portion, due - first)
+            let entry = Pending(start: Int(start), operation: writer.draw())
+            record(connections + nextConnection, entry, now, count: UInt64(count))
+            result.unanswered += count
+            nextConnection = (nextConnection + 1) % plan.connections.count
+        }
     }
 
     // The loop.
@@ -243,10 +273,14 @@ struct Engine {
         }
     }
 
-    /// Appends one operation to connection `i` unless the quota is used up.
+    /// Appends one operation to connection `c` unless the quota or the keys are used up.
     @inline(__always)
     private mutating func issue(_ c: UnsafeMutablePointer<Connection>, _ start: Int) -> Bool {
         if let quota = plan.quota, issued >= quota { return false }
+        if inserts && writer.chooser.isUsedUp {
+            failKeysUsedUp()
+            return false
+        }
         let wire = plan.endpoints[c.pointee.endpoint].wire
         var operation = Operation.set
         if plan.isLoading {
@@ -264,6 +298,12 @@ struct Engine {
         push(c, Pending(start: start, operation: operation))
         issued &+= 1
         return true
+    }
+
+    @inline(never)
+    private mutating func failKeysUsedUp() {
+        failure = DriverError(
+            "keys are used up: inserts have filled all \(plan.workload.digits) digits; use a larger --key-size")
     }
 
     @inline(__always)
@@ -294,7 +334,7 @@ struct Engine {
             let gap = 1e9 / rate * Double(burst)
             nextDue += poisson ? -gap * log(1 - Double(writer.random.next() >> 11) * 0x1p-53) : gap
         }
-        return min(50_000_000, max(0, Int(nextDue - now)))
+        return Int(min(50_000_000, max(0, nextDue - now)))
     }
 
     /// Writes one operation to the next connection that has room, `passed` counting those looked at; false if none has.
@@ -342,9 +382,11 @@ struct Engine {
     }
 
     @inline(__always)
-    private mutating func record(_ c: UnsafeMutablePointer<Connection>, _ entry: Pending, _ now: Int) {
+    private mutating func record(
+        _ c: UnsafeMutablePointer<Connection>, _ entry: Pending, _ now: Int, count: UInt64 = 1
+    ) {
         let slot = c.pointee.endpoint &* Operation.allCases.count &+ Int(entry.operation.rawValue)
-        recorders[slot].record(now &- entry.start)
+        recorders[slot].record(now &- entry.start, count: count)
     }
 
     private mutating func receive(_ i: Int) {

@@ -13,15 +13,15 @@ enum Distribution: Equatable, Sendable {
     case sequential
 
     init?(_ text: String) {
-        let parts = text.split(separator: ":", maxSplits: 1)
-        let exponent = parts.count == 2 ? Double(parts[1]) : 0.99
-        guard let exponent, exponent > 0, exponent <= 10, !parts.isEmpty else { return nil }
+        let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+        let hasExponent = parts.count == 2
+        guard let exponent = hasExponent ? Double(parts[1]) : 0.99, exponent > 0, exponent <= 10 else { return nil }
         switch parts[0] {
-        case "uniform": self = .uniform
         case "zipf": self = .zipf(exponent)
         case "latest": self = .latest(exponent)
-        case "hot": self = .hot
-        case "sequential": self = .sequential
+        case "uniform" where !hasExponent: self = .uniform
+        case "hot" where !hasExponent: self = .hot
+        case "sequential" where !hasExponent: self = .sequential
         default: return nil
         }
     }
@@ -72,7 +72,8 @@ struct Zipf {
     }
 }
 
-/// Indices of keys. Inserted keys follow the loaded ones: engine e of E inserts n + e, n + e + E, …
+/// Indices of keys. Inserted keys follow the loaded ones and those of earlier runs, n together: engine e of E inserts
+/// n + e, n + e + E, …
 struct KeyChooser {
     let distribution: Distribution
     let keys: Int
@@ -81,14 +82,16 @@ struct KeyChooser {
     private let stride: Int
     private var next: Int
     private let step: Int
-    private var inserted = 0
     private let first: Int
+    private var inserted = 0
+    private var nextInsert: Int
+    private let end: Int
 
-    init(_ distribution: Distribution, keys: Int, engine: Int, engines: Int) {
-        self.distribution = distribution
-        self.keys = keys
-        switch distribution {
-        case .zipf(let s), .latest(let s): zipf = Zipf(n: keys, exponent: s)
+    init(_ workload: Workload, engine: Int, engines: Int) {
+        distribution = workload.distribution
+        keys = workload.keys
+        switch workload.distribution {
+        case .zipf(let s), .latest(let s): zipf = Zipf(n: workload.keys, exponent: s)
         default: zipf = nil
         }
         func gcd(_ a: Int, _ b: Int) -> Int { b == 0 ? a : gcd(b, a % b) }
@@ -98,6 +101,8 @@ struct KeyChooser {
         next = engine
         step = engines
         first = engine
+        nextInsert = keys + workload.firstInsert + engine
+        end = workload.keysEnd
     }
 
     @inline(__always)
@@ -108,7 +113,7 @@ struct KeyChooser {
         case .latest:
             // Ranks count backwards from this engine's newest insert, then through the loaded keys.
             let rank = zipf.unsafelyUnwrapped.rank(&random) - 1
-            return rank < inserted ? keys + first + (inserted - 1 - rank) * step : keys - 1 - (rank - inserted) % keys
+            return rank < inserted ? nextInsert - (rank + 1) * step : keys - 1 - (rank - inserted) % keys
         case .hot: return 0
         case .sequential:
             let index = next
@@ -118,9 +123,17 @@ struct KeyChooser {
         }
     }
 
+    /// The next insert would have too many digits.
+    @inline(__always)
+    var isUsedUp: Bool { nextInsert >= end }
+
+    /// What a later run has to begin behind: no insert of this engine was at or above it.
+    var insertsEnd: Int { nextInsert - first - keys }
+
     mutating func fresh() -> Int {
-        let index = keys + first + inserted * step
+        let index = nextInsert
         inserted += 1
+        nextInsert += step
         return index
     }
 }

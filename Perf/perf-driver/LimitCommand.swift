@@ -26,6 +26,7 @@ struct LimitCommand: ParsableCommand {
     var cpu: Int?
 
     func run() throws {
+        guard port > 0 else { throw ValidationError("--port must be 1 to 65535") }
         guard valueSize >= 1, valueSize <= 65_536 else { throw ValidationError("--value-size must be 1 to 65536") }
         if let cpu { try pin(to: cpu) }
         let listener = cs_null_responder_listen(host, port)

@@ -39,6 +39,8 @@ struct ServerRow: Codable {
     var cpuCores: Double?
     var residentBytes: Int?
     var contextSwitchesPerRequest: Double?
+    /// Growth of the server's resident memory when it was loaded, divided by the number of keys.
+    var loadedBytesPerKey: Double?
 }
 
 struct Measurement: Codable {
@@ -56,8 +58,10 @@ struct Measurement: Codable {
     var requestsPerSecond: Double
     var errors: Int
     var misses: Int
-    /// Open loop: requests still under way at the end; their waiting so far is in the latencies.
+    /// Open loop: requests under way or overdue at the end; their waiting so far is in the latencies.
     var unanswered: Int
+    /// Inserts up to now, those before --first-insert included: what that option takes to go on.
+    var nextInsert: Int
     var firstError: String?
     var latency: LatencySummary
     var operationLatencies: [LatencySummary]
@@ -65,20 +69,15 @@ struct Measurement: Codable {
     /// CPU this load generator used itself; near one per thread, it may be what limits the throughput.
     var driverCores: Double
     var driverMicrosPerRequest: Double
-    /// Loading only: growth of the server's resident memory divided by the number of keys.
-    var loadedBytesPerKey: Double?
     var histogram: Histogram<UInt64>?
+    /// Of the measured time.
+    var started = Date()
 
     private enum CodingKeys: String, CodingKey {
         case workload, distribution, pace, connections, keys, keyBytes, valueBytes, seconds, operations
-        case operationsPerSecond, requests, requestsPerSecond, errors, misses, unanswered, firstError, latency
-        case operationLatencies, servers, loadedBytesPerKey, driverCores, driverMicrosPerRequest
-    }
-
-    func json() throws -> String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return String(decoding: try encoder.encode(self), as: UTF8.self)
+        case operationsPerSecond, requests, requestsPerSecond, errors, misses, unanswered, nextInsert
+        case firstError, latency
+        case operationLatencies, servers, driverCores, driverMicrosPerRequest
     }
 }
 
@@ -115,6 +114,7 @@ struct WindowedRun {
             if ofKind.total > 0 { kinds.append(LatencySummary(operation.text, ofKind.histogram())) }
         }
         let seconds = max(window.seconds, 1e-9)
+        let nextInsert = results.map(\.nextInsert).max() ?? 0
         let workload = plan.workload
         let values =
             workload.valueBytesMin == workload.valueBytesMax
@@ -126,11 +126,12 @@ struct WindowedRun {
             operationsPerSecond: Double(window.operations) / seconds, requests: window.requests,
             requestsPerSecond: Double(window.requests) / seconds, errors: results.reduce(0) { $0 + $1.errors },
             misses: results.reduce(0) { $0 + $1.misses }, unanswered: results.reduce(0) { $0 + $1.unanswered },
+            nextInsert: nextInsert,
             firstError: results.compactMap(\.firstError).first, latency: LatencySummary("all", all.histogram()),
             operationLatencies: kinds, servers: rows,
             driverCores: Double(window.ownNanos) / 1e9 / seconds,
             driverMicrosPerRequest: Double(window.ownNanos) / 1000 / Double(max(window.requests, 1)),
-            histogram: all.histogram())
+            histogram: all.histogram(), started: window.started)
     }
 
     private func row(

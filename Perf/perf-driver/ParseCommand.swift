@@ -20,7 +20,9 @@ struct ParseCommand: ParsableCommand {
     var cpu: Int?
 
     func run() throws {
-        guard pipeline > 0, valueSize > 0 else { throw ValidationError("--pipeline and --value-size must be positive") }
+        guard (1...65_536).contains(pipeline), (1...65_536).contains(valueSize) else {
+            throw ValidationError("--pipeline and --value-size must be 1 to 65536")
+        }
         if let cpu { try pin(to: cpu) }
         var workload = Workload()
         workload.valueBytesMin = valueSize

@@ -21,6 +21,9 @@ struct PerfDriver: ParsableCommand {
                 perf-driver --server h1:6001 --server h2:6001 --server h3:6001 --ycsb A -c 150
               memcached, text protocol:
                 perf-driver --server memcached://127.0.0.1:11211 --load
+              A thousand new keys, then the next thousand:
+                perf-driver --ops insert --requests 1000
+                perf-driver --ops insert --requests 1000 --first-insert 1000
               A command of your own (100 members from a sorted set):
                 perf-driver --ops custom --command 'ZRANGEBYLEX z [__key__ + LIMIT 0 100'
               Where the knee is; what two servers cost in alternating rounds; what the kernel alone costs:
@@ -61,6 +64,9 @@ struct WorkloadOptions: ParsableArguments {
     @Option(help: "Text every key begins with.")
     var keyPrefix = "key:"
 
+    @Option(help: "Inserts that were done before: where a run ended (nextInsert of its JSON), the next goes on.")
+    var firstInsert = 0
+
     @Option(help: "Bytes of a value: N or LOW-HIGH.")
     var valueSize = "64"
 
@@ -90,10 +96,10 @@ struct WorkloadOptions: ParsableArguments {
         workload.keys = keys
         workload.keyBytes = keySize
         workload.keyPrefix = keyPrefix
-        let sizes = valueSize.split(separator: "-").map { Int($0) ?? 0 }
+        workload.firstInsert = firstInsert
+        let sizes = valueSize.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) ?? 0 }
         workload.valueBytesMin = sizes.first ?? 0
         workload.valueBytesMax = sizes.count <= 2 ? sizes.last ?? 0 : 0
-        workload.listKeys = listCount
         workload.scanCount = scanCount
         workload.seed = seed
         workload.custom = (command ?? "").split(separator: " ").map(String.init)
@@ -107,6 +113,8 @@ struct WorkloadOptions: ParsableArguments {
             }
             workload.distribution = parsed
         }
+        // Else nobody asked for a prefix, and the default fits every key.
+        if workload.usesPrefixes { workload.listKeys = listCount }
         if let problem = workload.problem { throw ValidationError(problem) }
         return workload
     }
@@ -141,16 +149,24 @@ struct PaceOptions: ParsableArguments {
     @Flag(help: "No progress line.")
     var quiet = false
 
-    func plan(_ endpoints: [Endpoint], _ workload: Workload) throws -> RunPlan {
+    private static let secondsMax = 1e6
+
+    /// All that can be wrong with a load is found here, before anything is asked. Without `pace` the loop is closed;
+    /// `requests` are operations instead of seconds.
+    func plan(
+        _ endpoints: [Endpoint], _ workload: Workload, pace: Pace? = nil, requests: Int? = nil
+    ) throws -> RunPlan {
         guard connections >= endpoints.count, connections <= 100_000 else {
             throw ValidationError("--connections must be at least one per server and at most 100000")
         }
         guard pipeline >= 1, pipeline <= 65_536 else { throw ValidationError("--pipeline must be 1 to 65536") }
-        guard duration > 0, warmup >= 0 else { throw ValidationError("--duration must be positive") }
+        guard duration > 0, duration <= Self.secondsMax, warmup >= 0, warmup <= Self.secondsMax else {
+            throw ValidationError("--duration must be above 0, --warmup at least 0, both at most 1000000 seconds")
+        }
         guard threads >= 1, threads <= 256 else { throw ValidationError("--threads must be 1 to 256") }
         var plan = RunPlan(endpoints: endpoints)
         plan.connections = connections
-        plan.pace = .closed(depth: pipeline)
+        plan.pace = pace ?? .closed(depth: pipeline)
         plan.workload = workload
         plan.threads = threads
         plan.cpus = try cpus()
@@ -158,14 +174,12 @@ struct PaceOptions: ParsableArguments {
         plan.seconds = duration
         plan.spins = spin
         plan.showsProgress = !quiet && isatty(2) == 1
-        let operations = workload.mix.map(\.operation)
-        if operations.contains(.scan) && (pipeline > 1 || operations.count > 1) {
-            throw ValidationError("scan runs alone and with --pipeline 1: each step needs the cursor of the one before")
+        if let requests {
+            guard requests > 0 else { throw ValidationError("--requests must be positive") }
+            plan.operations = requests
+            plan.warmUpSeconds = 0
         }
-        let textual: Set<Operation> = [.get, .set, .insert, .delete, .modify]
-        if endpoints.contains(where: { $0.wire == .memcached }), !operations.allSatisfy(textual.contains) {
-            throw ValidationError("memcached knows get, set, insert, delete and rmw only")
-        }
+        if let problem = plan.problem { throw ValidationError(problem) }
         return plan
     }
 
@@ -176,6 +190,15 @@ struct PaceOptions: ParsableArguments {
         }
         return parts.compactMap { $0 }
     }
+}
+
+/// The pace of an open loop, whose rate `option` gave.
+func openPace(_ rate: Double, poisson: Bool, burst: Int = 1, option: String = "--rate") throws -> Pace {
+    guard rate >= 0.001, rate <= Pace.rateMax else {
+        throw ValidationError("\(option) must be 0.001 to 1000000000 operations per second")
+    }
+    guard burst >= 1, burst <= 1_000_000 else { throw ValidationError("--burst must be 1 to 1000000") }
+    return .open(ratePerSecond: rate, poisson: poisson, burst: burst)
 }
 
 func endpoints(_ servers: [String], pids: String?) throws -> [Endpoint] {
@@ -192,6 +215,12 @@ func endpoints(_ servers: [String], pids: String?) throws -> [Endpoint] {
         }
         return endpoint
     }
+}
+
+func jsonText(_ value: some Encodable) throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    return String(decoding: try encoder.encode(value), as: UTF8.self)
 }
 
 func write(_ text: String, to path: String) throws {

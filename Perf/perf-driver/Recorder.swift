@@ -32,9 +32,9 @@ struct Recorder {
     }
 
     @inline(__always)
-    mutating func record(_ nanos: Int) {
-        counts[Self.slot(nanos)] &+= 1
-        total &+= 1
+    mutating func record(_ nanos: Int, count: UInt64 = 1) {
+        counts[Self.slot(nanos)] &+= count
+        total &+= count
     }
 
     mutating func reset() {

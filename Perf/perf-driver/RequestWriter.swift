@@ -52,7 +52,7 @@ struct RequestWriter {
 
     init(_ workload: Workload, engine: Int, engines: Int) {
         random = PRNG(seed: workload.seed &+ UInt64(engine) &* 0x9E37_79B9)
-        chooser = KeyChooser(workload.distribution, keys: workload.keys, engine: engine, engines: engines)
+        chooser = KeyChooser(workload, engine: engine, engines: engines)
         single = workload.mix.count == 1 ? workload.mix[0].operation : nil
         cold = Cold(workload)
         digits = workload.digits
@@ -75,7 +75,7 @@ struct RequestWriter {
     /// Appends one operation; for a read-modify-write that is two requests. Returns its kind.
     @inline(__always)
     mutating func append(_ wire: WireProtocol, to output: inout OutputBuffer) -> Operation {
-        let operation = single ?? pick()
+        let operation = draw()
         if wire == .redis {
             if operation == .get {
                 appendGet(chooser.existing(&random), &output)
@@ -89,6 +89,10 @@ struct RequestWriter {
         }
         return operation
     }
+
+    /// What the next operation is.
+    @inline(__always)
+    mutating func draw() -> Operation { single ?? pick() }
 
     /// The SET that loads key `index`.
     mutating func appendLoad(_ index: Int, _ wire: WireProtocol, to output: inout OutputBuffer) {

@@ -21,8 +21,16 @@ struct RunPlan: Sendable {
 }
 
 enum Run {
-    /// Sets every key once on `endpoint`, as fast as it goes; returns its memory before and after if its pid is known.
-    static func load(_ plan: RunPlan, _ endpoint: Endpoint) throws -> (before: Int, after: Int)? {
+    /// Sets every key once on every server; returns the growth of each one's memory per key if its pid is known.
+    static func load(_ plan: RunPlan) throws -> [Double?] {
+        try plan.endpoints.map { endpoint in
+            let memory = try load(plan, endpoint)
+            return memory.map { Double($0.after - $0.before) / Double(plan.workload.keys) }
+        }
+    }
+
+    /// As fast as it goes.
+    private static func load(_ plan: RunPlan, _ endpoint: Endpoint) throws -> (before: Int, after: Int)? {
         var loading = plan
         loading.endpoints = [endpoint]
         loading.connections = 16
@@ -76,6 +84,7 @@ enum Run {
 
     /// Both ends of the measured time.
     struct Window {
+        var started = Date()
         var seconds = 0.0
         var requests = 0
         var operations = 0
@@ -107,6 +116,7 @@ enum Run {
         window.before = samples()
         let ownBefore = ownCPUNanos()
         control.phase.store(RunPhase.measuring.rawValue, ordering: .relaxed)
+        window.started = Date()
         let (operationsBefore, requestsBefore, measureStart) = (operations(), requests(), monotonicNanos())
         if !warmsUp { control.go.store(true, ordering: .releasing) }
         let end = plan.operations == nil ? measureStart + Int(plan.seconds * 1e9) : Int.max
@@ -142,6 +152,26 @@ enum Run {
 }
 
 extension RunPlan {
+    /// Why this load cannot be asked of these servers at this pace, or nil.
+    var problem: String? {
+        let operations = workload.mix.map(\.operation)
+        var isOneByOne = false
+        if case .closed(depth: 1) = pace { isOneByOne = true }
+        if operations.contains(.scan) && (operations.count > 1 || !isOneByOne) {
+            return "scan runs alone, in a closed loop, with --pipeline 1: each step needs the cursor of the one before"
+        }
+        let textual: Set<Operation> = [.get, .set, .insert, .delete, .modify]
+        if endpoints.contains(where: { $0.wire == .memcached }), !operations.allSatisfy(textual.contains) {
+            return "memcached knows get, set, insert, delete and rmw only"
+        }
+        let inserts = operations.contains(.insert) ? workload.inserts(among: self.operations ?? 0) : 0
+        if Double(workload.keys + workload.firstInsert) + inserts > Double(workload.keysEnd) {
+            return "\(workload.keys + workload.firstInsert) keys and \(Int(inserts)) inserts do not fit in "
+                + "\(workload.digits) digits: use a larger --key-size"
+        }
+        return nil
+    }
+
     func engine(_ engine: Int, of engines: Int) -> EnginePlan {
         let mine = (0..<connections).filter { $0 % engines == engine }.map { $0 / engines % endpoints.count }
         var pace = pace

@@ -43,36 +43,16 @@ struct RunCommand: ParsableCommand {
 
     func run() throws {
         let targets = try endpoints(server, pids: serverPid)
-        var plan = try paceOptions.plan(targets, try workloadOptions.workload())
-        if let rate {
-            guard rate > 0 else { throw ValidationError("--rate must be positive") }
-            if plan.workload.mix.contains(where: { $0.operation == .scan }) {
-                throw ValidationError("scan runs in a closed loop only")
-            }
-            guard burst >= 1 else { throw ValidationError("--burst must be at least 1") }
-            plan.pace = .open(ratePerSecond: rate, poisson: poisson, burst: burst)
-        }
-        if let requests {
-            guard requests > 0 else { throw ValidationError("--requests must be positive") }
-            plan.operations = requests
-            plan.warmUpSeconds = 0
-        }
-        var bytesPerKey: Double?
-        if paceOptions.load {
-            for target in targets {
-                if let memory = try Run.load(plan, target) {
-                    bytesPerKey = Double(memory.after - memory.before) / Double(plan.workload.keys)
-                }
-            }
-        }
-        let started = Date()
+        let pace = try rate.map { try openPace($0, poisson: poisson, burst: burst) }
+        let plan = try paceOptions.plan(targets, try workloadOptions.workload(), pace: pace, requests: requests)
+        let bytesPerKey = try paceOptions.load ? Run.load(plan) : []
         var result = try Run.measure(plan)
-        result.loadedBytesPerKey = bytesPerKey
+        for (t, bytes) in bytesPerKey.enumerated() { result.servers[t].loadedBytesPerKey = bytes }
         if json != "-" { print(result.text) }
-        if let json { try write(try result.json(), to: json) }
+        if let json { try write(try jsonText(result), to: json) }
         guard let histogram = result.histogram else { return }
         if let hdrLog {
-            try write(HistogramLog.text(histogram, started: started, seconds: result.seconds), to: hdrLog)
+            try write(HistogramLog.text(histogram, started: result.started, seconds: result.seconds), to: hdrLog)
         }
         if let hgrm {
             var text = ""

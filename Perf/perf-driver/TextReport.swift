@@ -32,7 +32,11 @@ extension Measurement {
                 + (unanswered > 0 ? ", \(grouped(unanswered)) unanswered at the end" : ""),
         ]
         if errors > 0 { lines.append("\(grouped(errors)) ERROR REPLIES, the first: \(firstError ?? "?")") }
-        if let loadedBytesPerKey { lines.append("loaded: \(fixed(loadedBytesPerKey)) resident bytes per key") }
+        for s in servers {
+            guard let bytes = s.loadedBytesPerKey else { continue }
+            let name = servers.count == 1 ? "" : "\(s.name) "
+            lines.append("\(name)loaded: \(fixed(bytes)) resident bytes per key")
+        }
         var rows = [["latency, µs", "count", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"]]
         let summaries = operationLatencies.count > 1 ? operationLatencies + [latency] : [latency]
         for l in summaries {

@@ -32,6 +32,8 @@ struct Workload: Sendable {
     var keys = 1_000_000
     var keyBytes = 16
     var keyPrefix = "key:"
+    /// Inserts that earlier runs did: the first of this one is key number `keys + firstInsert`.
+    var firstInsert = 0
     var valueBytesMin = 64
     var valueBytesMax = 64
     /// Keys that one LIST or SCAN pattern covers: a power of ten, so that it is a prefix of the key's digits.
@@ -40,6 +42,9 @@ struct Workload: Sendable {
     /// Words of a custom command; `__key__`, `__prefix__` and `__data__` are replaced.
     var custom: [String] = []
     var seed: UInt64 = 1
+
+    /// Products of two numbers of keys fit in an Int.
+    static let keysMax = 1_000_000_000
 
     /// YCSB's core workloads (B. Cooper et al., "Benchmarking Cloud Serving Systems with YCSB", 2010). E's scans are
     /// LISTs.
@@ -63,9 +68,10 @@ struct Workload: Sendable {
     static func mix(_ text: String) -> [(operation: Operation, weight: Double)]? {
         var mix: [(operation: Operation, weight: Double)] = []
         for part in text.split(separator: ",") {
-            let words = part.split(separator: ":")
+            let words = part.split(separator: ":", omittingEmptySubsequences: false)
             guard let operation = Operation.allCases.first(where: { $0 != .modifyRead && $0.text == words[0] }),
-                let weight = words.count == 2 ? Double(words[1]) : 1, weight > 0, words.count <= 2
+                let weight = words.count == 2 ? Double(words[1]) : 1, words.count <= 2,
+                weight >= 1e-6, weight <= 1e9
             else { return nil }
             mix.append((operation, weight))
         }
@@ -79,24 +85,44 @@ struct Workload: Sendable {
 
     var digits: Int { keyBytes - keyPrefix.utf8.count }
 
+    /// The first number that has too many digits.
+    var keysEnd: Int { Int(pow(10, Double(digits))) }
+
+    func asks(_ operation: Operation) -> Bool { mix.contains { $0.operation == operation } }
+
+    private func asksCustom(with place: CommandTemplate.Place) -> Bool {
+        asks(.custom) && custom.contains { $0.contains(place.rawValue) }
+    }
+
+    var usesPrefixes: Bool { asks(.list) || asks(.scan) || asksCustom(with: .prefix) }
+
+    /// Inserts to be expected among so many operations.
+    func inserts(among operations: Int) -> Double {
+        let total = mix.reduce(0.0) { $0 + $1.weight }
+        let ofInserts = mix.reduce(0.0) { $0 + ($1.operation == .insert ? $1.weight : 0) }
+        return Double(operations) * ofInserts / total
+    }
+
     /// Why these numbers cannot work together, or nil.
     var problem: String? {
-        if keys < 1 { return "--keys must be at least 1" }
-        if digits < 1 || digits > 18 {
+        if keys < 1 || keys > Self.keysMax { return "--keys must be 1 to \(Self.keysMax)" }
+        if keyBytes < 1 || digits < 1 || digits > 18 {
             return "--key-size must leave 1 to 18 digits behind the prefix '\(keyPrefix)'"
         }
-        if Double(keys) * 2 > pow(10, Double(digits)) {
-            return "\(keys) keys and as many inserts do not fit in \(digits) digits: raise --key-size"
+        if firstInsert < 0 || firstInsert > keysEnd { return "--first-insert must be 0 to \(keysEnd)" }
+        if keys + firstInsert + (asks(.insert) ? 1 : 0) > keysEnd {
+            return "\(keys) keys and what is inserted do not fit in \(digits) digits: use a larger --key-size"
         }
         if valueBytesMin < 1 || valueBytesMax < valueBytesMin || valueBytesMax > Limits.bulkBytesMax {
             return "--value-size must be N or LOW-HIGH, at least 1 byte"
         }
-        let power = Int(log10(Double(max(listKeys, 1))).rounded())
-        if listKeys != Int(pow(10, Double(power))) || power >= digits {
+        if usesPrefixes && !(0..<digits).contains(where: { Double(listKeys) == pow(10, Double($0)) }) {
             return "--list-count must be a power of ten with fewer zeros than the key has digits"
         }
-        if mix.contains(where: { $0.operation == .custom }) && custom.isEmpty {
-            return "the mix names 'custom': give --command 'WORDS …'"
+        if scanCount < 1 || scanCount > 1_000_000_000 { return "--scan-count must be 1 to 1000000000" }
+        if asks(.custom) && custom.isEmpty { return "the mix names 'custom': give --command 'WORDS …'" }
+        if asksCustom(with: .value) && valueBytesMin != valueBytesMax {
+            return "__data__ has always the same length: give one --value-size"
         }
         return nil
     }

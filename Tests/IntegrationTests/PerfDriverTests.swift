@@ -17,10 +17,39 @@ import Testing
         return try #require(try JSONSerialization.jsonObject(with: Data(ended.output.utf8)) as? [String: Any])
     }
 
-    @Test func badUsageAndMissingServersAreToldApart() throws {
+    @Test func badUsageIsExitCode64() throws {
         for wrong in [["--nonsense"], ["--ops", "fly"], ["--distribution", "zipf:x"], ["--keys", "0"], ["compare"]] {
             #expect(try Tool.run(driver, wrong).code == 64, "\(wrong)")
         }
+    }
+
+    @Test func everyBadFlagIsOneLine() throws {
+        let compare = ["compare", "--target", "a=127.0.0.1:1", "--target", "b=127.0.0.1:1"]
+        let ofCompare: [[String]] = [["--rate", "inf"], ["--rate", "1e300"], ["--rate", "10", "--ops", "scan"]]
+        let ofOthers: [[String]] = [
+            ["--ops", ":"], ["--ops", "get:inf"], ["--ops", "get:1e300,set:1e300"], ["--ops", "get:0"],
+            ["--rate", "inf"], ["--rate", "1e300"], ["--rate", "1e-300"], ["--rate", "10", "--burst", "0"],
+            ["sweep", "--from", "inf"], ["sweep", "--ops", "scan"], ["sweep", "--limit-micros", "inf"],
+            ["sweep", "--over-connections", ","], ["--duration", "inf"], ["--duration", "1e300"], ["--warmup", "inf"],
+            ["--warmup", "1e300"], ["--ops", "list", "--list-count", "9223372036854775807"],
+            ["--ops", "list", "--list-count", "0"],
+            ["--ops", "custom", "--command", "LIST __prefix__", "--list-count", "7"],
+            ["--value-size=-5"], ["--distribution", "hot:3"], ["--distribution", "zipf:"], ["--scan-count", "0"],
+            ["--key-size=-9223372036854775808"], ["--keys", "9223372036854775807"], ["limit", "--port", "0"],
+            ["--ops", "custom", "--command", "SET __key__ __data__", "--value-size", "1-9"],
+            ["parse", "--pipeline", "9223372036854775807"],
+        ]
+        for arguments in ofCompare.map({ compare + $0 }) + ofOthers {
+            let ended = try Tool.run(driver, arguments)
+            #expect(ended.code == 64, "\(arguments): \(ended.code)")
+            #expect(ended.errors.split(separator: "\n").count == 1, "\(arguments): \(ended.errors)")
+        }
+        // What nobody asks for is not looked at: keys of two digits have no prefix for 100 keys, and GET needs none.
+        let small = try run(["--server", "127.0.0.1:1", "--keys", "9", "--key-size", "6", "--list-count", "7"])
+        #expect(small.code == 1 && small.errors.contains("cannot connect"), "\(small.errors)")
+    }
+
+    @Test func missingServersAreOneLine() throws {
         let nobody = try run(["--server", "127.0.0.1:1"])
         #expect(nobody.code == 1)
         #expect(nobody.errors.split(separator: "\n").count == 1 && nobody.errors.contains("cannot connect"))
@@ -61,6 +90,98 @@ import Testing
             #expect(report["errors"] as? Int == 0, "\(arguments): \(report["firstError"] ?? "")")
             #expect(report["operations"] as? Int ?? 0 >= 300, "\(arguments)")
         }
+    }
+
+    @Test func noKeyIsInsertedTwice() throws {
+        let servers = [try KVDProcess(), try KVDProcess()]
+        let common = ["--ops", "insert", "--keys", "1000", "-c", "3"]
+        let targets = servers.enumerated().flatMap { ["--target", "t\($0)=127.0.0.1:\($1.clientPort)"] }
+        let compared = try json(
+            ["compare"] + targets + common + ["--rounds", "2", "--duration", "0.2", "--warmup", "0"])
+        let rows = try #require(compared["rows"] as? [[String: Any]])
+        for (server, row) in zip(servers, rows) {
+            let rate = try #require(row["operationsPerSecond"] as? [String: Any])
+            let ofBoth = (rate["least"] as? Double ?? 0) + (rate["greatest"] as? Double ?? 0)
+            let kept = try size(of: server)
+            #expect(ofBoth > 0 && Double(kept) >= 0.2 * ofBoth - 1, "\(kept) keys, \(ofBoth) inserts/s in two rounds")
+        }
+        let again = try KVDProcess()
+        var next = 0
+        for threads in ["1", "2"] {
+            let report = try json(
+                ["--server", "127.0.0.1:\(again.clientPort)", "--requests", "300", "--threads", threads] + common
+                    + ["--first-insert", "\(next)"])
+            next = try #require(report["nextInsert"] as? Int)
+        }
+        #expect(try size(of: again) == 600 && next >= 600)
+    }
+
+    @Test func aSweepTellsTheKnee() throws {
+        let server = try KVDProcess()
+        let address = "127.0.0.1:\(server.clientPort)"
+        let sweep = ["sweep", "--server", address, "-c", "3", "--keys", "1000", "--warmup", "0"]
+        let found = try json(
+            sweep + ["--from", "50000", "--limit-micros", "1000000", "--refine", "1", "--duration", "0.2"])
+        let steps = try #require(found["steps"] as? [[String: Any]])
+        let keptUp = steps.filter { $0["keptUp"] as? Bool == true }.compactMap { $0["rate"] as? Double }
+        #expect(found["knee"] as? Double == keptUp.max(), "the knee is the greatest rate that was kept up with")
+        #expect(found["limitMicros"] as? Double == 1_000_000)
+        let results = steps.compactMap { $0["result"] as? [String: Any] }
+        #expect(results.count == steps.count && results.allSatisfy { $0["latency"] != nil })
+        // Nothing is answered within a nanosecond: twelve steps down, then no knee.
+        let none = try json(sweep + ["--from", "1000", "--limit-micros", "0.001", "--duration", "0.05"])
+        #expect(none["knee"] is NSNull)
+        let rates = (none["steps"] as? [[String: Any]] ?? []).compactMap { $0["rate"] as? Double }
+        #expect(rates.count == 13 && rates == rates.sorted() && rates.last == 1000, "\(rates)")
+    }
+
+    @Test func aSweepOverConnectionsGoesOnInserting() throws {
+        let server = try KVDProcess()
+        let ended = try run([
+            "sweep", "--server", "127.0.0.1:\(server.clientPort)", "--over-connections", "2,3", "--ops", "insert",
+            "--keys", "1000", "--duration", "0.1", "--warmup", "0", "--json", "-",
+        ])
+        let parsed = try JSONSerialization.jsonObject(with: Data(ended.output.utf8))
+        let results = try #require(parsed as? [[String: Any]])
+        let inserted = results.compactMap { $0["operations"] as? Int }
+        #expect(inserted.count == 2)
+        let kept = try size(of: server)
+        #expect(kept >= inserted.reduce(0, +), "\(kept) keys of \(inserted) inserts")
+    }
+
+    private func size(of server: KVDProcess) throws -> Int {
+        let reply = try server.connect().command("DBSIZE")
+        return Int(reply.filter { $0.isNumber }) ?? 0
+    }
+
+    @Test func insertsEndWhereTheDigitsDo() throws {
+        let server = try KVDProcess()
+        let address = "127.0.0.1:\(server.clientPort)"
+        let common = ["--server", address, "--ops", "insert", "--keys", "10", "--key-size", "6"]
+        let known = try run(common + ["--requests", "91"])
+        #expect(known.code == 64 && known.errors.contains("use a larger --key-size"), "\(known.errors)")
+        let found = try run(common + ["--duration", "20", "-c", "4"])
+        #expect(found.code == 1 && found.errors.contains("keys are used up"), "\(found.errors)")
+        let kept = try size(of: server)
+        #expect((1...90).contains(kept), "\(kept) keys")
+        #expect(try server.connect().command("EXISTS", "key:10") == ":1\r\n")
+    }
+
+    /// Of 10,000 requests a connection takes a thousand; a server that answers none of them has delayed them all.
+    @Test func requestsThatNeverStartedAreCountedToo() throws {
+        let port = KVDProcess.freePorts(1)
+        let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(listener) }
+        #expect(withLoopback(port) { bind(listener, $0, $1) } == 0 && listen(listener, 8) == 0)
+        let report = try json([
+            "--server", "127.0.0.1:\(port)", "--rate", "20000", "--duration", "0.5", "--warmup", "0", "-c", "1",
+        ])
+        let due = 20_000 * (report["seconds"] as? Double ?? 0)
+        let unanswered = report["unanswered"] as? Int ?? 0
+        let latency = try #require(report["latency"] as? [String: Any])
+        #expect(report["operations"] as? Int == 0 && latency["count"] as? Int == unanswered)
+        #expect(due >= 10_000 && Double(unanswered) > 0.5 * due, "\(unanswered) of \(due)")
+        #expect(latency["p50Micros"] as? Double ?? 0 > 100_000)
     }
 
     @Test func theNullResponderAnswersEverything() throws {
