@@ -13,10 +13,17 @@ import KVBase
 ///
 /// No clock and no timeout decides: a member that is down for long keeps tombstones until it returns or is forgotten.
 extension Replica {
+    /// How long nothing is collected here after a replica with an equal vector had other content.
+    static let differenceHoldMillis: Millis = 60_000
+
     func startCollecting(_ at: Moment) {
         guard !isCollecting, isCaughtUp, store.tombstoneCount > 0,
             lastCollect == .min || at.steady - lastCollect >= config.collectEveryMillis
         else { return }
+        // The repair of a divergence ends because versions only rise. A tombstone collected meanwhile leaves nothing,
+        // where the deleted write is taken again, until the next tombstone comes: while one replica may not collect
+        // yet and another has the write, that goes round for ever.
+        if let differedAt, at.steady - differedAt < Replica.differenceHoldMillis { return }
         lastCollect = at.steady
         guard let vector = stableVector() else { return }
         stable = vector

@@ -172,6 +172,7 @@ extension Replica {
             server.unequalCount = 0
             return
         }
+        differedAt = at.steady
         server.unequalCount += 1
         guard let since = server.unequalSince else {
             server.unequalSince = at.steady
@@ -194,6 +195,7 @@ extension Replica {
             sibling.unequalSince = nil
             return
         }
+        differedAt = at.steady
         guard let since = sibling.unequalSince else {
             sibling.unequalSince = at.steady
             return

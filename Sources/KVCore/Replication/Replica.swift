@@ -86,6 +86,8 @@ package final class Replica {
     /// Per origin: value last seen and since when it has not moved although a peer is ahead.
     var stalled: [(value: UInt64, since: Millis)] = []
     var repairByDigestFrom: UInt64?
+    /// When a replica with an equal vector had other content the last time.
+    var differedAt: Millis?
     /// Departed servers: since when, which one's loose entries are being adopted, and which left the vector.
     var departedSince: [(server: UInt64, at: Millis)] = []
     var adoption: Adoption?

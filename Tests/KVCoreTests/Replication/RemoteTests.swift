@@ -481,18 +481,36 @@ import Testing
         let (cluster, a, b) = RemoteTests.pair(1, 1)
         for i in 0..<50 { a.actors[0].put("k\(i)", "v\(i)", cluster.moment(a)) }
         cluster.run(2_000)
-        let store = b.actors[0].store
-        Bytes("k7").withBytes { key in
-            let hash = store.hash(key.baseAddress!, key.count)
-            let old = store.find(key.baseAddress!, key.count, hash)!
-            store.overwriteUnconditionally(
-                with: Record.create(
-                    key: key.baseAddress!, key.count, value: key.baseAddress!, 1, ms: old.ms - 1, origin: old.origin,
-                    seq: old.seq, isTombstone: false), hash)
-        }
+        var version = b.actors[0].version("k7")!
+        version.ms -= 1
+        b.actors[0].overwrite("k7", "k", version)
         #expect(!cluster.isConverged)
         #expect(cluster.run(until: { cluster.isConverged }, within: 20_000))
         #expect(cluster.sum(\.divergences) > 0)
+    }
+
+    /// B never hears D and so keeps the tombstone that the others collect; A has the deleted write again.
+    @Test func aRepairEndsAlthoughOnlySomeReplicasMayCollect() {
+        let cluster = TestCluster()
+        cluster.tune = { ($0.tombstoneAgeMillis, $0.collectEveryMillis) = (1_000, 500) }
+        let a = cluster.start(actors: 1)
+        let others = (0..<3).map { _ in cluster.start(actors: 1, joining: a) }
+        let (b, d) = (others[0], others[2])
+        cluster.run(5_000)
+        a.actors[0].put("k", "v", cluster.moment(a))
+        cluster.run(1_000)
+        let written = a.actors[0].version("k")!
+        cluster.drops = { from, to in from.server == d.id && to.server == b.id }
+        d.actors[0].delete("k", cluster.moment(d))
+        // B gets it from A or C once D has been silent for long enough.
+        cluster.run(30_000)
+        #expect(cluster.actors.map { $0.1.store.tombstoneCount } == [0, 1, 0, 0])
+        a.actors[0].overwrite("k", "v", written)
+        let collected = cluster.sum(\.tombstonesCollected)
+        #expect(cluster.run(until: { cluster.isConverged }, within: 60_000))
+        #expect(cluster.sum(\.tombstonesCollected) == collected)
+        cluster.run(120_000)
+        #expect(cluster.isConverged && cluster.actors.map { $0.1.store.tombstoneCount } == [0, 1, 0, 0])
     }
 
     @Test func withoutFaultsNothingRareHappens() {

@@ -39,6 +39,18 @@ final class TestActor {
         }
     }
 
+    /// Damage: the key holds this from now on, whatever it held.
+    func overwrite(_ key: String, _ value: String, _ version: Version) {
+        Bytes(key).withBytes { key in
+            Bytes(value).withBytes { value in
+                let record = Record.create(
+                    key: key.baseAddress!, key.count, value: value.baseAddress!, value.count, ms: version.ms,
+                    origin: store.origins.index(of: version.uid)!, seq: version.seq, isTombstone: false)
+                store.overwriteUnconditionally(with: record, store.hash(key.baseAddress!, key.count))
+            }
+        }
+    }
+
     func version(_ key: String) -> Version? {
         Bytes(key).withBytes { key in
             store.find(key.baseAddress!, key.count, store.hash(key.baseAddress!, key.count))?.version(store.origins)
