@@ -199,6 +199,13 @@ extension Replica {
 
     func serve(_ ask: ScanAsk, to server: RemoteServer, from index: Int, _ at: Moment) {
         if server.donor?.session != ask.session || server.donor?.askerIndex != index {
+            // After a divergence each of its actors asks for itself, perhaps all of them here: one at a time, or none
+            // gets to its end.
+            if let donor = server.donor, donor.askerIndex != index,
+                at.steady - donor.lastAskAt < config.suspectMillis
+            {
+                return
+            }
             // One that gave everything waits only to repeat its last chunks, which costs nothing meanwhile.
             let active = servers.count { !($0.donor?.isDone ?? true) }
             guard ask.next == 0, server.donor != nil || active < Replica.donorsMax else { return }

@@ -513,6 +513,29 @@ import Testing
         #expect(cluster.isConverged && cluster.actors.map { $0.1.store.tombstoneCount } == [0, 1, 0, 0])
     }
 
+    /// Both actors of B scan the same one of A, for longer than they wait for a page.
+    @Test func actorsThatRepairFromTheSameDonorTakeTurns() {
+        let cluster = TestCluster()
+        cluster.tune = { $0.chunkBytesMax = 64 }
+        let a = cluster.start(actors: 2)
+        let keys = (0..<1_500).map { "k\($0)" }
+        for key in keys { a.actors[0].put(key, "v", cluster.moment(a)) }
+        let b = cluster.start(actors: 2, joining: a)
+        #expect(cluster.run(until: { cluster.isConverged && b.actors[1].replica.isCaughtUp }, within: 60_000))
+        cluster.drops = { from, to in from == b.actors[1].replica.uid && to == a.actors[1].replica.uid }
+        b.actors[1].put("moves its writer to another gateway", "v", cluster.moment(b))
+        cluster.run(3_000)
+        #expect(cluster.isConverged)
+        for key in keys {
+            for actor in b.actors {
+                var version = actor.version(key)!
+                version.ms -= 1
+                actor.overwrite(key, "?", version)
+            }
+        }
+        #expect(cluster.run(until: { cluster.isConverged }, within: 90_000))
+    }
+
     @Test func withoutFaultsNothingRareHappens() {
         let (cluster, a, b) = RemoteTests.pair(2, 2, delay: 50)
         cluster.run(5_000) {
