@@ -9,7 +9,7 @@ import Testing
 @testable import KVRuntime
 @testable import KVServer
 
-@Suite(.blocking) struct StartFailureTests {
+@Suite(.blocking, .serialized) struct StartFailureTests {
     private func server(_ port: Int, _ backend: LoopBackend) -> Server {
         var config = Config()
         (config.port, config.actors, config.pinLoops) = (port, 2, false)
