@@ -1,7 +1,7 @@
 // Broken connections, servers slow, silent, absent or talking nonsense: what a call reports, and what comes after.
 
-import Glibc
 import KVClient
+import KVTestTraits
 import Synchronization
 import Testing
 
@@ -172,7 +172,8 @@ import Testing
     }
 
     @Test func aTimeoutWhileConnectingNamesTheServer() async throws {
-        let refusing = try RefusingPort()
+        let refusing = try HeldPort()
+        defer { withExtendedLifetime(refusing) {} }
         let address = try #require(KVAddress("127.0.0.1:\(refusing.port)"))
         let configuration = configured {
             $0.attemptsPerServerMax = 1000
@@ -238,27 +239,4 @@ import Testing
             #expect(server.connections == 1)
         }
     }
-}
-
-/// A port that refuses connections and stays taken: one that is free is soon another test's.
-private final class RefusingPort {
-    let port: UInt16
-    private let fd: Int32
-
-    init() throws {
-        fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        let result = withUnsafeMutablePointer(to: &address) { [fd] in
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                bind(fd, $0, length) == 0 ? getsockname(fd, $0, &length) : -1
-            }
-        }
-        port = UInt16(bigEndian: address.sin_port)
-        guard result == 0 else { throw ProgramError(description: "no port to refuse on: errno \(errno)") }
-    }
-
-    deinit { close(fd) }
 }

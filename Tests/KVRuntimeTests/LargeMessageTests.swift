@@ -146,29 +146,16 @@ private struct Collector: Actor {
 
 /// Listens, says one thing, reads nothing more.
 private final class SilentPeer {
-    private let fd: Int32
-    let port: UInt16
+    private let held: HeldPort
+    private var fd: Int32 { held.fd }
+    var port: UInt16 { held.port }
 
     init() throws {
-        fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        held = try HeldPort()
         var timeout = timeval(tv_sec: 10, tv_usec: 0)
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
-        let (descriptor, size) = (fd, length)
-        let isBound = withUnsafeMutablePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                bind(descriptor, $0, size) == 0 && listen(descriptor, 4) == 0
-                    && getsockname(descriptor, $0, &length) == 0
-            }
-        }
-        guard isBound else { throw TestSocket.Failure("listen: errno \(errno)") }
-        port = UInt16(bigEndian: address.sin_port)
+        try held.listen()
     }
-
-    deinit { Glibc.close(fd) }
 
     func accept(saying bytes: [UInt8]) throws -> Int32 {
         let link = Glibc.accept(fd, nil, nil)
