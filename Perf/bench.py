@@ -267,18 +267,30 @@ def stall(options):
     queue = multiprocessing.Queue()
     keys = options.stall_keys
 
+    def beginning(server):
+        return server.put_aside() + server.pages_late()
+
     def turns(what, server, before):
         """What made the turns long that took longer by the wall: giving way to others, or the hypervisor."""
         processor, wall, above = server.longest_turns()
-        count, waited = server.put_aside()
+        time.sleep(0.2)
+        count, waited, late, pages = (now - then for now, then in zip(beginning(server), before))
         report("longest turn, %d M keys: %s" % (keys // 1_000_000, what),
-               "%s of the processor, %d above 1 ms; %s by the wall; gave way %d times, %.1f ms" % (
-                   processor, above, wall, count - before[0], waited - before[1]), "<= 1 ms")
+               "%s of the processor, %d above 1 ms; %s by the wall; gave way %d times, %.1f ms; %d of %d fresh pages late" % (
+                   processor, above, wall, count, waited, late, pages), "<= 1 ms")
+
+    def control(*arguments):
+        """What the machine itself takes, on the same core: as much memory as the server has, read at random."""
+        line = subprocess.run([KVD_MICRO, "machine", *map(str, arguments)],
+                              capture_output=True, text=True, check=True,
+                              preexec_fn=lambda: os.sched_setaffinity(0, cores)).stdout.strip()
+        what, figures = line.split(": ", 1)
+        report("the machine itself: " + what, figures)
 
     def timed(name, action):
         stop.clear()
         server.connect().call("CONFIG", "RESETSTAT")
-        before, stolen = server.put_aside(), stolen_millis(SERVER_CPU)
+        before, stolen = beginning(server), stolen_millis(SERVER_CPU)
         probe = multiprocessing.Process(target=replication.sampling, args=(server.port + 1, stop, keys, queue))
         probe.start()
         time.sleep(0.3)
@@ -291,7 +303,11 @@ def stall(options):
             percentile(times, 99), times[-1], len(times), stolen_millis(SERVER_CPU) - stolen))
 
     timed("nothing else", lambda: time.sleep(3))
+    # As fast as the server grows, before it and after: what such a program sees of it is not the server's.
+    mebibytes = keys * 120 >> 20
+    control("stalls", mebibytes, 7, 200)
     timed("growing to full size", lambda: run(address(server), server.pid, argparse.Namespace(seconds=0.1, keys=keys), "--load"))
+    control("stalls", mebibytes, 7, 200)
     client = server.connect()
 
     def list_everything():
@@ -312,15 +328,11 @@ def stall(options):
             time.sleep(0.05)
 
     timed("join, the donor", join)
-    turns("join, the joiner", joiners[0], (0, 0))
+    turns("join, the joiner", joiners[0], (0, 0, 0, 0))
     for each in joiners + [server]:
         each.stop()
-    # What the machine itself takes, on the same core: as much memory as the server had, read at random.
-    for arguments in (["gaps"], ["stalls", str(keys * 120 >> 20)]):
-        line = subprocess.run(["taskset", "-c", str(SERVER_CPU), KVD_MICRO, "machine"] + arguments,
-                              capture_output=True, text=True, check=True).stdout.strip()
-        what, figures = line.split(": ", 1)
-        report("the machine itself: " + what, figures)
+    control("gaps")
+    control("stalls", mebibytes)
     os.sched_setaffinity(0, cores)
 
 

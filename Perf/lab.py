@@ -203,9 +203,17 @@ class Server:
                 return int(status["nonvoluntary_ctxt_switches"]), int(open(base + "schedstat").read().split()[1]) / 1e6
         raise RuntimeError("no thread kvd-1")
 
+    def info(self, section):
+        return dict(line.split(":", 1) for line in self.connect().call("INFO", section).decode().splitlines() if ":" in line)
+
+    def pages_late(self):
+        """Fresh huge pages that were not ready as a loop first used them; all that were used. As of a tenth of a second ago."""
+        fields = self.info("memory")
+        return int(fields["fresh_pages_late"]), int(fields["fresh_pages_late"]) + int(fields["fresh_pages_ready"])
+
     def longest_turns(self):
         """By the processor and by the wall, each with what it did; how many were above 1 ms by the processor."""
-        fields = dict(line.split(":", 1) for line in self.connect().call("INFO", "stats").decode().splitlines() if ":" in line)
+        fields = self.info("stats")
         return ["%.2f ms (%s)" % (int(fields[name + "_micros"]) / 1000, fields[name + "_work"])
                 for name in ("max_turn_cpu", "max_turn")] + [int(fields["turns_over_1ms"])]
 

@@ -30,6 +30,8 @@ enum {
     SPARE_PAGES = 5,
     FIRST_PAGES = 2,
     IDLE_PAGES = 1,
+    /// Fewer are short: what one turn takes may begin two.
+    SHORT_PAGES = 2,
     WANTED_MAX = 48,
     /// The beginning of a large block that is touched at once.
     BLOCK_PAGES = 2,

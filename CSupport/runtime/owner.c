@@ -174,7 +174,7 @@ int cs_memory_is_short(void) {
     owner *owner = cs_memory_mine;
     // Not if the warmer sleeps: then it cannot help, as the kernel gave it no memory.
     return owner && __atomic_load_n(&owner->wanted, __ATOMIC_RELAXED) > FIRST_PAGES
-        && __atomic_load_n(&owner->warm, __ATOMIC_RELAXED) <= 0 && cs_warmer_is_awake();
+        && __atomic_load_n(&owner->warm, __ATOMIC_RELAXED) < SHORT_PAGES && cs_warmer_is_awake();
 }
 
 cs_warmth cs_memory_warmth(void) {

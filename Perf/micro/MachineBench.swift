@@ -1,5 +1,5 @@
 // What the machine itself does, for judging figures of ours: gaps of a thread that only reads the clock, stalls of one
-// that only reads memory, prefetches that never come. One thread.
+// that only reads memory, alone or beside one that takes fresh memory, prefetches that never come.
 
 import CIntrinsics
 import CSupport
@@ -7,7 +7,7 @@ import Glibc
 import KVBase
 
 enum MachineBench {
-    static let usage = "gaps [SECONDS=5]|stalls [MIB=1200] [SECONDS=5]|prefetch"
+    static let usage = "gaps [SECONDS=5]|stalls [MIB=1200] [SECONDS=5] [FRESH_MIB_A_SECOND=0]|prefetch"
     /// As many reads as a loop does in a twentieth of a millisecond or so.
     private static let readsPerBatch = 2000
 
@@ -15,7 +15,10 @@ enum MachineBench {
         let numbers = arguments.dropFirst().compactMap { Int($0) }
         switch arguments.first {
         case "gaps": gaps(seconds: numbers.first ?? 5)
-        case "stalls": stalls(mebibytes: numbers.first ?? 1200, seconds: numbers.dropFirst().first ?? 5)
+        case "stalls":
+            stalls(
+                mebibytes: numbers.first ?? 1200, seconds: numbers.dropFirst().first ?? 5,
+                fresh: numbers.dropFirst(2).first ?? 0)
         case "prefetch": prefetch()
         default: return false
         }
@@ -50,6 +53,7 @@ enum MachineBench {
 
     /// A thread that does nothing: what is taken from it others or the hypervisor took.
     private static func gaps(seconds: Int) {
+        cs_pin_thread(0)
         var lengths = Lengths()
         let start = monotonicNanos()
         var last = start
@@ -61,11 +65,16 @@ enum MachineBench {
         print("gaps of a thread that reads the clock, \(seconds) s: \(lengths.text)")
     }
 
-    /// Reads at random from memory that was written before, by the processor time of the thread.
-    private static func stalls(mebibytes: Int, seconds: Int) {
+    /// Reads at random from memory that was written before, by the processor time of the thread, on the first
+    /// processor. With `fresh` a thread on the second is busy all the time and takes so many MiB of fresh memory a
+    /// second, as a server's client and its warmer do while the server grows.
+    private static func stalls(mebibytes: Int, seconds: Int, fresh: Int) {
         let bytes = mebibytes << 20
         let memory = written(bytes)
         defer { free(memory) }
+        cs_pin_thread(0)
+        let other = fresh > 0 ? Threads.start { take(mebibytesPerSecond: fresh, seconds: seconds) } : nil
+        defer { if let other { pthread_join(other, nil) } }
         var random = PRNG(seed: 1)
         var lengths = Lengths()
         var sum: UInt64 = 0
@@ -81,9 +90,25 @@ enum MachineBench {
         }
         precondition(sum > 0)
         let average = Double(seconds) * 1000 / Double(batches)
+        let beside = fresh > 0 ? ", beside a thread that takes \(fresh) MiB/s of fresh memory" : ""
         print(
-            "\(readsPerBatch) random reads of \(mebibytes) MiB written before, by the processor, \(seconds) s: average "
+            "\(readsPerBatch) random reads of \(mebibytes) MiB written before\(beside), by the processor, \(seconds) s: average "
                 + "\(Double(Int(average * 1000)) / 1000) ms, \(lengths.text)")
+    }
+
+    private static func take(mebibytesPerSecond: Int, seconds: Int) {
+        cs_pin_thread(1)
+        let page = 2 << 20
+        let pages = mebibytesPerSecond * seconds / 2
+        let map = mmap(nil, (pages + 1) * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)!
+        defer { munmap(map, (pages + 1) * page) }
+        let memory = map.alignedUp(toMultipleOf: page)
+        madvise(memory, pages * page, 14)
+        let start = monotonicNanos()
+        for i in 0..<pages {
+            memory.storeBytes(of: 1, toByteOffset: i * page, as: UInt8.self)
+            wait(nanos: start + (i + 1) * seconds * 1_000_000_000 / pages - monotonicNanos())
+        }
     }
 
     /// Random lines of 128 MiB asked for at once, each read 3 us later: how many had not come, by how long that took.

@@ -85,6 +85,9 @@ enum Info {
         line(&text, "maxmemory_human", "0B")
         line(&text, "maxmemory_policy", "noeviction")
         line(&text, "mem_allocator", Memory.allocator)
+        let all = actor.context.statistics
+        line(&text, "fresh_pages_ready", all.reduce(0) { $0 + $1.freshPages.ready })
+        line(&text, "fresh_pages_late", all.reduce(0) { $0 + $1.freshPages.late })
     }
 
     @Sendable private static func stats(_ actor: QueryActor, _ text: inout OutputBuffer) {

@@ -16,6 +16,8 @@ package final class ActorStatistics: Sendable {
     private let longestTurnByWall = Atomic<UInt64>(0)
     private let longestTurnByProcessor = Atomic<UInt64>(0)
     private let longTurnCount = Atomic<Int>(0)
+    private let pagesReady = Atomic<Int>(0)
+    private let pagesLate = Atomic<Int>(0)
     /// Set by CONFIG RESETSTAT on any thread, taken by the owner in its next turn.
     private let resetRequest = Atomic<Bool>(false)
 
@@ -35,6 +37,11 @@ package final class ActorStatistics: Sendable {
     }
     /// Turns above a millisecond of the processor.
     package var longTurns: Int { longTurnCount.load(ordering: .relaxed) }
+    /// Huge pages of fresh memory that were ready as the loop first used them, and that were not, since the start; a
+    /// tenth of a second old.
+    package var freshPages: (ready: Int, late: Int) {
+        (pagesReady.load(ordering: .relaxed), pagesLate.load(ordering: .relaxed))
+    }
     package func requestReset() { resetRequest.store(true, ordering: .relaxed) }
 
     // Owner's thread only.
@@ -70,6 +77,11 @@ package final class ActorStatistics: Sendable {
 
     func disconnected(_ now: Int) { clientCount.store(now, ordering: .relaxed) }
     func setRate(_ perSecond: Int) { rate.store(perSecond, ordering: .relaxed) }
+
+    func setFreshPages(_ pages: (ready: Int, late: Int)) {
+        pagesReady.store(pages.ready, ordering: .relaxed)
+        pagesLate.store(pages.late, ordering: .relaxed)
+    }
 }
 
 /// A turn's length and what it did, in one word, so that a reader never sees the one of this and the other of that.

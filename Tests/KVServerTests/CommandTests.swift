@@ -303,7 +303,7 @@ import Testing
                 "messages_sent_external:",
                 "replies_sent:", "bytes_sent:", "remote_bytes_received:", "max_message_rate:", "servers:1",
                 "max_turn_micros:", "max_turn_work:other\r\n", "max_turn_cpu_micros:", "max_turn_cpu_work:other\r\n",
-                "turns_over_1ms:0\r\n",
+                "turns_over_1ms:0\r\n", "fresh_pages_ready:0\r\nfresh_pages_late:0\r\n",
             ] {
                 #expect(all.contains("\r\n\(field)"), "\(field)")
             }

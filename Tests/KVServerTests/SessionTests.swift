@@ -278,6 +278,64 @@ import Testing
         session.actor.state.pointee.store.checkInvariants()
     }
 
+    /// Runs one command in each turn of its session.
+    private final class Repeater: SessionOwner {
+        let session: Session
+        let command: (Int) -> [UInt8]
+        var turns = 0
+        init(_ actor: QueryActor, _ command: @escaping (Int) -> [UInt8]) {
+            (session, self.command) = (Session(actor: actor), command)
+            session.owner = self
+        }
+
+        func sessionShouldRun() {
+            turns += 1
+            var output = OutputBuffer()
+            defer { output.deallocate() }
+            _ = command(turns).withUnsafeBytes { session.receive($0, output: &output, unsent: 0) }
+            session.actor.enqueue(session)
+        }
+        func sessionStalled() {}
+        var sessionUnsentBytes: Int { 0 }
+    }
+
+    @Test func whoAddsKeysWaitsForMemoryAndWhoReadsDoesNot() {
+        let session = LocalSession()
+        let actor = session.actor
+        let writer = Repeater(actor) { [self] in request("SET", "key\($0)", "v") }
+        let overwriter = Repeater(actor) { [self] _ in request("SET", "same", "v") }
+        let reader = Repeater(actor) { [self] _ in request("GET", "key1") }
+        let all = [writer, overwriter, reader]
+        defer {
+            for each in all { each.session.close() }
+            session.close()
+        }
+        for each in all { actor.enqueue(each.session) }
+        // The overwriter's first turn adds its key.
+        for _ in 0..<3 { #expect(actor.runWaiting() == 0) }
+        #expect(all.map(\.turns) == [3, 3, 3])
+        var isShort = true
+        actor.isMemoryShort = { isShort }
+        for _ in 0..<5 { #expect(actor.runWaiting() == 0) }
+        #expect(all.map(\.turns) == [3, 8, 8])
+        // First in its turn again, once there is memory.
+        isShort = false
+        #expect(actor.runWaiting() == 0)
+        #expect(all.map(\.turns) == [4, 9, 9])
+        // Only who waits for memory is left: a turn each millisecond, and one that adds after the longest wait.
+        isShort = true
+        for each in [overwriter, reader] { each.session.owner = nil }
+        _ = actor.runWaiting()
+        for _ in 1..<Int(QueryActor.heldBackMillisMax) {
+            session.now += 1
+            #expect(actor.runWaiting() == 1)
+        }
+        #expect(writer.turns == 4)
+        session.now += 1
+        _ = actor.runWaiting()
+        #expect(writer.turns == 5)
+    }
+
     private final class Reader: SessionOwner {
         var sessionUnsentBytes = 1000
         var isStalled = false

@@ -208,6 +208,12 @@ package final class Loop: @unchecked Sendable {
     /// `requestTurn(afterMillis:)`, since the next page would hold this loop for as long as the kernel needs for it.
     package var isMemoryShort: Bool { cs_memory_is_short() != 0 }
 
+    /// Huge pages of fresh memory that were ready as the calling thread first used them, and that were not.
+    package static var freshPages: (ready: Int, late: Int) {
+        let warmth = cs_memory_warmth()
+        return (Int(warmth.ready), Int(warmth.unready))
+    }
+
     /// How long the turn under way has taken so far.
     package var turnNanos: Nanos { cs_monotonic_nanos() - state.pointee.nowNanos }
 

@@ -14,13 +14,13 @@ extension QueryActor {
     /// Registers the end-of-turn work and the timers. Before the loop runs.
     package func attach(to loop: Loop) {
         self.loop = loop
+        isMemoryShort = { [unowned(unsafe) loop] in loop.isMemoryShort }
         beginTurn(loop)
         loop.onReceived { [unowned(unsafe) self] in executeReceived() }
         loop.onTurnEnd { [unowned self, unowned loop] in
             if hasWork {
                 beginTurn(loop)
-                runWaiting()
-                if hasWork { isHeldBack ? loop.requestTurn(afterMillis: 1) : loop.requestTurn() }
+                if let millis = runWaiting() { millis > 0 ? loop.requestTurn(afterMillis: millis) : loop.requestTurn() }
             }
             state.pointee.work = 0
             replicator?.turnEnded()
@@ -30,6 +30,7 @@ extension QueryActor {
         var meter = RateMeter(now: loop.nowNanos)
         loop.schedule(everyMillis: QueryActor.sampleMillis) { [unowned self, unowned loop] in
             statistics.setRate(meter.sample(count: state.pointee.commands, now: loop.nowNanos))
+            statistics.setFreshPages(Loop.freshPages)
             replicator?.replica.trimJournal()
             tendTurns = 1
         }

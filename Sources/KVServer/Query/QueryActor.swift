@@ -77,7 +77,9 @@ package final class QueryActor {
     var replicator: Replicator?
 
     /// The last turn that added keys.
-    private var grewAtNanos: Nanos = .min / 2
+    private var grewAtMillis: Millis = .min / 2
+    /// Fresh memory is used faster than it is made ready (`Loop.isMemoryShort`).
+    var isMemoryShort: () -> Bool = { false }
 
     /// Turns in which memory has waited to be tended; 0 when that is not due.
     var tendTurns = 0
@@ -165,11 +167,12 @@ package final class QueryActor {
         // At once: a command run from here that leads back here finds nothing to do.
         state.pointee.segmentCount = 0
         let keysBefore = state.pointee.store.count
+        var keys = keysBefore
         for i in 0..<count {
             let segment = state.pointee.segments[i]
-            segment.receiver._withUnsafeGuaranteedRef { $0.execute(segment) }
+            segment.receiver._withUnsafeGuaranteedRef { $0.execute(segment, keys: &keys) }
         }
-        let added = state.pointee.store.count &- keysBefore
+        let added = keys &- keysBefore
         if added > 0 {
             state.pointee.work &+= added &* QueryState.workPerNewKey
             noteGrowth()
@@ -186,40 +189,57 @@ package final class QueryActor {
     /// else was received waits, so that readers need not wait for the kernel.
     private func noteGrowth() {
         note(.grow)
-        guard let loop else { return }
-        grewAtNanos = loop.nowNanos
-        if loop.isMemoryShort { state.pointee.work = QueryState.workMax + 1 }
+        grewAtMillis = state.pointee.nowMillis
+        if isMemoryShort() { state.pointee.work = QueryState.workMax + 1 }
     }
 
-    /// Adds keys and has to wait for memory: sessions that wait have one turn each millisecond together.
-    var isHeldBack: Bool {
-        guard let loop, loop.nowNanos - grewAtNanos < QueryActor.growthNanos else { return false }
-        return loop.isMemoryShort
+    /// The session adds keys, for which there is no memory at the moment: it waits, those that add none do not.
+    @inline(__always)
+    func mustWaitForMemory(_ session: Session) -> Bool { session.state.pointee.isAdding && isHeldBack }
+
+    private var isHeldBack: Bool {
+        (0..<QueryActor.heldBackMillisMax).contains(state.pointee.nowMillis - grewAtMillis) && isMemoryShort()
     }
 
-    /// How long after a turn that added keys the next is expected to.
-    private static let growthNanos: Nanos = 5_000_000
+    /// Nobody waits for memory longer than this, which a page may take on a host that has to find it first.
+    static let heldBackMillisMax: Millis = 100
 
     /// Gives each waiting session one turn; those that still have more to do queue up again. The receiver is asked to
-    /// run it, because only it knows where the output goes.
-    package func runWaiting() {
+    /// run it, because only it knows where the output goes. In how many milliseconds to call it again, if ever.
+    package func runWaiting() -> Int64? {
         swap(&waiting, &waitingNow)
         // In a turn with much work the waiting sessions have a smaller share, but one.
         let isLate = state.pointee.work > QueryState.workMax
         var deadline = monotonicNanos() + (isLate ? QueryActor.waitingNanosLate : QueryActor.waitingNanosMax)
         if let loop { deadline = min(deadline, loop.nowNanos + QueryActor.waitingTurnNanos) }
-        var ran = 0
         let keysBefore = state.pointee.store.count
-        for session in waitingNow {
+        var (keys, kept, isOver) = (keysBefore, 0, false)
+        for i in 0..<waitingNow.count {
+            let session = waitingNow[i]
+            if isOver || mustWaitForMemory(session) {
+                // First in the next turn, in this order.
+                waitingNow[kept] = session
+                kept += 1
+                continue
+            }
             session.state.pointee.isWaiting = false
             session.owner?.sessionShouldRun()
-            ran += 1
-            if monotonicNanos() > deadline || isHeldBack { break }
+            noteAdding(session, keys: &keys)
+            isOver = monotonicNanos() > deadline
         }
-        if state.pointee.store.count > keysBefore { noteGrowth() }
-        // Those whose turn did not come are first in the next one.
-        if ran < waitingNow.count { waiting.insert(contentsOf: waitingNow[ran...], at: 0) }
+        if keys > keysBefore { noteGrowth() }
+        let areAllHeldBack = waiting.isEmpty && !isOver
+        waiting.insert(contentsOf: waitingNow[..<kept], at: 0)
         waitingNow.removeAll(keepingCapacity: true)
+        return waiting.isEmpty ? nil : areAllHeldBack ? 1 : 0
+    }
+
+    /// What the session has just run made `keys`, as many as there were before, so many.
+    @inline(__always)
+    func noteAdding(_ session: Session, keys: inout Int) {
+        let now = state.pointee.store.count
+        session.state.pointee.isAdding = now > keys
+        keys = now
     }
 
     /// Publishes the turn's counters for other threads (INFO); called once per turn.

@@ -49,9 +49,8 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         let query = actor.state
         if query.pointee.segmentCount == 0 { actor.beginTurn(connection.loop) }
         query.pointee.bytesReceived &+= bytes.count
-        guard session.mayParseAhead, query.pointee.work <= QueryState.workMax else {
-            return receivedMore(connection, bytes)
-        }
+        guard session.mayParseAhead, query.pointee.work <= QueryState.workMax, !actor.mustWaitForMemory(session)
+        else { return receivedMore(connection, bytes) }
         let parsed = session.parseAhead(bytes)
         query.pointee.segments[query.pointee.segmentCount] = ReceivedSegment(
             receiver: Unmanaged.passUnretained(self), bytes: bytes, parsed: parsed)
@@ -64,19 +63,20 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         actor.executeReceived()
     }
 
-    /// Runs what was parsed ahead.
+    /// Runs what was parsed ahead. `keys`: how many there are.
     @inline(__always)
-    func execute(_ segment: ReceivedSegment) {
+    func execute(_ segment: ReceivedSegment, keys: inout Int) {
         link._withUnsafeGuaranteedRef { connection in
             answer(connection) { session.runParsed(segment, output: $0, unsent: $1) }
             connection.outputMayHaveGrown()
         }
+        actor.noteAdding(session, keys: &keys)
     }
 
     /// Bytes for a session that is in the middle of something, or in a turn that has done its work: then they wait.
     private func receivedMore(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {
         actor.executeReceived()
-        if actor.state.pointee.work > QueryState.workMax { actor.enqueue(session) }
+        if actor.state.pointee.work > QueryState.workMax || actor.mustWaitForMemory(session) { actor.enqueue(session) }
         answer(connection) { session.receive(bytes, output: $0, unsent: $1) }
     }
 

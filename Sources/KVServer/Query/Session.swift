@@ -23,6 +23,8 @@ package struct SessionState {
     package var resp3 = false
     package var closing = false
     package var isWaiting = false
+    /// What it ran last added keys: it waits where the actor is held back.
+    var isAdding = false
     /// Index in the actor's list; -1 once removed.
     var place = -1
     var name = Bytes([])
