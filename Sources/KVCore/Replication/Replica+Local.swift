@@ -82,7 +82,7 @@ extension Replica {
     func due(_ sibling: Sibling, _ at: Moment) -> Millis {
         let token = sibling.pacer.earliest(spacing)
         if store.ownSeq > loggedTo || log.last > sibling.acked { return token }
-        if let donor = sibling.donor, donor.isReady { return token }
+        if let donor = sibling.donor, donor.isReady(unackedBytesMax: config.unackedBytesMax) { return token }
         let keepAlive = sibling.pacer.lastSent.map { $0 + config.keepAliveMillis } ?? .min
         let wanted = localAsker?.source == UInt64(sibling.index) ? token : sibling.wantedAt
         return max(token, min(wanted, keepAlive))
@@ -91,7 +91,7 @@ extension Replica {
     private func send(to sibling: Sibling, _ at: Moment, into effects: inout ReplicaEffects) {
         let (first, items) = log.items(after: sibling.acked)
         var chunk: LocalChunk?
-        if let donor = sibling.donor, donor.isReady {
+        if let donor = sibling.donor, donor.isReady(unackedBytesMax: config.unackedBytesMax) {
             let isLate = config.bugs.contains(.vectorAtScanEnd) && donor.isLast
             let start = isLate ? shown(vector, to: sibling) : donor.start
             chunk = LocalChunk(

@@ -157,8 +157,8 @@ extension Replica {
     /// A newcomer is handed the level below which it must not stamp writes, because others hold or have collected
     /// tombstones up to there that it does not know yet; and so is who joined another newcomer when it meets a server
     /// for the first time, which collected without it until then. What it wrote before it heard of that, from `first`
-    /// on, is written again above it, unless it leaves and has handed that over: the new write would be lost, after it
-    /// had beaten here what others wrote over the old one.
+    /// on, is written again just above it, so that whoever replaced it elsewhere since still wins, unless it leaves and
+    /// has handed that over: the new write would be lost, after it had beaten here what others wrote over the old one.
     func adoptFloor(_ floor: Millis, from first: UInt64, _ at: Moment, into effects: inout ReplicaEffects) {
         guard floor > store.gcFloor, !config.bugs.contains(.floorMissingFromBootstrap) else { return }
         store.raiseGCFloor(to: floor)
@@ -178,7 +178,7 @@ extension Replica {
             let value = entry.record.value
             store.put(
                 entry.record.keyPointer, entry.record.keyCount, entry.hash,
-                value: value.baseAddress ?? entry.record.keyPointer, value.count, now: corrected(at))
+                value: value.baseAddress ?? entry.record.keyPointer, value.count, now: 0)
         }
         if below.count > 0 {
             effects.events.append(.restamped((store.ownSeq - UInt64(below.count) + 1)...store.ownSeq))
@@ -240,15 +240,21 @@ extension Replica {
         var left = budget
         for server in servers {
             guard let donor = server.donor else { continue }
-            while left > 0, donor.wantsWork {
-                left -= donor.advance(store, budget: min(left, 512), bytesMax: config.chunkBytesMax, bugs: config.bugs)
-            }
+            left -= advance(donor, budget: left)
+            if donor.isOutgrown { server.donor = nil }
         }
         for sibling in siblings {
             guard let donor = sibling.donor else { continue }
-            while left > 0, donor.wantsWork {
-                left -= donor.advance(store, budget: min(left, 512), bytesMax: config.chunkBytesMax, bugs: config.bugs)
-            }
+            left -= advance(donor, budget: left)
+            if donor.isOutgrown { sibling.donor = nil }
+        }
+        return budget - left
+    }
+
+    private func advance(_ donor: ScanDonor, budget: Int) -> Int {
+        var left = budget
+        while left > 0, donor.wantsWork, !donor.isOutgrown {
+            left -= donor.advance(store, budget: min(left, 512), bytesMax: config.chunkBytesMax, bugs: config.bugs)
         }
         return budget - left
     }

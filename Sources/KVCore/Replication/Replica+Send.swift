@@ -37,7 +37,7 @@ extension Replica {
             // While anything is not acknowledged, empty frames tell how far the stream goes.
             if server.sent > server.tops[own] { return token }
         }
-        if let donor = server.donor, donor.isReady { return token }
+        if let donor = server.donor, donor.isReady(unackedBytesMax: config.unackedBytesMax) { return token }
         if let asker, asker.source == server.id { return token }
         var wanted = min(server.wantedAt, last + config.keepAliveMillis)
         if hasHole(server) { wanted = min(wanted, last + Replica.holeRepeatMillis) }
@@ -51,7 +51,9 @@ extension Replica {
         var pending: [PendingBlock] = []
         let index = gateway(of: server, at)
         let donor = server.donor
-        let hasChunk = donor.map { $0.isReady && $0.askerIndex == index } ?? false
+        let hasChunk = donor.map {
+            $0.isReady(unackedBytesMax: config.unackedBytesMax) && $0.askerIndex == index
+        } ?? false
         if mayCarryData(server, at), !(hasChunk && server.isChunkNext) {
             ownSection(server, at, &pending)
             answerRepairs(server, at, &pending)

@@ -9,6 +9,8 @@ final class ScanDonor {
     /// A donor that was not asked for this long forgets the scan.
     static let idleMillisMax: Millis = 10_000
     private static let entriesPerWalk = 8
+    /// A chunk that is built again must end where it did; beyond this it may be too large for a message.
+    private static let settledBytesMax = Limits.messageBytesMax / 2
 
     let session: UInt32
     /// For a remote asker, the actor that asked: pages go to it.
@@ -37,6 +39,13 @@ final class ScanDonor {
     var encoded = OutputBuffer()
     var encoder = EntryEncoder()
     var entries = DeltaEntries()
+    /// Of the step under way. Borrowed: good until the store changes.
+    private var offered: [Record] = []
+    /// The chunk cannot be sent any more: the scan is to be forgotten, and its asker asks anew after a while.
+    private(set) var isOutgrown = false
+    /// Bytes of the chunk that is built, and of those sent and not merged yet as far as known.
+    private var builtBytes = 0
+    private var unacked: [Int] = []
 
     init(
         session: UInt32, askerIndex: Int, filter: VersionVector, everything: Bool, start: VersionVector,
@@ -61,8 +70,12 @@ final class ScanDonor {
     /// Whether a slice of walking would bring the next chunk nearer.
     var wantsWork: Bool { !isDone && !isBuilt && building < limit }
 
-    /// Whether a chunk is ready to go.
-    var isReady: Bool { isBuilt && !isDone && building < limit }
+    /// Whether a chunk is ready to go. A large one waits until the asker has merged those before it: what a link holds
+    /// is bounded, and it would be dropped.
+    func isReady(unackedBytesMax: Int) -> Bool {
+        guard isBuilt, !isDone, building < limit else { return false }
+        return isLocal || unacked.isEmpty || unacked.reduce(builtBytes, +) <= unackedBytesMax
+    }
 
     /// The asker's state: what it merged, how far it may be sent to. A chunk that it should have had by now is built
     /// again.
@@ -70,6 +83,7 @@ final class ScanDonor {
         lastAskAt = now
         guard next >= acked, next - acked <= UInt64(starts.count) else { return false }
         starts.removeFirst(Int(next - acked))
+        unacked.removeFirst(min(unacked.count, Int(next - acked)))
         acked = next
         limit = next + credit
         if next > building, !isDone { skip(to: next) }
@@ -97,6 +111,7 @@ final class ScanDonor {
     }
 
     private func rewind(to number: UInt64, _ from: UInt64) {
+        unacked.removeAll()
         cursor = WalkCursor(position: from)
         building = number
         isBuilt = false
@@ -115,39 +130,69 @@ final class ScanDonor {
     func advance(_ store: Store, budget: Int, bytesMax: Int, bugs: PlantedBugs) -> Int {
         guard wantsWork else { return 0 }
         // At once instead of by doubling: each step of that would copy, into memory that is fresh.
-        if !isLocal, encoded.capacity < bytesMax { encoded.reserve(bytesMax + bytesMax / 16 - encoded.count) }
+        let overshootMax = bytesMax / 16
+        if !isLocal, encoded.capacity < bytesMax { encoded.reserve(bytesMax + overshootMax - encoded.count) }
         var looked = 0
         // Few records at a time where they are large: a slice cannot be stopped in the middle.
         let average = max(1, store.recordBytes / max(1, store.count + store.tombstoneCount))
-        let room = max(1, (bytesMax - (isLocal ? entries.payloadBytes : encoded.count)) / average)
-        let budget = min(budget, room)
-        let origins = store.origins
-        let hasher = store.hasher
-        // In small steps, so that a chunk passes its size by a few values at most, however large they are.
-        while looked < budget, !cursor.isDone, (isLocal ? entries.payloadBytes : encoded.count) < bytesMax {
-            store.walk(&cursor, budget: ScanDonor.entriesPerWalk) { record in
-                looked += 1
-                if !everything, filter.covers(record.origin, record.seq) { return }
-                if bugs.contains(.tombstoneSkippedInScan), record.isTombstone { return }
-                if isLocal {
-                    entries.append(hasher.hash(record.keyPointer, record.keyCount), record.retained())
-                } else {
-                    encoder.encode(record, origins, into: &encoded)
+        let budget = min(budget, max(1, (bytesMax - byteCount) / average))
+        let end = settledEnd
+        var isFull = false
+        while looked < budget, !cursor.isDone, !isFull, end.map({ cursor.position < $0 }) ?? (byteCount < bytesMax) {
+            let before = cursor
+            var bytes = look(bugs) { store.walk(&cursor, budget: ScanDonor.entriesPerWalk, $0) }
+            if byteCount + bytes > bytesMax + overshootMax {
+                // One by one: a message has room for one largest value beside a chunk, and not for a bucket of them.
+                cursor = before
+                bytes = look(bugs) { store.walkNarrowly(&cursor, $0) }
+                if end == nil, byteCount > 0, byteCount + bytes > bytesMax {
+                    (cursor, isFull) = (before, true)
+                    offered.removeAll(keepingCapacity: true)
                 }
             }
             // An empty stretch of the table is work too.
-            looked += 1
+            looked += offered.count + 1
+            offer(store)
         }
         encoder.forgetPrevious()
-        if let end = settledEnd {
-            if cursor.position >= end { isBuilt = true }
+        builtBytes = byteCount
+        if let end {
+            isBuilt = cursor.position >= end
+            // What was few bytes when the chunk's end was settled is more than a message now.
+            isOutgrown = byteCount > ScanDonor.settledBytesMax
         } else if cursor.isDone {
             isBuilt = true
             isLast = true
-        } else if (isLocal ? entries.payloadBytes : encoded.count) >= bytesMax {
-            isBuilt = true
+        } else {
+            isBuilt = isFull || byteCount >= bytesMax
         }
         return max(looked, 64)
+    }
+
+    /// Of the chunk being built.
+    private var byteCount: Int { isLocal ? entries.payloadBytes : encoded.count }
+
+    /// Remembers in `offered` what a step of the walk visits and the asker lacks; returns about how many bytes that is.
+    private func look(_ bugs: PlantedBugs, _ step: ((Record) -> Void) -> Void) -> Int {
+        offered.removeAll(keepingCapacity: true)
+        var bytes = 0
+        step { record in
+            if !everything, filter.covers(record.origin, record.seq) { return }
+            if bugs.contains(.tombstoneSkippedInScan), record.isTombstone { return }
+            offered.append(record)
+            bytes += record.keyCount + record.valueCount
+        }
+        return bytes
+    }
+
+    private func offer(_ store: Store) {
+        for record in offered {
+            if isLocal {
+                entries.append(store.hasher.hash(record.keyPointer, record.keyCount), record.retained())
+            } else {
+                encoder.encode(record, store.origins, into: &encoded)
+            }
+        }
     }
 
     /// The built chunk's entries; the caller owns them and calls `sent` next.
@@ -159,6 +204,7 @@ final class ScanDonor {
     /// The chunk went out: go on with the next.
     func sent(at now: Millis) {
         sentAt = now
+        unacked.append(builtBytes)
         clear()
         if isLast {
             isDone = true

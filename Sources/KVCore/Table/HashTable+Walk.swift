@@ -45,24 +45,44 @@ extension HashTable {
             var index = segment.home(from)
             while index < segment.buckets, visited < budget, looked < HashTable.emptyBucketsMax + budget {
                 if index &+ 2 < segment.buckets { HashTable.prefetchKeys(segment.bucket(index &+ 2)) }
-                visited &+= visit(segment, home: index, from: from, body)
+                visited &+= visit(segment, home: index, from: from) { body(HashTable.record($0)) }
                 looked &+= 1
                 index &+= 1
             }
-            if index < segment.buckets {
-                // The least hash part whose home is `index`.
-                let next = (UInt64(index) &* 65_536 &+ UInt64(segment.buckets) &- 1) / UInt64(segment.buckets)
-                cursor.position = prefix &<< 16 | next
-            } else {
-                let span: UInt64 = 1 &<< (16 &- segment.depth)
-                cursor.position = ((prefix & ~(span &- 1)) &+ span) &<< 16
-            }
+            cursor.position = position(behind: index &- 1, segment, prefix)
         }
     }
 
-    /// Visits the entries whose home is bucket `home`, wherever they overflowed to; returns how many.
+    /// As `walk`, by the smallest step there is: visits the entries with the next hash part in the cursor's bucket,
+    /// nearly always one, or none if that has no more. For whoever must be able to stop between two entries.
+    func walkNarrowly(_ cursor: inout WalkCursor, _ body: (Record) -> Void) {
+        guard !cursor.isDone else { return }
+        let prefix = cursor.position &>> 16
+        let segment = segment(prefix &<< 48)
+        let from = cursor.position & 0xFFFF
+        let home = segment.home(from)
+        var part = UInt64.max
+        _ = visit(segment, home: home, from: from) { part = min(part, $0 &>> 48) }
+        guard part != .max else { return cursor.position = position(behind: home, segment, prefix) }
+        _ = visit(segment, home: home, from: part) { if $0 &>> 48 == part { body(HashTable.record($0)) } }
+        cursor.position = part < 65_535 ? prefix &<< 16 | (part &+ 1) : position(behind: home, segment, prefix)
+    }
+
+    /// Where the bucket behind `index` begins.
     @inline(__always)
-    private func visit(_ segment: Segment, home: Int, from: UInt64, _ body: (Record) -> Void) -> Int {
+    private func position(behind index: Int, _ segment: Segment, _ prefix: UInt64) -> UInt64 {
+        let next = index &+ 1
+        guard next < segment.buckets else {
+            let span: UInt64 = 1 &<< (16 &- segment.depth)
+            return ((prefix & ~(span &- 1)) &+ span) &<< 16
+        }
+        // The least hash part whose home is `next`.
+        return prefix &<< 16 | (UInt64(next) &* 65_536 &+ UInt64(segment.buckets) &- 1) / UInt64(segment.buckets)
+    }
+
+    /// Visits the slots of entries whose home is bucket `home`, wherever they overflowed to; returns how many.
+    @inline(__always)
+    private func visit(_ segment: Segment, home: Int, from: UInt64, _ body: (UInt64) -> Void) -> Int {
         var index = home
         var visited = 0
         for _ in 0..<segment.buckets {
@@ -72,7 +92,7 @@ extension HashTable {
             while used != 0 {
                 let slot = Slot(bucket: bucket, index: HashTable.first(used)).pointer.pointee
                 if segment.home(slot &>> 48) == home, slot &>> 48 >= from {
-                    body(HashTable.record(slot))
+                    body(slot)
                     visited &+= 1
                 }
                 used &= used &- 1

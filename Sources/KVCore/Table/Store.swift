@@ -179,6 +179,11 @@ package struct Store {
         state.pointee.table.walk(&cursor, budget: budget, visit)
     }
 
+    /// As above, by the smallest step: nearly always one record, or none.
+    package func walkNarrowly(_ cursor: inout WalkCursor, _ visit: (Record) -> Void) {
+        state.pointee.table.walkNarrowly(&cursor, visit)
+    }
+
     // MARK: Journal
 
     /// Oldest own write still in the journal; greater than `ownSeq` when it is empty.

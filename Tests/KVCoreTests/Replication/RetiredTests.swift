@@ -89,6 +89,28 @@ import Testing
         #expect(cluster.actors.allSatisfy { $0.1.version("t")!.ms > floor })
     }
 
+    @Test func whatIsWrittenAgainAboveAFloorDoesNotBeatWhatReplacedItElsewhere() {
+        let cluster = TestCluster()
+        let (old, _, newcomers) = newcomersApart(cluster)
+        let (writer, other) = (newcomers[1], newcomers[0])
+        writer.wallOffset = -3_600_000
+        writer.actors[1].put("t", "late", cluster.moment(writer))
+        writer.wallOffset = 0
+        cluster.run(500)
+        #expect(other.actors[0].get("t") == "late")
+        let apart = cluster.drops
+        cluster.drops = { from, to in apart(from, to) || from.server == other.id || to.server == other.id }
+        let replacement = other.actors[0].put("t", "later", cluster.moment(other))
+        cluster.run(500)
+        cluster.drops = { from, to in from.server == other.id || to.server == other.id }
+        let floor = old.actors.map(\.store.gcFloor).max()!
+        #expect(cluster.run(until: { writer.actors[1].version("t")!.ms > floor }, within: 10_000))
+        #expect(writer.actors[1].get("t") == "late")
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { cluster.isConverged }, within: 10_000))
+        #expect(cluster.actors.allSatisfy { $0.1.version("t") == replacement })
+    }
+
     @Test func aServerRetiredTooEarlyIsTakenUpAgainWhenAMemberWithMoreOfItComes() {
         let cluster = TestCluster()
         let shared = cluster.start(actors: 1)
