@@ -92,8 +92,8 @@ enum MachineBench {
         let average = Double(seconds) * 1000 / Double(batches)
         let beside = fresh > 0 ? ", beside a thread that takes \(fresh) MiB/s of fresh memory" : ""
         print(
-            "\(readsPerBatch) random reads of \(mebibytes) MiB written before\(beside), by the processor, \(seconds) s: average "
-                + "\(Double(Int(average * 1000)) / 1000) ms, \(lengths.text)")
+            "\(readsPerBatch) random reads of \(mebibytes) MiB written before\(beside), by the processor, \(seconds) s: "
+                + "average \(Double(Int(average * 1000)) / 1000) ms, \(lengths.text)")
     }
 
     private static func take(mebibytesPerSecond: Int, seconds: Int) {

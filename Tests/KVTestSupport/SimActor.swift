@@ -61,6 +61,7 @@ package final class SimActor {
         config.tombstoneAgeMillis = options.tombstoneAgeMillis
         config.collectEveryMillis = options.collectEveryMillis
         replica = Replica(config: config, store: store, origins: origins)
+        replica.onRestamp = { [unowned self] in noteRestamp($0, $1) }
     }
 
     private var at: Moment { world.moment(view.slot) }
@@ -130,17 +131,6 @@ package final class SimActor {
         replica.delete(key: world.keys.bytes(key), at).map { .deleted($0) } ?? .absent
     }
 
-    /// The record of own write `seq` if that is still its key's; the machine itself writes anew what a newcomer stamped
-    /// too low.
-    func ownRecord(_ seq: UInt64) -> Record? {
-        guard seq >= store.journalFirstSeq, seq <= store.ownSeq else { return nil }
-        var found: Record?
-        store.records(store.journalHash(seq)) { record in
-            if record.origin == store.ownOrigin, record.seq == seq { found = record }
-        }
-        return found
-    }
-
     var hasCaughtUp: Bool { replica.isCaughtUp }
 
     /// The greatest timestamp the write rule may give a write now, over a version stamped `seen`.
@@ -174,6 +164,19 @@ package final class SimActor {
     func find(_ key: Int) -> Record? {
         let name = world.keys.bytes(key)
         return store.find(name.baseAddress!, name.count, world.keys.hash(key))
+    }
+
+    /// Early writes stamped again that the oracle has not been told of, by sequence number: the old version, the new one.
+    private var restamps: [UInt64: (old: SimStamp, new: SimStamp, key: Int)] = [:]
+
+    func takeRestamp(_ seq: UInt64) -> (old: SimStamp, new: SimStamp, key: Int)? { restamps.removeValue(forKey: seq) }
+
+    private func noteRestamp(_ old: Record, _ new: Record) {
+        let oracle = world.oracle
+        guard let key = world.keys.number(of: new.key), let before = stamp(of: old, oracle),
+            let after = stamp(of: new, oracle)
+        else { return }
+        restamps[new.seq] = (before, after, key)
     }
 
     /// The key of an own sequence number that names another actor's record: an adopted entry.

@@ -130,6 +130,14 @@ extension SimWorld {
         let origin = actor.view.origin
         while !failed, UInt64(oracle.history[origin].count) < actor.ownSeq {
             let seq = UInt64(oracle.history[origin].count) + 1
+            if let again = actor.takeRestamp(seq) {
+                guard let old = oracle.write(again.old) else {
+                    return fail(SimViolation("I4", "actor \(origin) stamped again what was never written"))
+                }
+                outcome.points.hit("early write stamped again")
+                acknowledge(again.key, again.new, length: old.valueLength, id: old.valueID, actor.view)
+                continue
+            }
             if let key = actor.keyAdopted(by: seq) {
                 // An entry of a departed actor, sent on: whoever covers this number must hold something of the key.
                 var write = SimWrite(key: Int32(key), valueLength: 0, valueID: 0, ms: 0, at: now)
@@ -139,13 +147,7 @@ extension SimWorld {
                 if let violation = oracle.acknowledge(write, stamp: stamp) { return fail(violation) }
                 continue
             }
-            guard let record = actor.ownRecord(seq), let key = keys.number(of: record.key),
-                let old = oracle.write(actor.view.seen[key]), let stamp = actor.stamp(of: record, oracle)
-            else {
-                return fail(SimViolation("I4", "actor \(origin) made write \(seq) by itself, which cannot be found"))
-            }
-            outcome.points.hit("early write stamped again")
-            acknowledge(key, stamp, length: old.valueLength, id: old.valueID, actor.view)
+            return fail(SimViolation("I4", "actor \(origin) made write \(seq) by itself, which cannot be found"))
         }
     }
 

@@ -176,9 +176,10 @@ extension Replica {
         for i in 0..<below.count {
             let entry = below.base.unsafelyUnwrapped[i]
             let value = entry.record.value
-            store.put(
+            let again = store.put(
                 entry.record.keyPointer, entry.record.keyCount, entry.hash,
                 value: value.baseAddress ?? entry.record.keyPointer, value.count, now: 0)
+            if let again { onRestamp?(entry.record, again) }
         }
         if below.count > 0 {
             effects.events.append(.restamped((store.ownSeq - UInt64(below.count) + 1)...store.ownSeq))

@@ -47,6 +47,10 @@ package final class Replica {
     var lastCensus: Millis = .min
     var clockCorrection: Millis = 0
 
+    /// Sees every early write that is stamped again, the old record and the new one (borrowed), for the simulator's
+    /// oracle: another write may beat the new one within the same slice of work.
+    package var onRestamp: ((Record, Record) -> Void)?
+
     // Outgoing deltas.
     var log = LocalLog()
     /// Own writes up to here are in the stream to the siblings.

@@ -9,8 +9,11 @@ final class ScanDonor {
     /// A donor that was not asked for this long forgets the scan.
     static let idleMillisMax: Millis = 10_000
     private static let entriesPerWalk = 8
-    /// A chunk that is built again must end where it did; beyond this it may be too large for a message.
-    private static let settledBytesMax = Limits.messageBytesMax / 2
+    /// A chunk may pass its size by so much, or a sixteenth, before it is cut between two entries.
+    private static let overshootBytes = 64 * 1024
+    /// A chunk that is built again must end where it did, but may have grown to so many times a chunk's size, and one
+    /// value.
+    private static let grownMax = 2
 
     let session: UInt32
     /// For a remote asker, the actor that asked: pages go to it.
@@ -45,6 +48,7 @@ final class ScanDonor {
     private(set) var isOutgrown = false
     /// Bytes of the chunk that is built, and of those sent and not merged yet as far as known.
     private var builtBytes = 0
+    private var largestBytes = 0
     private var unacked: [Int] = []
 
     init(
@@ -122,6 +126,7 @@ final class ScanDonor {
 
     private func clear() {
         encoded.count = 0
+        largestBytes = 0
         encoder = EntryEncoder()
         entries.clear()
     }
@@ -130,7 +135,7 @@ final class ScanDonor {
     func advance(_ store: Store, budget: Int, bytesMax: Int, bugs: PlantedBugs) -> Int {
         guard wantsWork else { return 0 }
         // At once instead of by doubling: each step of that would copy, into memory that is fresh.
-        let overshootMax = bytesMax / 16
+        let overshootMax = max(bytesMax / 16, ScanDonor.overshootBytes)
         if !isLocal, encoded.capacity < bytesMax { encoded.reserve(bytesMax + overshootMax - encoded.count) }
         var looked = 0
         // Few records at a time where they are large: a slice cannot be stopped in the middle.
@@ -159,7 +164,7 @@ final class ScanDonor {
         if let end {
             isBuilt = cursor.position >= end
             // What was few bytes when the chunk's end was settled is more than a message now.
-            isOutgrown = byteCount > ScanDonor.settledBytesMax
+            isOutgrown = byteCount - largestBytes > ScanDonor.grownMax * bytesMax
         } else if cursor.isDone {
             isBuilt = true
             isLast = true
@@ -187,6 +192,7 @@ final class ScanDonor {
 
     private func offer(_ store: Store) {
         for record in offered {
+            largestBytes = max(largestBytes, record.keyCount + record.valueCount)
             if isLocal {
                 entries.append(store.hasher.hash(record.keyPointer, record.keyCount), record.retained())
             } else {

@@ -7,13 +7,13 @@ import Testing
 @testable import KVCore
 
 @Suite(.blocking) struct ScanDonorTests {
-    private static let chunkBytes = 4096
+    private static let chunkBytes = 1 << 20
 
     private func store(_ sizes: [Int]) -> Store {
         let store = Store(
             StoreConfig(
                 hashSeed: 3, digestKey: 2, own: ActorUID(server: 1, index: 0), origins: OriginTable(),
-                journalCapacity: 4096))
+                journalCapacity: 1 << 15))
         for (i, size) in sizes.enumerated() { put(store, i, size) }
         return store
     }
@@ -49,24 +49,25 @@ import Testing
     }
 
     /// One message has room for a chunk and one largest value: twenty to a bucket would be twenty.
-    @Test(arguments: [300, 3_000, 50_000]) func aChunkIsLargerThanItsBoundByOneValueAtMost(_ size: Int) {
-        let store = store([Int](repeating: size, count: 300))
+    @Test(arguments: [2_000, 200_000, 3_000_000]) func aChunkIsLargerThanItsBoundByOneValueAtMost(_ size: Int) {
+        let count = 60_000_000 / size
+        let store = store([Int](repeating: size, count: count))
         defer { store.destroy() }
         let chunks = chunks(donor(), store)
-        #expect(chunks.reduce(0) { $0 + $1.count } == 300)
+        #expect(chunks.reduce(0) { $0 + $1.count } == count)
         let bound = max(ScanDonorTests.chunkBytes * 17 / 16, size) + 64
         #expect(chunks.allSatisfy { $0.bytes <= bound })
         // And not needlessly small.
-        #expect(chunks.count <= 2 * 300 * (size + 40) / ScanDonorTests.chunkBytes + 2)
+        #expect(chunks.count <= 2 * count * (size + 40) / ScanDonorTests.chunkBytes + 2)
     }
 
     @Test func smallAndLargeValuesAllGoOnce() {
-        let sizes = (0..<2_000).map { $0 % 97 == 0 ? 20_000 : 20 }
+        let sizes = (0..<20_000).map { $0 % 997 == 0 ? 2_000_000 : 20 }
         let store = store(sizes)
         defer { store.destroy() }
         let chunks = chunks(donor(), store)
         #expect(chunks.reduce(0) { $0 + $1.count } == sizes.count)
-        #expect(chunks.allSatisfy { $0.bytes <= 20_100 })
+        #expect(chunks.allSatisfy { $0.bytes <= 2_000_100 })
     }
 
     @Test func narrowStepsVisitWhatWideOnesDo() {
@@ -91,14 +92,14 @@ import Testing
     }
 
     @Test func aLargeChunkWaitsUntilThoseBeforeItAreMerged() {
-        let store = store([Int](repeating: 5_000, count: 10))
+        let store = store([Int](repeating: 1_500_000, count: 10))
         defer { store.destroy() }
         let donor = donor()
         func isReady() -> Bool {
             build(donor, store)
-            return donor.isReady(unackedBytesMax: 12_000)
+            return donor.isReady(unackedBytesMax: 3_100_000)
         }
-        // Two of about 5,000 bytes at a time.
+        // Two at a time.
         #expect(isReady())
         donor.sent(at: 0)
         #expect(isReady())
@@ -120,22 +121,39 @@ import Testing
         }
     }
 
-    /// A chunk ends where it ended before, whatever its values have grown to meanwhile.
-    @Test func aRepeatedChunkOfGrownValuesEndsWhereItDid() {
-        let store = store([Int](repeating: 20, count: 1_000))
-        defer { store.destroy() }
+    /// One of which the first chunk was sent, that chunk built again after `grow`.
+    private func repeated(_ store: Store, _ grow: () -> Void) -> ScanDonor {
         let donor = donor()
         build(donor, store)
-        let before = donor.encoder.count
         donor.sent(at: 0)
         build(donor, store)
-        for i in 0..<1_000 { put(store, i, 200) }
+        grow()
         #expect(donor.asked(next: 0, credit: 1_000_000, at: 2_000, patience: 1_000))
         build(donor, store)
-        #expect(!donor.isOutgrown && donor.building == 0)
-        #expect(donor.encoder.count >= before && donor.encoded.count > 2 * ScanDonorTests.chunkBytes)
+        return donor
+    }
+
+    /// A chunk ends where it ended before, whatever its values have grown to meanwhile.
+    @Test func aRepeatedChunkOfGrownValuesEndsWhereItDid() {
+        let store = store([Int](repeating: 2_000, count: 3_000))
+        defer { store.destroy() }
+        let before = chunks(donor(), store).map(\.count)
+        let donor = repeated(store) { for i in 0..<3_000 { put(store, i, 3_000) } }
+        #expect(!donor.isOutgrown && donor.building == 0 && donor.encoder.count >= before[0])
+        #expect(donor.encoded.count > ScanDonorTests.chunkBytes * 5 / 4)
         donor.sent(at: 2_000)
-        let rest = chunks(donor, store)
-        #expect(before + rest.reduce(0) { $0 + $1.count } == 1_000)
+        #expect(before[0] + chunks(donor, store).reduce(0) { $0 + $1.count } == 3_000)
+    }
+
+    /// One large value is what every chunk may hold; more than twice its size in others is too much for a message.
+    @Test func aRepeatedChunkThatOutgrewAMessageEndsTheScan() {
+        let store = store([Int](repeating: 2_000, count: 3_000))
+        defer { store.destroy() }
+        var (cursor, first) = (WalkCursor(), Bytes([]))
+        store.walk(&cursor, budget: 1) { first = Bytes($0.key) }
+        let grown = repeated(store) { _ = store.put(first, Bytes([UInt8](repeating: 1, count: 5_000_000)), now: 2_000) }
+        #expect(!grown.isOutgrown && grown.encoded.count > 5_000_000)
+        _ = store.put(first, Bytes("small again"), now: 3_000)
+        #expect(repeated(store) { for i in 0..<3_000 { put(store, i, 20_000) } }.isOutgrown)
     }
 }
