@@ -166,7 +166,7 @@ package final class SimActor {
         return store.find(name.baseAddress!, name.count, world.keys.hash(key))
     }
 
-    /// Early writes stamped again that the oracle has not been told of, by sequence number: the old version, the new one.
+    /// Early writes stamped again that the oracle was not told of yet, by sequence number: old version and new one.
     private var restamps: [UInt64: (old: SimStamp, new: SimStamp, key: Int)] = [:]
 
     func takeRestamp(_ seq: UInt64) -> (old: SimStamp, new: SimStamp, key: Int)? { restamps.removeValue(forKey: seq) }
@@ -263,7 +263,7 @@ package final class SimActor {
             ("redundant section sent", s.redundantSections), ("gateway failover", s.gatewayFailovers),
             ("L2 scan asked", s.scansAsked), ("L2 scan served", s.scansServed), ("L2 scan finished", s.scansFinished),
             ("L2 scan between siblings", s.localScansFinished), ("scan chunk resent", s.chunksResent),
-            ("journal overrun", s.journalOverruns), ("local log overrun", s.localLogOverruns),
+            ("scan outgrown", s.scansOutgrown), ("journal overrun", s.journalOverruns), ("local log overrun", s.localLogOverruns),
             ("tombstone collected", s.tombstonesCollected), ("GC refused by members", s.collectRefusedByMembers),
             ("GC refused by heads", s.collectRefusedByHeads), ("GC refused by age", s.collectRefusedByAge),
             ("insert refused by frontier", s.insertRefusedByFrontier),

@@ -24,7 +24,7 @@ package enum Names {
         if bytes.count > lengthMax { return "A name has at most \(lengthMax) characters" }
         guard isLetter(bytes[0]) else { return "A name begins with a letter from A to Z" }
         guard bytes.allSatisfy({ isLetter($0) || isDigit($0) || $0 == UInt8(ascii: "-") }) else {
-            return "A name is made of the letters A to Z, digits and -"
+            return "A name is made of letters from A to Z, digits and hyphens"
         }
         if reserved.contains(name.lowercased()) { return "\"\(name)\" means something else here" }
         return nil

@@ -241,22 +241,18 @@ extension Replica {
         var left = budget
         for server in servers {
             guard let donor = server.donor else { continue }
-            left -= advance(donor, budget: left)
-            if donor.isOutgrown { server.donor = nil }
+            while left > 0, donor.wantsWork { left -= advance(donor, budget: min(left, 512)) }
         }
         for sibling in siblings {
             guard let donor = sibling.donor else { continue }
-            left -= advance(donor, budget: left)
-            if donor.isOutgrown { sibling.donor = nil }
+            while left > 0, donor.wantsWork { left -= advance(donor, budget: min(left, 512)) }
         }
         return budget - left
     }
 
     private func advance(_ donor: ScanDonor, budget: Int) -> Int {
-        var left = budget
-        while left > 0, donor.wantsWork, !donor.isOutgrown {
-            left -= donor.advance(store, budget: min(left, 512), bytesMax: config.chunkBytesMax, bugs: config.bugs)
-        }
-        return budget - left
+        let looked = donor.advance(store, budget: budget, bytesMax: config.chunkBytesMax, bugs: config.bugs)
+        if donor.isOutgrown { statistics.scansOutgrown += 1 }
+        return looked
     }
 }

@@ -32,6 +32,7 @@ package struct ReplicaStatistics: Sendable {
     package var scansFinished: UInt64 = 0
     package var localScansFinished: UInt64 = 0
     package var chunksResent: UInt64 = 0
+    package var scansOutgrown: UInt64 = 0
     package var journalOverruns: UInt64 = 0
     package var localLogOverruns: UInt64 = 0
     package var tombstonesCollected: UInt64 = 0

@@ -11,8 +11,8 @@ final class ScanDonor {
     private static let entriesPerWalk = 8
     /// A chunk may pass its size by so much, or a sixteenth, before it is cut between two entries.
     private static let overshootBytes = 64 * 1024
-    /// A chunk that is built again must end where it did, but may have grown to so many times a chunk's size, and one
-    /// value.
+    /// A chunk that is built again must end where it did, but may have grown to so many times a chunk's size, what it
+    /// may be over, and one value.
     private static let grownMax = 2
 
     let session: UInt32
@@ -44,7 +44,8 @@ final class ScanDonor {
     var entries = DeltaEntries()
     /// Of the step under way. Borrowed: good until the store changes.
     private var offered: [Record] = []
-    /// The chunk cannot be sent any more: the scan is to be forgotten, and its asker asks anew after a while.
+    /// The chunk cannot be sent any more. The scan stands still and its asker asks anew after a while, under a new
+    /// number: another donor for this one would cut its chunks differently.
     private(set) var isOutgrown = false
     /// Bytes of the chunk that is built, and of those sent and not merged yet as far as known.
     private var builtBytes = 0
@@ -72,12 +73,12 @@ final class ScanDonor {
     }
 
     /// Whether a slice of walking would bring the next chunk nearer.
-    var wantsWork: Bool { !isDone && !isBuilt && building < limit }
+    var wantsWork: Bool { !isDone && !isBuilt && !isOutgrown && building < limit }
 
     /// Whether a chunk is ready to go. A large one waits until the asker has merged those before it: what a link holds
     /// is bounded, and it would be dropped.
     func isReady(unackedBytesMax: Int) -> Bool {
-        guard isBuilt, !isDone, building < limit else { return false }
+        guard isBuilt, !isDone, !isOutgrown, building < limit else { return false }
         return isLocal || unacked.isEmpty || unacked.reduce(builtBytes, +) <= unackedBytesMax
     }
 
@@ -85,7 +86,7 @@ final class ScanDonor {
     /// again.
     func asked(next: UInt64, credit: UInt64, at now: Millis, patience: Millis) -> Bool {
         lastAskAt = now
-        guard next >= acked, next - acked <= UInt64(starts.count) else { return false }
+        guard !isOutgrown, next >= acked, next - acked <= UInt64(starts.count) else { return false }
         starts.removeFirst(Int(next - acked))
         unacked.removeFirst(min(unacked.count, Int(next - acked)))
         acked = next
@@ -164,7 +165,7 @@ final class ScanDonor {
         if let end {
             isBuilt = cursor.position >= end
             // What was few bytes when the chunk's end was settled is more than a message now.
-            isOutgrown = byteCount - largestBytes > ScanDonor.grownMax * bytesMax
+            isOutgrown = byteCount - largestBytes > ScanDonor.grownMax * bytesMax + overshootMax
         } else if cursor.isDone {
             isBuilt = true
             isLast = true

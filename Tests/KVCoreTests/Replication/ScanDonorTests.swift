@@ -31,7 +31,7 @@ import Testing
     }
 
     private func build(_ donor: ScanDonor, _ store: Store) {
-        while donor.wantsWork, !donor.isOutgrown {
+        while donor.wantsWork {
             _ = donor.advance(store, budget: 64, bytesMax: ScanDonorTests.chunkBytes, bugs: [])
         }
     }
@@ -154,6 +154,9 @@ import Testing
         let grown = repeated(store) { _ = store.put(first, Bytes([UInt8](repeating: 1, count: 5_000_000)), now: 2_000) }
         #expect(!grown.isOutgrown && grown.encoded.count > 5_000_000)
         _ = store.put(first, Bytes("small again"), now: 3_000)
-        #expect(repeated(store) { for i in 0..<3_000 { put(store, i, 20_000) } }.isOutgrown)
+        let outgrown = repeated(store) { for i in 0..<3_000 { put(store, i, 20_000) } }
+        // Nothing brings it back to life: its asker has to begin anew.
+        #expect(outgrown.isOutgrown && !outgrown.asked(next: 0, credit: 100, at: 9_000, patience: 1_000))
+        #expect(!outgrown.wantsWork && !outgrown.isReady(unackedBytesMax: .max))
     }
 }
