@@ -24,6 +24,18 @@ import Testing
         for actor in 0..<4 { #expect(try new.connection(actor).call("DBSIZE") == .integer(5000)) }
     }
 
+    /// More of them than one message can hold.
+    @Test func aServerWithLargeValuesIsJoined() throws {
+        let cluster = try Cluster(actors: [1])
+        let old = cluster.servers[0]
+        let value = String(repeating: "x", count: 30 << 20)
+        for i in 0..<8 { try old.put("k\(i)", value) }
+        let new = try Self.joiner(cluster, actors: 1, oneWayMillis: 1)
+        try new.start(join: [old.address])
+        #expect(try cluster.equal(within: 20_000) != nil, "\(cluster.logs)")
+        #expect(try new.connection().call("STRLEN", "k7") == .integer(30 << 20))
+    }
+
     /// What servers tell each other about themselves counts as well.
     @Test func joiningUnderLoadStaysWithinTenMessagesASecond() throws {
         let cluster = try Cluster(actors: [1])
