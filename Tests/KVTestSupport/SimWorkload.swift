@@ -102,7 +102,9 @@ extension SimWorld {
             return fail(SimViolation("I4", "actor \(view.origin) wrote in the name of actor \(stamp.origin)"))
         }
         var write = SimWrite(key: Int32(key), valueLength: length, valueID: id, ms: stamp.ms, at: now)
-        write.unaware = oracle.precedes(stamp, oracle.remembered[key])
+        // A newcomer's early delete stays under whatever was ever collected: only values are stamped again above it.
+        let collected = length < 0 ? oracle.collected[key] : oracle.remembered[key]
+        write.unaware = oracle.precedes(stamp, collected)
         trace.fold(UInt64(bitPattern: stamp.ms))
         say {
             "\(length < 0 ? "delete" : "put") \(self.keys.name(key)) on actor \(view.origin) "
