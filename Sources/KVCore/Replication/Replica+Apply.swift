@@ -128,7 +128,8 @@ extension Replica {
     /// tombstone collected here (replication.md b5, clause 3).
     @inline(__always)
     private func mergeEntry(
-        _ record: Record, _ hash: UInt64, sectionOrigin: OriginIndex?, cut: VersionVector, isCurrent: Bool, force: Bool
+        _ record: Record, _ hash: UInt64, sectionOrigin: OriginIndex?, isBeyondGap: Bool, cut: VersionVector,
+        isCurrent: Bool, force: Bool
     ) -> Bool {
         let origin = record.origin
         let isCovered = origin == own ? true : seen.covers(origin, record.seq)
@@ -149,11 +150,12 @@ extension Replica {
         case .applied:
             statistics.entriesApplied &+= 1
             // A departed server's entry that a live writer adopted is tied to that writer's own write, and its vector
-            // does not cover it. Where it does, the entry beat a write that others were sent before: they have the same
-            // interval without it. What was here already makes nothing loose: two replicas would adopt it from each
-            // other for ever.
+            // does not cover it, unless that write lies beyond a gap, which nobody may ever fill. Where the vector does,
+            // the entry beat a write that others were sent before: they have the same interval without it. What was
+            // here already makes nothing loose: two replicas would adopt it from each other for ever.
             if !isCovered {
-                let isTied = sectionOrigin != nil && sectionOrigin != origin && !cut.covers(origin, record.seq)
+                let isTied =
+                    sectionOrigin != nil && sectionOrigin != origin && !isBeyondGap && !cut.covers(origin, record.seq)
                 if !isTied || members.isMember(origins.uid(origin).server) { newest.raise(origin, to: record.seq) }
             }
         case .divergent: statistics.versionCollisions &+= 1
@@ -168,9 +170,10 @@ extension Replica {
     /// Decodes and merges; returns the entries handled, or -1 if the bytes are malformed.
     private func merge(_ work: inout BlockWork, _ budget: Int) -> Int {
         var sectionOrigin: OriginIndex?
+        var isBeyondGap = false
         var force = false
         switch work.block.kind {
-        case .section(let origin, _, let to):
+        case .section(let origin, let from, let to):
             if seen.covers(origin, to), !config.bugs.contains(.acknowledgeBeforeApply) {
                 // A repetition: everything in it has taken effect.
                 work.decoder = EntryDecoder(from: work.block.to, to: work.block.to, count: 0, millisMax: 0)
@@ -178,6 +181,7 @@ extension Replica {
             }
             // Its own writes need no cut, as long as their writer counts for collection.
             if members.row(origins.uid(origin).server)?.status.isMember ?? false { sectionOrigin = origin }
+            isBeyondGap = !seen.covers(origin, from)
         case .chunk(let chunk):
             force = chunk.everything
         }
@@ -197,7 +201,8 @@ extension Replica {
                 for i in 0..<count {
                     let (hash, record) = (group[i].hash, group[i].record)
                     let isMerged = mergeEntry(
-                        record, hash, sectionOrigin: sectionOrigin, cut: cut, isCurrent: isCurrent, force: force)
+                        record, hash, sectionOrigin: sectionOrigin, isBeyondGap: isBeyondGap, cut: cut,
+                        isCurrent: isCurrent, force: force)
                     if !isMerged { work.isRefused = true }
                     if keepsEntries { work.entries.append(hash, record) } else { record.release() }
                 }
@@ -239,6 +244,7 @@ extension Replica {
         let isTrusted =
             !segment.isPage && (members.row(origins.uid(segment.origin).server)?.status.isMember ?? false)
         let sectionOrigin = isTrusted ? segment.origin : nil
+        let isBeyondGap = !seen.covers(segment.origin, segment.from)
         let entries = segment.entries
         let end = min(entries.count, done + budget)
         let start = done
@@ -248,8 +254,8 @@ extension Replica {
             ahead.step(store, done, count: entries.count) { (entries[$0].record, entries[$0].hash) }
             let entry = entries[done]
             let isMerged = mergeEntry(
-                entry.record, entry.hash, sectionOrigin: sectionOrigin, cut: segment.cut, isCurrent: isCurrent,
-                force: force)
+                entry.record, entry.hash, sectionOrigin: sectionOrigin, isBeyondGap: isBeyondGap, cut: segment.cut,
+                isCurrent: isCurrent, force: force)
             if !isMerged { isRefused = true }
             done &+= 1
         }
