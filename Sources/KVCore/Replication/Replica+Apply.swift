@@ -150,7 +150,7 @@ extension Replica {
         case .applied:
             statistics.entriesApplied &+= 1
             // A departed server's entry that a live writer adopted is tied to that writer's own write, and its vector
-            // does not cover it, unless that write lies beyond a gap, which nobody may ever fill. Where the vector does,
+            // does not cover it, unless that write lies beyond a gap, which may never be filled. Where the vector does,
             // the entry beat a write that others were sent before: they have the same interval without it. What was
             // here already makes nothing loose: two replicas would adopt it from each other for ever.
             if !isCovered {

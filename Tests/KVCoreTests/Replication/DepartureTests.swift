@@ -114,6 +114,37 @@ import Testing
         #expect(cluster.run(until: { b.actors[0].replica.statistics.entriesAdopted == 1 }, within: 15_000))
     }
 
+    /// The interval in which it was adopted counts for nobody if its writer dies before the gap is filled.
+    @Test func whatWasAdoptedAndArrivesBeyondAGapIsAdoptedAgain() {
+        let (cluster, a, b) = RemoteTests.pair(1, 1)
+        let x = cluster.start(actors: 1, joining: a)
+        let (fromX, fromA, fromB) = (x.actors[0], a.actors[0], b.actors[0])
+        var isCut: (ActorUID, ActorUID) -> Bool = { _, _ in false }
+        cluster.drops = { from, to in
+            isCut(from, to) || (from.server == x.id && to.server == b.id) || (from.server == b.id && to.server == x.id)
+        }
+        cluster.run(4_000)
+        isCut = { from, to in from.server != to.server && to.server != x.id }
+        fromX.put("gap", "v", cluster.moment(x))
+        cluster.run(150)
+        isCut = { _, to in to.server == b.id }
+        fromX.put("k", "new", cluster.moment(x))
+        #expect(cluster.run(until: { fromA.get("k") == "new" }, within: 300))
+        cluster.stop(x)
+        for server in [a, b] {
+            var effects = ReplicaEffects()
+            server.actors[0].replica.forget(x.id, cluster.moment(server), into: &effects)
+        }
+        // Goes astray and is sent again now and then; what is adopted follows as an interval of its own.
+        fromA.put("astray", "v", cluster.moment(a))
+        #expect(cluster.run(until: { fromA.replica.statistics.entriesAdopted == 1 }, within: 10_000))
+        isCut = { _, _ in false }
+        #expect(cluster.run(until: { fromB.get("k") == "new" }, within: 2_000))
+        cluster.stop(a)
+        #expect(fromB.get("astray") == nil)
+        #expect(cluster.run(until: { fromB.replica.statistics.entriesAdopted == 1 }, within: 15_000))
+    }
+
     @Test func whatADeadWriterPassedOnOfADepartedServerIsNotLeftOnSomeReplicasOnly() {
         let (cluster, a, b) = RemoteTests.pair(1, 1)
         let x = cluster.start(actors: 1, joining: a)
