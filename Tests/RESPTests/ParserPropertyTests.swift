@@ -17,7 +17,8 @@ import Testing
             requestText(["SET", "k", big]) + requestText(["MSET", "a", big, "b", "c"]) + requestText(["PING"]),
             "PING\r\nSET a \"b c\\x41\"  'd\\'e'\n\r\n*0\r\n*-1\r\n" + requestText(["PING"]),
             "*2\r\n$3\r\nGET\r\n$-1\r\n", "*2\r\n$3\r\nGET\r\n:1\r\n", "*x\r\n", "*1\r\n$3\r\nabcd\r\n", "a \"b\r\n",
-            "GET / HTTP/1.1\r\nHost: x\r\n\r\n", requestText(["PING"]) + "*1\r\n$3001\r\n", "*1401\r\n",
+            "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/9.1\r\nSET k http/1.1\r\n",
+            requestText(["PING"]) + "*1\r\n$3001\r\n", "*1401\r\n",
             String(repeating: "i", count: 121) + "\r\n", "*2\r\n$1001\r\n\(big)\r\n$1\r\nxx\r\n",
         ]
         return texts.map { Array($0.utf8) }

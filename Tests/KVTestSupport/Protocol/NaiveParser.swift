@@ -103,7 +103,8 @@ package struct NaiveParser {
         if words.isEmpty { return }
         let first = words[0].description.lowercased()
         if first == "post" || first == "host:"
-            || (words.count == 3 && words[2].description.lowercased().hasPrefix("http/"))
+            || (words.count == 3 && words[1].withBytes { $0.first == UInt8(ascii: "/") }
+                && words[2].description.lowercased().hasPrefix("http/1."))
         {
             throw .protocolError("HTTP request on a RESP port")
         }
