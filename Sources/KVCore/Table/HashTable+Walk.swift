@@ -49,7 +49,7 @@ extension HashTable {
                 looked &+= 1
                 index &+= 1
             }
-            cursor.position = position(behind: index &- 1, segment, prefix)
+            cursor.position = position(ofBucket: index, segment, prefix)
         }
     }
 
@@ -63,21 +63,20 @@ extension HashTable {
         let home = segment.home(from)
         var part = UInt64.max
         _ = visit(segment, home: home, from: from) { part = min(part, $0 &>> 48) }
-        guard part != .max else { return cursor.position = position(behind: home, segment, prefix) }
+        guard part != .max else { return cursor.position = position(ofBucket: home &+ 1, segment, prefix) }
         _ = visit(segment, home: home, from: part) { if $0 &>> 48 == part { body(HashTable.record($0)) } }
-        cursor.position = part < 65_535 ? prefix &<< 16 | (part &+ 1) : position(behind: home, segment, prefix)
+        cursor.position = part < 65_535 ? prefix &<< 16 | (part &+ 1) : position(ofBucket: home &+ 1, segment, prefix)
     }
 
-    /// Where the bucket behind `index` begins.
+    /// Where bucket `index` of a segment begins, or, behind its last one, the next segment.
     @inline(__always)
-    private func position(behind index: Int, _ segment: Segment, _ prefix: UInt64) -> UInt64 {
-        let next = index &+ 1
-        guard next < segment.buckets else {
+    private func position(ofBucket index: Int, _ segment: Segment, _ prefix: UInt64) -> UInt64 {
+        guard index < segment.buckets else {
             let span: UInt64 = 1 &<< (16 &- segment.depth)
             return ((prefix & ~(span &- 1)) &+ span) &<< 16
         }
-        // The least hash part whose home is `next`.
-        return prefix &<< 16 | (UInt64(next) &* 65_536 &+ UInt64(segment.buckets) &- 1) / UInt64(segment.buckets)
+        // The least hash part whose home is `index`.
+        return prefix &<< 16 | (UInt64(index) &* 65_536 &+ UInt64(segment.buckets) &- 1) / UInt64(segment.buckets)
     }
 
     /// Visits the slots of entries whose home is bucket `home`, wherever they overflowed to; returns how many.

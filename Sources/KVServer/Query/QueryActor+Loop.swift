@@ -20,7 +20,7 @@ extension QueryActor {
         loop.onTurnEnd { [unowned self, unowned loop] in
             if hasWork {
                 beginTurn(loop)
-                if let millis = runWaiting() { millis > 0 ? loop.requestTurn(afterMillis: millis) : loop.requestTurn() }
+                if let millis = runWaiting() { loop.requestTurn(afterMillis: millis) }
             }
             state.pointee.work = 0
             replicator?.turnEnded()

@@ -36,14 +36,14 @@ import Testing
         }
     }
 
-    /// Bytes and entries of all chunks from here on, merged as they go out unless `keepsUp` is false.
-    private func chunks(_ donor: ScanDonor, _ store: Store, keepsUp: Bool = true) -> [(bytes: Int, count: Int)] {
+    /// Bytes and entries of all chunks from here on, each merged as it goes out.
+    private func chunks(_ donor: ScanDonor, _ store: Store) -> [(bytes: Int, count: Int)] {
         var chunks: [(Int, Int)] = []
         while !donor.isDone {
             build(donor, store)
             chunks.append((donor.encoded.count, donor.encoder.count))
             donor.sent(at: 0)
-            if keepsUp { _ = donor.asked(next: donor.building, credit: 1_000_000, at: 0, patience: 1_000) }
+            _ = donor.asked(next: donor.building, credit: 1_000_000, at: 0, patience: 1_000)
         }
         return chunks
     }
