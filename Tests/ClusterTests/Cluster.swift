@@ -45,7 +45,7 @@ final class ServerProcess {
 
     init(actors: Int) throws {
         self.actors = actors
-        port = Sockets.freePorts(actors)
+        port = UInt16(FreePorts.take(actors + 1))
         proxy = try TCPProxy(target: port)
         log = FileManager.default.temporaryDirectory.appendingPathComponent("kvd-test-\(port).log")
         _ = FileManager.default.createFile(atPath: log.path, contents: nil)

@@ -33,31 +33,18 @@ enum Sockets {
         return address
     }
 
-    static func bound(_ port: UInt16) -> Int32? {
-        let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        var one: Int32 = 1
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, 4)
-        var address = loopback(port)
-        let result = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                bind(fd, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-            }
-        }
-        guard result == 0 else {
-            close(fd)
-            return nil
-        }
-        return fd
-    }
-
     /// A non-blocking listener on a port the kernel chose.
     static func listen() throws -> (fd: Int32, port: UInt16) {
-        guard let fd = bound(0), Glibc.listen(fd, 128) == 0 else { throw SocketError("listen", errno) }
-        var address = sockaddr_in()
+        let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var address = loopback(0)
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        _ = withUnsafeMutablePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(fd, $0, &length) }
+        let size = length
+        let isBound = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(fd, $0, size) == 0 && Glibc.listen(fd, 128) == 0 && getsockname(fd, $0, &length) == 0
+            }
         }
+        guard isBound else { throw SocketError("listen", errno) }
         makeNonBlocking(fd)
         return (fd, UInt16(bigEndian: address.sin_port))
     }
@@ -87,20 +74,6 @@ enum Sockets {
         var now = linger(l_onoff: 1, l_linger: 0)
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, socklen_t(MemoryLayout<linger>.size))
         close(fd)
-    }
-
-    /// A base port such that it and the `count` ports above it are free now.
-    static func freePorts(_ count: Int) -> UInt16 {
-        while true {
-            let base = UInt16.random(in: 26_000..<60_000 - UInt16(count))
-            var held: [Int32] = []
-            defer { held.forEach { close($0) } }
-            for port in base...base + UInt16(count) {
-                guard let fd = bound(port) else { break }
-                held.append(fd)
-            }
-            if held.count == count + 1 { return base }
-        }
     }
 }
 

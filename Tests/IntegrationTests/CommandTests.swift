@@ -58,7 +58,7 @@ let backends: [String] = {
     }
 
     @Test(arguments: backends) func everyActorServesOnItsPortAndOnTheSharedOne(_ backend: String) throws {
-        let shared = KVDProcess.freePorts(1)
+        let shared = FreePorts.take(1)
         let server = try KVDProcess(arguments: ["--shared-port", "\(shared)"], actors: 3, backend: backend)
         for actor in 1...3 {
             #expect(try server.connect(actor).command("INFO", "server").contains("tcp_port:\(server.port + actor)\r\n"))

@@ -2,7 +2,6 @@
 
 import Foundation
 import KVTestTraits
-import Synchronization
 import Testing
 
 struct ProcessError: Error, CustomStringConvertible {
@@ -30,7 +29,7 @@ final class KVDProcess {
     init(
         arguments: [String] = [], actors: Int = 1, backend: String = "auto", before: String = "", port: Int? = nil
     ) throws {
-        self.port = port ?? KVDProcess.freePorts(actors + 1)
+        self.port = port ?? FreePorts.take(actors + 1)
         self.actors = actors
         let executable = KVDProcess.directory.appendingPathComponent("kvd").path
         process.executableURL = URL(fileURLWithPath: "/bin/sh")
@@ -75,27 +74,6 @@ final class KVDProcess {
     ) {
         try Tool.run(directory.appendingPathComponent("kvd").path, arguments, environment: environment)
     }
-
-    private static let nextPort = Atomic<Int>(0)
-
-    /// The first of `count` consecutive ports that nobody listens on, below the range the kernel gives to clients.
-    /// Tests of one process take them in turn from a place that depends on the process.
-    static func freePorts(_ count: Int) -> Int {
-        for _ in 0..<1000 {
-            let taken = nextPort.add(count, ordering: .relaxed).oldValue
-            let first = 23_200 + (Int(getpid()) * 61 + taken) % 700
-            if (0..<count).allSatisfy({ isFree(first + $0) }) { return first }
-        }
-        fatalError("no free ports")
-    }
-
-    private static func isFree(_ port: Int) -> Bool {
-        let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        defer { close(fd) }
-        var one: Int32 = 1
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, 4)
-        return withLoopback(port) { bind(fd, $0, $1) } == 0
-    }
 }
 
 /// Other programs, run to their end.
@@ -134,15 +112,5 @@ enum Clock {
         var t = timespec()
         clock_gettime(CLOCK_MONOTONIC, &t)
         return Int(t.tv_sec) * 1000 + Int(t.tv_nsec) / 1_000_000
-    }
-}
-
-func withLoopback<R>(_ port: Int, _ body: (UnsafePointer<sockaddr>, socklen_t) -> R) -> R {
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_port = UInt16(port).bigEndian
-    address.sin_addr.s_addr = inet_addr("127.0.0.1")
-    return withUnsafePointer(to: &address) {
-        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
     }
 }

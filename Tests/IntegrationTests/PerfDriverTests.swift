@@ -169,12 +169,10 @@ import Testing
 
     /// Of 10,000 requests a connection takes a thousand; a server that answers none of them has delayed them all.
     @Test func requestsThatNeverStartedAreCountedToo() throws {
-        let port = KVDProcess.freePorts(1)
-        let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        defer { close(listener) }
-        #expect(withLoopback(port) { bind(listener, $0, $1) } == 0 && listen(listener, 8) == 0)
+        let silent = try HeldPort()
+        try silent.listen()
         let report = try json([
-            "--server", "127.0.0.1:\(port)", "--rate", "20000", "--duration", "0.5", "--warmup", "0", "-c", "1",
+            "--server", "127.0.0.1:\(silent.port)", "--rate", "20000", "--duration", "0.5", "--warmup", "0", "-c", "1",
         ])
         let due = 20_000 * (report["seconds"] as? Double ?? 0)
         let unanswered = report["unanswered"] as? Int ?? 0
@@ -185,7 +183,7 @@ import Testing
     }
 
     @Test func theNullResponderAnswersEverything() throws {
-        let port = KVDProcess.freePorts(1)
+        let port = FreePorts.take(1)
         let limit = Process()
         limit.executableURL = URL(fileURLWithPath: driver)
         limit.arguments = ["limit", "--port", "\(port)"]

@@ -39,7 +39,7 @@ import Testing
     }
 
     @Test func serversThatJoinEachOtherBecomeOneCluster() throws {
-        let ports = (KVDProcess.freePorts(2), KVDProcess.freePorts(2))
+        let ports = (FreePorts.take(2), FreePorts.take(2))
         // The first is told of a server that is not there yet, and serves meanwhile.
         let first = try KVDProcess(arguments: ["--join", "127.0.0.1:\(ports.1)"], port: ports.0)
         #expect(try first.connect().command("SET", "a", "1") == "+OK\r\n")

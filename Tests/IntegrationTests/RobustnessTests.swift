@@ -122,7 +122,7 @@ import Testing
         let server = try KVDProcess()
         for arguments in [
             ["--port", "\(server.port)"], ["--port", "\(server.clientPort)"], ["--port", "\(server.port - 1)"],
-            ["--port", "\(KVDProcess.freePorts(2))", "--shared-port", "\(server.clientPort)"],
+            ["--port", "\(FreePorts.take(2))", "--shared-port", "\(server.clientPort)"],
         ] {
             let ended = try KVDProcess.run(arguments)
             #expect(ended.code == 1 && ended.output.isEmpty, "\(arguments)")

@@ -188,8 +188,8 @@ import Testing
 
     @Test func aRestartedServerIsFoundAgain() async throws {
         let store = FakeStore()
-        let first = try await ScriptedServer { store.answer($0) }
-        let port = first.port
+        let port = FreePorts.take(1)
+        let first = try await ScriptedServer(port: port) { store.answer($0) }
         let client = KVClient(servers: [first.address], configuration: .patient)
         try await client.put("k", "v")
         await first.stop()

@@ -1,6 +1,7 @@
 // The programs these tests start: kvd on free loopback ports, and kv with or without a terminal. One thread per object.
 
 import Foundation
+import KVTestTraits
 import Testing
 
 struct ProgramError: Error, CustomStringConvertible {
@@ -44,37 +45,30 @@ enum Programs {
 /// A kvd with two query actors.
 final class Server {
     private let process = Process()
-    private(set) var ports: [Int] = []
+    let ports: [Int]
 
     init(port: Int? = nil) throws {
-        for attempt in 1...5 {
-            let base = port ?? Int.random(in: 24_200..<27_000) / 4 * 4
-            let output = Pipe()
-            let process = attempt == 1 ? self.process : Process()
-            process.executableURL = Programs.url("kvd")
-            process.arguments = ["--port", "\(base)", "--actors", "2", "--pin", "no", "--log-level", "error"]
-            process.standardOutput = output
-            process.standardError = FileHandle.nullDevice
-            try process.run()
-            if let line = Server.firstLine(of: output.fileHandleForReading), line.hasPrefix("{") {
-                started = process
-                ports = [base + 1, base + 2]
-                return
-            }
+        let base = port ?? FreePorts.take(3)
+        ports = [base + 1, base + 2]
+        let output = Pipe()
+        process.executableURL = Programs.url("kvd")
+        process.arguments = ["--port", "\(base)", "--actors", "2", "--pin", "no", "--log-level", "error"]
+        process.standardOutput = output
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+        guard let line = Server.firstLine(of: output.fileHandleForReading), line.hasPrefix("{") else {
             process.terminate()
+            throw ProgramError(description: "kvd did not start")
         }
-        throw ProgramError(description: "kvd did not start")
     }
-
-    private var started: Process?
 
     var addresses: String { ports.map { "127.0.0.1:\($0)" }.joined(separator: ",") }
 
     /// Ends it at once, as a crash would.
     func crash() {
-        guard let started, started.isRunning else { return }
-        kill(started.processIdentifier, SIGKILL)
-        started.waitUntilExit()
+        guard process.isRunning else { return }
+        kill(process.processIdentifier, SIGKILL)
+        process.waitUntilExit()
     }
 
     deinit { crash() }

@@ -115,8 +115,8 @@ struct BlobCounter: Actor {
     @Test(arguments: backends) func aRestartedPeerIsReachedAgain(_ backend: LoopBackend) async throws {
         let a = try Node(backend)
         defer { a.close() }
-        var b = try Node(backend)
-        let port = b.port
+        let port = UInt16(FreePorts.take(1))
+        var b = try Node(backend, port: port)
         let address = b.system.address
         a.system.keepLink(to: address)
         #expect(await eventuallyYielding { a.changes.withLock { $0.count == 1 } })

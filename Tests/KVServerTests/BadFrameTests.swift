@@ -36,17 +36,11 @@ private final class Served {
 
     init() throws {
         var config = Config()
-        (config.actors, config.pinLoops) = (1, false)
-        var started: Server?
-        // Somebody else may take the ports between looking and listening.
-        for attempt in 0..<20 where started == nil {
-            config.port = 33_000 + (Int(getpid()) * 13 + attempt * 7) % 900
-            let lines = lines
-            let server = Server(config: config, log: Logger(label: "test") { _ in Handler(lines: lines) })
-            if (try? server.start()) != nil { started = server }
-        }
-        guard let started else { throw TestSocket.Failure("no free ports") }
-        (server, port) = (started, UInt16(config.port))
+        (config.actors, config.pinLoops, config.port) = (1, false, FreePorts.take(2))
+        let lines = lines
+        server = Server(config: config, log: Logger(label: "test") { _ in Handler(lines: lines) })
+        port = UInt16(config.port)
+        _ = try server.start()
     }
 
     var badFrames: Int { server.context.messageCounters().badFrames }

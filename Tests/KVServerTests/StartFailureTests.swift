@@ -1,6 +1,5 @@
 // A server that cannot open one of its ports leaves none of the others open. Real sockets.
 
-import Glibc
 import KVBase
 import KVTestTraits
 import Logging
@@ -19,15 +18,11 @@ import Testing
 
     /// Occupies the port of the other servers, which is opened last, at a place where the three ports are free.
     private func occupied() throws -> (loop: Loop, port: Int) {
-        for attempt in 0..<40 {
-            let port = 34_000 + (Int(getpid()) * 17 + attempt * 11) % 900
-            let loop = try Loop(backend: .epoll)
-            let acceptor = Acceptor()
-            let address = try HostPort(host: "127.0.0.1", port: UInt16(port)).resolve()[0]
-            guard (try? loop.listen(address, acceptor: acceptor)) != nil else { continue }
-            if (1...2).allSatisfy({ (try? TestSocket(port: UInt16(port + $0))) == nil }) { return (loop, port) }
-        }
-        throw TestSocket.Failure("no free ports")
+        let port = FreePorts.take(3)
+        let loop = try Loop(backend: .epoll)
+        let address = try HostPort(host: "127.0.0.1", port: UInt16(port)).resolve()[0]
+        _ = try loop.listen(address, acceptor: Acceptor())
+        return (loop, port)
     }
 
     private static let backends: [LoopBackend] = LoopBackend.ioUringRefusal() == nil ? [.ioUring, .epoll] : [.epoll]
