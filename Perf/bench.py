@@ -310,14 +310,7 @@ def stall(options):
     control("stalls", mebibytes, 7, 200)
     client = server.connect()
 
-    def list_everything():
-        client.socket.sendall(client.encode("LIST"))
-        # Keys and values hold no line ends, so two of them make an element.
-        left = 2 * int(client.file.readline()[1:-2])
-        while left > 0:
-            left -= client.file.read1(1 << 20).count(b"\n")
-
-    timed("LIST of everything", list_everything)
+    timed("LIST of everything", client.list_everything)
     timed("KVD DIGEST", lambda: client.call("KVD", "DIGEST"))
     joiners = []
 
@@ -426,7 +419,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=1, help="measured seconds of each round")
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--stall-keys", type=int, default=10_000_000)
-    parser.add_argument("--write", action="store_true", help="write Perf/results/DATE.md and .json")
+    parser.add_argument("--write", action="store_true", help="write Perf/results/DATE.md and .json and the table in README.md, if all figures were measured")
     options = parser.parse_args()
     names = list(FIGURES) if not options.figure or "all" in options.figure else options.figure
     need(KVD, PERF_DRIVER, "redis-server", "memcached", *([KVD_MICRO] if "stall" in names else []))
@@ -434,7 +427,9 @@ def main():
     for name in names:
         COMMAND = "python3 Perf/bench.py " + name
         FIGURES[name](options)
-    if options.write:
+    if options.write and names != list(FIGURES):
+        print("nothing written: that takes all figures")
+    elif options.write:
         write_results(options)
 
 

@@ -77,6 +77,14 @@ class Connection:
         self.socket.sendall(self.encode(*words))
         return self.read()
 
+    def list_everything(self):
+        """Reads the whole reply as it comes; keys and values must hold no line ends."""
+        self.socket.sendall(self.encode("LIST"))
+        # Two of them make an element.
+        left = 2 * int(self.file.readline()[1:-2])
+        while left > 0:
+            left -= self.file.read1(1 << 20).count(b"\n")
+
     def pipeline(self, commands):
         self.socket.sendall(b"".join(self.encode(*c) for c in commands))
         return [self.read() for _ in commands]
@@ -196,11 +204,17 @@ class Server:
 
     def put_aside(self):
         """How often the first loop's thread gave way to another one, and the milliseconds it was ready to run and was not."""
-        for task in os.listdir("/proc/%d/task" % self.process.pid):
-            base = "/proc/%d/task/%s/" % (self.process.pid, task)
-            if open(base + "comm").read().strip() == "kvd-1":
-                status = dict(line.split(":", 1) for line in open(base + "status"))
-                return int(status["nonvoluntary_ctxt_switches"]), int(open(base + "schedstat").read().split()[1]) / 1e6
+        base = "/proc/%d/task/%d/" % (self.pid, self.loop_thread())
+        status = dict(line.split(":", 1) for line in open(base + "status"))
+        return int(status["nonvoluntary_ctxt_switches"]), int(open(base + "schedstat").read().split()[1]) / 1e6
+
+    def loop_thread(self):
+        """Of the first loop. A server that has just begun to serve may not have named it yet."""
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            for task in os.listdir("/proc/%d/task" % self.pid):
+                if open("/proc/%d/task/%s/comm" % (self.pid, task)).read().strip() == "kvd-1":
+                    return int(task)
         raise RuntimeError("no thread kvd-1")
 
     def info(self, section):

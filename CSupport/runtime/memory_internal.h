@@ -18,6 +18,8 @@
 
 /// Of a huge page: see warmer.c.
 enum { COLD, WARMING, WARM, LEAVING, USED, UNTOUCHED, ASKED };
+/// How much memory a thread takes.
+typedef enum pace { QUIET, BUSY, GROWING } pace;
 
 enum {
     OWNERS_MAX = 128,
@@ -38,15 +40,21 @@ enum {
     /// Pages asked for and not looked at yet by the warmer; a power of two.
     ASKED_MAX = 64,
     /// Freed memory is kept for reuse for so long at most. By a busy thread as long as jemalloc does by itself: what
-    /// growing tables and messages free is what they take next, and giving it back in between costs system calls now
-    /// and page faults then. By a quiet one for a second: it would hold what its last burst took.
+    /// messages free is what they take next, and giving it back in between costs system calls now and page faults
+    /// then. By a growing one for two seconds: what tables that grow free does not fit what they take next, and after
+    /// ten there is so much of it that jemalloc, which looks every 100 ms, takes half a millisecond. By a quiet one
+    /// for a second: it would hold what its last burst took.
     KEPT_FREE_BUSY_MILLIS = 10000,
+    KEPT_FREE_GROWING_MILLIS = 2000,
     KEPT_FREE_MILLIS = 1000,
-    /// Busy is who allocates so much between two calls of cs_memory_tend; quiet, after so many calls without that.
+    /// Busy is who allocates so much between two calls of cs_memory_tend; growing, who takes so many fresh huge pages;
+    /// neither any more, after so many calls without that.
     BUSY_BYTES = 1 << 20,
-    QUIET_TICKS = 3,
+    GROWING_PAGES = 4,
+    SLOWER_TICKS = 3,
     /// Calls of cs_memory_step, 10 ms apart, in which a thread that has become quiet gives back: each a hundredth of
-    /// it, since jemalloc takes a microsecond for a piece and a server that has grown has thousands.
+    /// it, since jemalloc takes a microsecond for a piece and a server that has grown has thousands. A growing one
+    /// gives back in such steps as well, jemalloc's own for two seconds.
     STEPS = 200,
     /// Pages given back, broken up and looked at for that per call of cs_memory_tend.
     GIVEN_BACK_MAX = 4,
@@ -61,6 +69,8 @@ enum {
     /// turn has not come, at most; beyond them there is no limit of time.
     GIVING_NANOS_MAX = 100000,
     TENDING_NANOS_MAX = 100000,
+    /// Of 4 KiB: given back in one system call, which takes 0.6 us for each.
+    GIVEN_AT_ONCE_MAX = 64,
     DUE_MAX = 1024,
     /// Calls of cs_memory_tend without a page used before what is ready is given back, and before what the thread's
     /// cache holds, up to a megabyte in blocks of 20 to 32 KiB, goes to the arena, which keeps it for a second more.
@@ -116,12 +126,12 @@ typedef struct owner {
     unsigned arena;
     /// Names of jemalloc's "arena.N.decay", "arena.N.purge" and "arena.N.dirty_decay_ms".
     size_t decay[3], purge[3], kept[3];
-    /// Of the owner's thread: bytes it has ever allocated, as jemalloc counts them; as many at the last tick; whether
-    /// it is busy, ticks since it allocated much; calls of cs_memory_step left.
+    /// Of the owner's thread: bytes it has ever allocated, as jemalloc counts them; as many at the last tick; what it
+    /// does, ticks since it did less; calls of cs_memory_step left.
     const uint64_t *allocated;
     uint64_t allocated_before;
-    int is_busy;
-    uint32_t quiet_ticks, steps_left;
+    pace pace;
+    uint32_t slower_ticks, steps_left;
     /// Its thread has ended; another one may take it over.
     int is_free;
     /// The first call of cs_memory_tend only begins to count.

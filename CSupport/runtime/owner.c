@@ -78,8 +78,8 @@ int cs_memory_warm_this_thread(int processor) {
         static const uint64_t uncounted;
         if (mallctl("thread.allocatedp", &found->allocated, &size, NULL, 0) != 0) found->allocated = &uncounted;
         found->allocated_before = *found->allocated;
-        found->is_busy = 0;
-        found->quiet_ticks = found->steps_left = 0;
+        found->pace = QUIET;
+        found->slower_ticks = found->steps_left = 0;
         keep_freed(found, KEPT_FREE_MILLIS);
         // Now, not when room is needed first: what is to be ready then needs an address.
         if (found->reserve_count == 0) {
@@ -106,41 +106,44 @@ void cs_memory_leave_this_thread(void) {
 
 // MARK: Tending
 
-/// Whether the thread is busy decides how long what it frees is kept.
-static void note_busyness(owner *owner) {
-    uint64_t allocated = *owner->allocated;
-    if (allocated - owner->allocated_before >= BUSY_BYTES) {
-        if (!owner->is_busy) keep_freed(owner, KEPT_FREE_BUSY_MILLIS);
-        owner->is_busy = 1;
-        owner->quiet_ticks = owner->steps_left = 0;
-    } else if (owner->is_busy && ++owner->quiet_ticks == QUIET_TICKS) {
-        keep_freed(owner, KEPT_FREE_MILLIS);
-        owner->is_busy = 0;
-        owner->steps_left = STEPS;
-    }
+/// What the thread does decides how long what it frees is kept. It is told at once what became of it when that is more
+/// than before, after a while when it is less.
+static void note_pace(owner *owner, int64_t pages) {
+    static const ssize_t kept[] = {[QUIET] = KEPT_FREE_MILLIS, [BUSY] = KEPT_FREE_BUSY_MILLIS,
+        [GROWING] = KEPT_FREE_GROWING_MILLIS};
+    uint64_t allocated = *owner->allocated, bytes = allocated - owner->allocated_before;
     owner->allocated_before = allocated;
+    pace pace = pages >= GROWING_PAGES ? GROWING : bytes >= BUSY_BYTES ? BUSY : QUIET;
+    owner->slower_ticks = pace < owner->pace ? owner->slower_ticks + 1 : 0;
+    if (pace == owner->pace || (pace < owner->pace && owner->slower_ticks < SLOWER_TICKS)) return;
+    owner->slower_ticks = 0;
+    owner->pace = pace;
+    owner->steps_left = pace == QUIET ? STEPS : 0;
+    keep_freed(owner, kept[pace]);
 }
+
+static int gives_back(const owner *owner) { return owner->pace == GROWING || owner->steps_left > 0; }
 
 int cs_memory_step(void) {
     owner *owner = cs_memory_mine;
-    if (!owner || owner->steps_left == 0) return 0;
-    owner->steps_left--;
+    if (!owner || !gives_back(owner)) return 0;
+    if (owner->pace == QUIET) owner->steps_left--;
     mallctlbymib(owner->decay, 3, NULL, NULL, NULL, 0);
     cs_pieces_settle(owner, cs_monotonic_nanos() + TENDING_NANOS_MAX);
-    return owner->steps_left > 0;
+    return gives_back(owner);
 }
 
 int cs_memory_tend(void) {
     owner *owner = cs_memory_mine;
     if (!owner) return 0;
-    note_busyness(owner);
-    if (owner->idle_ticks == FLUSH_TICKS) mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
-    // By itself jemalloc only looks at the time as a thread allocates.
-    if (!owner->is_busy) mallctlbymib(owner->decay, 3, NULL, NULL, NULL, 0);
-    cs_pieces_settle(owner, cs_monotonic_nanos() + TENDING_NANOS_MAX);
     uint64_t used = cs_counter_read(&owner->ready) + cs_counter_read(&owner->unready);
     int64_t recent = (int64_t)(used - owner->seen);
     owner->seen = used;
+    note_pace(owner, owner->is_tended ? recent : 0);
+    if (owner->idle_ticks == FLUSH_TICKS) mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
+    // By itself jemalloc only looks at the time as a thread allocates.
+    if (owner->pace == QUIET) mallctlbymib(owner->decay, 3, NULL, NULL, NULL, 0);
+    cs_pieces_settle(owner, cs_monotonic_nanos() + TENDING_NANOS_MAX);
     // What a thread allocates as it starts tells nothing.
     if (!owner->is_tended) {
         owner->is_tended = 1;
@@ -161,7 +164,7 @@ int cs_memory_tend(void) {
     int64_t warm = __atomic_load_n(&owner->warm, __ATOMIC_RELAXED);
     if (warm < wanted) cs_warmer_wake();
     else if (warm > wanted) cs_pieces_give_back(owner, warm - wanted < GIVEN_BACK_MAX ? warm - wanted : GIVEN_BACK_MAX);
-    return owner->steps_left > 0;
+    return gives_back(owner);
 }
 
 void cs_memory_purge(void) {

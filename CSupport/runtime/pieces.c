@@ -57,11 +57,12 @@ static int shed(reserve *reserve, size_t page, int64_t deadline) {
     page_map *map = &reserve->maps[page];
     char *start = reserve->base + page * page_bytes;
     if (__atomic_load_n(&reserve->state[page], __ATOMIC_RELAXED) != USED) return 1;
-    if (count_bits(map->used) == 0) {
-        give_page_back(reserve, page);
-        return 1;
-    }
+    int is_unused = count_bits(map->used) == 0;
     if (!map->is_broken) {
+        if (is_unused) {
+            give_page_back(reserve, page);
+            return 1;
+        }
         if (count_bits(map->stale) <= UNUSED_MAX) return 1;
         // All that is not in use, as it is in small pages from now on.
         for (size_t i = 0; i < SMALL_WORDS; i++) map->stale[i] = ~map->used[i];
@@ -69,11 +70,14 @@ static int shed(reserve *reserve, size_t page, int64_t deadline) {
     }
     for (;;) {
         size_t first = first_bit(map->stale, 0, 1), end = first_bit(map->stale, first, 0);
-        if (first >= SMALL_PAGES) return 1;
+        if (first >= SMALL_PAGES) break;
         if (cs_monotonic_nanos() >= deadline) return 0;
+        if (end - first > GIVEN_AT_ONCE_MAX) end = first + GIVEN_AT_ONCE_MAX;
         empty(start + first * small_bytes, (end - first) * small_bytes);
         EACH_WORD(first, end, { map->stale[word] &= ~bits; })
     }
+    if (is_unused) give_page_back(reserve, page);
+    return 1;
 }
 
 void cs_pieces_occupy(owner *owner, reserve *reserve, size_t page, size_t first, size_t end) {

@@ -134,9 +134,9 @@ private func residentShare(_ blocks: [UnsafeMutableRawPointer], _ bytes: Int) ->
     }
 
     /// In a process of its own, as above.
-    @Test func whatABusyThreadFreesStaysAndGoesBackStepByStepOnceItIsQuiet() async {
+    @Test func whatAGrowingThreadFreesStaysAndGoesBackStepByStep() async {
         await #expect(processExitsWith: .success) {
-            let figures = try onWarmedThread { () -> (busy: Double, quiet: Double, steps: Int, isNotBusyAgain: Bool) in
+            let figures = try onWarmedThread { () -> (growing: Bool, kept: Double, left: Double, steps: Int) in
                 let (count, bytes) = (2000, 32 * 1024)
                 cs_memory_tend()
                 let blocks = (0..<count).map { _ -> UnsafeMutableRawPointer in
@@ -144,25 +144,44 @@ private func residentShare(_ blocks: [UnsafeMutableRawPointer], _ bytes: Int) ->
                     memset(block, 0xFF, bytes)
                     return block
                 }
-                // It has allocated 64 MB: busy, and told to step only when it has been quiet for a while.
-                var isStepping = cs_memory_tend() != 0
+                // It has taken 64 MB: growing, and told to step.
+                let isGrowing = cs_memory_tend() != 0
                 for block in blocks { free(block) }
-                let busy = residentShare(blocks, bytes)
-                let deadline = cs_monotonic_nanos() + 10_000_000_000
-                while !isStepping, cs_monotonic_nanos() < deadline { isStepping = cs_memory_tend() != 0 }
-                var steps = 0
-                while cs_memory_step() != 0 {
+                let kept = residentShare(blocks, bytes)
+                // As a loop does, until it has been quiet for long enough and has given everything back.
+                let deadline = cs_monotonic_nanos() + 20_000_000_000
+                var (steps, isGivingBack) = (0, isGrowing)
+                while isGivingBack, cs_monotonic_nanos() < deadline {
+                    usleep(10_000)  // between two polls
+                    isGivingBack = cs_memory_step() != 0
                     steps += 1
-                    usleep(10_000)  // between two polls, as a loop steps; they end by themselves
+                    if steps % 10 == 0 { isGivingBack = cs_memory_tend() != 0 }
                 }
-                return (busy, residentShare(blocks, bytes), steps, cs_memory_step() == 0)
+                return (isGrowing, kept, isGivingBack ? 1 : residentShare(blocks, bytes), steps)
             }
             guard let figures else { return }
-            #expect(figures.busy > 0.9, "\(figures)")
-            #expect(figures.quiet < 0.2, "\(figures)")
-            #expect(figures.steps > 100, "\(figures)")
-            #expect(figures.isNotBusyAgain)
+            #expect(figures.growing)
+            #expect(figures.kept > 0.9, "\(figures)")
+            #expect(figures.left < 0.2, "\(figures)")
+            #expect(figures.steps > 200, "\(figures)")
         }
+    }
+
+    /// Ten pages in all, and then nothing fresh: what a thread takes and gives in turn is busy, not growing.
+    @Test func whoReusesWhatItFreedIsNotToldToStep() throws {
+        let isToldToStep = try onWarmedThread { () -> Bool in
+            cs_memory_tend()
+            var told: [Bool] = []
+            for _ in 0..<20 {
+                let block = malloc(5 << 20)!
+                memset(block, 0xFF, 5 << 20)
+                free(block)
+                told.append(cs_memory_tend() != 0)
+            }
+            // The first of them is fresh memory, and growth is over after three calls without.
+            return told[5...].contains(true)
+        }
+        #expect(isToldToStep != true)
     }
 
     @Test func contentSurvivesGivingBackAndTakingAgain() throws {

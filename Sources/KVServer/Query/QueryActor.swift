@@ -145,8 +145,9 @@ package final class QueryActor {
     private static let waitingNanosMax: Nanos = 300_000
 
     private static let waitingNanosLate: Nanos = 100_000
-    /// No more than one begins in a turn that has taken this long.
+    /// No more than one begins in a turn that has taken this long, or this long with keys being added.
     private static let waitingTurnNanos: Nanos = 600_000
+    private static let waitingTurnNanosAdding: Nanos = 350_000
 
     /// A turn that has taken this long has done enough: what else was received waits for the next. Less where keys were
     /// added, since replication's share and that of waiting sessions are larger then.
@@ -210,8 +211,11 @@ package final class QueryActor {
         swap(&waiting, &waitingNow)
         // In a turn with much work the waiting sessions have a smaller share, but one.
         let isLate = state.pointee.work > QueryState.workMax
-        var deadline = monotonicNanos() + (isLate ? QueryActor.waitingNanosLate : QueryActor.waitingNanosMax)
-        if let loop { deadline = min(deadline, loop.nowNanos + QueryActor.waitingTurnNanos) }
+        let began = monotonicNanos()
+        let deadline = min(
+            began + (isLate ? QueryActor.waitingNanosLate : QueryActor.waitingNanosMax),
+            (loop?.nowNanos ?? began) + QueryActor.waitingTurnNanos)
+        let deadlineAdding = min(deadline, (loop?.nowNanos ?? began) + QueryActor.waitingTurnNanosAdding)
         let keysBefore = state.pointee.store.count
         var (keys, kept, isOver) = (keysBefore, 0, false)
         for i in 0..<waitingNow.count {
@@ -225,7 +229,7 @@ package final class QueryActor {
             session.state.pointee.isWaiting = false
             session.owner?.sessionShouldRun()
             noteAdding(session, keys: &keys)
-            isOver = monotonicNanos() > deadline
+            isOver = monotonicNanos() > (session.state.pointee.isAdding ? deadlineAdding : deadline)
         }
         if keys > keysBefore { noteGrowth() }
         let areAllHeldBack = waiting.isEmpty && !isOver

@@ -257,7 +257,8 @@ package final class Session {
     ) -> SessionStatus {
         let query = actor.state
         var parsed = ahead
-        var budget = Limits.commandsPerTurnMax
+        // Between two batches of a session that adds keys the actor looks at the clock.
+        var budget = state.pointee.isAdding ? QueryState.commandsPerParse : Limits.commandsPerTurnMax
         while true {
             let count = parsed.end - parsed.first
             if count > 0 {

@@ -44,7 +44,7 @@ package final class Replicator {
     private var turnsBehind = 0
     private var commandsSeen = 0
     /// Less in a turn that others have made long already, but never nothing.
-    private static let turnNanosEnough: Nanos = 800_000
+    private static let turnNanosEnough: Nanos = 550_000
     private static let shareNanosMin: Nanos = 50_000
     private let clockOffset: Millis
 
