@@ -106,8 +106,8 @@ void cs_memory_leave_this_thread(void) {
 
 // MARK: Tending
 
-/// What the thread does decides how long what it frees is kept. It is told at once what became of it when that is more
-/// than before, after a while when it is less.
+/// What the thread does decides how long what it frees is kept. That it does more is noticed at once, that it does less
+/// after a while.
 static void note_pace(owner *owner, int64_t pages) {
     static const ssize_t kept[] = {[QUIET] = KEPT_FREE_MILLIS, [BUSY] = KEPT_FREE_BUSY_MILLIS,
         [GROWING] = KEPT_FREE_GROWING_MILLIS};
