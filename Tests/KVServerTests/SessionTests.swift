@@ -334,6 +334,10 @@ import Testing
         session.now += 1
         _ = actor.runWaiting()
         #expect(writer.turns == 5)
+        // Who waits is held by its actor, which it holds.
+        writer.session.owner = nil
+        isShort = false
+        #expect(actor.runWaiting() == nil)
     }
 
     private final class Reader: SessionOwner {
