@@ -30,7 +30,7 @@ import subprocess
 import tempfile
 import time
 
-from driver import (LOAD_CPU, SERVER_CPU, address, compare, cpu_micros, find, median_of, microseconds,
+from driver import (LOAD_CPU, SERVER_CPU, address, compare, cpu_micros, find, grow, median_of, microseconds,
                     middle, ratio, ratios, run)
 from lab import HERE, KVD, KVD_MICRO, PERF_DRIVER, Connection, Peer, Server, fill, need, percentile, stolen_millis
 import replication
@@ -306,7 +306,7 @@ def stall(options):
     # As fast as the server grows, before it and after: what such a program sees of it is not the server's.
     mebibytes = keys * 120 >> 20
     control("stalls", mebibytes, 7, 200)
-    timed("growing to full size", lambda: run(address(server), server.pid, argparse.Namespace(seconds=0.1, keys=keys), "--load"))
+    timed("growing to full size", lambda: grow(server, keys))
     control("stalls", mebibytes, 7, 200)
     client = server.connect()
 
@@ -316,9 +316,7 @@ def stall(options):
 
     def join():
         joiners.append(Server(1, join=[server.address], cpu=LOAD_CPU))
-        target = joiners[0].connect()
-        while target.call("DBSIZE") < keys:
-            time.sleep(0.05)
+        joiners[0].await_keys(keys)
 
     timed("join, the donor", join)
     turns("join, the joiner", joiners[0], (0, 0, 0, 0))

@@ -1,4 +1,5 @@
 """Runs perf-driver for the measuring scripts and reads what it found."""
+import argparse
 import json
 import statistics
 import subprocess
@@ -34,6 +35,11 @@ def run(url, pid, options, *arguments, cpu=LOAD_CPU):
             command += ["--cpu", str(cpu)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         return json.load(open(out.name))
+
+
+def grow(server, keys):
+    """Inserts every key, as fast as the server takes them."""
+    run(address(server), server.pid, argparse.Namespace(seconds=0.1, keys=keys), "--load")
 
 
 def microseconds(row):

@@ -202,6 +202,11 @@ class Server:
         fields = open("/proc/%d/stat" % self.process.pid).read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def await_keys(self, count):
+        client = self.connect()
+        while client.call("DBSIZE") < count:
+            time.sleep(0.05)
+
     def put_aside(self):
         """How often the first loop's thread gave way to another one, and the milliseconds it was ready to run and was not."""
         base = "/proc/%d/task/%d/" % (self.pid, self.loop_thread())

@@ -23,7 +23,7 @@ import subprocess
 import tempfile
 import time
 
-from driver import LOAD_CPU, SERVER_CPU, address, run
+from driver import LOAD_CPU, SERVER_CPU, grow
 from lab import KVD, PERF_DRIVER, Server, need, spawn, stolen_millis
 
 TICKS_A_SECOND = 5000
@@ -89,19 +89,9 @@ class Trace:
         return end - begin, still, others
 
 
-def grow(server, keys):
-    run(address(server), server.pid, argparse.Namespace(seconds=0.1, keys=keys), "--load")
-
-
-def await_keys(server, keys):
-    client = server.connect()
-    while client.call("DBSIZE") < keys:
-        time.sleep(0.05)
-
-
 def join(server, keys):
     joiner = Server(1, join=[server.address], cpu=LOAD_CPU)
-    await_keys(joiner, keys)
+    joiner.await_keys(keys)
     joiner.stop()
 
 
@@ -126,12 +116,14 @@ def measure(work, keys, cores):
     with tempfile.TemporaryDirectory() as folder:
         trace = Trace(server.loop_thread(), SERVER_CPU, folder)
         stolen = stolen_millis(SERVER_CPU)
-        if work == "joiner":
-            await_keys(server, keys)
+        if work == "grow":
+            grow(server, keys)
         elif work == "list":
             server.connect().list_everything()
+        elif work == "donor":
+            join(server, keys)
         else:
-            {"grow": grow, "donor": join}[work](server, keys)
+            server.await_keys(keys)
         stolen = stolen_millis(SERVER_CPU) - stolen
         trace.stop()
         for each in filter(None, (server, donor)):

@@ -143,15 +143,7 @@ private func takeOwnDescriptorTable() {
 }
 
 private func connectLocal(_ fd: Int32, _ port: UInt16) -> Bool {
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_port = port.bigEndian
-    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-    return withUnsafePointer(to: &address) {
-        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-            connect(fd, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0 || errno == EINTR
-        }
-    }
+    withLoopback(port) { connect(fd, $0, $1) == 0 || errno == EINTR }
 }
 
 /// What arrives first; empty at the end of the stream or after a reset.

@@ -211,11 +211,12 @@ package final class QueryActor {
         swap(&waiting, &waitingNow)
         // In a turn with much work the waiting sessions have a smaller share, but one.
         let isLate = state.pointee.work > QueryState.workMax
-        let began = monotonicNanos()
+        let now = monotonicNanos()
+        let turnBegan = loop?.nowNanos ?? now
         let deadline = min(
-            began + (isLate ? QueryActor.waitingNanosLate : QueryActor.waitingNanosMax),
-            (loop?.nowNanos ?? began) + QueryActor.waitingTurnNanos)
-        let deadlineAdding = min(deadline, (loop?.nowNanos ?? began) + QueryActor.waitingTurnNanosAdding)
+            now + (isLate ? QueryActor.waitingNanosLate : QueryActor.waitingNanosMax),
+            turnBegan + QueryActor.waitingTurnNanos)
+        let deadlineAdding = min(deadline, turnBegan + QueryActor.waitingTurnNanosAdding)
         let keysBefore = state.pointee.store.count
         var (keys, kept, isOver) = (keysBefore, 0, false)
         for i in 0..<waitingNow.count {
