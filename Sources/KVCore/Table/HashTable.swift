@@ -9,20 +9,21 @@ import KVBase
 /// Folly's F14).
 ///
 /// Hash bits: 63…48 select the segment, 47…32 the bucket inside it, 31…25 are the tag. A slot holds the record's
-/// address in its low 48 bits and hash bits 47…32 in the high 16, so a segment grows in small steps (1.2 x, hence 80
-/// % average load) without touching a record; only a split reads them. No operation handles more than one segment:
-/// the longest is a split of 1,365 entries. The high 32 bits of the hash locate an entry, which is what the ordered
-/// index keeps of a key.
+/// address in bits 47…4 (records are aligned to 16 bytes) and hash bits 47…32 in the high 16, so a segment grows in
+/// small steps (1.2 x, hence 80 % average load) without touching a record. Its low 4 bits hold up to three hash bits
+/// that the next splits of its segment go by (`Ahead`), so a split of a growing table reads one record of 15. No
+/// operation handles more than one segment: the longest is a split of 1,365 entries. The high 32 bits of the hash
+/// locate an entry, which is what the ordered index keeps of a key.
 struct HashTable {
     /// The largest block that jemalloc cuts out of a slab: from 16 KiB on every block costs a page more than it holds,
     /// 2.1 bytes per key with segments of up to 32 KiB.
     static let segmentBytesMax = 14 * 1024
     static let segmentBytesMin = 256
     static let depthMax: UInt64 = 16
-    static let addressMask: UInt64 = 0x0000_FFFF_FFFF_FFFF
+    static let addressMask: UInt64 = 0x0000_FFFF_FFFF_FFF0
     static let tagBits: UInt64 = 0x0080_8080_8080_8080
 
-    /// Segment address in the low 48 bits, its bucket count in the high 16.
+    /// Words of segments.
     private(set) var directory: UnsafeMutablePointer<UInt64>
     /// The directory has 2^depth entries.
     private(set) var depth: UInt64 = 0
@@ -64,7 +65,8 @@ struct HashTable {
         }
     }
 
-    /// 64 bytes of header (depth, entries), then the buckets; 64-byte aligned.
+    /// 64 bytes of header (depth, entries), then the buckets; 64-byte aligned. Its word in the directory has the
+    /// address in the low 48 bits and the number of buckets in the high 16.
     struct Segment {
         var base: UnsafeMutableRawPointer
         var buckets: Int
@@ -235,9 +237,9 @@ struct HashTable {
         return candidates == 1 ? found : 0
     }
 
-    /// A slot of the first bucket, as its word, if it alone there has these high 32 bits as far as slots tell; the
-    /// entry may still be another one, in a bucket behind. Otherwise 0, and the next bucket is on its way. Takes no
-    /// branch on what the bucket holds, so that whoever asks for many does not wait for one after the other.
+    /// The record's address in a slot of the first bucket if that alone there has these high 32 bits as far as slots
+    /// tell; the entry may still be another one, in a bucket behind. Otherwise 0, and the next bucket is on its way.
+    /// Takes no branch on what the bucket holds, so that whoever asks for many does not wait for one after the other.
     @inline(__always)
     func likelySlot(fragment: UInt32) -> UInt64 {
         let hash = UInt64(fragment) &<< 32
@@ -250,8 +252,8 @@ struct HashTable {
             flags |= (high == UInt16(truncatingIfNeeded: part) ? 1 : 0) &<< i
         }
         let word = bucket.load(fromByteOffset: 8 &+ (flags.trailingZeroBitCount &* 8 & 63), as: UInt64.self)
-        let found = flags & (flags &- 1) == 0 && flags != 0 ? word : 0
-        let line = found == 0 ? UInt64(UInt(bitPattern: bucket)) &+ 64 : found & HashTable.addressMask
+        let found = flags & (flags &- 1) == 0 && flags != 0 ? word & HashTable.addressMask : 0
+        let line = found == 0 ? UInt64(UInt(bitPattern: bucket)) &+ 64 : found
         let raw = UnsafeRawPointer(bitPattern: UInt(line)).unsafelyUnwrapped
         ci_prefetch(raw)
         ci_prefetch(raw + 64)
@@ -277,7 +279,9 @@ struct HashTable {
             grow(segment, hash, hasher)
             segment = self.segment(hash)
         }
-        let slot = HashTable.part(hash) &<< 48 | UInt64(UInt(bitPattern: record.raw))
+        let address = UInt64(UInt(bitPattern: record.raw))
+        check(address & ~HashTable.addressMask == 0)
+        let slot = HashTable.part(hash) &<< 48 | address | Ahead.bits(of: hash, depth: segment.depth)
         HashTable.place(segment, slot, HashTable.tag(hash))
         segment.entries &+= 1
         count &+= 1
@@ -395,7 +399,7 @@ struct HashTable {
         dropSegment(old)
     }
 
-    /// Distributes a segment over two, by one more hash bit, which needs every record's hash.
+    /// Distributes a segment over two, by one more hash bit: the slot's own, or if it has none left the record's.
     private mutating func split(_ old: Segment, _ hash: UInt64, _ hasher: KeyHasher) {
         if old.depth == depth { doubleDirectory() }
         let size = HashTable.nextSize(HashTable.segmentBytesMax / 2)
@@ -406,23 +410,26 @@ struct HashTable {
         publish(low, start)
         publish(high, start | (1 &<< bit))
         for index in 0..<old.buckets {
-            if index &+ 3 < old.buckets { HashTable.prefetchKeys(old.bucket(index &+ 3)) }
+            if index &+ 6 < old.buckets { HashTable.prefetchKeys(old.bucket(index &+ 6), Ahead.isEmpty) }
             let bucket = old.bucket(index)
             let tags = HashTable.tags(bucket)
             var used = tags & HashTable.tagBits
             while used != 0 {
                 let at = HashTable.first(used)
-                let slot = Slot(bucket: bucket, index: at)
-                let own = hasher.place(of: slot.record)
-                let isHigh = (own &>> bit) & 1 == 1
-                // A skewed split (colliding hashes, in tests) may overfill one half: it grows on the way.
-                var target = segment(own)
-                while target.entries >= target.entriesMax {
-                    resize(target, own, bytes: HashTable.nextSize(target.byteCount))
-                    target = segment(own)
+                var word = Slot(bucket: bucket, index: at).pointer.pointee
+                if Ahead.isEmpty(word) {
+                    let own = hasher.place(of: HashTable.record(word))
+                    check((own &>> bit) &>> 1 == (start &>> bit) &>> 1)
+                    word = word & ~Ahead.mask | Ahead.bits(of: own, depth: old.depth)
                 }
-                check(target.depth == old.depth + 1 && (isHigh || own &>> bit & 1 == 0))
-                HashTable.place(target, slot.pointer.pointee, (tags &>> (UInt64(at) &* 8)) & 0xFF)
+                let half = start | Ahead.next(word) &<< bit
+                // A skewed split (colliding hashes, in tests) may overfill one half: it grows on the way.
+                var target = segment(half)
+                while target.entries >= target.entriesMax {
+                    resize(target, half, bytes: HashTable.nextSize(target.byteCount))
+                    target = segment(half)
+                }
+                HashTable.place(target, Ahead.withoutNext(word), (tags &>> (UInt64(at) &* 8)) & 0xFF)
                 target.entries &+= 1
                 used &= used &- 1
             }
@@ -430,12 +437,13 @@ struct HashTable {
         dropSegment(old)
     }
 
-    /// Starts loading the first line of every record of a bucket.
+    /// Starts loading the first line of the records of a bucket, of all or of those whose slots are wanted.
     @inline(__always)
-    static func prefetchKeys(_ bucket: UnsafeMutableRawPointer) {
+    static func prefetchKeys(_ bucket: UnsafeMutableRawPointer, _ isWanted: (UInt64) -> Bool = { _ in true }) {
         var used = tags(bucket) & tagBits
         while used != 0 {
-            ci_prefetch(Slot(bucket: bucket, index: first(used)).record.raw)
+            let word = Slot(bucket: bucket, index: first(used)).pointer.pointee
+            if isWanted(word) { ci_prefetch(record(word).raw) }
             used &= used &- 1
         }
     }

@@ -141,7 +141,7 @@ extension OrderedIndex {
     }
 
     /// Finds the entries' slots in the table and starts loading their records; what is found for each goes to `words`:
-    /// the table's word, plus 1 if there is no doubt, or 0 where several slots look alike. There is room for twice as
+    /// its address, plus 1 if there is no doubt, or 0 where several slots look alike. There is room for twice as
     /// many.
     private func locate(
         _ ranges: UnsafeMutablePointer<LeafRange>, _ leaves: Int, _ table: HashTable,
@@ -162,7 +162,7 @@ extension OrderedIndex {
             for k in 0..<leftCount {
                 let i = Int(truncatingIfNeeded: left[k])
                 let word = table.onlySlot(fragment: fragments[i])
-                words[i] = word == 0 ? 0 : word | 1
+                words[i] = word == 0 ? 0 : word & HashTable.addressMask | 1
                 table.prefetchRecords(fragment: fragments[i])
             }
             words += count
@@ -173,7 +173,7 @@ extension OrderedIndex {
     @inline(__always)
     private func record(_ word: UInt64, _ at: Int, _ path: Path, _ table: HashTable, _ hasher: KeyHasher) -> Record {
         if word != 0 {
-            let record = HashTable.record(word & ~1)
+            let record = HashTable.record(word)
             if word & 1 != 0 { return record }
             if !record.isTombstone, path.leaf.isCertain(at, record.key), isInRange(record.key, at, path) {
                 return record

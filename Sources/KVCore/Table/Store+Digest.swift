@@ -46,7 +46,7 @@ extension Store {
             precondition(liveDigest == digest && liveDigest &+ tombstoneDigest == digestAll, "digest")
             precondition(state.pointee.tombstones.count >= tombstones, "a tombstone is not queued")
             precondition(state.pointee.journal.last == ownSeq, "journal")
-            state.pointee.table.checkInvariants()
+            state.pointee.table.checkInvariants(state.pointee.hasher)
             precondition(state.pointee.index.count == live, "ordered index")
             state.pointee.index.checkInvariants(state.pointee.table, state.pointee.hasher)
         #endif
@@ -54,8 +54,8 @@ extension Store {
 }
 
 extension HashTable {
-    /// Entry counts, overflow counts and directory agree.
-    func checkInvariants() {
+    /// Entry counts and directory agree, and the slots' bits for the next splits with the hashes.
+    func checkInvariants(_ hasher: KeyHasher) {
         #if KV_CHECKS
             var total = 0
             var held = 8 * (1 << Int(depth))
@@ -67,7 +67,19 @@ extension HashTable {
                 for k in i..<(i + span) { precondition(directory[k] == directory[i], "directory") }
                 var entries = 0
                 for index in 0..<segment.buckets {
-                    entries += (HashTable.tags(segment.bucket(index)) & HashTable.tagBits).nonzeroBitCount
+                    var used = HashTable.tags(segment.bucket(index)) & HashTable.tagBits
+                    entries += used.nonzeroBitCount
+                    while used != 0 {
+                        let slot = Slot(bucket: segment.bucket(index), index: HashTable.first(used))
+                        let place = hasher.place(of: slot.record)
+                        var word = slot.pointer.pointee
+                        for depth in segment.depth..<(segment.depth + 3) where !Ahead.isEmpty(word) {
+                            precondition(Ahead.next(word) == place >> (63 - depth) & 1, "bits ahead")
+                            word = Ahead.withoutNext(word)
+                        }
+                        precondition(Ahead.isEmpty(word), "bits ahead")
+                        used &= used - 1
+                    }
                 }
                 precondition(entries == segment.entries, "segment count")
                 precondition(entries <= segment.entriesMax, "segment load")
