@@ -10,9 +10,9 @@ import KVBase
 ///
 /// Hash bits: 63…48 select the segment, 47…32 the bucket inside it, 31…25 are the tag. A slot holds the record's
 /// address in bits 47…4 (records are aligned to 16 bytes) and hash bits 47…32 in the high 16, so a segment grows in
-/// small steps (1.2 x, hence 80 % average load) without touching a record. Its low 4 bits hold up to three hash bits
+/// small steps (1.2 x, hence 69 % average load) without touching a record. Its low 4 bits hold up to three hash bits
 /// that the next splits of its segment go by (`Ahead`), so a split of a growing table reads one record of 15. No
-/// operation handles more than one segment: the longest is a split of 1,365 entries. The high 32 bits of the hash
+/// operation handles more than one segment: the longest is a split of 1,144 entries. The high 32 bits of the hash
 /// locate an entry, which is what the ordered index keeps of a key.
 struct HashTable {
     /// The largest block that jemalloc cuts out of a slab: from 16 KiB on every block costs a page more than it holds,
@@ -85,8 +85,9 @@ struct HashTable {
         }
         var header: UnsafeMutablePointer<UInt64> { base.assumingMemoryBound(to: UInt64.self) }
         var byteCount: Int { 64 + buckets * 64 }
-        /// Seven slots a bucket, seven eighths of them used at most.
-        var entriesMax: Int { buckets * 49 / 8 }
+        /// Seven slots a bucket, three quarters of them used at most: with seven eighths, twice as many entries are not
+        /// in their first bucket.
+        var entriesMax: Int { buckets * 21 / 4 }
 
         @inline(__always) func bucket(_ index: Int) -> UnsafeMutableRawPointer { base + 64 + index &* 64 }
         @inline(__always) func home(_ part: UInt64) -> Int { Int((part &* UInt64(buckets)) &>> 16) }
