@@ -6,7 +6,7 @@ import KVBase
 
 extension OrderedIndex {
     /// Changes whose memory is loaded together before they are applied.
-    private static let groupMax = 16
+    static let groupMax = 16
 
     /// One change on its way through a group.
     private struct Step {
@@ -19,25 +19,44 @@ extension OrderedIndex {
     /// Makes the index agree with the table on the keys of the hashes given: those with a live record are in it,
     /// others are not. O(log n) each; loads buckets, records and leaves of 16 changes at a time.
     mutating func reconcile(_ hashes: UnsafeBufferPointer<UInt64>, _ table: HashTable, _ hasher: KeyHasher) {
+        var left = hashes[...]
+        for hash in left.prefix(OrderedIndex.groupMax) { table.prefetchBucket(hash) }
+        while !left.isEmpty {
+            let group = left.prefix(OrderedIndex.groupMax)
+            left = left.dropFirst(OrderedIndex.groupMax)
+            let next = left.prefix(OrderedIndex.groupMax)
+            reconcileGroup(
+                UnsafeBufferPointer(rebasing: group), next: UnsafeBufferPointer(rebasing: next), table, hasher)
+        }
+    }
+
+    /// As `reconcile`, of at most `groupMax` hashes whose buckets are on their way; those of `next` are then.
+    mutating func reconcileGroup(
+        _ hashes: UnsafeBufferPointer<UInt64>, next: UnsafeBufferPointer<UInt64>, _ table: HashTable,
+        _ hasher: KeyHasher
+    ) {
+        var behind = BehindSet()
+        for i in 0..<hashes.count { behind.note(i, isDone: table.prefetchRecord(hashes[i])) }
+        for hash in next { table.prefetchBucket(hash) }
+        for i in 0..<hashes.count where behind.take(i) { table.prefetchBehind(hashes[i]) }
         withUnsafeTemporaryAllocation(of: Step.self, capacity: OrderedIndex.groupMax) { steps in
-            var from = 0
-            for i in 0..<min(hashes.count, OrderedIndex.groupMax) { table.prefetchBucket(hashes[i]) }
-            while from < hashes.count {
-                let to = min(from + OrderedIndex.groupMax, hashes.count)
-                var behind = BehindSet()
-                for i in from..<to { behind.note(i, isDone: table.prefetchRecord(hashes[i])) }
-                for i in to..<min(to + OrderedIndex.groupMax, hashes.count) { table.prefetchBucket(hashes[i]) }
-                for i in from..<to where behind.take(i) { table.prefetchBehind(hashes[i]) }
-                reconcileGroup(UnsafeBufferPointer(rebasing: hashes[from..<to]), steps.baseAddress!, table, hasher)
-                from = to
+            let count = descend(hashes, into: steps, table, hasher)
+            let before = structure
+            for step in steps.prefix(count) {
+                if step.hasMore {
+                    applyAll(hasher.place(of: step.record), table, hasher)
+                } else {
+                    apply(step.record, structure == before ? step.path : descend(step.record.key), table, hasher)
+                }
             }
         }
     }
 
-    private mutating func reconcileGroup(
-        _ hashes: UnsafeBufferPointer<UInt64>, _ steps: UnsafeMutablePointer<Step>, _ table: HashTable,
+    /// Finds the leaves of the keys with these hashes and starts loading them; returns how many are in the table.
+    private func descend(
+        _ hashes: UnsafeBufferPointer<UInt64>, into steps: UnsafeMutableBufferPointer<Step>, _ table: HashTable,
         _ hasher: KeyHasher
-    ) {
+    ) -> Int {
         var count = 0
         for hash in hashes {
             var found: Record?
@@ -53,28 +72,24 @@ extension OrderedIndex {
             guard let found else { continue }
             let step = Step(record: found, path: descend(found.key), hasMore: matches > 1)
             ci_prefetch(step.path.leaf.base)
-            (steps + count).initialize(to: step)
+            steps.initializeElement(at: count, to: step)
             count &+= 1
         }
-        for i in 0..<count {
-            let leaf = steps[i].path.leaf
+        for step in steps.prefix(count) {
+            let leaf = step.path.leaf
             for line in 1..<((leaf.byteCount &+ 63) &>> 6) { ci_prefetch(leaf.base + line &* 64) }
         }
-        let before = structure
-        for i in 0..<count {
-            let step = steps[i]
-            if step.hasMore {
-                let hash = hasher.place(of: step.record)
-                var same: [Record] = []
-                table.forEachSlot(fragment: UInt32(truncatingIfNeeded: hash &>> 32)) { slot in
-                    if hasher.place(of: slot.record) == hash { same.append(slot.record) }
-                    return true
-                }
-                for record in same { apply(record, descend(record.key), table, hasher) }
-            } else {
-                apply(step.record, structure == before ? step.path : descend(step.record.key), table, hasher)
-            }
+        return count
+    }
+
+    /// Adds or removes every key with this hash.
+    private mutating func applyAll(_ hash: UInt64, _ table: HashTable, _ hasher: KeyHasher) {
+        var same: [Record] = []
+        table.forEachSlot(fragment: UInt32(truncatingIfNeeded: hash &>> 32)) { slot in
+            if hasher.place(of: slot.record) == hash { same.append(slot.record) }
+            return true
         }
+        for record in same { apply(record, descend(record.key), table, hasher) }
     }
 
     /// Adds or removes one key.

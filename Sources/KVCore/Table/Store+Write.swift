@@ -312,6 +312,6 @@ extension Store {
     private func noteIndexChange(_ hash: UInt64) {
         state.pointee.pending[state.pointee.pendingCount] = place(hash)
         state.pointee.pendingCount &+= 1
-        if state.pointee.pendingCount == StoreState.pendingMax { flushIndex() }
+        if state.pointee.pendingCount == StoreState.pendingMax { flushIndexHalf() }
     }
 }

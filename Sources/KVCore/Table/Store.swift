@@ -203,20 +203,32 @@ package struct Store {
         return false
     }
 
+    /// Brings the ordered index up to date.
     func flushIndex() {
         guard state.pointee.pendingCount > 0 else { return }
         let pending = UnsafeBufferPointer(start: state.pointee.pending, count: state.pointee.pendingCount)
         state.pointee.pendingCount = 0
         state.pointee.index.reconcile(pending, state.pointee.table, state.pointee.hasher)
     }
+
+    /// Brings the ordered index up to date for the older half of the changes that it may be behind by.
+    func flushIndexHalf() {
+        let pending = UnsafeMutableBufferPointer(start: state.pointee.pending, count: state.pointee.pendingCount)
+        let half = OrderedIndex.groupMax
+        state.pointee.index.reconcileGroup(
+            UnsafeBufferPointer(rebasing: pending[..<half]), next: UnsafeBufferPointer(rebasing: pending[half...]),
+            state.pointee.table, state.pointee.hasher)
+        state.pointee.pendingCount &-= half
+        pending.baseAddress!.update(from: pending.baseAddress! + half, count: state.pointee.pendingCount)
+    }
 }
 
 /// Everything one store owns.
 struct StoreState {
-    /// Keys that appeared or vanished since the ordered index was last brought up to date; bounds the time that takes,
-    /// a tenth of a millisecond at 10 M keys. With 256 the longest put took three times as long, and the average one a
-    /// sixth more, as their records had left the cache by then; with 16 the index waits for each group.
-    static let pendingMax = 64
+    /// Keys that appeared or vanished since the ordered index was last brought up to date. From then on the older half
+    /// follows at a time, while the buckets of the other half are loaded: one put bears 16 changes, not all. (With 64
+    /// at once it was a millisecond for one put where memory is slow.)
+    static let pendingMax = 2 * OrderedIndex.groupMax
 
     var table = HashTable()
     var hasher: KeyHasher

@@ -37,7 +37,7 @@ package final class Replicator {
     private var frames = FramesInProgress()
     /// Entries between two looks at the clock, and how long replication's share of a turn may take. A shorter one while
     /// clients are served, who wait for the end of it: unless that has not been enough for so many turns.
-    static let entriesPerStep = 32
+    static let entriesPerStep = 16
     private static let shareNanos: Nanos = 350_000
     private static let shareNanosServing: Nanos = 100_000
     private static let turnsServingMax = 64
