@@ -340,6 +340,41 @@ import Testing
         #expect(actor.runWaiting() == nil)
     }
 
+    /// A session that adds keys, in a turn that has done enough by the clock: it runs one step of its pipeline, or none
+    /// if it was only parsed ahead, and the rest in the next turn.
+    @Test(arguments: [false, true]) func whoAddsKeysLeavesTheRestOfItsPipelineForTheNextTurn(isParsedAhead: Bool) {
+        let local = LocalSession()
+        let session = Session(actor: local.actor)
+        let query = local.actor.state
+        var output = OutputBuffer()
+        defer {
+            output.deallocate()
+            session.close()
+            local.close()
+        }
+        let pipeline = (10..<50).flatMap { request("SET", "key\($0)", "v") + request("GET", "key\($0)") }
+        session.state.pointee.isAdding = true
+        query.pointee.work = QueryState.workMax + 1
+        let status = pipeline.withUnsafeBytes { bytes -> SessionStatus in
+            guard isParsedAhead else { return session.receive(bytes, output: &output, unsent: 0) }
+            #expect(session.parseAhead(bytes).end == QueryState.commandsPerParse)
+            session.postpone(bytes)
+            query.pointee.resetBatch()
+            return .ready
+        }
+        let pair = "+OK\r\n$1\r\nv\r\n".utf8.count
+        #expect(status == .ready)
+        #expect(output.count == (isParsedAhead ? 0 : 8 * pair))
+        #expect(local.actor.state.pointee.store.count == (isParsedAhead ? 0 : 8))
+        #expect(session.pendingInput == (isParsedAhead ? pipeline.count : pipeline.count - 8 * pipeline.count / 40))
+        // The next turn has time for all.
+        query.pointee.work = 0
+        var turns = 0
+        while session.run(output: &output, unsent: 0) == .ready, turns < 10 { turns += 1 }
+        #expect(String(decoding: output.bytes, as: UTF8.self) == String(repeating: "+OK\r\n$1\r\nv\r\n", count: 40))
+        #expect(turns <= 1)
+    }
+
     private final class Reader: SessionOwner {
         var sessionUnsentBytes = 1000
         var isStalled = false

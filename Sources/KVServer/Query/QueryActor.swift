@@ -178,12 +178,17 @@ package final class QueryActor {
             state.pointee.work &+= added &* QueryState.workPerNewKey
             noteGrowth()
         }
-        // The counts are guesses at what memory takes, which may be far slower than here: the clock decides too.
-        if let loop {
-            let enough = added > 0 ? QueryActor.turnNanosEnoughAdding : QueryActor.turnNanosEnough
-            if monotonicNanos() &- loop.nowNanos > enough { state.pointee.work = QueryState.workMax + 1 }
-        }
+        noteTime(isAdding: added > 0)
         state.pointee.resetBatch()
+    }
+
+    /// The counts are guesses at what memory takes, which may be far slower than here: the clock decides too whether
+    /// the turn has done enough.
+    @inline(__always)
+    func noteTime(isAdding: Bool) {
+        guard let loop else { return }
+        let enough = isAdding ? QueryActor.turnNanosEnoughAdding : QueryActor.turnNanosEnough
+        if monotonicNanos() &- loop.nowNanos > enough { state.pointee.work = QueryState.workMax + 1 }
     }
 
     /// Keys were added in this turn. A new key takes fresh memory, of which there may be none at the moment: then what

@@ -63,9 +63,13 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         actor.executeReceived()
     }
 
-    /// Runs what was parsed ahead. `keys`: how many there are.
+    /// Runs what was parsed ahead. `keys`: how many there are. Who adds keys waits if the turn has done enough by now.
     @inline(__always)
     func execute(_ segment: ReceivedSegment, keys: inout Int) {
+        if session.state.pointee.isAdding, actor.state.pointee.work > QueryState.workMax {
+            session.postpone(segment.bytes)
+            return link._withUnsafeGuaranteedRef { settle($0, .ready) }
+        }
         link._withUnsafeGuaranteedRef { connection in
             answer(connection) { session.runParsed(segment, output: $0, unsent: $1) }
             connection.outputMayHaveGrown()

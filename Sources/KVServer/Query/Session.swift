@@ -146,6 +146,13 @@ package final class Session {
         return isBeforeLongCommand ? beginLongCommand(output, unsent) : status
     }
 
+    /// Leaves all of what was parsed ahead for a later turn; the session is `ready`.
+    func postpone(_ bytes: UnsafeRawBufferPointer) {
+        state.pointee.isParsedAhead = false
+        restartParser()
+        keep(bytes)
+    }
+
     /// Takes bytes that arrived and runs what they complete, within one turn's budget. `unsent`: bytes of earlier
     /// replies the kernel has not taken yet.
     package func receive(
@@ -262,12 +269,14 @@ package final class Session {
         while true {
             let count = parsed.end - parsed.first
             if count > 0 {
-                let executed = query.pointee.execute(self, parsed, output, outputMax: outputMax)
+                let executed =
+                    state.pointee.isAdding
+                    ? executeInSteps(parsed, output, outputMax: outputMax)
+                    : query.pointee.execute(self, parsed, output, outputMax: outputMax)
                 if executed < count || mustStop || output.pointee.count > outputMax {
                     // The parser is ahead of what was run: it starts afresh behind the last command run.
                     if executed > 0 { consumed += Int(query.pointee.batch[parsed.first + executed - 1].end) }
-                    state.pointee.parser.deallocate()
-                    state.pointee.parser = RESPParser(limits: state.pointee.parser.limits)
+                    restartParser()
                     if state.pointee.closing { return .closing }
                     return output.pointee.count > outputMax ? .blocked : .ready
                 }
@@ -287,6 +296,30 @@ package final class Session {
             parsed = query.pointee.parse(
                 &state.pointee.parser, rest, max: min(QueryState.commandsPerParse, budget))
         }
+    }
+
+    private func restartParser() {
+        state.pointee.parser.deallocate()
+        state.pointee.parser = RESPParser(limits: state.pointee.parser.limits)
+    }
+
+    /// Of a session that adds keys: between two looks at the clock.
+    private static let commandsPerStep = 16
+
+    /// Runs the commands a step at a time, one at least, until the turn has done enough; returns how many were run.
+    private func executeInSteps(
+        _ parsed: ParsedCommands, _ output: UnsafeMutablePointer<OutputBuffer>, outputMax: Int
+    ) -> Int {
+        let query = actor.state
+        var step = parsed
+        repeat {
+            step.end = min(step.first + Session.commandsPerStep, parsed.end)
+            let executed = query.pointee.execute(self, step, output, outputMax: outputMax)
+            step.first += executed
+            if step.first < step.end || mustStop || output.pointee.count > outputMax { break }
+            actor.noteTime(isAdding: true)
+        } while step.first < parsed.end && query.pointee.work <= QueryState.workMax
+        return step.first - parsed.first
     }
 
     /// A command that is neither GET nor SET: looks it up, checks its arity, runs its handler.
