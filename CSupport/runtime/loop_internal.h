@@ -22,6 +22,8 @@
 #define CS_QUIET_TICKS 20u
 #define CS_QUIET_BUFFERS 16u
 #define CS_RELEASED_BUFFERS_MIN 32u
+/// Given back in one wait, whole pages of 4 KiB: 102 of them.
+#define CS_RELEASED_AT_ONCE 24u
 #define CS_SUBMISSIONS 1024u
 #define CS_COMPLETIONS 8192u
 // The epoll backend packs what it receives in one turn into an arena of this size, in pieces of at most a chunk.
@@ -84,7 +86,7 @@ struct cs_loop {
     uint64_t buffers_used;  // so far; as of the last cs_loop_tend; as of when their memory was last given back
     uint64_t used_at_tick, used_at_release;
     unsigned quiet_ticks;
-    int release_wanted;     // the next wait gives the memory of all buffers back
+    unsigned release_left;  // buffers whose memory the next waits give back, from the last one on
     // epoll
     int epoll_fd;
     uint8_t *arena;

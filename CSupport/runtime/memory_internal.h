@@ -16,6 +16,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 /// Of a huge page: see warmer.c.
 enum { COLD, WARMING, WARM, LEAVING, USED, UNTOUCHED, ASKED };
 /// How much memory a thread takes.
@@ -41,21 +45,25 @@ enum {
     ASKED_MAX = 64,
     /// Freed memory is kept for reuse for so long at most. By a busy thread as long as jemalloc does by itself: what
     /// messages free is what they take next, and giving it back in between costs system calls now and page faults
-    /// then. By a growing one for two seconds: what tables that grow free does not fit what they take next, and after
-    /// ten there is so much of it that jemalloc, which looks every 100 ms, takes half a millisecond. By a quiet one
-    /// for a second: it would hold what its last burst took.
+    /// then. By a growing one until it grows no more (-1): of what tables that grow free, a twentieth of what they
+    /// take, much does not fit what they take next, and jemalloc takes half a millisecond for a hundred pieces of it,
+    /// one that has to wait for another processor three. By a quiet one for a second: it would hold what its last
+    /// burst took; at first for four if it has grown, as that is much.
     KEPT_FREE_BUSY_MILLIS = 10000,
-    KEPT_FREE_GROWING_MILLIS = 2000,
+    KEPT_FREE_GROWING_MILLIS = -1,
     KEPT_FREE_MILLIS = 1000,
-    /// Busy is who allocates so much between two calls of cs_memory_tend; growing, who takes so many fresh huge pages;
-    /// neither any more, after so many calls without that.
+    KEPT_FREE_GROWN_MILLIS = 4000,
+    /// Busy is who allocates so much between two calls of cs_memory_tend, until so many calls without that; growing,
+    /// who took so many fresh huge pages in the last so many calls, which is a second.
     BUSY_BYTES = 1 << 20,
-    GROWING_PAGES = 4,
     SLOWER_TICKS = 3,
-    /// Calls of cs_memory_step, 10 ms apart, in which a thread that has become quiet gives back: each a hundredth of
-    /// it, since jemalloc takes a microsecond for a piece and a server that has grown has thousands. A growing one
-    /// gives back in such steps as well, jemalloc's own for two seconds.
-    STEPS = 200,
+    GROWING_PAGES = 8,
+    GROWING_TICKS = 10,
+    /// A thread that has become quiet gives back in calls of cs_memory_step, so many milliseconds apart, until a second
+    /// after all of it is due: each a hundredth of it or less, since jemalloc takes a microsecond for a piece and a
+    /// server that has grown has thousands.
+    STEP_MILLIS = 10,
+    STEPS_MORE = 100,
     /// Pages given back, broken up and looked at for that per call of cs_memory_tend.
     GIVEN_BACK_MAX = 4,
     BROKEN_UP_MAX = 4,
@@ -126,12 +134,16 @@ typedef struct owner {
     unsigned arena;
     /// Names of jemalloc's "arena.N.decay", "arena.N.purge" and "arena.N.dirty_decay_ms".
     size_t decay[3], purge[3], kept[3];
-    /// Of the owner's thread: bytes it has ever allocated, as jemalloc counts them; as many at the last tick; what it
-    /// does, ticks since it did less; calls of cs_memory_step left.
+    /// Of the owner's thread: bytes it has ever allocated, as jemalloc counts them; as many at the last tick; pages
+    /// taken in each of the last ticks, a ring; what it does, ticks since it did less; calls of cs_memory_step left.
     const uint64_t *allocated;
     uint64_t allocated_before;
+    int64_t taken[GROWING_TICKS];
+    uint32_t taken_at;
     pace pace;
     uint32_t slower_ticks, steps_left;
+    /// Since it was quiet last.
+    int has_grown;
     /// Its thread has ended; another one may take it over.
     int is_free;
     /// The first call of cs_memory_tend only begins to count.
@@ -167,6 +179,9 @@ void cs_pieces_give_back(owner *owner, int64_t count);
 // warmer.c
 /// Any thread; a system call only if the warmer sleeps.
 void cs_warmer_wake(void);
+/// The owner's thread: asks for 2 MiB to be touched, of a reserve (whose state is ASKED then) or not. False if it has
+/// asked for too much.
+int cs_warmer_ask(owner *owner, char *page_start);
 /// Whether it is awake, or was told to be.
 int cs_warmer_is_awake(void);
 /// Starts it if need be, and keeps it away from the processor that one more owner is pinned to. One thread at a time.

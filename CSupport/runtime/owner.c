@@ -20,29 +20,29 @@ owner *cs_owners[OWNERS_MAX];
 uint32_t cs_owner_count;
 static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
 
-/// Puts the arena that jemalloc chose for the calling thread under these hooks.
-static owner *make_owner(unsigned arena) {
+/// With an arena of its own under these hooks, from its first block on: what jemalloc notes of each piece comes from
+/// there as well.
+static owner *make_owner(void) {
     owner *made = mmap(NULL, sizeof *made, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (made == MAP_FAILED) return NULL;
     made->hooks = cs_reserve_hooks;
     pthread_mutex_init(&made->taking, NULL);
     pthread_mutex_init(&made->mapping, NULL);
-    made->arena = arena;
-    char name[64];
-    snprintf(name, sizeof name, "arena.%u.extent_hooks", arena);
     extent_hooks_t *hooks = &made->hooks;
-    size_t size = sizeof made->fallback;
-    // The old hooks stay in use for what the arena has from them, and the new ones must be able to hand over to them.
-    if (mallctl(name, &made->fallback, &size, NULL, 0) == 0 && mallctl(name, NULL, NULL, &hooks, sizeof hooks) == 0) {
+    size_t size = sizeof made->fallback, arena_size = sizeof made->arena;
+    if (mallctl("arena.0.extent_hooks", &made->fallback, &size, NULL, 0) == 0
+        && mallctl("arenas.create", &made->arena, &arena_size, &hooks, sizeof hooks) == 0) {
+        char name[64];
         size_t parts = 3;
-        snprintf(name, sizeof name, "arena.%u.dirty_decay_ms", arena);
+        snprintf(name, sizeof name, "arena.%u.dirty_decay_ms", made->arena);
         mallctlnametomib(name, made->kept, &parts);
-        snprintf(name, sizeof name, "arena.%u.decay", arena);
+        snprintf(name, sizeof name, "arena.%u.decay", made->arena);
         mallctlnametomib(name, made->decay, &parts);
-        snprintf(name, sizeof name, "arena.%u.purge", arena);
+        snprintf(name, sizeof name, "arena.%u.purge", made->arena);
         mallctlnametomib(name, made->purge, &parts);
         return made;
     }
+    // Its reserve, if it has one already, stays: addresses alone.
     munmap(made, sizeof *made);
     return NULL;
 }
@@ -51,19 +51,20 @@ static void keep_freed(owner *owner, ssize_t millis) {
     mallctlbymib(owner->kept, 3, NULL, NULL, &millis, sizeof millis);
 }
 
-/// NULL if the thread shares its arena with one that came first: jemalloc has four arenas for each processor.
+/// One whose thread has ended, or a new one; the calling thread allocates from its arena then. NULL with another
+/// allocator than jemalloc, or none left.
 static owner *find_owner(void) {
-    unsigned arena;
-    size_t size = sizeof arena;
-    if (mallctl("thread.arena", &arena, &size, NULL, 0) != 0) return NULL;
-    for (uint32_t i = 0; i < cs_owner_count; i++) {
-        if (cs_owners[i]->arena == arena) return cs_owners[i]->is_free ? cs_owners[i] : NULL;
+    owner *found = NULL;
+    for (uint32_t i = 0; i < cs_owner_count && !found; i++) {
+        if (cs_owners[i]->is_free) found = cs_owners[i];
     }
-    owner *made = cs_owner_count < OWNERS_MAX ? make_owner(arena) : NULL;
-    if (!made) return NULL;
-    cs_owners[cs_owner_count] = made;
-    __atomic_store_n(&cs_owner_count, cs_owner_count + 1, __ATOMIC_RELEASE);
-    return made;
+    if (!found) {
+        if (cs_owner_count == OWNERS_MAX || !(found = make_owner())) return NULL;
+        cs_owners[cs_owner_count] = found;
+        __atomic_store_n(&cs_owner_count, cs_owner_count + 1, __ATOMIC_RELEASE);
+    }
+    found->is_free = mallctl("thread.arena", NULL, NULL, &found->arena, sizeof found->arena) != 0;
+    return found->is_free ? NULL : found;
 }
 
 int cs_memory_warm_this_thread(int processor) {
@@ -71,15 +72,15 @@ int cs_memory_warm_this_thread(int processor) {
     pthread_mutex_lock(&starting);
     owner *found = find_owner();
     if (found) {
-        found->is_free = 0;
         found->idle_ticks = 0;
         found->is_tended = 0;
         size_t size = sizeof found->allocated;
         static const uint64_t uncounted;
         if (mallctl("thread.allocatedp", &found->allocated, &size, NULL, 0) != 0) found->allocated = &uncounted;
         found->allocated_before = *found->allocated;
+        memset(found->taken, 0, sizeof found->taken);
         found->pace = QUIET;
-        found->slower_ticks = found->steps_left = 0;
+        found->slower_ticks = found->steps_left = found->has_grown = 0;
         keep_freed(found, KEPT_FREE_MILLIS);
         // Now, not when room is needed first: what is to be ready then needs an address.
         if (found->reserve_count == 0) {
@@ -106,6 +107,14 @@ void cs_memory_leave_this_thread(void) {
 
 // MARK: Tending
 
+/// Fresh huge pages taken within the last second, `pages` of them since the last call.
+static int64_t recently_taken(owner *owner, int64_t pages) {
+    owner->taken[owner->taken_at++ % GROWING_TICKS] = pages;
+    int64_t sum = 0;
+    for (int i = 0; i < GROWING_TICKS; i++) sum += owner->taken[i];
+    return sum;
+}
+
 /// What the thread does decides how long what it frees is kept. That it does more is noticed at once, that it does less
 /// after a while.
 static void note_pace(owner *owner, int64_t pages) {
@@ -113,24 +122,29 @@ static void note_pace(owner *owner, int64_t pages) {
         [GROWING] = KEPT_FREE_GROWING_MILLIS};
     uint64_t allocated = *owner->allocated, bytes = allocated - owner->allocated_before;
     owner->allocated_before = allocated;
-    pace pace = pages >= GROWING_PAGES ? GROWING : bytes >= BUSY_BYTES ? BUSY : QUIET;
-    owner->slower_ticks = pace < owner->pace ? owner->slower_ticks + 1 : 0;
-    if (pace == owner->pace || (pace < owner->pace && owner->slower_ticks < SLOWER_TICKS)) return;
+    pace pace = recently_taken(owner, pages) >= GROWING_PAGES ? GROWING : bytes >= BUSY_BYTES ? BUSY : QUIET;
+    int is_slower = pace < owner->pace;
+    owner->slower_ticks = is_slower ? owner->slower_ticks + 1 : 0;
+    if (pace == owner->pace || (is_slower && owner->slower_ticks < SLOWER_TICKS)) return;
     owner->slower_ticks = 0;
     owner->pace = pace;
-    owner->steps_left = pace == QUIET ? STEPS : 0;
-    keep_freed(owner, kept[pace]);
+    owner->has_grown |= pace == GROWING;
+    ssize_t millis = pace == QUIET && owner->has_grown ? KEPT_FREE_GROWN_MILLIS : kept[pace];
+    owner->steps_left = pace == QUIET ? (uint32_t)millis / STEP_MILLIS + STEPS_MORE : 0;
+    keep_freed(owner, millis);
 }
-
-static int gives_back(const owner *owner) { return owner->pace == GROWING || owner->steps_left > 0; }
 
 int cs_memory_step(void) {
     owner *owner = cs_memory_mine;
-    if (!owner || !gives_back(owner)) return 0;
-    if (owner->pace == QUIET) owner->steps_left--;
+    if (!owner || owner->steps_left == 0) return 0;
+    owner->steps_left--;
+    if (owner->steps_left == 0 && owner->has_grown) {
+        owner->has_grown = 0;
+        keep_freed(owner, KEPT_FREE_MILLIS);
+    }
     mallctlbymib(owner->decay, 3, NULL, NULL, NULL, 0);
     cs_pieces_settle(owner, cs_monotonic_nanos() + TENDING_NANOS_MAX);
-    return gives_back(owner);
+    return owner->steps_left > 0;
 }
 
 int cs_memory_tend(void) {
@@ -164,7 +178,7 @@ int cs_memory_tend(void) {
     int64_t warm = __atomic_load_n(&owner->warm, __ATOMIC_RELAXED);
     if (warm < wanted) cs_warmer_wake();
     else if (warm > wanted) cs_pieces_give_back(owner, warm - wanted < GIVEN_BACK_MAX ? warm - wanted : GIVEN_BACK_MAX);
-    return gives_back(owner);
+    return owner->steps_left > 0;
 }
 
 void cs_memory_purge(void) {

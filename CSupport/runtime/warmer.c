@@ -28,10 +28,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
-
 /// 0 while the warmer sleeps or is about to.
 static uint32_t awake;
 static int is_running;
@@ -47,13 +43,17 @@ void cs_warmer_wake(void) {
 
 int cs_warmer_is_awake(void) { return __atomic_load_n(&awake, __ATOMIC_RELAXED) != 0; }
 
+/// Zero in place of zero: a write to the kernel, none to the owner, who may be writing already.
+static void touch(char *at) {
+    uint32_t zero = 0;
+    __atomic_compare_exchange_n((volatile uint32_t *)at, &zero, 0, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
 /// Not by madvise alone: it holds the lock of the process's whole address space while the kernel finds the page, and
 /// jemalloc, which takes that lock now and then for room of its own, would have the loop wait for milliseconds. A fault
 /// holds the lock of the one mapping only. Then, if the kernel had no huge page, the rest.
 static int populate(char *page_start) {
-    uint32_t zero = 0;
-    // Zero in place of zero: a write to the kernel, none to the owner, who may be writing already.
-    __atomic_compare_exchange_n((volatile uint32_t *)page_start, &zero, 0, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    touch(page_start);
     return madvise(page_start, page_bytes, MADV_POPULATE_WRITE);
 }
 
@@ -81,6 +81,15 @@ static int warm_one(owner *owner) {
     return 0;
 }
 
+int cs_warmer_ask(owner *owner, char *page_start) {
+    uint32_t at = owner->asked_count;
+    if (at - __atomic_load_n(&owner->answered_count, __ATOMIC_ACQUIRE) == ASKED_MAX) return 0;
+    owner->asked[at % ASKED_MAX] = page_start;
+    __atomic_store_n(&owner->asked_count, at + 1, __ATOMIC_RELEASE);
+    cs_warmer_wake();
+    return 1;
+}
+
 /// One of the pages asked for.
 static int answer_one(owner *owner) {
     uint32_t at = owner->answered_count;
@@ -88,6 +97,11 @@ static int answer_one(owner *owner) {
     char *page_start = owner->asked[at % ASKED_MAX];
     __atomic_store_n(&owner->answered_count, at + 1, __ATOMIC_RELEASE);
     reserve *reserve = cs_reserve_of(owner, page_start);
+    if (!reserve) {
+        // In small pages.
+        for (size_t small = 0; small < SMALL_PAGES; small++) touch(page_start + small * small_bytes);
+        return 1;
+    }
     uint8_t expected = ASKED;
     size_t page = (size_t)(page_start - reserve->base) / page_bytes;
     // Given back meanwhile otherwise.

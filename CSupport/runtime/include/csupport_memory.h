@@ -14,19 +14,18 @@ typedef struct cs_warmth {
 
 /// From now on a background thread of the process touches ahead what the calling thread will allocate next.
 /// `processor` is where the caller is pinned, as in `cs_pin_thread`, or -1: the background thread stays away from it if
-/// it can. 1, or 0 if nothing changed (another allocator, no memory, an arena shared with another such thread).
+/// it can. 1, or 0 if nothing changed (another allocator, no memory).
 int cs_memory_warm_this_thread(int processor);
 /// Before the thread ends: another one may take the arena over.
 void cs_memory_leave_this_thread(void);
 /// To be called about every 100 ms by a thread that called the above: adapts how many pages are kept ready to how many
 /// were used since, and gives back what an idle thread does not need. Once a thread has become idle its cache of small
-/// blocks is emptied. 1 if the thread has become quiet, or grows: then what it freed is to be given back by
-/// `cs_memory_step`.
+/// blocks is emptied. 1 if the thread has become quiet: then what it freed is to be given back by `cs_memory_step`.
 /// O(pages given back), a tenth of a millisecond and a few system calls at most.
 int cs_memory_tend(void);
-/// To be called about every 10 ms from then on while it returns 1, two seconds in all, or as long as the thread grows:
+/// To be called about every 10 ms from then on while it returns 1, two seconds in all, or five if the thread has grown:
 /// gives back a small part of what the calling thread has freed, until what was freed more than a second ago is given
-/// back, or two seconds ago by a growing one.
+/// back.
 int cs_memory_step(void);
 /// Gives back at once what the calling thread's arena holds freed. For tests: it takes as long as there is much.
 void cs_memory_purge(void);
