@@ -7,9 +7,7 @@ import Glibc
 import KVBase
 
 enum MachineBench {
-    static let usage = "gaps [SECONDS=5]|stalls [MIB=1200] [SECONDS=5] [FRESH_MIB_A_SECOND=0]|prefetch"
-    /// As many reads as a loop does in a twentieth of a millisecond or so.
-    private static let readsPerBatch = 2000
+    static let usage = "gaps [SECONDS=5]|stalls [MIB=1200] [SECONDS=5] [FRESH_MIB_A_SECOND=0] [READS=2000]|prefetch"
 
     static func run(_ arguments: [String]) -> Bool {
         let numbers = arguments.dropFirst().compactMap { Int($0) }
@@ -18,7 +16,7 @@ enum MachineBench {
         case "stalls":
             stalls(
                 mebibytes: numbers.first ?? 1200, seconds: numbers.dropFirst().first ?? 5,
-                fresh: numbers.dropFirst(2).first ?? 0)
+                fresh: numbers.dropFirst(2).first ?? 0, reads: numbers.dropFirst(3).first ?? 2000)
         case "prefetch": prefetch()
         default: return false
         }
@@ -67,14 +65,15 @@ enum MachineBench {
 
     /// Reads at random from memory that was written before, by the processor time of the thread, on the first
     /// processor. With `fresh` a thread on the second is busy all the time and takes so many MiB of fresh memory a
-    /// second, as a server's client and its warmer do while the server grows.
-    private static func stalls(mebibytes: Int, seconds: Int, fresh: Int) {
+    /// second, as a server's client and its warmer do while the server grows. 2,000 reads take a twentieth of a
+    /// millisecond or so.
+    private static func stalls(mebibytes: Int, seconds: Int, fresh: Int, reads: Int) {
         let bytes = mebibytes << 20
         let memory = written(bytes)
         defer { free(memory) }
-        cs_pin_thread(0)
-        let other = fresh > 0 ? Threads.start { take(mebibytesPerSecond: fresh, seconds: seconds) } : nil
+        let other = fresh > 0 ? startTaking(mebibytesPerSecond: fresh, seconds: seconds) : nil
         defer { if let other { pthread_join(other, nil) } }
+        cs_pin_thread(0)
         var random = PRNG(seed: 1)
         var lengths = Lengths()
         var sum: UInt64 = 0
@@ -82,7 +81,7 @@ enum MachineBench {
         let start = monotonicNanos()
         while monotonicNanos() - start < seconds * 1_000_000_000 {
             let before = cs_thread_nanos()
-            for _ in 0..<readsPerBatch {
+            for _ in 0..<reads {
                 sum &+= memory.load(fromByteOffset: random.below(bytes / 64) * 64, as: UInt64.self)
             }
             lengths.add(Int(cs_thread_nanos() - before))
@@ -92,12 +91,27 @@ enum MachineBench {
         let average = Double(seconds) * 1000 / Double(batches)
         let beside = fresh > 0 ? ", beside a thread that takes \(fresh) MiB/s of fresh memory" : ""
         print(
-            "\(readsPerBatch) random reads of \(mebibytes) MiB written before\(beside), by the processor, \(seconds) s: "
+            "\(reads) random reads of \(mebibytes) MiB written before\(beside), by the processor, \(seconds) s: "
                 + "average \(Double(Int(average * 1000)) / 1000) ms, \(lengths.text)")
     }
 
+    /// Returns when the thread is on the second processor: which that is depends on those of the first thread.
+    private static func startTaking(mebibytesPerSecond: Int, seconds: Int) -> pthread_t {
+        let pinned = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
+        sem_init(pinned, 0, 0)
+        let address = UInt(bitPattern: pinned)
+        let thread = Threads.start {
+            cs_pin_thread(1)
+            sem_post(UnsafeMutablePointer<sem_t>(bitPattern: address)!)
+            take(mebibytesPerSecond: mebibytesPerSecond, seconds: seconds)
+        }
+        while sem_wait(pinned) != 0 {}
+        sem_destroy(pinned)
+        pinned.deallocate()
+        return thread
+    }
+
     private static func take(mebibytesPerSecond: Int, seconds: Int) {
-        cs_pin_thread(1)
         let page = 2 << 20
         let pages = mebibytesPerSecond * seconds / 2
         let map = mmap(nil, (pages + 1) * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)!
