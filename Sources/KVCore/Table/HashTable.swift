@@ -130,7 +130,7 @@ struct HashTable {
     }
 
     /// Starts loading the record a lookup of the hash will most likely compare; reads the bucket. False if it is not in
-    /// there but may be in the next one, as for every tenth key: that is on its way then, for `prefetchBehind`.
+    /// there but may be in the next one, as for every twentieth key: that is on its way then, for `prefetchBehind`.
     @inline(__always)
     func prefetchRecord(_ hash: UInt64) -> Bool {
         let segment = segment(hash)
