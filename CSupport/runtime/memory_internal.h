@@ -144,6 +144,8 @@ typedef struct owner {
     uint32_t slower_ticks, steps_left;
     /// Since it was quiet last.
     int has_grown;
+    /// It has its arena, and other threads may use that too.
+    int is_made;
     /// Its thread has ended; another one may take it over.
     int is_free;
     /// The first call of cs_memory_tend only begins to count.

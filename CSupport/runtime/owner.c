@@ -40,6 +40,7 @@ static owner *make_owner(void) {
         mallctlnametomib(name, made->decay, &parts);
         snprintf(name, sizeof name, "arena.%u.purge", made->arena);
         mallctlnametomib(name, made->purge, &parts);
+        made->is_made = 1;
         return made;
     }
     // Its reserve, if it has one already, stays: addresses alone.
