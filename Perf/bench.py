@@ -163,7 +163,8 @@ def resident_per_key(actors, keys):
     replication.wait_equal([server], within=300)
     for a in range(actors):
         server.connect(a).call("LIST", "key:0000", "LIMIT", "1")
-    # What is kept ready for more, and what was freed, goes back in the first two seconds of idleness.
+    # What is kept ready for more goes back in the first two seconds of idleness, what a growing server freed in five, most
+    # of it in four.
     time.sleep(4)
     figure = (server.rss() - empty) / keys
     server.stop()

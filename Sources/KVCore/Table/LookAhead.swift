@@ -4,7 +4,7 @@ import CIntrinsics
 import KVBase
 
 /// Keys to be looked up one after the other, their hashes, and how far ahead of the look-up that is made the memory of
-/// the next ones has been asked for: first their buckets, then the records those name, then, for the one key in ten
+/// the next ones has been asked for: first their buckets, then the records those name, then, for the one key in twenty
 /// that overflowed, the next bucket. Freed by `deallocate()`.
 ///
 /// All the time and a few at a time: a processor keeps some twenty cache misses under way, and drops prefetches beyond

@@ -13,7 +13,7 @@ import Testing
         return store
     }
 
-    /// Keys that overflowed out of their first bucket, and no others, need the third step; one in ten or so.
+    /// Keys that overflowed out of their first bucket, and no others, need the third step; one in twenty or so.
     @Test func theThirdStepIsForKeysThatAreNotInTheirFirstBucket() {
         let store = filled(20_000)
         defer { store.destroy() }
