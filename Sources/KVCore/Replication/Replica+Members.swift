@@ -82,12 +82,21 @@ extension Replica {
         return due - at.steady
     }
 
-    /// The transport connected: whatever is known may be said at once.
-    package func linkUp(_ id: UInt64, _ at: Moment) {
+    /// A connection stands: whatever is known may be said at once. `session` counts connections of the pair; frames
+    /// made from now on are for this one.
+    package func linkUp(_ id: UInt64, session: UInt64 = 0, _ at: Moment) {
         guard let server = server(id) else { return }
         server.wantedAt = at.steady
         cachedDeadline = min(cachedDeadline, server.pacer.earliest(spacing))
     }
+
+    /// Frames of this actor left the connection or reached the other machine.
+    package func linkMoved(_ id: UInt64, _ progress: LinkProgress, _ at: Moment) {}
+
+    /// The first word to whoever is at an address of which nothing is known: rows, vector, own writes so far and, from
+    /// the first actor of a newcomer, the request for everything. To be sent over `session`, a connection that stands,
+    /// to the first actor there (`to` has server 0). Nil if there is nothing to say.
+    package func greet(session: UInt64, _ at: Moment) -> OutgoingFrame? { nil }
 
     /// One line per other server, members first as they are sorted by id.
     package func peers(_ at: Moment) -> [PeerSummary] {

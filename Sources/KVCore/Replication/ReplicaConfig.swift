@@ -42,6 +42,7 @@ package struct ReplicaConfig: Sendable {
     package var collectEveryMillis: Millis = 5_000
     /// Replicas with equal vectors but different digests for this long are a fault: counted, then repaired.
     package var divergenceMillis: Millis = 5_000
+    package var transport = FrameTransport.datagrams
     package var bugs: PlantedBugs = []
 
     package init(

@@ -5,13 +5,22 @@ package import KVBase
 
 /// A frame for an actor of another server. Delivery may fail silently; the machine repeats what matters.
 package struct OutgoingFrame: Sendable {
+    /// Server 0 stands for whoever is at the address that is greeted.
     package let to: ActorUID
+    package let lane: FrameLane
+    /// The connection it was made for: over another one it would count wrongly. 0 where connections do not matter.
+    package let session: UInt64
     private let whole: [UInt8]
-    /// A large frame, to be put together in slices before it is sent. Frames of one actor keep their order.
+    /// A large frame, to be put together in slices before it is sent. Frames of one actor and lane keep their order.
     package let seal: FrameSeal?
 
-    init(to: ActorUID, bytes: [UInt8]) { (self.to, whole, seal) = (to, bytes, nil) }
-    init(to: ActorUID, seal: FrameSeal) { (self.to, whole, self.seal) = (to, [], seal) }
+    init(to: ActorUID, lane: FrameLane = .live, session: UInt64 = 0, bytes: [UInt8]) {
+        (self.to, self.lane, self.session, whole, seal) = (to, lane, session, bytes, nil)
+    }
+
+    init(to: ActorUID, lane: FrameLane = .live, session: UInt64 = 0, seal: FrameSeal) {
+        (self.to, self.lane, self.session, whole, self.seal) = (to, lane, session, [], seal)
+    }
 
     package var byteCount: Int { seal?.byteCount ?? whole.count }
     /// Puts together what is not yet. O(bytes left).
