@@ -50,6 +50,14 @@ package struct PlantedBugs: OptionSet, Sendable, Hashable {
     package static let journalCutPastAck = PlantedBugs(rawValue: 1 << 29)
     package static let floorMissingFromBootstrap = PlantedBugs(rawValue: 1 << 30)
     package static let headsFromOtherVectors = PlantedBugs(rawValue: 1 << 31)
+    /// What is not acknowledged in time goes out again although the connection lives.
+    package static let resendOnLivingLink = PlantedBugs(rawValue: 1 << 32)
+    /// A scan is given up when no whole chunk came for five seconds.
+    package static let progressByMessages = PlantedBugs(rawValue: 1 << 33)
+    /// The pace of messages is kept by server id, not by address.
+    package static let paceById = PlantedBugs(rawValue: 1 << 34)
+    /// A scan proves a vector that is newer than the state it began with.
+    package static let stateBeforeVector = PlantedBugs(rawValue: 1 << 35)
 
     /// Every switch with the name the simulator's command line uses, in the order above: exactly 32.
     package static let all: [(name: String, bug: PlantedBugs)] = [
