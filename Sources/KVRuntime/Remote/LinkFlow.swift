@@ -23,6 +23,9 @@ struct LinkFlow {
     private var roundTripMillisLeast: Int64?
     private var rates: [(from: Nanos, best: Int)] = []
     private var unsentMax = 0
+    /// Bytes that may be outside this process; nil as long as there is no reason for a bound.
+    private(set) var window: Int?
+    private var adjustedAt: Nanos = 0
 
     var bytesPerSecond: Int { rates.reduce(0) { max($0, $1.best) } }
 
@@ -34,22 +37,42 @@ struct LinkFlow {
         isBusy = read.unacked > 0
         if read.round_trip > 0 { roundTripMillis = Int64(read.round_trip) / 1000 }
         if read.round_trip_least > 0 { roundTripMillisLeast = Int64(read.round_trip_least) / 1000 }
+        adjustWindow(outside: written - acknowledged, now)
         if read.rate > 0 { note(rate: Int(clamping: read.rate), now) }
     }
 
-    /// How much more may be given to the connection. Once a queue builds up on the way, which shows as a longer round
-    /// trip, what is outside this process is kept at what the path holds by itself and 100 ms of what it carries: behind
-    /// that, everything urgent would wait. Before, TCP must be able to find out how much the path carries.
-    func room(written: Int) -> Int {
-        guard let trip = roundTripMillis, let least = roundTripMillisLeast, bytesPerSecond > 0,
-            trip - least > LinkFlow.queueMillis
-        else { return .max }
-        let most = Int(clamping: Int64(bytesPerSecond / 1000) * (least + LinkFlow.queueMillis))
-        return max(0, max(most, LinkFlow.outsideBytesMin) - (written - acknowledged))
+    /// How much more may be given to the connection. Behind what is outside this process everything urgent waits, so
+    /// once a queue builds up on the way, which shows as a longer round trip, that is bounded.
+    func room(written: Int) -> Int { window.map { max(0, $0 - (written - acknowledged)) } ?? .max }
+
+    /// Every round trip or two the window follows the ratio of the round trip wanted to the one measured, so that it settles
+    /// where little more than 100 ms of data wait on the way (the rule of FAST TCP, Jin et al. 2004, with that target). Before a
+    /// queue builds up TCP must be able to find out how much the path carries: no window.
+    private mutating func adjustWindow(outside: Int, _ now: Nanos) {
+        guard let trip = roundTripMillis, let least = roundTripMillisLeast else { return }
+        let wanted = least + max(LinkFlow.queueMillis, least / 4)
+        guard let current = window else {
+            if trip > wanted { setWindow(outside * Int(wanted) / Int(trip), now) }
+            return
+        }
+        // What a smaller window brings shows a round trip later, and smoothed.
+        let pause = max(trip > wanted ? 2 * trip : trip, LinkFlow.adjustMillisMin)
+        guard now - adjustedAt >= pause * 1_000_000 else { return }
+        // Not used, not in the way: forgotten.
+        if current > 8 * outside, current > LinkFlow.windowBytesMin { return window = nil }
+        let ratio = min(max(Double(wanted) / Double(max(1, trip)), 0.7), 1.5)
+        setWindow(Int(Double(current) * ratio), now)
+    }
+
+    private mutating func setWindow(_ bytes: Int, _ now: Nanos) {
+        window = min(max(bytes, LinkFlow.windowBytesMin), LinkFlow.windowBytesMax)
+        adjustedAt = now
     }
 
     private static let queueMillis: Int64 = 100
-    private static let outsideBytesMin = 8 * 1024
+    private static let adjustMillisMin: Int64 = 50
+    private static let windowBytesMin = 8 * 1024
+    private static let windowBytesMax = 64 * 1024 * 1024
 
     mutating func note(rate: Int, _ now: Nanos) {
         if let last = rates.last, now - last.from < LinkFlow.bucketNanos {

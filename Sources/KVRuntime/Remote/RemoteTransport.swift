@@ -171,7 +171,6 @@ final class RemoteTransport: @unchecked Sendable {
     }
 
     private func look() {
-        isWatching = false
         if isClosed { return }
         var isLeft = false
         for peer in uniquePeers {
@@ -180,8 +179,8 @@ final class RemoteTransport: @unchecked Sendable {
                 isLeft = isLeft || connection.isAwaited
             }
         }
+        isWatching = isLeft
         guard isLeft else { return }
-        isWatching = true
         loop.schedule(afterMillis: Self.watchMillis) { [unowned(unsafe) self] in look() }
     }
 
