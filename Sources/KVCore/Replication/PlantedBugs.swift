@@ -2,7 +2,7 @@
 // thread.
 
 /// One switch per classic mistake of a replicated store. All are off in a server; `kvd-sim --plant NAME` turns one on
-/// and must then fail. The list is the one of the design (32 entries); where a mistake concerns disk files, which this
+/// and must then fail. The list is the one of the design (32 entries, the first ones here); where a mistake concerns disk files, which this
 /// product does not have yet, an equivalent one of the memory-only design stands in its place:
 ///
 /// | designed mistake (disk)               | stand-in                                                              |
@@ -50,8 +50,16 @@ package struct PlantedBugs: OptionSet, Sendable, Hashable {
     package static let journalCutPastAck = PlantedBugs(rawValue: 1 << 29)
     package static let floorMissingFromBootstrap = PlantedBugs(rawValue: 1 << 30)
     package static let headsFromOtherVectors = PlantedBugs(rawValue: 1 << 31)
+    /// What is not acknowledged in time goes out again although the connection lives.
+    package static let resendOnLivingLink = PlantedBugs(rawValue: 1 << 32)
+    /// A scan is given up when no whole chunk came for five seconds.
+    package static let progressByMessages = PlantedBugs(rawValue: 1 << 33)
+    /// The pace of messages is kept by server id, not by address.
+    package static let paceById = PlantedBugs(rawValue: 1 << 34)
+    /// A scan proves a vector that is newer than the state it began with.
+    package static let stateBeforeVector = PlantedBugs(rawValue: 1 << 35)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 32.
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 36.
     package static let all: [(name: String, bug: PlantedBugs)] = [
         ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
         ("tieByArrival", .tieByArrival), ("sequenceIgnored", .sequenceIgnored), ("nowOnly", .nowOnly),
@@ -67,5 +75,7 @@ package struct PlantedBugs: OptionSet, Sendable, Hashable {
         ("retireEarly", .retireEarly), ("spacing100", .spacing100), ("forgetOnSilence", .forgetOnSilence),
         ("stalePageAccepted", .stalePageAccepted), ("journalCutPastAck", .journalCutPastAck),
         ("floorMissingFromBootstrap", .floorMissingFromBootstrap), ("headsFromOtherVectors", .headsFromOtherVectors),
+        ("resendOnLivingLink", .resendOnLivingLink), ("progressByMessages", .progressByMessages),
+        ("paceById", .paceById), ("stateBeforeVector", .stateBeforeVector),
     ]
 }
