@@ -12,6 +12,7 @@ final class Fleet: @unchecked Sendable {
     private let seeds: Range<UInt64>
     private let jobs: Int
     private let twice: Bool
+    private let force: SimForce
     private let lock = NSLock()
     // Guarded by `lock`.
     private var next: UInt64
@@ -26,10 +27,11 @@ final class Fleet: @unchecked Sendable {
     private var countedWrites = 0
     private let started = Date()
 
-    init(seeds: Range<UInt64>, jobs: Int, twice: Bool) {
+    init(seeds: Range<UInt64>, jobs: Int, twice: Bool, force: SimForce) {
         self.seeds = seeds
         self.jobs = jobs
         self.twice = twice
+        self.force = force
         next = seeds.lowerBound
         points.expect(SimWorld.expectedPoints)
     }
@@ -53,10 +55,10 @@ final class Fleet: @unchecked Sendable {
     }
 
     private func runChunk(_ chunk: Range<UInt64>) {
-        let first = WorkerProcess.runAll(chunk, bug: nil)
+        let first = WorkerProcess.runAll(chunk, bug: nil, force: force)
         var again: [UInt64: UInt64] = [:]
         if twice {
-            for outcome in WorkerProcess.runAll(chunk, bug: nil) { again[outcome.seed] = outcome.traceHash }
+            for outcome in WorkerProcess.runAll(chunk, bug: nil, force: force) { again[outcome.seed] = outcome.traceHash }
         }
         lock.withLock {
             for outcome in first {
@@ -79,7 +81,7 @@ final class Fleet: @unchecked Sendable {
         guard let violation = outcome.violation else { return }
         violations.append(outcome)
         emit("VIOLATION seed \(outcome.seed) at \(outcome.simulatedMillis) ms \(violation)")
-        emit("  replay: kvd-sim --seed \(outcome.seed) --trace")
+        emit("  replay: kvd-sim --seed \(outcome.seed) \(force.arguments.joined(separator: " ")) --trace")
     }
 
     private func progress() {
@@ -109,11 +111,13 @@ final class Fleet: @unchecked Sendable {
 /// One child process at a time, restarted behind a seed that trapped.
 enum WorkerProcess {
     /// Runs the seeds and returns an outcome for each; a trap or a hang becomes a violation of its own.
-    static func runAll(_ chunk: Range<UInt64>, bug: SimBug?, plants: Bool = true) -> [SimOutcome] {
+    static func runAll(
+        _ chunk: Range<UInt64>, bug: SimBug?, plants: Bool = true, force: SimForce = SimForce()
+    ) -> [SimOutcome] {
         var outcomes: [SimOutcome] = []
         var from = chunk.lowerBound
         while from < chunk.upperBound {
-            let ended = runOnce(from..<chunk.upperBound, bug, plants, &outcomes)
+            let ended = runOnce(from..<chunk.upperBound, bug, plants, force, &outcomes)
             guard let trapped = ended else { break }
             outcomes.append(trapped)
             if bug != nil { break }
@@ -124,11 +128,12 @@ enum WorkerProcess {
 
     /// The outcome of the seed that stopped the process early, if one did.
     private static func runOnce(
-        _ seeds: Range<UInt64>, _ bug: SimBug?, _ plants: Bool, _ outcomes: inout [SimOutcome]
+        _ seeds: Range<UInt64>, _ bug: SimBug?, _ plants: Bool, _ force: SimForce, _ outcomes: inout [SimOutcome]
     ) -> SimOutcome? {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
         process.arguments = ["--worker", "--seeds", "\(seeds.lowerBound)..<\(seeds.upperBound)"]
+        process.arguments! += force.arguments
         if let bug { process.arguments! += ["--bug", bug.name] + (plants ? [] : ["--without-bug"]) }
         let output = Pipe()
         let errors = FileManager.default.temporaryDirectory

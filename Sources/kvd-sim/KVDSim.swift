@@ -46,6 +46,18 @@ struct KVDSim: ParsableCommand {
     @Flag(name: .long, help: "Print the planted bugs.")
     var listBugs = false
 
+    @Option(name: .long, help: "Share of the seeds, in percent, whose lines are long and thin; 100 for all, 0 for none.")
+    var thin: Int = SimOptions.thinPercent
+
+    @Option(name: .long, help: "Bytes a second of thin lines, instead of what the seed draws; 0 for no limit.")
+    var bandwidth: Int?
+
+    @Option(name: .long, help: "Greatest one-way milliseconds of thin lines, instead of what the seed draws.")
+    var latency: Int?
+
+    @Option(name: .long, help: "Go on when this invariant breaks, for example I6 (may be given several times).")
+    var ignore: [String] = []
+
     @Flag(name: .long, help: .hidden)
     var worker = false
 
@@ -72,15 +84,22 @@ struct KVDSim: ParsableCommand {
         if let seed {
             try runOne(seed, hunted)
         } else if worker {
-            Worker(bug: hunted, plants: !withoutBug).run(chosen)
+            Worker(bug: hunted, plants: !withoutBug, force: force).run(chosen)
         } else if let bug {
             let bugs = bug == "all" ? SimBug.all : SimBug.all.filter { $0.name == bug }
             let hunt = BugHunt(bugs: bugs, seeds: bugSeeds, jobs: jobs ?? coreCount)
             if !hunt.run() { throw ExitCode(1) }
         } else {
-            let fleet = Fleet(seeds: chosen, jobs: jobs ?? coreCount, twice: checkDeterminism)
+            let fleet = Fleet(seeds: chosen, jobs: jobs ?? coreCount, twice: checkDeterminism, force: force)
             if !fleet.run() { throw ExitCode(1) }
         }
+    }
+
+    private var force: SimForce {
+        var force = SimForce()
+        (force.thinPercent, force.bandwidth, force.latencyMillis) = (thin, bandwidth, latency)
+        force.ignored = ignore
+        return force
     }
 
     private var coreCount: Int { ProcessInfo.processInfo.activeProcessorCount }
@@ -99,7 +118,7 @@ struct KVDSim: ParsableCommand {
     }
 
     private func runOne(_ seed: UInt64, _ planted: SimBug?) throws {
-        let options = planted?.options(seed: seed) ?? SimOptions.swarm(seed: seed)
+        let options = planted?.options(seed: seed) ?? force.options(seed: seed)
         emit(options.description)
         let printer: ((String) -> Void)? =
             trace

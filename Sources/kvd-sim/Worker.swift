@@ -7,11 +7,12 @@ struct Worker {
     /// Decides the worlds; planted in them only if `plants`.
     var bug: SimBug?
     var plants: Bool
+    var force: SimForce
 
     func run(_ seeds: Range<UInt64>) {
         for seed in seeds {
             emit("S \(seed)")
-            let options = bug?.options(seed: seed) ?? SimOptions.swarm(seed: seed)
+            let options = bug?.options(seed: seed) ?? force.options(seed: seed)
             let outcome = SimWorld.run(options, bug: plants ? bug : nil, trace: nil)
             emit(outcome.line)
             // Hunting a bug ends at the first seed that shows it.

@@ -31,6 +31,8 @@ package final class SimActor {
     package var busyUntil: SimTime = 0
     package var scheduledTick: SimTime = .max
     package var lastLocalArrival: SimTime = 0
+    /// Frames that arrived over connections and were not handled yet.
+    var wireInbox: [SimMessage] = []
     private var hasMore = false
     private var isFirstLook = true
     private var lookDigest: UInt64 = 0
@@ -58,6 +60,7 @@ package final class SimActor {
         if options.bootstrapChunkBytes > 0 { config.chunkBytesMax = options.bootstrapChunkBytes }
         config.chunkBytesMax = min(config.chunkBytesMax, config.frameBytesMax / 2)
         if options.localEntriesMax > 0 { config.localEntriesMax = options.localEntriesMax }
+        if options.transport == .wire { config.transport = .connections }
         config.tombstoneAgeMillis = options.tombstoneAgeMillis
         config.collectEveryMillis = options.collectEveryMillis
         replica = Replica(config: config, store: store, origins: origins)
@@ -70,6 +73,7 @@ package final class SimActor {
     func die() {
         countPoints()
         isAlive = false
+        wireInbox = []
         effects.removeAll()
         store.destroy()
     }
@@ -105,7 +109,10 @@ package final class SimActor {
     }
 
     func learn(_ row: MemberRow) { replica.learn(row, at, into: &effects) }
-    func linkUp(_ server: UInt64) { replica.linkUp(server, at) }
+    func linkUp(_ server: UInt64, session: UInt64 = 0) { replica.linkUp(server, session: session, at) }
+    func linkMoved(_ server: UInt64, _ progress: LinkProgress) { replica.linkMoved(server, progress, at) }
+    func greet(_ session: UInt64) -> OutgoingFrame? { replica.greet(session: session, at) }
+    func knows(_ server: UInt64) -> Bool { replica.memberRows.contains { $0.server == server } }
     func linkDown(_ server: UInt64) { replica.linkDown(server, at) }
     func forget(_ server: UInt64) { replica.forget(server, at, into: &effects) }
     func beginLeave() { replica.beginLeave(at, into: &effects) }

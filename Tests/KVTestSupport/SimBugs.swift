@@ -10,7 +10,7 @@ package struct SimBug: Sendable {
     let adjust: @Sendable (inout SimOptions, inout PRNG) -> Void
 
     package func options(seed: UInt64) -> SimOptions {
-        var options = SimOptions.swarm(seed: seed)
+        var options = SimOptions.swarm(seed: seed, thinPercent: 0)
         options.profile = .swarm
         options.loadMillis = min(options.loadMillis, 15_000)
         options.faults.subtract([.rotten])
@@ -75,6 +75,24 @@ package struct SimBug: Sendable {
         o.journalCapacity = 4096
         o.frameBytesMax = 0
         o.scanEntriesPerTurn = 0
+    }
+
+    /// Long and thin lines, newcomers that have much to fetch over them, and nothing else that goes wrong.
+    private static func thinJoin(_ o: inout SimOptions, _ random: inout PRNG) {
+        o.makeThin(&random)
+        o.faults = [.join]
+        o.servers = random.within(2...3)
+        o.joiners = max(1, min(o.joiners, 2))
+        o.actors = (0..<o.slots).map { _ in random.within(1...2) }
+        o.loadMillis = max(o.loadMillis, 6_000)
+        o.joinAtMillis = Millis(random.within(500...3_000))
+        o.bandwidth = random.pick([100_000, 400_000])
+        o.bandwidthAtMillis = nil
+        o.bandwidthDivisor = 1
+        o.bandwidthVaries = false
+        o.latencyMillisMax = 250
+        o.prefillPercent = 100
+        o.bootstrapChunkBytes = random.pick([0, 65_536])
     }
 
     private static let adjustments: [String: Adjustment] = [
@@ -220,5 +238,32 @@ package struct SimBug: Sendable {
             o.clockOffsetMillisMax = 5_000
         },
         "headsFromOtherVectors": { o, random in lateWrites(&o, &random) },
+        "resendOnLivingLink": { o, random in thinJoin(&o, &random) },
+        "progressByMessages": { o, random in
+            thinJoin(&o, &random)
+            // A chunk that takes longer than the five seconds after which it counts as lost.
+            o.bandwidth = 20_000
+            o.bootstrapChunkBytes = 0
+        },
+        // Servers that come back at once, while the others have much to tell them.
+        "paceById": { o, random in
+            thinJoin(&o, &random)
+            o.faults.insert(.crash)
+            o.crashMeanMillis = 3_000
+            o.downMillisMax = 200
+            o.prefillPercent = 0
+            o.largePercent = 0
+            o.bandwidth = 1_000_000
+            o.operationsPerSecond = 200
+            o.putPercent = 90
+        },
+        "stateBeforeVector": { o, random in
+            thinJoin(&o, &random)
+            o.faults.insert(.crash)
+            o.journalCapacity = 16
+            o.scanEntriesPerTurn = 3
+            o.operationsPerSecond = 100
+            o.largePercent = 0
+        },
     ]
 }

@@ -53,7 +53,8 @@ extension SimWorld {
     /// Runs until all actors in `slots` are equal.
     private func converge(_ slots: Set<Int>, _ invariant: String) {
         let start = now
-        let end = now + (convergenceMillisMax + scansMillisMax) * simMillisecond
+        let end = now + (convergenceMillisMax + scansMillisMax + linesMillisMax) * simMillisecond
+        let sentBefore = wires.sent
         while !failed, now < end {
             runUntil(now + 50 * simMillisecond)
             if agree(actorsUp(in: slots)) {
@@ -61,6 +62,7 @@ extension SimWorld {
                 say { "converged \(slots.sorted()) after \(millis) ms" }
                 outcome.points.hit(millis <= 5_000 ? "end: converged within 5 s" : "end: converged after more than 5 s")
                 examineAll()
+                checkSent(since: sentBefore, millis: millis)
                 return
             }
         }
@@ -68,7 +70,7 @@ extension SimWorld {
         examineAll()
         guard !failed else { return }
         describe(actorsUp(in: slots))
-        fail(SimViolation(invariant, "servers \(slots.sorted()) still differ: " + difference(actorsUp(in: slots))))
+        fail(SimViolation(isWired ? "I19" : invariant, "servers \(slots.sorted()) still differ: " + difference(actorsUp(in: slots))))
     }
 
     private func agree(_ group: [SimActor]) -> Bool {
@@ -89,6 +91,38 @@ extension SimWorld {
         let entriesPerChunk = max(1, options.bootstrapChunkBytes / (options.valueBytesMax / 2 + 60))
         let chunks = Millis(options.keys / entriesPerChunk + 1)
         return 2 * chunks * (110 + 2 * Millis(options.latencyMillisMax + options.jitterMillis))
+    }
+
+    /// Live data as a scan carries it.
+    var liveBytes: Int {
+        (0..<keys.count).reduce(0) { sum, key in
+            let held = upActors().compactMap { $0.get(key) }.map { $0.keyCount + $0.valueCount + 32 }
+            return sum + (held.max() ?? 0)
+        }
+    }
+
+    /// What thin lines may take beyond that: two scans of everything, as above, each half as long again as one plain
+    /// connection would need (I19).
+    private var linesMillisMax: Millis {
+        guard isWired else { return 0 }
+        let worst = wires.bandwidth.min() ?? simUnlimitedBandwidth
+        let roundTrip = 2 * Millis(options.latencyMillisMax + options.jitterMillis)
+        return 3 * SimOptions.idealMillis(bytes: liveBytes, bandwidth: worst, roundTripMillis: roundTrip)
+    }
+
+    /// Nothing is sent over and over (I19): a scan of everything and each server's own writes over each line, and what
+    /// frames take that carry nothing.
+    private func checkSent(since before: [Int], millis: Millis) {
+        guard isWired, !failed else { return }
+        let heads = Int(millis / 100 + 10) * 1_500 * (options.actors.max() ?? 1)
+        let limit = liveBytes * 26 / 10 + heads + 128 * 1024
+        for direction in before.indices {
+            let sent = wires.sent[direction] - before[direction]
+            guard sent > limit else { continue }
+            let (from, to) = (direction / options.slots, direction % options.slots)
+            return fail(
+                SimViolation("I19", "server \(from) sent server \(to) \(sent) bytes for \(liveBytes) of data"))
+        }
     }
 
     /// What still differs, for the report.
@@ -125,7 +159,7 @@ extension SimWorld {
         if outcome.points.count("write refused: no storable version") > refusedBefore {
             return fail(SimViolation(invariant, "a healed actor still refuses writes"))
         }
-        let end = now + probeMillisMax * simMillisecond
+        let end = now + (probeMillisMax + linesMillisMax) * simMillisecond
         while !failed, now < end {
             runUntil(now + 50 * simMillisecond)
             if agree(actorsUp(in: slots)) {

@@ -77,7 +77,11 @@ extension SimWorld {
 
     private func unblock(_ link: (from: Int, to: Int)) {
         let broke = network.unblock(link.from, link.to, now: now, queue: &queue, random: &random.network)
-        if broke { linkBroke(link.from, link.to) }
+        if broke {
+            linkBroke(link.from, link.to)
+        } else if isWired {
+            wireUnblocked(link.from, link.to)
+        }
     }
 
     /// All links between two random halves.

@@ -10,6 +10,8 @@ package struct SimMessage {
     package var fromSlot: Int
     package var toSlot: Int
     package var bytes: [UInt8]
+    /// The connection it came over, where connections matter.
+    package var session: UInt64 = 0
     fileprivate var epoch: UInt32 = 0
 
     package init(from: ActorUID, to: ActorUID, fromSlot: Int, toSlot: Int, bytes: [UInt8]) {
@@ -119,11 +121,28 @@ package final class SimNetwork {
             return nil
         }
         release(id)
+        disturb(&message, &random)
+        return message
+    }
+
+    /// What a bad line does to a message that arrives.
+    package func disturb(_ message: inout SimMessage, _ random: inout PRNG) {
         counters.delivered += 1
         if options.faults.contains(.corrupt), isDisturbed(message.fromSlot, message.toSlot), random.chance(0.02) {
             corrupt(&message.bytes, &random)
         }
-        return message
+    }
+
+    /// When what has left a connection's sender at `leaving` reaches the other machine.
+    package func arrival(_ from: Int, _ to: Int, leaving: SimTime, random: inout PRNG) -> SimTime {
+        let link = links[from * slots + to]
+        var at = leaving + link.latency + 50
+        if options.jitterMillis > 0 { at += SimTime(random.below(options.jitterMillis * 1000)) }
+        // A packet that was lost and sent again holds up all behind it.
+        if isDisturbed(from, to), options.faults.contains(.spikes), random.below(1000) < options.spikePerMille {
+            at += SimTime(random.within(100...5_000)) * simMillisecond
+        }
+        return at < link.cloggedUntil ? link.cloggedUntil + SimTime(random.below(1000)) : at
     }
 
     /// Where a message on its way is going.

@@ -52,9 +52,10 @@ package struct SimFaults: OptionSet, Sendable {
 }
 
 package struct SimOptions: Sendable {
-    /// Calm and lossy worlds carry the visibility promise (I14); every other world is a random swarm.
-    package enum Profile: String, Sendable, CaseIterable { case calm, lossy, swarm }
-    package enum Transport: String, Sendable { case stream, datagram }
+    /// Calm and lossy worlds carry the visibility promise (I14); every other world is a random swarm, on lines without
+    /// a limit or on long and thin ones.
+    package enum Profile: String, Sendable, CaseIterable { case calm, lossy, swarm, thin }
+    package enum Transport: String, Sendable { case stream, datagram, wire }
     package enum KeyChoice: String, Sendable { case uniform, zipf, hot }
 
     package var seed: UInt64
@@ -95,6 +96,20 @@ package struct SimOptions: Sendable {
     package var netFaultMeanMillis: Millis = 5_000
     package var cutMillisMax: Millis = 10_000
 
+    // Lines with a limit (`wire`).
+    /// Bytes a second of the worst line; 0 stands for no limit.
+    package var bandwidth = 0
+    /// Other lines may be better.
+    package var bandwidthVaries = false
+    package var bandwidthDivisor = 1
+    /// After the load began; nil if they stay as they are.
+    package var bandwidthAtMillis: Millis?
+    /// Share of keys that the founder holds before anybody joins it.
+    package var prefillPercent = 0
+    /// Values are small but for a share of them.
+    package var usualBytesMax = 0
+    package var largePercent = 100
+
     // Processes and clocks.
     package var crashMeanMillis: Millis = 10_000
     package var downMillisMax: Millis = 8_000
@@ -119,16 +134,18 @@ package struct SimOptions: Sendable {
     package var checkMillis: Millis = 50
     /// First phase of the end: only a random subset of servers heals and must converge on its own (I16).
     package var subsetFirst = false
+    /// Invariants that are not looked at.
+    package var ignored: [String] = []
 
     package init(seed: UInt64) { self.seed = seed }
 
     package var slots: Int { servers + joiners }
 
     /// Whether the visibility promise is checked for every write (I14).
-    package var promisesVisibility: Bool { profile != .swarm }
+    package var promisesVisibility: Bool { profile == .calm || profile == .lossy }
 
-    /// Derives a world from its seed; `random` must be the seed's own options stream.
-    package static func swarm(seed: UInt64) -> SimOptions {
+    /// Derives a world from its seed.
+    package static func swarm(seed: UInt64, thinPercent: Int = SimOptions.thinPercent) -> SimOptions {
         var random = SimRandom(seed: seed).options
         var o = SimOptions(seed: seed)
         let draw = random.below(100)
@@ -138,6 +155,7 @@ package struct SimOptions: Sendable {
         o.drawNetwork(&random)
         o.drawProcesses(&random)
         o.drawLimits(&random)
+        o.drawThin(&random, percent: thinPercent)
         return o
     }
 
@@ -256,7 +274,7 @@ package struct SimOptions: Sendable {
         \(joinAtMillis) ms
         journal \(journalCapacity), frame bytes \(frameBytesMax), scan \(scanEntriesPerTurn), chunk \
         \(bootstrapChunkBytes), local log \(localEntriesMax), check each \(checkMillis) ms, \
-        tombstones \(tombstoneAgeMillis) ms each \(collectEveryMillis) ms, subset first \(subsetFirst)
+        tombstones \(tombstoneAgeMillis) ms each \(collectEveryMillis) ms, subset first \(subsetFirst)\(thinDescription)
         """
     }
 }

@@ -28,6 +28,7 @@ private struct Window {
 package struct SimPace {
     private var pairs: [UInt64: Window] = [:]
     private var servers: [UInt64: (tick: SimTime, addressee: Int)] = [:]
+    private var places: [UInt64: Window] = [:]
 
     package init(slots: Int) { pairs.reserveCapacity(64 * slots) }
 
@@ -39,7 +40,22 @@ package struct SimPace {
             return SimViolation(
                 "I6", "actor \(from) sent 11 messages to actor \(to) within \((now - before) / 1000) ms")
         }
-        guard let server else { return nil }
+        return server.flatMap { noteAddressee(from: from, server: $0, to: to, now: now) }
+    }
+
+    /// Notes that a frame's first byte leaves an actor for an address (slot, index of the actor there): a server that
+    /// starts again is not sent more for that. Who starts again itself knows nothing of what it sent before.
+    package mutating func noteLeaving(from: Int, to: (slot: Int, actor: Int), now: SimTime) -> SimViolation? {
+        let key = UInt64(from) << 32 | UInt64(to.slot) << 16 | UInt64(to.actor)
+        let before = places[key, default: Window()].exchange(now)
+        guard before != .min, now - before <= simSecond else { return nil }
+        return SimViolation(
+            "I6", "11 messages of actor \(from) to actor \(to.actor) of server \(to.slot) left within "
+                + "\((now - before) / 1000) ms")
+    }
+
+    /// Notes whom of a server an actor addresses in this turn.
+    package mutating func noteAddressee(from: Int, server: Int, to: Int, now: SimTime) -> SimViolation? {
         let key = UInt64(from) << 32 | UInt64(server)
         if let last = servers[key], last.tick == now, last.addressee != to {
             return SimViolation("I6", "actor \(from) addressed two actors of server \(server) in one turn")

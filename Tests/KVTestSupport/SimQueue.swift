@@ -12,6 +12,7 @@ package let simSecond: SimTime = 1_000_000
 package struct SimEvent {
     package enum Kind: UInt8 {
         case operation, tick, delivery, localDelivery, fault, faultEnd, start, resume, check, connect, handshake, leave
+        case wireHello, wireWake, wireArrive, wireAck, wireResume, wireDeliver, wireProgress, dial, bandwidth
     }
 
     package var time: SimTime

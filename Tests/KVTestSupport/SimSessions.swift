@@ -27,14 +27,15 @@ extension SimWorld {
         return Int(address.array[1]) - 48
     }
 
-    private func place(_ a: Int, _ b: Int) -> Int { min(a, b) * options.slots + max(a, b) }
+    func place(_ a: Int, _ b: Int) -> Int { min(a, b) * options.slots + max(a, b) }
 
     private func ids(_ a: Int, _ b: Int) -> SimSession {
         SimSession(low: servers[min(a, b)].id, high: servers[max(a, b)].id)
     }
 
     func isConnected(_ a: Int, _ b: Int) -> Bool {
-        servers[a].isUp && servers[b].isUp && sessions[place(a, b)] == ids(a, b)
+        if isWired { return wires.standing[place(a, b)] != nil }
+        return servers[a].isUp && servers[b].isUp && sessions[place(a, b)] == ids(a, b)
     }
 
     /// Tries every address the server knows: what it was told to join, and what it learned since.
@@ -42,7 +43,11 @@ extension SimWorld {
         guard server.isUp, server.starts == id else { return }
         let wait = SimTime(random.network.within(attemptMillis)) * simMillisecond
         queue.push(.connect, at: now + wait, server.slot, id)
-        guard server.frozenUntil <= now, let first = server.actors.first else { return }
+        dial(server, id: id)
+    }
+
+    func dial(_ server: SimServer, id: Int) {
+        guard server.isUp, server.starts == id, server.frozenUntil <= now, let first = server.actors.first else { return }
         var targets = server.seeds
         for row in actors[first].rows where row.status.isMember {
             if let slot = Self.slot(of: row.address), !targets.contains(slot) { targets.append(slot) }
@@ -54,6 +59,10 @@ extension SimWorld {
             handshaking[at] = true
             handshakes.append(SimHandshake(from: server.slot, to: target, ids: ids(server.slot, target)))
             let trip = network.latencyMillis(server.slot, target) + network.latencyMillis(target, server.slot)
+            if isWired {
+                queue.push(.handshake, at: now + trip * simMillisecond + 100, handshakes.count - 1)
+                continue
+            }
             queue.push(.handshake, at: now + (trip * 3 / 2 + 1) * simMillisecond, handshakes.count - 1)
         }
     }
@@ -63,7 +72,8 @@ extension SimWorld {
         let handshake = handshakes[number]
         let (a, b) = (servers[handshake.from], servers[handshake.to])
         let at = place(a.slot, b.slot)
-        let frozen = max(a.frozenUntil, b.frozenUntil)
+        // The kernel of a stopped process answers for it.
+        let frozen = isWired ? a.frozenUntil : max(a.frozenUntil, b.frozenUntil)
         if a.isUp, b.isUp, frozen > now {
             queue.push(.handshake, at: frozen, number)
             return
@@ -71,6 +81,10 @@ extension SimWorld {
         handshaking[at] = false
         guard a.isUp, b.isUp, ids(a.slot, b.slot) == handshake.ids else { return }
         guard !network.isBlocked(a.slot, b.slot), !network.isBlocked(b.slot, a.slot) else { return }
+        if isWired {
+            wireStands(handshake)
+            return
+        }
         sessions[at] = handshake.ids
         say { "connected \(a.slot)<>\(b.slot)" }
         introduce(a, to: b)
@@ -88,6 +102,7 @@ extension SimWorld {
 
     /// The connection between two addresses is gone; both sides notice.
     func linkBroke(_ a: Int, _ b: Int) {
+        if isWired { return wireBroke(a, b) }
         let at = place(a, b)
         guard let session = sessions[at] else { return }
         sessions[at] = nil

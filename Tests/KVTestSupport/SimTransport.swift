@@ -41,7 +41,7 @@ extension SimWorld {
 
     /// The earliest moment an actor can handle something: later than now while its process is stopped or its turn is
     /// long.
-    private func readyTime(_ actor: SimActor) -> SimTime {
+    func readyTime(_ actor: SimActor) -> SimTime {
         max(servers[actor.view.slot].frozenUntil, actor.busyUntil)
     }
 
@@ -81,6 +81,11 @@ extension SimWorld {
             outcome.points.hit("net: frame to a dead actor")
             return
         }
+        accept(message, target)
+    }
+
+    /// An actor takes a frame and ends its turn.
+    func accept(_ message: SimMessage, _ target: SimActor) {
         message.bytes.withUnsafeBytes { trace.fold($0) }
         let verdict = target.receive(message)
         say {
@@ -125,14 +130,17 @@ extension SimWorld {
         let from = actor.view.origin
         let slot = actor.view.slot
         for frame in actor.effects.frames {
+            if isWired {
+                noteSize(frame, from)
+                sendWired(frame, actor)
+                continue
+            }
             guard let to = oracle.index(of: frame.to) else { continue }
             let target = actors[to]
             if let violation = pace.note(from: from, to: to, server: to - Int(frame.to.index), now: now) {
                 fail(violation)
             }
-            if frame.bytes.count > frameLimit {
-                fail(SimViolation("I8", "actor \(from) sent a frame of \(frame.bytes.count) bytes"))
-            }
+            noteSize(frame, from)
             say { "send \(frame.bytes.count) B \(from) > \(to)" }
             if options.transport == .stream, !isConnected(slot, target.view.slot) {
                 outcome.points.hit("net: no connection")
@@ -146,6 +154,11 @@ extension SimWorld {
         for outgoing in actor.effects.batches { sendLocal(outgoing, actor) }
         for event in actor.effects.events { note(event, actor) }
         actor.effects.removeAll()
+    }
+
+    private func noteSize(_ frame: OutgoingFrame, _ from: Int) {
+        guard frame.byteCount > frameLimit else { return }
+        fail(SimViolation("I8", "actor \(from) sent a frame of \(frame.byteCount) bytes"))
     }
 
     /// Largest frame allowed: the configured cap, and room for one largest value and the frame's own head.
@@ -187,6 +200,8 @@ extension SimWorld {
         case .clockSkewed: outcome.points.hit("clock skew noticed")
         // Writes stamped again are learned from the counter, before anything is sent.
         case .member(let row):
+            // Who is new is dialled at once.
+            if isWired { queue.push(.dial, at: now + simMillisecond, actor.view.slot, servers[actor.view.slot].starts) }
             // Said good-bye: from now on others take over what they hold of its writes, though its process may linger.
             guard row.server == actor.uid.server, row.status == .left else { break }
             for index in servers[actor.view.slot].actors { oracle.noteDeparted(index) }

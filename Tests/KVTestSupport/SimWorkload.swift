@@ -51,7 +51,7 @@ extension SimWorld {
         }
     }
 
-    func put(_ key: Int, _ actor: SimActor, hops: Bool) {
+    func put(_ key: Int, _ actor: SimActor, hops: Bool, length fixed: Int? = nil) {
         let view = actor.view
         guard look(key, actor) else { return }
         // The client comes from another actor, where it has seen some version of this key.
@@ -64,7 +64,7 @@ extension SimWorld {
         let most = actor.stampMillisMax(seen: view.seen[key].ms, floor: floor)
         let id = nextValueID
         nextValueID &+= 1
-        let length = options.valueBytesMax == 0 ? 0 : random.workload.below(options.valueBytesMax + 1)
+        let length = fixed ?? drawLength()
         SimValue.fill(&scratch, id: id, length: length)
         guard let record = actor.put(key, scratch, floor: floor) else {
             outcome.points.hit("write refused: no storable version")
@@ -80,6 +80,24 @@ extension SimWorld {
             return fail(SimViolation("I5", "put of \(keys.name(key)) stamped \(stamp.ms), the rule allows \(most)"))
         }
         acknowledge(key, stamp, length: Int32(length), id: id, view)
+    }
+
+    private func drawLength() -> Int {
+        if options.profile == .thin, random.workload.below(100) >= options.largePercent {
+            return random.workload.below(options.usualBytesMax + 1)
+        }
+        return options.valueBytesMax == 0 ? 0 : random.workload.below(options.valueBytesMax + 1)
+    }
+
+    /// What the founder holds before anybody else comes.
+    func prefill(percent: Int, length: Int? = nil) {
+        let founder = servers[0].actors.map { actors[$0] }
+        guard percent > 0, !founder.isEmpty else { return }
+        for key in 0..<keys.count where key % 100 < percent && !failed {
+            let drawn = length ?? random.workload.below(options.valueBytesMax + 1)
+            put(key, founder[key % founder.count], hops: false, length: drawn)
+        }
+        for actor in founder where !failed { turn(actor) }
     }
 
     private func delete(_ key: Int, _ actor: SimActor) {

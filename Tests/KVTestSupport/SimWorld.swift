@@ -43,6 +43,7 @@ package final class SimWorld {
     var sessions: [SimSession?]
     var handshaking: [Bool]
     var handshakes: [SimHandshake] = []
+    var wires: SimWires
     var now: SimTime = 0
     var calm = false
     var isHealed = false
@@ -75,6 +76,7 @@ package final class SimWorld {
         printer = trace
         random = SimRandom(seed: options.seed)
         network = SimNetwork(options: options, random: &random.network)
+        wires = SimWorld.drawWires(options, &random.network)
         keys = SimKeys(count: options.keys)
         oracle = SimOracle(keys: keys)
         outcome = SimOutcome(seed: options.seed)
@@ -92,7 +94,10 @@ package final class SimWorld {
     // MARK: Life of a world
 
     private func live() {
-        for slot in 0..<options.servers { start(servers[slot]) }
+        for slot in 0..<options.servers {
+            start(servers[slot])
+            if slot == 0 { prefill(percent: options.prefillPercent) }
+        }
         for slot in options.servers..<options.slots {
             let at = options.joinAtMillis + Millis(random.faults.below(300))
             queue.push(.start, at: at * simMillisecond, slot)
@@ -101,6 +106,7 @@ package final class SimWorld {
         runUntil(3 * simSecond)
         loadEnd = now + options.loadMillis * simMillisecond
         armFaults()
+        if let at = options.bandwidthAtMillis, isWired { queue.push(.bandwidth, at: now + at * simMillisecond) }
         queue.push(.operation, at: now + 1)
         queue.push(.check, at: now + options.checkMillis * simMillisecond)
         runUntil(loadEnd)
@@ -137,6 +143,22 @@ package final class SimWorld {
         case .connect: attemptConnections(servers[Int(event.a)], id: Int(event.b))
         case .handshake: finishHandshake(Int(event.a))
         case .leave: continueLeave(servers[Int(event.a)], id: Int(event.b))
+        case .dial: dial(servers[Int(event.a)], id: Int(event.b))
+        case .bandwidth: changeBandwidth()
+        default: handleWire(event)
+        }
+    }
+
+    private func handleWire(_ event: SimEvent) {
+        switch event.kind {
+        case .wireHello: wireHello(event)
+        case .wireWake: wireWake(event)
+        case .wireArrive: wireArrive(event)
+        case .wireAck: wireAck(event)
+        case .wireResume: wireResume(event)
+        case .wireDeliver: takeWired(actors[Int(event.a)])
+        case .wireProgress: wireProgress(event)
+        default: break
         }
     }
 
@@ -158,7 +180,7 @@ package final class SimWorld {
     }
 
     func fail(_ violation: SimViolation) {
-        guard outcome.violation == nil else { return }
+        guard outcome.violation == nil, !options.ignored.contains(violation.invariant) else { return }
         outcome.violation = violation
         say { "VIOLATION \(violation)" }
     }

@@ -2,7 +2,7 @@
 // thread.
 
 /// One switch per classic mistake of a replicated store. All are off in a server; `kvd-sim --plant NAME` turns one on
-/// and must then fail. The list is the one of the design (32 entries); where a mistake concerns disk files, which this
+/// and must then fail. The list is the one of the design (32 entries, the first ones here); where a mistake concerns disk files, which this
 /// product does not have yet, an equivalent one of the memory-only design stands in its place:
 ///
 /// | designed mistake (disk)               | stand-in                                                              |
@@ -59,7 +59,7 @@ package struct PlantedBugs: OptionSet, Sendable, Hashable {
     /// A scan proves a vector that is newer than the state it began with.
     package static let stateBeforeVector = PlantedBugs(rawValue: 1 << 35)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 32.
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 36.
     package static let all: [(name: String, bug: PlantedBugs)] = [
         ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
         ("tieByArrival", .tieByArrival), ("sequenceIgnored", .sequenceIgnored), ("nowOnly", .nowOnly),
@@ -75,5 +75,7 @@ package struct PlantedBugs: OptionSet, Sendable, Hashable {
         ("retireEarly", .retireEarly), ("spacing100", .spacing100), ("forgetOnSilence", .forgetOnSilence),
         ("stalePageAccepted", .stalePageAccepted), ("journalCutPastAck", .journalCutPastAck),
         ("floorMissingFromBootstrap", .floorMissingFromBootstrap), ("headsFromOtherVectors", .headsFromOtherVectors),
+        ("resendOnLivingLink", .resendOnLivingLink), ("progressByMessages", .progressByMessages),
+        ("paceById", .paceById), ("stateBeforeVector", .stateBeforeVector),
     ]
 }
