@@ -164,8 +164,8 @@ package final class Server {
         do {
             // A link's incarnation is the server's id, so that a peer knows at once whom it reached.
             let remote = try RemoteConfiguration(
-                listen: try address(config.port), cluster: config.cluster, incarnation: context.serverID, loop: loops[0]
-            )
+                listen: try address(config.port), cluster: config.cluster, incarnation: context.serverID, loop: loops[0],
+                trackedSpacingMillis: Limits.pairSpacingMillis)
             system = try ActorSystem(address: config.advertisedAddress.description, loops: loops, remote: remote)
         } catch { throw failure(config.port, error) }
         self.system = system

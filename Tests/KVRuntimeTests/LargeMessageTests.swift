@@ -42,7 +42,7 @@ private struct Collector: Actor {
         let receiver = b.system.start(on: 1) { Collector(log: log) }
         let lengths = [
             0, 1, WireTail.bytesMin, WireTail.bytesMin + 1, LinkFrame.partBytes - 1, LinkFrame.partBytes,
-            LinkFrame.partBytes + 1, 3 * LinkFrame.partBytes, OutgoingLink.pumpBytes + 7, Limits.frameBytesMax + 13, 5,
+            LinkFrame.partBytes + 1, 3 * LinkFrame.partBytes, LinkConnection.aheadBytesMax + 7, Limits.frameBytesMax + 13, 5,
         ]
         let parcels = lengths.enumerated().map { Parcel.numbered($0.offset, bytes: $0.element) }
         for parcel in parcels { a.system.tell(receiver, parcel) }
@@ -120,8 +120,7 @@ private struct Collector: Actor {
         a.system.keepLink(to: address)
         let link = try peer.accept(
             saying: LargeMessageTests.frame(LinkFrame.Kind.welcome) {
-                $0.write(address)
-                $0.write(9 as UInt64)
+                Welcome(address: address, incarnation: 9).encode(into: &$0)
             })
         #expect(eventually { a.changes.withLock { $0.count >= 1 } })
         let receiver = ActorRef<Parcel>(address: address, counter: 1)!

@@ -25,7 +25,7 @@ import Testing
         var sizes: [Int] = []
         for piece in pieces {
             try Array(piece).withUnsafeBytes { bytes in
-                try parser.feed(bytes) { kind, contents in
+                try parser.feed(bytes) { kind, _, contents in
                     #expect(kind == LinkFrame.Kind.data)
                     var reader = WireReader(contents)
                     _ = try reader.read(UInt32.self)

@@ -158,17 +158,17 @@ struct BlobCounter: Actor {
         #expect(b.problems.withLock { $0.count } == 1)
     }
 
-    static func hello(cluster: String, version: UInt8 = 1) -> [UInt8] {
+    static func hello(
+        cluster: String, version: UInt8 = LinkFrame.version, address: String = "127.0.0.1:9", incarnation: UInt64 = 7
+    ) -> [UInt8] {
         var buffer = OutputBuffer()
         defer { buffer.deallocate() }
         LinkFrame.append(LinkFrame.Kind.hello, to: &buffer) {
-            $0.write(cluster)
-            $0.write("127.0.0.1:9")
-            $0.write("127.0.0.1:10")
-            $0.write(7 as UInt64)
+            Hello(cluster: cluster, address: address, target: "127.0.0.1:10", incarnation: incarnation)
+                .encode(into: &$0)
         }
         var bytes = Array(buffer.bytes)
-        if version != 1 {
+        if version != LinkFrame.version {
             bytes[8] = version
             let crc = bytes[8...].withUnsafeBytes { crc32c($0) }
             withUnsafeBytes(of: crc.littleEndian) { bytes.replaceSubrange(4..<8, with: $0) }

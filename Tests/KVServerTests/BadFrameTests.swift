@@ -52,10 +52,9 @@ private final class Served {
         let link = try TestSocket(port: port)
         try link.send(
             Self.frame(LinkFrame.Kind.hello) {
-                $0.write(server.config.cluster)
-                $0.write(address)
-                $0.write("127.0.0.1:\(port)")
-                $0.write(77 as UInt64)
+                Hello(
+                    cluster: server.config.cluster, address: address, target: "127.0.0.1:\(port)", incarnation: 77
+                ).encode(into: &$0)
             })
         let header = try link.receive(LinkFrame.headerBytes)
         let length = header.withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) }
@@ -148,7 +147,7 @@ private final class Served {
             ("nothing", []),
             ("unknown type", [9, 1, 2, 3]),
             ("a batch", [2]),
-            ("half an introduction", [3, 1]),
+            ("a kind of message that there is no more", [3, 1]),
         ]
         for (number, (name, bytes)) in cases.enumerated() {
             let link = try served.link()

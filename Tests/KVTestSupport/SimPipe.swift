@@ -59,7 +59,7 @@ package final class SimWireFrame {
     package let actor: Int
     package let size: Int
     fileprivate let order: UInt64
-    fileprivate var fed = 0
+    package fileprivate(set) var fed = 0
     fileprivate var hasBegun = false
 
     fileprivate init(_ message: SimMessage, _ lane: FrameLane, order: UInt64) {
@@ -116,6 +116,8 @@ package final class SimPipe {
     private var handed: UInt64 = 0
     private var turn = 0
     package private(set) var waitingBytes = 0
+    /// A frame's first byte was taken.
+    package var onBegin: ((SimWireFrame) -> Void)?
     // In the kernel, unsent.
     private var kernel = SimFIFO<KernelPart>()
     private var unsent = 0
@@ -154,23 +156,33 @@ package final class SimPipe {
     }
 
     /// Gives the kernel what it takes. Small fresh frames first, then all queues in turn, a part each.
-    package func feed() {
+    /// `mayBegin` is asked before a frame's first byte is taken.
+    package func feed(_ mayBegin: (SimWireFrame) -> Bool) {
         let limit = clamp(bandwidth / kernelShare, kernelBytes)
         while unsent < limit, waitingBytes > 0 {
-            if let stream = smallStream() {
+            if let stream = smallStream(mayBegin) {
                 give(stream, smallBytesMax + frameOverhead)
+            } else if let stream = nextStream(mayBegin) {
+                give(stream, clamp(limit, partBytes))
             } else {
-                repeat { turn = (turn + 1) % streams.count } while streams[turn].isEmpty
-                give(turn, clamp(limit, partBytes))
+                return
             }
         }
     }
 
+    private func nextStream(_ mayBegin: (SimWireFrame) -> Bool) -> Int? {
+        for _ in streams {
+            turn = (turn + 1) % streams.count
+            if let frame = streams[turn].first, frame.fed > 0 || mayBegin(frame) { return turn }
+        }
+        return nil
+    }
+
     /// The queue whose next frame is small, fresh and has waited longest.
-    private func smallStream() -> Int? {
+    private func smallStream(_ mayBegin: (SimWireFrame) -> Bool) -> Int? {
         var best: Int?
         for index in streams.indices {
-            guard let frame = streams[index].first, frame.isSmall else { continue }
+            guard let frame = streams[index].first, frame.isSmall, frame.fed > 0 || mayBegin(frame) else { continue }
             if best.map({ frame.order < streams[$0].first!.order }) ?? true { best = index }
         }
         return best
@@ -183,6 +195,7 @@ package final class SimPipe {
         waitingBytes -= bytes
         unsent += bytes
         let ends = frame.fed == frame.size
+        if frame.fed == bytes { onBegin?(frame) }
         kernel.append(KernelPart(frame: frame, bytes: bytes, ends: ends))
         if ends { streams[stream].popFirst() }
     }

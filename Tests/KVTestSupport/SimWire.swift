@@ -35,7 +35,24 @@ struct SimWires {
     var bandwidth: [Int]
     var sent: [Int]
     var sessions: UInt64 = 0
+    /// By sending actor and addressed actor's place: when the last frame left, nil while one has begun and not left.
+    var paces: [SimWirePair: SimTime?] = [:]
 }
+
+struct SimWirePair: Hashable {
+    var from: ActorUID
+    var fromSlot: Int
+    var slot: Int
+    var actor: UInt16
+
+    init(_ frame: SimWireFrame) {
+        (from, fromSlot) = (frame.message.from, frame.message.fromSlot)
+        (slot, actor) = (frame.message.toSlot, frame.message.to.index)
+    }
+}
+
+/// What the transport keeps frames of a pair apart where they leave.
+private let leavingSpacing = 105 * simMillisecond
 
 /// An actor is told of progress at most once in this time.
 private let progressEvery = 3 * simMillisecond
@@ -143,6 +160,10 @@ extension SimWorld {
     func wireBroke(_ a: Int, _ b: Int) {
         guard let wire = wires.standing[place(a, b)] else { return }
         wires.standing[place(a, b)] = nil
+        // What has not left never will.
+        for (pair, left) in wires.paces where left == nil && [[a, b], [b, a]].contains([pair.fromSlot, pair.slot]) {
+            wires.paces[pair] = .some(now)
+        }
         say { "connection \(wire.session) ended \(wire.dialer)>\(wire.acceptor)" }
         for (slot, wasTold) in [(wire.dialer, wire.isKnown), (wire.acceptor, wire.isAccepted)] where servers[slot].isUp {
             let other = slot == min(a, b) ? wire.ids.high : wire.ids.low
@@ -198,7 +219,7 @@ extension SimWorld {
         pipe.bandwidth = wires.bandwidth[direction]
         while true {
             let frozen = servers[pipe.from].frozenUntil
-            if frozen <= now { pipe.feed() } else if pipe.waitingBytes > 0 { wake(wire, pipe, at: frozen) }
+            if frozen <= now { feed(wire, pipe) } else if pipe.waitingBytes > 0 { wake(wire, pipe, at: frozen) }
             guard pipe.hasUnsent else { return }
             guard pipe.busyUntil <= now else {
                 wake(wire, pipe, at: pipe.busyUntil)
@@ -215,6 +236,20 @@ extension SimWorld {
         }
     }
 
+    /// Frames of one pair leave with their distance, whatever they waited for.
+    private func feed(_ wire: SimWire, _ pipe: SimPipe) {
+        var next = SimTime.max
+        pipe.onBegin = { [unowned self] in wires.paces[SimWirePair($0)] = .some(nil) }
+        pipe.feed { frame in
+            guard let known = wires.paces[SimWirePair(frame)] else { return true }
+            guard let left = known else { return false }
+            if left + leavingSpacing > now { next = min(next, left + leavingSpacing) }
+            return left + leavingSpacing <= now
+        }
+        pipe.onBegin = nil
+        if next < .max { wake(wire, pipe, at: next) }
+    }
+
     private func wake(_ wire: SimWire, _ pipe: SimPipe, at time: SimTime) {
         guard time < pipe.wakeAt else { return }
         pipe.wakeAt = time
@@ -224,6 +259,7 @@ extension SimWorld {
     /// A message counts where its first byte leaves, and by the address it goes to.
     private func noteLeaving(_ frame: SimWireFrame) {
         let message = frame.message
+        wires.paces[SimWirePair(frame)] = .some(now)
         guard let from = oracle.index(of: message.from) else { return }
         let to = (slot: message.toSlot, actor: Int(message.to.index))
         if let violation = pace.noteLeaving(from: from, to: to, now: now) { fail(violation) }

@@ -30,6 +30,8 @@ final class LinkConnection: ConnectionHandler {
     private(set) var outbox = LinkOutbox()
     private(set) var flow = LinkFlow()
     private var hasSentMessages = false
+    /// Since everything was sent the last time.
+    private var pongsUnsent = 0
     let startedAt: Nanos
     private(set) var lastHeard: Nanos
     /// What is tracked, from its last byte on.
@@ -111,12 +113,20 @@ final class LinkConnection: ConnectionHandler {
         if outbox.byteCount > LinkFrame.partBytes { connection.expectMuchOutput() }
         while !outbox.isEmpty, connection.unsentBytes < room, outbox.hasSmall || flow.room(written: tracked.written) > 0 {
             hasSentMessages = true
-            var done: QueuedFrame?
-            let (bytes, at) = (partBytes, now)
-            write { done = outbox.writeNext(partBytes: bytes, at, to: &$0) }
-            if let done { tracked.finished(done) }
+            var step = LinkOutbox.Step.nothing
+            let (bytes, at, start) = (partBytes, now, tracked.written)
+            write {
+                step = outbox.writeNext(partBytes: bytes, at, to: &$0) { stream in
+                    guard let peer else { return true }
+                    guard peer.paces.mayBegin(stream, at) else { return false }
+                    peer.paces.begun(stream, at: start, of: number, at)
+                    return true
+                }
+            }
+            if case .finished(let frame) = step { tracked.finished(frame) }
+            if case .nothing = step { break }
         }
-        if tracked.isWaiting { transport.watch() }
+        if isAwaited { transport.watch() }
         if outbox.isEmpty { return endIfFlushed() }
         // Else `look` goes on when more was acknowledged.
         guard flow.room(written: tracked.written) > 0 else { return transport.watch() }
@@ -128,7 +138,7 @@ final class LinkConnection: ConnectionHandler {
     /// Reads where the bytes are; tells those whose messages left or arrived. False if nothing is under way.
     func look() -> Bool {
         guard isOpen, !connection.isClosing else { return false }
-        guard tracked.isWaiting || connection.unsentBytes > 0 || flow.isBusy else { return false }
+        guard isAwaited || connection.unsentBytes > 0 || flow.isBusy else { return false }
         let before = flow.acknowledged
         guard let read = connection.readFlow() else { return false }
         flow.note(read, held: connection.unsentBytes, written: tracked.written, now)
@@ -137,6 +147,7 @@ final class LinkConnection: ConnectionHandler {
             peer?.heard(by: self)
         }
         applyFlow()
+        peer?.paces.left(number, upTo: flow.sent, now)
         if !outbox.isEmpty { pump() }
         for progress in tracked.advance(
             given: flow.given, sent: flow.sent, acknowledged: flow.acknowledged, now) {
@@ -146,7 +157,7 @@ final class LinkConnection: ConnectionHandler {
     }
 
     /// Somebody waits to hear that a message left it.
-    var isAwaited: Bool { tracked.isWaiting || !outbox.isEmpty }
+    var isAwaited: Bool { tracked.isWaiting || !outbox.isEmpty || peer?.paces.isWaiting ?? false }
 
     private func applyFlow() {
         if let bytes = flow.newUnsentMax(aheadBytes) { connection.setUnsentMax(bytes) }
@@ -195,8 +206,6 @@ final class LinkConnection: ConnectionHandler {
                 if held != nil { held!.append(($0, $1, Array($2))) } else { try handle($0, $1, $2) }
             }
         } catch { fail(error) }
-        // A peer that asks for pongs and reads none: an honest one pings once a second.
-        if connection.unsentBytes > Limits.outputBytesHigh { close("it reads nothing") }
     }
 
     private func fail(_ error: any Error) {
@@ -217,7 +226,7 @@ final class LinkConnection: ConnectionHandler {
                 transport.deliver(
                     target: message.target, sender: message.sender, by: self.number, $0, tail: WireTail(message.tail))
             }
-        case LinkFrame.Kind.ping: send(LinkFrame.Kind.pong) { _ in }
+        case LinkFrame.Kind.ping: answerPing()
         case LinkFrame.Kind.pong: break
         case LinkFrame.Kind.moved:
             guard peer?.isDelivering(besides: self) ?? false else { return }
@@ -226,6 +235,16 @@ final class LinkConnection: ConnectionHandler {
         default: throw LinkError.unexpected(kind)
         }
     }
+
+    /// A peer that asks for pongs and reads none is closed: an honest one pings once a second.
+    private func answerPing() {
+        if connection.unsentBytes == 0 { pongsUnsent = 0 }
+        pongsUnsent += 1
+        guard pongsUnsent <= Self.pongsUnsentMax else { return close("it reads nothing") }
+        send(LinkFrame.Kind.pong) { _ in }
+    }
+
+    private static let pongsUnsentMax = 4096
 
     private func receive(_ kind: UInt8, _ number: UInt16, _ contents: UnsafeRawBufferPointer) throws {
         var reader = WireReader(contents)

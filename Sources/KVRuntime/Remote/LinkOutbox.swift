@@ -106,9 +106,22 @@ struct LinkOutbox {
         }
     }
 
-    /// The next message or part goes to `output`. Returns the message if that was the last of it.
-    mutating func writeNext(partBytes: Int, _ now: Nanos, to output: inout OutputBuffer) -> QueuedFrame? {
-        guard let key = next(), var frame = streams[key]?.first else { return nil }
+    /// What `writeNext` did.
+    enum Step {
+        /// No message may go now.
+        case nothing
+        /// A piece of one went.
+        case piece
+        /// All of it has.
+        case finished(QueuedFrame)
+    }
+
+    /// The next message or part goes to `output`. `mayBegin` is asked before a message's first byte.
+    mutating func writeNext(
+        partBytes: Int, _ now: Nanos, to output: inout OutputBuffer, mayBegin: (LinkStream) -> Bool
+    ) -> Step {
+        guard let key = next({ $0.isBegun || !$0.isTracked || mayBegin($0.stream) }), var frame = streams[key]?.first
+        else { return .nothing }
         let before = frame.bytesLeft
         if !frame.isBegun, frame.hasTail {
             begun += 1
@@ -119,30 +132,34 @@ struct LinkOutbox {
         guard frame.bytesLeft == 0 else {
             streams[key]!.frames[streams[key]!.head] = frame
             large.append(key)
-            return nil
+            return .piece
         }
         if frame.hasTail { begun -= 1 }
         count -= 1
         streams[key]!.popFirst()
         if let following = streams[key]!.first { line(up: following) } else { streams[key] = nil }
-        return frame
+        return .finished(frame)
     }
 
-    private mutating func next() -> LinkStream? {
-        if smallInRow < LinkOutbox.smallInRowMax || large.isEmpty, let key = small.popFirst() {
+    private mutating func next(_ mayGo: (QueuedFrame) -> Bool) -> LinkStream? {
+        if smallInRow < LinkOutbox.smallInRowMax || large.isEmpty, let key = take(from: &small, mayGo) {
             smallInRow += 1
             return key
         }
         smallInRow = 0
         // Those that are not begun wait while enough are.
-        for _ in 0..<large.count {
-            guard let key = large.popFirst() else { break }
-            if begun < LinkOutbox.begunMax || streams[key]?.first?.isBegun ?? false || !(streams[key]?.first?.hasTail ?? false) {
-                return key
-            }
-            large.append(key)
+        let isFull = begun >= LinkOutbox.begunMax
+        return take(from: &large) { mayGo($0) && (!isFull || $0.isBegun || !$0.hasTail) } ?? take(from: &small, mayGo)
+    }
+
+    /// The first stream in turn whose message may go.
+    private func take(from list: inout TurnList, _ mayGo: (QueuedFrame) -> Bool) -> LinkStream? {
+        for _ in 0..<list.count {
+            guard let key = list.popFirst() else { break }
+            if let frame = streams[key]?.first, mayGo(frame) { return key }
+            list.append(key)
         }
-        return small.popFirst()
+        return nil
     }
 
     /// Takes out what is not begun, in order for each stream.

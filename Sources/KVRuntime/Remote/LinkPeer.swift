@@ -23,6 +23,7 @@ final class LinkPeer {
     /// Untracked messages while no connection serves, in order.
     private var waiting = LinkOutbox()
     private var countedDrops: UInt64 = 0
+    var paces: PairPaces
     private var reason = ""
     private var isResolving = false
     private var isAbandoned = false
@@ -34,6 +35,7 @@ final class LinkPeer {
         (addresses, mainAddress) = ([addressId], addressId)
         address = SystemRegistry.name(addressId)
         link = RemoteLink(seed: cs_random())
+        paces = PairPaces(spacing: transport.trackedSpacing)
     }
 
     private var now: Nanos { transport.loop.nowNanos }
@@ -198,6 +200,7 @@ final class LinkPeer {
 
     func closed(_ connection: LinkConnection) {
         defer { delivered(connection) }
+        paces.ended(connection.number, now)
         if let place = retired.firstIndex(where: { $0 === connection }) {
             retired.remove(at: place)
             return

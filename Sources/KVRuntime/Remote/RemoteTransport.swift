@@ -10,14 +10,18 @@ package struct RemoteConfiguration {
     package let boundAddress: String
     let cluster: String
     let incarnation: UInt64
+    let trackedSpacing: Nanos
     let acceptor: LinkAcceptor?
     let listener: Listener?
 
     /// Listens on `address` (nil: opens links only). Only systems of the same `cluster` accept each other;
     /// `incarnation` tells restarts of a system apart.
+    /// Tracked messages of one actor to another leave this far apart.
     package init(
-        listen address: SocketAddress?, cluster: String, incarnation: UInt64 = Machine.random(), loop: Loop
+        listen address: SocketAddress?, cluster: String, incarnation: UInt64 = Machine.random(), loop: Loop,
+        trackedSpacingMillis: Int64 = 0
     ) throws {
+        trackedSpacing = trackedSpacingMillis * 1_000_000
         self.cluster = cluster
         self.incarnation = incarnation
         if let address {
@@ -110,6 +114,7 @@ final class RemoteTransport: @unchecked Sendable {
     let loop: Loop
     let cluster: String
     let incarnation: UInt64
+    let trackedSpacing: Nanos
     private let listener: Listener?
     private let counters = UnsafeMutablePointer<TransportCounters>.allocate(capacity: 1)
     private let observers = Locked<Observers>(Observers())
@@ -137,6 +142,7 @@ final class RemoteTransport: @unchecked Sendable {
         self.loop = loop
         cluster = configuration.cluster
         incarnation = configuration.incarnation
+        trackedSpacing = configuration.trackedSpacing
         listener = configuration.listener
         counters.initialize(to: TransportCounters())
         configuration.acceptor?.transport = self
