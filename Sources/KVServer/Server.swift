@@ -66,7 +66,8 @@ package final class Server {
             log.notice("the limit of open files allows \(context.clientsMax) clients, not \(config.clientsMax)")
         }
         if !config.isLoopback {
-            log.warning("\(config.host) may be reached by others, and there are no passwords: only for trusted networks")
+            log.warning(
+                "\(config.host) may be reached by others, and there are no passwords: only for trusted networks")
         }
         log.info(
             "serving",
@@ -164,7 +165,8 @@ package final class Server {
         do {
             // A link's incarnation is the server's id, so that a peer knows at once whom it reached.
             let remote = try RemoteConfiguration(
-                listen: try address(config.port), cluster: config.cluster, incarnation: context.serverID, loop: loops[0],
+                listen: try address(config.port), cluster: config.cluster, incarnation: context.serverID,
+                loop: loops[0],
                 trackedSpacingMillis: Limits.pairSpacingMillis)
             system = try ActorSystem(address: config.advertisedAddress.description, loops: loops, remote: remote)
         } catch { throw failure(config.port, error) }

@@ -1,6 +1,6 @@
-// One direction of a TCP connection as its sender sees it: lanes in user space, the kernel's queue, a window that grows,
-// a line that carries so many bytes a second. Bytes are moved in parts, never in packets. Used by SimWorld only, one
-// thread.
+// One direction of a TCP connection as its sender sees it: lanes in user space, the kernel's queue, a window that
+// grows, a line that carries so many bytes a second. Bytes are moved in parts, never in packets. Used by SimWorld only,
+// one thread.
 package import KVBase
 package import KVCore
 

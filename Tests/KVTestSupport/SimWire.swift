@@ -165,7 +165,8 @@ extension SimWorld {
             wires.paces[pair] = .some(now)
         }
         say { "connection \(wire.session) ended \(wire.dialer)>\(wire.acceptor)" }
-        for (slot, wasTold) in [(wire.dialer, wire.isKnown), (wire.acceptor, wire.isAccepted)] where servers[slot].isUp {
+        for (slot, wasTold) in [(wire.dialer, wire.isKnown), (wire.acceptor, wire.isAccepted)] where servers[slot].isUp
+        {
             let other = slot == min(a, b) ? wire.ids.high : wire.ids.low
             for index in servers[slot].actors {
                 actors[index].wireInbox.removeAll { $0.session == wire.session }

@@ -2,8 +2,8 @@
 // thread.
 
 /// One switch per classic mistake of a replicated store. All are off in a server; `kvd-sim --plant NAME` turns one on
-/// and must then fail. The list is the one of the design (32 entries, the first ones here); where a mistake concerns disk files, which this
-/// product does not have yet, an equivalent one of the memory-only design stands in its place:
+/// and must then fail. The list is the one of the design (32 entries, the first ones here); where a mistake concerns
+/// disk files, which this product does not have yet, an equivalent one of the memory-only design stands in its place:
 ///
 /// | designed mistake (disk)               | stand-in                                                              |
 /// |---------------------------------------|-----------------------------------------------------------------------|

@@ -260,7 +260,10 @@ extension Replica {
             !server.isSuspect(at.steady, config.suspectMillis)
         else { return }
         let waited = at.steady - max(deliveredAt, server.waitingSince)
-        let isStuck = server.actorCount > 1 && waited >= max(Replica.failoverMillis, server.patienceMillis)
+        // Another of its actors was heard meanwhile: it is this one that does not get to it, and not all of them.
+        let isAlive = at.steady - (server.heardAt ?? 0) < waited - Replica.failoverMillis / 2
+        let isStuck =
+            server.actorCount > 1 && isAlive && waited >= max(Replica.failoverMillis, server.patienceMillis)
         guard isStuck || waited >= Replica.deliveredMillisMax else { return }
         statistics.timeouts += 1
         server.inFlight.removeAll()
@@ -285,7 +288,8 @@ extension Replica {
         _ pending: inout [PendingBlock]
     ) -> Bool {
         var from = fresh
-        if !isConnected, let loss = server.lossSeenAt, at.steady - loss < RemoteServer.lossMemoryMillis, server.previousBytes > 0,
+        if !isConnected, let loss = server.lossSeenAt, at.steady - loss < RemoteServer.lossMemoryMillis,
+            server.previousBytes > 0,
             server.previousBytes < RemoteServer.redundantBytesMax, server.previousFrom < from,
             server.previousFrom >= server.tops[own]
         {

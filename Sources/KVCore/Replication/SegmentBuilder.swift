@@ -15,11 +15,13 @@ struct SegmentBuilder {
     private var coalesced = HashSet64()
     private let bytesMax: Int
     private let dotsMax: UInt64
-    /// A record above it is alone in its segment.
+    /// A record above it begins a segment, which ends with the write that made it: all earlier ones to its key would
+    /// bring it once more.
     private let largeBytes: Int
-    /// The next write's record is such a one, or one was taken.
+    /// The next write's record is such a one.
     private var isAtLarge = false
-    private var hasLarge = false
+    /// The write that made the large record that was taken; 0 if there is none.
+    private var largeSeq: UInt64 = 0
     /// The entries as bytes, made in the same slices; nil where no other server gets them.
     private var section: EncodedSection?
 
@@ -36,7 +38,7 @@ struct SegmentBuilder {
     private(set) var isOverrun = false
 
     var isFinished: Bool {
-        isAtLarge || reached >= target || entries.payloadBytes >= bytesMax || reached &- from >= dotsMax || isOverrun
+        isAtLarge || reached >= target || otherBytes >= bytesMax || reached &- from >= dotsMax || isOverrun
     }
 
     /// Looks at up to `budget` writes; returns how many it looked at.
@@ -86,15 +88,24 @@ struct SegmentBuilder {
         seq > store.journalFirstSeq && store.journalHash(seq) == store.journalHash(seq &- 1)
     }
 
-    /// Whether the segment ends here because a large record comes, or one is in it.
+    /// Whether the segment ends here because a large record comes, or what one stands for is complete.
     private mutating func stops(before hash: UInt64, _ store: Store) -> Bool {
-        var isLarge = false
+        if largeSeq > 0 { return reached >= largeSeq }
+        var seq: UInt64 = 0
+        let own = store.ownOrigin
         store.records(hash) { record in
-            if record.keyCount + record.valueCount > largeBytes { isLarge = true }
+            if record.keyCount + record.valueCount > largeBytes {
+                seq = max(seq, record.origin == own ? record.seq : reached &+ 1)
+            }
         }
-        if hasLarge || isLarge && entries.count > 0 { return true }
-        hasLarge = isLarge
+        if seq > 0, entries.count > 0 { return true }
+        largeSeq = seq
         return false
+    }
+
+    /// All but a large record, which no bound can make smaller.
+    private var otherBytes: Int {
+        largeSeq > 0 ? entries.payloadBytes &- entries.largestBytes : entries.payloadBytes
     }
 
     private mutating func take(

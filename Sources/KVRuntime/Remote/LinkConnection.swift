@@ -75,8 +75,8 @@ final class LinkConnection: ConnectionHandler {
 
     // MARK: Sending
 
-    /// Bytes given to the connection ahead of what the kernel has taken, and unsent ones the kernel may hold: about 50 ms
-    /// of what the path carries, each. Ahead of them nothing can get.
+    /// Bytes given to the connection ahead of what the kernel has taken, and unsent ones the kernel may hold: about 50
+    /// ms of what the path carries, each. Ahead of them nothing can get.
     static let aheadBytesMin = 6 * 1024
     static let aheadBytesMax = 256 * 1024
     private var aheadBytes: Int { flow.share(millis: 50, in: Self.aheadBytesMin...Self.aheadBytesMax) }
@@ -111,7 +111,8 @@ final class LinkConnection: ConnectionHandler {
         guard isOpen, !connection.isClosing, !outbox.isEmpty else { return endIfFlushed() }
         let room = aheadBytes
         if outbox.byteCount > LinkFrame.partBytes { connection.expectMuchOutput() }
-        while !outbox.isEmpty, connection.unsentBytes < room, outbox.hasSmall || flow.room(written: tracked.written) > 0 {
+        while !outbox.isEmpty, connection.unsentBytes < room, outbox.hasSmall || flow.room(written: tracked.written) > 0
+        {
             hasSentMessages = true
             var step = LinkOutbox.Step.nothing
             let (bytes, at, start) = (partBytes, now, tracked.written)
@@ -150,7 +151,8 @@ final class LinkConnection: ConnectionHandler {
         peer?.paces.left(number, upTo: flow.sent, now)
         if !outbox.isEmpty { pump() }
         for progress in tracked.advance(
-            given: flow.given, sent: flow.sent, acknowledged: flow.acknowledged, now) {
+            given: flow.given, sent: flow.sent, acknowledged: flow.acknowledged, now)
+        {
             peer?.report(progress, by: self)
         }
         return true
@@ -318,7 +320,9 @@ final class LinkConnection: ConnectionHandler {
     }
 
     /// Messages that did not get out of this process, now that the connection is gone.
-    func countLost() -> Int { tracked.heldBack(sent: tracked.written - (connection?.unsentBytes ?? 0)) + outbox.removeAll() }
+    func countLost() -> Int {
+        tracked.heldBack(sent: tracked.written - (connection?.unsentBytes ?? 0)) + outbox.removeAll()
+    }
 
     override func ended(_ connection: Connection) {
         hasDelivered = true

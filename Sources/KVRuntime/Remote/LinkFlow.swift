@@ -45,9 +45,9 @@ struct LinkFlow {
     /// once a queue builds up on the way, which shows as a longer round trip, that is bounded.
     func room(written: Int) -> Int { window.map { max(0, $0 - (written - acknowledged)) } ?? .max }
 
-    /// Every round trip or two the window follows the ratio of the round trip wanted to the one measured, so that it settles
-    /// where little more than 100 ms of data wait on the way (the rule of FAST TCP, Jin et al. 2004, with that target). Before a
-    /// queue builds up TCP must be able to find out how much the path carries: no window.
+    /// Every round trip or two the window follows the ratio of the round trip wanted to the one measured, so that it
+    /// settles where little more than 100 ms of data wait on the way (the rule of FAST TCP, Jin et al. 2004, with that
+    /// target). Before a queue builds up TCP must be able to find out how much the path carries: no window.
     private mutating func adjustWindow(outside: Int, _ now: Nanos) {
         guard let trip = roundTripMillis, let least = roundTripMillisLeast else { return }
         let wanted = least + max(LinkFlow.queueMillis, least / 4)
@@ -215,7 +215,9 @@ struct PairPaces {
 
     mutating func begun(_ stream: LinkStream, at start: Int, of session: UInt64, _ now: Nanos) {
         guard spacing > 0 else { return }
-        if pairs.count >= PairPaces.pairsMax { pairs = pairs.filter { $0.value.leftAt.map { now - $0 < spacing } ?? true } }
+        if pairs.count >= PairPaces.pairsMax {
+            pairs = pairs.filter { $0.value.leftAt.map { now - $0 < spacing } ?? true }
+        }
         pairs[Pair(sender: stream.sender, target: stream.target)] = Pace(session: session, start: start)
     }
 

@@ -2,8 +2,9 @@
 
 import KVBase
 
-/// Little endian: body length (4), CRC32C of the body (4), then the body: version (1), type (1), number (2), contents by
-/// type. The number tells messages in parts apart; elsewhere it is 0. Lengths are checked against a bound before anything is allocated, and memory grows with what has arrived only.
+/// Little endian: body length (4), CRC32C of the body (4), then the body: version (1), type (1), number (2), contents
+/// by type. The number tells messages in parts apart; elsewhere it is 0. Lengths are checked against a bound before
+/// anything is allocated, and memory grows with what has arrived only.
 enum LinkFrame {
     static let version: UInt8 = 2
     /// Of what is said after the handshake. Two neighbouring ones shall understand each other.

@@ -9,8 +9,8 @@ struct LinkParser {
 
     func deallocate() { pending.deallocate() }
 
-    /// Calls `visit` with type, number and contents of every complete frame; the contents are gone when it returns. `limit` is
-    /// asked before each frame how long its body may be.
+    /// Calls `visit` with type, number and contents of every complete frame; the contents are gone when it returns.
+    /// `limit` is asked before each frame how long its body may be.
     mutating func feed(
         _ bytes: UnsafeRawBufferPointer, limit: () -> Int = { LinkFrame.handshakeBytesMax },
         _ visit: (UInt8, UInt16, UnsafeRawBufferPointer) throws -> Void
@@ -30,7 +30,8 @@ struct LinkParser {
     }
 
     private func parse(
-        _ bytes: UnsafeRawBufferPointer, _ limit: () -> Int, _ visit: (UInt8, UInt16, UnsafeRawBufferPointer) throws -> Void
+        _ bytes: UnsafeRawBufferPointer, _ limit: () -> Int,
+        _ visit: (UInt8, UInt16, UnsafeRawBufferPointer) throws -> Void
     ) throws -> Int {
         var at = 0
         while bytes.count - at >= LinkFrame.headerBytes {

@@ -1,5 +1,5 @@
-// Everything this system has for one other: the connection in use, an attempt at one, what waits for it. The transport's
-// loop only.
+// Everything this system has for one other: the connection in use, an attempt at one, what waits for it. The
+// transport's loop only.
 
 import CSupport
 import KVBase
@@ -185,7 +185,8 @@ final class LinkPeer {
     }
 
     func isDelivering(besides connection: LinkConnection) -> Bool {
-        retired.contains { $0 !== connection && !$0.hasDelivered } || dialing.map { $0 !== connection && $0.isOpen } ?? false
+        retired.contains { $0 !== connection && !$0.hasDelivered }
+            || dialing.map { $0 !== connection && $0.isOpen } ?? false
             || current.map { $0 !== connection && !$0.hasDelivered } ?? false
     }
 

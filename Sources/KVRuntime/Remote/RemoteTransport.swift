@@ -93,7 +93,8 @@ package struct LinkMovement: Sendable {
 
     /// The telling actor's counter.
     package var sender: UInt64 { progress.sender }
-    /// Messages of a lane of which nothing waits here any more, and that the peer's kernel has, since the session began.
+    /// Messages of a lane of which nothing waits here any more, and that the peer's kernel has, since the session
+    /// began.
     package func left(_ lane: Int) -> UInt64 { progress.left[lane] }
     package func delivered(_ lane: Int) -> UInt64 { progress.delivered[lane] }
     /// Loop time at which the last of them that left began to leave.

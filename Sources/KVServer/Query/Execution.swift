@@ -40,6 +40,9 @@ package struct Execution {
         return false
     }
 
+    /// Nothing was executed, so a client may do it elsewhere.
+    func refuseWrite() { error("LEAVING this server is shutting down and takes no writes; use another server") }
+
     // Replies as Redis words them.
 
     func wrongArity(_ name: String) {

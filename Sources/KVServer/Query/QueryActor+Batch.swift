@@ -119,7 +119,7 @@ extension QueryState {
         let kind: HotCommand
         if command.argumentCount == 2, word == QueryState.getWord {
             kind = .get
-        } else if command.argumentCount == 3, word == QueryState.setWord || word == QueryState.putWord {
+        } else if command.argumentCount == 3, word == QueryState.setWord || word == QueryState.putWord, !refusesWrites {
             kind = .set
         } else {
             return

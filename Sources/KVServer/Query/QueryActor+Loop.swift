@@ -54,6 +54,9 @@ extension QueryActor {
     @inline(__always)
     func beginTurn(_ loop: Loop) { state.pointee.nowMillis = loop.nowMillis &+ state.pointee.clockShift }
 
+    /// From now on a write is answered with an error; reads go on.
+    func refuseWrites() { state.pointee.refusesWrites = true }
+
     /// Every client gets its replies and the end of the stream.
     func finishClients() {
         for session in sessions { (session.owner as? QueryReceiver)?.finish() }

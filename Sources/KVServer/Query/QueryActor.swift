@@ -12,6 +12,8 @@ package struct QueryState {
     var batch = CommandBatch()
     /// Wall clock of the turn, corrected when this machine's is far from the other servers'.
     package var nowMillis: Millis = 0
+    /// The server is leaving: what it took is being handed over.
+    var refusesWrites = false
     /// What is added to the loop's wall clock: the correction, and an offset in tests.
     var clockShift: Millis = 0
 

@@ -332,6 +332,7 @@ package final class Session {
         CommandTable.standard.withRow(index) { row in
             state.pointee.lastCommand = row.name
             guard row.accepts(x.count) else { return x.wrongArity(row.nameText) }
+            if actor.state.pointee.refusesWrites, row.flags.contains(.write) { return x.refuseWrite() }
             if x.count > LongCommand.argumentsMin {
                 guard row.flags.contains(.manyKeys) else {
                     return x.error("ERR too many arguments: the limit is 1024 but for MGET, MSET, DEL and EXISTS")

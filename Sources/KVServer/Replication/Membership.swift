@@ -27,8 +27,8 @@ final class Membership {
     /// Nobody has answered at an address of `--join` yet.
     var isUnanswered: Bool { !unanswered.isEmpty }
 
-    /// The member table knows the server at the other end of a link. The address it was asked for may be another than it
-    /// calls itself by.
+    /// The member table knows the server at the other end of a link. The address it was asked for may be another than
+    /// it calls itself by.
     func answered(at address: String, by own: String) {
         guard let place = unanswered.firstIndex(of: address) else { return }
         unanswered.remove(at: place)

@@ -106,7 +106,9 @@ package final class Replicator {
         guard context != nil, let frame = replica.greet(session: session, at),
             let ref = ActorRef<SyncMessage>(address: address, counter: 1)
         else { return }
-        system.tell(ref, .frame(frame.bytes), from: UInt64(replica.config.actorIndex + 1), over: session, lane: frame.lane.rawValue)
+        system.tell(
+            ref, .frame(frame.bytes), from: UInt64(replica.config.actorIndex + 1), over: session,
+            lane: frame.lane.rawValue)
     }
 
     /// A link to another server came, was taken over by another connection, or went.
@@ -228,7 +230,8 @@ package final class Replicator {
     private func tell(_ frame: OutgoingFrame) {
         guard context != nil, let ref = remote(frame.to) else { return }
         system.tell(
-            ref, .frame(frame.bytes), from: UInt64(replica.config.actorIndex + 1), over: frame.session, lane: frame.lane.rawValue)
+            ref, .frame(frame.bytes), from: UInt64(replica.config.actorIndex + 1), over: frame.session,
+            lane: frame.lane.rawValue)
     }
 
     private func remote(_ uid: ActorUID) -> ActorRef<SyncMessage>? {
