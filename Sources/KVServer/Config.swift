@@ -28,6 +28,8 @@ package struct Config: Sendable {
     package var logLevel = "info"
     package var clientsMax = Limits.clientsMax
     package var pinLoops = true
+    /// How long handing over the last writes may take.
+    package var drainSeconds = 30
     /// Added to the wall clock, for tests of skewed clocks.
     package var clockOffsetMillis: Millis = 0
 
@@ -84,6 +86,9 @@ package struct Config: Sendable {
         },
         Row(name: "maxclients") { config, text throws(ConfigError) in
             config.clientsMax = try number(text, 1...1_000_000)
+        },
+        Row(name: "drain-timeout") { config, text throws(ConfigError) in
+            config.drainSeconds = try number(text, 0...3600)
         },
         Row(name: "debug-clock-offset-ms") { config, text throws(ConfigError) in
             config.clockOffsetMillis = Millis(try number(text, -1_000_000_000_000...1_000_000_000_000))

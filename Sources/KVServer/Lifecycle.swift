@@ -3,7 +3,8 @@
 package import Glibc
 
 package enum Lifecycle {
-    /// Waits for one of the (blocked) signals, stops the server in good order and exits with 0. Another signal
+    /// Waits for one of the (blocked) signals, stops the server in good order and exits with 0, or
+    /// with 1 if writes were left that no other server has. Another signal
     /// meanwhile exits at once with 1. A server that others have removed starts again under a new id.
     package static func run(_ server: Server, until signals: sigset_t) -> Never {
         var signals = signals
@@ -19,9 +20,9 @@ package enum Lifecycle {
                 while sigwait(argument!.assumingMemoryBound(to: sigset_t.self), &signal) != 0 {}
                 _exit(1)
             }, set)
-        server.stop()
+        let owed = server.stop()
         if let addresses = server.forgottenAddresses { startAgain(joining: addresses) }
-        exit(0)
+        exit(owed == 0 ? 0 : 1)
     }
 
     /// Makes `run` go on as after a signal. Any thread.

@@ -225,25 +225,32 @@ package final class Server {
 
     /// How long clients may take to read their last replies.
     private static let drainMillisMax = 1500
-    /// How long other servers may take to acknowledge the last writes.
-    private static let leaveMillisMax = 2500
+    /// Without any progress for this long nobody takes what is still owed.
+    private static let stalledMillisMax = 5000
 
-    /// Stops accepting, lets replies go out and deltas reach the other servers, ends the loops. Bounded by five
-    /// seconds.
-    package func stop() {
+    /// Refuses new writes, hands over what was acknowledged, lets replies go out, ends the loops. Within five seconds
+    /// where nothing is owed; else as long as there is progress, up to `--drain-timeout`. Returns the writes that no
+    /// other server has.
+    @discardableResult
+    package func stop() -> Int {
         log.info("stopping")
         for core in cores {
             let box = UncheckedBox(core)
             core.thread.loop.perform {
                 for listener in box.value.listeners { listener.close() }
-                box.value.actor.finishClients()
+                box.value.actor.refuseWrites()
                 box.value.actor.replicator?.leave()
             }
         }
+        handOver()
+        for core in cores {
+            let box = UncheckedBox(core)
+            core.thread.loop.perform { box.value.actor.finishClients() }
+        }
         let started = monotonicNanos()
-        func isOver(_ millis: Int) -> Bool { monotonicNanos() - started > Nanos(millis) * 1_000_000 }
-        while context.connectedClients > 0, !isOver(Server.drainMillisMax) { usleep(2000) }
-        while status.leftCount < cores.count, !isOver(Server.leaveMillisMax) { usleep(2000) }
+        while context.connectedClients > 0, monotonicNanos() - started < Nanos(Server.drainMillisMax) * 1_000_000 {
+            usleep(2000)
+        }
         system?.close()
         for core in cores { core.thread.loop.stop() }
         for core in cores {
@@ -253,7 +260,32 @@ package final class Server {
         }
         cores = []
         system = nil
+        let owed = Int(clamping: status.owedWrites)
+        if owed > 0 {
+            log.error("\(owed) acknowledged writes were not handed over: no other server has them")
+        }
         log.info("stopped")
+        return owed
+    }
+
+    /// Waits until every actor has said good-bye, there is no progress any more, or patience ends; says each second how
+    /// much is left.
+    private func handOver() {
+        let started = monotonicNanos()
+        var progress = status.progressCount
+        var progressAt = started
+        var saidAt = started
+        while status.leftCount < cores.count {
+            usleep(2000)
+            let now = monotonicNanos()
+            if status.progressCount != progress { (progress, progressAt) = (status.progressCount, now) }
+            if now - progressAt > Nanos(Server.stalledMillisMax) * 1_000_000 { break }
+            if now - started > Nanos(config.drainSeconds) * 1_000_000_000 { break }
+            if now - saidAt > 1_000_000_000 {
+                saidAt = now
+                log.info("leaving: \(status.owedWrites) writes still to be handed over")
+            }
+        }
     }
 
     /// Whom to join when other servers have removed this one; nil if they have not.

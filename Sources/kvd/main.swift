@@ -42,6 +42,11 @@ struct KVD: ParsableCommand {
     @Option(help: ArgumentHelp("Pin each loop to a core: yes or no. (default: yes)", valueName: "YES"))
     var pin: String?
     @Option(
+        help: ArgumentHelp(
+            "Longest time, in seconds, to hand over the last writes when told to stop. (default: 30)",
+            valueName: "SECONDS"))
+    var drainTimeout: String?
+    @Option(
         name: .customLong("debug-clock-offset-ms"), parsing: .unconditional,
         help: ArgumentHelp("Added to the clock, for tests.", valueName: "MS", visibility: .hidden))
     var clockOffset: String?
@@ -53,7 +58,7 @@ struct KVD: ParsableCommand {
         let single: [(String, String?)] = [
             ("port", port), ("actors", actors), ("shared-port", sharedPort), ("host", host), ("advertise", advertise),
             ("cluster", cluster), ("io", io), ("log-level", logLevel), ("maxclients", maxclients), ("pin", pin),
-            ("debug-clock-offset-ms", clockOffset),
+            ("drain-timeout", drainTimeout), ("debug-clock-offset-ms", clockOffset),
         ]
         return single.compactMap { name, value in value.map { (name, $0) } } + join.map { ("join", $0) }
     }

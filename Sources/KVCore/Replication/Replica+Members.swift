@@ -144,14 +144,14 @@ extension Replica {
     private func leave(_ at: Moment, into effects: inout ReplicaEffects) {
         guard isLeaving, var row = members.row(uid.server) else { return }
         guard row.status < .left else {
-            if servers.isEmpty { noteLeft() }
+            if !servers.contains(where: { isLinked($0) }) { noteLeft() }
             return
         }
         guard isFlushed(at), siblings.allSatisfy(\.isFlushed) else { return }
         row.status = .left
         learnTrusted(row, at, into: &effects)
         for sibling in siblings { sibling.wantedAt = at.steady }
-        if servers.isEmpty { noteLeft() }
+        if !servers.contains(where: { isLinked($0) }) { noteLeft() }
     }
 
     /// A restarted process has a new id at the old address: the old id can never come back, for its memory is gone. It

@@ -97,7 +97,7 @@ extension Replica {
         effects.frames.append(frame)
         if isLeaving, members.row(uid.server)?.status == .left {
             leftFramesSent += 1
-            if leftFramesSent >= servers.count { noteLeft() }
+            if leftFramesSent >= servers.count(where: { isLinked($0) }) { noteLeft() }
         }
     }
 

@@ -280,12 +280,29 @@ package final class Replica {
     func isFlushed(_ at: Moment) -> Bool {
         if config.bugs.contains(.leaveWithoutFlush) { return true }
         if isJoining, store.ownSeq > 0, !servers.contains(where: \.isContacted) { return false }
+        // With nobody in reach, what no other server has stays owed: somebody may come back.
+        if owedWrites > 0,
+            !servers.contains(where: { $0.isContacted && !$0.isSuspect(at.steady, config.suspectMillis) }),
+            isConnected
+        {
+            return false
+        }
         for server in servers where server.isContacted && !server.isSuspect(at.steady, config.suspectMillis) {
             // Not `tops`: what lies beyond a gap there is no help once this process, which could fill the gap, is gone.
             if server.reach[own] < store.ownSeq || !hasOwed(server) { return false }
         }
         return true
     }
+
+    /// Own writes that no other server is known to have. None where there is no other, unless this one was told of some.
+    package var owedWrites: UInt64 {
+        if servers.isEmpty { return isJoining ? store.ownSeq : 0 }
+        let held = servers.reduce(UInt64(0)) { max($0, $1.reach[own]) }
+        return store.ownSeq - min(held, store.ownSeq)
+    }
+
+    /// The good-bye is with the other machines.
+    package var hasDelivered: Bool { servers.allSatisfy { !$0.link.isUp || $0.link.isAllDelivered(.live) } }
 
     /// A newcomer has everything once it is up; but one that joined another newcomer may lack writes of servers that
     /// were retired before it came.

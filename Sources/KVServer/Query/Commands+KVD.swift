@@ -31,6 +31,7 @@ extension Commands {
             }
             floor = Millis(given)
         }
+        if x.actor.state.pointee.refusesWrites { return x.refuseWrite() }
         let key = x.argument(2)
         let value = x.argument(3)
         guard x.acceptsKey(key) else { return }

@@ -149,6 +149,7 @@ package final class Replicator {
         progress.bytesPerSecond = movement.bytesPerSecond
         progress.roundTripMillis = movement.roundTripMillis
         replica.linkMoved(id, progress, moment)
+        status.noteProgress()
     }
 
     private func noteAnswer(_ id: UInt64) {
@@ -303,15 +304,23 @@ package final class Replicator {
     /// The process is about to end: own writes go to whoever can be heard.
     func leave() {
         let at = moment
-        guard !replica.peers(at).isEmpty else { return status.noteLeft() }
+        guard !replica.peers(at).isEmpty || replica.owedWrites > 0 else { return status.noteLeft() }
         replica.beginLeave(at, into: &effects)
         carryOut(at)
-        noteLeaving()
+        noteLeaving(since: nil)
     }
 
+    /// How long the good-bye may take to arrive once it was said.
+    private static let farewellMillisMax: Millis = 1_000
+
     /// Says so once this actor has left; looks every few milliseconds.
-    private func noteLeaving() {
-        guard !replica.hasLeft || !frames.isEmpty else { return status.noteLeft() }
-        loop.schedule(afterMillis: 5) { [unowned self] in noteLeaving() }
+    private func noteLeaving(since saidAt: Millis?) {
+        let now = moment.steady
+        let saidAt = saidAt ?? (replica.hasLeft && frames.isEmpty ? now : nil)
+        status.noteOwed(replica.owedWrites, by: replica.config.actorIndex)
+        if let saidAt, replica.hasDelivered || now - saidAt > Replicator.farewellMillisMax {
+            return status.noteLeft()
+        }
+        loop.schedule(afterMillis: 5) { [unowned self] in noteLeaving(since: saidAt) }
     }
 }

@@ -4,6 +4,9 @@ import Synchronization
 
 package final class ReplicatorStatus: Sendable {
     private let left = Atomic<Int>(0)
+    private let progress = Atomic<Int>(0)
+    /// Writes that no other server has, by actor.
+    private let owed = Mutex<[Int: UInt64]>([:])
     private let forgotten = Mutex<[String]?>(nil)
     private let onForgotten: @Sendable () -> Void
 
@@ -13,6 +16,21 @@ package final class ReplicatorStatus: Sendable {
     /// Actors that have told the others good-bye, each counted once.
     package var leftCount: Int { left.load(ordering: .relaxed) }
     func noteLeft() { left.add(1, ordering: .relaxed) }
+
+    /// Counts frames that left or arrived: while it grows, handing over goes on.
+    package var progressCount: Int { progress.load(ordering: .relaxed) }
+    func noteProgress() { progress.add(1, ordering: .relaxed) }
+
+    /// Writes that no other server is known to have.
+    package var owedWrites: UInt64 { owed.withLock { $0.values.reduce(0, +) } }
+
+    func noteOwed(_ writes: UInt64, by actor: Int) {
+        let isLess = owed.withLock { owed in
+            defer { owed[actor] = writes }
+            return writes < owed[actor] ?? 0
+        }
+        if isLess { noteProgress() }
+    }
 
     /// Addresses to join under the new id; nil as long as this server is a member.
     package var forgottenAddresses: [String]? { forgotten.withLock { $0 } }
