@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from far import cluster, joins
+from far import cluster, joins, lines
 from far.report import Copy, store
 from wan import refusal
 
@@ -22,6 +22,10 @@ ROWS = {
     "join-large": joins.large,
     "join-thin": joins.thin,
     "join-few": joins.few,
+    "visible": lines.visible,
+    "beside": lines.beside,
+    "backlog": lines.backlog,
+    "lossy": lines.lossy,
 }
 
 
@@ -41,6 +45,9 @@ def arguments():
     parser.add_argument("--delays", type=numbers(float), metavar="S,…", help="of the rows over several delays")
     parser.add_argument("--rates", type=numbers(float, 1e3), metavar="KB/S,…", help="of the rows over thin lines")
     parser.add_argument("--keys", type=numbers(int), metavar="N,…", help="instead of a row's numbers of keys")
+    parser.add_argument("--loads", type=numbers(int), metavar="N,…", help="SET/s of the row visible")
+    parser.add_argument("--seconds", type=float, default=15, help="of load, where a row has one (15)")
+    parser.add_argument("--value", type=float, default=64, metavar="MIB", help="of the row beside (64)")
     parser.add_argument("--within", type=float, metavar="S", help="give up a run after this time")
     parser.add_argument("--flag", action="append", default=[], metavar="FLAG", help="one more flag for every server, as "
                         "--flag=--name; repeatable")

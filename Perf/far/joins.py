@@ -127,7 +127,7 @@ def chain(options):
     return row
 
 
-def one_bulk_join(options, keys, size, delay, rate, within, live_every=0.1):
+def one_bulk_join(keys, size, delay, rate, within, live_every=0.1):
     """One join with live Puts meanwhile, and the control over a path of its own: beside it where the line is what is
     slow, after it where the processor is."""
     with Cluster(2, delay=delay, rate=rate) as c:
@@ -140,35 +140,37 @@ def one_bulk_join(options, keys, size, delay, rate, within, live_every=0.1):
         back = LivePuts(c, newcomer, old, every=live_every, tag="back")
         client, seconds, rss = newcomer.connect(), None, 0
         while seconds is None and time.monotonic() - newcomer.begin < within:
-            live_there = live.count.value + back.count.value
-            if client.call("DBSIZE") >= keys:
-                # Live Puts count too, so look at what is old: the last keys and the number without what is young.
-                if client.call("DBSIZE") - live_there >= keys or len_of(client, keys) >= keys:
-                    seconds = time.monotonic() - newcomer.begin
+            # Young keys are not counted: right to a key or two that come between two looks.
+            if client.call("DBSIZE") - back.count.value - live.seen_count.value >= keys:
+                seconds = time.monotonic() - newcomer.begin
             rss = max(rss, old.rss())
             time.sleep(0.01)
-        there = client.call("DBSIZE")
-        times, unseen = live.stop()
-        back_times, back_unseen = back.stop()
         wire = c.wire(before)
-        control = control or Control(c, data, within)
-        control_seconds, control_bytes = control.wait(within)
+        there = old_keys_at(client, keys)
+        # What is put before the servers are connected waits for that: the rows of small joins tell how long.
+        connected = newcomer.begin + 4 * delay + 0.1
+        times, unseen = live.stop(after=connected)
+        back_times, back_unseen = back.stop(after=connected)
+        if seconds is not None and there < keys:
+            there = equal([old, newcomer], 5) and old_keys_at(client, keys)
+            if there != keys:
+                raise SystemExit("%s of %d keys are there" % (there, keys))
+        messages, lost = c.messages_a_second(), old.links_lost() + newcomer.links_lost()
+        if not control:
+            old.kill()
+            newcomer.kill()
+            control = Control(c, data, 3 * within)
+        control_seconds, control_bytes = control.wait()
         return {
             "data": data, "seconds": seconds, "there": there, "control": control_seconds,
             "control_bytes": control_bytes, "out": wire[(0, 1)], "back": wire[(1, 0)], "live": times,
-            "unseen": unseen + back_unseen, "live_back": back_times, "messages": c.messages_a_second(),
-            "lost": old.links_lost() + newcomer.links_lost(), "rss": rss,
+            "unseen": unseen + back_unseen, "live_back": back_times, "messages": messages, "lost": lost, "rss": rss,
         }
 
 
-def len_of(client, keys):
-    """How many of the old keys are there; asked only when it can be all of them."""
-    found = 0
-    for at in range(0, keys, 2000):
-        found += client.call("EXISTS", *["k:%08d" % i for i in range(at, min(at + 2000, keys))])
-        if found < min(at + 2000, keys):
-            break
-    return found
+def old_keys_at(client, keys):
+    batches = [range(at, min(at + 2000, keys)) for at in range(0, keys, 2000)]
+    return sum(client.call("EXISTS", *["k:%08d" % i for i in batch]) for batch in batches)
 
 
 def tell_bulk(row, results, time_limit, bytes_limit, live_limit):
@@ -180,8 +182,9 @@ def tell_bulk(row, results, time_limit, bytes_limit, live_limit):
     row.figure("bytes sent to the newcomer / bytes of data", [r["out"] / r["data"] for r in results], "x",
                limit=bytes_limit)
     row.figure("bytes of the control / bytes of data", [r["control_bytes"] / r["data"] for r in results], "x")
-    row.figure("MB of data, and sent to, and back", [x / 1e6 for x in (results[-1]["data"], results[-1]["out"],
-               results[-1]["back"])], "MB")
+    last = results[-1]
+    row.say("the last run: %.2f MB of data, %.2f MB sent to the newcomer, %.2f MB from it"
+            % (last["data"] / 1e6, last["out"] / 1e6, last["back"] / 1e6))
     for what, name in (("old server's", "live"), ("newcomer's", "live_back")):
         row.figure("%s live Puts until seen, p99" % what, [latency(r[name], 99) for r in results])
         row.figure("%s live Puts until seen, greatest" % what, [r[name][-1] if r[name] else None for r in results],
@@ -198,7 +201,7 @@ def large(options):
     for keys in options.keys or [200000, 500000]:
         row = Row("join large %d" % keys, "%d keys of 100 B at %d ms one way, unlimited: 1.3 x one TCP connection + 1 s, "
                   "bytes 1.1 x, live Puts in 2 s" % (keys, options.delay * 1000))
-        results = [one_bulk_join(options, keys, 100, options.delay, 0, options.within or 60)
+        results = [one_bulk_join(keys, 100, options.delay, 0, options.within or 60)
                    for _ in range(options.runs)]
         known = [r["control"] for r in results if r["control"]]
         tell_bulk(row, results, 1.3 * max(known) + 1 if known else None, 1.1, 2)
@@ -217,7 +220,7 @@ def thin(options):
                       "10 MB of 100 B over %d kB/s at %d ms one way: 1.25 x the ideal %.1f s, bytes 1.1 x"
                       % (rate / 1e3, delay * 1000, ideal))
             within = options.within or 3 * ideal + 20
-            results = [one_bulk_join(options, keys, 100, delay, rate, within)
+            results = [one_bulk_join(keys, 100, delay, rate, within)
                        for _ in range(options.runs if ideal < 30 or options.all_runs else 1)]
             tell_bulk(row, results, 1.25 * ideal, 1.1, 2)
             rows.append(row)
@@ -230,9 +233,9 @@ def few(options):
     for count, size in [(100, 1 << 20), (4000, 64 << 10), (8000, 32 << 10)]:
         row = Row("join of %d x %d KiB" % (count, size >> 10), "at %d ms one way: bytes 1.1 x data, a live Put in "
                   "one-way + 500 ms" % (options.delay * 1000))
-        results = [one_bulk_join(options, count, size, options.delay, 0, options.within or 90)
-                   for _ in range(options.runs)]
-        # What a newcomer's clients put before it is connected waits for the connection.
+        # A minute each: one run, except where more are asked for.
+        results = [one_bulk_join(count, size, options.delay, 0, options.within or 150)
+                   for _ in range(options.runs if options.all_runs else 1)]
         tell_bulk(row, results, None, 1.1, options.delay + 0.5)
         rows.append(row)
     return rows

@@ -28,6 +28,7 @@ class LivePuts:
         self.acknowledged = context.RawArray(ctypes.c_double, most)
         self.seen = context.RawArray(ctypes.c_double, most)
         self.count = context.RawValue(ctypes.c_int, 0)
+        self.seen_count = context.RawValue(ctypes.c_int, 0)
         self.refused = context.RawValue(ctypes.c_int, 0)
         self.stopping = context.Event()
         self.begin = time.monotonic()
@@ -60,23 +61,28 @@ class LivePuts:
                     gone = {i for i, value in zip(waiting, found) if value is not None}
                     for i in gone:
                         self.seen[i] = time_of_look
+                    self.seen_count.value += len(gone)
                     waiting = [i for i in waiting if i not in gone]
                 time.sleep(LOOK_SECONDS)
             except (OSError, ConnectionError):
                 connection = None
                 time.sleep(0.05)
 
-    def stop(self, within=5):
-        """Sorted seconds from each Put until it was seen, and how many were not seen `within` seconds of the end."""
+    def stop(self, within=5, after=0.0):
+        """Sorted seconds from each Put made `after` this moment until it was seen, and how many of all were not seen
+        `within` seconds of the end."""
         self.stopping.set()
         self.writer.join(5)
         deadline = time.monotonic() + within
-        while any(not self.seen[i] for i in range(self.count.value)) and time.monotonic() < deadline:
+        while self.seen_count.value < self.count.value and time.monotonic() < deadline:
             time.sleep(0.02)
         self.writer.kill()
         self.reader.kill()
-        made = range(self.count.value)
-        return sorted(self.seen[i] - self.made[i] for i in made if self.seen[i]), sum(not self.seen[i] for i in made)
+        return self.seen_times(after), sum(not self.seen[i] for i in range(self.count.value))
+
+    def seen_times(self, after=0.0, before=float("inf")):
+        chosen = (i for i in range(self.count.value) if self.seen[i] and after <= self.made[i] < before)
+        return sorted(self.seen[i] - self.made[i] for i in chosen)
 
 
 class Load:
@@ -169,4 +175,4 @@ class Control:
 
 
 def latency(times, p):
-    return lab.percentile(times, p) if times else float("nan")
+    return lab.percentile(times, p) if times else None
