@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from far import cluster, joins, lines
+from far import cluster, faults, hostile, joins, leaving, lines
 from far.report import Copy, store
 from wan import refusal
 
@@ -26,6 +26,14 @@ ROWS = {
     "beside": lines.beside,
     "backlog": lines.backlog,
     "lossy": lines.lossy,
+    "leave": leaving.leave,
+    "newcomer-leaves": leaving.newcomer_leaves,
+    "faults": faults.faults,
+    "cycles": faults.cycles,
+    "bad-trickle": hostile.trickle,
+    "bad-silent": hostile.unacknowledged,
+    "bad-dying": hostile.dying,
+    "bad-falling": hostile.falling,
 }
 
 
@@ -48,6 +56,7 @@ def arguments():
     parser.add_argument("--loads", type=numbers(int), metavar="N,…", help="SET/s of the row visible")
     parser.add_argument("--seconds", type=float, default=15, help="of load, where a row has one (15)")
     parser.add_argument("--value", type=float, default=64, metavar="MIB", help="of the row beside (64)")
+    parser.add_argument("--only", metavar="TEXT", help="of the row faults: those with this in their name")
     parser.add_argument("--within", type=float, metavar="S", help="give up a run after this time")
     parser.add_argument("--flag", action="append", default=[], metavar="FLAG", help="one more flag for every server, as "
                         "--flag=--name; repeatable")

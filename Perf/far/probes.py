@@ -6,8 +6,6 @@ import time
 import lab
 from wan import transfer
 
-from . import cluster as _cluster
-
 context = multiprocessing.get_context("fork")
 LOOK_SECONDS = 0.002
 
@@ -71,14 +69,17 @@ class LivePuts:
     def stop(self, within=5, after=0.0):
         """Sorted seconds from each Put made `after` this moment until it was seen, and how many of all were not seen
         `within` seconds of the end."""
-        self.stopping.set()
-        self.writer.join(5)
+        self.stop_writing()
         deadline = time.monotonic() + within
         while self.seen_count.value < self.count.value and time.monotonic() < deadline:
             time.sleep(0.02)
         self.writer.kill()
         self.reader.kill()
         return self.seen_times(after), sum(not self.seen[i] for i in range(self.count.value))
+
+    def stop_writing(self):
+        self.stopping.set()
+        self.writer.join(5)
 
     def seen_times(self, after=0.0, before=float("inf")):
         chosen = (i for i in range(self.count.value) if self.seen[i] and after <= self.made[i] < before)
@@ -141,18 +142,19 @@ class Load:
         self.process.join(5)
         self.process.kill()
 
-    def missing(self, server):
-        """Acknowledged writes that `server` does not have: a key counts when it holds an older number than the last
-        acknowledged one. Also the age in seconds, at the last acknowledgement, of the oldest."""
-        connection, missing, oldest, newest = server.connect(), 0, 0.0, max(self.last_time)
+    def missing(self, server, signalled):
+        """Acknowledged writes that `server` does not have, of how many keys: a key counts when it holds an older number
+        than the last acknowledged one. How many of them were acknowledged before `signalled`, the oldest by how much."""
+        connection, missing, before, oldest = server.connect(), 0, 0, 0.0
         written = [i for i in range(self.keys) if self.last[i]]
         for at in range(0, len(written), 1000):
             part = written[at:at + 1000]
             for i, value in zip(part, connection.call("MGET", *[self.key(i) for i in part])):
                 if value is None or int(value.split(b":", 1)[0]) < self.last[i]:
                     missing += 1
-                    oldest = max(oldest, newest - self.last_time[i])
-        return missing, len(written), oldest
+                    before += self.last_time[i] < signalled
+                    oldest = max(oldest, signalled - self.last_time[i])
+        return missing, len(written), before, oldest
 
 
 class Control:
