@@ -86,7 +86,7 @@ def dying(options):
 def falling(options):
     """Bandwidth that falls from 100 MB/s to 50 kB/s in the middle of a join."""
     keys = options.keys[0] if options.keys else 500000
-    row = Row("bad: bandwidth falls in a join", "%d keys of 100 B; after 1.5 s 100 MB/s become 50 kB/s: memory + %d MiB, Puts "
+    row = Row("bad: bandwidth falls in a join", "%d keys of 100 B; when a quarter is there 100 MB/s become 50 kB/s: memory + %d MiB, Puts "
               "seen in one-way + the path's queue of 2 s + 500 ms; it ends when mended" % (keys, MEMORY_MIB))
     with Cluster(2, delay=0.05, rate=100e6) as c:
         old = c.start(0)
