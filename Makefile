@@ -1,6 +1,6 @@
 # One verb per line. What needs more than one command lives in scripts/, which also works where make is missing.
 
-.PHONY: run test play build sim sim-long sim-bugs fuzz tsan asan bench cluster-long clean
+.PHONY: run test play build sim sim-long sim-bugs fuzz tsan asan bench links cluster-long clean
 
 run:            ; @sh scripts/run $(ARGS)
 test:           ; @sh scripts/test $(ARGS)
@@ -14,4 +14,5 @@ tsan:           ; @sh scripts/sanitize thread $(ARGS)
 asan:           ; @sh scripts/sanitize address $(ARGS)
 cluster-long:   ; @KVD_LONG=1 sh scripts/test --filter ClusterTests $(ARGS)
 bench:          ; @sh Perf/bench $(ARGS)
+links:          ; @sh Perf/links $(ARGS)
 clean:          ; rm -rf .build .build-*

@@ -1,0 +1,1 @@
+"""kvd servers far from each other: what Perf/links.py measures with."""
