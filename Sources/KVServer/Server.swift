@@ -177,6 +177,14 @@ package final class Server {
         system.onLinkChange { change in
             for box in boxes { box.loop.perform { box.actor.value.replicator?.linkChanged(change) } }
         }
+        system.onLinkOpening { opening in
+            for box in boxes { box.loop.perform { box.actor.value.replicator?.linkOpened(opening) } }
+        }
+        system.onLinkMovement { movement in
+            guard (1...UInt64(boxes.count)).contains(movement.sender) else { return }
+            let box = boxes[Int(movement.sender) - 1]
+            box.loop.perform { box.actor.value.replicator?.linkMoved(movement) }
+        }
     }
 
     private func addReplica(_ core: Core, _ system: ActorSystem) {
@@ -188,10 +196,11 @@ package final class Server {
             joining: !config.join.isEmpty)
         // One byte says what kind of message a frame is.
         replicaConfig.frameBytesMax = Limits.frameBytesMax - 1024
+        replicaConfig.transport = .connections
         replicaConfig.entriesPerStep = Replicator.entriesPerStep
         let replica = Replica(config: replicaConfig, store: actor.state.pointee.store, origins: context.origins)
         let membership =
-            actor.index == 1 ? Membership(system: system, loop: loop, join: config.join, log: log) : nil
+            actor.index == 1 ? Membership(system: system, join: config.join, log: log) : nil
         let replicator = Replicator(
             replica: replica, state: actor.state, loop: loop, system: system, log: log, status: status,
             membership: membership)

@@ -101,4 +101,25 @@ int cs_conn_local_address(const cs_conn *conn, cs_address *out);
 int cs_conn_peer_address(const cs_conn *conn, cs_address *out);
 int cs_conn_descriptor(const cs_conn *conn);
 
+/// Where the bytes given to a connection's kernel side are.
+typedef struct cs_conn_flow {
+    /// Not acknowledged by the peer's kernel, those not sent among them.
+    uint32_t unacked;
+    /// Not sent yet.
+    uint32_t unsent;
+    /// The kernel's latest estimate, bytes a second; 0 if there is none.
+    uint64_t rate;
+    /// Smoothed and least, microseconds; 0 if there is none.
+    uint32_t round_trip;
+    uint32_t round_trip_least;
+} cs_conn_flow;
+
+/// 0 or -errno. Three system calls.
+int cs_conn_read_flow(const cs_conn *conn, cs_conn_flow *out);
+/// For a connection to another server: retransmissions at least once a second, and BBR where the system allows it, so
+/// that little more is on the way than the path carries. What the kernel refuses is left as it is.
+void cs_conn_set_far(cs_conn *conn);
+/// The kernel takes no more while it holds so many bytes that are not sent (TCP_NOTSENT_LOWAT).
+void cs_conn_set_unsent_max(cs_conn *conn, uint32_t bytes);
+
 #endif

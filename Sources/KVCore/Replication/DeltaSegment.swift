@@ -18,6 +18,7 @@ struct DeltaEntries {
     private var capacity = 0
     /// Key and value bytes of all entries.
     private(set) var payloadBytes = 0
+    private(set) var largestBytes = 0
 
     /// Takes over one reference of `record`.
     mutating func append(_ hash: UInt64, _ record: Record) {
@@ -28,7 +29,9 @@ struct DeltaEntries {
         }
         base.unsafelyUnwrapped[count] = DeltaEntry(hash: hash, record: record)
         count &+= 1
-        payloadBytes &+= record.keyCount &+ record.valueCount
+        let bytes = record.keyCount &+ record.valueCount
+        payloadBytes &+= bytes
+        if bytes > largestBytes { largestBytes = bytes }
     }
 
     /// Releases everything.
@@ -60,6 +63,8 @@ package final class DeltaSegment: @unchecked Sendable {
     package let count: Int
     /// Key and value bytes; what a marshalled form would mostly consist of.
     package let payloadBytes: Int
+    /// Of one entry.
+    let largestBytes: Int
     private let base: UnsafeMutablePointer<DeltaEntry>?
 
     init(origin: OriginIndex, from: UInt64, to: UInt64, isPage: Bool, cut: VersionVector, taking entries: DeltaEntries)
@@ -71,6 +76,7 @@ package final class DeltaSegment: @unchecked Sendable {
         self.cut = cut
         count = entries.count
         payloadBytes = entries.payloadBytes
+        largestBytes = entries.largestBytes
         base = entries.base
     }
 

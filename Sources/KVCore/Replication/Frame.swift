@@ -30,6 +30,8 @@ struct FrameHead: Sendable {
     var report: StabilityReport?
     var asks: [RepairAsk] = []
     var scanAsk: ScanAsk?
+    /// The receiver's scan that the sender is giving chunks for; 0 if there is none.
+    var serving: UInt32 = 0
     /// Nothing merged beyond the vector: the digest belongs to it.
     var isSettled = false
 }

@@ -6,7 +6,7 @@ import KVBase
 /// integers as LEB128; a server is named by its id on first use and by a small number after.
 enum FrameFormat {
     static let magic: UInt32 = 0x4644_564B  // "KVDF"
-    static let version: UInt8 = 1
+    static let version: UInt8 = 2
     static let headerBytes = 17
     /// Where the checksum is, and the first byte it is made of.
     static let crcAt = 5
@@ -19,6 +19,7 @@ enum FrameFormat {
     static let hasReport: UInt8 = 1
     static let hasScanAsk: UInt8 = 2
     static let isSettled: UInt8 = 4
+    static let isServing: UInt8 = 8
 
     static let sectionKind: UInt8 = 0
     static let chunkKind: UInt8 = 1
@@ -89,7 +90,8 @@ struct FrameWriter {
         for row in head.rows { self.row(row) }
         out.append(
             (head.report == nil ? 0 : FrameFormat.hasReport) | (head.scanAsk == nil ? 0 : FrameFormat.hasScanAsk)
-                | (head.isSettled ? FrameFormat.isSettled : 0))
+                | (head.isSettled ? FrameFormat.isSettled : 0) | (head.serving != 0 ? FrameFormat.isServing : 0))
+        if head.serving != 0 { out.appendVarint(UInt64(head.serving)) }
         if let report = head.report { self.report(report) }
         out.appendVarint(UInt64(head.asks.count))
         for ask in head.asks { interval(ask.origin, ask.from, ask.to) }
@@ -314,6 +316,7 @@ struct FrameReader {
         }
         let flags = reader.byte()
         head.isSettled = flags & FrameFormat.isSettled != 0
+        if flags & FrameFormat.isServing != 0 { head.serving = UInt32(truncatingIfNeeded: reader.varint()) }
         if flags & FrameFormat.hasReport != 0 { head.report = report() }
         for _ in 0..<listCount(bytesEach: 4) {
             let (origin, from, to) = interval()

@@ -96,6 +96,10 @@ struct ServerNews: Sendable {
     /// Steady time of the frame from which it was last estimated.
     var offsetAt: Millis
     var roundTrip: Millis?
+    /// How far its actors said they had sent their own writes.
+    var announcedTo: [(origin: OriginIndex, to: UInt64)] = []
+    /// What this actor's scan for it proves: only what came later need be streamed to it.
+    var scanStart: VersionVector?
 }
 
 struct ForwardedAsk: Sendable {

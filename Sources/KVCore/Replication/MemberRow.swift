@@ -51,7 +51,13 @@ package struct MemberRow: Sendable, Hashable {
 
 /// State of a server as this actor sees it.
 package enum PeerState: String, Sendable {
-    case up, down, syncing
+    case up
+    /// Silent for a while.
+    case suspect
+    /// No connection, or silent for long.
+    case down
+    /// One of the two is catching up.
+    case syncing
 }
 
 /// One line of KVD PEERS and of INFO's Replication section.

@@ -43,6 +43,11 @@ struct InFlight {
     var at: Millis
     var bytes: Int
     var isRepeat: Bool
+    /// The frame they went in.
+    var lane = FrameLane.live
+    var number: UInt64 = 0
+    /// When it was known to have reached the other machine.
+    var deliveredAt: Millis?
 }
 
 /// Another server: what it has, what it was sent, how far away it is.
@@ -89,7 +94,13 @@ final class RemoteServer {
     var unequalCount = 0
 
     // Sending.
+    var link = ServerLink()
     var sent: UInt64 = 0
+    /// Own writes up to `sent` that go apart because one of them is large; in order.
+    var large: [LargeInterval] = []
+    static let largeMax = 16
+    /// The next frame is a bulk one.
+    var isBulkNext = false
     var inFlight: [InFlight] = []
     var smoothedAck: Millis?
     var backoff = 0
@@ -105,8 +116,6 @@ final class RemoteServer {
     var repairs: [RepairAsk] = []
     /// Two scans with this server, one each way, may need different addressees: they take turns.
     var isAskNext = false
-    /// The next frame carries a scan's chunk and no deltas.
-    var isChunkNext = false
     var lastRepair: (ask: RepairAsk, at: Millis)?
     /// Own highest write it is known to have sent us, by origin: a gap behind it is asked for.
     var announcedTo: [(origin: OriginIndex, to: UInt64)] = []
@@ -116,6 +125,14 @@ final class RemoteServer {
         self.id = id
         self.knownSince = knownSince
         self.actorCount = actorCount
+    }
+
+    func announced(_ origin: OriginIndex, _ to: UInt64) {
+        if let place = announcedTo.firstIndex(where: { $0.origin == origin }) {
+            announcedTo[place].to = max(announcedTo[place].to, to)
+        } else {
+            announcedTo.append((origin, to))
+        }
     }
 
     var bytesInFlight: Int { inFlight.reduce(0) { $0 + $1.bytes } }
@@ -141,6 +158,12 @@ final class RemoteServer {
     func isSuspect(_ now: Millis, _ suspectMillis: Millis) -> Bool {
         guard let heardAt else { return true }
         return now - heardAt > suspectMillis
+    }
+
+    /// How far own writes went out without a hole that is still to be filled by a frame that has not left.
+    var sentGapless: UInt64 {
+        let owed = large.first { $0.number == 0 || $0.number != .max && !link.hasLeft(.bulk, $0.number) }
+        return owed.map { min(sent, $0.from) } ?? sent
     }
 
     /// Takes note that everything up to `top` arrived.

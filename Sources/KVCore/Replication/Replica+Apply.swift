@@ -269,31 +269,41 @@ extension Replica {
         guard origin != own, to > seen[origin] else { return }
         if from <= seen[origin] || config.bugs.contains(.advanceOverGap) {
             seen.raise(origin, to: to)
-            if let at = islands.firstIndex(where: { $0.origin == origin }), islands[at].from <= to {
-                seen.raise(origin, to: islands[at].to)
-                islands.remove(at: at)
-            }
-            return
+            return connectIslands()
         }
         statistics.gapsSeen += 1
-        guard let at = islands.firstIndex(where: { $0.origin == origin }) else {
-            islands.append(Island(origin: origin, from: from, to: to))
-            return
+        var merged = Island(origin: origin, from: from, to: to)
+        islands.removeAll { island in
+            guard island.origin == origin, merged.from <= island.to, merged.to >= island.from else { return false }
+            merged.from = min(merged.from, island.from)
+            merged.to = max(merged.to, island.to)
+            return true
         }
-        if from <= islands[at].to, to >= islands[at].from {
-            islands[at].from = min(islands[at].from, from)
-            islands[at].to = max(islands[at].to, to)
-        } else if to > islands[at].to {
-            islands[at] = Island(origin: origin, from: from, to: to)
+        // What is forgotten is asked for again.
+        if islands.count(where: { $0.origin == origin }) >= Replica.islandsMax,
+            let first = islands.firstIndex(where: { $0.origin == origin })
+        {
+            islands.remove(at: first)
         }
+        islands.append(merged)
     }
 
-    /// A scan step raised the vector: islands it reaches are connected.
+    /// Intervals beyond gaps of one origin that are remembered: a few large values may be on their way at once.
+    static let islandsMax = 2 * RemoteServer.largeMax
+
+    /// The vector was raised: islands it reaches are connected.
     func connectIslands() {
-        islands.removeAll { island in
-            guard island.from <= seen[island.origin] else { return island.to <= seen[island.origin] }
-            seen.raise(island.origin, to: island.to)
-            return true
+        var isMore = !islands.isEmpty
+        while isMore {
+            isMore = false
+            islands.removeAll { island in
+                guard island.from <= seen[island.origin] else { return false }
+                if island.to > seen[island.origin] {
+                    seen.raise(island.origin, to: island.to)
+                    isMore = true
+                }
+                return true
+            }
         }
     }
 

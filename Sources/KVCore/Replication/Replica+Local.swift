@@ -16,19 +16,26 @@ extension Replica {
         startSegment(at.steady)
     }
 
+    /// The next round may bring a server own writes.
+    private func mayTake(_ server: RemoteServer) -> Bool {
+        server.isContacted && isLinked(server) && isFree(server, .live)
+    }
+
     private func startSegment(_ steady: Millis) {
         let from: UInt64
+        var limits = FrameLimits(config)
         if !siblings.isEmpty {
             from = loggedTo
-        } else if let server = servers.first(where: { $0.isContacted && $0.sent < roundTarget }) {
+        } else if let server = servers.first(where: { mayTake($0) && $0.sent < roundTarget }) {
             from = server.sent
+            limits = self.limits(of: server)
         } else {
             return
         }
         guard from < roundTarget else { return }
         builder = SegmentBuilder(
-            from: from, target: roundTarget, bytesMax: config.frameBytesMax / 4 * 3, dotsMax: config.dotsPerSegmentMax,
-            encodes: servers.contains { $0.isContacted && $0.sent == from })
+            from: from, target: roundTarget, bytesMax: limits.sectionBytes, dotsMax: config.dotsPerSegmentMax,
+            largeBytes: limits.largeBytes, encodes: servers.contains { mayTake($0) && $0.sent == from })
     }
 
     /// Returns the writes looked at; `builder` is nil once all segments of the round are made.
@@ -121,7 +128,8 @@ extension Replica {
     private func news(_ server: RemoteServer) -> ServerNews {
         ServerNews(
             server: server.id, heardAt: server.heardAt, reach: server.reach, tops: server.tops, report: server.report,
-            offset: server.offset, offsetAt: server.offsetAt, roundTrip: server.roundTrip)
+            offset: server.offset, offsetAt: server.offsetAt, roundTrip: server.roundTrip,
+            announcedTo: server.announcedTo, scanStart: server.donor?.start)
     }
 
     // MARK: Receiving
@@ -200,8 +208,9 @@ extension Replica {
         guard let server = server(news.server) else { return }
         if let heard = news.heardAt {
             server.heardAt = max(server.heardAt ?? heard, heard)
-            contact(server, news.reach, at)
+            contact(server, news.reach, scanStart: news.scanStart, at)
         }
+        for (origin, to) in news.announcedTo { server.announced(origin, to) }
         server.reach.join(news.reach)
         server.tops.join(news.tops)
         if let report = news.report, report.stamp > server.report?.stamp ?? .min { server.report = report }
@@ -214,18 +223,28 @@ extension Replica {
     }
 
     /// First word from a server: from where on it is sent own writes.
-    func contact(_ server: RemoteServer, _ vector: VersionVector, _ at: Moment) {
+    func contact(
+        _ server: RemoteServer, _ vector: VersionVector, scanStart: VersionVector? = nil, _ at: Moment
+    ) {
         guard !server.isContacted else { return }
         server.isContacted = true
         server.contactedAt = at.steady
         server.reach.join(vector)
         server.tops.join(vector)
         let known = server.reach[own]
+        if isConnected, let scanStart {
+            // A scan brings it everything up to there. The latest writes go ahead: somebody may wait for them.
+            let start = min(scanStart[own], store.ownSeq)
+            server.sent = max(known, start - min(start, Replica.latestDotsMax), server.sent)
+            return
+        }
         // A newcomer fetches what is old by a scan; the stream gives it what is new.
         let isNew = members.row(server.id)?.status == .joining && store.ownSeq > known + Replica.historyDotsMax
-        server.sent = isNew ? store.ownSeq : known
+        server.sent = max(isNew ? store.ownSeq : known, isConnected ? server.sent : 0)
     }
 
-    /// Own writes that are streamed to a newcomer although a scan will bring them too.
+    /// Own writes that are streamed to a newcomer although a scan will bring them too: where it is not known how far a
+    /// scan goes, and where it is.
     static let historyDotsMax: UInt64 = 4096
+    static let latestDotsMax: UInt64 = 64
 }

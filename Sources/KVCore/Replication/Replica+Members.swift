@@ -1,6 +1,6 @@
 // Servers that come, go, fall silent and are forgotten. Part of `Replica`; on its actor's thread.
 
-package import KVBase
+import KVBase
 
 extension Replica {
     /// How often silence, retirement and clocks are looked at.
@@ -41,7 +41,9 @@ extension Replica {
                 let place = servers.firstIndex { $0.id > row.server } ?? servers.count
                 let server = RemoteServer(id: row.server, actorCount: row.actorCount, knownSince: at.steady)
                 server.wantedAt = at.steady
+                keepPace(of: server, at: row)
                 servers.insert(server, at: place)
+                takeStanding(server, at)
             }
         } else {
             if let server = server(row.server) {
@@ -59,44 +61,23 @@ extension Replica {
         for server in servers where server.isContacted { server.wantedAt = min(server.wantedAt, at.steady) }
     }
 
+    /// A new life at a known address goes on with the pace of the one before: the limit is the address's.
+    private func keepPace(of server: RemoteServer, at row: MemberRow) {
+        guard !config.bugs.contains(.paceById) else { return }
+        for other in servers where members.row(other.id)?.address == row.address {
+            if let last = other.pacer.lastSent, last > server.pacer.lastSent ?? .min { server.pacer.sent(last) }
+        }
+        for other in outcastAnswers where members.row(other.server)?.address == row.address {
+            if other.at > server.pacer.lastSent ?? .min { server.pacer.sent(other.at) }
+        }
+    }
+
     /// Removes a server by hand: it must never come back under this id, and its writes that nobody received are lost.
     package func forget(_ server: UInt64, _ at: Moment, into effects: inout ReplicaEffects) {
         guard var row = members.row(server), row.status < .forgotten, server != uid.server else { return }
         row.status = .forgotten
         learn(row, at, into: &effects)
     }
-
-    /// The transport lost its connection: what was under way is gone, so it need not be waited for.
-    package func linkDown(_ id: UInt64, _ at: Moment) {
-        guard let server = server(id) else { return }
-        server.sent = min(server.sent, max(server.tops[own], server.reach[own]))
-        server.inFlight.removeAll()
-        server.lossSeenAt = at.steady
-    }
-
-    /// A message to a server besides the frames takes the next place in the pair's pace: how long to wait for it.
-    package func reservePlace(to id: UInt64, _ at: Moment) -> Millis {
-        guard let server = server(id) else { return 0 }
-        let due = max(at.steady, server.pacer.earliest(spacing))
-        server.pacer.sent(due)
-        return due - at.steady
-    }
-
-    /// A connection stands: whatever is known may be said at once. `session` counts connections of the pair; frames
-    /// made from now on are for this one.
-    package func linkUp(_ id: UInt64, session: UInt64 = 0, _ at: Moment) {
-        guard let server = server(id) else { return }
-        server.wantedAt = at.steady
-        cachedDeadline = min(cachedDeadline, server.pacer.earliest(spacing))
-    }
-
-    /// Frames of this actor left the connection or reached the other machine.
-    package func linkMoved(_ id: UInt64, _ progress: LinkProgress, _ at: Moment) {}
-
-    /// The first word to whoever is at an address of which nothing is known: rows, vector, own writes so far and, from
-    /// the first actor of a newcomer, the request for everything. To be sent over `session`, a connection that stands,
-    /// to the first actor there (`to` has server 0). Nil if there is nothing to say.
-    package func greet(session: UInt64, _ at: Moment) -> OutgoingFrame? { nil }
 
     /// One line per other server, members first as they are sorted by id.
     package func peers(_ at: Moment) -> [PeerSummary] {
@@ -111,13 +92,25 @@ extension Replica {
     }
 
     func state(of server: RemoteServer, _ at: Moment) -> PeerState {
-        if server.isSuspect(at.steady, config.downMillis) { return .down }
+        if server.isSuspect(at.steady, config.downMillis) || isCutOff(server, at) { return .down }
+        if server.isSuspect(at.steady, config.suspectMillis) { return .suspect }
         if members.row(server.id)?.status == .joining || asker?.source == server.id {
             return .syncing
         }
         if let donor = server.donor, !donor.isDone { return .syncing }
         return .up
     }
+
+    /// Its connection ended and is not back within a second, or its address belongs to another life now.
+    private func isCutOff(_ server: RemoteServer, _ at: Moment) -> Bool {
+        guard isConnected, !server.link.isUp else { return false }
+        if let since = server.link.downSince, at.steady - since >= Replica.reconnectMillis { return true }
+        let address = members.row(server.id)?.address
+        return servers.contains { $0.link.isUp && members.row($0.id)?.address == address }
+    }
+
+    /// How long a lost connection may take to come back before it counts.
+    static let reconnectMillis: Millis = 1_000
 
     /// Looks twice a second at who is silent, who was replaced, who can be retired, and at the clocks.
     func census(_ at: Moment, into effects: inout ReplicaEffects) {

@@ -19,7 +19,11 @@ extension Replica {
             (head, blocks) = (decodedHead, decodedBlocks)
         }
         if head.sender.server == uid.server { return reject(.ownServer) }
-        if head.toServer != uid.server { return reject(.misaddressed) }
+        // A greeting is for whoever is here.
+        let isGreeting = head.toServer == 0
+        if isGreeting ? !head.rows.contains(where: { $0.server == head.sender.server }) : head.toServer != uid.server {
+            return reject(.misaddressed)
+        }
         for block in blocks where block.millisMax > corrected(at) + SkewGuard.futureMillisNoted {
             statistics.futureStamps += 1
             if block.millisMax > SkewGuard.stampMax {
@@ -72,7 +76,14 @@ extension Replica {
             if head.rowsHash != members.hash { server.wantedAt = at.steady }
         }
         if !server.isContacted { server.wantedAt = at.steady }
-        contact(server, head.vector, at)
+        let asksForAll = isConnected && head.scanAsk != nil && isCaughtUp
+        contact(server, head.vector, scanStart: asksForAll ? shown(vector, to: server) : nil, at)
+        bindAsker(head, at)
+        if let current = asker, current.source == server.id, head.serving == current.session, isConnected,
+            !config.bugs.contains(.progressByMessages)
+        {
+            asker?.lastProgress = at.steady
+        }
         if head.echo != 0 {
             let roundTrip = max(0, at.steady - head.echo - head.echoHold)
             server.clock.add(roundTrip: roundTrip, offset: head.wall + roundTrip / 2 - at.wall, at: at.steady)
@@ -99,14 +110,13 @@ extension Replica {
         }
         if let report = head.report, report.stamp > server.report?.stamp ?? .min { server.report = report }
         if let origin = origins.intern(head.sender) {
-            if let place = server.announcedTo.firstIndex(where: { $0.origin == origin }) {
-                server.announcedTo[place].to = max(server.announcedTo[place].to, head.sentTo)
-            } else {
-                server.announcedTo.append((origin, head.sentTo))
-            }
+            server.announced(origin, head.sentTo)
         }
         for ask in head.asks { answer(ask, to: server, at) }
-        if let ask = head.scanAsk { serve(ask, to: server, from: Int(head.sender.index), at) }
+        // A newcomer that greets another one looks for somebody better first.
+        if let ask = head.scanAsk, isCaughtUp || head.toServer != 0 {
+            serve(ask, to: server, from: Int(head.sender.index), at)
+        }
     }
 
     /// Queues a block for merging, if it can be of use.

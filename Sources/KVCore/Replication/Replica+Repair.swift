@@ -39,10 +39,8 @@ extension Replica {
 
     private func hole(_ origin: OriginIndex, upTo to: UInt64) -> RepairAsk {
         let from = seen[origin]
-        if let island = islands.first(where: { $0.origin == origin }), island.from > from, island.from < to {
-            return RepairAsk(origin: origin, from: from, to: island.from)
-        }
-        return RepairAsk(origin: origin, from: from, to: to)
+        let next = islands.reduce(to) { $1.origin == origin && $1.from > from ? min($0, $1.from) : $0 }
+        return RepairAsk(origin: origin, from: from, to: next)
     }
 
     /// A server misses an interval.
@@ -99,7 +97,7 @@ extension Replica {
             let sibling = siblings.first { $0.vector[origin] > value && $0.vector[origin] != VersionVector.retired }
             // Joining may take for ever, if nobody can be reached: siblings stay equal meanwhile.
             let server =
-                isCaughtUp
+                isCaughtUp && !isOnItsWay(origin, at)
                 ? donors.first { $0.reach[origin] > value && !$0.isSuspect(at.steady, config.suspectMillis) } : nil
             if sibling == nil && server == nil { stalled[index].since = at.steady }
             let since = stalled[index].since
@@ -127,6 +125,16 @@ extension Replica {
         }
     }
 
+    /// The writer can be heard and has sent nothing that is missing here: what peers have more of it has yet to come,
+    /// over a line that may be slow. Nobody else need send it.
+    private func isOnItsWay(_ origin: OriginIndex, _ at: Moment) -> Bool {
+        guard isConnected, let writer = server(origins.uid(origin).server), writer.isContacted,
+            !writer.isSuspect(at.steady, config.suspectMillis),
+            let announced = writer.announcedTo.first(where: { $0.origin == origin })
+        else { return false }
+        return announced.to <= seen[origin]
+    }
+
     /// The server's join is over, but its end, an item of actor 0's stream, was pushed out before it reached this
     /// actor: it takes what actor 0 has.
     private func catchUpWithFirst(_ at: Moment) {
@@ -140,10 +148,7 @@ extension Replica {
 
     private func dropIdleScans(_ at: Moment) {
         if let current = asker {
-            let source = server(current.source)
-            if source == nil || source!.isSuspect(at.steady, config.suspectMillis)
-                || at.steady - current.lastProgress > Replica.scanTimeoutMillis
-            {
+            if isGivenUp(current, at) {
                 asker = nil
                 silentDonor = current.source
                 lastScanEnded = at.steady
@@ -151,11 +156,27 @@ extension Replica {
         }
         if let current = localAsker, at.steady - current.lastProgress > Replica.scanTimeoutMillis { localAsker = nil }
         for server in servers {
-            if let donor = server.donor, at.steady - donor.lastAskAt > ScanDonor.idleMillisMax { server.donor = nil }
+            let idleMax = isConnected ? ScanDonor.idleMillisMaxConnected : ScanDonor.idleMillisMax
+            if let donor = server.donor, at.steady - donor.lastAskAt > idleMax { server.donor = nil }
         }
         for sibling in siblings {
             if let donor = sibling.donor, at.steady - donor.lastAskAt > ScanDonor.idleMillisMax { sibling.donor = nil }
         }
+    }
+
+    private func isGivenUp(_ asker: ScanAsker, _ at: Moment) -> Bool {
+        let isLate = at.steady - asker.lastProgress > Replica.scanTimeoutMillis
+        // A greeting that nobody answered.
+        if asker.source == 0 { return isLate && !servers.isEmpty || at.steady - asker.lastProgress > 60_000 }
+        guard let source = server(asker.source) else { return true }
+        guard isConnected else { return isLate || source.isSuspect(at.steady, config.suspectMillis) }
+        if !source.isSuspect(at.steady, config.suspectMillis) { return isLate }
+        // What it has given so far would be fetched again: it may come back, unless somebody else can give it now.
+        let isOther = servers.contains {
+            $0.id != source.id && $0.isContacted && !$0.isSuspect(at.steady, config.suspectMillis)
+                && members.row($0.id)?.status == .up
+        }
+        return source.isSuspect(at.steady, isOther ? config.downMillis : ScanDonor.idleMillisMaxConnected)
     }
 
     // MARK: Equal vectors, different content

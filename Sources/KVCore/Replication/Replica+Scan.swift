@@ -215,7 +215,10 @@ extension Replica {
                 start: shown(vector, to: server), isLocal: false, at: at.steady)
             statistics.scansServed += 1
         }
-        let patience = max(1_000, 2 * (server.smoothedAck ?? RemoteServer.roundTripGuess))
+        var patience = max(1_000, 2 * (server.smoothedAck ?? RemoteServer.roundTripGuess))
+        if isConnected, !config.bugs.contains(.resendOnLivingLink) {
+            patience = server.link.isAllDelivered(.bulk) ? ScanDonor.patienceConnected : .max
+        }
         let credit = min(ask.credit, UInt64(config.chunkWindow))
         if server.donor!.asked(next: ask.next, credit: credit, at: at.steady, patience: patience) {
             statistics.chunksResent += 1
@@ -241,17 +244,20 @@ extension Replica {
         var left = budget
         for server in servers {
             guard let donor = server.donor else { continue }
-            while left > 0, donor.wantsWork { left -= advance(donor, budget: min(left, 512)) }
+            let bytesMax = limits(of: server).chunkBytes
+            while left > 0, donor.wantsWork { left -= advance(donor, bytesMax, budget: min(left, 512)) }
         }
         for sibling in siblings {
             guard let donor = sibling.donor else { continue }
-            while left > 0, donor.wantsWork { left -= advance(donor, budget: min(left, 512)) }
+            while left > 0, donor.wantsWork {
+                left -= advance(donor, config.chunkBytesMax, budget: min(left, 512))
+            }
         }
         return budget - left
     }
 
-    private func advance(_ donor: ScanDonor, budget: Int) -> Int {
-        let looked = donor.advance(store, budget: budget, bytesMax: config.chunkBytesMax, bugs: config.bugs)
+    private func advance(_ donor: ScanDonor, _ bytesMax: Int, budget: Int) -> Int {
+        let looked = donor.advance(store, budget: budget, bytesMax: bytesMax, bugs: config.bugs)
         if donor.isOutgrown { statistics.scansOutgrown += 1 }
         return looked
     }

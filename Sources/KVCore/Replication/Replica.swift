@@ -30,6 +30,9 @@ package final class Replica {
 
     // Who else there is.
     var members = Membership()
+    /// Connections of servers that are not known yet.
+    var standing: [(server: UInt64, session: UInt64)] = []
+    var greeted: [GreetedLink] = []
     /// Sorted by index.
     var siblings: [Sibling] = []
     /// Members only, sorted by id.

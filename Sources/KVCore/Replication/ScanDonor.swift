@@ -8,6 +8,10 @@ import KVBase
 final class ScanDonor {
     /// A donor that was not asked for this long forgets the scan.
     static let idleMillisMax: Millis = 10_000
+    /// The same where a connection may come back and the scan go on.
+    static let idleMillisMaxConnected: Millis = 60_000
+    /// A chunk that arrived at the other machine this long ago and is still asked for is sent again.
+    static let patienceConnected: Millis = 15_000
     private static let entriesPerWalk = 8
     /// A chunk may pass its size by so much, or a sixteenth, before it is cut between two entries.
     private static let overshootBytes = 64 * 1024
@@ -22,6 +26,9 @@ final class ScanDonor {
     let everything: Bool
     var start: VersionVector
     var lastAskAt: Millis
+    let startedAt: Millis
+    /// What was on the way when the connection was lost has to go again.
+    private var isBroken = false
     /// Chunks below are merged by the asker; it may be sent chunks below `limit`.
     var acked: UInt64 = 0
     var limit: UInt64 = 1
@@ -62,7 +69,7 @@ final class ScanDonor {
         self.everything = everything
         self.start = start
         self.isLocal = isLocal
-        lastAskAt = now
+        (lastAskAt, startedAt) = (now, now)
         cursor = WalkCursor()
         starts = [cursor.position]
     }
@@ -78,7 +85,7 @@ final class ScanDonor {
     /// Whether a chunk is ready to go. A large one waits until the asker has merged those before it: what a link holds
     /// is bounded, and it would be dropped.
     func isReady(unackedBytesMax: Int) -> Bool {
-        guard isBuilt, !isDone, !isOutgrown, building < limit else { return false }
+        guard isBuilt, !isDone, !isOutgrown, !isBroken, building < limit else { return false }
         return isLocal || unacked.isEmpty || unacked.reduce(builtBytes, +) <= unackedBytesMax
     }
 
@@ -93,12 +100,21 @@ final class ScanDonor {
         limit = next + credit
         if next > building, !isDone { skip(to: next) }
         let position = isBuilt && !isDone ? building : building + (isDone ? 1 : 0)
-        if credit > 0, next < position, now - sentAt > patience, let from = starts.first {
+        if next >= position { isBroken = false }
+        if credit > 0, next < position, isBroken || patience != .max && now - sentAt > patience,
+            let from = starts.first
+        {
+            isBroken = false
             rewind(to: next, from)
             return true
         }
         return false
     }
+
+    func linkBroke() { isBroken = true }
+
+    /// All that was sent is with the other machine.
+    func arrived(at now: Millis) { sentAt = now }
 
     /// The asker took first copies of chunks that were being built again.
     private func skip(to number: UInt64) {

@@ -15,11 +15,19 @@ struct SegmentBuilder {
     private var coalesced = HashSet64()
     private let bytesMax: Int
     private let dotsMax: UInt64
+    /// A record above it is alone in its segment.
+    private let largeBytes: Int
+    /// The next write's record is such a one, or one was taken.
+    private var isAtLarge = false
+    private var hasLarge = false
     /// The entries as bytes, made in the same slices; nil where no other server gets them.
     private var section: EncodedSection?
 
-    init(from: UInt64, target: UInt64, bytesMax: Int, dotsMax: Int, encodes: Bool = false) {
+    init(
+        from: UInt64, target: UInt64, bytesMax: Int, dotsMax: Int, largeBytes: Int = .max, encodes: Bool = false
+    ) {
         (self.from, self.target, self.bytesMax, self.dotsMax) = (from, target, bytesMax, UInt64(dotsMax))
+        self.largeBytes = largeBytes
         reached = from
         if encodes { section = EncodedSection() }
     }
@@ -28,7 +36,7 @@ struct SegmentBuilder {
     private(set) var isOverrun = false
 
     var isFinished: Bool {
-        reached >= target || entries.payloadBytes >= bytesMax || reached &- from >= dotsMax || isOverrun
+        isAtLarge || reached >= target || entries.payloadBytes >= bytesMax || reached &- from >= dotsMax || isOverrun
     }
 
     /// Looks at up to `budget` writes; returns how many it looked at.
@@ -58,7 +66,13 @@ struct SegmentBuilder {
                 }
                 if behind.take(Int(near)) { store.prefetchBehind(store.journalHash(near)) }
             }
-            if !(seq > from &+ 1 && repeats(seq, store)) { take(store.journalHash(seq), seq, own, store, bugs) }
+            if !(seq > from &+ 1 && repeats(seq, store)) {
+                if largeBytes != .max, stops(before: store.journalHash(seq), store) {
+                    isAtLarge = true
+                    break
+                }
+                take(store.journalHash(seq), seq, own, store, bugs)
+            }
             reached = seq
             left &-= 1
         }
@@ -70,6 +84,17 @@ struct SegmentBuilder {
     @inline(__always)
     private func repeats(_ seq: UInt64, _ store: Store) -> Bool {
         seq > store.journalFirstSeq && store.journalHash(seq) == store.journalHash(seq &- 1)
+    }
+
+    /// Whether the segment ends here because a large record comes, or one is in it.
+    private mutating func stops(before hash: UInt64, _ store: Store) -> Bool {
+        var isLarge = false
+        store.records(hash) { record in
+            if record.keyCount + record.valueCount > largeBytes { isLarge = true }
+        }
+        if hasLarge || isLarge && entries.count > 0 { return true }
+        hasLarge = isLarge
+        return false
     }
 
     private mutating func take(

@@ -84,6 +84,19 @@ public final class Connection: LoopSocket {
         return SocketAddress(raw)
     }
 
+    /// For a connection to another server: see `cs_conn_set_far`.
+    func prepareForDistance() { if let handle { cs_conn_set_far(handle) } }
+
+    /// Bytes that are not sent yet and that the kernel may hold.
+    func setUnsentMax(_ bytes: Int) { if let handle { cs_conn_set_unsent_max(handle, UInt32(clamping: bytes)) } }
+
+    /// Where the bytes are that the kernel took; nil if it does not say. Three system calls.
+    func readFlow() -> cs_conn_flow? {
+        var flow = cs_conn_flow()
+        guard let handle, cs_conn_read_flow(handle, &flow) == 0 else { return nil }
+        return flow
+    }
+
     package var descriptor: Int32 { handle.map { cs_conn_descriptor($0) } ?? -1 }
 
     /// To call after appending to `output` outside of a handler's call. O(1).
@@ -91,9 +104,17 @@ public final class Connection: LoopSocket {
         if output.pointee.count > 0 { markDirty() }
     }
 
-    /// Asks for one `drained` call when unsent output is at most half of `Limits.outputBytesHigh`, now or later.
-    package func notifyWhenDrained() {
+    /// Asks for one `drained` call when unsent output is at most `bytes`, now or later.
+    package func notifyWhenDrained(below bytes: Int = Limits.outputBytesHigh / 2) {
         state.pointee.flags |= ConnectionState.wantsDrained
+        state.pointee.drainedBytes = bytes
+        loop.markDirty(self)
+    }
+
+    /// Sends what is unsent, then tells the peer that this was all; goes on receiving until the peer says the same.
+    package func endSending() {
+        guard !isClosing else { return }
+        state.pointee.flags |= ConnectionState.endAfterFlush
         loop.markDirty(self)
     }
 
@@ -160,6 +181,7 @@ public final class Connection: LoopSocket {
             return
         }
         state.pointee.handler.ended(self)
+        if state.pointee.flags & ConnectionState.hasEnded != 0 { return close() }
         if output.pointee.count > 0 { markDirty() }
     }
 
@@ -212,7 +234,10 @@ public final class Connection: LoopSocket {
         state.pointee.flags &= ~ConnectionState.dirty
         if state.pointee.flags & (ConnectionState.closing | ConnectionState.connecting) != 0 { return }
         // Before sending: whoever stopped producing at the bound is told even if the kernel takes everything at once.
-        if unsentBytes > Limits.outputBytesHigh { state.pointee.flags |= ConnectionState.wantsDrained }
+        if unsentBytes > Limits.outputBytesHigh, state.pointee.flags & ConnectionState.wantsDrained == 0 {
+            state.pointee.flags |= ConnectionState.wantsDrained
+            state.pointee.drainedBytes = Limits.outputBytesHigh / 2
+        }
         if state.pointee.flags & ConnectionState.inFlight == 0, output.pointee.count > 0, let handle {
             swap(&output.pointee, &state.pointee.sending)
             let bytes = state.pointee.sending.bytes
@@ -223,7 +248,7 @@ public final class Connection: LoopSocket {
                 tidySending()
             }
         }
-        if state.pointee.flags & ConnectionState.wantsDrained != 0, unsentBytes <= Limits.outputBytesHigh / 2 {
+        if state.pointee.flags & ConnectionState.wantsDrained != 0, unsentBytes <= state.pointee.drainedBytes {
             state.pointee.flags &= ~ConnectionState.wantsDrained
             if state.pointee.flags & ConnectionState.closeAfterFlush == 0 {
                 state.pointee.handler.drained(self)
@@ -231,6 +256,15 @@ public final class Connection: LoopSocket {
             }
         }
         if unsentBytes == 0, state.pointee.flags & ConnectionState.closeAfterFlush != 0 { linger() }
+        if unsentBytes == 0, state.pointee.flags & ConnectionState.endAfterFlush != 0 { end() }
+    }
+
+    private func end() {
+        state.pointee.flags &= ~ConnectionState.endAfterFlush
+        guard let handle else { return }
+        if state.pointee.flags & ConnectionState.peerEnded != 0 { return close() }
+        state.pointee.flags |= ConnectionState.hasEnded
+        cs_conn_end(handle)
     }
 
     private func linger() {
@@ -266,6 +300,8 @@ struct ConnectionState {
     static let deliverLater: UInt32 = 256
     static let endedLater: UInt32 = 512
     static let connecting: UInt32 = 1024
+    static let endAfterFlush: UInt32 = 2048
+    static let hasEnded: UInt32 = 4096
 
     /// Stands in before a handler is set and after the last call.
     nonisolated(unsafe) static let nobody = ConnectionHandler()
@@ -277,6 +313,8 @@ struct ConnectionState {
     /// Bytes that arrived while reading was paused.
     var stash: OutputBuffer?
     var flags: UInt32 = 0
+    /// Unsent bytes from which on `drained` is called.
+    var drainedBytes = Limits.outputBytesHigh / 2
     var closeReason: Int32 = 0
     var nextDirty: Unmanaged<Connection>?
     var lingerTimer: LoopTimer?

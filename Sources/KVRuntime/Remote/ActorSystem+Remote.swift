@@ -7,12 +7,22 @@ extension ActorSystem {
     /// Calls `handler`, on the transport's loop, when a link goes up or down. Set it before the loops run to see every
     /// change.
     package func onLinkChange(_ handler: @escaping @Sendable (LinkChange) -> Void) {
-        transport?.observe(onChange: handler, onProblem: nil)
+        transport?.observe { $0.onChange = handler }
     }
 
     /// Where one line goes for each peer that sends garbage; by default to standard error.
     package func onLinkProblem(_ handler: @escaping @Sendable (String) -> Void) {
-        transport?.observe(onChange: nil, onProblem: handler)
+        transport?.observe { $0.onProblem = handler }
+    }
+
+    /// Calls `handler`, on the transport's loop, when TCP stands to an address and before anybody has answered there.
+    package func onLinkOpening(_ handler: @escaping @Sendable (LinkOpening) -> Void) {
+        transport?.observe { $0.onOpening = handler }
+    }
+
+    /// Calls `handler`, on the transport's loop, when messages told over a session have left or arrived.
+    package func onLinkMovement(_ handler: @escaping @Sendable (LinkMovement) -> Void) {
+        transport?.observe { $0.onMovement = handler }
     }
 
     /// Opens the link to `address` and keeps reopening it until `dropLink`, traffic or not.
@@ -48,6 +58,17 @@ extension ActorSystem {
         return ActingActor(counter: sender, actors: actors(for: sender))
     }
 
+    /// Tells over one connection only, which may have opened a moment ago, and has the message tracked: see
+    /// `onLinkMovement`. Messages of one sender, receiver and lane keep their order. If the connection is gone, so is
+    /// the message.
+    package func tell<M>(
+        _ ref: ActorRef<M>, _ message: M, from sender: UInt64, over session: UInt64, lane: UInt8
+    ) {
+        sendRemote(ref.addressId, ref.counter, from: acting(sender), session: session, lane: lane) {
+            message.encode(into: &$0)
+        }
+    }
+
     func tellRemote<M>(_ ref: ActorRef<M>, _ message: M, from acting: ActingActor) {
         sendRemote(ref.addressId, ref.counter, from: acting) { message.encode(into: &$0) }
     }
@@ -55,7 +76,8 @@ extension ActorSystem {
     /// Builds the frame here, on the teller's thread, and hands it to the transport's loop. A tail goes by reference:
     /// the transport cuts it up when its turn comes.
     private func sendRemote(
-        _ addressId: UInt32, _ counter: UInt64, from acting: ActingActor, _ encode: (inout WireWriter) -> Void
+        _ addressId: UInt32, _ counter: UInt64, from acting: ActingActor, session: UInt64 = 0, lane: UInt8 = 0,
+        _ encode: (inout WireWriter) -> Void
     ) {
         guard transport != nil else { return countDeadLetter() }
         var writer = WireWriter()
@@ -79,7 +101,10 @@ extension ActorSystem {
             payload: RemoteTransport.envelopePrefixBytes + writer.count)
         let target = Envelope.payload(envelope)
         putTail(tail, at: target)
-        target.storeBytes(of: addressId, toByteOffset: tailReferenceBytes, as: UInt32.self)
+        target.storeBytes(of: session, toByteOffset: tailReferenceBytes, as: UInt64.self)
+        target.storeBytes(of: addressId, toByteOffset: tailReferenceBytes + 8, as: UInt32.self)
+        target.storeBytes(of: UInt32(lane), toByteOffset: tailReferenceBytes + 12, as: UInt32.self)
+        target.storeBytes(of: counter, toByteOffset: tailReferenceBytes + 16, as: UInt64.self)
         (target + RemoteTransport.envelopePrefixBytes).copyMemory(from: writer.buffer.base, byteCount: writer.count)
         Delivery.send(envelope, gate)
     }

@@ -1,36 +1,50 @@
-// The frames between two systems: layout, building, and a parser that trusts nothing. Values; one thread at a time.
+// The frames between two systems: layout and building. Values; one thread at a time.
 
-import Glibc
 import KVBase
 
-/// Little endian: body length (4), CRC32C of the body (4), then the body: version (1), type (1), zero (2), contents by
-/// type. Lengths are checked against a bound before anything is allocated, and memory grows with what has arrived only.
+/// Little endian: body length (4), CRC32C of the body (4), then the body: version (1), type (1), number (2), contents by
+/// type. The number tells messages in parts apart; elsewhere it is 0. Lengths are checked against a bound before anything is allocated, and memory grows with what has arrived only.
 enum LinkFrame {
-    static let version: UInt8 = 1
+    static let version: UInt8 = 2
+    /// Of what is said after the handshake. Two neighbouring ones shall understand each other.
+    static let protocolVersion: UInt16 = 1
+    /// A bit for each thing that only some builds can do; none yet.
+    static let features: UInt64 = 0
     static let headerBytes = 8
     static let bodyHeaderBytes = 4
     /// Body header, 4 bytes of padding, receiver's counter (8), sender's counter (8).
     static let dataOverheadBytes = bodyHeaderBytes + 4 + 16
     static let bodyBytesMax = Limits.messageBytesMax + dataOverheadBytes
-    /// A large message crosses in parts of this size, so that neither side holds its loop for the whole of it.
+    /// A large message crosses in parts of at most this size: smaller on a thin link, so that small messages can go in
+    /// between, and never so large that either side holds its loop for long.
     static let partBytes = 64 * 1024
+    static let partBytesMin = 4 * 1024
     /// Before the handshake a stranger may make us hold this much.
     static let handshakeBytesMax = 2048
 
     enum Kind {
-        /// Opener to acceptor, first: cluster, opener's address, address dialled, opener's incarnation.
+        /// Dialer to acceptor, first: see `Hello`. Frames may follow at once.
         static let hello: UInt8 = 1
-        /// The answer: acceptor's address, acceptor's incarnation.
+        /// The answer: see `Welcome`.
         static let welcome: UInt8 = 2
-        /// Or that: why not.
+        /// Or that: a code of `RejectCode`, and why not.
         static let reject: UInt8 = 3
         /// A message.
         static let data: UInt8 = 4
         static let ping: UInt8 = 5
         static let pong: UInt8 = 6
-        /// As data, with the length of a tail where data has padding: the parts that follow are its end.
+        /// As data, with the length of a tail where data has padding. Parts of the same number bring the tail; other
+        /// frames may come between them.
         static let dataWithTail: UInt8 = 7
         static let part: UInt8 = 8
+        /// What was sent on the pair's other connection comes before what follows on this one.
+        static let moved: UInt8 = 9
+    }
+
+    enum RejectCode {
+        static let cluster: UInt8 = 1
+        /// The dialer reached itself.
+        static let itself: UInt8 = 2
     }
 
     /// Appends one frame whose contents `body` writes.
@@ -76,16 +90,28 @@ enum LinkFrame {
 }
 
 extension LinkFrame {
-    /// Appends the part of a tail that begins at `from`; returns where the next one begins.
-    static func appendPart(of tail: [UInt8], from: Int, to buffer: inout OutputBuffer) -> Int {
-        let end = min(tail.count, from + partBytes)
+    /// Puts a message's number, which only the link knows, into a frame of type `dataWithTail`.
+    static func setNumber(_ number: UInt16, in frame: inout [UInt8]) {
+        frame.withUnsafeMutableBytes { whole in
+            whole.storeBytes(of: number.littleEndian, toByteOffset: headerBytes + 2, as: UInt16.self)
+            let crc = crc32c(UnsafeRawBufferPointer(rebasing: whole[headerBytes...]))
+            whole.storeBytes(of: crc.littleEndian, toByteOffset: 4, as: UInt32.self)
+        }
+    }
+
+    /// Appends up to `bytes` of a message's tail that begin at `from`; returns where the next part begins.
+    static func appendPart(
+        of tail: [UInt8], _ number: UInt16, from: Int, bytes: Int, to buffer: inout OutputBuffer
+    ) -> Int {
+        let end = min(tail.count, from + bytes)
         let start = buffer.count
-        buffer.reserve(headerBytes + bodyHeaderBytes + end - from)
-        withUnsafeBytes(of: UInt32(bodyHeaderBytes + end - from).littleEndian) { buffer.append($0) }
+        let length = bodyHeaderBytes + end - from
+        buffer.reserve(headerBytes + length)
+        withUnsafeBytes(of: UInt32(length).littleEndian) { buffer.append($0) }
         withUnsafeBytes(of: 0 as UInt32) { buffer.append($0) }
         buffer.append(version)
         buffer.append(Kind.part)
-        withUnsafeBytes(of: 0 as UInt16) { buffer.append($0) }
+        withUnsafeBytes(of: number.littleEndian) { buffer.append($0) }
         tail.withUnsafeBytes { buffer.append(UnsafeRawBufferPointer(rebasing: $0[from..<end])) }
         let body = UnsafeRawBufferPointer(rebasing: buffer.bytes[(start + headerBytes)...])
         let crc = crc32c(body)
@@ -94,29 +120,57 @@ extension LinkFrame {
     }
 }
 
-/// A message whose tail is still arriving.
-struct ArrivingMessage {
-    let target: UInt64
-    let sender: UInt64
-    let head: [UInt8]
-    let tailBytes: Int
-    private(set) var tail: [UInt8] = []
+/// What the dialer says first.
+struct Hello: Equatable {
+    var cluster: String
+    var address: String
+    /// The address it dialled.
+    var target: String
+    var incarnation: UInt64
+    var protocolVersion = LinkFrame.protocolVersion
+    var features = LinkFrame.features
 
-    /// Above this, memory grows with what has arrived.
-    private static let reservedBytesMax = Limits.frameBytesMax
-
-    init(target: UInt64, sender: UInt64, head: UnsafeRawBufferPointer, tailBytes: Int) {
-        (self.target, self.sender, self.head, self.tailBytes) = (target, sender, Array(head), tailBytes)
-        // Address space, not memory: pages are touched as bytes arrive.
-        tail.reserveCapacity(min(tailBytes, ArrivingMessage.reservedBytesMax))
+    func encode(into writer: inout WireWriter) {
+        writer.write(cluster)
+        writer.write(address)
+        writer.write(target)
+        writer.write(incarnation)
+        writer.write(protocolVersion)
+        writer.write(features)
     }
 
-    mutating func append(_ bytes: UnsafeRawBufferPointer) throws(LinkError) {
-        guard !bytes.isEmpty, bytes.count <= tailBytes - tail.count else { throw .malformed }
-        tail.append(contentsOf: bytes.assumingMemoryBound(to: UInt8.self))
+    init(cluster: String, address: String, target: String, incarnation: UInt64) {
+        (self.cluster, self.address, self.target, self.incarnation) = (cluster, address, target, incarnation)
     }
 
-    var isComplete: Bool { tail.count == tailBytes }
+    init(from contents: UnsafeRawBufferPointer) throws {
+        var reader = WireReader(contents)
+        (cluster, address, target) = (try reader.readString(), try reader.readString(), try reader.readString())
+        (incarnation, protocolVersion, features) = (try reader.read(), try reader.read(), try reader.read())
+    }
+}
+
+/// The acceptor's answer.
+struct Welcome: Equatable {
+    var address: String
+    var incarnation: UInt64
+    var protocolVersion = LinkFrame.protocolVersion
+    var features = LinkFrame.features
+
+    func encode(into writer: inout WireWriter) {
+        writer.write(address)
+        writer.write(incarnation)
+        writer.write(protocolVersion)
+        writer.write(features)
+    }
+
+    init(address: String, incarnation: UInt64) { (self.address, self.incarnation) = (address, incarnation) }
+
+    init(from contents: UnsafeRawBufferPointer) throws {
+        var reader = WireReader(contents)
+        address = try reader.readString()
+        (incarnation, protocolVersion, features) = (try reader.read(), try reader.read(), try reader.read())
+    }
 }
 
 /// Why a link was closed for what arrived on it.
@@ -128,6 +182,8 @@ enum LinkError: Error, Equatable, CustomStringConvertible {
     case malformed
     case cluster(String)
     case rejected(String)
+    case itself
+    case tooMany(Int)
     case message(String)
 
     var description: String {
@@ -139,53 +195,9 @@ enum LinkError: Error, Equatable, CustomStringConvertible {
         case .malformed: "a malformed frame"
         case .cluster(let name): "the cluster name '\(name)', not ours"
         case .rejected(let why): "a refusal: \(why)"
+        case .itself: "its address, which leads back to this system itself"
+        case .tooMany(let n): "more than \(n) messages begun at once"
         case .message(let why): why
         }
-    }
-}
-
-/// Cuts a stream into frames. Holds at most one incomplete frame.
-struct LinkParser {
-    private var pending = OutputBuffer()
-    /// Raised after the handshake.
-    var bodyBytesMax = LinkFrame.handshakeBytesMax
-
-    func deallocate() { pending.deallocate() }
-
-    /// Calls `visit` with type and contents of every complete frame; the contents are gone when it returns.
-    mutating func feed(
-        _ bytes: UnsafeRawBufferPointer, _ visit: (UInt8, UnsafeRawBufferPointer) throws -> Void
-    ) throws {
-        if pending.count == 0 {
-            let consumed = try parse(bytes, visit)
-            if consumed < bytes.count { pending.append(UnsafeRawBufferPointer(rebasing: bytes[consumed...])) }
-            return
-        }
-        pending.append(bytes)
-        let consumed = try parse(pending.bytes, visit)
-        guard consumed > 0 else { return }
-        let left = pending.count - consumed
-        memmove(pending.base, pending.base + consumed, left)
-        pending.count = left
-        pending.shrink(above: 1 << 20, to: 4096)
-    }
-
-    private func parse(
-        _ bytes: UnsafeRawBufferPointer, _ visit: (UInt8, UnsafeRawBufferPointer) throws -> Void
-    ) throws -> Int {
-        var at = 0
-        while bytes.count - at >= LinkFrame.headerBytes {
-            let length = Int(UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: at, as: UInt32.self)))
-            guard length >= LinkFrame.bodyHeaderBytes, length <= bodyBytesMax else { throw LinkError.length(length) }
-            let start = at + LinkFrame.headerBytes
-            guard bytes.count - start >= length else { break }
-            let expected = UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: at + 4, as: UInt32.self))
-            let body = UnsafeRawBufferPointer(rebasing: bytes[start..<start + length])
-            guard crc32c(body) == expected else { throw LinkError.checksum }
-            guard body[0] == LinkFrame.version else { throw LinkError.version(body[0]) }
-            try visit(body[1], UnsafeRawBufferPointer(rebasing: body[LinkFrame.bodyHeaderBytes...]))
-            at = start + length
-        }
-        return at
     }
 }

@@ -33,8 +33,11 @@ struct RemoteLink {
 
     static let connectNanosMax: Nanos = 3_000_000_000
     static let pingNanos: Nanos = 1_000_000_000
-    /// Silence after which a link that is up counts as down: four pings unanswered.
-    static let silenceNanosMax: Nanos = 4_000_000_000
+    /// Silence after which a link that is up counts as down: ten pings unanswered. A long or lossy path may be silent
+    /// for seconds; whoever wants to know earlier that a peer is in trouble looks at its messages.
+    static let silenceNanosMax: Nanos = 10_000_000_000
+    /// So much longer waits the side that did not dial the link that was lost, so that both do not dial at once.
+    static let courtesyNanos: Nanos = 500_000_000
     static let backoffNanosMin: Nanos = 50_000_000
     static let backoffNanosMax: Nanos = 1_000_000_000
     /// Frames queued for longer than this without a connection are of no use any more.
@@ -95,10 +98,17 @@ struct RemoteLink {
         return [.reportUp, .sendQueue]
     }
 
+    /// The peer's own connection serves.
+    mutating func accepted(now: Nanos) -> LinkEffects {
+        state = .handshaking(since: now)
+        return welcomed(now: now)
+    }
+
+    /// A byte came, or one of ours was acknowledged.
     mutating func heard(now: Nanos) { lastHeard = now }
 
-    /// The connection is gone or could not be made. `lost` frames were on their way.
-    mutating func closed(now: Nanos) -> LinkEffects {
+    /// The connection is gone or could not be made. `isTheirs`: the peer had dialled it.
+    mutating func closed(now: Nanos, isTheirs: Bool = false) -> LinkEffects {
         let wasUp = state == .up
         failures = min(failures + 1, 16)
         if !wasUp { attemptsInVain &+= 1 }
@@ -108,7 +118,8 @@ struct RemoteLink {
         if isKept || queuedFrames > 0 || wasUp {
             let delay = min(Self.backoffNanosMin << Int64(failures - 1), Self.backoffNanosMax)
             // Up to a quarter more, so that servers that lost each other at once do not meet at once.
-            state = .waiting(until: now + delay + Int64(jitter.below(Int(delay / 4))))
+            let courtesy = isTheirs ? Self.courtesyNanos : 0
+            state = .waiting(until: now + delay + courtesy + Int64(jitter.below(Int(delay / 4))))
         } else {
             state = .idle
         }

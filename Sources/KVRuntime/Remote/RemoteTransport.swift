@@ -1,8 +1,8 @@
-// Links to other systems: the IO shell around RemoteLink. Lives on one loop; tells come to it from any thread as
-// envelopes.
+// Links to other systems: who is reached how, who came, what goes where. Lives on one loop; tells come to it from any
+// thread as envelopes.
 
 import CSupport
-import KVBase
+package import KVBase
 
 /// How a system reaches others and is reached. Made before the loop runs.
 package struct RemoteConfiguration {
@@ -46,22 +46,60 @@ final class LinkAcceptor: Acceptor {
     override var overloadedReply: StaticString { "" }
 }
 
-/// A link to another system went up or down. `address` is the one it was asked for by, `peerAddress` what the peer
-/// calls itself.
+/// A link to another system went up or down. `address` is the one it was asked for by, or what the peer calls itself if
+/// it came to us; `peerAddress` what the peer calls itself.
 package struct LinkChange: Sendable, Equatable {
     package var address: String
     package var isUp: Bool
     package var peerAddress = ""
     /// Differs between two lives of a system.
     package var incarnation: UInt64 = 0
+    /// Numbers the connection: what is told over it is tracked. An up after an up means that another connection took
+    /// over without loss.
+    package var session: UInt64 = 0
+    /// This side opened the connection.
+    package var isDialed = false
     /// Why it went down.
     package var reason = ""
 }
 
+/// TCP stands to an address; nobody has answered yet, and what is told over `session` goes out with the greeting.
+package struct LinkOpening: Sendable, Equatable {
+    package var address: String
+    package var session: UInt64
+}
+
+/// How far the messages got that one actor told over a connection.
+package struct LinkMovement: Sendable {
+    package var address: String
+    /// 0 before the peer has answered.
+    package var incarnation: UInt64
+    package var session: UInt64
+    private let progress: SenderProgress
+    package var bytesPerSecond: Int
+    package var roundTripMillis: Int64?
+
+    init(
+        address: String, incarnation: UInt64, session: UInt64, progress: SenderProgress, bytesPerSecond: Int,
+        roundTripMillis: Int64?
+    ) {
+        (self.address, self.incarnation, self.session) = (address, incarnation, session)
+        (self.progress, self.bytesPerSecond, self.roundTripMillis) = (progress, bytesPerSecond, roundTripMillis)
+    }
+
+    /// The telling actor's counter.
+    package var sender: UInt64 { progress.sender }
+    /// Messages of a lane of which nothing waits here any more, and that the peer's kernel has, since the session began.
+    package func left(_ lane: Int) -> UInt64 { progress.left[lane] }
+    package func delivered(_ lane: Int) -> UInt64 { progress.delivered[lane] }
+    /// Loop time at which the last of them that left began to leave.
+    package var begunNanos: Nanos { progress.begunAt }
+}
+
 final class RemoteTransport: @unchecked Sendable {
     static let tickMillis: Int64 = 25
-    /// An incoming link that is silent this long is dead: its peer pings every second.
-    static let incomingSilenceNanosMax: Nanos = 10_000_000_000
+    /// How often is looked at messages that are about to leave.
+    static let watchMillis: Int64 = 5
     /// One that has not said who it is by then is nobody.
     static let handshakeNanosMax: Nanos = 5_000_000_000
     static let incomingMax = 1024
@@ -71,24 +109,28 @@ final class RemoteTransport: @unchecked Sendable {
     unowned(unsafe) let system: ActorSystem
     let loop: Loop
     let cluster: String
-    private let incarnation: UInt64
+    let incarnation: UInt64
     private let listener: Listener?
     private let counters = UnsafeMutablePointer<TransportCounters>.allocate(capacity: 1)
     private let observers = Locked<Observers>(Observers())
 
-    private struct Observers {
+    struct Observers {
         var onChange: @Sendable (LinkChange) -> Void = { _ in }
+        var onOpening: @Sendable (LinkOpening) -> Void = { _ in }
+        var onMovement: @Sendable (LinkMovement) -> Void = { _ in }
         var onProblem: @Sendable (String) -> Void = { Machine.writeStandardError($0) }
     }
 
     // The loop's thread only.
-    private var outgoing: [UInt32: OutgoingLink] = [:]
-    private var incoming: [UInt64: IncomingLink] = [:]
-    private var linksAccepted: UInt64 = 0
-    private var incomingByPeer: [String: IncomingLink] = [:]
+    private var peers: [UInt32: LinkPeer] = [:]
+    /// Those accepted, until they are closed.
+    private var strangers: [UInt64: LinkConnection] = [:]
+    private var links: [UInt64: LinkConnection] = [:]
+    private var linksMade: UInt64 = 0
     private var logged: Set<String> = []
     private var isClosed = false
     private var timer: LoopTimer?
+    private var isWatching = false
 
     init(system: ActorSystem, loop: Loop, configuration: RemoteConfiguration) throws {
         self.system = system
@@ -106,27 +148,151 @@ final class RemoteTransport: @unchecked Sendable {
         counters.deallocate()
     }
 
-    func observe(onChange: (@Sendable (LinkChange) -> Void)?, onProblem: (@Sendable (String) -> Void)?) {
-        observers.withLock {
-            if let onChange { $0.onChange = onChange }
-            if let onProblem { $0.onProblem = onProblem }
-        }
-    }
+    func observe(_ change: (inout Observers) -> Void) { observers.withLock { change(&$0) } }
 
     private func tick() {
         if isClosed { return }
-        for link in outgoing.values { link.tick() }
+        for peer in uniquePeers {
+            peer.tick()
+            for connection in peer.connections { _ = connection.look() }
+            if peer.isIdle { forget(peer) }
+        }
         let now = loop.nowNanos
-        for link in incoming.values {
-            let isLate = link.peer == nil && now - link.acceptedAt > Self.handshakeNanosMax
-            if isLate || now - link.lastHeard > Self.incomingSilenceNanosMax { link.connection.close() }
+        for link in strangers.values where now - link.startedAt > Self.handshakeNanosMax {
+            link.close("it did not say who it is")
         }
     }
 
-    // MARK: Outgoing
+    /// Somebody waits to hear that a message left: looks soon, and again until it has.
+    func watch() {
+        guard !isWatching else { return }
+        isWatching = true
+        loop.schedule(afterMillis: 1) { [unowned(unsafe) self] in look() }
+    }
 
-    /// Payload of an envelope: a retained tail or nil, the address it goes to (4 bytes), padding (4), the frame.
-    static let envelopePrefixBytes = tailReferenceBytes + 8
+    private func look() {
+        if isClosed { return }
+        var isLeft = false
+        for peer in uniquePeers {
+            for connection in peer.connections where connection.isAwaited {
+                _ = connection.look()
+                isLeft = isLeft || connection.isAwaited
+            }
+        }
+        isWatching = isLeft
+        guard isLeft else { return }
+        loop.schedule(afterMillis: Self.watchMillis) { [unowned(unsafe) self] in look() }
+    }
+
+    // MARK: Peers
+
+    private var uniquePeers: [LinkPeer] {
+        peers.count == 1 ? Array(peers.values) : peers.filter { $0.key == $0.value.mainAddress }.map(\.value)
+    }
+
+    private func peer(_ id: UInt32) -> LinkPeer {
+        if let found = peers[id] { return found }
+        let made = LinkPeer(addressId: id, transport: self)
+        peers[id] = made
+        return made
+    }
+
+    private func forget(_ peer: LinkPeer) { for id in peer.addresses { peers[id] = nil } }
+
+    func keepLink(to id: UInt32) { if !isClosed { peer(id).keep(id) } }
+
+    func dropLink(to id: UInt32) {
+        guard let peer = peers[id], peer.unkeep(id) else { return }
+        forget(peer)
+        peer.abandon()
+    }
+
+    func dial(_ target: SocketAddress, for peer: LinkPeer) throws -> LinkConnection {
+        linksMade += 1
+        let link = LinkConnection(number: linksMade, transport: self, isDialed: true)
+        link.peer = peer
+        link.attach(try loop.connect(target, handler: link))
+        links[link.number] = link
+        return link
+    }
+
+    func accepted(_ connection: Connection) -> ConnectionHandler? {
+        guard !isClosed, links.count < Self.incomingMax else { return nil }
+        linksMade += 1
+        let link = LinkConnection(number: linksMade, transport: self, isDialed: false)
+        link.attach(connection)
+        links[link.number] = link
+        strangers[link.number] = link
+        return link
+    }
+
+    /// Both ends of a connection know each other: it goes to the peer of that address, which may be known by others.
+    func identified(_ link: LinkConnection) {
+        strangers[link.number] = nil
+        guard let id = SystemRegistry.intern(link.peerAddress) else { return link.close("too many addresses") }
+        if let dialer = link.peer {
+            if let other = peers[id], other !== dialer {
+                // Reached by another name: one of the two serves both from now on.
+                merge(dialer, into: other, with: link)
+            } else {
+                peers[id] = dialer
+                dialer.addresses.insert(id)
+                dialer.identified(link)
+            }
+            return
+        }
+        let peer = peer(id)
+        link.peer = peer
+        peer.identified(link)
+    }
+
+    private func merge(_ dialer: LinkPeer, into other: LinkPeer, with link: LinkConnection) {
+        for address in dialer.addresses { peers[address] = other }
+        other.take(over: dialer)
+        dialer.give(up: link)
+        link.peer = other
+        other.identified(link)
+    }
+
+    func closed(_ link: LinkConnection) {
+        links[link.number] = nil
+        strangers[link.number] = nil
+        link.peer?.closed(link)
+    }
+
+    func refuse(link number: UInt64, _ reason: String) { links[number]?.refuse(reason) }
+
+    func refuse(peer address: String, _ reason: String) {
+        guard let id = SystemRegistry.intern(address) else { return }
+        peers[id]?.current?.refuse(reason)
+    }
+
+    func hello(to address: String) -> Hello {
+        Hello(cluster: cluster, address: system.address, target: address, incarnation: incarnation)
+    }
+
+    var welcome: Welcome { Welcome(address: system.address, incarnation: incarnation) }
+
+    func report(_ change: LinkChange) {
+        let handler = observers.withLock { $0.onChange }
+        handler(change)
+    }
+
+    func reportOpened(_ opening: LinkOpening) {
+        let handler = observers.withLock { $0.onOpening }
+        handler(opening)
+    }
+
+    func report(_ movement: LinkMovement) {
+        let handler = observers.withLock { $0.onMovement }
+        handler(movement)
+    }
+
+    // MARK: Messages
+
+    /// What stands before the frame in an envelope's payload: a retained tail or nil, the session (8, 0 for any), the
+    /// address it goes to (4), lane (4), the target's counter (8).
+    static let envelopePrefixBytes = tailReferenceBytes + 24
 
     func take(_ envelope: EnvelopePointer) {
         defer { Envelope.deallocate(envelope) }
@@ -135,60 +301,16 @@ final class RemoteTransport: @unchecked Sendable {
         let tail = takeTail(Envelope.payload(envelope))
         if isClosed { return countDropped(1) }
         let frame = UnsafeRawBufferPointer(rebasing: payload[Self.envelopePrefixBytes...])
-        link(to: payload.load(fromByteOffset: tailReferenceBytes, as: UInt32.self)).send(frame, tail: tail)
+        let session = payload.load(fromByteOffset: tailReferenceBytes, as: UInt64.self)
+        let address = payload.load(fromByteOffset: tailReferenceBytes + 8, as: UInt32.self)
+        let stream = LinkStream(
+            sender: envelope.pointee.sender,
+            target: payload.load(fromByteOffset: tailReferenceBytes + 16, as: UInt64.self),
+            lane: UInt8(payload.load(fromByteOffset: tailReferenceBytes + 12, as: UInt32.self)))
+        guard session != 0 else { return peer(address).send(frame, tail, stream) }
+        guard let peer = peers[address] ?? links[session]?.peer else { return countDropped(1) }
+        peer.send(frame, tail, stream, over: session)
     }
-
-    private func link(to id: UInt32) -> OutgoingLink {
-        if let found = outgoing[id] { return found }
-        let made = OutgoingLink(addressId: id, transport: self)
-        outgoing[id] = made
-        return made
-    }
-
-    func keepLink(to id: UInt32) { if !isClosed { link(to: id).keep(true) } }
-
-    func dropLink(to id: UInt32) { outgoing.removeValue(forKey: id)?.abandon() }
-
-    func writeHello(_ writer: inout WireWriter, to address: String) {
-        writer.write(cluster)
-        writer.write(system.address)
-        writer.write(address)
-        writer.write(incarnation)
-    }
-
-    func writeWelcome(_ writer: inout WireWriter) {
-        writer.write(system.address)
-        writer.write(incarnation)
-    }
-
-    func report(_ change: LinkChange) {
-        let handler = observers.withLock { $0.onChange }
-        handler(change)
-    }
-
-    // MARK: Incoming
-
-    func accepted(_ connection: Connection) -> ConnectionHandler? {
-        guard !isClosed, incoming.count < Self.incomingMax else { return nil }
-        linksAccepted += 1
-        let link = IncomingLink(connection, number: linksAccepted, transport: self)
-        incoming[link.number] = link
-        return link
-    }
-
-    /// One connection per ordered pair: a new one replaces an older one whose end we have not noticed yet.
-    func greeted(_ link: IncomingLink, _ peer: String) {
-        if let older = incomingByPeer[peer], older !== link { older.connection.close() }
-        incomingByPeer[peer] = link
-    }
-
-    func forget(_ link: IncomingLink) {
-        incoming[link.number] = nil
-        if let peer = link.peer, incomingByPeer[peer] === link { incomingByPeer[peer] = nil }
-    }
-
-    func refuse(link number: UInt64, _ reason: String) { incoming[number]?.refuse(reason) }
-    func refuse(peer: String, _ reason: String) { incomingByPeer[peer]?.refuse(reason) }
 
     /// A message for one of our actors, or the answer to one of our asks, that came by the link of this number.
     func deliver(
@@ -233,8 +355,8 @@ final class RemoteTransport: @unchecked Sendable {
         isClosed = true
         timer?.cancel()
         listener?.close()
-        for link in outgoing.values { link.abandon() }
-        for link in incoming.values { link.connection.close() }
+        for peer in uniquePeers { peer.abandon() }
+        for link in links.values { link.close("this system ends") }
     }
 }
 

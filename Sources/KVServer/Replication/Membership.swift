@@ -1,31 +1,19 @@
 // Joining, and one log line per change of a link. Loop thread of the first query actor; decisions about members are the
 // replica's.
 
-import KVBase
-import KVCore
 import KVRuntime
 import Logging
 
-/// Introduces this server to the addresses of `--join` until each has answered, and to whoever turns out to be new at
-/// a known address (a restarted server knows nobody if it was started without `--join`).
+/// Keeps the links to the addresses of `--join` until each has answered; the members that the answers name take over.
 final class Membership {
-    private static let introduceMillis: Int64 = 1000
-    /// The first attempts come faster: usually both sides are there.
-    private static let introduceSoonMillis: Int64 = 20
-
     private let system: ActorSystem
-    private unowned let loop: Loop
     private let log: Logger
     private var unanswered: [String]
-    private let own: String
     private var states: [String: Bool] = [:]
-    /// Loop time of the last introduction to an address: two at once would be one too many for the pair's pace.
-    private var introducedAt: [String: Nanos] = [:]
     unowned var replicator: Replicator!
 
-    init(system: ActorSystem, loop: Loop, join: [Endpoint], log: Logger) {
-        (self.system, self.loop, self.log) = (system, loop, log)
-        own = system.address
+    init(system: ActorSystem, join: [Endpoint], log: Logger) {
+        (self.system, self.log) = (system, log)
         unanswered = join.map(\.description).filter { $0 != system.address }
     }
 
@@ -34,38 +22,20 @@ final class Membership {
         for address in unanswered { system.keepLink(to: address) }
         guard !unanswered.isEmpty else { return }
         log.info("joining \(unanswered.joined(separator: ", "))")
-        introduce(after: Membership.introduceSoonMillis)
     }
 
-    private func introduce(after millis: Int64) {
-        loop.schedule(afterMillis: millis) { [unowned self] in
-            guard !unanswered.isEmpty else { return }
-            // Only over a link that stands: what is queued for an address that does not answer would come late and
-            // twice.
-            for target in unanswered where states[target] == true { introduce(to: target) }
-            introduce(after: Membership.introduceMillis)
-        }
-    }
+    /// Nobody has answered at an address of `--join` yet.
+    var isUnanswered: Bool { !unanswered.isEmpty }
 
-    private func introduce(to target: String) {
-        let now = loop.nowNanos
-        if let last = introducedAt[target], now - last < Membership.introduceMillis * 500_000 { return }
-        introducedAt[target] = now
-        replicator.introduce(
-            Introduction(target: target, isAnswer: false, rows: replicator.rowsOwnFirst), to: target)
-    }
-
-    func introduced(_ introduction: Introduction) {
-        guard introduction.isAnswer, let place = unanswered.firstIndex(of: introduction.target) else { return }
+    /// The member table knows the server at the other end of a link. The address it was asked for may be another than it
+    /// calls itself by.
+    func answered(at address: String, by own: String) {
+        guard let place = unanswered.firstIndex(of: address) else { return }
         unanswered.remove(at: place)
-        // The server may call itself something else than the address it was reached by.
-        if !introduction.rows.contains(where: { $0.address == Bytes(introduction.target) && $0.status.isMember }) {
-            dropLink(to: introduction.target)
-        }
+        if own != address { dropLink(to: address) }
     }
 
-    /// `isKnown`: the server at the other end is in the member table.
-    func linkChanged(_ change: LinkChange, isKnown: Bool) {
+    func linkChanged(_ change: LinkChange) {
         if states[change.address] != change.isUp {
             let reason = change.reason.isEmpty ? "" : ": \(change.reason)"
             if change.isUp {
@@ -77,12 +47,10 @@ final class Membership {
             }
         }
         states[change.address] = change.isUp
-        if change.isUp, !isKnown || unanswered.contains(change.address) { introduce(to: change.address) }
     }
 
     func dropLink(to address: String) {
         states[address] = nil
-        introducedAt[address] = nil
         system.dropLink(to: address)
     }
 }

@@ -31,6 +31,9 @@ package final class Replicator {
     /// By server id, then actor index.
     private var remotes: [UInt64: [ActorRef<SyncMessage>]] = [:]
     private var addresses: [UInt64: String] = [:]
+    /// Who answered last at an address, and the address by which a server was reached.
+    private var lastAnswered: [String: UInt64] = [:]
+    private var links: [UInt64: String] = [:]
     private var timer: LoopTimer?
     private var timerDeadline = Millis.max
     private let status: ReplicatorStatus
@@ -73,7 +76,6 @@ package final class Replicator {
         switch message {
         case .batch(let batch): replica.receive(batch, at, into: &effects)
         case .frame(let bytes): receive(frame: bytes, at)
-        case .introduction(let introduction): introduced(introduction, at)
         case .refused(let reason): context?.refuseLink(because: reason)
         }
         carryOut(at)
@@ -89,50 +91,67 @@ package final class Replicator {
         if let fault = verdict.closesLink { context?.refuse(link, because: "\(fault)") }
     }
 
-    private func introduced(_ introduction: Introduction, _ at: Moment) {
-        for row in introduction.rows where row.server != replica.uid.server { replica.learn(row, at, into: &effects) }
-        membership?.introduced(introduction)
-        guard let sender = introduction.rows.first, sender.server != replica.uid.server else { return }
-        guard !introduction.isAnswer else {
-            // What it answers was sent before anything was known of it: frames begin a pace later.
-            _ = replica.reservePlace(to: sender.server, at)
-            return
+    /// TCP stands to an address: what may be known of who is there goes out with the greeting of the systems.
+    func linkOpened(_ opening: LinkOpening) {
+        let at = moment
+        if let id = lastAnswered[opening.address], addresses[id] == opening.address {
+            replica.linkUp(id, session: opening.session, at)
+        } else {
+            greet(opening.address, opening.session, at)
         }
-        let answer = Introduction(target: introduction.target, isAnswer: true, rows: rowsOwnFirst)
-        introduce(answer, to: sender.address.description, server: sender.server)
+        carryOut(at)
     }
 
-    /// The sender's own row leads, so that the receiver knows whom to answer.
-    var rowsOwnFirst: [MemberRow] {
-        let rows = replica.memberRows
-        return rows.filter { $0.server == replica.uid.server } + rows.filter { $0.server != replica.uid.server }
+    private func greet(_ address: String, _ session: UInt64, _ at: Moment) {
+        guard context != nil, let frame = replica.greet(session: session, at),
+            let ref = ActorRef<SyncMessage>(address: address, counter: 1)
+        else { return }
+        system.tell(ref, .frame(frame.bytes), from: UInt64(replica.config.actorIndex + 1), over: session, lane: frame.lane.rawValue)
     }
 
-    /// To a server that is known it is a message like any other, and waits for its place among the frames.
-    func introduce(_ introduction: Introduction, to address: String, server: UInt64? = nil) {
-        let known = server ?? addresses.first { $0.value == address }?.key
-        let wait = known.map { replica.reservePlace(to: $0, moment) } ?? 0
-        guard wait > 0 else { return tell(introduction, address) }
-        loop.schedule(afterMillis: wait) { [unowned self] in tell(introduction, address) }
-    }
-
-    private func tell(_ introduction: Introduction, _ address: String) {
-        guard let context, let ref = ActorRef<SyncMessage>(address: address, counter: 1) else { return }
-        context.tell(ref, .introduction(introduction))
-    }
-
-    /// A link to another server came or went.
+    /// A link to another server came, was taken over by another connection, or went.
     func linkChanged(_ change: LinkChange) {
         let at = moment
-        for (id, address) in addresses where address == change.address {
-            if change.isUp {
-                if change.incarnation == id { replica.linkUp(id, at) }
-            } else {
-                replica.linkDown(id, at)
+        let before = lastAnswered[change.address]
+        if change.isUp {
+            let id = change.incarnation
+            if let before, before != id { replica.linkDown(before, at) }
+            lastAnswered[change.address] = id
+            lastAnswered[change.peerAddress] = id
+            links[id] = change.address
+            replica.linkUp(id, session: change.session, at)
+            if addresses[id] != nil {
+                noteAnswer(id)
+            } else if change.isDialed {
+                // Whoever opened a connection speaks first.
+                greet(change.address, change.session, at)
             }
+        } else {
+            if let before { replica.linkDown(before, at) }
+            for (id, address) in addresses where address == change.address && id != before { replica.linkDown(id, at) }
         }
-        membership?.linkChanged(change, isKnown: addresses[change.incarnation] != nil)
+        membership?.linkChanged(change)
         carryOut(at)
+    }
+
+    /// Frames of this actor left a connection, or arrived.
+    func linkMoved(_ movement: LinkMovement) {
+        let id = movement.incarnation != 0 ? movement.incarnation : lastAnswered[movement.address] ?? 0
+        var progress = LinkProgress(session: movement.session)
+        func lane(_ lane: FrameLane) -> LaneProgress {
+            LaneProgress(
+                left: movement.left(Int(lane.rawValue)), delivered: movement.delivered(Int(lane.rawValue)))
+        }
+        (progress.live, progress.bulk) = (lane(.live), lane(.bulk))
+        progress.begunAt = movement.begunNanos / 1_000_000
+        progress.bytesPerSecond = movement.bytesPerSecond
+        progress.roundTripMillis = movement.roundTripMillis
+        replica.linkMoved(id, progress, moment)
+    }
+
+    private func noteAnswer(_ id: UInt64) {
+        guard let link = links[id], let own = addresses[id] else { return }
+        membership?.answered(at: link, by: own)
     }
 
     // MARK: Time
@@ -207,8 +226,9 @@ package final class Replicator {
     }
 
     private func tell(_ frame: OutgoingFrame) {
-        guard let context, let ref = remote(frame.to) else { return }
-        context.tell(ref, .frame(frame.bytes))
+        guard context != nil, let ref = remote(frame.to) else { return }
+        system.tell(
+            ref, .frame(frame.bytes), from: UInt64(replica.config.actorIndex + 1), over: frame.session, lane: frame.lane.rawValue)
     }
 
     private func remote(_ uid: ActorUID) -> ActorRef<SyncMessage>? {
@@ -254,6 +274,7 @@ package final class Replicator {
         let before = addresses[row.server]
         addresses[row.server] = address
         if before != address { remotes[row.server] = nil }
+        noteAnswer(row.server)
         guard speaks else { return }
         if before == nil { log.info("server \(hex16(row.server)) at \(address): \(row.status)") }
         let isWanted =

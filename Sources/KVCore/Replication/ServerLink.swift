@@ -1,0 +1,123 @@
+// What one actor knows of the connection to a server: what of its frames left, what the line carries. Plain values,
+// owned by the replica.
+
+import KVBase
+
+struct ServerLink {
+    /// 0: none.
+    private(set) var session: UInt64 = 0
+    private(set) var downSince: Millis?
+    private var handed: [UInt64] = [0, 0]
+    private var progress = LinkProgress(session: 0)
+    /// Kept over the end of a connection: the next one takes the same path.
+    private(set) var bytesPerSecond = 0
+    private(set) var roundTripMillis: Millis?
+
+    /// Chunks are so many times what the rate known so far asks for: a line that takes them at once is hungry.
+    private(set) var appetite = 1
+    private var bulkHandedAt: Millis = 0
+    private static let appetiteMax = 64
+    private static let hungryMillis: Millis = 105
+    private static let fullMillis: Millis = 400
+
+    var isUp: Bool { session != 0 }
+
+    /// `greeted` frames went over it before it was known whose it is.
+    mutating func up(_ session: UInt64, greeted: UInt64) {
+        self.session = session
+        downSince = nil
+        handed = [greeted, 0]
+        progress = LinkProgress(session: session)
+        progress.live.left = greeted
+    }
+
+    mutating func down(_ now: Millis) {
+        session = 0
+        downSince = now
+    }
+
+    /// False if it is about another connection.
+    mutating func moved(_ progress: LinkProgress, _ now: Millis) -> Bool {
+        guard progress.session == session, session != 0 else { return false }
+        if progress.bulk.left > self.progress.bulk.left {
+            let taken = now - bulkHandedAt
+            if taken < ServerLink.hungryMillis { appetite = min(2 * appetite, ServerLink.appetiteMax) }
+            if taken > ServerLink.fullMillis { appetite = max(1, appetite / 2) }
+        }
+        self.progress = progress
+        if progress.bytesPerSecond > 0 { bytesPerSecond = progress.bytesPerSecond }
+        roundTripMillis = progress.roundTripMillis ?? roundTripMillis
+        return true
+    }
+
+    /// Numbers the frame within its lane.
+    mutating func handOver(_ lane: FrameLane, _ now: Millis) -> UInt64 {
+        if lane == .bulk { bulkHandedAt = now }
+        handed[Int(lane.rawValue)] += 1
+        return handed[Int(lane.rawValue)]
+    }
+
+    private func lane(_ lane: FrameLane) -> LaneProgress { lane == .live ? progress.live : progress.bulk }
+
+    /// Nothing of this actor waits in this lane on this machine.
+    func isFree(_ lane: FrameLane) -> Bool { self.lane(lane).left >= handed[Int(lane.rawValue)] }
+    func hasLeft(_ lane: FrameLane, _ number: UInt64) -> Bool { self.lane(lane).left >= number }
+    func isDelivered(_ lane: FrameLane, _ number: UInt64) -> Bool { self.lane(lane).delivered >= number }
+    func isAllDelivered(_ lane: FrameLane) -> Bool { self.lane(lane).delivered >= handed[Int(lane.rawValue)] }
+}
+
+/// How large what goes to one server in one frame may be.
+struct FrameLimits {
+    /// A section of own writes.
+    var sectionBytes: Int
+    /// A value above it goes in a frame of its own, which small ones overtake.
+    var largeBytes: Int
+    /// A scan's chunk.
+    var chunkBytes: Int
+    /// Up to here a chunk goes together with everything else.
+    var quickBytes: Int
+}
+
+extension FrameLimits {
+    private static let sectionMillis = 210
+    private static let quickMillis = 50
+    /// Long enough for a rate that doubles each round trip to be noticed, short enough that a lost connection costs
+    /// little.
+    private static let chunkMillis = 400
+    private static let sectionBytesMin = 64 * 1024
+    private static let quickBytesMin = 16 * 1024
+    private static let chunkBytesMin = 32 * 1024
+
+    /// For a line that carries so much; 0 if that is not known.
+    init(_ link: ServerLink, _ config: ReplicaConfig) {
+        let bytesPerSecond = link.bytesPerSecond
+        func share(_ millis: Int, _ least: Int, _ most: Int) -> Int {
+            min(max(least, Int(clamping: Int64(bytesPerSecond / 1000) * Int64(millis))), max(least, most))
+        }
+        let sectionMax = config.frameBytesMax / 4 * 3
+        sectionBytes = share(FrameLimits.sectionMillis, min(FrameLimits.sectionBytesMin, sectionMax), sectionMax)
+        quickBytes = share(FrameLimits.quickMillis, FrameLimits.quickBytesMin, sectionMax)
+        largeBytes = quickBytes
+        let chunkMin = min(FrameLimits.chunkBytesMin, config.chunkBytesMax)
+        chunkBytes = min(
+            share(FrameLimits.chunkMillis, chunkMin, config.chunkBytesMax) * link.appetite, config.chunkBytesMax)
+    }
+
+    func allow(_ segment: DeltaSegment) -> Bool {
+        largeBytes == .max || segment.payloadBytes <= sectionBytes + quickBytes && segment.largestBytes <= largeBytes
+    }
+
+    /// Where nothing is known of the line.
+    init(_ config: ReplicaConfig) {
+        sectionBytes = config.frameBytesMax / 4 * 3
+        (largeBytes, chunkBytes, quickBytes) = (.max, config.chunkBytesMax, .max)
+    }
+}
+
+/// Own writes of which one is large, owed to a server apart from the stream of the others.
+struct LargeInterval {
+    var from: UInt64
+    var to: UInt64
+    /// The bulk frame it went in; 0 if it waits.
+    var number: UInt64 = 0
+}

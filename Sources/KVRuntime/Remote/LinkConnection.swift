@@ -1,0 +1,320 @@
+// One TCP connection with another system: handshake, messages both ways, what of them left. The transport's loop only.
+
+import CSupport
+import KVBase
+
+final class LinkConnection: ConnectionHandler {
+    /// Never used twice, and never 0.
+    let number: UInt64
+    /// This side dialled.
+    let isDialed: Bool
+    private unowned(unsafe) let transport: RemoteTransport
+    private(set) var connection: Connection!
+    /// Whom it belongs to; nil for a stranger who has not said who it is.
+    weak var peer: LinkPeer?
+    /// Who is at the other end; 0 before the handshake.
+    private(set) var peerIncarnation: UInt64 = 0
+    private(set) var peerAddress = ""
+    /// TCP stands.
+    private(set) var isOpen = false
+    /// Another connection took over: what was begun here ends here.
+    private(set) var isRetired = false
+    /// The peer sends no more by it.
+    private(set) var hasDelivered = false
+    private(set) var reason = ""
+
+    private var parser = LinkParser()
+    private var arriving = ArrivingMessages()
+    /// Frames that came after the peer moved here, while its other connection still delivers.
+    private var held: [(kind: UInt8, number: UInt16, contents: [UInt8])]?
+    private(set) var outbox = LinkOutbox()
+    private(set) var flow = LinkFlow()
+    private var hasSentMessages = false
+    let startedAt: Nanos
+    private(set) var lastHeard: Nanos
+    /// What is tracked, from its last byte on.
+    private var tracked = TrackedMessages()
+
+    /// `address` is where it was dialled; nil for one that was accepted.
+    init(number: UInt64, transport: RemoteTransport, isDialed: Bool) {
+        self.number = number
+        self.transport = transport
+        self.isDialed = isDialed
+        startedAt = transport.loop.nowNanos
+        lastHeard = startedAt
+        super.init()
+    }
+
+    /// Inherited, and of no use without a connection.
+    @available(*, unavailable)
+    override init() { fatalError("unavailable") }
+
+    deinit { parser.deallocate() }
+
+    private var now: Nanos { transport.loop.nowNanos }
+
+    func attach(_ connection: Connection) {
+        self.connection = connection
+        if !isDialed { begin() }
+    }
+
+    private func begin() {
+        isOpen = true
+        connection.prepareForDistance()
+        applyFlow()
+    }
+
+    var isIdentified: Bool { peerIncarnation != 0 }
+    /// Whoever dialled, for both sides to choose the same one of two connections.
+    var dialer: UInt64 { isDialed ? transport.incarnation : peerIncarnation }
+    var unsentBytes: Int { outbox.byteCount + (connection?.unsentBytes ?? 0) }
+    /// Everything that was given to it is on its way, and no more will be.
+    private var isFlushed: Bool { isRetired && outbox.isEmpty && connection.unsentBytes == 0 }
+
+    // MARK: Sending
+
+    /// Bytes given to the connection ahead of what the kernel has taken, and unsent ones the kernel may hold: about 50 ms
+    /// of what the path carries, each. Ahead of them nothing can get.
+    static let aheadBytesMin = 6 * 1024
+    static let aheadBytesMax = 256 * 1024
+    private var aheadBytes: Int { flow.share(millis: 50, in: Self.aheadBytesMin...Self.aheadBytesMax) }
+    private var partBytes: Int { flow.share(millis: 50, in: LinkFrame.partBytesMin...LinkFrame.partBytes) }
+
+    func send(_ frame: QueuedFrame) {
+        outbox.append(frame)
+        pump()
+    }
+
+    /// A message without a tail that nobody tracks, when nothing waits: without a queue.
+    func sendAtOnce(_ frame: UnsafeRawBufferPointer) -> Bool {
+        guard outbox.isEmpty, connection.unsentBytes < aheadBytes else { return false }
+        hasSentMessages = true
+        write { $0.append(frame) }
+        tracked.finishedUntracked(sent: tracked.written - connection.unsentBytes)
+        return true
+    }
+
+    func send(_ kind: UInt8, _ body: (inout WireWriter) -> Void) { write { LinkFrame.append(kind, to: &$0, body) } }
+
+    /// Everything that goes to the connection passes here, so that it is known what has left.
+    private func write(_ body: (inout OutputBuffer) -> Void) {
+        let before = connection.output.pointee.count
+        body(&connection.output.pointee)
+        tracked.written += connection.output.pointee.count - before
+        connection.outputMayHaveGrown()
+    }
+
+    /// Moves messages to the connection, as far as it has room.
+    func pump() {
+        guard isOpen, !connection.isClosing, !outbox.isEmpty else { return endIfFlushed() }
+        let room = aheadBytes
+        if outbox.byteCount > LinkFrame.partBytes { connection.expectMuchOutput() }
+        while !outbox.isEmpty, connection.unsentBytes < room, outbox.hasSmall || flow.room(written: tracked.written) > 0 {
+            hasSentMessages = true
+            var done: QueuedFrame?
+            let (bytes, at) = (partBytes, now)
+            write { done = outbox.writeNext(partBytes: bytes, at, to: &$0) }
+            if let done { tracked.finished(done) }
+        }
+        if tracked.isWaiting { transport.watch() }
+        if outbox.isEmpty { return endIfFlushed() }
+        // Else `look` goes on when more was acknowledged.
+        guard flow.room(written: tracked.written) > 0 else { return transport.watch() }
+        connection.notifyWhenDrained(below: room / 2)
+    }
+
+    override func drained(_ connection: Connection) { pump() }
+
+    /// Reads where the bytes are; tells those whose messages left or arrived. False if nothing is under way.
+    func look() -> Bool {
+        guard isOpen, !connection.isClosing else { return false }
+        guard tracked.isWaiting || connection.unsentBytes > 0 || flow.isBusy else { return false }
+        let before = flow.acknowledged
+        guard let read = connection.readFlow() else { return false }
+        flow.note(read, held: connection.unsentBytes, written: tracked.written, now)
+        if flow.acknowledged > before {
+            lastHeard = now
+            peer?.heard(by: self)
+        }
+        applyFlow()
+        if !outbox.isEmpty { pump() }
+        for progress in tracked.advance(
+            given: flow.given, sent: flow.sent, acknowledged: flow.acknowledged, now) {
+            peer?.report(progress, by: self)
+        }
+        return true
+    }
+
+    /// Somebody waits to hear that a message left it.
+    var isAwaited: Bool { tracked.isWaiting || !outbox.isEmpty }
+
+    private func applyFlow() {
+        if let bytes = flow.newUnsentMax(aheadBytes) { connection.setUnsentMax(bytes) }
+    }
+
+    // MARK: Two connections of one pair
+
+    /// Another connection has taken over. Returns what was not begun.
+    func retire() -> [QueuedFrame] {
+        isRetired = true
+        let rest = outbox.takeUnbegun()
+        if isOpen { endIfFlushed() } else { close("another connection serves") }
+        return rest
+    }
+
+    /// The first word on a connection that takes over from one over which messages went.
+    func succeed(_ older: LinkConnection) { if older.hasSentMessages { send(LinkFrame.Kind.moved) { _ in } } }
+
+    private func endIfFlushed() { if isOpen, isFlushed { connection.endSending() } }
+
+    /// The peer's other connection has delivered everything.
+    func release() {
+        guard let frames = held else { return }
+        held = nil
+        do {
+            for frame in frames { try frame.contents.withUnsafeBytes { try handle(frame.kind, frame.number, $0) } }
+            connection.resumeReading()
+        } catch { fail(error) }
+    }
+
+    // MARK: Receiving
+
+    override func connected(_ connection: Connection) {
+        begin()
+        peer?.opened(self)
+    }
+
+    override func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {
+        lastHeard = now
+        transport.countReceived(bytes.count)
+        peer?.heard(by: self)
+        do {
+            try parser.feed(bytes, limit: { isIdentified ? LinkFrame.bodyBytesMax : LinkFrame.handshakeBytesMax }) {
+                // The handshake may have refused the peer in the middle of these bytes.
+                if connection.isClosing { return }
+                if held != nil { held!.append(($0, $1, Array($2))) } else { try handle($0, $1, $2) }
+            }
+        } catch { fail(error) }
+        // A peer that asks for pongs and reads none: an honest one pings once a second.
+        if connection.unsentBytes > Limits.outputBytesHigh { close("it reads nothing") }
+    }
+
+    private func fail(_ error: any Error) {
+        reason = "\(error)"
+        transport.bad(peer: peerAddress.isEmpty ? peer?.address ?? remoteHost : peerAddress, error)
+        connection.close()
+    }
+
+    private var remoteHost: String { connection.peerAddress?.host ?? "?" }
+
+    private func handle(_ kind: UInt8, _ number: UInt16, _ contents: UnsafeRawBufferPointer) throws {
+        guard isIdentified else { return try shakeHands(kind, contents) }
+        switch kind {
+        case LinkFrame.Kind.data, LinkFrame.Kind.dataWithTail: try receive(kind, number, contents)
+        case LinkFrame.Kind.part:
+            guard let message = try arriving.append(number, contents) else { return }
+            message.head.withUnsafeBytes {
+                transport.deliver(
+                    target: message.target, sender: message.sender, by: self.number, $0, tail: WireTail(message.tail))
+            }
+        case LinkFrame.Kind.ping: send(LinkFrame.Kind.pong) { _ in }
+        case LinkFrame.Kind.pong: break
+        case LinkFrame.Kind.moved:
+            guard peer?.isDelivering(besides: self) ?? false else { return }
+            held = []
+            connection.pauseReading()
+        default: throw LinkError.unexpected(kind)
+        }
+    }
+
+    private func receive(_ kind: UInt8, _ number: UInt16, _ contents: UnsafeRawBufferPointer) throws {
+        var reader = WireReader(contents)
+        let tailBytes = Int(try reader.read(UInt32.self))
+        let target: UInt64 = try reader.read()
+        let sender: UInt64 = try reader.read()
+        guard kind == LinkFrame.Kind.dataWithTail else {
+            return transport.deliver(target: target, sender: sender, by: self.number, reader.readRest(), tail: nil)
+        }
+        guard tailBytes > 0, reader.remaining + tailBytes <= Limits.messageBytesMax else {
+            throw LinkError.length(tailBytes)
+        }
+        try arriving.begin(
+            number,
+            ArrivingMessage(target: target, sender: sender, head: reader.readRest(), tailBytes: tailBytes))
+    }
+
+    private func shakeHands(_ kind: UInt8, _ contents: UnsafeRawBufferPointer) throws {
+        switch (kind, isDialed) {
+        case (LinkFrame.Kind.hello, false): try greet(try read { try Hello(from: contents) })
+        case (LinkFrame.Kind.welcome, true):
+            let welcome = try read { try Welcome(from: contents) }
+            (peerIncarnation, peerAddress) = (welcome.incarnation, welcome.address)
+            transport.identified(self)
+        case (LinkFrame.Kind.reject, true):
+            var reader = WireReader(contents)
+            let code: UInt8 = try reader.read()
+            if code == LinkFrame.RejectCode.itself { peer?.isSelf = true }
+            throw code == LinkFrame.RejectCode.itself ? .itself : LinkError.rejected(try reader.readString())
+        default: throw LinkError.unexpected(kind)
+        }
+    }
+
+    private func read<T>(_ body: () throws -> T) throws -> T {
+        do { return try body() } catch { throw LinkError.malformed }
+    }
+
+    private func greet(_ hello: Hello) throws {
+        if hello.cluster != transport.cluster {
+            refuse(LinkFrame.RejectCode.cluster, "this system belongs to another cluster")
+            return transport.bad(peer: hello.address, LinkError.cluster(hello.cluster))
+        }
+        if hello.incarnation == transport.incarnation {
+            return refuse(LinkFrame.RejectCode.itself, "this is the very system that asks")
+        }
+        guard hello.incarnation != 0 else { throw LinkError.malformed }
+        (peerIncarnation, peerAddress) = (hello.incarnation, hello.address)
+        send(LinkFrame.Kind.welcome) { transport.welcome.encode(into: &$0) }
+        transport.identified(self)
+    }
+
+    private func refuse(_ code: UInt8, _ why: String) {
+        send(LinkFrame.Kind.reject) {
+            $0.write(code)
+            $0.write(why)
+        }
+        connection.close(afterFlush: true)
+    }
+
+    /// What came by it was faulty in a way that only its receiver could tell.
+    func refuse(_ reason: String) {
+        guard !connection.isClosing else { return }
+        fail(LinkError.message(reason))
+    }
+
+    // MARK: The end
+
+    func close(_ why: String) {
+        if reason.isEmpty { reason = why }
+        connection?.close()
+    }
+
+    /// Messages that did not get out of this process, now that the connection is gone.
+    func countLost() -> Int { tracked.heldBack(sent: tracked.written - (connection?.unsentBytes ?? 0)) + outbox.removeAll() }
+
+    override func ended(_ connection: Connection) {
+        hasDelivered = true
+        peer?.delivered(self)
+        // The peer retired it: this side does the same, or has done so and is still flushing.
+        if !isRetired { connection.close() }
+    }
+
+    override func closed(_ connection: Connection) {
+        if reason.isEmpty {
+            reason =
+                connection.closeReason == 0
+                ? "closed by the peer" : "\(SocketFailure("connection lost", code: -connection.closeReason))"
+        }
+        hasDelivered = true
+        transport.closed(self)
+    }
+}
