@@ -58,6 +58,9 @@ struct KVDSim: ParsableCommand {
     @Option(name: .long, help: "Go on when this invariant breaks, for example I6 (may be given several times).")
     var ignore: [String] = []
 
+    @OptionGroup(title: "One line")
+    var one: ScenarioOptions
+
     @Flag(name: .long, help: .hidden)
     var worker = false
 
@@ -70,8 +73,8 @@ struct KVDSim: ParsableCommand {
         if let bug, bug != "all", SimBug.named(bug) == nil {
             throw ValidationError("no planted bug is called \(bug); see --list-bugs")
         }
-        if seed == nil, seeds == nil, count == nil, bug == nil, !listBugs {
-            throw ValidationError("say which seeds: --seed N, --seeds A..<B or --count N")
+        if seed == nil, seeds == nil, count == nil, bug == nil, !listBugs, one.scenario == nil {
+            throw ValidationError("say which seeds: --seed N, --seeds A..<B or --count N; or --scenario join")
         }
     }
 
@@ -81,7 +84,9 @@ struct KVDSim: ParsableCommand {
             return
         }
         let hunted = bug.flatMap { $0 == "all" ? nil : SimBug.named($0) }
-        if let seed {
+        if let trial = one.trial(bandwidth: bandwidth, latency: latency, seed: seed, ignored: ignore) {
+            try run(trial, hunted)
+        } else if let seed {
             try runOne(seed, hunted)
         } else if worker {
             Worker(bug: hunted, plants: !withoutBug, force: force).run(chosen)
@@ -117,14 +122,23 @@ struct KVDSim: ParsableCommand {
         return low..<high
     }
 
+    private func run(_ trial: SimScenario, _ planted: SimBug?) throws {
+        let report = trial.run(bug: planted, trace: printer)
+        emit(report.text)
+        emit("\(report.outcome.events) events, trace hash \(String(report.outcome.traceHash, radix: 16))")
+        guard let violation = report.outcome.violation else { return }
+        emit("VIOLATION \(violation)")
+        throw ExitCode(1)
+    }
+
+    private var printer: ((String) -> Void)? {
+        guard trace else { return nil }
+        return { line in if only.isEmpty || only.contains(where: { line.contains($0) }) { emit(line) } }
+    }
+
     private func runOne(_ seed: UInt64, _ planted: SimBug?) throws {
         let options = planted?.options(seed: seed) ?? force.options(seed: seed)
         emit(options.description)
-        let printer: ((String) -> Void)? =
-            trace
-            ? { line in
-                if only.isEmpty || only.contains(where: { line.contains($0) }) { emit(line) }
-            } : nil
         let outcome = SimWorld.run(options, bug: withoutBug ? nil : planted, trace: printer)
         for (name, count) in outcome.points.sorted { emit("  \(name) \(count)") }
         emit(

@@ -96,7 +96,7 @@ extension SimWorld {
     /// Live data as a scan carries it.
     var liveBytes: Int {
         (0..<keys.count).reduce(0) { sum, key in
-            let held = upActors().compactMap { $0.get(key) }.map { $0.keyCount + $0.valueCount + 32 }
+            let held = upActors().compactMap { $0.get(key) }.map { $0.keyCount + $0.valueCount + 16 }
             return sum + (held.max() ?? 0)
         }
     }

@@ -73,7 +73,7 @@ package final class SimNetwork {
         for a in 0..<slots {
             for b in 0..<slots where a != b {
                 let symmetric = a < b || random.chance(0.2)
-                let drawn = SimTime(random.within(0...options.latencyMillisMax)) * simMillisecond
+                let drawn = SimTime(random.within(options.latencyMillisMin...options.latencyMillisMax)) * simMillisecond
                 links[a * slots + b].latency = symmetric ? drawn : links[b * slots + a].latency
             }
         }
@@ -151,6 +151,9 @@ package final class SimNetwork {
     package func isBlocked(_ from: Int, _ to: Int) -> Bool { links[from * slots + to].blocked > 0 }
 
     package func block(_ from: Int, _ to: Int) { links[from * slots + to].blocked += 1 }
+
+    /// Ends one cut without a trace.
+    package func open(_ from: Int, _ to: Int) { links[from * slots + to].blocked -= 1 }
 
     /// Ends one cut. When it was the last, the held messages arrive late, or the connection turns out broken.
     /// Returns whether it is broken.

@@ -83,6 +83,7 @@ package struct SimOptions: Sendable {
 
     // The network between servers.
     package var transport = Transport.stream
+    package var latencyMillisMin = 0
     package var latencyMillisMax = 50
     package var jitterMillis = 5
     package var dropPerMille = 0

@@ -215,21 +215,24 @@ package final class SimKeys {
     private var hashes: [UInt64] = []
     private let storage: UnsafeMutableRawPointer
     private var offsets: [Int] = [0]
+    /// Of the number in a name.
+    private let digits: Int
 
     package init(count: Int) {
-        precondition(count <= 100_000)
+        precondition(count <= 10_000_000)
         self.count = count
+        digits = count <= 100_000 ? 5 : 7
         var bytes: [UInt8] = []
         for key in 0..<count {
             bytes.append(UInt8(ascii: "k"))
             bytes.append(UInt8(ascii: "a") + UInt8(key % 4))
-            var digits: [UInt8] = []
+            var name: [UInt8] = []
             var rest = key
-            for _ in 0..<5 {
-                digits.append(UInt8(ascii: "0") + UInt8(rest % 10))
+            for _ in 0..<digits {
+                name.append(UInt8(ascii: "0") + UInt8(rest % 10))
                 rest /= 10
             }
-            bytes.append(contentsOf: digits.reversed())
+            bytes.append(contentsOf: name.reversed())
             bytes.append(contentsOf: repeatElement(UInt8(ascii: "-"), count: key % 5 == 0 ? key % 23 : 0))
             offsets.append(bytes.count)
         }
@@ -251,13 +254,13 @@ package final class SimKeys {
         hashes = (0..<count).map { store.hash(bytes($0).baseAddress!, bytes($0).count) }
     }
 
-    package func name(_ key: Int) -> String { String(decoding: bytes(key).prefix(7), as: UTF8.self) }
+    package func name(_ key: Int) -> String { String(decoding: bytes(key).prefix(2 + digits), as: UTF8.self) }
 
     /// The number in a key's name; nil for bytes that are no key of this world.
     package func number(of name: UnsafeRawBufferPointer) -> Int? {
-        guard name.count >= 7 else { return nil }
+        guard name.count >= 2 + digits else { return nil }
         var number = 0
-        for digit in name[2..<7] {
+        for digit in name[2..<(2 + digits)] {
             guard digit >= 48, digit < 58 else { return nil }
             number = number * 10 + Int(digit - 48)
         }

@@ -90,10 +90,10 @@ extension SimWorld {
     }
 
     /// What the founder holds before anybody else comes.
-    func prefill(percent: Int, length: Int? = nil) {
+    func prefill(percent: Int, length: Int? = nil, limit: Int = .max) {
         let founder = servers[0].actors.map { actors[$0] }
         guard percent > 0, !founder.isEmpty else { return }
-        for key in 0..<keys.count where key % 100 < percent && !failed {
+        for key in 0..<min(limit, keys.count) where key % 100 < percent && !failed {
             let drawn = length ?? random.workload.below(options.valueBytesMax + 1)
             put(key, founder[key % founder.count], hops: false, length: drawn)
         }

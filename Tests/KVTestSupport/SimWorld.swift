@@ -70,7 +70,7 @@ package final class SimWorld {
         return world.finish()
     }
 
-    private init(_ options: SimOptions, bug: SimBug?, trace: ((String) -> Void)?) {
+    init(_ options: SimOptions, bug: SimBug?, trace: ((String) -> Void)?) {
         self.options = options
         self.bug = bug
         printer = trace
@@ -162,7 +162,7 @@ package final class SimWorld {
         }
     }
 
-    private func finish() -> SimOutcome {
+    func finish() -> SimOutcome {
         trace.fold(UInt64(bitPattern: now))
         for server in servers where server.isUp {
             for index in server.actors { trace.fold(actors[index].digest) }
