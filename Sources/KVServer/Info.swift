@@ -116,13 +116,8 @@ enum Info {
         line(&text, "role", "master")
         line(&text, "connected_slaves", 0)
         line(&text, "servers", peers.count + 1)
-        for (index, peer) in peers.enumerated() {
-            text.append(
-                """
-                peer\(index + 1):id=\(hex16(peer.id)),address=\(peer.address),state=\(peer.state.rawValue),\
-                pending=\(peer.pending),lag_ms=\(peer.heardMillisAgo)\r\n
-                """)
-        }
+        line(&text, "state", actor.replicator?.replica.ownState ?? "up")
+        for (index, peer) in peers.enumerated() { text.append("peer\(index + 1):\(peer.fields)\r\n") }
         line(&text, "tombstones", actor.state.pointee.store.tombstoneCount)
     }
 

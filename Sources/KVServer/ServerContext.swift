@@ -12,20 +12,40 @@ package struct Setting: Sendable {
 
 /// One row of KVD PEERS.
 package struct PeerRow: Sendable {
-    package enum State: String, Sendable { case up, down, syncing }
+    package enum State: String, Sendable { case up, suspect, down, syncing }
     package var id: UInt64
     package var address: Endpoint
     package var state: State
     package var pending: Int
+    /// -1 if never.
     package var heardMillisAgo: Millis
+    /// How long the oldest write has waited that it has not acknowledged.
+    package var lagMillis: Millis = 0
+    /// -1 if not known.
+    package var roundTripMillis: Millis = -1
+    package var clockOffsetMillis: Millis = 0
+    /// About what is still to be sent, and what the line carries (0 if not known).
+    package var backlogBytes = 0
+    package var bytesPerSecond = 0
 
     package init(id: UInt64, address: Endpoint, state: State, pending: Int, heardMillisAgo: Millis) {
         (self.id, self.address, self.state) = (id, address, state)
         (self.pending, self.heardMillisAgo) = (pending, heardMillisAgo)
     }
 
-    /// The line of KVD PEERS: id, address, state, pending deltas, milliseconds since last heard.
-    var line: String { "\(hex16(id)) \(address) \(state.rawValue) \(pending) \(heardMillisAgo)" }
+    /// The line of KVD PEERS: id, address, state, pending deltas, milliseconds since last heard, name (none yet),
+    /// encryption, round trip and clock offset in milliseconds.
+    var line: String {
+        "\(hex16(id)) \(address) \(state.rawValue) \(pending) \(heardMillisAgo) - none \(roundTripMillis)"
+            + " \(clockOffsetMillis)"
+    }
+
+    /// The value of INFO's peerN.
+    var fields: String {
+        "id=\(hex16(id)),address=\(address),state=\(state.rawValue),pending=\(pending),lag_ms=\(lagMillis)"
+            + ",heard_ms=\(heardMillisAgo),rtt_ms=\(roundTripMillis),bytes_per_sec=\(bytesPerSecond)"
+            + ",backlog_bytes=\(backlogBytes)"
+    }
 }
 
 package final class ServerContext: Sendable {

@@ -29,7 +29,7 @@ struct WireTests {
 
         mutating func run(until end: SimTime) {
             while true {
-                pipe.feed()
+                pipe.feed { _ in true }
                 if pipe.busyUntil <= now, pipe.leave(now) != nil {
                     arrivals.append(pipe.busyUntil + pipe.roundTrip / 2)
                     continue

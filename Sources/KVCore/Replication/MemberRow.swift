@@ -71,6 +71,11 @@ package struct PeerSummary: Sendable {
     /// Milliseconds since this process last heard from it; nil if never.
     package var silentMillis: Millis?
     package var roundTripMillis: Millis?
+    /// How long the oldest own write has waited that it has not acknowledged.
+    package var lagMillis: Millis = 0
+    /// About what is still to be sent to it, and what the connection carries; 0 if that is not known.
+    package var backlogBytes = 0
+    package var bytesPerSecond = 0
     /// Its clock minus ours.
     package var clockOffsetMillis: Millis?
 }

@@ -13,6 +13,7 @@ struct GreetedLink {
 extension Replica {
     /// Greetings, and connections of servers that are not known yet, that are remembered.
     private static let linksRememberedMax = 1024
+    private static let behindDotsMin: UInt64 = 16 * 1024
     private static let greetingBytesMax = 64 * 1024
     /// A newcomer's first answer waits so long for the first chunk of what it asked for.
     static let firstChunkMillis: Millis = 20
@@ -25,7 +26,10 @@ extension Replica {
     func isFree(_ server: RemoteServer, _ lane: FrameLane) -> Bool { !isConnected || server.link.isFree(lane) }
 
     func limits(of server: RemoteServer) -> FrameLimits {
-        isConnected ? FrameLimits(server.link, config) : FrameLimits(config)
+        guard isConnected else { return FrameLimits(config) }
+        // Far behind, few keys may stand for many writes, and each section brings each of its keys once.
+        let isBehind = store.ownSeq > server.sent + Replica.behindDotsMin
+        return FrameLimits(server.link, isBehind: isBehind, config)
     }
 
     /// A connection stands: whatever is known may be said at once. `session` counts connections; frames made from now

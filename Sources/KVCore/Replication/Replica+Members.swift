@@ -86,9 +86,19 @@ extension Replica {
             return PeerSummary(
                 server: row.server, address: row.address, status: row.status, state: state(of: server, at),
                 pendingDeltas: store.ownSeq - min(store.ownSeq, server.reach[own]),
-                silentMillis: server.heardAt.map { at.steady - $0 }, roundTripMillis: server.roundTrip,
-                clockOffsetMillis: server.offset)
+                silentMillis: server.heardAt.map { at.steady - $0 },
+                roundTripMillis: server.link.roundTripMillis ?? server.roundTrip,
+                lagMillis: ages.age(after: server.reach[own], at.steady), backlogBytes: backlogBytes(server),
+                bytesPerSecond: server.link.bytesPerSecond, clockOffsetMillis: server.offset)
         }
+    }
+
+    /// Each key goes once, however often it was written.
+    private func backlogBytes(_ server: RemoteServer) -> Int {
+        let records = store.count + store.tombstoneCount
+        guard records > 0 else { return 0 }
+        let writes = store.ownSeq - min(store.ownSeq, server.reach[own])
+        return Int(clamping: min(writes, UInt64(records))) * (store.recordBytes / records)
     }
 
     func state(of server: RemoteServer, _ at: Moment) -> PeerState {
@@ -129,6 +139,7 @@ extension Replica {
         forgetReplaced(at, into: &effects)
         watchDeparted(at, into: &effects)
         watchClocks(&effects)
+        ages.drop(through: servers.reduce(store.ownSeq) { min($0, $1.reach[own]) })
         startCollecting(at)
         leave(at, into: &effects)
     }

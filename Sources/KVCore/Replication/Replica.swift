@@ -46,6 +46,7 @@ package final class Replica {
     var owed = VersionVector()
     /// A sibling was told that this actor's writes were handed over.
     var hasSaidFlushed = false
+    var ages = WriteAges()
     var startedAt: Millis?
     var lastCensus: Millis = .min
     var clockCorrection: Millis = 0
@@ -169,6 +170,12 @@ package final class Replica {
     /// The member table, own row included, sorted by id.
     package var memberRows: [MemberRow] { members.rows }
 
+    /// What KVD PEERS and INFO call this server: `alone` as long as nobody has answered its --join.
+    package var ownState: String {
+        if isCaughtUp, !isJoining { return "up" }
+        return servers.contains(where: \.isContacted) ? "syncing" : "alone"
+    }
+
     package var isJoining: Bool { members.row(uid.server)?.status == .joining }
 
     /// Add this to the wall clock when stamping writes: 0 unless this machine's clock is far from the majority's.
@@ -208,6 +215,7 @@ package final class Replica {
     /// Sends what is due. Calling it early or late is harmless.
     package func tick(_ at: Moment, into effects: inout ReplicaEffects) {
         if startedAt == nil { startedAt = at.steady }
+        ages.note(store.ownSeq, at.steady)
         census(at, into: &effects)
         lookForGaps(at)
         if !isRoundOpen { openRound(at) }

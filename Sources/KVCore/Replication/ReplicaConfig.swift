@@ -24,7 +24,7 @@ package struct ReplicaConfig: Sendable {
     /// Own writes looked at per turn while a delta is being put together, and entries merged per turn of `step`.
     package var entriesPerStep: Int = 512
     /// Own writes in one delta at most.
-    package var dotsPerSegmentMax: Int = 128 * 1024
+    package var dotsPerSegmentMax: Int = 1024 * 1024
     /// Record references kept for siblings that have not acknowledged them; beyond, the oldest go and the sibling
     /// catches up by a scan.
     package var localEntriesMax: Int = 512 * 1024

@@ -80,6 +80,7 @@ struct FrameLimits {
 
 extension FrameLimits {
     private static let sectionMillis = 210
+    private static let behindMillis = 2_000
     private static let quickMillis = 50
     /// Long enough for a rate that doubles each round trip to be noticed, short enough that a lost connection costs
     /// little.
@@ -89,13 +90,15 @@ extension FrameLimits {
     private static let chunkBytesMin = 32 * 1024
 
     /// For a line that carries so much; 0 if that is not known.
-    init(_ link: ServerLink, _ config: ReplicaConfig) {
+    init(_ link: ServerLink, isBehind: Bool, _ config: ReplicaConfig) {
         let bytesPerSecond = link.bytesPerSecond
         func share(_ millis: Int, _ least: Int, _ most: Int) -> Int {
             min(max(least, Int(clamping: Int64(bytesPerSecond / 1000) * Int64(millis))), max(least, most))
         }
         let sectionMax = config.frameBytesMax / 4 * 3
-        sectionBytes = share(FrameLimits.sectionMillis, min(FrameLimits.sectionBytesMin, sectionMax), sectionMax)
+        sectionBytes = share(
+            isBehind ? FrameLimits.behindMillis : FrameLimits.sectionMillis,
+            min(FrameLimits.sectionBytesMin, sectionMax), sectionMax)
         quickBytes = share(FrameLimits.quickMillis, FrameLimits.quickBytesMin, sectionMax)
         largeBytes = quickBytes
         let chunkMin = min(FrameLimits.chunkBytesMin, config.chunkBytesMax)

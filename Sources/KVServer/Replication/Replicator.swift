@@ -294,10 +294,15 @@ package final class Replicator {
 
     func peers() -> [PeerRow] {
         replica.peers(moment).map { peer in
-            PeerRow(
+            var row = PeerRow(
                 id: peer.server, address: Endpoint(peer.address.description) ?? Endpoint(host: "?", port: 0),
                 state: PeerRow.State(rawValue: peer.state.rawValue) ?? .down, pending: Int(peer.pendingDeltas),
                 heardMillisAgo: peer.silentMillis ?? -1)
+            row.lagMillis = peer.lagMillis
+            row.roundTripMillis = peer.roundTripMillis ?? -1
+            row.clockOffsetMillis = peer.clockOffsetMillis ?? 0
+            (row.backlogBytes, row.bytesPerSecond) = (peer.backlogBytes, peer.bytesPerSecond)
+            return row
         }
     }
 
