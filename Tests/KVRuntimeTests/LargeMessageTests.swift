@@ -42,7 +42,8 @@ private struct Collector: Actor {
         let receiver = b.system.start(on: 1) { Collector(log: log) }
         let lengths = [
             0, 1, WireTail.bytesMin, WireTail.bytesMin + 1, LinkFrame.partBytes - 1, LinkFrame.partBytes,
-            LinkFrame.partBytes + 1, 3 * LinkFrame.partBytes, LinkConnection.aheadBytesMax + 7, Limits.frameBytesMax + 13, 5,
+            LinkFrame.partBytes + 1, 3 * LinkFrame.partBytes, LinkConnection.aheadBytesMax + 7,
+            Limits.frameBytesMax + 13, 5,
         ]
         let parcels = lengths.enumerated().map { Parcel.numbered($0.offset, bytes: $0.element) }
         for parcel in parcels { a.system.tell(receiver, parcel) }

@@ -302,7 +302,8 @@ package final class Replica {
         return true
     }
 
-    /// Own writes that no other server is known to have. None where there is no other, unless this one was told of some.
+    /// Own writes that no other server is known to have. None where there is no other, unless this one was told of
+    /// some.
     package var owedWrites: UInt64 {
         if servers.isEmpty { return isJoining ? store.ownSeq : 0 }
         let held = servers.reduce(UInt64(0)) { max($0, $1.reach[own]) }
