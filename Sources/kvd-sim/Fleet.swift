@@ -58,7 +58,9 @@ final class Fleet: @unchecked Sendable {
         let first = WorkerProcess.runAll(chunk, bug: nil, force: force)
         var again: [UInt64: UInt64] = [:]
         if twice {
-            for outcome in WorkerProcess.runAll(chunk, bug: nil, force: force) { again[outcome.seed] = outcome.traceHash }
+            for outcome in WorkerProcess.runAll(chunk, bug: nil, force: force) {
+                again[outcome.seed] = outcome.traceHash
+            }
         }
         lock.withLock {
             for outcome in first {

@@ -47,7 +47,9 @@ extension SimWorld {
     }
 
     func dial(_ server: SimServer, id: Int) {
-        guard server.isUp, server.starts == id, server.frozenUntil <= now, let first = server.actors.first else { return }
+        guard server.isUp, server.starts == id, server.frozenUntil <= now, let first = server.actors.first else {
+            return
+        }
         var targets = server.seeds
         for row in actors[first].rows where row.status.isMember {
             if let slot = Self.slot(of: row.address), !targets.contains(slot) { targets.append(slot) }
@@ -139,7 +141,8 @@ extension SimWorld {
             queue.push(.leave, at: now + 20 * simMillisecond, server.slot, id)
             return
         }
-        outcome.points.hit(isDone ? "world: server left, all handed over" : "world: server left after its patience ended")
+        outcome.points.hit(
+            isDone ? "world: server left, all handed over" : "world: server left after its patience ended")
         // Who knows nobody else that runs has nobody to hand over to.
         let running = servers.filter { $0.isUp && $0.slot != server.slot }.map(\.id)
         let knowsSomebody = actors[server.actors[0]].rows.contains { $0.status.isMember && running.contains($0.server) }
