@@ -46,7 +46,8 @@ struct KVDSim: ParsableCommand {
     @Flag(name: .long, help: "Print the planted bugs.")
     var listBugs = false
 
-    @Option(name: .long, help: "Share of the seeds, in percent, whose lines are long and thin; 100 for all, 0 for none.")
+    @Option(
+        name: .long, help: "Share of the seeds, in percent, whose lines are long and thin; 100 for all, 0 for none.")
     var thin: Int = SimOptions.thinPercent
 
     @Option(name: .long, help: "Bytes a second of thin lines, instead of what the seed draws; 0 for no limit.")

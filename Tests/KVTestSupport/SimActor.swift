@@ -113,7 +113,7 @@ package final class SimActor {
     func linkMoved(_ server: UInt64, _ progress: LinkProgress) { replica.linkMoved(server, progress, at) }
     func greet(_ session: UInt64) -> OutgoingFrame? { replica.greet(session: session, at) }
     func knows(_ server: UInt64) -> Bool { replica.memberRows.contains { $0.server == server } }
-    func linkDown(_ server: UInt64) { replica.linkDown(server, at) }
+    func linkDown(_ server: UInt64, session: UInt64 = 0) { replica.linkDown(server, session: session, at) }
     func forget(_ server: UInt64) { replica.forget(server, at, into: &effects) }
     func beginLeave() { replica.beginLeave(at, into: &effects) }
     var hasLeft: Bool { replica.hasLeft }

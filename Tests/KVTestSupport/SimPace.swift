@@ -50,7 +50,8 @@ package struct SimPace {
         let before = places[key, default: Window()].exchange(now)
         guard before != .min, now - before <= simSecond else { return nil }
         return SimViolation(
-            "I6", "11 messages of actor \(from) to actor \(to.actor) of server \(to.slot) left within "
+            "I6",
+            "11 messages of actor \(from) to actor \(to.actor) of server \(to.slot) left within "
                 + "\((now - before) / 1000) ms")
     }
 

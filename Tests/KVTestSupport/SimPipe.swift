@@ -201,6 +201,7 @@ package final class SimPipe {
     }
 
     package var hasUnsent: Bool { unsent > 0 }
+    package var unsentBytes: Int { waitingBytes + unsent }
 
     // MARK: The line
 

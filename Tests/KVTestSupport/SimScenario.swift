@@ -218,7 +218,8 @@ extension SimWorld {
             let missing = (0..<keys.count - extraKeys).count { actors[servers[1].actors[0]].get($0) == nil }
             fail(
                 SimViolation(
-                    "I19", "not done after \(report.limitMillis) ms, one plain connection takes \(report.idealMillis): "
+                    "I19",
+                    "not done after \(report.limitMillis) ms, one plain connection takes \(report.idealMillis): "
                         + "\(missing) of \(keys.count - extraKeys) keys missing, \(report.sentBytes) bytes sent for "
                         + "\(report.dataBytes), \(report.connections) connections"))
         } else if report.sentBytes > report.dataBytes * 13 / 10 + scenarioSlackBytes {

@@ -66,11 +66,12 @@ extension SimOptions {
         let line = bandwidth > 0 ? bandwidth : simUnlimitedBandwidth
         var left = bytes
         var window = 14_000
-        var millis = 5 * roundTripMillis / 2
+        // The handshake, then the request and the first of the answer.
+        var millis = 2 * roundTripMillis
         while left > 0, window < line / 1000 * Int(max(1, roundTripMillis)) {
             left -= window
             window *= 2
-            millis += roundTripMillis
+            if left > 0 { millis += roundTripMillis }
         }
         return millis + Millis(max(0, left)) * 1000 / Millis(line)
     }

@@ -15,8 +15,6 @@ final class SimWire {
     /// The dialer has been told whose connection this is; the acceptor has, and may send.
     var isKnown = false
     var isAccepted = false
-    /// The machine has no first word of its own: the handshake carries the rows.
-    var introduces = false
 
     init(session: UInt64, dialer: Int, acceptor: Int, ids: SimSession, out: SimPipe, back: SimPipe) {
         (self.session, self.dialer, self.acceptor, self.ids) = (session, dialer, acceptor, ids)
@@ -44,10 +42,13 @@ struct SimWirePair: Hashable {
     var fromSlot: Int
     var slot: Int
     var actor: UInt16
+    /// Only with the planted mistake: a server that starts again gets a pace of its own.
+    var server: UInt64
 
-    init(_ frame: SimWireFrame) {
+    init(_ frame: SimWireFrame, byId: Bool) {
         (from, fromSlot) = (frame.message.from, frame.message.fromSlot)
         (slot, actor) = (frame.message.toSlot, frame.message.to.index)
+        server = byId ? frame.message.to.server : 0
     }
 }
 
@@ -96,7 +97,6 @@ extension SimWorld {
         for index in a.actors {
             if let frame = actors[index].greet(wire.session) { greetings.append((actors[index], frame)) }
         }
-        wire.introduces = greetings.isEmpty
         for (actor, frame) in greetings {
             outcome.points.hit("wire: greeting")
             sendWired(frame, actor)
@@ -147,11 +147,8 @@ extension SimWorld {
     }
 
     private func linkUp(_ wire: SimWire, at slot: Int, other: Int) {
-        let peer = servers[other]
-        let row = wire.introduces ? actors[peer.actors[0]].ownRow : nil
         for index in servers[slot].actors {
-            if let row { actors[index].learn(row) }
-            actors[index].linkUp(peer.id, session: wire.session)
+            actors[index].linkUp(servers[other].id, session: wire.session)
             schedule(actors[index], at: now + 1)
         }
     }
@@ -170,7 +167,7 @@ extension SimWorld {
             let other = slot == min(a, b) ? wire.ids.high : wire.ids.low
             for index in servers[slot].actors {
                 actors[index].wireInbox.removeAll { $0.session == wire.session }
-                if wasTold { actors[index].linkDown(other) }
+                if wasTold { actors[index].linkDown(other, session: wire.session) }
                 schedule(actors[index], at: now + 1)
             }
         }
@@ -237,12 +234,16 @@ extension SimWorld {
         }
     }
 
+    private func pair(_ frame: SimWireFrame) -> SimWirePair {
+        SimWirePair(frame, byId: bug?.bug.contains(.paceById) ?? false)
+    }
+
     /// Frames of one pair leave with their distance, whatever they waited for.
     private func feed(_ wire: SimWire, _ pipe: SimPipe) {
         var next = SimTime.max
-        pipe.onBegin = { [unowned self] in wires.paces[SimWirePair($0)] = .some(nil) }
+        pipe.onBegin = { [unowned self] in wires.paces[pair($0)] = .some(nil) }
         pipe.feed { frame in
-            guard let known = wires.paces[SimWirePair(frame)] else { return true }
+            guard let known = wires.paces[pair(frame)] else { return true }
             guard let left = known else { return false }
             if left + leavingSpacing > now { next = min(next, left + leavingSpacing) }
             return left + leavingSpacing <= now
@@ -260,7 +261,7 @@ extension SimWorld {
     /// A message counts where its first byte leaves, and by the address it goes to.
     private func noteLeaving(_ frame: SimWireFrame) {
         let message = frame.message
-        wires.paces[SimWirePair(frame)] = .some(now)
+        wires.paces[pair(frame)] = .some(now)
         guard let from = oracle.index(of: message.from) else { return }
         let to = (slot: message.toSlot, actor: Int(message.to.index))
         if let violation = pace.noteLeaving(from: from, to: to, now: now) { fail(violation) }
@@ -374,6 +375,15 @@ extension SimWorld {
     }
 
     // MARK: The lines
+
+    /// By direction: what was handed over and has not left.
+    var waitingBytes: [Int] {
+        var waiting = Array(repeating: 0, count: wires.sent.count)
+        for case let wire? in wires.standing {
+            for pipe in [wire.out, wire.back] { waiting[pipe.from * options.slots + pipe.to] = pipe.unsentBytes }
+        }
+        return waiting
+    }
 
     /// Bandwidths of all directions as the seed drew them.
     static func drawWires(_ options: SimOptions, _ random: inout PRNG) -> SimWires {

@@ -136,7 +136,8 @@ extension SimWorld {
             if oracle.precedes(stamp, binding) {
                 return fail(
                     SimViolation(
-                        "I5", "actor \(view.origin) wrote \(keys.name(key)) \(oracle.name(stamp)) under "
+                        "I5",
+                        "actor \(view.origin) wrote \(keys.name(key)) \(oracle.name(stamp)) under "
                             + "\(oracle.name(binding)), which others collected"))
             }
         }
