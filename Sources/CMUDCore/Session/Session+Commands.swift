@@ -262,7 +262,7 @@ extension Session {
         case .mentor: Rank.working.map(\.key)
         case .set: ["hints", "brief", "reader"]
         case .tell, .gift, .look, .stats, .where, .ignore, .unignore:
-            presence.present(now: now.mono).map { names[$0.occupant.pid] }
+            presence.present.map { names[$0.occupant.pid] }
         default: []
         }
     }

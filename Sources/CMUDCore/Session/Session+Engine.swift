@@ -78,7 +78,11 @@ extension Session {
         requestCount += 1
         let mark = isAnswering
         pending[requestCount] = { [unowned self] reply in
-            if case .failed = reply { detached { noteFailure() } } else { detached { noteSuccess() } }
+            switch reply {
+            case .failed: detached { noteFailure() }
+            case .derived: break  // made here, not by the store
+            default: detached { noteSuccess() }
+            }
             guard ending == nil else { return }
             marked(mark) { continuation(reply) }
         }
@@ -164,6 +168,7 @@ extension Session {
     }
 
     private func noteSuccess() {
+        presence.listened(now: now.mono)
         guard storeIsDown else { return }
         storeIsDown = false
         emit(.notice("The store is back."))

@@ -115,8 +115,9 @@ extension Session {
                 }
                 occupants.append(occupant)
             }
-            for occupant in occupants { presence.see(occupant, now: now.mono, correctedWall: correctedWall) }
-            resolve(presence.present(now: now.mono).map { ($0.occupant.pid, $0.occupant.name) }, then)
+            presence.see(
+                occupants, in: nil, areAll: pairs.count < Session.occupantsMax, correctedWall: correctedWall)
+            resolve(presence.present.map { ($0.occupant.pid, $0.occupant.name) }, then)
         }
     }
 
@@ -124,25 +125,27 @@ extension Session {
 
     func look(_ text: String) {
         guard text.isEmpty else { return lookAt(text) }
-        let others = presence.present(now: now.mono).filter { $0.occupant.place == record.place }
+        begin()
+        // What was polled a moment ago may miss who came since, and after login nothing was polled yet.
+        pollRoom { [unowned self] isHeard in
+            showRoom(isHeard: isHeard)
+            finish()
+        }
+    }
+
+    private func showRoom(isHeard: Bool) {
+        let others = presence.present.filter { $0.occupant.place == record.place }
         let people = others.prefix(Session.namesResolvedMax).map { entry in
             RoomPerson(
                 name: names[entry.occupant.pid], rank: entry.occupant.rank, activity: entry.occupant.activity,
-                away: entry.occupant.away, isLinkLost: presence.state(entry.occupant.pid, now: now.mono) == .linkLost)
+                away: entry.occupant.away, isLinkLost: presence.state(entry.occupant.pid) == .linkLost)
         }
-        let show = { [unowned self] in
-            var view = RoomView(place: record.place, isBrief: record.options.brief, people: Array(people))
-            view.hiddenPeople = others.count - people.count
-            if record.place == .fence, let paint = fencePainting { view.paint = (paint.text, paint.name) }
-            emit(.room(view))
-            if record.place == .fence { hint("paint", "`paint TEXT` gives the Fence a new coat.") }
-        }
-        guard record.place == .fence else { return show() }
-        begin()
-        readFence { [unowned self] in
-            show()
-            finish()
-        }
+        var view = RoomView(place: record.place, isBrief: record.options.brief, people: Array(people))
+        view.hiddenPeople = others.count - people.count
+        view.isHeard = isHeard
+        if record.place == .fence, let paint = fencePainting { view.paint = (paint.text, paint.name) }
+        emit(.room(view))
+        if record.place == .fence { hint("paint", "`paint TEXT` gives the Fence a new coat.") }
     }
 
     private func lookAt(_ text: String) {
@@ -151,7 +154,7 @@ extension Session {
             begin()
             everybody { [unowned self] in
                 defer { finish() }
-                guard presence.state(other, now: now.mono) != .hidden, let entry = presence.entries[other],
+                guard presence.state(other) != .hidden, let entry = presence.entries[other],
                     entry.occupant.place == record.place
                 else { return fail("\(shown) is not here", "`where \(shown)` tells where") }
                 let occupant = entry.occupant
@@ -159,7 +162,7 @@ extension Session {
                     .person(
                         RoomPerson(
                             name: shown, rank: occupant.rank, activity: occupant.activity, away: occupant.away,
-                            isLinkLost: presence.state(other, now: now.mono) == .linkLost),
+                            isLinkLost: presence.state(other) == .linkLost),
                         idleSeconds: max(0, (correctedWall - occupant.since) / 1_000),
                         onSeconds: max(0, (correctedWall - occupant.sessionStart) / 1_000)))
             }
@@ -173,12 +176,12 @@ extension Session {
             name: displayName, rank: record.rank, place: record.place, activity: activityNow, idleSeconds: 0,
             away: awayText, isSelf: true)
         return [mine]
-            + presence.present(now: now.mono).map { entry in
+            + presence.present.map { entry in
                 let occupant = entry.occupant
                 return WhoRow(
                     name: names[occupant.pid], rank: occupant.rank, place: occupant.place, activity: occupant.activity,
                     idleSeconds: max(0, (correctedWall - occupant.since) / 1_000), away: occupant.away,
-                    isLinkLost: presence.state(occupant.pid, now: now.mono) == .linkLost)
+                    isLinkLost: presence.state(occupant.pid) == .linkLost)
             }
     }
 
@@ -203,7 +206,7 @@ extension Session {
             everybody { [unowned self] in
                 defer { finish() }
                 if other == pid { return emit(.whereAbouts(rows().filter(\.isSelf))) }
-                guard presence.state(other, now: now.mono) != .hidden else {
+                guard presence.state(other) != .hidden else {
                     return emit(.notice("\(shown) is not online. `tell \(shown) TEXT` leaves a word."))
                 }
                 emit(.whereAbouts(rows().filter { $0.name == names[other] }))
@@ -225,7 +228,7 @@ extension Session {
                 emit(.map(map))
                 return finish()
             }
-            let gone = presence.entries.values.filter { presence.state($0.occupant.pid, now: now.mono) == .hidden }
+            let gone = presence.entries.values.filter { presence.state($0.occupant.pid) == .hidden }
                 .sorted { $0.occupant.time > $1.occupant.time }.prefix(50)
             resolve(gone.map { ($0.occupant.pid, $0.occupant.name) }) { [unowned self] in
                 for entry in gone {
@@ -271,7 +274,7 @@ extension Session {
 
     private func view(of records: CharacterSlots, _ other: String, _ shown: String) -> StatsView {
         let total = records.total
-        let isOnline = presence.state(other, now: now.mono) != .hidden
+        let isOnline = presence.state(other) != .hidden
         let occupant = presence.entries[other]?.occupant
         return StatsView(
             name: shown, rank: records.rank, isSelf: false, coins: nil, power: total.power, hardware: hardware(total),

@@ -200,10 +200,10 @@ extension Session {
 
     /// Other online players of my rank who solve in this room.
     private func teamHere() -> [String] {
-        presence.present(now: now.mono).map(\.occupant)
+        presence.present.map(\.occupant)
             .filter {
                 $0.place == record.place && $0.rank == record.rank && $0.activity == .solving && $0.pid != pid
-                    && presence.state($0.pid, now: now.mono) == .online
+                    && presence.state($0.pid) == .online
             }
             .map { names[$0.pid] }
     }

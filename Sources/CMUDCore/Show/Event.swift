@@ -26,6 +26,8 @@ package struct RoomView: Equatable, Sendable {
     package var isBrief: Bool
     package var people: [RoomPerson]
     package var hiddenPeople = 0
+    /// False when the store did not say who is here.
+    package var isHeard = true
     /// The coat of paint, at the Fence only.
     package var paint: (text: SafeText, name: String)?
 

@@ -28,7 +28,11 @@ extension Renderer {
                 Line("The Fence reads: ") + Line("\"\(paint.text.string)\"", .talk) + Line(" - painted by ")
                     + Line(paint.name, .name))
         }
-        if view.people.isEmpty { lines.append(Line("Nobody else is here.", .dim)) }
+        if !view.isHeard {
+            lines.append(Line("The store does not answer: this is who was here a moment ago.", .dim))
+        } else if view.people.isEmpty {
+            lines.append(Line("Nobody else is here.", .dim))
+        }
         for person in view.people { lines.append(presence(person)) }
         if view.hiddenPeople > 0 { lines.append(Line("And \(view.hiddenPeople) more.")) }
         return lines
