@@ -26,7 +26,7 @@ struct Options: ParsableCommand {
             64 bad usage, 130 interrupted.
             (CMUD is also the name of an unrelated MUD client for Windows.)
             """,
-        version: "cmud 1.0.0")
+        version: "cmud \(KVClient.version)")
 
     @Argument(
         help: ArgumentHelp(
