@@ -49,14 +49,4 @@ import Testing
             #expect(!ada.heard("A block!"), "repeats are merged into the summary")
         }
     }
-
-    @Test func helpFitsAScreenAndNamesEveryCommand() {
-        let lines = Renderer().lines(.help(isSolving: false)).map(\.text)
-        for command in Command.allCases { #expect(lines.contains { $0.contains(command.usage) }) }
-        #expect(lines.dropFirst().allSatisfy { Columns.of($0) <= 110 })
-        #expect(lines[0].contains("mine 5") && !lines[0].contains("resign"))
-        let solving = Renderer().lines(.help(isSolving: true)).map(\.text)
-        #expect(solving[0].contains("resign") && solving.dropFirst().elementsEqual(lines.dropFirst()))
-        #expect(Renderer(isReader: true).lines(.help(isSolving: true)).allSatisfy { !$0.text.contains("   ") })
-    }
 }

@@ -191,6 +191,31 @@ package struct Balance: Sendable {
         return (count, cost)
     }
 
+    /// What `coins` buy when each is spent where it gives most power: a growing price makes that a mix. Bounded as
+    /// `affordable` is; a flat price is spent on one item at a time.
+    package func bestPurchase(_ owned: (Item) -> Int64, upTo rank: Rank, coins: Int64)
+        -> (items: [(item: Item, count: Int64)], cost: Int64)
+    {
+        var counts = [Int64](repeating: 0, count: Item.allCases.count)
+        var cost: Int64 = 0
+        while true {
+            let offers = Item.allCases.filter { $0.unlockedAt <= rank }
+                .map { (item: $0, owned: owned($0).adding(counts[$0.rawValue])) }
+                .map { (item: $0.item, owned: $0.owned, price: price($0.item, owned: $0.owned)) }
+                .filter { $0.price <= coins - cost && $0.price < amountMax }
+            let best = offers.max {
+                Double($0.item.power) / Double($0.price) < Double($1.item.power) / Double($1.price)
+            }
+            guard let best else { break }
+            let wanted = priceGrowth > 1 ? 1 : amountMax
+            let (count, paid) = affordable(best.item, owned: best.owned, coins: coins - cost, wanted: wanted)
+            guard count > 0 else { break }
+            counts[best.item.rawValue] += count
+            cost += paid
+        }
+        return (Item.allCases.reversed().map { ($0, counts[$0.rawValue]) }.filter { $0.1 > 0 }, cost)
+    }
+
     /// Units of a stack of `count` that a breakage takes: never none, and never the last CPU.
     package func broken(_ item: Item, count: Int64) -> Int64 {
         let most = item == .cpu ? count - 1 : count

@@ -2,18 +2,29 @@
 
 package enum CommandGroup: String, CaseIterable, Sendable {
     case play = "Play", people = "People", world = "World", session = "Session"
+
+    package init?(word: String) {
+        guard let found = CommandGroup.allCases.first(where: { $0.rawValue.lowercased() == word.lowercased() }) else {
+            return nil
+        }
+        self = found
+    }
 }
 
-/// In order of preference: an abbreviation that fits several words means the first of its group of equals only when the
-/// others are rarer by design (`preferred`), else it is refused with the choices.
+/// An abbreviation that fits several words is refused with the choices. A single letter always means something: where
+/// several words begin with it, the one typed most has it as an alias.
 package enum Command: String, CaseIterable, Sendable {
-    case mine, stop, shop, buy, inv, solve, problem, resign, mentor, story, hints
+    case mine, stop, shop, buy, inv, solve, problem, resign, mentor, story, hint, hints
     case say, emote, tell, reply, shout, who, `where`, gift, ignore, unignore, away, history
     case look, map, move, stats, scores, paint
     case help, set, brief, password, rename, quit
 
     package var aliases: [String] {
         switch self {
+        case .mine: ["m"]
+        case .buy: ["b"]
+        case .who: ["w"]
+        case .reply: ["r"]
         case .inv: ["i", "inventory"]
         case .look: ["l"]
         case .move: ["go", "walk"]
@@ -21,7 +32,7 @@ package enum Command: String, CaseIterable, Sendable {
         case .stats: ["st", "score"]
         case .quit: ["exit", "bye", "logout"]
         case .help: ["?", "h"]
-        case .problem: ["prob"]
+        case .problem: ["p", "prob"]
         case .tell: ["t", "page", "whisper"]
         case .solve: ["so"]
         case .say: ["s"]
@@ -31,7 +42,7 @@ package enum Command: String, CaseIterable, Sendable {
 
     package var group: CommandGroup {
         switch self {
-        case .mine, .stop, .shop, .buy, .inv, .solve, .problem, .resign, .mentor, .story, .hints: .play
+        case .mine, .stop, .shop, .buy, .inv, .solve, .problem, .resign, .mentor, .story, .hint, .hints: .play
         case .say, .emote, .tell, .reply, .shout, .who, .where, .gift, .ignore, .unignore, .away, .history: .people
         case .look, .map, .move, .stats, .scores, .paint: .world
         case .help, .set, .brief, .password, .rename, .quit: .session
@@ -41,7 +52,7 @@ package enum Command: String, CaseIterable, Sendable {
     package var usage: String {
         switch self {
         case .mine: "mine [N]"
-        case .buy: "buy ITEM [N|max]"
+        case .buy: "buy ITEM [N|max], or buy max"
         case .solve: "solve [N]"
         case .mentor: "mentor RANK [N]"
         case .say: "say TEXT, or 'TEXT"
@@ -62,8 +73,9 @@ package enum Command: String, CaseIterable, Sendable {
         case .scores: "scores [rank|coins|team]"
         case .paint: "paint TEXT"
         case .help: "help [COMMAND]"
-        case .set: "set [hints|brief|reader on|off]"
-        case .hints: "hints on|off"
+        case .set: "set [NAME [on|off]]"
+        case .hints: "hints [on|off]"
+        case .brief: "brief [on|off]"
         case .rename: "rename NEWNAME"
         default: rawValue
         }
@@ -81,9 +93,10 @@ package enum Command: String, CaseIterable, Sendable {
         case .resign: "leave the whiteboard; what you contributed stays"
         case .mentor: "once retired: help with the problem of another rank"
         case .story: "read the chapter of your rank again"
-        case .hints: "one-line advice on or off"
+        case .hint: "advice: what to do next"
+        case .hints: "one-line advice on or off, or which it is"
         case .say: "talk to everybody here"
-        case .emote: "act: `:waves` shows \"NAME waves\""
+        case .emote: "act: `:waves` reads as \"ada waves\""
         case .tell: "a private word, also to somebody who is away"
         case .reply: "answer the last tell"
         case .shout: "talk to the whole building, every 30 s at most"
@@ -101,8 +114,8 @@ package enum Command: String, CaseIterable, Sendable {
         case .scores: "the best, and you"
         case .paint: "at the Fence: paint it over"
         case .help: "this list, or more about one command"
-        case .set: "your settings"
-        case .brief: "short descriptions on or off"
+        case .set: "your settings: hints, brief, reader"
+        case .brief: "short descriptions on or off, or which it is"
         case .password: "protect your name, change or drop the password"
         case .rename: "take another name"
         case .quit: "save and leave"
@@ -115,7 +128,7 @@ package enum Command: String, CaseIterable, Sendable {
         case .buy: "buy cpu max"
         case .solve: "solve 20"
         case .mentor: "mentor masters 10"
-        case .say: "'anybody awake?   (`;;` writes a semicolon, a single `;` begins the next command)"
+        case .say: "'anybody awake?"
         case .emote: ":stares at the whiteboard"
         case .tell: "tell ada meet me on floor 5"
         case .reply: "reply on my way"

@@ -68,6 +68,8 @@ struct Occupant: Equatable, Sendable {
     var time: Millis
     var name: String
     var rank: Rank
+    /// What their machines are worth, for those who think of joining them.
+    var power: Int64 = 0
     var activity: Activity
     var isGone: Bool
     var away: SafeText?
@@ -78,7 +80,7 @@ struct Occupant: Equatable, Sendable {
         var members: [(key: String, value: JSON)] = [
             ("v", .number(1)), ("sid", .string(sid)), ("st", .number(sessionStart)), ("n", .number(beats)),
             ("mv", .number(moves)), ("t", .number(time)), ("name", .string(name)),
-            ("rk", .number(Int64(rank.rawValue))),
+            ("rk", .number(Int64(rank.rawValue))), ("pw", .number(power)),
             ("act", .string(isGone ? "gone" : activity.rawValue)), ("since", .number(since)),
         ]
         if let away { members.append(("away", .string(away.string))) }
@@ -107,6 +109,7 @@ struct Occupant: Equatable, Sendable {
             activity: Activity(rawValue: act) ?? .idle, isGone: act == "gone",
             away: json["away"]?.text.map { Safe.text($0, columns: 60) }, since: json["since"]?.amount ?? 0,
             lines: RingLine.ring(json["ring"]))
+        power = json["pw"]?.amount ?? 0
     }
 
     /// Whether this record is later than `other` of the same character: true for a sign of life, false for the same

@@ -269,7 +269,7 @@ extension Session {
                     name: displayName, rank: record.rank, isSelf: true, coins: coins, power: total.power,
                     hardware: hardware(total),
                     place: record.place, playSeconds: total.playSeconds, share: total.work(record.rank),
-                    size: balance.size(record.rank), activity: activityNow, idleSeconds: nil, goal: goal())))
+                    size: balance.size(record.rank), activity: activityNow, idleSeconds: nil, goal: advice)))
     }
 
     private func view(of records: CharacterSlots, _ other: String, _ shown: String) -> StatsView {
@@ -286,14 +286,6 @@ extension Session {
 
     private func hardware(_ total: Ledger) -> [InventoryRow] {
         Item.allCases.filter { total.owned($0) > 0 }.map { InventoryRow(item: $0, count: total.owned($0)) }
-    }
-
-    private func goal() -> String {
-        guard record.rank < .retired else { return "Nothing is due. `mentor` helps others." }
-        let steps = balance.steps(
-            problemSeen?.rank == record.rank ? problemSeen!.remaining : balance.size(record.rank), power: power)
-        if power >= goodPower { return "You are ready: `solve` (about \(Show.number(steps)) steps)." }
-        return "Reach a power of \(Show.number(goodPower)) by mining and buying, then `solve`."
     }
 
     // MARK: scores

@@ -65,8 +65,8 @@ extension Session {
         pollRoom { _ in }
     }
 
-    /// Runs `attempt` after `first`, and again `interval` after each time it is done. When nobody typed anything for two
-    /// minutes, a third as often, unless it `isSteady`: a sign of life that others wait for.
+    /// Runs `attempt` after `first`, and again `interval` after each time it is done. When nobody typed anything for
+    /// two minutes, a third as often, unless it `isSteady`: a sign of life that others wait for.
     private func repeated(
         _ first: Millis, isSteady: Bool = false, _ interval: @escaping () -> Millis,
         _ attempt: @escaping (_ done: @escaping () -> Void) -> Void
@@ -98,10 +98,11 @@ extension Session {
 
     func publishHere(isGone: Bool = false, at place: Place? = nil) {
         beats += 1
-        let occupant = Occupant(
+        var occupant = Occupant(
             pid: pid, place: place ?? record.place, sid: sid, beats: beats, moves: moves,
             sessionStart: login.sessionTime, time: correctedWall, name: displayName, rank: record.rank,
             activity: activityNow, isGone: isGone, away: awayText, since: idleSince, lines: roomRing)
+        occupant.power = power
         publish(keys.here(place ?? record.place, pid), occupant.bytes)
     }
 

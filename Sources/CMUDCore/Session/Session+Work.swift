@@ -17,6 +17,7 @@ struct Work {
     /// Whose problem is worked on.
     var rank: Rank = .undergraduate
     var isForeground: Bool
+    var powerAtStart: Int64 = 0
 
     mutating func gain(_ amount: Int64) {
         summary.hits += 1
@@ -55,7 +56,8 @@ extension Session {
     func startWork(_ activity: Activity, tries: Int64, rank: Rank) {
         let isForeground = !configuration.isBackground
         if isForeground { begin() }
-        work = Work(activity: activity, total: tries, rank: rank, isForeground: isForeground)
+        work = Work(
+            activity: activity, total: tries, rank: rank, isForeground: isForeground, powerAtStart: power)
         publishHere()
         nextStep()
     }
@@ -200,13 +202,29 @@ extension Session {
 
     // MARK: advice
 
+    /// The next good step, for whoever asks.
+    var advice: String {
+        guard record.rank < .retired else { return "Nothing is due. `mentor masters 10` helps others." }
+        if work != nil { return "You are busy; `stop` ends it." }
+        let seen = problemSeen.flatMap { $0.rank == record.rank ? $0.remaining : nil }
+        let steps = Show.count(balance.steps(seen ?? balance.size(record.rank), power: strength), "step")
+        if strength >= goodPower {
+            let whose =
+                power >= goodPower ? "You are" : "Together with \(Show.list(partners.map { names[$0.pid] })) you are"
+            return "\(whose) strong enough: `\(mode == .solving ? "solve 20" : "solve")` (about \(steps))."
+        }
+        if mode == .solving { return "`resign`, then mine and buy until your power is \(Show.number(goodPower))." }
+        let next = affordable().isEmpty ? "`mine 10`" : "`buy max`"
+        return "\(next); with a power of \(Show.number(goodPower)), `solve`."
+    }
+
     /// What a new player may not know yet, at the moment it becomes useful.
     func adviseAfter(_ activity: Activity) {
         guard record.options.hints else { return }
         let total = total
         switch activity {
         case .mining:
-            if record.rank < .retired, total.power >= goodPower { return adviseAttack() }
+            if record.rank < .retired, strength >= goodPower { return adviseAttack() }
             if let best = affordable().first {
                 let isNew = total.bought[best.item.rawValue] == 0
                 if isNew || !hintsShown.contains("buy") {
@@ -219,8 +237,8 @@ extension Session {
             hint("mine many", "`mine 10` mines ten times in a row.")
         case .solving:
             guard let state = problemSeen, state.rank == record.rank else { return }
-            let left = balance.steps(state.remaining, power: total.power)
-            if total.power < goodPower * 9 / 10 {
+            let left = balance.steps(state.remaining, power: strength)
+            if strength < goodPower * 9 / 10 {
                 hint(
                     "rebuild",
                     "Slow going: about \(Show.number(left)) steps at your power, and breakages on top. "
@@ -236,9 +254,10 @@ extension Session {
 
     /// The next step of somebody who is strong enough; said every time, since nothing else helps them on.
     func adviseAttack() {
+        let whose = power >= goodPower ? "Your" : "With \(Show.list(partners.map { names[$0.pid] })) a"
         hint(
             "attack",
-            "Your power of \(Show.number(power)) is enough for the problem of your rank: "
+            "\(whose) power of \(Show.number(max(power, strength))) is enough for the problem of your rank: "
                 + "`solve` goes to the whiteboard.",
             isRepeated: true)
     }

@@ -99,6 +99,8 @@ package struct ProblemView: Equatable, Sendable {
     package var creditNeeded: Int64
     package var steps: Int64
     package var power: Int64
+    /// With whom it could be done, in how many steps each, at which power in all.
+    package var together: (names: [String], steps: Int64, power: Int64)?
 
     package static func == (a: ProblemView, b: ProblemView) -> Bool {
         a.rank == b.rank && a.instance == b.instance && a.remaining == b.remaining && a.credit == b.credit
@@ -163,6 +165,8 @@ package enum Event: Sendable {
     /// What was wrong, then what to type.
     case failure(String, fix: String)
     case hint(String)
+    /// Advice that was asked for.
+    case advice(String)
     case operatorNote(SafeText)
 
     case mineStarted(tries: Int64)
@@ -170,7 +174,7 @@ package enum Event: Sendable {
     case mined(coins: Int64)
     case minedNothing
     case mineFinished(WorkSummary, coins: Int64, afford: [(item: Item, count: Int64)])
-    case bought(Item, count: Int64, cost: Int64, coins: Int64, power: Int64)
+    case bought([(item: Item, count: Int64)], cost: Int64, coins: Int64, power: Int64)
     case shop([ShopRow], coins: Int64)
     case inventory([InventoryRow], coins: Int64, power: Int64)
 
@@ -201,8 +205,13 @@ package enum Event: Sendable {
     case settings([(name: String, value: String)])
 
     case help(isSolving: Bool)
+    case helpGroup(CommandGroup)
     case helpTopic(Command)
     case goodbye(SessionSummary)
+}
+
+extension Event {
+    var isHint: Bool { if case .hint = self { true } else { false } }
 }
 
 /// What a session hands to its front end.

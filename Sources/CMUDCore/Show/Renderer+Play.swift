@@ -11,9 +11,11 @@ extension Renderer {
             isTerse ? [] : [Line("A block! ") + Line("+\(Show.coins(coins))", .coins)]
         case .minedNothing: [Line("Somebody else found the block first. Nothing this time.")]
         case .mineFinished(let summary, let coins, let afford): mined(summary, coins, afford)
-        case .bought(let item, let count, let cost, let coins, let power):
+        case .bought(let items, let cost, let coins, let power):
             [
-                Line("You buy ") + Line(Show.count(count, item.title, item.title(2)), .good) + Line(" for ")
+                Line("You buy ")
+                    + Line(Show.list(items.map { Show.count($0.count, $0.item.title, $0.item.title(2)) }), .good)
+                    + Line(" for ")
                     + Line(Show.coins(cost), .coins)
                     + Line(". \(Show.coins(coins)) left; your power is \(Show.number(power)).")
             ]
@@ -155,6 +157,11 @@ extension Renderer {
                 "About \(Show.count(view.steps, "step")) at your power of "
                     + "\(Show.number(view.power)), if you work alone."
             ))
+        if let together = view.together {
+            lines.append(
+                Line("About \(Show.count(together.steps, "step")) each with ") + Line(Show.list(together.names), .name)
+                    + Line(", at a power of \(Show.number(together.power)) together."))
+        }
         return lines
     }
 }
