@@ -93,6 +93,9 @@ package struct TelnetPeer: Sendable {
     private var explanations: [UInt8: Int] = [:]
     package private(set) var gmcp = GMCP()
     package private(set) var width: Int?
+    /// Columns to break lines at: a client that does not tell its width, such as `nc`, does not break them either.
+    package var columns: Int { width ?? TelnetPeer.columnsUsual }
+    static let columnsUsual = 80
     /// Bits of the MTTS standard, once the client has told.
     package private(set) var terminalBits = 0
     package private(set) var isUTF8 = false
