@@ -28,6 +28,7 @@ import Testing
     private static let tour = [
         "mine 3", "shop", "buy cpu", "inv", "stats", "problem", "solve", "solve 2", "resign", "say hello", ":waves",
         "map", "who",
+        "move 4", "study 3", "learn", "hint", "move 3", "coffee",
         "move fence", "paint HELLO 2010", "look", "history", "set", "hints off", "help mine", "scores", "mien",
         "buy gpu", "quit",
     ]

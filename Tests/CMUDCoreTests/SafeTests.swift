@@ -151,6 +151,8 @@ import Testing
         }
         record.total.bought = [250, 250, 250, 250, 250]
         record.total.earned = amountMax
+        (record.total.insight, record.total.studyTries) = (amountMax, amountMax)
+        (record.total.cups, record.total.sips, record.total.lessons) = (amountMax, amountMax, [9, 9, 9])
         record.base = record.total
         #expect(record.bytes.count <= JSON.bytesMax, "\(record.bytes.count) bytes")
         #expect(SlotRecord(record.bytes) == record)

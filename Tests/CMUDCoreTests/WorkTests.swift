@@ -28,12 +28,12 @@ import Testing
 
     @Test func twoWhoAreStrongEnoughTogetherAreToldSo() {
         let world = SimWorld(seed: 21)
-        world.character("ada", rank: .phd) { $0.total.bought[2] = 13 }
-        world.character("bob", rank: .phd) { $0.total.bought[2] = 13 }
+        world.character("ada", rank: .phd) { $0.total.bought[2] = 18 }
+        world.character("bob", rank: .phd) { $0.total.bought[2] = 18 }
         let ada = world.join("ada")
         world.waitUntilIn(ada)
         world.command(ada, "problem")
-        #expect(ada.heard("Hint: Alone, start at a power of about 2,500"))
+        #expect(ada.heard("Hint: Alone, start at a power of about 3,572"))
         let bob = world.join("bob")
         world.waitUntilIn(bob)
         world.settle()
@@ -41,7 +41,7 @@ import Testing
         world.command(ada, "problem")
         let shown = ada.transcript[before...]
         #expect(shown.contains { $0.contains("Together with bob you are strong enough") }, "\(Array(shown))")
-        #expect(shown.contains { $0.contains("each with bob, at a power of 2,602 together") })
+        #expect(shown.contains { $0.contains("each with bob, at a power of 3,602 together") })
         #expect(!shown.contains { $0.contains("Alone, start") })
         world.command(ada, "stats")
         #expect(ada.transcript.last?.hasPrefix("Next: Together with bob you are strong enough: `solve`") == true)

@@ -130,11 +130,10 @@ package struct Balance: Sendable {
     package let creditPercent: Int64 = 10
     /// `priceGrowth` to the power of the index, by repeated multiplication: the same on every machine.
     private let powers: [Double]
-    package let teamBonusPercent: Int64 = 10
     package let teamBonusPercentMax: Int64 = 50
     package let mentorPercent: Int64 = 20
     /// The number of steps at one's own power below which starting alone is a good plan.
-    package let goodSteps: Int64 = 120
+    package let goodSteps: Int64 = 140
     package let giftPercentPerDay: Int64 = 10
 
     private init(
@@ -151,7 +150,7 @@ package struct Balance: Sendable {
     }
 
     package static let standard = Balance(
-        pace: .standard, sizes: [800, 16_000, 300_000, 4_000_000, 50_000_000], priceGrowth: 1.15,
+        pace: .standard, sizes: [1_000, 25_000, 500_000, 6_500_000, 80_000_000], priceGrowth: 1.15,
         mineMillis: 2_000...4_000, solveMillis: 2_000...4_000, mineHitPercent: 90, progressPercent: 85,
         breakPercent: 10, brokenPercent: 25)
 

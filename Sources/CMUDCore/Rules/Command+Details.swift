@@ -4,13 +4,21 @@ extension Command {
     package var details: String {
         switch self {
         case .mine:
-            "A try takes 2 to 4 s and finds a block nine times in ten, worth 1 coin up to your power. N is at most 100; "
-                + "talking and looking work meanwhile, `stop` ends it."
+            "A try takes 2 to 4 s and finds a block nine times in ten, worth 1 coin up to your power; each other miner in "
+                + "the room adds 5 in 100. N is at most 100; talking and looking work meanwhile."
         case .stop: "The try under way is given up; what was found or solved before it is yours already."
         case .shop: "It comes with you everywhere. A unit's price grows by 15 % with each one you own."
         case .buy:
             "`buy cpu` buys as many as you can pay, `buy cpu 2` two, `buy max` spends all on whatever gives most "
                 + "power for the coins. Better hardware is sold from each rank on."
+        case .coffee:
+            "A cup lasts 60 tries of any kind, each a quarter shorter, but hands shake: 5 more steps in 100 break "
+                + "something. It costs three times your power in coins, and everybody in the room gets one."
+        case .study:
+            "A try brings 4 insight nine times in ten, and 1 more for each other person who studies in the room, up to 8."
+        case .learn:
+            "A lesson takes 60 insight. Each further one in a subject adds half of the one before. Alone it shows what "
+                + "you know and what each would add."
         case .inv: "Power is what counts: a GPU is worth 10 CPUs, an ASIC 100, and so on by tens."
         case .solve:
             "A step takes 2 to 4 s and does as much work as your power, if nothing breaks: one step in ten costs a "

@@ -14,7 +14,7 @@ package enum CommandGroup: String, CaseIterable, Sendable {
 /// An abbreviation that fits several words is refused with the choices. A single letter always means something: where
 /// several words begin with it, the one typed most has it as an alias.
 package enum Command: String, CaseIterable, Sendable {
-    case mine, stop, shop, buy, inv, solve, problem, resign, mentor, story, hint, hints
+    case mine, stop, shop, buy, coffee, inv, study, learn, solve, problem, resign, mentor, story, hint, hints
     case say, emote, tell, reply, shout, who, `where`, gift, ignore, unignore, away, history
     case look, map, move, stats, scores, paint
     case help, set, brief, password, rename, quit
@@ -42,7 +42,10 @@ package enum Command: String, CaseIterable, Sendable {
 
     package var group: CommandGroup {
         switch self {
-        case .mine, .stop, .shop, .buy, .inv, .solve, .problem, .resign, .mentor, .story, .hint, .hints: .play
+        case .mine, .stop, .shop, .buy, .coffee, .inv, .study, .learn, .solve, .problem, .resign, .mentor, .story,
+            .hint,
+            .hints:
+            .play
         case .say, .emote, .tell, .reply, .shout, .who, .where, .gift, .ignore, .unignore, .away, .history: .people
         case .look, .map, .move, .stats, .scores, .paint: .world
         case .help, .set, .brief, .password, .rename, .quit: .session
@@ -54,6 +57,8 @@ package enum Command: String, CaseIterable, Sendable {
         case .mine: "mine [N]"
         case .buy: "buy ITEM [N|max], or buy max"
         case .solve: "solve [N]"
+        case .study: "study [N]"
+        case .learn: "learn [SUBJECT]"
         case .mentor: "mentor RANK [N]"
         case .say: "say TEXT, or 'TEXT"
         case .emote: "emote TEXT, or :TEXT"
@@ -87,7 +92,10 @@ package enum Command: String, CaseIterable, Sendable {
         case .stop: "stop mining or solving (Ctrl-C does the same)"
         case .shop: "what is for sale, and what it costs you now"
         case .buy: "buy hardware: a number, or as much as you can pay"
+        case .coffee: "on floor 3: a round that makes you all faster for a while"
         case .inv: "your coins and hardware"
+        case .study: "on floor 4: gather insight, N tries in a row"
+        case .learn: "on floor 4: one lesson a rank, which lasts: tuning, theory, care"
         case .solve: "go to the whiteboard; again, or with N, to work on the problem"
         case .problem: "how far the problem is, who helps, what you still need"
         case .resign: "leave the whiteboard; what you contributed stays"
@@ -108,7 +116,7 @@ package enum Command: String, CaseIterable, Sendable {
         case .away: "tell others that you are away, and why"
         case .history: "the last things that happened here"
         case .look: "the place you are in, or a person"
-        case .map: "all places and who is there"
+        case .map: "all places, what they are good for and who is there"
         case .move: "go to: fence, bridge, or a floor from 1 to 9"
         case .stats: "rank, coins, power and what comes next"
         case .scores: "the best, and you"
@@ -127,6 +135,8 @@ package enum Command: String, CaseIterable, Sendable {
         case .mine: "mine 10"
         case .buy: "buy cpu max"
         case .solve: "solve 20"
+        case .study: "study 15"
+        case .learn: "learn theory"
         case .mentor: "mentor masters 10"
         case .say: "'anybody awake?"
         case .emote: ":stares at the whiteboard"
@@ -156,7 +166,7 @@ package enum Command: String, CaseIterable, Sendable {
     /// Commands that change coins, hardware or the problem: they wait while an action runs.
     package var isEconomy: Bool {
         switch self {
-        case .mine, .buy, .solve, .resign, .mentor, .gift, .move: true
+        case .mine, .buy, .coffee, .study, .learn, .solve, .resign, .mentor, .gift, .move: true
         default: false
         }
     }

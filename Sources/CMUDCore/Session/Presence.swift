@@ -39,6 +39,7 @@ struct RingLine: Equatable, Sendable {
         case "p": text.isEmpty ? nil : .paint(text)
         case "a": .arrive(from: Place(key: text.string))
         case "l": .leave(to: Place(key: text.string))
+        case "c": .coffee
         case "r": Rank(key: text.string).map { .promoted($0) }
         default: nil
         }
@@ -52,6 +53,7 @@ struct RingLine: Equatable, Sendable {
         case .paint(let text): self.init(seq: seq, time: time, kind: "p", text: text)
         case .arrive(let place): self.init(seq: seq, time: time, kind: "a", text: Safe.text(place?.key ?? ""))
         case .leave(let place): self.init(seq: seq, time: time, kind: "l", text: Safe.text(place?.key ?? ""))
+        case .coffee: self.init(seq: seq, time: time, kind: "c", text: Safe.text(""))
         case .promoted(let rank): self.init(seq: seq, time: time, kind: "r", text: Safe.text(rank.key))
         }
     }

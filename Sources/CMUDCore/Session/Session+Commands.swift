@@ -37,6 +37,9 @@ extension Session {
         case .stop: stopCommand()
         case .shop: shop()
         case .buy: buy(words)
+        case .coffee: coffee()
+        case .study: study(rest)
+        case .learn: learn(rest)
         case .inv: inventory()
         case .solve: solve(rest)
         case .problem: problemCommand()
@@ -266,6 +269,7 @@ extension Session {
         case .move: Place.allCases.map(\.key)
         case .buy: Item.allCases.filter { $0.unlockedAt <= record.rank }.map(\.key)
         case .help: Command.allCases.map(\.rawValue)
+        case .learn: Subject.allCases.map(\.key)
         case .scores: ScoreKind.allCases.map(\.rawValue)
         case .mentor: Rank.working.map(\.key)
         case .set: ["hints", "brief", "reader"]

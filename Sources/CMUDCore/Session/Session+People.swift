@@ -143,9 +143,15 @@ extension Session {
         var view = RoomView(place: record.place, isBrief: record.options.brief, people: Array(people))
         view.hiddenPeople = others.count - people.count
         view.isHeard = isHeard
+        view.terms = balance.terms(record.place).text
         if record.place == .fence, let paint = fencePainting { view.paint = (paint.text, paint.name) }
         emit(.room(view))
         if record.place == .fence { hint("paint", "`paint TEXT` gives the Fence a new coat.") }
+        if balance.terms(record.place).hasLessons, let lesson = lessonAdvice { hint("hall", lesson) }
+        if balance.terms(record.place).hasCoffee {
+            let price = Show.coins(balance.cupPrice(power: power))
+            hint("cafe", "A round of `coffee` costs \(price) now: \(Balance.cupTries) quicker tries.", isRepeated: true)
+        }
     }
 
     private func lookAt(_ text: String) {
@@ -222,7 +228,8 @@ extension Session {
             let rows = rows()
             var map = Place.allCases.map { place in
                 MapRow(
-                    place: place, isHere: place == record.place, names: rows.filter { $0.place == place }.map(\.name))
+                    place: place, isHere: place == record.place, names: rows.filter { $0.place == place }.map(\.name),
+                    tag: balance.terms(place).tag)
             }
             guard wantsAll else {
                 emit(.map(map))
@@ -269,7 +276,8 @@ extension Session {
                     name: displayName, rank: record.rank, isSelf: true, coins: coins, power: total.power,
                     hardware: hardware(total),
                     place: record.place, playSeconds: total.playSeconds, share: total.work(record.rank),
-                    size: balance.size(record.rank), activity: activityNow, idleSeconds: nil, goal: advice)))
+                    size: balance.size(record.rank), activity: activityNow, idleSeconds: nil, goal: advice,
+                    lessons: total.lessons, insight: total.insightLeft, cupLeft: total.cupLeft)))
     }
 
     private func view(of records: CharacterSlots, _ other: String, _ shown: String) -> StatsView {
@@ -281,7 +289,8 @@ extension Session {
             place: isOnline ? occupant?.place ?? records.place : records.place, playSeconds: total.playSeconds,
             share: total.work(records.rank), size: balance.size(records.rank),
             activity: isOnline ? occupant?.activity : nil,
-            idleSeconds: isOnline ? occupant.map { max(0, (correctedWall - $0.since) / 1_000) } : nil, goal: nil)
+            idleSeconds: isOnline ? occupant.map { max(0, (correctedWall - $0.since) / 1_000) } : nil, goal: nil,
+            lessons: total.lessons)
     }
 
     private func hardware(_ total: Ledger) -> [InventoryRow] {
@@ -388,13 +397,18 @@ extension Balance {
     /// work.
     package func isImpossible(_ records: CharacterSlots) -> Bool {
         let total = records.total
-        let seconds =
-            total.mineAttempts.times(mineMillis.lowerBound).adding(total.solveSteps.times(solveMillis.lowerBound))
-            / 1_000
+        let attempts = total.mineAttempts.adding(total.studyTries)
+        let plain = attempts.times(mineMillis.lowerBound).adding(total.solveSteps.times(solveMillis.lowerBound))
+        let sips = min(total.sips, total.cups, attempts.adding(total.solveSteps))
+        let saved = sips.times(mineMillis.lowerBound) * (100 - Balance.cupTimePercent) / 100
+        let seconds = (plain - min(plain, saved)) / 1_000
         // A beat of play time may not have been written yet.
         if seconds > total.playSeconds + 60 { return true }
         if total.earned > 0, total.mineAttempts == 0 { return true }
         if total.spent > total.earned.times(2) + 1_000_000, total.spent > amountMax / 2 { return true }
+        if total.lessonsHad > lessonsMax(records.rank) + 1 || total.insightLeft < -2 * Balance.lessonInsight {
+            return true
+        }
         return Rank.working.contains { $0 < records.rank && total.work($0) < creditNeeded($0) }
     }
 }

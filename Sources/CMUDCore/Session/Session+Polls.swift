@@ -238,6 +238,7 @@ extension Session {
             index += same
             guard record.options.ignored[sender] == nil, let talk = line.talk else { continue }
             emit(.talk(name: names[sender], talk, isOwn: false))
+            if talk == .coffee, board == "room" { roundArrived() }
             if same > 1 { emit(.repeated(name: names[sender], count: same)) }
             remember(line, of: sender)
         }

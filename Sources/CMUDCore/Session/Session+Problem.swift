@@ -123,14 +123,18 @@ extension Session {
         var outcome = dice
         guard let current = work, let state = problemSeen, state.rank == current.rank else { return finishWork() }
         record.total.solveSteps += 1
-        switch outcome.step(balance) {
+        let breaks = balance.breakPermille(care: total.lessons(.care), isOnCoffee: current.isOnCoffee)
+        switch outcome.step(balance, breakPermille: breaks) {
         case .progress:
             let team = action == .solve ? teamHere() : []
-            let bonus = min(Int64(team.count) * balance.teamBonusPercent, balance.teamBonusPercentMax)
-            let percent = action == .solve ? 100 + bonus : balance.mentorPercent
+            let bonus = balance.teamBonus(record.place, partners: team.count)
+            let percent =
+                action == .solve
+                ? balance.solvePercent(record.place, partners: team.count, theory: total.lessons(.theory))
+                : balance.mentorPercent
             let amount = max(1, power.times(percent) / 100)
             record.total.addWork(amount, state.rank, state.instance)
-            commit { [unowned self] in
+            commitAttempt { [unowned self] in
                 publishShare(state.rank, state.instance) { [unowned self] in
                     progressMade(amount, bonus: bonus, team: team, state)
                 }
@@ -143,7 +147,7 @@ extension Session {
             // What breaks in this slot may have been bought in another; the counters of all slots add up.
             let taken = balance.broken(item, count: total.owned(item))
             record.total.lost[item.rawValue] = record.total.lost[item.rawValue].adding(taken)
-            commit { [unowned self] in
+            commitAttempt { [unowned self] in
                 work?.summary.broken += taken
                 emit(.stepBroke(item, count: taken, left: self.total.owned(item)))
                 stopIfBroken()
@@ -166,7 +170,7 @@ extension Session {
     }
 
     private func stuck(_ rank: Rank, _ choice: UInt64) {
-        commit { [unowned self] in
+        commitAttempt { [unowned self] in
             let lines = Puzzle.of(rank).stuck
             emit(.stepStuck(lines[Int(choice % UInt64(lines.count))]))
             stepDone()
@@ -356,10 +360,10 @@ extension Session {
             people: state.people.prefix(20).map { (names[$0.pid], $0.work) },
             mine: credit(state.rank, state.instance), credit: total.work(state.rank),
             creditNeeded: balance.creditNeeded(state.rank),
-            steps: balance.steps(state.remaining, power: power), power: power,
+            steps: steps(state.remaining, power), power: power,
             together: partners.isEmpty
                 ? nil
-                : (partners.map { names[$0.pid] }, balance.steps(state.remaining, power: strength), strength))
+                : (partners.map { names[$0.pid] }, steps(state.remaining, strength), strength))
     }
 
     func mentor(_ arguments: [String]) {

@@ -11,6 +11,7 @@ package enum Talk: Equatable, Sendable {
     case leave(to: Place?)
     case paint(SafeText)
     case promoted(Rank)
+    case coffee
 }
 
 package struct RoomPerson: Equatable, Sendable {
@@ -30,6 +31,8 @@ package struct RoomView: Equatable, Sendable {
     package var isHeard = true
     /// The coat of paint, at the Fence only.
     package var paint: (text: SafeText, name: String)?
+    /// What the place is good for; empty where work is like anywhere.
+    package var terms = ""
 
     package static func == (a: RoomView, b: RoomView) -> Bool {
         a.place == b.place && a.people == b.people && a.paint?.text == b.paint?.text
@@ -37,12 +40,13 @@ package struct RoomView: Equatable, Sendable {
 }
 
 package enum Activity: String, Equatable, Sendable {
-    case idle, mining, solving, mentoring
+    case idle, mining, studying, solving, mentoring
 
     package var phrase: String {
         switch self {
         case .idle: "is here"
         case .mining: "is mining"
+        case .studying: "is bent over a book"
         case .solving: "is at the whiteboard, solving"
         case .mentoring: "is mentoring"
         }
@@ -64,6 +68,7 @@ package struct MapRow: Equatable, Sendable {
     package var place: Place
     package var isHere: Bool
     package var names: [String]
+    package var tag = ""
     /// With `map all`: who was last seen there, and how long ago.
     package var lastSeen: [(name: String, seconds: Int64)] = []
 
@@ -121,6 +126,15 @@ package struct StatsView: Equatable, Sendable {
     package var activity: Activity?
     package var idleSeconds: Int64?
     package var goal: String?
+    package var lessons: [Int64] = []
+    /// Insight at hand and tries that the cup still lasts; for oneself only.
+    package var insight: Int64?
+    package var cupLeft: Int64 = 0
+}
+
+package struct LessonRow: Equatable, Sendable {
+    package var subject: Subject
+    package var had: Int64
 }
 
 package struct ScoreRow: Equatable, Sendable {
@@ -176,6 +190,11 @@ package enum Event: Sendable {
     case mineFinished(WorkSummary, coins: Int64, afford: [(item: Item, count: Int64)])
     case bought([(item: Item, count: Int64)], cost: Int64, coins: Int64, power: Int64)
     case shop([ShopRow], coins: Int64)
+    case studyStarted(tries: Int64)
+    case studyFinished(WorkSummary, insight: Int64)
+    case lessons([LessonRow], insight: Int64, open: Int64)
+    case learnt(Subject, lessons: Int64)
+    case coffeeBought(price: Int64, coins: Int64, names: [String])
     case inventory([InventoryRow], coins: Int64, power: Int64)
 
     case problemText(Rank, instance: Int64)

@@ -80,6 +80,48 @@ extension Renderer {
         return lines
     }
 
+    // MARK: lessons and coffee
+
+    func learning(_ event: Event) -> [Line] {
+        switch event {
+        case .studyStarted(let tries): [Line("You find a seat and a book, \(Show.count(tries, "try", "tries")).")]
+        case .studyFinished(let summary, let insight):
+            [
+                Line(summary.wasStopped ? "Stopped after " : "")
+                    + Line("\(Show.count(summary.tries, "try", "tries")), +\(Show.number(summary.gained)) insight. ")
+                    + Line("You have \(Show.number(insight)); a lesson takes \(Balance.lessonInsight).")
+            ]
+        case .lessons(let rows, let insight, let open): lessons(rows, insight, open)
+        case .learnt(let subject, let had):
+            [
+                Line("You have learnt ") + Line(subject.key, .good)
+                    + Line(", lesson \(Show.number(had)): from now on \(subject.effect(had)).")
+            ]
+        case .coffeeBought(let price, let coins, let names):
+            [
+                Line("Coffee for ") + Line(Show.list(["you"] + names), .name) + Line(": ")
+                    + Line(Show.coins(price), .coins)
+                    + Line(". \(Show.coins(coins)) left. The next \(Balance.cupTries) tries take a quarter less time.")
+            ]
+        default: []
+        }
+    }
+
+    private func lessons(_ rows: [LessonRow], _ insight: Int64, _ open: Int64) -> [Line] {
+        rows.map { row in
+            let now = row.had == 0 ? "nothing yet" : row.subject.effect(row.had)
+            let next = row.subject.effect(row.had + 1)
+            let label = isReader ? row.subject.key + ": " : "  " + pad(row.subject.key, 9)
+            return Line(label, .name) + Line("\(now); after one more lesson \(next).")
+        } + [
+            Line(
+                open > 0
+                    ? "You may have \(Show.count(open, "more lesson")) at your rank. Insight: \(Show.number(insight)) of "
+                        + "\(Balance.lessonInsight)."
+                    : "You have had all lessons of your rank; the next comes with the next rank.")
+        ]
+    }
+
     // MARK: problems
 
     func problem(_ event: Event) -> [Line] {

@@ -31,6 +31,7 @@ package struct Renderer: Sendable {
         case .goodbye(let summary): goodbye(summary)
         case .settings(let settings): settings.map { Line("\($0.name): \($0.value)") }
         case .mineStarted, .progress, .mined, .minedNothing, .mineFinished, .bought, .shop, .inventory: economy(event)
+        case .studyStarted, .studyFinished, .lessons, .learnt, .coffeeBought: learning(event)
         case .problemText, .problem, .stepHit, .stepBroke, .stepStuck, .solveFinished, .solved, .promoted:
             problem(event)
         case .room, .map, .who, .whereAbouts, .stats, .person, .scores, .history: world(event)
