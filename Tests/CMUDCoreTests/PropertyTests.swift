@@ -48,6 +48,7 @@ import Testing
                     "mine 3", "mine 5", "buy cpu", "solve 2", "solve 4", "resign", "say hello",
                     "move \(1 + random.below(9))", "who",
                     "problem", "tell bob hi", "gift bob 1", "stop", "stats",
+                    "move 4", "study 9", "learn care", "learn theory", "move 3", "coffee", "buy max",
                 ]
                 world.type(player, lines[random.below(lines.count)])
             }
@@ -107,6 +108,8 @@ import Testing
             }
             #expect(slots.rank >= (ranks.max() ?? .undergraduate), "rank fell; \(note)")
             #expect(slots.records.values.allSatisfy { $0.bytes.count <= JSON.bytesMax })
+            #expect(total.sips <= total.cups + 8 * Balance.cupTries, "cups were drunk twice; \(note)")
+            #expect(total.insight <= total.studyTries * Balance.studyInsightMax, "insight from nowhere; \(note)")
         }
         // R1: the problem's health is exactly what the records say was contributed.
         let shares = (1...6).map { world.shareSum(.undergraduate, Int64($0)) }.saturatedSum
