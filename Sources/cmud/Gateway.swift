@@ -3,6 +3,7 @@
 
 import CMUDCore
 import Foundation
+import KVClient
 import NIOCore
 import NIOPosix
 
@@ -51,7 +52,7 @@ enum Gateway {
             try? group.syncShutdownGracefully()
             return 0
         } catch {
-            log("cannot listen on \(host):\(port): \(error)")
+            log(Complaint.listen(host, port, errorNumber: (error as? IOError)?.errnoCode))
             return 1
         }
     }
@@ -107,7 +108,8 @@ final class GatewayRegistry: Sendable {
         let playing = state.value.handlers.values.filter(\.isPlaying).count
         let began = instantNow().wall / 1_000 - (instantNow().mono - started.mono) / 1_000
         return [
-            ("NAME", "CMUD"), ("PLAYERS", "\(playing)"), ("UPTIME", "\(began)"), ("CODEBASE", "cmud 1.0.0"),
+            ("NAME", "CMUD"), ("PLAYERS", "\(playing)"), ("UPTIME", "\(began)"),
+            ("CODEBASE", "cmud \(KVClient.version)"),
             ("PORT", "\(port)"), ("UTF-8", "1"), ("ANSI", "1"), ("GMCP", "1"),
         ]
     }

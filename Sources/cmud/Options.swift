@@ -19,14 +19,15 @@ struct Options: ParsableCommand {
             cmud 127.0.0.1:6001             play on the store there
             cmud A:6001,B:6001              the same, with a second server to fall back on
             cmud --solo                     look around alone; nothing is kept
-            cmud A:6001 -e 'mine 5; shop'   run commands and leave
+            cmud A:6001 --name ada -e 'mine 5; shop'
+                                            run commands and leave
             cmud A:6001 --listen 4000       serve MUD clients and telnet on port 4000
 
             Exit codes: 0 quit or end of input, 3 store unreachable, 4 refused (wrong password, logged in elsewhere),
             64 bad usage, 130 interrupted.
             (CMUD is also the name of an unrelated MUD client for Windows.)
             """,
-        version: "cmud 1.0.0")
+        version: "cmud \(KVClient.version)")
 
     @Argument(
         help: ArgumentHelp(

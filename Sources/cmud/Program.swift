@@ -10,6 +10,8 @@ struct Program {
     /// How long a script or a pipe tries an unreachable store before it gives up.
     static let scriptPatienceMillis: Int64 = 15_000
 
+    static let soloName = "visitor"
+
     init(_ options: Options) { self.options = options }
 
     func run() -> Int32 {
@@ -38,7 +40,8 @@ struct Program {
         configuration.isReader =
             options.screenReader || ["1", "true", "yes"].contains(environment["CMUD_SCREEN_READER"] ?? "")
         configuration.story = options.story ?? (isInteractive ? .full : .fast)
-        configuration.name = options.name
+        // A script cannot answer; in a world that is gone afterwards any name will do.
+        configuration.name = options.name ?? (options.solo && options.execute != nil ? Program.soloName : nil)
         configuration.password = password
         configuration.newWorldPace = options.pace
         configuration.patienceMillis =

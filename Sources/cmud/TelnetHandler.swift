@@ -178,10 +178,8 @@ final class TelnetHandler: ChannelInboundHandler {
         let renderer = Renderer(isReader: session.isReader)
         var text = ""
         for output in outputs {
-            for line in renderer.lines(output.event) {
-                for row in line.wrapped(peer.width ?? 10_000) {
-                    text += row.encoded(color: peer.hasColor && !session.isReader, ascii: !peer.isUTF8) + "\n"
-                }
+            for row in renderer.rows(renderer.lines(output.event), width: peer.columns) {
+                text += row.encoded(color: peer.hasColor && !session.isReader, ascii: !peer.isUTF8) + "\n"
             }
         }
         if !text.isEmpty {

@@ -47,8 +47,7 @@ final class TerminalFrontEnd: FrontEnd {
 
     private func readSize() {
         guard let size = Terminal.size() else { return }
-        block.width = max(2, size.columns)
-        block.height = max(2, size.rows)
+        block.resize(width: size.columns, height: size.rows)
     }
 
     // MARK: input
@@ -164,10 +163,10 @@ final class TerminalFrontEnd: FrontEnd {
         switch number {
         case SIGINT: interrupt()
         case SIGWINCH:
-            // By the old width: what the terminal made of the rows while it reflowed them cannot be known exactly.
+            // The terminal has broken the rows anew already: the block must know the new width to erase them.
+            readSize()
             write(block.erase())
             drawn = []
-            readSize()
         case SIGTSTP:
             write(leaveBlock() + "\u{1B}[?2004l")
             Terminal.leaveRaw()
@@ -219,16 +218,16 @@ final class TerminalFrontEnd: FrontEnd {
         } else {
             text += block.erase()
         }
-        for line in lines {
-            let rows = wraps ? line.wrapped(block.width) : [line]
-            for row in rows { text += row.encoded(color: style.color) + "\r\n" }
+        for row in wraps ? renderer.rows(lines, width: block.width) : lines {
+            text += row.encoded(color: style.color) + "\r\n"
         }
         drawn = []
         write(text)
     }
 
     private func draw() {
-        let bar = renderer.isReader ? nil : session.progress.map { PromptBlock.bar($0, unicode: style.isUnicode) }
+        let progress = renderer.isReader ? nil : session.progress
+        let bar = progress.map { PromptBlock.bar($0, unicode: style.isUnicode, width: block.width - 1) }
         var prompt = promptText
         if renderer.isReader {
             // Once, on a line of its own, when it is the player's turn.
@@ -244,7 +243,8 @@ final class TerminalFrontEnd: FrontEnd {
         write(
             block.erase()
                 + block.draw(
-                    bar: bar, prompt: prompt, text: editor.text, cursor: editor.cursor, mask: session.prompt.isSecret))
+                    bar: progress, unicode: style.isUnicode, prompt: prompt, text: editor.text, cursor: editor.cursor,
+                    mask: session.prompt.isSecret))
         drawn = state
     }
 

@@ -13,7 +13,7 @@ func readOptions() -> Options {
     do { return try Options.parse() } catch {
         let code = Options.exitCode(for: error)
         if code == .success { Options.exit(withError: error) }
-        FileHandle.standardError.write(Data("cmud: \(Options.message(for: error)); see cmud --help\n".utf8))
+        FileHandle.standardError.write(Data((Complaint.usage(Options.message(for: error)) + "\n").utf8))
         exit(64)
     }
 }

@@ -32,7 +32,7 @@ struct EditorRig {
         redraw()
     }
 
-    mutating func redraw(bar: String? = nil) {
+    mutating func redraw(bar: ProgressView? = nil) {
         screen.write(block.erase())
         screen.write(block.draw(bar: bar, prompt: prompt, text: editor.text, cursor: editor.cursor))
     }
@@ -42,11 +42,12 @@ struct EditorRig {
         redraw()
     }
 
-    mutating func resize(_ width: Int) {
+    /// As the front end does it: the terminal first breaks its rows anew, then says so.
+    mutating func resize(_ width: Int, bar: ProgressView? = nil) {
         screen.resize(width: width)
+        block.resize(width: width, height: screen.height)
         screen.write(block.erase())
-        block.width = width
-        redraw()
+        redraw(bar: bar)
     }
 }
 
@@ -81,6 +82,14 @@ struct EditorRig {
         #expect(rig.screen.text.hasSuffix("(mining) > say the quick brown fox jumps\n over the lazy dog and on"))
         rig.resize(80)
         #expect(rig.screen.text == "before\n(mining) > say the quick brown fox jumps over the lazy dog and on")
+    }
+
+    @Test func joinedEmojiAreOneCharacterToType() {
+        var rig = EditorRig()
+        rig.type("a👩\u{200D}👩\u{200D}👧b")
+        #expect(rig.editor.text.count == 3)
+        rig.type("\u{1B}[D\u{7F}")
+        #expect(rig.editor.line == "ab")
     }
 
     @Test func wideAndCombiningCharactersMoveAsOne() {
@@ -206,11 +215,39 @@ struct EditorRig {
 
     @Test func theBarIsPlainTextOfItsWidth() {
         let view = ProgressView(activity: .mining, done: 2, total: 10, permille: 520, secondsLeft: 24)
-        #expect(PromptBlock.bar(view, unicode: false) == "mining [############............] 52 %  3/10  24 s left")
+        #expect(
+            PromptBlock.bar(view, unicode: false, width: 79)
+                == "mining [############............] 52 %  3/10  24 s left")
         var rig = EditorRig(width: 30)
-        rig.redraw(bar: PromptBlock.bar(view, unicode: true))
+        rig.redraw(bar: view)
         rig.event("x")
         #expect(rig.screen.text == "x\n(mining) > ".trimmingBlanks)
+    }
+
+    @Test func aNarrowBarKeepsItsNumbers() {
+        let view = ProgressView(activity: .mentoring, done: 98, total: 100, permille: 980, secondsLeft: 59)
+        for width in 21...100 {
+            let bar = PromptBlock.bar(view, unicode: false, width: width)
+            #expect(bar.contains("98 %  99/100  59 s left") || width < 23, "\(width): \(bar)")
+            #expect(Columns.of(bar) <= width, "\(width): \(bar)")
+        }
+    }
+
+    @Test func aNarrowedWindowKeepsNoPieceOfTheBar() {
+        let view = ProgressView(activity: .mining, done: 2, total: 10, permille: 520, secondsLeft: 24)
+        for (from, to) in [(80, 40), (80, 30), (60, 22), (100, 45), (40, 80)] {
+            var rig = EditorRig(width: from, height: 14)
+            rig.event("before")
+            rig.type("say the quick brown fox jumps over the lazy dog and on")
+            rig.redraw(bar: view)
+            rig.resize(to, bar: view)
+            let text = rig.screen.text
+            #expect(text.hasPrefix("before\n"), "\(from) to \(to): \(text)")
+            #expect(text.ranges(of: "52 %").count == 1 && text.ranges(of: "#").count <= 12, "\(from) to \(to): \(text)")
+            rig.event("after")
+            #expect(
+                rig.screen.rows.prefix(2).elementsEqual(["before", "after"]), "\(from) to \(to): \(rig.screen.text)")
+        }
     }
 
     @Test func aBlockHigherThanTheScreenIsStillErased() {

@@ -94,7 +94,7 @@ private struct Reader {
             ```
 
             """
-        let file = root.appendingPathComponent("docs/first-gpu-transcript.md")
+        let file = root.appendingPathComponent("docs/cmud/first-gpu-transcript.md")
         try text.write(to: file, atomically: true, encoding: .utf8)
     }
 }

@@ -28,6 +28,7 @@ import Testing
     private static let tour = [
         "mine 3", "shop", "buy cpu", "inv", "stats", "problem", "solve", "solve 2", "resign", "say hello", ":waves",
         "map", "who",
+        "move 4", "study 3", "learn", "hint", "move 3", "coffee",
         "move fence", "paint HELLO 2010", "look", "history", "set", "hints off", "help mine", "scores", "mien",
         "buy gpu", "quit",
     ]
@@ -48,15 +49,5 @@ import Testing
             #expect(!ada.text.contains("[#") && !ada.text.contains("  CMUD"), "nothing drawn")
             #expect(!ada.heard("A block!"), "repeats are merged into the summary")
         }
-    }
-
-    @Test func helpFitsAScreenAndNamesEveryCommand() {
-        let lines = Renderer().lines(.help(isSolving: false)).map(\.text)
-        for command in Command.allCases { #expect(lines.contains { $0.contains(command.usage) }) }
-        #expect(lines.dropFirst().allSatisfy { Columns.of($0) <= 110 })
-        #expect(lines[0].contains("mine 5") && !lines[0].contains("resign"))
-        let solving = Renderer().lines(.help(isSolving: true)).map(\.text)
-        #expect(solving[0].contains("resign") && solving.dropFirst().elementsEqual(lines.dropFirst()))
-        #expect(Renderer(isReader: true).lines(.help(isSolving: true)).allSatisfy { !$0.text.contains("   ") })
     }
 }

@@ -110,9 +110,10 @@ import Testing
         let lines = [
             "mine abc", "mine -3", "mine 0", "mine 1000000", "mine 99999999999999999999", "buy", "buy tea", "buy gpu",
             "buy dark_matter", "buy cpu -1", "buy cpu x", "solve x", "resign", "stop", "move nowhere", "move 5", "say",
-            "tell", "tell ghost hi", "gift ada 5", "gift ghost 5", "paint x", "frobnicate", "m", "help xyzzy",
+            "tell", "tell ghost hi", "gift ada 5", "gift ghost 5", "paint x", "frobnicate", "re", "help xyzzy",
             "set x y",
-            "unignore bob", "history x", "scores luck", "mentor masters", "reply hi", "rename a/b", "hints maybe",
+            "unignore bob", "history x", "scores luck", "mentor masters", "reply hi", "study", "coffee",
+            "learn alchemy", "rename a/b", "hints maybe",
         ]
         for line in lines {
             let before = ada.failures.count

@@ -18,7 +18,7 @@ import Testing
         #expect(told > 0)
         for replica in 0..<5 { #expect(world.shareSum(.masters, 1, at: replica) == told) }
         let remaining = players.map { $0.session.problemNow?.remaining }
-        #expect(remaining.allSatisfy { $0 == 16_000 - told }, "\(remaining) of \(told)")
+        #expect(remaining.allSatisfy { $0 == Balance.standard.size(.masters) - told }, "\(remaining) of \(told)")
     }
 
     @Test func R2_andR9_aSolvedInstanceIsNeverResetByAStraggler() {
@@ -54,10 +54,10 @@ import Testing
         let bob = world.join("bob", replica: 1)
         world.waitUntilIn(ada)
         world.waitUntilIn(bob)
-        for _ in 0..<6 where bob.session.ledgerNow.work(.undergraduate) < 80 { world.command(bob, "solve 2") }
-        #expect(bob.session.ledgerNow.work(.undergraduate) >= 80)
-        world.type(ada, "solve 40")
-        #expect(world.run(atMost: 200_000) { ada.session.rankNow == .masters })
+        for _ in 0..<6 where bob.session.ledgerNow.work(.undergraduate) < 100 { world.command(bob, "solve 2") }
+        #expect(bob.session.ledgerNow.work(.undergraduate) >= 100)
+        world.solve(ada, atMost: 40) { ada.session.rankNow == .masters }
+        #expect(ada.session.rankNow == .masters)
         #expect(world.run(atMost: 20_000) { bob.session.rankNow == .masters }, "the one who did not hit last")
         #expect(bob.heard("You are now a Masters student"))
     }
@@ -74,9 +74,9 @@ import Testing
         world.command(ada, "solve 6")
         world.settle()
         #expect(bob.session.rankNow == .undergraduate, "less than a tenth")
-        #expect(bob.heard("your own part must reach 80"))
-        world.type(bob, "solve 30")
-        #expect(world.run(atMost: 200_000) { bob.session.rankNow == .masters }, "the rest in instance 2 is enough")
+        #expect(bob.heard("your own part must reach 100"))
+        world.solve(bob, atMost: 30) { bob.session.rankNow == .masters }
+        #expect(bob.session.rankNow == .masters, "the rest in instance 2 is enough")
     }
 
     @Test(arguments: [true, false])
@@ -264,7 +264,8 @@ import Testing
             }
             checked += 1
         }
-        for line in ["mine 10", "buy cpu", "solve 60"] { world.command(ada, line) }
+        for line in ["mine 10", "buy cpu"] { world.command(ada, line) }
+        world.solve(ada, atMost: 60) { false }
         #expect(checked > 40 && broken > 0)
     }
 

@@ -10,11 +10,22 @@ import Testing
     /// Scalars that steer a terminal, reorder or hide text.
     static func isHarmful(_ scalar: Unicode.Scalar) -> Bool {
         switch scalar.value {
-        case 0..<0x20, 0x7F..<0xA0, 0xAD, 0x61C, 0x200B...0x200F, 0x2028...0x202E, 0x2060...0x206F, 0xFEFF,
+        case 0..<0x20, 0x7F..<0xA0, 0xAD, 0x61C, 0x200B...0x200C, 0x200E...0x200F, 0x2028...0x202E, 0x2060...0x206F,
+            0xFEFF,
             0xE000...0xF8FF,
             0xFFF9...0xFFFB, 0xE0000...0xE0FFF, 0xF0000...0x10FFFF, 0xFE00...0xFE0F:
             true
         default: false
+        }
+    }
+
+    /// A joiner that does not stand between two emoji.
+    static func hasLooseJoiner(_ text: String) -> Bool {
+        let scalars = Array(text.unicodeScalars)
+        return scalars.indices.contains { index in
+            guard scalars[index] == "\u{200D}" else { return false }
+            guard index > 0, index + 1 < scalars.count else { return true }
+            return [scalars[index - 1], scalars[index + 1]].contains { !$0.properties.isEmoji || $0.value < 0x100 }
         }
     }
 
@@ -25,7 +36,8 @@ import Testing
             [0xC2, 0x9B],
             [0xE2, 0x80, 0xAE], [0xE2, 0x80, 0x8B], [0xE2, 0x80, 0xA8], [0xF3, 0xA0, 0x80, 0x81], [0xCC, 0x81],
             [0xEF, 0xBB, 0xBF],
-            [0xE4, 0xB8, 0xAD], [0xF0, 0x9F, 0x98, 0x80], [0xC0, 0x9B], [0xE0, 0x80, 0x9B], [0xED, 0xA0, 0x80], [0xFF],
+            [0xE4, 0xB8, 0xAD], [0xF0, 0x9F, 0x98, 0x80], [0xE2, 0x80, 0x8D], [0xC0, 0x9B], [0xE0, 0x80, 0x9B],
+            [0xED, 0xA0, 0x80], [0xFF],
             [0x20, 0x20],
             Array("hello".utf8), [0xEE, 0x80, 0x80], [0xE1, 0x85, 0x9F], [0x00], [0xEF, 0xBF, 0xB9],
         ]
@@ -54,6 +66,7 @@ import Testing
             let line = Line(safe.string, .talk).encoded(color: false)
             if safe.string.unicodeScalars.contains(where: SafeTests.isHarmful)
                 || line.unicodeScalars.contains(where: SafeTests.isHarmful)
+                || SafeTests.hasLooseJoiner(safe.string)
                 || Columns.of(safe.string) > Safe.columnsMax || Safe.text(safe.string) != safe
             {
                 bad += 1
@@ -138,6 +151,8 @@ import Testing
         }
         record.total.bought = [250, 250, 250, 250, 250]
         record.total.earned = amountMax
+        (record.total.insight, record.total.studyTries) = (amountMax, amountMax)
+        (record.total.cups, record.total.sips, record.total.lessons) = (amountMax, amountMax, [9, 9, 9])
         record.base = record.total
         #expect(record.bytes.count <= JSON.bytesMax, "\(record.bytes.count) bytes")
         #expect(SlotRecord(record.bytes) == record)

@@ -71,8 +71,11 @@ struct ScreenModel {
 
     private mutating func put(_ scalar: Unicode.Scalar) {
         let columns = Columns.of(Character(scalar))
-        if columns == 0 {
-            let at = wrapIsPending ? column : max(0, column - 1)
+        var at = wrapIsPending ? column : max(0, column - 1)
+        if cells[row][at] == "\u{0}", at > 0 { at -= 1 }
+        // Marks join the cell before them, and so does an emoji after a joiner.
+        let isJoined = cells[row][at].unicodeScalars.last == "\u{200D}" && scalar.properties.isEmoji
+        if columns == 0 || isJoined {
             cells[row][at].unicodeScalars.append(scalar)
             return
         }
@@ -113,12 +116,37 @@ struct ScreenModel {
         }
     }
 
-    /// A resize that keeps the rows as they are and cuts or pads them, as terminals without reflow do.
+    /// A resize as terminals do it that break rows anew: what no longer fits goes on in the next row, the cursor stays
+    /// on its character, and rows that the program ended itself are never joined.
     mutating func resize(width newWidth: Int) {
-        cells = cells.map { Array($0.prefix(newWidth)) + Array(repeating: " ", count: max(0, newWidth - $0.count)) }
-        width = newWidth
-        column = min(column, newWidth - 1)
-        wrapIsPending = false
+        var broken: [[Character]] = []
+        var (newRow, newColumn) = (0, 0)
+        for (index, cells) in cells.enumerated() {
+            let used = max((cells.lastIndex { $0 != " " } ?? -1) + 1, 1)
+            let pieces = stride(from: 0, to: used, by: newWidth).map { Array(cells[$0..<min(used, $0 + newWidth)]) }
+            if index == row {
+                newRow = broken.count + min(column / newWidth, pieces.count)
+                newColumn = column % newWidth
+            }
+            broken += pieces
+            if index == row, newRow == broken.count { broken.append([]) }
+        }
+        while broken.count > height, broken.last == [" "], newRow < broken.count - 1 { broken.removeLast() }
+        while broken.count > height {
+            scrolledRows.append(String(broken.removeFirst()).trimmingTrailingBlanks)
+            newRow -= 1
+        }
+        cells = broken.map { $0 + Array(repeating: " ", count: newWidth - $0.count) }
+        while cells.count < height { cells.append(Array(repeating: " ", count: newWidth)) }
+        (width, row, column, wrapIsPending) = (newWidth, newRow, newColumn, false)
+    }
+}
+
+extension String {
+    fileprivate var trimmingTrailingBlanks: String {
+        var text = self
+        while text.last == " " { text.removeLast() }
+        return text
     }
 }
 

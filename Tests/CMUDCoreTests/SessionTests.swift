@@ -153,7 +153,7 @@ import Testing
         #expect(
             Command.match("inv") == .one(.inv) && Command.match("i") == .one(.inv)
                 && Command.match("PROB") == .one(.problem))
-        #expect(Command.match("sh") == .several([.shop, .shout]))
+        #expect(Command.match("sh") == .several([.shop, .shout]) && Command.match("m") == .one(.mine))
         #expect(Command.match("slove") == .none(.solve) && Command.match("xyzzyplugh") == .none(nil))
         #expect(Command.split("a ;; b; c ;;;d;") == ["a ; b", "c ;", "d"])
         #expect(Place(words: "the Fence") == .fence && Place(words: "floor 9") == .floor9 && Place(words: "10") == nil)

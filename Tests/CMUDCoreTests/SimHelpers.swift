@@ -52,6 +52,11 @@ extension SimWorld {
         return bytes.flatMap { JSON.parse($0) }
     }
 
+    /// Takes up to `steps` single steps, whatever breaks meanwhile: a longer run would stop by itself.
+    func solve(_ player: SimPlayer, atMost steps: Int, until condition: () -> Bool) {
+        for _ in 0..<steps where !condition() { command(player, "solve 1") }
+    }
+
     func isReady(_ player: SimPlayer) -> Bool { player.session.isReady }
 
     func waitUntilIn(_ player: SimPlayer) {

@@ -49,8 +49,9 @@ final class SimWorld {
     private(set) var players: [SimPlayer] = []
     /// Sees each event at the moment its player does.
     var watch: ((SimPlayer, Event) -> Void)?
-    /// One-way time between a player and a replica.
+    /// One-way time between a player and a replica, and how much longer a single message may take.
     var accessMillis: Millis = 1
+    var accessJitterMillis = 0
     static let timeoutMillis: Millis = 3_000
 
     init(seed: UInt64, replicas: Int = 1, network: SimNetwork = SimNetwork()) {
@@ -131,8 +132,12 @@ final class SimWorld {
         for request in requests { send(request, of: player) }
     }
 
+    private var access: Millis {
+        accessJitterMillis > 0 ? accessMillis + Millis(random.below(accessJitterMillis)) : accessMillis
+    }
+
     private func send(_ request: StoreRequest, of player: SimPlayer) {
-        after(accessMillis) { [unowned self] in
+        after(access) { [unowned self] in
             guard !player.isCrashed else { return }
             if store.isDown[player.replica] {
                 return after(SimWorld.timeoutMillis) { [unowned self] in
@@ -144,7 +149,7 @@ final class SimWorld {
                 player.putsUntilCrash = left - 1
                 if left <= 1 { player.isCrashed = true }
             }
-            after(accessMillis) { [unowned self] in reply(answer, to: request, of: player) }
+            after(access) { [unowned self] in reply(answer, to: request, of: player) }
         }
     }
 

@@ -102,6 +102,31 @@ import Testing
         #expect(rounds < 10)
     }
 
+    /// Three bytes in and ninety-six out, before anybody has logged in, would make the gateway a weapon.
+    @Test(arguments: [TelnetOption.mssp, TelnetOption.charset, TelnetOption.terminalType, TelnetOption.gmcp, 99])
+    func whoRepeatsARequestIsNotAnsweredAgain(option: UInt8) {
+        var peer = TelnetPeer()
+        peer.status = [("NAME", "CMUD"), ("PLAYERS", "3"), ("CODEBASE", "cmud"), ("UPTIME", "1767225600")]
+        peer.start()
+        _ = peer.takeOutput()
+        let isTheirs = option == TelnetOption.terminalType
+        let yes: [UInt8] = [iac, isTheirs ? TelnetCode.will : TelnetCode.do, option]
+        let no: [UInt8] = [iac, isTheirs ? TelnetCode.wont : TelnetCode.dont, option]
+        _ = peer.receive(yes)
+        let first = peer.takeOutput().count
+        for _ in 0..<1_000 { _ = peer.receive(yes) }
+        #expect(peer.takeOutput().count <= 3 * TelnetPeer.answersMax, "an unknown option is refused a bounded time")
+        if option != 99 {
+            for _ in 0..<1_000 { _ = peer.receive(yes) }
+            #expect(peer.takeOutput().isEmpty && first <= 200)
+        }
+        // Off and on again for ever: a few explanations, then short answers, then silence.
+        for _ in 0..<10_000 { _ = peer.receive(no + yes) }
+        #expect(peer.takeOutput().count <= 3 * TelnetPeer.answersMax + 2 * 200)
+        for _ in 0..<100 { _ = peer.receive(no + yes) }
+        #expect(peer.takeOutput().isEmpty)
+    }
+
     @Test func passwordsAreHiddenByEcho() {
         var peer = TelnetPeer()
         peer.setSecret(true)

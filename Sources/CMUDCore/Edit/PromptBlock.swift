@@ -7,7 +7,10 @@ package struct PromptBlock: Sendable {
     package var width: Int
     package var height: Int
     private var cursorRow = 0
-    private var rowCount = 0
+    private var cursorColumn = 0
+    /// Columns of each drawn row.
+    private var rowColumns: [Int] = []
+    private var rowCount: Int { rowColumns.count }
     package private(set) var isDrawn = false
 
     package init(width: Int = 80, height: Int = 24) { (self.width, self.height) = (max(2, width), max(2, height)) }
@@ -53,14 +56,29 @@ package struct PromptBlock: Sendable {
         return up + "\r\u{1B}[J"
     }
 
+    /// The window has another width. Terminals that narrow break rows that no longer fit, so the rows above the cursor
+    /// are more than were drawn; terminals that widen leave rows that we ended as they are.
+    package mutating func resize(width newWidth: Int, height newHeight: Int) {
+        let newWidth = max(2, newWidth)
+        if isDrawn, newWidth < width {
+            let pieces = { (columns: Int) in max(1, (columns + newWidth - 1) / newWidth) }
+            let above = rowColumns.prefix(cursorRow).map(pieces).reduce(0, +)
+            cursorRow = above + cursorColumn / newWidth
+        }
+        (width, height) = (newWidth, max(2, newHeight))
+    }
+
     /// Draws the block at the cursor. `mask` hides what is typed.
-    package mutating func draw(bar: String?, prompt: String, text: [Character], cursor: Int, mask: Bool = false)
+    package mutating func draw(
+        bar view: ProgressView?, unicode: Bool = false, prompt: String, text: [Character], cursor: Int,
+        mask: Bool = false
+    )
         -> String
     {
         let shown = mask ? [] : text
         var layout = PromptBlock.layout(prompt: prompt, text: shown, cursor: mask ? 0 : cursor, width: width)
-        if let bar {
-            layout.rows.insert(PromptBlock.clip(bar, width - 1), at: 0)
+        if let bar = view.map({ PromptBlock.bar($0, unicode: unicode, width: width - 1) }) {
+            layout.rows.insert(bar, at: 0)
             layout.cursorRow += 1
         }
         // A block higher than the screen cannot be erased again: show the rows around the cursor.
@@ -70,8 +88,8 @@ package struct PromptBlock: Sendable {
             layout.rows = Array(layout.rows[first..<(first + most)])
             layout.cursorRow -= first
         }
-        rowCount = layout.rows.count
-        cursorRow = layout.cursorRow
+        rowColumns = layout.rows.map(Columns.of)
+        (cursorRow, cursorColumn) = (layout.cursorRow, layout.cursorColumn)
         isDrawn = true
         var out = layout.rows.joined(separator: "\r\n")
         let below = rowCount - 1 - cursorRow
@@ -99,14 +117,22 @@ package struct PromptBlock: Sendable {
         return out
     }
 
-    /// `[#####.....] 52 %  3/10  2 s left`
-    package static func bar(_ view: ProgressView, unicode: Bool) -> String {
-        let cells = 24
-        let filled = view.permille * cells / 1_000
-        let (full, empty) = unicode ? ("\u{2588}", "\u{2591}") : ("#", ".")
-        let picture = String(repeating: full, count: filled) + String(repeating: empty, count: cells - filled)
+    static let pictureColumnsMax = 24
+    static let pictureColumnsMin = 4
+
+    /// `mining [#####.....] 52 %  3/10  2 s left`. The numbers come first: in a narrow window the picture shrinks, then
+    /// goes, then the name of the action.
+    package static func bar(_ view: ProgressView, unicode: Bool, width: Int) -> String {
         let count = view.total > 1 ? "  \(min(view.done + 1, view.total))/\(view.total)" : ""
-        let left = Show.duration(view.secondsLeft)
-        return "\(view.activity.rawValue) [\(picture)] \(view.permille / 10) %\(count)  \(left) left"
+        let numbers = "\(view.permille / 10) %\(count)  \(Show.duration(view.secondsLeft)) left"
+        let name = view.activity.rawValue + " "
+        let room = min(pictureColumnsMax, width - name.count - numbers.count - 3)
+        guard room >= pictureColumnsMin else {
+            return clip(name.count + numbers.count <= width ? name + numbers : numbers, width)
+        }
+        let filled = view.permille * room / 1_000
+        let (full, empty) = unicode ? ("\u{2588}", "\u{2591}") : ("#", ".")
+        let picture = String(repeating: full, count: filled) + String(repeating: empty, count: room - filled)
+        return "\(name)[\(picture)] \(numbers)"
     }
 }

@@ -130,11 +130,10 @@ package struct Balance: Sendable {
     package let creditPercent: Int64 = 10
     /// `priceGrowth` to the power of the index, by repeated multiplication: the same on every machine.
     private let powers: [Double]
-    package let teamBonusPercent: Int64 = 10
     package let teamBonusPercentMax: Int64 = 50
     package let mentorPercent: Int64 = 20
     /// The number of steps at one's own power below which starting alone is a good plan.
-    package let goodSteps: Int64 = 120
+    package let goodSteps: Int64 = 140
     package let giftPercentPerDay: Int64 = 10
 
     private init(
@@ -151,7 +150,7 @@ package struct Balance: Sendable {
     }
 
     package static let standard = Balance(
-        pace: .standard, sizes: [800, 16_000, 300_000, 4_000_000, 50_000_000], priceGrowth: 1.15,
+        pace: .standard, sizes: [1_000, 25_000, 500_000, 6_500_000, 80_000_000], priceGrowth: 1.15,
         mineMillis: 2_000...4_000, solveMillis: 2_000...4_000, mineHitPercent: 90, progressPercent: 85,
         breakPercent: 10, brokenPercent: 25)
 
@@ -189,6 +188,31 @@ package struct Balance: Sendable {
             count += 1
         }
         return (count, cost)
+    }
+
+    /// What `coins` buy when each is spent where it gives most power: a growing price makes that a mix. Bounded as
+    /// `affordable` is; a flat price is spent on one item at a time.
+    package func bestPurchase(_ owned: (Item) -> Int64, upTo rank: Rank, coins: Int64)
+        -> (items: [(item: Item, count: Int64)], cost: Int64)
+    {
+        var counts = [Int64](repeating: 0, count: Item.allCases.count)
+        var cost: Int64 = 0
+        while true {
+            let offers = Item.allCases.filter { $0.unlockedAt <= rank }
+                .map { (item: $0, owned: owned($0).adding(counts[$0.rawValue])) }
+                .map { (item: $0.item, owned: $0.owned, price: price($0.item, owned: $0.owned)) }
+                .filter { $0.price <= coins - cost && $0.price < amountMax }
+            let best = offers.max {
+                Double($0.item.power) / Double($0.price) < Double($1.item.power) / Double($1.price)
+            }
+            guard let best else { break }
+            let wanted = priceGrowth > 1 ? 1 : amountMax
+            let (count, paid) = affordable(best.item, owned: best.owned, coins: coins - cost, wanted: wanted)
+            guard count > 0 else { break }
+            counts[best.item.rawValue] += count
+            cost += paid
+        }
+        return (Item.allCases.reversed().map { ($0, counts[$0.rawValue]) }.filter { $0.1 > 0 }, cost)
     }
 
     /// Units of a stack of `count` that a breakage takes: never none, and never the last CPU.

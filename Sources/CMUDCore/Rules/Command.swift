@@ -2,18 +2,29 @@
 
 package enum CommandGroup: String, CaseIterable, Sendable {
     case play = "Play", people = "People", world = "World", session = "Session"
+
+    package init?(word: String) {
+        guard let found = CommandGroup.allCases.first(where: { $0.rawValue.lowercased() == word.lowercased() }) else {
+            return nil
+        }
+        self = found
+    }
 }
 
-/// In order of preference: an abbreviation that fits several words means the first of its group of equals only when the
-/// others are rarer by design (`preferred`), else it is refused with the choices.
+/// An abbreviation that fits several words is refused with the choices. A single letter always means something: where
+/// several words begin with it, the one typed most has it as an alias.
 package enum Command: String, CaseIterable, Sendable {
-    case mine, stop, shop, buy, inv, solve, problem, resign, mentor, story, hints
+    case mine, stop, shop, buy, coffee, inv, study, learn, solve, problem, resign, mentor, story, hint, hints
     case say, emote, tell, reply, shout, who, `where`, gift, ignore, unignore, away, history
     case look, map, move, stats, scores, paint
     case help, set, brief, password, rename, quit
 
     package var aliases: [String] {
         switch self {
+        case .mine: ["m"]
+        case .buy: ["b"]
+        case .who: ["w"]
+        case .reply: ["r"]
         case .inv: ["i", "inventory"]
         case .look: ["l"]
         case .move: ["go", "walk"]
@@ -21,7 +32,7 @@ package enum Command: String, CaseIterable, Sendable {
         case .stats: ["st", "score"]
         case .quit: ["exit", "bye", "logout"]
         case .help: ["?", "h"]
-        case .problem: ["prob"]
+        case .problem: ["p", "prob"]
         case .tell: ["t", "page", "whisper"]
         case .solve: ["so"]
         case .say: ["s"]
@@ -31,7 +42,10 @@ package enum Command: String, CaseIterable, Sendable {
 
     package var group: CommandGroup {
         switch self {
-        case .mine, .stop, .shop, .buy, .inv, .solve, .problem, .resign, .mentor, .story, .hints: .play
+        case .mine, .stop, .shop, .buy, .coffee, .inv, .study, .learn, .solve, .problem, .resign, .mentor, .story,
+            .hint,
+            .hints:
+            .play
         case .say, .emote, .tell, .reply, .shout, .who, .where, .gift, .ignore, .unignore, .away, .history: .people
         case .look, .map, .move, .stats, .scores, .paint: .world
         case .help, .set, .brief, .password, .rename, .quit: .session
@@ -41,8 +55,10 @@ package enum Command: String, CaseIterable, Sendable {
     package var usage: String {
         switch self {
         case .mine: "mine [N]"
-        case .buy: "buy ITEM [N|max]"
+        case .buy: "buy ITEM [N|max], or buy max"
         case .solve: "solve [N]"
+        case .study: "study [N]"
+        case .learn: "learn [SUBJECT]"
         case .mentor: "mentor RANK [N]"
         case .say: "say TEXT, or 'TEXT"
         case .emote: "emote TEXT, or :TEXT"
@@ -62,8 +78,9 @@ package enum Command: String, CaseIterable, Sendable {
         case .scores: "scores [rank|coins|team]"
         case .paint: "paint TEXT"
         case .help: "help [COMMAND]"
-        case .set: "set [hints|brief|reader on|off]"
-        case .hints: "hints on|off"
+        case .set: "set [NAME [on|off]]"
+        case .hints: "hints [on|off]"
+        case .brief: "brief [on|off]"
         case .rename: "rename NEWNAME"
         default: rawValue
         }
@@ -75,15 +92,19 @@ package enum Command: String, CaseIterable, Sendable {
         case .stop: "stop mining or solving (Ctrl-C does the same)"
         case .shop: "what is for sale, and what it costs you now"
         case .buy: "buy hardware: a number, or as much as you can pay"
+        case .coffee: "on floor 3: a round that makes you all faster for a while"
         case .inv: "your coins and hardware"
+        case .study: "on floor 4: gather insight, N tries in a row"
+        case .learn: "on floor 4: one lesson a rank, which lasts: tuning, theory, care"
         case .solve: "go to the whiteboard; again, or with N, to work on the problem"
         case .problem: "how far the problem is, who helps, what you still need"
         case .resign: "leave the whiteboard; what you contributed stays"
         case .mentor: "once retired: help with the problem of another rank"
         case .story: "read the chapter of your rank again"
-        case .hints: "one-line advice on or off"
+        case .hint: "advice: what to do next"
+        case .hints: "one-line advice on or off, or which it is"
         case .say: "talk to everybody here"
-        case .emote: "act: `:waves` shows \"NAME waves\""
+        case .emote: "act: `:waves` reads as \"ada waves\""
         case .tell: "a private word, also to somebody who is away"
         case .reply: "answer the last tell"
         case .shout: "talk to the whole building, every 30 s at most"
@@ -95,14 +116,14 @@ package enum Command: String, CaseIterable, Sendable {
         case .away: "tell others that you are away, and why"
         case .history: "the last things that happened here"
         case .look: "the place you are in, or a person"
-        case .map: "all places and who is there"
+        case .map: "all places, what they are good for and who is there"
         case .move: "go to: fence, bridge, or a floor from 1 to 9"
         case .stats: "rank, coins, power and what comes next"
         case .scores: "the best, and you"
         case .paint: "at the Fence: paint it over"
         case .help: "this list, or more about one command"
-        case .set: "your settings"
-        case .brief: "short descriptions on or off"
+        case .set: "your settings: hints, brief, reader"
+        case .brief: "short descriptions on or off, or which it is"
         case .password: "protect your name, change or drop the password"
         case .rename: "take another name"
         case .quit: "save and leave"
@@ -114,8 +135,10 @@ package enum Command: String, CaseIterable, Sendable {
         case .mine: "mine 10"
         case .buy: "buy cpu max"
         case .solve: "solve 20"
+        case .study: "study 15"
+        case .learn: "learn theory"
         case .mentor: "mentor masters 10"
-        case .say: "'anybody awake?   (`;;` writes a semicolon, a single `;` begins the next command)"
+        case .say: "'anybody awake?"
         case .emote: ":stares at the whiteboard"
         case .tell: "tell ada meet me on floor 5"
         case .reply: "reply on my way"
@@ -143,7 +166,7 @@ package enum Command: String, CaseIterable, Sendable {
     /// Commands that change coins, hardware or the problem: they wait while an action runs.
     package var isEconomy: Bool {
         switch self {
-        case .mine, .buy, .solve, .resign, .mentor, .gift, .move: true
+        case .mine, .buy, .coffee, .study, .learn, .solve, .resign, .mentor, .gift, .move: true
         default: false
         }
     }

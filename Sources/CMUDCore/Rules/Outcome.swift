@@ -3,7 +3,7 @@
 
 import KVBase
 
-package enum Action: String, Sendable { case mine, solve, mentor }
+package enum Action: String, Sendable { case mine, solve, mentor, study }
 
 /// A committed result of one solving step.
 package enum StepOutcome: Equatable, Sendable {
@@ -31,16 +31,25 @@ package struct Outcome: Sendable {
         range.lowerBound + Int64(generator.below(Int(range.upperBound - range.lowerBound) + 1))
     }
 
-    /// Coins of a mining attempt, nil when the block went to somebody else.
-    package mutating func coins(_ balance: Balance, power: Int64) -> Int64? {
-        guard generator.below(100) < balance.mineHitPercent else { return nil }
-        return 1 + Int64(generator.below(Int(max(1, min(power, amountMax)))))
+    /// Coins of a mining attempt, nil when the block went to somebody else. `percent` is what the place and the
+    /// character make of a block.
+    package mutating func coins(_ balance: Balance, power: Int64, percent: Int64 = 100, hitPercent: Int? = nil)
+        -> Int64?
+    {
+        guard generator.below(100) < hitPercent ?? balance.mineHitPercent else { return nil }
+        let plain = 1 + Int64(generator.below(Int(max(1, min(power, amountMax)))))
+        return max(1, plain.times(percent) / 100)
     }
 
-    package mutating func step(_ balance: Balance) -> StepOutcome {
-        let throwOfDice = generator.below(100)
-        if throwOfDice < balance.progressPercent { return .progress }
-        if throwOfDice < balance.progressPercent + balance.breakPercent { return .breakage(generator.next()) }
-        return .stuck
+    /// Whether a try at the books brought anything.
+    package mutating func isInsight(_ balance: Balance) -> Bool { generator.below(100) < balance.mineHitPercent }
+
+    /// One step: what cannot break brings progress; being stuck is nobody's fault.
+    package mutating func step(_ balance: Balance, breakPermille: Int64? = nil) -> StepOutcome {
+        let throwOfDice = Int64(generator.below(1_000))
+        let breaks = breakPermille ?? Int64(balance.breakPercent) * 10
+        let stuck = 1_000 - Int64(balance.progressPercent + balance.breakPercent) * 10
+        if throwOfDice < 1_000 - stuck - breaks { return .progress }
+        return throwOfDice < 1_000 - stuck ? .breakage(generator.next()) : .stuck
     }
 }

@@ -15,6 +15,8 @@ package enum Safe {
     /// The widest line anybody may say, in terminal columns.
     package static let columnsMax = 240
     static let marksPerBaseMax = 3
+    /// Joiners within one emoji: the largest families and couples have three.
+    static let joinsPerEmojiMax = 3
     /// Input looked at; the rest cannot fit into `columnsMax` columns anyway.
     static let bytesMax = 16 * 1024
 
@@ -29,19 +31,24 @@ package enum Safe {
         var kept = String.UnicodeScalarView()
         var marks = 0
         var lastWasBlank = true
+        var joins = EmojiJoins()
         for scalar in raw.unicodeScalars.prefix(bytesMax) {
             switch treatment(scalar) {
-            case .drop: continue
+            case .drop:
+                joins.dropped(scalar)
+                continue
             case .blank:
                 if !lastWasBlank { kept.append(" ") }
                 lastWasBlank = true
                 marks = 0
+                joins = EmojiJoins()
             case .mark:
                 // A mark needs a base: at the start or after a blank it would sit on our own text.
                 guard !lastWasBlank, marks < marksPerBaseMax else { continue }
                 marks += 1
                 kept.append(scalar)
             case .keep:
+                if joins.joins(scalar) { kept.append(EmojiJoins.joiner) }
                 kept.append(scalar)
                 lastWasBlank = false
                 marks = 0
@@ -49,6 +56,27 @@ package enum Safe {
         }
         let composed = String(kept).precomposedStringWithCanonicalMapping
         return SafeText(cleaned: cut(composed, columns: columns))
+    }
+
+    /// A zero-width joiner hides text from the eye, except between two emoji, of which it makes one picture.
+    private struct EmojiJoins {
+        static let joiner: Unicode.Scalar = "\u{200D}"
+        private var lastIsEmoji = false
+        private var isJoining = false
+        private var count = 0
+
+        mutating func dropped(_ scalar: Unicode.Scalar) {
+            if scalar == EmojiJoins.joiner { isJoining = lastIsEmoji }
+        }
+
+        /// Whether the joiner before `scalar`, if there was one, stays.
+        mutating func joins(_ scalar: Unicode.Scalar) -> Bool {
+            let isEmoji = scalar.value > 0xFF && scalar.properties.isEmoji
+            let isJoined = isJoining && isEmoji && count < joinsPerEmojiMax
+            if isJoined { count += 1 } else if !scalar.properties.isEmojiModifier { count = 0 }
+            (lastIsEmoji, isJoining) = (isEmoji, false)
+            return isJoined
+        }
     }
 
     /// Most lines are plain ASCII without double blanks; they need no tables.

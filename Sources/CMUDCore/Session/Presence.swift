@@ -39,6 +39,7 @@ struct RingLine: Equatable, Sendable {
         case "p": text.isEmpty ? nil : .paint(text)
         case "a": .arrive(from: Place(key: text.string))
         case "l": .leave(to: Place(key: text.string))
+        case "c": .coffee
         case "r": Rank(key: text.string).map { .promoted($0) }
         default: nil
         }
@@ -52,6 +53,7 @@ struct RingLine: Equatable, Sendable {
         case .paint(let text): self.init(seq: seq, time: time, kind: "p", text: text)
         case .arrive(let place): self.init(seq: seq, time: time, kind: "a", text: Safe.text(place?.key ?? ""))
         case .leave(let place): self.init(seq: seq, time: time, kind: "l", text: Safe.text(place?.key ?? ""))
+        case .coffee: self.init(seq: seq, time: time, kind: "c", text: Safe.text(""))
         case .promoted(let rank): self.init(seq: seq, time: time, kind: "r", text: Safe.text(rank.key))
         }
     }
@@ -68,6 +70,8 @@ struct Occupant: Equatable, Sendable {
     var time: Millis
     var name: String
     var rank: Rank
+    /// What their machines are worth, for those who think of joining them.
+    var power: Int64 = 0
     var activity: Activity
     var isGone: Bool
     var away: SafeText?
@@ -78,7 +82,7 @@ struct Occupant: Equatable, Sendable {
         var members: [(key: String, value: JSON)] = [
             ("v", .number(1)), ("sid", .string(sid)), ("st", .number(sessionStart)), ("n", .number(beats)),
             ("mv", .number(moves)), ("t", .number(time)), ("name", .string(name)),
-            ("rk", .number(Int64(rank.rawValue))),
+            ("rk", .number(Int64(rank.rawValue))), ("pw", .number(power)),
             ("act", .string(isGone ? "gone" : activity.rawValue)), ("since", .number(since)),
         ]
         if let away { members.append(("away", .string(away.string))) }
@@ -107,21 +111,36 @@ struct Occupant: Equatable, Sendable {
             activity: Activity(rawValue: act) ?? .idle, isGone: act == "gone",
             away: json["away"]?.text.map { Safe.text($0, columns: 60) }, since: json["since"]?.amount ?? 0,
             lines: RingLine.ring(json["ring"]))
+        power = json["pw"]?.amount ?? 0
+    }
+
+    /// Whether this record is later than `other` of the same character: true for a sign of life, false for the same
+    /// record again, nil for an earlier one. Within a session only its own counters are asked, since every clock is
+    /// somebody's estimate.
+    func follows(_ other: Occupant) -> Bool? {
+        if sid != other.sid { return (sessionStart, sid) > (other.sessionStart, other.sid) ? true : nil }
+        let (newer, older) = ((moves, beats), (other.moves, other.beats))
+        return newer >= older ? newer > older : nil
     }
 
     /// A claimed name, or one with the mark of a lost claim.
     private static func isShownName(_ name: String) -> Bool { Names.fault(Directory.unmarked(name)) == nil }
 }
 
-/// Whether others are there, judged by changes of their beat on the observer's own monotonic clock.
+/// Whether others are there, judged by changes of their beat. Silence is what the observer listened to in vain: time in
+/// which it did not look at somebody's record, or in which its own store said nothing, is nobody's silence.
 struct PresenceBoard {
     enum State { case online, linkLost, hidden }
 
     struct Entry {
         var occupant: Occupant
+        /// On the board's own clock: when the beat last changed, and when the record was last looked for.
         var changed: Millis
+        var looked: Millis
         /// False until a beat was seen, when the record looked old at first sight.
         var isBelieved: Bool
+
+        var silence: Millis { looked - changed }
     }
 
     /// People remembered at once; beyond it those who left are forgotten.
@@ -129,39 +148,52 @@ struct PresenceBoard {
     static let onlineMillis: Millis = 15_000
     static let linkLostMillis: Millis = 60_000
     static let freshMillis: Millis = 20_000
+    /// The most that passes on the board's clock between two answers of the store. A connected session asks every few
+    /// seconds; a longer gap was an outage of its own or a pause of the process, during which others went on unheard.
+    static let gapMillis: Millis = 3_000
 
     private(set) var entries: [String: Entry] = [:]
+    private var clock: Millis = 0
+    private var lastAnswer: Millis?
 
-    /// Takes in a presence record. Of two rooms, the one of the newest session and its latest move counts.
-    mutating func see(_ occupant: Occupant, now: Millis, correctedWall: Millis) {
-        guard let known = entries[occupant.pid] else {
-            if entries.count >= PresenceBoard.entriesMax {
-                entries = entries.filter { state($0.key, now: now) != .hidden }
-            }
-            let isFresh = abs(correctedWall - occupant.time) < PresenceBoard.freshMillis
-            entries[occupant.pid] = Entry(occupant: occupant, changed: now, isBelieved: isFresh)
-            return
-        }
-        let old = known.occupant
-        let newer = (occupant.sessionStart, occupant.moves, occupant.beats)
-        let older = (old.sessionStart, old.moves, old.beats)
-        guard newer >= older else { return }
-        let isBeat = newer > older
-        entries[occupant.pid] = Entry(
-            occupant: occupant, changed: isBeat ? now : known.changed, isBelieved: known.isBelieved || isBeat)
+    /// The store has answered: the clock goes on.
+    mutating func listened(now: Millis) {
+        clock += min(PresenceBoard.gapMillis, max(0, now - (lastAnswer ?? now)))
+        lastAnswer = now
     }
 
-    func state(_ pid: String, now: Millis) -> State {
+    /// Takes in presence records of `place`, or of the building when it is nil. If they are all there are, who is
+    /// missing was looked for in vain. Of two records of one character, the one of the newest session and its latest
+    /// move counts.
+    mutating func see(_ occupants: [Occupant], in place: Place?, areAll: Bool, correctedWall: Millis) {
+        for pid in entries.keys where areAll && (place == nil || entries[pid]?.occupant.place == place) {
+            entries[pid]?.looked = clock
+        }
+        for occupant in occupants { see(occupant, correctedWall: correctedWall) }
+    }
+
+    private mutating func see(_ occupant: Occupant, correctedWall: Millis) {
+        guard let known = entries[occupant.pid] else {
+            if entries.count >= PresenceBoard.entriesMax { entries = entries.filter { state($0.key) != .hidden } }
+            let isFresh = abs(correctedWall - occupant.time) < PresenceBoard.freshMillis
+            entries[occupant.pid] = Entry(occupant: occupant, changed: clock, looked: clock, isBelieved: isFresh)
+            return
+        }
+        guard let isBeat = occupant.follows(known.occupant) else { return }
+        entries[occupant.pid] = Entry(
+            occupant: occupant, changed: isBeat ? clock : known.changed, looked: clock,
+            isBelieved: known.isBelieved || isBeat)
+    }
+
+    func state(_ pid: String) -> State {
         guard let entry = entries[pid], entry.isBelieved, !entry.occupant.isGone else { return .hidden }
-        let silence = now - entry.changed
-        if silence < PresenceBoard.onlineMillis { return .online }
-        return silence < PresenceBoard.linkLostMillis ? .linkLost : .hidden
+        if entry.silence < PresenceBoard.onlineMillis { return .online }
+        return entry.silence < PresenceBoard.linkLostMillis ? .linkLost : .hidden
     }
 
     /// Everybody who is not hidden, by identifier.
-    func present(now: Millis) -> [Entry] {
-        entries.values.filter { state($0.occupant.pid, now: now) != .hidden }
-            .sorted { $0.occupant.pid < $1.occupant.pid }
+    var present: [Entry] {
+        entries.values.filter { state($0.occupant.pid) != .hidden }.sorted { $0.occupant.pid < $1.occupant.pid }
     }
 }
 

@@ -3,8 +3,8 @@
 import KVBase
 
 extension Session {
-    func perform(_ line: String) {
-        let text = Command.trimmed(line)
+    func perform(_ typed: TypedLine) {
+        let text = Command.trimmed(typed.text)
         guard let first = text.first else { return }
         if first == "'" { return run(.say, Command.trimmed(String(text.dropFirst()))) }
         if first == ":" { return run(.emote, Command.trimmed(String(text.dropFirst()))) }
@@ -19,7 +19,8 @@ extension Session {
                 "\"\(clip(String(word)))\" could be several things",
                 "type \(choices.dropLast().joined(separator: ", ")) or \(choices.last!)")
         case .none(let nearest):
-            let semicolon = first.isPunctuation ? " (`;` begins a new command, `;;` writes a semicolon)" : ""
+            let isCutOff = typed.followsSemicolon && !first.isLetter
+            let semicolon = isCutOff ? " (`;` begins a new command, `;;` writes a semicolon)" : ""
             fail(
                 "There is no command \"\(clip(String(word)))\"" + semicolon,
                 nearest.map { "did you mean `\($0.rawValue)`? `help` lists all" } ?? "`help` lists what there is")
@@ -36,12 +37,16 @@ extension Session {
         case .stop: stopCommand()
         case .shop: shop()
         case .buy: buy(words)
+        case .coffee: coffee()
+        case .study: study(rest)
+        case .learn: learn(rest)
         case .inv: inventory()
         case .solve: solve(rest)
         case .problem: problemCommand()
         case .resign: resign()
         case .mentor: mentor(words)
         case .story: tell(Chapter.of(record.rank), isAsked: true)
+        case .hint: emit(.advice(advice))
         case .hints: toggle("hints", rest)
         case .say: say(rest)
         case .emote: emote(rest)
@@ -89,7 +94,7 @@ extension Session {
 
     private func tellNext() {
         guard !storyRest.isEmpty else { return }
-        emit(storyRest.removeFirst())
+        emitNow(storyRest.removeFirst())
         guard !storyRest.isEmpty else { return drainQueue() }
         after(Session.storyLineMillis) { [unowned self] in tellNext() }
     }
@@ -108,6 +113,7 @@ extension Session {
 
     private func help(_ topic: String) {
         if topic.isEmpty { return emit(.help(isSolving: mode == .solving)) }
+        if let group = CommandGroup(word: topic) { return emit(.helpGroup(group)) }
         switch Command.match(topic) {
         case .one(let command): emit(.helpTopic(command))
         case .several(let commands): for command in commands { emit(.helpTopic(command)) }
@@ -134,7 +140,7 @@ extension Session {
         guard ["hints", "brief", "reader"].contains(name.lowercased()), words.count <= 2 else {
             return fail(
                 "There is no setting \"\(clip(words.joined(separator: " ")))\"",
-                "type `set hints off`, `set brief on` or `set reader on`")
+                "the settings are hints, brief and reader: `set brief on`")
         }
         toggle(name.lowercased(), words.count > 1 ? words[1] : "")
     }
@@ -145,7 +151,12 @@ extension Session {
         switch value.lowercased() {
         case "on", "yes": wanted = true
         case "off", "no": wanted = false
-        case "": wanted = !current
+        case "":
+            // A question changes nothing.
+            return emit(
+                .notice(
+                    "\(name.capitalizedFirst) \(name.hasSuffix("s") ? "are" : "is") \(current ? "on" : "off"); "
+                        + "`set \(name) \(current ? "off" : "on")` changes it."))
         default: return fail("\"\(clip(value))\" is neither on nor off", "type `set \(name) on` or `set \(name) off`")
         }
         switch name {
@@ -156,7 +167,7 @@ extension Session {
             isReader = wanted
         }
         commit {}
-        emit(.notice("\(name.prefix(1).uppercased())\(name.dropFirst()) \(wanted ? "on" : "off")."))
+        emit(.notice("\(name.capitalizedFirst) \(wanted ? "on" : "off")."))
     }
 
     // MARK: leaving
@@ -230,7 +241,7 @@ extension Session {
         }
         hint(
             "back",
-            power >= goodPower
+            strength >= goodPower
                 ? "You are strong enough for your problem: `solve`." : "`mine 10` mines, `problem` shows what is left.")
     }
 
@@ -258,11 +269,12 @@ extension Session {
         case .move: Place.allCases.map(\.key)
         case .buy: Item.allCases.filter { $0.unlockedAt <= record.rank }.map(\.key)
         case .help: Command.allCases.map(\.rawValue)
+        case .learn: Subject.allCases.map(\.key)
         case .scores: ScoreKind.allCases.map(\.rawValue)
         case .mentor: Rank.working.map(\.key)
         case .set: ["hints", "brief", "reader"]
         case .tell, .gift, .look, .stats, .where, .ignore, .unignore:
-            presence.present(now: now.mono).map { names[$0.occupant.pid] }
+            presence.present.map { names[$0.occupant.pid] }
         default: []
         }
     }

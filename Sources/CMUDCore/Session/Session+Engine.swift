@@ -9,6 +9,12 @@ struct Timer {
     let run: () -> Void
 }
 
+/// A command as it was typed; one line may hold several.
+struct TypedLine {
+    var text: String
+    var followsSemicolon = false
+}
+
 /// A value on its way to its key. One Put per key is under way at a time and the newest value replaces a waiting one,
 /// so writes of one key can never overtake each other.
 struct OutboxEntry {
@@ -24,6 +30,12 @@ extension Session {
     // MARK: outputs
 
     func emit(_ event: Event) {
+        // A chapter is told in one piece: what the player is answered meanwhile follows it.
+        if !storyRest.isEmpty, isAnswering || event.isHint { return storyRest.append(event) }
+        emitNow(event)
+    }
+
+    func emitNow(_ event: Event) {
         outputs.append(Output(event: event, isAsync: !isAnswering))
     }
 
@@ -78,7 +90,11 @@ extension Session {
         requestCount += 1
         let mark = isAnswering
         pending[requestCount] = { [unowned self] reply in
-            if case .failed = reply { detached { noteFailure() } } else { detached { noteSuccess() } }
+            switch reply {
+            case .failed: detached { noteFailure() }
+            case .derived: break  // made here, not by the store
+            default: detached { noteSuccess() }
+            }
             guard ending == nil else { return }
             marked(mark) { continuation(reply) }
         }
@@ -164,6 +180,7 @@ extension Session {
     }
 
     private func noteSuccess() {
+        presence.listened(now: now.mono)
         guard storeIsDown else { return }
         storeIsDown = false
         emit(.notice("The store is back."))
@@ -181,20 +198,20 @@ extension Session {
 
     func drainQueue() {
         while running == 0, !queue.isEmpty, ending == nil, storyRest.isEmpty {
-            let line = queue.removeFirst()
-            answer { accept(line) }
+            let typed = queue.removeFirst()
+            answer { accept(typed) }
         }
     }
 
-    private func accept(_ line: String) {
+    private func accept(_ typed: TypedLine) {
         if let asked = question {
             question = nil
-            asked(line)
+            asked(typed.text)
             return
         }
         switch phase {
-        case .naming: chooseName(Command.trimmed(line))
-        case .playing: perform(line)
+        case .naming: chooseName(Command.trimmed(typed.text))
+        case .playing: perform(typed)
         case .entering, .leaving: break
         }
     }

@@ -115,8 +115,9 @@ extension Session {
                 }
                 occupants.append(occupant)
             }
-            for occupant in occupants { presence.see(occupant, now: now.mono, correctedWall: correctedWall) }
-            resolve(presence.present(now: now.mono).map { ($0.occupant.pid, $0.occupant.name) }, then)
+            presence.see(
+                occupants, in: nil, areAll: pairs.count < Session.occupantsMax, correctedWall: correctedWall)
+            resolve(presence.present.map { ($0.occupant.pid, $0.occupant.name) }, then)
         }
     }
 
@@ -124,24 +125,32 @@ extension Session {
 
     func look(_ text: String) {
         guard text.isEmpty else { return lookAt(text) }
-        let others = presence.present(now: now.mono).filter { $0.occupant.place == record.place }
+        begin()
+        // What was polled a moment ago may miss who came since, and after login nothing was polled yet.
+        pollRoom { [unowned self] isHeard in
+            showRoom(isHeard: isHeard)
+            finish()
+        }
+    }
+
+    private func showRoom(isHeard: Bool) {
+        let others = presence.present.filter { $0.occupant.place == record.place }
         let people = others.prefix(Session.namesResolvedMax).map { entry in
             RoomPerson(
                 name: names[entry.occupant.pid], rank: entry.occupant.rank, activity: entry.occupant.activity,
-                away: entry.occupant.away, isLinkLost: presence.state(entry.occupant.pid, now: now.mono) == .linkLost)
+                away: entry.occupant.away, isLinkLost: presence.state(entry.occupant.pid) == .linkLost)
         }
-        let show = { [unowned self] in
-            var view = RoomView(place: record.place, isBrief: record.options.brief, people: Array(people))
-            view.hiddenPeople = others.count - people.count
-            if record.place == .fence, let paint = fencePainting { view.paint = (paint.text, paint.name) }
-            emit(.room(view))
-            if record.place == .fence { hint("paint", "`paint TEXT` gives the Fence a new coat.") }
-        }
-        guard record.place == .fence else { return show() }
-        begin()
-        readFence { [unowned self] in
-            show()
-            finish()
+        var view = RoomView(place: record.place, isBrief: record.options.brief, people: Array(people))
+        view.hiddenPeople = others.count - people.count
+        view.isHeard = isHeard
+        view.terms = balance.terms(record.place).text
+        if record.place == .fence, let paint = fencePainting { view.paint = (paint.text, paint.name) }
+        emit(.room(view))
+        if record.place == .fence { hint("paint", "`paint TEXT` gives the Fence a new coat.") }
+        if balance.terms(record.place).hasLessons, let lesson = lessonAdvice { hint("hall", lesson) }
+        if balance.terms(record.place).hasCoffee {
+            let price = Show.coins(balance.cupPrice(power: power))
+            hint("cafe", "A round of `coffee` costs \(price) now: \(Balance.cupTries) quicker tries.", isRepeated: true)
         }
     }
 
@@ -151,7 +160,7 @@ extension Session {
             begin()
             everybody { [unowned self] in
                 defer { finish() }
-                guard presence.state(other, now: now.mono) != .hidden, let entry = presence.entries[other],
+                guard presence.state(other) != .hidden, let entry = presence.entries[other],
                     entry.occupant.place == record.place
                 else { return fail("\(shown) is not here", "`where \(shown)` tells where") }
                 let occupant = entry.occupant
@@ -159,7 +168,7 @@ extension Session {
                     .person(
                         RoomPerson(
                             name: shown, rank: occupant.rank, activity: occupant.activity, away: occupant.away,
-                            isLinkLost: presence.state(other, now: now.mono) == .linkLost),
+                            isLinkLost: presence.state(other) == .linkLost),
                         idleSeconds: max(0, (correctedWall - occupant.since) / 1_000),
                         onSeconds: max(0, (correctedWall - occupant.sessionStart) / 1_000)))
             }
@@ -173,12 +182,12 @@ extension Session {
             name: displayName, rank: record.rank, place: record.place, activity: activityNow, idleSeconds: 0,
             away: awayText, isSelf: true)
         return [mine]
-            + presence.present(now: now.mono).map { entry in
+            + presence.present.map { entry in
                 let occupant = entry.occupant
                 return WhoRow(
                     name: names[occupant.pid], rank: occupant.rank, place: occupant.place, activity: occupant.activity,
                     idleSeconds: max(0, (correctedWall - occupant.since) / 1_000), away: occupant.away,
-                    isLinkLost: presence.state(occupant.pid, now: now.mono) == .linkLost)
+                    isLinkLost: presence.state(occupant.pid) == .linkLost)
             }
     }
 
@@ -203,7 +212,7 @@ extension Session {
             everybody { [unowned self] in
                 defer { finish() }
                 if other == pid { return emit(.whereAbouts(rows().filter(\.isSelf))) }
-                guard presence.state(other, now: now.mono) != .hidden else {
+                guard presence.state(other) != .hidden else {
                     return emit(.notice("\(shown) is not online. `tell \(shown) TEXT` leaves a word."))
                 }
                 emit(.whereAbouts(rows().filter { $0.name == names[other] }))
@@ -219,13 +228,14 @@ extension Session {
             let rows = rows()
             var map = Place.allCases.map { place in
                 MapRow(
-                    place: place, isHere: place == record.place, names: rows.filter { $0.place == place }.map(\.name))
+                    place: place, isHere: place == record.place, names: rows.filter { $0.place == place }.map(\.name),
+                    tag: balance.terms(place).tag)
             }
             guard wantsAll else {
                 emit(.map(map))
                 return finish()
             }
-            let gone = presence.entries.values.filter { presence.state($0.occupant.pid, now: now.mono) == .hidden }
+            let gone = presence.entries.values.filter { presence.state($0.occupant.pid) == .hidden }
                 .sorted { $0.occupant.time > $1.occupant.time }.prefix(50)
             resolve(gone.map { ($0.occupant.pid, $0.occupant.name) }) { [unowned self] in
                 for entry in gone {
@@ -266,31 +276,25 @@ extension Session {
                     name: displayName, rank: record.rank, isSelf: true, coins: coins, power: total.power,
                     hardware: hardware(total),
                     place: record.place, playSeconds: total.playSeconds, share: total.work(record.rank),
-                    size: balance.size(record.rank), activity: activityNow, idleSeconds: nil, goal: goal())))
+                    size: balance.size(record.rank), activity: activityNow, idleSeconds: nil, goal: advice,
+                    lessons: total.lessons, insight: total.insightLeft, cupLeft: total.cupLeft)))
     }
 
     private func view(of records: CharacterSlots, _ other: String, _ shown: String) -> StatsView {
         let total = records.total
-        let isOnline = presence.state(other, now: now.mono) != .hidden
+        let isOnline = presence.state(other) != .hidden
         let occupant = presence.entries[other]?.occupant
         return StatsView(
             name: shown, rank: records.rank, isSelf: false, coins: nil, power: total.power, hardware: hardware(total),
             place: isOnline ? occupant?.place ?? records.place : records.place, playSeconds: total.playSeconds,
             share: total.work(records.rank), size: balance.size(records.rank),
             activity: isOnline ? occupant?.activity : nil,
-            idleSeconds: isOnline ? occupant.map { max(0, (correctedWall - $0.since) / 1_000) } : nil, goal: nil)
+            idleSeconds: isOnline ? occupant.map { max(0, (correctedWall - $0.since) / 1_000) } : nil, goal: nil,
+            lessons: total.lessons)
     }
 
     private func hardware(_ total: Ledger) -> [InventoryRow] {
         Item.allCases.filter { total.owned($0) > 0 }.map { InventoryRow(item: $0, count: total.owned($0)) }
-    }
-
-    private func goal() -> String {
-        guard record.rank < .retired else { return "Nothing is due. `mentor` helps others." }
-        let steps = balance.steps(
-            problemSeen?.rank == record.rank ? problemSeen!.remaining : balance.size(record.rank), power: power)
-        if power >= goodPower { return "You are ready: `solve` (about \(Show.number(steps)) steps)." }
-        return "Reach a power of \(Show.number(goodPower)) by mining and buying, then `solve`."
     }
 
     // MARK: scores
@@ -393,13 +397,18 @@ extension Balance {
     /// work.
     package func isImpossible(_ records: CharacterSlots) -> Bool {
         let total = records.total
-        let seconds =
-            total.mineAttempts.times(mineMillis.lowerBound).adding(total.solveSteps.times(solveMillis.lowerBound))
-            / 1_000
+        let attempts = total.mineAttempts.adding(total.studyTries)
+        let plain = attempts.times(mineMillis.lowerBound).adding(total.solveSteps.times(solveMillis.lowerBound))
+        let sips = min(total.sips, total.cups, attempts.adding(total.solveSteps))
+        let saved = sips.times(mineMillis.lowerBound) * (100 - Balance.cupTimePercent) / 100
+        let seconds = (plain - min(plain, saved)) / 1_000
         // A beat of play time may not have been written yet.
         if seconds > total.playSeconds + 60 { return true }
         if total.earned > 0, total.mineAttempts == 0 { return true }
         if total.spent > total.earned.times(2) + 1_000_000, total.spent > amountMax / 2 { return true }
+        if total.lessonsHad > lessonsMax(records.rank) + 1 || total.insightLeft < -2 * Balance.lessonInsight {
+            return true
+        }
         return Rank.working.contains { $0 < records.rank && total.work($0) < creditNeeded($0) }
     }
 }

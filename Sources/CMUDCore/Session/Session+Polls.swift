@@ -16,7 +16,7 @@ extension Session {
             Swift.max(1_000, Int64(presence.entries.count) / 25 * 1_000)
         } _: {
             [unowned self] done in
-            pollRoom(done)
+            pollRoom { _ in done() }
         }
         repeated(1_000) {
             1_000
@@ -28,10 +28,15 @@ extension Session {
         } _: { [unowned self] done in
             pollGlobal(done)
         }
-        repeated(2_500) {
+        repeated(2_500, isSteady: true) {
             Session.beatMillis
         } _: { [unowned self] done in
             beat()
+            done()
+        }
+        repeated(2_500) {
+            Session.beatMillis
+        } _: { [unowned self] done in
             pollOwn(done)
         }
         repeated(5_000) {
@@ -57,22 +62,23 @@ extension Session {
             checkClaim()
             done()
         }
-        pollRoom {}
+        pollRoom { _ in }
     }
 
-    /// Runs `attempt` after `first`, and again `interval` after each time it is done; a third as often when nobody
-    /// typed anything for two minutes.
+    /// Runs `attempt` after `first`, and again `interval` after each time it is done. When nobody typed anything for
+    /// two minutes, a third as often, unless it `isSteady`: a sign of life that others wait for.
     private func repeated(
-        _ first: Millis, _ interval: @escaping () -> Millis, _ attempt: @escaping (_ done: @escaping () -> Void) -> Void
+        _ first: Millis, isSteady: Bool = false, _ interval: @escaping () -> Millis,
+        _ attempt: @escaping (_ done: @escaping () -> Void) -> Void
     ) {
         after(first) { [unowned self] in
             guard phase == .playing, !isResyncing else {
-                if ending == nil { repeated(1_000, interval, attempt) }
+                if ending == nil { repeated(1_000, isSteady: isSteady, interval, attempt) }
                 return
             }
             attempt { [unowned self] in
                 let isIdle = now.mono - lastInput > Session.idleMillis && work == nil && configuration.isBackground
-                repeated(interval() * (isIdle ? 3 : 1), interval, attempt)
+                repeated(interval() * (isIdle && !isSteady ? 3 : 1), isSteady: isSteady, interval, attempt)
             }
         }
     }
@@ -92,10 +98,11 @@ extension Session {
 
     func publishHere(isGone: Bool = false, at place: Place? = nil) {
         beats += 1
-        let occupant = Occupant(
+        var occupant = Occupant(
             pid: pid, place: place ?? record.place, sid: sid, beats: beats, moves: moves,
-            sessionStart: sessionStarted.wall + clockOffset, time: correctedWall, name: displayName, rank: record.rank,
+            sessionStart: login.sessionTime, time: correctedWall, name: displayName, rank: record.rank,
             activity: activityNow, isGone: isGone, away: awayText, since: idleSince, lines: roomRing)
+        occupant.power = power
         publish(keys.here(place ?? record.place, pid), occupant.bytes)
     }
 
@@ -119,32 +126,41 @@ extension Session {
 
     // MARK: the room
 
-    func pollRoom(_ done: @escaping () -> Void) {
+    /// Reads who is here and what they say; what is heard is never part of an answer. Calls back with false when the
+    /// store failed.
+    func pollRoom(_ done: @escaping (_ isHeard: Bool) -> Void) {
         let place = record.place
         let isFirst = polledPlace != place
-        if place == .fence { readFence {} }
-        list(keys.room(place), limit: Session.occupantsMax) { [unowned self] pairs in
-            guard let pairs, place == record.place else { return done() }
-            polledPlace = place
-            var occupants: [Occupant] = []
-            for (key, value) in pairs {
-                guard let other = Keys.identifier(key, after: keys.room(place)), other != pid else { continue }
-                guard let occupant = Occupant(place: place, pid: other, value: value) else {
-                    unreadableRecords += 1
-                    continue
+        let read = { [unowned self] in
+            list(keys.room(place), limit: Session.occupantsMax) { [unowned self] pairs in
+                guard let pairs, place == record.place else { return done(pairs != nil) }
+                polledPlace = place
+                let occupants = occupants(pairs, in: place)
+                removeStale(occupants)
+                resolve(occupants.map { ($0.pid, $0.name) }) { [unowned self] in
+                    guard place == record.place else { return done(true) }
+                    presence.see(
+                        occupants, in: place, areAll: pairs.count < Session.occupantsMax, correctedWall: correctedWall)
+                    let sources = occupants.map { RingSource(pid: $0.pid, sid: $0.sid, lines: $0.lines) }
+                    detached { show(sources, board: "room", isFirst: isFirst) }
+                    done(true)
                 }
-                occupants.append(occupant)
-            }
-            removeStale(occupants)
-            resolve(occupants.map { ($0.pid, $0.name) }) { [unowned self] in
-                guard place == record.place else { return done() }
-                for occupant in occupants { presence.see(occupant, now: now.mono, correctedWall: correctedWall) }
-                show(
-                    occupants.map { RingSource(pid: $0.pid, sid: $0.sid, lines: $0.lines) }, board: "room",
-                    isFirst: isFirst)
-                done()
             }
         }
+        if place == .fence { readFence(read) } else { read() }
+    }
+
+    private func occupants(_ pairs: [(key: String, value: [UInt8])], in place: Place) -> [Occupant] {
+        var occupants: [Occupant] = []
+        for (key, value) in pairs {
+            guard let other = Keys.identifier(key, after: keys.room(place)), other != pid else { continue }
+            guard let occupant = Occupant(place: place, pid: other, value: value) else {
+                unreadableRecords += 1
+                continue
+            }
+            occupants.append(occupant)
+        }
+        return occupants
     }
 
     /// Presence that nobody refreshed for an hour may be deleted by anybody; its owner's next beat would restore it.
@@ -222,6 +238,7 @@ extension Session {
             index += same
             guard record.options.ignored[sender] == nil, let talk = line.talk else { continue }
             emit(.talk(name: names[sender], talk, isOwn: false))
+            if talk == .coffee, board == "room" { roundArrived() }
             if same > 1 { emit(.repeated(name: names[sender], count: same)) }
             remember(line, of: sender)
         }

@@ -123,14 +123,18 @@ extension Session {
         var outcome = dice
         guard let current = work, let state = problemSeen, state.rank == current.rank else { return finishWork() }
         record.total.solveSteps += 1
-        switch outcome.step(balance) {
+        let breaks = balance.breakPermille(care: total.lessons(.care), isOnCoffee: current.isOnCoffee)
+        switch outcome.step(balance, breakPermille: breaks) {
         case .progress:
             let team = action == .solve ? teamHere() : []
-            let bonus = min(Int64(team.count) * balance.teamBonusPercent, balance.teamBonusPercentMax)
-            let percent = action == .solve ? 100 + bonus : balance.mentorPercent
+            let bonus = balance.teamBonus(record.place, partners: team.count)
+            let percent =
+                action == .solve
+                ? balance.solvePercent(record.place, partners: team.count, theory: total.lessons(.theory))
+                : balance.mentorPercent
             let amount = max(1, power.times(percent) / 100)
             record.total.addWork(amount, state.rank, state.instance)
-            commit { [unowned self] in
+            commitAttempt { [unowned self] in
                 publishShare(state.rank, state.instance) { [unowned self] in
                     progressMade(amount, bonus: bonus, team: team, state)
                 }
@@ -143,17 +147,30 @@ extension Session {
             // What breaks in this slot may have been bought in another; the counters of all slots add up.
             let taken = balance.broken(item, count: total.owned(item))
             record.total.lost[item.rawValue] = record.total.lost[item.rawValue].adding(taken)
-            commit { [unowned self] in
+            commitAttempt { [unowned self] in
                 work?.summary.broken += taken
                 emit(.stepBroke(item, count: taken, left: self.total.owned(item)))
+                stopIfBroken()
                 stepDone()
             }
         case .stuck: stuck(state.rank, UInt64(record.total.solveSteps))
         }
     }
 
+    /// A long run is a plan made with the power of its beginning; when too much of that is gone, the player decides
+    /// anew.
+    private func stopIfBroken() {
+        guard let current = work, !current.isStopping, current.done + 1 < current.total else { return }
+        guard power * 4 <= current.powerAtStart * 3 else { return }
+        work?.isStopping = true
+        emit(
+            .notice(
+                "You step back: breakages took your power from \(Show.number(current.powerAtStart)) to "
+                    + "\(Show.number(power)). `solve 20` goes on; `resign`, `mine 10` and `buy max` rebuild."))
+    }
+
     private func stuck(_ rank: Rank, _ choice: UInt64) {
-        commit { [unowned self] in
+        commitAttempt { [unowned self] in
             let lines = Puzzle.of(rank).stuck
             emit(.stepStuck(lines[Int(choice % UInt64(lines.count))]))
             stepDone()
@@ -200,13 +217,19 @@ extension Session {
 
     /// Other online players of my rank who solve in this room.
     private func teamHere() -> [String] {
-        presence.present(now: now.mono).map(\.occupant)
-            .filter {
-                $0.place == record.place && $0.rank == record.rank && $0.activity == .solving && $0.pid != pid
-                    && presence.state($0.pid, now: now.mono) == .online
-            }
-            .map { names[$0.pid] }
+        partners.filter { $0.place == record.place && $0.activity == .solving }.map { names[$0.pid] }
     }
+
+    /// Connected players of my rank with whom I could work: who is in this room, or at a whiteboard anywhere.
+    var partners: [Occupant] {
+        presence.present.map(\.occupant).filter {
+            $0.pid != pid && $0.rank == record.rank && presence.state($0.pid) == .online
+                && ($0.place == record.place || $0.activity == .solving)
+        }
+    }
+
+    /// The power with which my problem is attacked if all of `partners` take part.
+    var strength: Int64 { power.adding(partners.map(\.power).saturatedSum) }
 
     // MARK: promotion
 
@@ -305,18 +328,30 @@ extension Session {
                 return finish()
             }
             problemSeen = state
-            resolve(state.people.prefix(20).map { ($0.pid, "") }) { [unowned self] in
-                emit(.problem(problemView(state)))
-                if power < goodPower {
-                    hint(
-                        "120",
-                        "Alone, start at a power of about \(Show.number(goodPower)): until then, `mine 10` and buy.",
-                        isRepeated: true)
+            everybody { [unowned self] in
+                resolve(state.people.prefix(20).map { ($0.pid, "") }) { [unowned self] in
+                    emit(.problem(problemView(state)))
+                    adviseOnProblem()
+                    checkPromotion()
+                    finish()
                 }
-                checkPromotion()
-                finish()
             }
         }
+    }
+
+    private func adviseOnProblem() {
+        guard power < goodPower else { return }
+        let others = Show.list(partners.map { names[$0.pid] })
+        if strength >= goodPower {
+            return hint(
+                "together",
+                "Together with \(others) you are strong enough: `solve`, all of you, and in one room.", isRepeated: true
+            )
+        }
+        let who = partners.isEmpty ? "Alone, start" : "With \(others), start"
+        hint(
+            "120", "\(who) at a power of about \(Show.number(goodPower)): until then, `mine 10` and buy.",
+            isRepeated: true)
     }
 
     func problemView(_ state: ProblemState) -> ProblemView {
@@ -325,7 +360,10 @@ extension Session {
             people: state.people.prefix(20).map { (names[$0.pid], $0.work) },
             mine: credit(state.rank, state.instance), credit: total.work(state.rank),
             creditNeeded: balance.creditNeeded(state.rank),
-            steps: balance.steps(state.remaining, power: power), power: power)
+            steps: steps(state.remaining, power), power: power,
+            together: partners.isEmpty
+                ? nil
+                : (partners.map { names[$0.pid] }, steps(state.remaining, strength), strength))
     }
 
     func mentor(_ arguments: [String]) {

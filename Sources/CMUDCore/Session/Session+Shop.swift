@@ -27,7 +27,10 @@ extension Session {
 
     func buy(_ arguments: [String]) {
         let sold = Item.allCases.filter { $0.unlockedAt <= record.rank }.map(\.key).joined(separator: ", ")
-        guard let word = arguments.first else { return fail("Buy what?", "type `buy cpu`; for sale: \(sold)") }
+        guard let word = arguments.first else {
+            return fail("Buy what?", "type `buy max` or `buy cpu`; for sale: \(sold)")
+        }
+        if word.lowercased() == "max", arguments.count == 1 { return buyBest() }
         guard let item = Item(word: word) else {
             return fail("The shop has no \"\(clip(word))\"", "for sale: \(sold)")
         }
@@ -58,12 +61,33 @@ extension Session {
                 "Your \(Show.coins(coins)) pay for \(Show.number(count)), not \(Show.number(wanted))",
                 "type `buy \(item.key) max`")
         }
+        take([(item, count)], cost: cost)
+    }
+
+    private func buyBest() {
+        let (total, coins) = (total, coins)
+        let (items, cost) = balance.bestPurchase({ total.owned($0) }, upTo: record.rank, coins: coins)
+        guard cost > 0 else {
+            let cheapest =
+                Item.allCases.filter { $0.unlockedAt <= record.rank }
+                .map { balance.price($0, owned: total.owned($0)) }.min() ?? 1
+            return fail(
+                "The cheapest unit costs \(Show.coins(cheapest)); you have \(Show.coins(coins))",
+                "`mine 10` brings more")
+        }
+        take(items, cost: cost)
+    }
+
+    /// A purchase is one write of one record, whatever it holds.
+    private func take(_ items: [(item: Item, count: Int64)], cost: Int64) {
         begin()
-        record.total.bought[item.rawValue] = record.total.bought[item.rawValue].adding(count)
+        for (item, count) in items {
+            record.total.bought[item.rawValue] = record.total.bought[item.rawValue].adding(count)
+        }
         record.total.spent = record.total.spent.adding(cost)
         commit { [unowned self] in
             hintsShown.insert("buy")
-            emit(.bought(item, count: count, cost: cost, coins: self.coins, power: power))
+            emit(.bought(items, cost: cost, coins: coins, power: power))
             adviseAfterBuying()
             finish()
         }
@@ -71,7 +95,7 @@ extension Session {
 
     private func adviseAfterBuying() {
         guard record.rank < .retired else { return }
-        if power >= goodPower {
+        if strength >= goodPower {
             if mode == .mining { adviseAttack() }
         } else if mode == .mining {
             hint(

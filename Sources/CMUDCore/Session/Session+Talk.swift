@@ -41,7 +41,7 @@ extension Session {
         let event = Event.talk(name: displayName, talk, isOwn: true)
         emit(event)
         remember(event, at: now.wall)
-        if presence.present(now: now.mono).allSatisfy({ $0.occupant.place != record.place }) {
+        if presence.present.allSatisfy({ $0.occupant.place != record.place }) {
             hint("alone", "Nobody else is here. `who` shows who is online, `shout` reaches the whole building.")
         }
     }
@@ -96,7 +96,7 @@ extension Session {
             ])
             publish(key, value.bytes)
             everybody { [unowned self] in
-                let isOffline = presence.state(receiver, now: now.mono) == .hidden
+                let isOffline = presence.state(receiver) == .hidden
                 let event = Event.toldOwn(to: shown, text, isOffline: isOffline)
                 emit(event)
                 remember(event, at: now.wall)
@@ -131,10 +131,8 @@ extension Session {
         publishHere()
         begin()
         commit { [unowned self] in
-            pollRoom { [unowned self] in
-                look("")
-                finish()
-            }
+            look("")
+            finish()
         }
     }
 

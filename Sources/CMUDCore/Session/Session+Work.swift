@@ -17,6 +17,9 @@ struct Work {
     /// Whose problem is worked on.
     var rank: Rank = .undergraduate
     var isForeground: Bool
+    var powerAtStart: Int64 = 0
+    /// Whether the attempt under way is made on coffee.
+    var isOnCoffee = false
 
     mutating func gain(_ amount: Int64) {
         summary.hits += 1
@@ -55,34 +58,48 @@ extension Session {
     func startWork(_ activity: Activity, tries: Int64, rank: Rank) {
         let isForeground = !configuration.isBackground
         if isForeground { begin() }
-        work = Work(activity: activity, total: tries, rank: rank, isForeground: isForeground)
+        work = Work(
+            activity: activity, total: tries, rank: rank, isForeground: isForeground, powerAtStart: power)
         publishHere()
         nextStep()
     }
 
     private func nextStep() {
         guard var current = work else { return }
-        let action: Action = current.activity == .mining ? .mine : current.activity == .solving ? .solve : .mentor
-        let number = action == .mine ? record.total.mineAttempts : record.total.solveSteps
+        let (action, number, range) = nextAttempt(current.activity)
         var outcome = Outcome(pid: pid, slot: slot, action: action, number: number + 1)
-        current.stepMillis = outcome.millis(action == .mine ? balance.mineMillis : balance.solveMillis)
+        current.isOnCoffee = total.cupLeft > 0
+        current.stepMillis = outcome.millis(range) * (current.isOnCoffee ? Balance.cupTimePercent : 100) / 100
         current.stepStarted = now.mono
         current.timer = after(current.stepMillis) { [unowned self] in
             work?.timer = nil
             switch action {
             case .mine: finishMining(outcome)
+            case .study: finishStudy(outcome)
             case .solve, .mentor: finishStep(outcome, action)
             }
         }
         work = current
     }
 
+    /// What the next attempt is, how many of the kind this slot has made, and how long one takes.
+    private func nextAttempt(_ activity: Activity) -> (Action, Int64, ClosedRange<Int64>) {
+        switch activity {
+        case .mining, .idle: (.mine, record.total.mineAttempts, balance.mineMillis)
+        case .studying: (.study, record.total.studyTries, balance.mineMillis)
+        case .solving: (.solve, record.total.solveSteps, balance.solveMillis)
+        case .mentoring: (.mentor, record.total.solveSteps, balance.solveMillis)
+        }
+    }
+
     private func finishMining(_ dice: Outcome) {
         var outcome = dice
-        let found = outcome.coins(balance, power: power)
+        let found = outcome.coins(
+            balance, power: power, percent: balance.minePercent(record.place, tuning: total.lessons(.tuning)),
+            hitPercent: balance.hitPercent(companions: companions(.mining).count))
         record.total.mineAttempts += 1
         record.total.earned = record.total.earned.adding(found ?? 0)
-        commit { [unowned self] in
+        commitAttempt { [unowned self] in
             if let found {
                 work?.gain(found)
                 emit(.mined(coins: found))
@@ -122,9 +139,10 @@ extension Session {
         publishHere()
         switch finished.activity {
         case .mining: emit(.mineFinished(summary, coins: coins, afford: affordable()))
+        case .studying: emit(.studyFinished(summary, insight: total.insightLeft))
         case .solving, .mentoring:
             if summary.tries > 1 || summary.wasStopped, let state = problemSeen {
-                let steps = balance.steps(state.remaining, power: power)
+                let steps = steps(state.remaining, power)
                 emit(.solveFinished(summary, remaining: state.remaining, size: state.size, steps: steps))
             }
         case .idle: break
@@ -143,6 +161,12 @@ extension Session {
         }
     }
 
+    /// Steps that `work` takes here, with what I know.
+    func steps(_ work: Int64, _ power: Int64) -> Int64 {
+        let percent = balance.solvePercent(record.place, partners: 0, theory: total.lessons(.theory))
+        return balance.steps(work, power: max(1, power.times(percent) / 100))
+    }
+
     // MARK: for the bar
 
     package var progress: ProgressView? {
@@ -150,8 +174,9 @@ extension Session {
         let elapsed = work.timer == nil ? work.stepMillis : min(work.stepMillis, max(0, now.mono - work.stepStarted))
         let part = work.stepMillis > 0 ? elapsed * 1_000 / work.stepMillis : 1_000
         let permille = (work.done * 1_000 + part) / max(1, work.total)
-        let range = work.activity == .mining ? balance.mineMillis : balance.solveMillis
-        let mean = (range.lowerBound + range.upperBound) / 2
+        let range = nextAttempt(work.activity).2
+        let share = work.isOnCoffee ? Balance.cupTimePercent : 100
+        let mean = (range.lowerBound + range.upperBound) / 2 * share / 100
         let left = work.stepMillis - elapsed + (work.total - work.done - 1) * mean
         return ProgressView(
             activity: work.activity, done: work.done, total: work.total, permille: Int(min(1_000, permille)),
@@ -200,13 +225,30 @@ extension Session {
 
     // MARK: advice
 
+    /// The next good step, for whoever asks.
+    var advice: String {
+        guard record.rank < .retired else { return "Nothing is due. `mentor masters 10` helps others." }
+        if work != nil { return "You are busy; `stop` ends it." }
+        let seen = problemSeen.flatMap { $0.rank == record.rank ? $0.remaining : nil }
+        let steps = Show.count(steps(seen ?? balance.size(record.rank), strength), "step")
+        if strength >= goodPower {
+            let whose =
+                power >= goodPower ? "You are" : "Together with \(Show.list(partners.map { names[$0.pid] })) you are"
+            return "\(whose) strong enough: `\(mode == .solving ? "solve 20" : "solve")` (about \(steps))."
+        }
+        if let lesson = lessonAdvice { return lesson }
+        if mode == .solving { return "`resign`, then mine and buy until your power is \(Show.number(goodPower))." }
+        let next = affordable().isEmpty ? "`mine 10`" : "`buy max`"
+        return "\(next); with a power of \(Show.number(goodPower)), `solve`."
+    }
+
     /// What a new player may not know yet, at the moment it becomes useful.
     func adviseAfter(_ activity: Activity) {
         guard record.options.hints else { return }
         let total = total
         switch activity {
         case .mining:
-            if record.rank < .retired, total.power >= goodPower { return adviseAttack() }
+            if record.rank < .retired, strength >= goodPower { return adviseAttack() }
             if let best = affordable().first {
                 let isNew = total.bought[best.item.rawValue] == 0
                 if isNew || !hintsShown.contains("buy") {
@@ -217,10 +259,13 @@ extension Session {
                 }
             }
             hint("mine many", "`mine 10` mines ten times in a row.")
+            if let lesson = lessonAdvice { hint("lesson \(record.rank.key)", lesson) }
+        case .studying:
+            if let lesson = lessonAdvice { hint("lesson", lesson, isRepeated: true) }
         case .solving:
             guard let state = problemSeen, state.rank == record.rank else { return }
-            let left = balance.steps(state.remaining, power: total.power)
-            if total.power < goodPower * 9 / 10 {
+            let left = steps(state.remaining, strength)
+            if strength < goodPower * 9 / 10 {
                 hint(
                     "rebuild",
                     "Slow going: about \(Show.number(left)) steps at your power, and breakages on top. "
@@ -236,9 +281,10 @@ extension Session {
 
     /// The next step of somebody who is strong enough; said every time, since nothing else helps them on.
     func adviseAttack() {
+        let whose = power >= goodPower ? "Your" : "With \(Show.list(partners.map { names[$0.pid] })) a"
         hint(
             "attack",
-            "Your power of \(Show.number(power)) is enough for the problem of your rank: "
+            "\(whose) power of \(Show.number(max(power, strength))) is enough for the problem of your rank: "
                 + "`solve` goes to the whiteboard.",
             isRepeated: true)
     }

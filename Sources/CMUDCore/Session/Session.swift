@@ -58,7 +58,7 @@ package final class Session {
     var pending: [UInt64: (StoreReply) -> Void] = [:]
     var requestCount: UInt64 = 0
     var outbox: [String: OutboxEntry] = [:]
-    var queue: [String] = []
+    var queue: [TypedLine] = []
     var running = 0
     var isAnswering = false
     var storeIsDown = false
@@ -165,7 +165,7 @@ package final class Session {
             }
             return
         }
-        queue += pieces
+        queue += pieces.enumerated().map { TypedLine(text: $0.element, followsSemicolon: $0.offset > 0) }
         drainQueue()
     }
 

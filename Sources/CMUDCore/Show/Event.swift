@@ -11,6 +11,7 @@ package enum Talk: Equatable, Sendable {
     case leave(to: Place?)
     case paint(SafeText)
     case promoted(Rank)
+    case coffee
 }
 
 package struct RoomPerson: Equatable, Sendable {
@@ -26,8 +27,12 @@ package struct RoomView: Equatable, Sendable {
     package var isBrief: Bool
     package var people: [RoomPerson]
     package var hiddenPeople = 0
+    /// False when the store did not say who is here.
+    package var isHeard = true
     /// The coat of paint, at the Fence only.
     package var paint: (text: SafeText, name: String)?
+    /// What the place is good for; empty where work is like anywhere.
+    package var terms = ""
 
     package static func == (a: RoomView, b: RoomView) -> Bool {
         a.place == b.place && a.people == b.people && a.paint?.text == b.paint?.text
@@ -35,12 +40,13 @@ package struct RoomView: Equatable, Sendable {
 }
 
 package enum Activity: String, Equatable, Sendable {
-    case idle, mining, solving, mentoring
+    case idle, mining, studying, solving, mentoring
 
     package var phrase: String {
         switch self {
         case .idle: "is here"
         case .mining: "is mining"
+        case .studying: "is bent over a book"
         case .solving: "is at the whiteboard, solving"
         case .mentoring: "is mentoring"
         }
@@ -62,6 +68,7 @@ package struct MapRow: Equatable, Sendable {
     package var place: Place
     package var isHere: Bool
     package var names: [String]
+    package var tag = ""
     /// With `map all`: who was last seen there, and how long ago.
     package var lastSeen: [(name: String, seconds: Int64)] = []
 
@@ -97,6 +104,8 @@ package struct ProblemView: Equatable, Sendable {
     package var creditNeeded: Int64
     package var steps: Int64
     package var power: Int64
+    /// With whom it could be done, in how many steps each, at which power in all.
+    package var together: (names: [String], steps: Int64, power: Int64)?
 
     package static func == (a: ProblemView, b: ProblemView) -> Bool {
         a.rank == b.rank && a.instance == b.instance && a.remaining == b.remaining && a.credit == b.credit
@@ -117,6 +126,15 @@ package struct StatsView: Equatable, Sendable {
     package var activity: Activity?
     package var idleSeconds: Int64?
     package var goal: String?
+    package var lessons: [Int64] = []
+    /// Insight at hand and tries that the cup still lasts; for oneself only.
+    package var insight: Int64?
+    package var cupLeft: Int64 = 0
+}
+
+package struct LessonRow: Equatable, Sendable {
+    package var subject: Subject
+    package var had: Int64
 }
 
 package struct ScoreRow: Equatable, Sendable {
@@ -161,6 +179,8 @@ package enum Event: Sendable {
     /// What was wrong, then what to type.
     case failure(String, fix: String)
     case hint(String)
+    /// Advice that was asked for.
+    case advice(String)
     case operatorNote(SafeText)
 
     case mineStarted(tries: Int64)
@@ -168,8 +188,13 @@ package enum Event: Sendable {
     case mined(coins: Int64)
     case minedNothing
     case mineFinished(WorkSummary, coins: Int64, afford: [(item: Item, count: Int64)])
-    case bought(Item, count: Int64, cost: Int64, coins: Int64, power: Int64)
+    case bought([(item: Item, count: Int64)], cost: Int64, coins: Int64, power: Int64)
     case shop([ShopRow], coins: Int64)
+    case studyStarted(tries: Int64)
+    case studyFinished(WorkSummary, insight: Int64)
+    case lessons([LessonRow], insight: Int64, open: Int64)
+    case learnt(Subject, lessons: Int64)
+    case coffeeBought(price: Int64, coins: Int64, names: [String])
     case inventory([InventoryRow], coins: Int64, power: Int64)
 
     case problemText(Rank, instance: Int64)
@@ -199,8 +224,13 @@ package enum Event: Sendable {
     case settings([(name: String, value: String)])
 
     case help(isSolving: Bool)
+    case helpGroup(CommandGroup)
     case helpTopic(Command)
     case goodbye(SessionSummary)
+}
+
+extension Event {
+    var isHint: Bool { if case .hint = self { true } else { false } }
 }
 
 /// What a session hands to its front end.

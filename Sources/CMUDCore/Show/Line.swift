@@ -72,6 +72,11 @@ package struct Line: Equatable, Sendable, ExpressibleByStringInterpolation {
         return rows
     }
 
+    /// One question mark for each character that ASCII lacks, however many scalars make it up.
+    private static func folded(_ text: String) -> String {
+        String(text.map { $0.unicodeScalars.allSatisfy { $0.value < 0x7F } ? $0 : "?" })
+    }
+
     /// The line as terminal text. The last gate before a terminal: whatever the spans hold, no control character of
     /// theirs gets through, only the colour codes written here.
     package func encoded(color: Bool, ascii: Bool = false) -> String {
@@ -79,9 +84,10 @@ package struct Line: Equatable, Sendable, ExpressibleByStringInterpolation {
         for span in spans where !span.text.isEmpty {
             let isColored = color && span.tone != .plain
             if isColored { out += "\u{1B}[\(span.tone.code)m" }
-            for scalar in span.text.unicodeScalars {
+            let text = ascii ? Line.folded(span.text) : span.text
+            for scalar in text.unicodeScalars {
                 if scalar.value < 0x20 || (0x7F..<0xA0).contains(scalar.value) { continue }
-                out.unicodeScalars.append(ascii && scalar.value > 0x7E ? "?" : scalar)
+                out.unicodeScalars.append(scalar)
             }
             if isColored { out += "\u{1B}[0m" }
         }

@@ -11,9 +11,11 @@ extension Renderer {
             isTerse ? [] : [Line("A block! ") + Line("+\(Show.coins(coins))", .coins)]
         case .minedNothing: [Line("Somebody else found the block first. Nothing this time.")]
         case .mineFinished(let summary, let coins, let afford): mined(summary, coins, afford)
-        case .bought(let item, let count, let cost, let coins, let power):
+        case .bought(let items, let cost, let coins, let power):
             [
-                Line("You buy ") + Line(Show.count(count, item.title, item.title(2)), .good) + Line(" for ")
+                Line("You buy ")
+                    + Line(Show.list(items.map { Show.count($0.count, $0.item.title, $0.item.title(2)) }), .good)
+                    + Line(" for ")
                     + Line(Show.coins(cost), .coins)
                     + Line(". \(Show.coins(coins)) left; your power is \(Show.number(power)).")
             ]
@@ -76,6 +78,48 @@ extension Renderer {
             }
         }
         return lines
+    }
+
+    // MARK: lessons and coffee
+
+    func learning(_ event: Event) -> [Line] {
+        switch event {
+        case .studyStarted(let tries): [Line("You find a seat and a book, \(Show.count(tries, "try", "tries")).")]
+        case .studyFinished(let summary, let insight):
+            [
+                Line(summary.wasStopped ? "Stopped after " : "")
+                    + Line("\(Show.count(summary.tries, "try", "tries")), +\(Show.number(summary.gained)) insight. ")
+                    + Line("You have \(Show.number(insight)); a lesson takes \(Balance.lessonInsight).")
+            ]
+        case .lessons(let rows, let insight, let open): lessons(rows, insight, open)
+        case .learnt(let subject, let had):
+            [
+                Line("You have learnt ") + Line(subject.key, .good)
+                    + Line(", lesson \(Show.number(had)): from now on \(subject.effect(had)).")
+            ]
+        case .coffeeBought(let price, let coins, let names):
+            [
+                Line("Coffee for ") + Line(Show.list(["you"] + names), .name) + Line(": ")
+                    + Line(Show.coins(price), .coins)
+                    + Line(". \(Show.coins(coins)) left. The next \(Balance.cupTries) tries take a quarter less time.")
+            ]
+        default: []
+        }
+    }
+
+    private func lessons(_ rows: [LessonRow], _ insight: Int64, _ open: Int64) -> [Line] {
+        rows.map { row in
+            let now = row.had == 0 ? "nothing yet" : row.subject.effect(row.had)
+            let next = row.subject.effect(row.had + 1)
+            let label = isReader ? row.subject.key + ": " : "  " + pad(row.subject.key, 9)
+            return Line(label, .name) + Line("\(now); after one more lesson \(next).")
+        } + [
+            Line(
+                open > 0
+                    ? "You may have \(Show.count(open, "more lesson")) at your rank. Insight: \(Show.number(insight)) of "
+                        + "\(Balance.lessonInsight)."
+                    : "You have had all lessons of your rank; the next comes with the next rank.")
+        ]
     }
 
     // MARK: problems
@@ -155,6 +199,11 @@ extension Renderer {
                 "About \(Show.count(view.steps, "step")) at your power of "
                     + "\(Show.number(view.power)), if you work alone."
             ))
+        if let together = view.together {
+            lines.append(
+                Line("About \(Show.count(together.steps, "step")) each with ") + Line(Show.list(together.names), .name)
+                    + Line(", at a power of \(Show.number(together.power)) together."))
+        }
         return lines
     }
 }

@@ -23,12 +23,17 @@ extension Renderer {
     private func room(_ view: RoomView) -> [Line] {
         var lines = [Line(view.place.title, .title)]
         if !view.isBrief { lines.append(Line(view.place.text)) }
+        if !view.terms.isEmpty { lines.append(Line(view.terms, .hint)) }
         if let paint = view.paint {
             lines.append(
                 Line("The Fence reads: ") + Line("\"\(paint.text.string)\"", .talk) + Line(" - painted by ")
                     + Line(paint.name, .name))
         }
-        if view.people.isEmpty { lines.append(Line("Nobody else is here.", .dim)) }
+        if !view.isHeard {
+            lines.append(Line("The store does not answer: this is who was here a moment ago.", .dim))
+        } else if view.people.isEmpty {
+            lines.append(Line("Nobody else is here.", .dim))
+        }
         for person in view.people { lines.append(presence(person)) }
         if view.hiddenPeople > 0 { lines.append(Line("And \(view.hiddenPeople) more.")) }
         return lines
@@ -44,21 +49,27 @@ extension Renderer {
         [presence(person), Line("Here since \(Show.duration(on)), last typed \(Show.duration(idle)) ago.")]
     }
 
+    private static let mapColumns = (title: 25, tag: 15)
+
     private func map(_ rows: [MapRow]) -> [Line] {
         rows.flatMap { row -> [Line] in
             let here = row.isHere ? (isReader ? " (you are here)" : " *") : ""
             let people = row.names.isEmpty ? (isReader ? "nobody" : "") : row.names.joined(separator: ", ")
             let title = row.place.title + here
-            let label = isReader ? title + ": " : people.isEmpty ? title : pad(title, 28)
-            var lines = [Line(label, row.isHere ? .title : .plain) + Line(people, .name)]
-            for gone in row.lastSeen {
-                lines.append(
-                    Line(
-                        "\(isReader ? "" : String(repeating: " ", count: 28))\(gone.name), "
-                            + "last seen \(Show.duration(gone.seconds)) ago",
-                        .dim))
+            var line = Line(title, row.isHere ? .title : .plain)
+            if isReader {
+                line = line + Line((row.tag.isEmpty ? "" : ", \(row.tag)") + ": ") + Line(people, .name)
+            } else if !row.tag.isEmpty || !people.isEmpty {
+                let (titleColumns, tagColumns) = Renderer.mapColumns
+                line = line + Line(String(pad(title, titleColumns).dropFirst(title.count)))
+                line = line + Line(people.isEmpty ? row.tag : pad(row.tag, tagColumns), .dim) + Line(people, .name)
+                line.hang = titleColumns + tagColumns
             }
-            return lines
+            let indent = isReader ? "" : String(repeating: " ", count: Renderer.mapColumns.title)
+            return [line]
+                + row.lastSeen.map {
+                    Line("\(indent)\($0.name), last seen \(Show.duration($0.seconds)) ago", .dim)
+                }
         }
     }
 
@@ -95,6 +106,7 @@ extension Renderer {
         lines.append(Line("Power: \(Show.number(view.power))"))
         let hardware = view.hardware.map { Show.count($0.count, $0.item.title, $0.item.title(2)) }
         lines.append(Line("Hardware: \(hardware.isEmpty ? "none" : hardware.joined(separator: ", "))"))
+        lines += learning(view)
         var place = "Place: \(view.place.phrase)"
         if let activity = view.activity, !view.isSelf { place += ", online, \(activity.phrase)" }
         if let idle = view.idleSeconds, idle >= 60 { place += ", idle \(Show.duration(idle))" }
@@ -109,6 +121,18 @@ extension Renderer {
                 ))
         }
         if let goal = view.goal { lines.append(Line("Next: ", .hint) + Line(goal)) }
+        return lines
+    }
+
+    private func learning(_ view: StatsView) -> [Line] {
+        var lines: [Line] = []
+        let had = Subject.allCases.filter { view.lessons.count > $0.rawValue && view.lessons[$0.rawValue] > 0 }
+            .map { "\($0.key) \(view.lessons[$0.rawValue])" }
+        if !had.isEmpty { lines.append(Line("Lessons: \(had.joined(separator: ", "))")) }
+        if let insight = view.insight, insight != 0 {
+            lines.append(Line("Insight: \(Show.number(insight)); a lesson takes \(Balance.lessonInsight)"))
+        }
+        if view.cupLeft > 0 { lines.append(Line("Coffee: for \(Show.count(view.cupLeft, "more try", "more tries"))")) }
         return lines
     }
 
@@ -188,6 +212,7 @@ extension Renderer {
         case .leave(let place):
             let to = place.map { " for \($0.phrase)" } ?? ""
             return who + Line(isOwn ? " leave\(to)." : " leaves\(to).")
+        case .coffee: return who + Line(isOwn ? " buy a round of coffee." : " buys a round of coffee.")
         case .promoted(let rank):
             if rank == .retired { return who + Line(isOwn ? " are Retired now." : " is Retired now. Applause.") }
             return who + Line(isOwn ? " are now \(rank.role)." : " is now \(rank.role).")

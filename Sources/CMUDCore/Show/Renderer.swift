@@ -25,11 +25,13 @@ package struct Renderer: Sendable {
         case .warning(let text): [Line("Note: ", .bad) + Line(text)]
         case .failure(let what, let fix): [Line(what, .bad) + Line(" - \(fix).")]
         case .hint(let text): [Line("Hint: ", .hint) + Line(text)]
+        case .advice(let text): [Line("Next: ", .hint) + Line(text)]
         case .operatorNote(let text): [Line("From the operator: ", .title) + Line(text.string)]
-        case .help, .helpTopic: help(event)
+        case .help, .helpGroup, .helpTopic: help(event)
         case .goodbye(let summary): goodbye(summary)
         case .settings(let settings): settings.map { Line("\($0.name): \($0.value)") }
         case .mineStarted, .progress, .mined, .minedNothing, .mineFinished, .bought, .shop, .inventory: economy(event)
+        case .studyStarted, .studyFinished, .lessons, .learnt, .coffeeBought: learning(event)
         case .problemText, .problem, .stepHit, .stepBroke, .stepStuck, .solveFinished, .solved, .promoted:
             problem(event)
         case .room, .map, .who, .whereAbouts, .stats, .person, .scores, .history: world(event)
@@ -78,35 +80,64 @@ package struct Renderer: Sendable {
         ]
     }
 
+    // MARK: rows
+
+    /// The lines broken to a width in columns. A screen reader gets them whole: a break in the middle of a sentence is
+    /// read as its end.
+    package func rows(_ lines: [Line], width: Int) -> [Line] {
+        isReader ? lines : lines.flatMap { $0.wrapped(width) }
+    }
+
     // MARK: help
 
-    private static let helpColumns = 32
-
+    /// The first screen names every word; a group or a word tells more. None of them is longer than a screen.
     private func help(_ event: Event) -> [Line] {
-        if case .helpTopic(let command) = event {
-            var lines = [Line("\(command.usage): \(command.summary)."), Line("For instance: \(command.example)")]
-            if !command.aliases.isEmpty { lines.append(Line("Also: \(command.aliases.joined(separator: ", "))")) }
-            return lines
+        switch event {
+        case .help(let isSolving): overview(isSolving)
+        case .helpGroup(let group): helpGroup(group)
+        case .helpTopic(let command): helpTopic(command)
+        default: []
         }
-        guard case .help(let isSolving) = event else { return [] }
+    }
+
+    private func helpTopic(_ command: Command) -> [Line] {
+        var lines = [Line(command.usage, .name) + Line(": \(command.summary)."), Line(command.details)]
+        if command.example != command.rawValue { lines.append(Line("For instance: \(command.example)")) }
+        if !command.aliases.isEmpty { lines.append(Line("Also: \(command.aliases.joined(separator: ", "))")) }
+        return lines
+    }
+
+    private func overview(_ isSolving: Bool) -> [Line] {
         // What goes on here first: the whole list is for those who look for something else.
         var lines = [
             isSolving
                 ? Line("You are at the whiteboard: `solve 5` takes five steps, `problem` shows how far it is,")
                     + Line(" `resign` leaves it and keeps what you did. Only `move` has to wait.")
-                : Line("You are mining: `mine 5` tries five times, `shop` and `buy cpu` make it faster,")
-                    + Line(" `solve` goes to the whiteboard, which is the way up."),
+                : Line("You are mining: `mine 5` tries five times, `shop` and `buy max` make it faster,")
+                    + Line(" `solve` goes to the whiteboard, which is the way up. `hint` says what comes next.")
         ]
         for group in CommandGroup.allCases {
-            lines.append(Line(group.rawValue, .title))
-            for command in Command.allCases where command.group == group {
-                let usage = isReader ? command.usage + ": " : "  " + pad(command.usage, Renderer.helpColumns)
-                lines.append(Line(usage, .name) + Line(command.summary))
-                if !isReader { lines[lines.count - 1].hang = Renderer.helpColumns + 2 }
-            }
+            let words = Command.allCases.filter { $0.group == group }.map(\.rawValue).joined(separator: ", ")
+            lines.append(Line(isReader ? group.rawValue + ": " : pad(group.rawValue, 9), .title) + Line(words))
+            lines[lines.count - 1].hang = 9
         }
-        lines.append(Line("Unique beginnings of words are enough. `help mine` says more about `mine`.", .dim))
+        lines.append(
+            Line(
+                "`help play` lists a group, `help mine` tells about a word. Unique beginnings of words are enough.",
+                .dim))
         return lines
+    }
+
+    private func helpGroup(_ group: CommandGroup) -> [Line] {
+        let commands = Command.allCases.filter { $0.group == group }
+        let columns = (commands.map { Columns.of($0.usage) }.max() ?? 0) + 2
+        return [Line(group.rawValue, .title)]
+            + commands.map { command in
+                let usage = isReader ? command.usage + ": " : "  " + pad(command.usage, columns)
+                var line = Line(usage, .name) + Line(command.summary)
+                if !isReader { line.hang = columns + 2 }
+                return line
+            }
     }
 
     func pad(_ text: String, _ width: Int) -> String {

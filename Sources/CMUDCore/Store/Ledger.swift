@@ -16,6 +16,13 @@ package struct Ledger: Equatable, Sendable {
     package var mineAttempts: Int64 = 0
     package var solveSteps: Int64 = 0
     package var playSeconds: Int64 = 0
+    package var studyTries: Int64 = 0
+    /// Insight ever had; lessons are what it was spent on.
+    package var insight: Int64 = 0
+    package var lessons = [Int64](repeating: 0, count: Subject.allCases.count)
+    /// Tries that cups were bought for, and tries made on them.
+    package var cups: Int64 = 0
+    package var sips: Int64 = 0
 
     package init() {}
 
@@ -27,6 +34,12 @@ package struct Ledger: Equatable, Sendable {
     }
 
     static let laptopCPUs: Int64 = 1
+
+    package func lessons(_ subject: Subject) -> Int64 { lessons[subject.rawValue] }
+    package var lessonsHad: Int64 { lessons.saturatedSum }
+    /// Below zero when two terminals learnt at once.
+    package var insightLeft: Int64 { insight - lessonsHad.times(Balance.lessonInsight) }
+    package var cupLeft: Int64 { max(0, cups - sips) }
 
     package var power: Int64 { Item.allCases.map { owned($0).times($0.power) }.saturatedSum }
 
@@ -85,6 +98,11 @@ package struct Ledger: Equatable, Sendable {
         mineAttempts = operation(mineAttempts, other.mineAttempts)
         solveSteps = operation(solveSteps, other.solveSteps)
         playSeconds = operation(playSeconds, other.playSeconds)
+        studyTries = operation(studyTries, other.studyTries)
+        insight = operation(insight, other.insight)
+        for index in lessons.indices { lessons[index] = operation(lessons[index], other.lessons[index]) }
+        cups = operation(cups, other.cups)
+        sips = operation(sips, other.sips)
     }
 
     // MARK: the stored form
@@ -107,6 +125,10 @@ package struct Ledger: Equatable, Sendable {
         members.append(("nm", .number(mineAttempts)))
         members.append(("ns", .number(solveSteps)))
         members.append(("play", .number(playSeconds)))
+        for (key, value) in [("nt", studyTries), ("in", insight), ("cu", cups), ("si", sips)] where value > 0 {
+            members.append((key, .number(value)))
+        }
+        if lessonsHad > 0 { members.append(("ls", .array(lessons.map { .number($0) }))) }
         return members
     }
 
@@ -131,5 +153,10 @@ package struct Ledger: Equatable, Sendable {
         mineAttempts = json["nm"]?.amount ?? 0
         solveSteps = json["ns"]?.amount ?? 0
         playSeconds = json["play"]?.amount ?? 0
+        studyTries = json["nt"]?.amount ?? 0
+        insight = json["in"]?.amount ?? 0
+        cups = json["cu"]?.amount ?? 0
+        sips = json["si"]?.amount ?? 0
+        if let had = json["ls"]?.elements, had.count == lessons.count { lessons = had.map(\.amount) }
     }
 }

@@ -107,7 +107,7 @@ package struct GMCP: Sendable {
             case .shout(let text): channel("shout", name, text)
             case .arrive: push("Room.AddPlayer", player(name))
             case .leave: push("Room.RemovePlayer", .string(name))
-            case .paint, .promoted: break
+            case .paint, .promoted, .coffee: break
             }
         case .told(let name, let text, _): channel("tell", name, text)
         default: break

@@ -78,6 +78,10 @@ package struct TelnetPeer: Sendable {
     ]
     static let theirs: Set<UInt8> = [TelnetOption.terminalType, TelnetOption.windowSize]
     static let typeRoundsMax = 3
+    /// Answers to a client's requests on one connection, and times that one option is explained. A client settles
+    /// within twenty; whoever goes on asking gets silence.
+    static let answersMax = 200
+    static let explanationsMax = 2
     static let msspVariable: UInt8 = 1, msspValue: UInt8 = 2
 
     private var parser = TelnetParser()
@@ -85,8 +89,13 @@ package struct TelnetPeer: Sendable {
     private var them: [UInt8: OptionState] = [:]
     private var types: [String] = []
     private var out: [UInt8] = []
+    private var answers = 0
+    private var explanations: [UInt8: Int] = [:]
     package private(set) var gmcp = GMCP()
     package private(set) var width: Int?
+    /// Columns to break lines at: a client that does not tell its width, such as `nc`, does not break them either.
+    package var columns: Int { width ?? TelnetPeer.columnsUsual }
+    static let columnsUsual = 80
     /// Bits of the MTTS standard, once the client has told.
     package private(set) var terminalBits = 0
     package private(set) var isUTF8 = false
@@ -186,24 +195,36 @@ package struct TelnetPeer: Sendable {
         String(decoding: bytes, as: UTF8.self).filter { !($0.unicodeScalars.first!.value < 0x20) }
     }
 
+    /// What the client asks for or agrees to. An option is explained when it comes on, not each time it is said to be.
     private mutating func negotiate(_ verb: UInt8, _ option: UInt8) {
         switch verb {
         case TelnetCode.do, TelnetCode.dont:
             // ECHO is ours alone to offer, around passwords.
             let accepts = TelnetPeer.ours.contains(option) && option != TelnetOption.echo
+            let before = us[option, default: OptionState()].state
             let answer = us[option, default: OptionState()].received(yes: verb == TelnetCode.do, accepts: accepts)
-            if let answer { out += [TelnetCode.iac, answer ? TelnetCode.will : TelnetCode.wont, option] }
-            if us[option]?.state == .yes { enabled(option) }
+            if let answer { reply(answer ? TelnetCode.will : TelnetCode.wont, option) }
+            if before != .yes, us[option]?.state == .yes { enabled(option) }
         default:
             let accepts = TelnetPeer.theirs.contains(option)
+            let before = them[option, default: OptionState()].state
             let answer = them[option, default: OptionState()].received(yes: verb == TelnetCode.will, accepts: accepts)
-            if let answer { out += [TelnetCode.iac, answer ? TelnetCode.do : TelnetCode.dont, option] }
+            if let answer { reply(answer ? TelnetCode.do : TelnetCode.dont, option) }
             guard option == TelnetOption.terminalType else { return }
-            if them[option]?.state == .yes { askType() } else { isSettled = true }
+            guard them[option]?.state == .yes else { return isSettled = true }
+            if before != .yes { askType() }
         }
     }
 
+    private mutating func reply(_ verb: UInt8, _ option: UInt8) {
+        guard answers < TelnetPeer.answersMax else { return }
+        answers += 1
+        out += [TelnetCode.iac, verb, option]
+    }
+
     private mutating func enabled(_ option: UInt8) {
+        guard explanations[option, default: 0] < TelnetPeer.explanationsMax else { return }
+        explanations[option, default: 0] += 1
         switch option {
         case TelnetOption.charset: sendSub(option, [1] + Array(";UTF-8".utf8))
         case TelnetOption.mssp:
@@ -218,10 +239,7 @@ package struct TelnetPeer: Sendable {
     }
 
     private mutating func askType() {
-        guard types.count < TelnetPeer.typeRoundsMax else {
-            isSettled = true
-            return
-        }
+        guard types.count < TelnetPeer.typeRoundsMax, !isSettled else { return isSettled = true }
         sendSub(TelnetOption.terminalType, [1])
     }
 

@@ -232,6 +232,8 @@ def pipes(cluster):
     assert "dungeon of distributed" not in reader.seen
     output, code = script(OPTIONS.cmud, cluster.addresses[0], "jon", "mine 1; shop; inv")
     assert code == 0 and "Power in all" in output, output
+    run = subprocess.run([OPTIONS.cmud, "--solo", "-e", "mine 1; inv"], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0 and "Power in all" in run.stdout, run.stdout
     output, code = script(OPTIONS.cmud, "127.0.0.1:1", "jon", "inv")
     assert code == 3 and "unreachable" in output, (code, output)
     assert subprocess.run([OPTIONS.cmud, "--nonsense"], capture_output=True).returncode == 64
@@ -289,10 +291,19 @@ def screen(cluster):
         time.sleep(0.5)
         shown = tmux("capture-pane", "-p", "-t", session)
         assert "(mining) > say in the middle of a word t\nhat goes on and on and on" in shown, shown
+        tmux("send-keys", "-t", session, "C-u")
+        tmux("resize-window", "-t", session, "-x", "80", "-y", "24")
+        tmux("send-keys", "-t", session, "-l", "mine 30")
+        tmux("send-keys", "-t", session, "Enter")
+        time.sleep(4)
+        tmux("resize-window", "-t", session, "-x", "40", "-y", "24")
+        time.sleep(1)
+        shown = tmux("capture-pane", "-p", "-t", session)
+        assert len(re.findall(r"/30 ", shown)) == 1 and shown.count("mining [") == 1, shown
         mia.quit()
     finally:
         tmux("kill-session", "-t", session)
-    return "the typed line stays whole"
+    return "the typed line stays whole, the bar leaves no pieces"
 
 
 def gateway(cluster):
@@ -333,6 +344,8 @@ def gateway(cluster):
         status = connect()
         status.sendall(b"MSSP-REQUEST\r\n")
         until(status, b"PLAYERS\t1\r\n")
+        second = subprocess.run([OPTIONS.cmud, cluster.addresses[0], "--listen", str(port)], capture_output=True, text=True, timeout=20)
+        assert second.returncode == 1 and "is taken by another program" in second.stderr, second.stderr
         links = [connect() for _ in range(8)]
         refused = 0
         for link in links:
