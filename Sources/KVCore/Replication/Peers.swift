@@ -137,6 +137,10 @@ final class RemoteServer {
 
     var bytesInFlight: Int { inFlight.reduce(0) { $0 + $1.bytes } }
 
+    /// How long an answer usually takes. A connection that stood through a cut says nothing of that by its
+    /// acknowledgements.
+    var usualRoundTrip: Millis { link.roundTripMillis ?? smoothedAck ?? RemoteServer.roundTripGuess }
+
     /// Until when the acknowledgement of a small delta is not late.
     var usualAckMillis: Millis {
         max((smoothedAck ?? RemoteServer.roundTripGuess) * 3 / 2 + 110, RemoteServer.timeoutMillisMin)
@@ -174,7 +178,7 @@ final class RemoteServer {
                 kept.append(flight)
             } else {
                 if !flight.isRepeat {
-                    let sample = max(1, now - flight.at)
+                    let sample = min(max(1, now - flight.at), RemoteServer.timeoutMillisMax)
                     smoothedAck = smoothedAck.map { ($0 * 7 + sample) / 8 } ?? sample
                 }
                 backoff = 0

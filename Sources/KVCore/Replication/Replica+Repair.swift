@@ -111,7 +111,7 @@ extension Replica {
         {
             startLocalScan(local.sibling, everything: false, at)
         } else if let remote, local == nil || isStuck, config.actorIndex == 0, asker == nil {
-            let patience = config.patienceMillis + 2 * (remote.server.smoothedAck ?? RemoteServer.roundTripGuess)
+            let patience = config.patienceMillis + 2 * remote.server.usualRoundTrip
             if at.steady - remote.since > patience,
                 lastScanEnded == .min || at.steady - lastScanEnded > config.patienceMillis
             {
