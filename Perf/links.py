@@ -13,7 +13,7 @@ import sys
 
 from far import cluster, faults, hostile, joins, leaving, lines
 from far.report import Copy, store
-from wan import refusal
+from wan import Wan, refusal
 
 ROWS = {
     "join-small": joins.small,
@@ -60,6 +60,8 @@ def arguments():
     parser.add_argument("--within", type=float, metavar="S", help="give up a run after this time")
     parser.add_argument("--flag", action="append", default=[], metavar="FLAG", help="one more flag for every server, as "
                         "--flag=--name; repeatable")
+    parser.add_argument("--congestion", metavar="NAME", help="TCP's congestion control on every host: cubic, bbr, reno "
+                        "(the machine's); bbr halts a stream each 10 s, to measure the round trip")
     parser.add_argument("--keep-logs", action="store_true", help="leave the servers' logs in the folder for temporary files")
     parser.add_argument("--json", metavar="FILE", help="the figures as data")
     parser.add_argument("--write", action="store_true", help="to Perf/results/DATE/links.txt and .json")
@@ -69,12 +71,17 @@ def arguments():
 def main():
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    cluster.options.update(bin=options.bin, flags=options.flag, keep_logs=options.keep_logs)
+    cluster.options.update(bin=options.bin, flags=options.flag, keep_logs=options.keep_logs, congestion=options.congestion)
     if not os.path.exists(os.path.join(options.bin, "kvd")):
         raise SystemExit("no %s/kvd: swift build -c release --product kvd" % options.bin)
     if why := refusal():
         raise SystemExit(why)
     copy = sys.stdout = Copy()
+    try:
+        with Wan(1, congestion=options.congestion) as wan:
+            print("TCP's congestion control: %s" % wan.congestion())
+    except RuntimeError as problem:
+        raise SystemExit(str(problem)) from None
     found = []
     for name in ROWS if "all" in options.rows else options.rows:
         made = ROWS[name](options)

@@ -25,7 +25,7 @@ FLAGS_IF_KNOWN = ["--trust-the-network"]
 # A loss that the log tells of.
 LOST = re.compile(r"\blost \d|connection (was )?lost|reconnect", re.IGNORECASE)
 
-options = {"bin": lab.BUILD, "flags": [], "keep_logs": False}
+options = {"bin": lab.BUILD, "flags": [], "keep_logs": False, "congestion": None}
 known = {}
 
 
@@ -143,7 +143,7 @@ class Cluster:
         self.count = servers
         self.folder = tempfile.mkdtemp(prefix="kvd-links-")
         self.children = []
-        self.wan = Wan(servers + 2, prefix="links", server_port=PORT)
+        self.wan = Wan(servers + 2, prefix="links", server_port=PORT, congestion=options["congestion"])
         self.control = (servers, servers + 1)
         self.wan.all(**path)
 

@@ -217,12 +217,13 @@ def thin(options):
         for rate in options.rates or [100e3, 400e3, 1e6, 4e6]:
             ideal = keys * 110 / rate + delay
             row = Row("join thin %d kB/s %d ms" % (rate / 1e3, delay * 1000),
-                      "10 MB of 100 B over %d kB/s at %d ms one way: 1.25 x the ideal %.1f s, bytes 1.1 x"
+                      "10 MB of 100 B over %d kB/s at %d ms one way: 1.25 x the ideal %.1f s, bytes 1.1 x, "
+                      "live Puts in one-way + 500 ms"
                       % (rate / 1e3, delay * 1000, ideal))
             within = options.within or 3 * ideal + 20
             results = [one_bulk_join(keys, 100, delay, rate, within)
                        for _ in range(options.runs if ideal < 30 or options.all_runs else 1)]
-            tell_bulk(row, results, 1.25 * ideal, 1.1, 2)
+            tell_bulk(row, results, 1.25 * ideal, 1.1, delay + 0.5)
             rows.append(row)
     return rows
 

@@ -4,7 +4,7 @@ import multiprocessing
 import time
 
 import lab
-from wan import transfer
+from wan import stream, transfer
 
 context = multiprocessing.get_context("fork")
 LOOK_SECONDS = 0.002
@@ -174,6 +174,21 @@ class Control:
         self.process.join(within)
         seconds = self.seconds.value
         return (seconds if seconds >= 0 else None), self.cluster.wan.wire_bytes(*self.cluster.control)
+
+
+class StreamControl:
+    """Messages of one size at one pace over a plain TCP connection between the two hosts of the control."""
+
+    def __init__(self, cluster, size, every, seconds):
+        self.results = context.SimpleQueue()
+        self.process = child(cluster, self.run, cluster.wan, cluster.control, int(size), every, seconds)
+
+    def run(self, wan, hosts, *how):
+        self.results.put(stream(wan, *hosts, *how))
+
+    def wait(self):
+        """Pairs of seconds: sent since the begin, until arrived."""
+        return self.results.get()
 
 
 def latency(times, p):

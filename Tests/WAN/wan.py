@@ -100,6 +100,14 @@ class Host:
     def __exit__(self, *_):
         enter(OWN_NAMESPACE)
 
+    def use(self, congestion):
+        """The kernel lets a namespace choose only among what the machine allows to everybody."""
+        allowed = open("/proc/sys/net/ipv4/tcp_allowed_congestion_control").read().split()
+        if congestion not in allowed:
+            raise RuntimeError("congestion control %s is not among those allowed here: %s" % (congestion, " ".join(allowed)))
+        with self, open("/proc/sys/net/ipv4/tcp_congestion_control", "w") as setting:
+            setting.write(congestion)
+
     def remove(self):
         for descriptor in (self.namespace, self.device):
             if descriptor is not None:
@@ -112,13 +120,16 @@ class Wan:
 
     made = 0
 
-    def __init__(self, count, prefix="wan", server_port=None):
+    def __init__(self, count, prefix="wan", server_port=None, congestion=None):
+        """`congestion`: TCP's congestion control on every host, as cubic, bbr or reno; else the machine's."""
         assert count <= HOSTS_MAX
         self.hosts, self.processes, self.speaking, self.simulator = [], [], threading.Lock(), None
         Wan.made += 1
         try:
             for i in range(count):
                 self.hosts.append(Host("%s%d-%d-%d" % (prefix, os.getpid(), Wan.made, i), self.ip(i)))
+            for host in self.hosts if congestion else []:
+                host.use(congestion)
             devices = [h.device for h in self.hosts]
             self.simulator = subprocess.Popen(
                 [simulator(), str(count)] + [str(d) for d in devices], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -132,6 +143,10 @@ class Wan:
     @staticmethod
     def ip(i):
         return "10.77.0.%d" % (i + 1)
+
+    def congestion(self):
+        with self.hosts[0], open("/proc/sys/net/ipv4/tcp_congestion_control") as setting:
+            return setting.read().strip()
 
     def host(self, i):
         """Sockets and processes made by this thread inside the with block belong to host i."""
@@ -246,6 +261,39 @@ def transfer(wan, source, target, count, port=9000, within=600):
         connection.close()
     server.close()
     return arrived[0] - begin if arrived else None
+
+
+def stream(wan, source, target, size, every, seconds, port=9001):
+    """Messages of `size` bytes each `every` seconds over one plain TCP connection: [(seconds since the first was sent,
+    seconds until it has arrived as a whole)]."""
+    server, found, begin = wan.listen(target, port), [], []
+
+    def take():
+        with contextlib.suppress(OSError):
+            connection, _ = server.accept()
+            pending = bytearray()
+            while data := connection.recv(1 << 18):
+                pending += data
+                while len(pending) >= size:
+                    sent_at, = struct.unpack_from("d", pending)
+                    found.append((sent_at - begin[0], time.monotonic() - sent_at))
+                    del pending[:size]
+            connection.close()
+
+    taker = threading.Thread(target=take, daemon=True)
+    taker.start()
+    connection = wan.connect(source, wan.ip(target), port)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    begin.append(time.monotonic())
+    due = begin[0]
+    while due < begin[0] + seconds:
+        connection.sendall(struct.pack("d", time.monotonic()) + bytes(size - 8))
+        due += every
+        time.sleep(max(0, due - time.monotonic()))
+    connection.close()
+    taker.join(30)
+    server.close()
+    return found
 
 
 def main(delay=0.25, rate=0, count=4 << 20):
