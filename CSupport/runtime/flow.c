@@ -34,7 +34,6 @@ void cs_conn_set_far(cs_conn *conn) {
     int on = 1, retransmit_millis = 1000;
     setsockopt(conn->fd, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, &on, sizeof on);
     setsockopt(conn->fd, IPPROTO_TCP, TCP_RTO_MAX_MS, &retransmit_millis, sizeof retransmit_millis);
-    setsockopt(conn->fd, IPPROTO_TCP, TCP_CONGESTION, "bbr", 3);
 }
 
 void cs_conn_set_unsent_max(cs_conn *conn, uint32_t bytes) {
