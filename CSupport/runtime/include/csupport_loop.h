@@ -116,7 +116,8 @@ typedef struct cs_conn_flow {
 
 /// 0 or -errno. Three system calls.
 int cs_conn_read_flow(const cs_conn *conn, cs_conn_flow *out);
-/// For a connection to another server: retransmissions at least once a second. What the kernel refuses is left as it is.
+/// For a connection to another server: retransmissions at least once a second. What the kernel refuses is left as it
+/// is.
 void cs_conn_set_far(cs_conn *conn);
 /// The kernel takes no more while it holds so many bytes that are not sent (TCP_NOTSENT_LOWAT).
 void cs_conn_set_unsent_max(cs_conn *conn, uint32_t bytes);

@@ -9,6 +9,8 @@ struct LinkFlow {
     /// thinner.
     private static let bucketNanos: Nanos = 250_000_000
     private static let bucketsMax = 8
+    /// The same for the least that is always let out.
+    private static let bucketsKept = 80
     /// Assumed until something is known.
     private static let shareUnknown = 64 * 1024
 
@@ -27,7 +29,7 @@ struct LinkFlow {
     private(set) var window: Int?
     private var adjustedAt: Nanos = 0
 
-    var bytesPerSecond: Int { rates.reduce(0) { max($0, $1.best) } }
+    var bytesPerSecond: Int { rates.suffix(LinkFlow.bucketsMax).reduce(0) { max($0, $1.best) } }
 
     /// `held` bytes of the `written` ones are not with the kernel yet.
     mutating func note(_ read: cs_conn_flow, held: Int, written: Int, _ now: Nanos) {
@@ -65,10 +67,19 @@ struct LinkFlow {
     }
 
     private mutating func setWindow(_ bytes: Int, _ now: Nanos) {
-        window = min(max(bytes, LinkFlow.windowBytesMin), LinkFlow.windowBytesMax)
+        window = min(max(bytes, windowFloor), LinkFlow.windowBytesMax)
         adjustedAt = now
     }
 
+    /// What the path holds by itself at the best rate of the last 20 s waits in no queue. A smaller window would make
+    /// acknowledgements rare and late, which looks like a queue, and so keep itself small.
+    private var windowFloor: Int {
+        let best = rates.reduce(0) { max($0, $1.best) }
+        let held = Int(clamping: Int64(best / 1000) * (roundTripMillisLeast ?? 0))
+        return min(max(held, LinkFlow.windowBytesMin), LinkFlow.windowFloorMax)
+    }
+
+    private static let windowFloorMax = 256 * 1024
     private static let queueMillis: Int64 = 100
     private static let adjustMillisMin: Int64 = 50
     private static let windowBytesMin = 8 * 1024
@@ -79,7 +90,7 @@ struct LinkFlow {
             rates[rates.count - 1].best = max(last.best, rate)
         } else {
             rates.append((now, rate))
-            if rates.count > LinkFlow.bucketsMax { rates.removeFirst() }
+            if rates.count > LinkFlow.bucketsKept { rates.removeFirst() }
         }
     }
 
