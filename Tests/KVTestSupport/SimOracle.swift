@@ -3,7 +3,7 @@
 package import KVBase
 package import KVCore
 
-/// A broken invariant, by its name in the list of docs/simulation.md.
+/// A broken invariant, by its name in the list of docs/TESTING.md.
 package struct SimViolation: Error, Sendable, CustomStringConvertible {
     package var invariant: String
     package var detail: String

@@ -58,28 +58,10 @@ struct LinkOutbox {
     /// So many small messages in a row at most, while a large one waits.
     private static let smallInRowMax = 16
 
-    private struct Stream {
-        var frames: [QueuedFrame] = []
-        var head = 0
-
-        var first: QueuedFrame? { head < frames.count ? frames[head] : nil }
-
-        mutating func popFirst() {
-            head += 1
-            if head == frames.count {
-                frames.removeAll(keepingCapacity: frames.count < 64)
-                head = 0
-            } else if head > 64, head * 2 > frames.count {
-                frames.removeFirst(head)
-                head = 0
-            }
-        }
-    }
-
-    private var streams: [LinkStream: Stream] = [:]
+    private var streams: [LinkStream: Line<QueuedFrame>] = [:]
     /// Streams whose first message is small, and the others, each in turn. A stream with messages is in one of them.
-    private var small = TurnList()
-    private var large = TurnList()
+    private var small = Line<LinkStream>()
+    private var large = Line<LinkStream>()
     private var smallInRow = 0
     private var begun = 0
     private var nextNumber: UInt16 = 0
@@ -94,7 +76,7 @@ struct LinkOutbox {
         count += 1
         byteCount += frame.bytesLeft
         let isFirst = streams[frame.stream]?.first == nil
-        streams[frame.stream, default: Stream()].frames.append(frame)
+        streams[frame.stream, default: Line()].append(frame)
         if isFirst { line(up: frame) }
     }
 
@@ -130,13 +112,13 @@ struct LinkOutbox {
         frame.appendNext(nextNumber, partBytes: partBytes, now, to: &output)
         byteCount -= before - frame.bytesLeft
         guard frame.bytesLeft == 0 else {
-            streams[key]!.frames[streams[key]!.head] = frame
+            streams[key]!.replaceFirst(frame)
             large.append(key)
             return .piece
         }
         if frame.hasTail { begun -= 1 }
         count -= 1
-        streams[key]!.popFirst()
+        _ = streams[key]!.popFirst()
         if let following = streams[key]!.first { line(up: following) } else { streams[key] = nil }
         return .finished(frame)
     }
@@ -153,7 +135,7 @@ struct LinkOutbox {
     }
 
     /// The first stream in turn whose message may go.
-    private func take(from list: inout TurnList, _ mayGo: (QueuedFrame) -> Bool) -> LinkStream? {
+    private func take(from list: inout Line<LinkStream>, _ mayGo: (QueuedFrame) -> Bool) -> LinkStream? {
         for _ in 0..<list.count {
             guard let key = list.popFirst() else { break }
             if let frame = streams[key]?.first, mayGo(frame) { return key }
@@ -167,17 +149,16 @@ struct LinkOutbox {
         var taken: [QueuedFrame] = []
         for key in small.all + large.all {
             guard let stream = streams[key] else { continue }
-            let first = stream.head + (stream.first?.isBegun ?? false ? 1 : 0)
-            let rest = Array(stream.frames[first...])
+            let rest = Array(stream.all.drop { $0.isBegun })
             guard !rest.isEmpty else { continue }
             taken += rest
             count -= rest.count
             for frame in rest { byteCount -= frame.bytesLeft }
-            streams[key]!.frames.removeLast(rest.count)
+            streams[key]!.removeLast(rest.count)
             if streams[key]!.first == nil {
                 streams[key] = nil
-                small.remove(key)
-                large.remove(key)
+                small.removeAll { $0 == key }
+                large.removeAll { $0 == key }
             }
         }
         return taken
@@ -190,35 +171,35 @@ struct LinkOutbox {
     }
 }
 
-/// Streams in the order of their turns.
-private struct TurnList {
-    private var keys: [LinkStream] = []
+/// First in, first out; both ends in O(1), amortised.
+private struct Line<Element> {
+    private var elements: [Element] = []
     private var head = 0
 
-    var isEmpty: Bool { head == keys.count }
-    var count: Int { keys.count - head }
-    var all: ArraySlice<LinkStream> { keys[head...] }
+    var isEmpty: Bool { head == elements.count }
+    var count: Int { elements.count - head }
+    var first: Element? { isEmpty ? nil : elements[head] }
+    var all: ArraySlice<Element> { elements[head...] }
 
-    mutating func append(_ key: LinkStream) { keys.append(key) }
+    mutating func append(_ element: Element) { elements.append(element) }
+    mutating func replaceFirst(_ element: Element) { elements[head] = element }
+    mutating func removeLast(_ count: Int) { elements.removeLast(count) }
 
-    mutating func remove(_ key: LinkStream) {
-        keys.removeFirst(head)
+    mutating func removeAll(where isGone: (Element) -> Bool) {
+        elements = all.filter { !isGone($0) }
         head = 0
-        keys.removeAll { $0 == key }
     }
 
-    mutating func popFirst() -> LinkStream? {
-        guard head < keys.count else { return nil }
-        defer {
-            head += 1
-            if head == keys.count {
-                keys.removeAll(keepingCapacity: true)
-                head = 0
-            } else if head > 64, head * 2 > keys.count {
-                keys.removeFirst(head)
-                head = 0
-            }
+    mutating func popFirst() -> Element? {
+        guard let element = first else { return nil }
+        head += 1
+        if head == elements.count {
+            elements.removeAll(keepingCapacity: elements.count < 64)
+            head = 0
+        } else if head > 64, head * 2 > elements.count {
+            elements.removeFirst(head)
+            head = 0
         }
-        return keys[head]
+        return element
     }
 }

@@ -149,26 +149,25 @@ final class LinkPeer {
                 let isDead = current.dialer == connection.dialer
                 self.current = connection
                 if isDead { lose(current, "replaced by a newer connection") } else { retire(current, for: connection) }
-                return serve(connection)
+                return serve()
             }
             self.current = nil
-            current.close("another system answers at this address")
             lose(current, "another system answers at this address")
             _ = link.closed(now: now)
             reportDown("another system answers at this address")
         }
         current = connection
-        serve(connection)
+        serve()
     }
 
-    private func serve(_ connection: LinkConnection) {
-        _ = link.accepted(now: now)
+    private func serve() { carryOut(link.accepted(now: now)) }
+
+    private func reportUp(_ connection: LinkConnection) {
         transport.report(
             LinkChange(
                 address: address, isUp: true, peerAddress: connection.peerAddress,
                 incarnation: connection.peerIncarnation, session: connection.number,
                 isDialed: connection.isDialed))
-        for frame in waiting.takeUnbegun() { connection.send(frame) }
     }
 
     private func retire(_ loser: LinkConnection, for winner: LinkConnection) {
@@ -265,6 +264,8 @@ final class LinkPeer {
         if effects.contains(.sendHello), let dialing {
             dialing.send(LinkFrame.Kind.hello) { transport.hello(to: address).encode(into: &$0) }
         }
+        if effects.contains(.reportUp), let current { reportUp(current) }
+        if effects.contains(.sendQueue), let current { for frame in waiting.takeUnbegun() { current.send(frame) } }
         if effects.contains(.sendPing) { current?.send(LinkFrame.Kind.ping) { _ in } }
     }
 
