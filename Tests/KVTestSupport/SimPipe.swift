@@ -170,10 +170,19 @@ package final class SimPipe {
         }
     }
 
+    /// Frames of one actor begin in the order in which they were handed over, or those of one lane would take every
+    /// turn.
+    private func isItsTurn(_ frame: SimWireFrame, _ stream: Int) -> Bool {
+        guard frame.fed == 0, let other = streams[stream ^ 1].first else { return true }
+        return other.fed > 0 || other.order > frame.order
+    }
+
     private func nextStream(_ mayBegin: (SimWireFrame) -> Bool) -> Int? {
         for _ in streams {
             turn = (turn + 1) % streams.count
-            if let frame = streams[turn].first, frame.fed > 0 || mayBegin(frame) { return turn }
+            if let frame = streams[turn].first, frame.fed > 0 || isItsTurn(frame, turn) && mayBegin(frame) {
+                return turn
+            }
         }
         return nil
     }
@@ -182,7 +191,9 @@ package final class SimPipe {
     private func smallStream(_ mayBegin: (SimWireFrame) -> Bool) -> Int? {
         var best: Int?
         for index in streams.indices {
-            guard let frame = streams[index].first, frame.isSmall, frame.fed > 0 || mayBegin(frame) else { continue }
+            guard let frame = streams[index].first, isItsTurn(frame, index), frame.isSmall,
+                frame.fed > 0 || mayBegin(frame)
+            else { continue }
             if best.map({ frame.order < streams[$0].first!.order }) ?? true { best = index }
         }
         return best

@@ -17,6 +17,8 @@ struct QueuedFrame {
     private let tail: WireTail?
     /// Its teller wants to know how far it got.
     let isTracked: Bool
+    /// Its place in the order in which messages came to the outbox.
+    fileprivate var order: UInt64 = 0
     private(set) var isBegun = false
     private var number: UInt16 = 0
     private var tailSent = 0
@@ -65,6 +67,7 @@ struct LinkOutbox {
     private var smallInRow = 0
     private var begun = 0
     private var nextNumber: UInt16 = 0
+    private var nextOrder: UInt64 = 0
     private(set) var byteCount = 0
     private(set) var count = 0
 
@@ -73,6 +76,9 @@ struct LinkOutbox {
     var hasSmall: Bool { !small.isEmpty }
 
     mutating func append(_ frame: QueuedFrame) {
+        var frame = frame
+        frame.order = nextOrder
+        nextOrder += 1
         count += 1
         byteCount += frame.bytesLeft
         let isFirst = streams[frame.stream]?.first == nil
@@ -102,8 +108,7 @@ struct LinkOutbox {
     mutating func writeNext(
         partBytes: Int, _ now: Nanos, to output: inout OutputBuffer, mayBegin: (LinkStream) -> Bool
     ) -> Step {
-        guard let key = next({ $0.isBegun || !$0.isTracked || mayBegin($0.stream) }), var frame = streams[key]?.first
-        else { return .nothing }
+        guard let key = next(mayBegin), var frame = streams[key]?.first else { return .nothing }
         let before = frame.bytesLeft
         if !frame.isBegun, frame.hasTail {
             begun += 1
@@ -123,25 +128,42 @@ struct LinkOutbox {
         return .finished(frame)
     }
 
-    private mutating func next(_ mayGo: (QueuedFrame) -> Bool) -> LinkStream? {
-        if smallInRow < LinkOutbox.smallInRowMax || large.isEmpty, let key = take(from: &small, mayGo) {
+    /// Tracked messages of a pair begin one after the other, with a distance: in the order in which they came, or those
+    /// of one lane would take every turn. One that cannot begin for another reason is not waited for.
+    private func isItsTurn(_ frame: QueuedFrame) -> Bool {
+        guard begun < LinkOutbox.begunMax else { return true }
+        return !TrackedMessages.lanesOther(than: frame.stream.lane).contains { lane in
+            var other = frame.stream
+            other.lane = lane
+            guard let first = streams[other]?.first else { return false }
+            return first.isTracked && !first.isBegun && first.order < frame.order
+        }
+    }
+
+    private mutating func next(_ mayBegin: (LinkStream) -> Bool) -> LinkStream? {
+        if smallInRow < LinkOutbox.smallInRowMax || large.isEmpty, let key = take(small: true, mayBegin) {
             smallInRow += 1
             return key
         }
         smallInRow = 0
-        // Those that are not begun wait while enough are.
-        let isFull = begun >= LinkOutbox.begunMax
-        return take(from: &large) { mayGo($0) && (!isFull || $0.isBegun || !$0.hasTail) } ?? take(from: &small, mayGo)
+        return take(small: false, mayBegin) ?? take(small: true, mayBegin)
     }
 
     /// The first stream in turn whose message may go.
-    private func take(from list: inout Line<LinkStream>, _ mayGo: (QueuedFrame) -> Bool) -> LinkStream? {
-        for _ in 0..<list.count {
-            guard let key = list.popFirst() else { break }
-            if let frame = streams[key]?.first, mayGo(frame) { return key }
-            list.append(key)
+    private mutating func take(small isSmall: Bool, _ mayBegin: (LinkStream) -> Bool) -> LinkStream? {
+        for _ in 0..<(isSmall ? small.count : large.count) {
+            guard let key = isSmall ? small.popFirst() : large.popFirst() else { break }
+            if let frame = streams[key]?.first, mayGo(frame, mayBegin) { return key }
+            if isSmall { small.append(key) } else { large.append(key) }
         }
         return nil
+    }
+
+    private func mayGo(_ frame: QueuedFrame, _ mayBegin: (LinkStream) -> Bool) -> Bool {
+        if frame.isBegun { return true }
+        // Those that are not begun wait while enough are.
+        if frame.hasTail, begun >= LinkOutbox.begunMax { return false }
+        return !frame.isTracked || isItsTurn(frame) && mayBegin(frame.stream)
     }
 
     /// Takes out what is not begun, in order for each stream.

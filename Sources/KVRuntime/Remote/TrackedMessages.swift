@@ -14,7 +14,8 @@ struct SenderProgress {
 
 /// The messages whose last byte was given to a connection, until it is known that they arrived.
 struct TrackedMessages {
-    static let lanes = 2
+    static let lanes: UInt8 = 2
+    static func lanesOther(than lane: UInt8) -> [UInt8] { (0..<lanes).filter { $0 != lane } }
 
     private struct Entry {
         var end: Int
