@@ -35,6 +35,7 @@ package final class ServerContext: Sendable {
     package let hashSeed: UInt64
     package let digestKey: UInt64
     package let origins = OriginTable()
+    package let scanMarks = ScanMarks()
     package let statistics: [ActorStatistics]
     package let startedNanos: Nanos
     package let inputOutput: String

@@ -34,8 +34,6 @@ extension QueryState {
     static let workMax = 2048
     static func workToList(entries: Int) -> Int { entries &* 2 / 3 }
     static let workPerNewKey = 4
-    /// Entries of a walk through the table, which reads them side by side, for one unit.
-    static let entriesWalkedPerWork = 8
 
     /// Parses up to `max` commands from `bytes` behind those already in the batch, recognises GET and SET, hashes the
     /// first argument of each and starts loading the table's buckets.
