@@ -7,6 +7,9 @@
     package static let valueBytesMax = 64 * 1024 * 1024
     /// Arguments of one command: enough for MSET and DEL in bulk, far below Redis's million (CVE-2021-32675).
     package static let argumentsMax = 1024 * 1024
+    /// Most arguments that may be announced; a command of more than `argumentsMax` gets an error, one of more than this
+    /// closes the connection (as Redis).
+    package static let argumentsSkippedMax = Int(Int32.max)
     package static let inlineBytesMax = 64 * 1024
     /// Longest bulk that is skipped with an error reply; a longer announcement closes the connection (as Redis).
     package static let bulkBytesMax = 512 * 1024 * 1024

@@ -200,7 +200,7 @@ package struct RESPParser {
 
 /// Why a connection's requests cannot be read on; the texts are Redis 7's where Redis has the case.
 enum RESPFailure {
-    case none, multibulkLength, bulkLength, expectedDollar, inlineTooBig, unbalancedQuotes, http
+    case none, multibulkLength, bulkLength, expectedDollar, inlineTooBig, unbalancedQuotes, http, tls
 
     var text: StaticString {
         switch self {
@@ -211,6 +211,7 @@ enum RESPFailure {
         case .inlineTooBig: "Protocol error: too big inline request"
         case .unbalancedQuotes: "Protocol error: unbalanced quotes in request"
         case .http: "Protocol error: HTTP request on a RESP port"
+        case .tls: "Protocol error: TLS on a port without TLS"
         }
     }
 }

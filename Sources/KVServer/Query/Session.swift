@@ -326,6 +326,7 @@ package final class Session {
     func dispatch(_ command: Command, _ output: UnsafeMutablePointer<OutputBuffer>) {
         var x = execution(command, output)
         if command.isOversized {
+            if command.hasTooManyArguments { return x.error("ERR too many arguments: the limit is 1048576") }
             return x.error("ERR argument is too large: the limit is 67108864 bytes for a value, 65536 for a key")
         }
         guard let index = CommandTable.standard.find(x.argument(0)) else { return x.unknownCommand() }
