@@ -15,6 +15,8 @@
     package static let bulkBytesMax = 512 * 1024 * 1024
     /// One command with all its arguments: a largest value and as much again beside it.
     package static let commandBytesMax = 128 * 1024 * 1024
+    /// What the unfinished requests of all clients may hold together; above, the longest is given up.
+    package static let heldInputMax = 1024 * 1024 * 1024
     /// Digits accepted in a RESP count or length.
     package static let lengthDigitsMax = 10
 

@@ -13,8 +13,8 @@ package struct RESPLimits: Sendable {
     /// Longest command kept in memory, all arguments together; a longer one is skipped like an oversized bulk.
     package var commandBytesMax: Int
     package var argumentsMax: Int
-    /// Most arguments a client may announce at all: a command of more than `argumentsMax` is passed over as it comes and
-    /// answered with an error, beyond this the connection fails, as with Redis.
+    /// Most arguments a client may announce at all: a command of more than `argumentsMax` is passed over as it comes
+    /// and answered with an error, beyond this the connection fails, as with Redis.
     package var argumentsSkippedMax: Int
     package var inlineBytesMax: Int
 

@@ -133,9 +133,9 @@ extension RESPParser {
         }
     }
 
-    /// A browser made to talk to this port (cross-protocol request forgery) sends a request line, headers (`Host:`) or the
-    /// boundary of a multipart body. GET, PUT and DELETE are commands too, hence the look at the target and the protocol
-    /// version.
+    /// A browser made to talk to this port (cross-protocol request forgery) sends a request line, headers (`Host:`) or
+    /// the boundary of a multipart body. GET, PUT and DELETE are commands too, hence the look at the target and the
+    /// protocol version.
     private static func isHTTP(_ words: UnsafeMutablePointer<Argument>, _ count: Int) -> Bool {
         let name = words[0].bytes
         if name.last == UInt8(ascii: ":") || matches(words[0], "post") { return true }

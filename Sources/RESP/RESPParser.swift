@@ -32,6 +32,9 @@ package struct RESPParser {
     var partial = PartialCommand()
     var skip = SkipState()
 
+    /// A command has begun of which the caller keeps nothing, or which is to be resumed.
+    package var isInside: Bool { mode == .resuming || mode == .skipping }
+
     package init(limits: RESPLimits = RESPLimits()) { self.limits = limits }
 
     /// Frees the state of a partial command; call it when the connection closes.

@@ -67,7 +67,8 @@ extension Commands {
                 pattern = x.argument(k + 1)
             } else if x.argument(k, is: "COUNT") {
                 guard let n = x.integer(k + 1), n > 0 else {
-                    x.error(x.integer(k + 1) == nil ? "ERR value is not an integer or out of range" : "ERR syntax error")
+                    x.error(
+                        x.integer(k + 1) == nil ? "ERR value is not an integer or out of range" : "ERR syntax error")
                     return nil
                 }
                 request.count = min(n, ScanRequest.keysMax)

@@ -1,12 +1,12 @@
-// The keys that cursors handed out lately stand for, so that a scan goes on at once, on whichever actor of the server its
-// next call arrives, and behind a key that is gone since. Any thread.
+// The keys that cursors handed out lately stand for: a scan goes on at once, on whichever actor of the server its next
+// call arrives, and behind a key that is gone since. Any thread.
 
 import KVBase
 import KVCore
 import Synchronization
 
-/// Each mark has one place; a later one takes it. What is not remembered is looked for (ScanSearch). The lock is taken by
-/// SCAN only, for as long as a key is copied.
+/// Each mark has one place; a later one takes it. What is not remembered is looked for (ScanSearch). The lock is taken
+/// by SCAN only, for as long as a key is copied.
 package final class ScanMarks: Sendable {
     private static let places = 4096
     /// Longer keys are not remembered: together at most a megabyte.
