@@ -97,6 +97,40 @@ import Testing
         #expect(taken < 50 * 4 << 20, "\(taken >> 20) MiB for \(50 * input.count >> 20) MiB")
     }
 
+    /// Standard error is a full pipe that nobody reads: the server starts, serves and ends all the same.
+    @Test func aLogThatNobodyReadsHoldsNothingUp() throws {
+        let server = try KVDProcess(isErrorPipeFull: true)
+        for _ in 0..<50 { server.signal(SIGHUP) }
+        #expect(try server.connect().command("PING") == "+PONG\r\n")
+        server.signal(SIGTERM)
+        #expect(server.exitCode(withinMillis: 10_000) == 0)
+    }
+
+    @Test func signalsThatMeanNothingAreIgnored() throws {
+        let server = try KVDProcess()
+        let client = try server.connect()
+        let numbers = [
+            SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGXFSZ, SIGPOLL, SIGSTKFLT, SIGPIPE, SIGHUP, 34, 50, 64,
+        ]
+        for number in numbers {
+            server.signal(number)
+            #expect(try client.command("SET", "k", "v") == "+OK\r\n", "signal \(number)")
+        }
+        server.signal(SIGTERM)
+        #expect(server.exitCode(withinMillis: 10_000) == 0)
+        let lines = server.errorText.split(separator: "\n")
+        #expect(lines.count(where: { $0.contains("SIGHUP") }) == 1, "\(lines)")
+        #expect(lines.last?.contains("stopped") == true, "\(lines)")
+    }
+
+    @Test(arguments: [SIGTERM, SIGINT, SIGQUIT, SIGXCPU, SIGPWR]) func otherSignalsEndItInOrder(_ number: Int32) throws
+    {
+        let server = try KVDProcess()
+        server.signal(number)
+        #expect(server.exitCode(withinMillis: 10_000) == 0)
+        #expect(server.errorText.contains("stopped"))
+    }
+
     @Test(arguments: backends) func oversizedRequestsAreRefusedAndTheConnectionKept(_ backend: String) throws {
         let server = try KVDProcess(backend: backend)
         let client = try server.connect()
