@@ -55,14 +55,15 @@ package final class ActorStatistics: Sendable {
 
     // Owner's thread only.
 
-    func publish(_ state: QueryState) {
-        commandCount.store(state.commands, ordering: .relaxed)
-        hotGetCount.store(state.hotGets, ordering: .relaxed)
-        hotSetCount.store(state.hotSets, ordering: .relaxed)
-        hitCount.store(state.hits, ordering: .relaxed)
-        missCount.store(state.misses, ordering: .relaxed)
-        received.store(state.bytesReceived, ordering: .relaxed)
-        sent.store(state.bytesSent, ordering: .relaxed)
+    /// By pointer: once a turn, and the whole state would be copied.
+    func publish(_ state: UnsafeMutablePointer<QueryState>) {
+        commandCount.store(state.pointee.commands, ordering: .relaxed)
+        hotGetCount.store(state.pointee.hotGets, ordering: .relaxed)
+        hotSetCount.store(state.pointee.hotSets, ordering: .relaxed)
+        hitCount.store(state.pointee.hits, ordering: .relaxed)
+        missCount.store(state.pointee.misses, ordering: .relaxed)
+        received.store(state.pointee.bytesReceived, ordering: .relaxed)
+        sent.store(state.pointee.bytesSent, ordering: .relaxed)
     }
 
     func setLongestTurns(_ lengths: TurnLengths) {

@@ -28,7 +28,7 @@ import Testing
         defer { close(ends[0]) }
         let queue = LogQueue(descriptor: ends[1])
         let line = String(repeating: "x", count: 99)
-        let lines = 10_000
+        let lines = 20_000
         // Far more than the pipe and the queue hold: would hang here.
         for _ in 0..<lines { queue.write(line) }
         // What was dropped is told, perhaps in several lines; with what was written it is all there was.

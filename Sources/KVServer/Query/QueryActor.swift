@@ -268,7 +268,7 @@ package final class QueryActor {
             state.pointee.resetCounters()
             loop?.forgetLongestTurn()
         }
-        statistics.publish(state.pointee)
+        statistics.publish(state)
         if let loop { statistics.setLongestTurns(loop.turnLengths) }
     }
 
