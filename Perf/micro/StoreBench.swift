@@ -265,15 +265,11 @@ struct StoreBench {
             }
         }
         line("list of everything, per key", all, "ns")
-        let scan = best(keys) { _ in
-            var cursor: UInt64 = 0
-            repeat {
-                let step = store.scan(cursor, count: 1000)
-                for i in 0..<step.page.count { bytes += step.page[i].valueCount }
-                cursor = step.next
-            } while cursor != 0
+        let walk = best(keys) { _ in
+            var cursor = WalkCursor()
+            while !cursor.isDone { store.walk(&cursor, budget: 1000) { bytes += $0.valueCount } }
         }
-        line("scan of everything, per key", scan, "ns")
+        line("walk through everything, per key", walk, "ns")
         precondition(bytes > 0)
     }
 

@@ -7,11 +7,16 @@
     package static let valueBytesMax = 64 * 1024 * 1024
     /// Arguments of one command: enough for MSET and DEL in bulk, far below Redis's million (CVE-2021-32675).
     package static let argumentsMax = 1024 * 1024
+    /// Most arguments that may be announced; a command of more than `argumentsMax` gets an error, one of more than this
+    /// closes the connection (as Redis).
+    package static let argumentsSkippedMax = Int(Int32.max)
     package static let inlineBytesMax = 64 * 1024
     /// Longest bulk that is skipped with an error reply; a longer announcement closes the connection (as Redis).
     package static let bulkBytesMax = 512 * 1024 * 1024
     /// One command with all its arguments: a largest value and as much again beside it.
     package static let commandBytesMax = 128 * 1024 * 1024
+    /// What the unfinished requests of all clients may hold together; above, the longest is given up.
+    package static let heldInputMax = 1024 * 1024 * 1024
     /// Digits accepted in a RESP count or length.
     package static let lengthDigitsMax = 10
 

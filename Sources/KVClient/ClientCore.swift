@@ -47,7 +47,7 @@ final class ClientCore: Sendable {
             if case .failure(.closed) = outcome, !isClosed { continue }
             guard case .failure(let error) = outcome, attempts.allowsAnother(after: error, isRead: command.isRead),
                 NIODeadline.now().uptimeNanoseconds < deadline
-            else { return outcome }
+            else { return outcome.of(command) }
         }
     }
 
@@ -74,7 +74,7 @@ final class ClientCore: Sendable {
             }
             guard allFailed, let error, attempts.allowsAnother(after: error, isRead: areReads),
                 NIODeadline.now().uptimeNanoseconds < deadline
-            else { return outcomes }
+            else { return zip(outcomes, commands).map { $0.of($1) } }
         }
     }
 
@@ -176,6 +176,14 @@ final class ClientCore: Sendable {
         guard !connections.isEmpty else { return done() }
         let left = CountDown(connections.count, done)
         for connection in connections { connection.close { left.one() } }
+    }
+}
+
+extension Outcome {
+    /// A read that failed leaves no doubt whether something was written.
+    fileprivate func of(_ command: Command) -> Outcome {
+        guard command.isRead, case .failure(let error) = self else { return self }
+        return .failure(error.ofRead)
     }
 }
 

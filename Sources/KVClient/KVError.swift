@@ -31,6 +31,17 @@ public enum KVError: Error, Hashable, Sendable {
         }
     }
 
+    /// The same of a read, of which no write can be in doubt.
+    var ofRead: KVError {
+        switch self {
+        case .timeout: .timeout(mayHaveExecuted: false)
+        case .connectionLost(let server, let reason, _):
+            .connectionLost(server: server, reason: reason, mayHaveExecuted: false)
+        case .cancelled: .cancelled(mayHaveExecuted: false)
+        default: self
+        }
+    }
+
     /// Whether the store could not be asked at all or did not answer, as opposed to refusing this request: the cases in
     /// which trying again later can help.
     public var isStoreUnavailable: Bool {

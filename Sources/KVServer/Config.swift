@@ -128,7 +128,8 @@ package struct Config: Sendable {
     ) throws(ConfigError) {
         for (name, value, origin) in entries where !settled.contains(name) {
             guard let row = Config.rows.first(where: { $0.name == name }) else {
-                throw ConfigError("\(origin): unknown setting; known are \(Config.names.joined(separator: ", "))")
+                let known = Config.names.filter { !$0.hasPrefix("debug-") }.joined(separator: ", ")
+                throw ConfigError("\(origin): unknown setting; known are \(known)")
             }
             do { try row.apply(&self, value) } catch { throw ConfigError("\(origin): \(error.description)") }
         }
@@ -140,13 +141,37 @@ package struct Config: Sendable {
     )] {
         var entries: [(name: String, value: String, origin: String)] = []
         for row in rows {
-            let variable = "KVD_" + row.name.uppercased().map { $0 == "-" ? "_" : String($0) }.joined()
+            let variable = variable(row)
             guard let value = environment[variable], !value.isEmpty else { continue }
             // A description is JSON with commas of its own, so only plain addresses may be listed in one variable.
             let parts = row.repeats && !value.hasPrefix("{") ? value.split(separator: ",").map(String.init) : [value]
             for part in parts { entries.append((row.name, part, variable)) }
         }
         return entries
+    }
+
+    private static func variable(_ row: Row) -> String {
+        "KVD_" + row.name.uppercased().map { $0 == "-" ? "_" : String($0) }.joined()
+    }
+
+    /// What to tell the user about variables that look like settings and are none, a line each. No error: what runs
+    /// servers sets variables of its own (KVD_SERVICE_HOST for a service named kvd).
+    package static func unknownVariables(_ environment: [String: String]) -> [String] {
+        let known = rows.map(variable) + ["KVD_CONFIG"]
+        return environment.keys.filter { $0.hasPrefix("KVD_") && !known.contains($0) }.sorted().map { name in
+            let close = known.first { isClose(name, $0) && !$0.hasPrefix("KVD_DEBUG_") }
+            return "\(name) is not a setting and is ignored" + (close.map { "; did you mean \($0)?" } ?? "")
+        }
+    }
+
+    /// One byte more, less or other, or two exchanged.
+    private static func isClose(_ a: String, _ b: String) -> Bool {
+        let (x, y) = (Array(a.utf8), Array(b.utf8))
+        let start = zip(x, y).prefix { $0 == $1 }.count
+        let (restX, restY) = (x[start...], y[start...])
+        let end = zip(restX.reversed(), restY.reversed()).prefix { $0 == $1 }.count
+        let (left, right) = (Array(restX.dropLast(end)), Array(restY.dropLast(end)))
+        return max(left.count, right.count) <= 1 || left.count == 2 && left == right.reversed()
     }
 
     private static func fromFile(_ path: String) throws(ConfigError) -> [(name: String, value: String, origin: String)]
@@ -160,8 +185,8 @@ package struct Config: Sendable {
             guard let space = trimmed.firstIndex(where: { $0 == " " || $0 == "\t" }) else {
                 throw ConfigError("\(origin): '\(trimmed)' has no value; write NAME VALUE")
             }
-            entries.append(
-                (String(trimmed[..<space]), unquoted(trim(trimmed[space...])), origin + ": \(trimmed[..<space])"))
+            let value = try value(trim(trimmed[space...]), "\(origin): \(trimmed[..<space])")
+            entries.append((String(trimmed[..<space]), value, "\(origin): \(trimmed[..<space])"))
         }
         return entries
     }
@@ -172,9 +197,26 @@ package struct Config: Sendable {
         return text.drop(while: \.isWhitespace)
     }
 
-    private static func unquoted(_ text: Substring) -> String {
-        text.count >= 2 && text.hasPrefix("\"") && text.hasSuffix("\"")
-            ? String(text.dropFirst().dropLast()) : String(text)
+    /// In quotes as it is; otherwise up to a comment, which begins with # behind a blank.
+    private static func value(_ text: Substring, _ origin: String) throws(ConfigError) -> String {
+        if text.hasPrefix("\"") {
+            let inner = text.dropFirst()
+            guard let end = inner.firstIndex(of: "\"") else { throw ConfigError("\(origin): the quote is not closed") }
+            let rest = trim(inner[inner.index(after: end)...])
+            guard rest.isEmpty || rest.hasPrefix("#") else {
+                throw ConfigError("\(origin): '\(rest)' behind the closing quote; a comment begins with #")
+            }
+            return String(inner[..<end])
+        }
+        var before: Character = " "
+        for (index, character) in zip(text.indices, text) {
+            if character == "#", before.isWhitespace {
+                guard index > text.startIndex else { throw ConfigError("\(origin) has no value; write NAME VALUE") }
+                return String(trim(text[..<index]))
+            }
+            before = character
+        }
+        return String(text)
     }
 
     private static func contents(ofFile path: String) throws(ConfigError) -> String {

@@ -5,10 +5,11 @@ import KVBase
 import KVCore
 
 enum Info {
-    /// Writes the wanted sections (lower case names; empty: all) in Redis's order, a blank line between two.
+    /// Writes the wanted sections (lower case; empty: those not on demand) in Redis's order, a blank line between two.
     static func write(sections wanted: Set<String>, actor: QueryActor, into text: inout OutputBuffer) {
         var isFirst = true
-        for (name, body) in sections where wanted.isEmpty || wanted.contains(name.lowercased()) {
+        for (name, body) in sections
+        where wanted.contains(name.lowercased()) || wanted.isEmpty && !onDemand.contains(name.lowercased()) {
             if !isFirst { text.append("\r\n") }
             isFirst = false
             text.append("# \(name)\r\n")
@@ -16,11 +17,13 @@ enum Info {
         }
     }
 
-    private typealias Section = @Sendable (QueryActor, inout OutputBuffer) -> Void
+    typealias Section = @Sendable (QueryActor, inout OutputBuffer) -> Void
 
-    private static let sections: [(String, Section)] = [
-        ("Server", server), ("Clients", clients), ("Memory", memory), ("Stats", stats), ("Replication", replication),
-        ("CPU", processor), ("Actors", actors), ("Keyspace", keyspace),
+    static let sections: [(String, Section)] = [
+        ("Server", server), ("Clients", clients), ("Memory", memory), ("Persistence", persistence), ("Stats", stats),
+        ("Replication", replication), ("CPU", processor), ("Modules", nothing), ("Commandstats", commandStatistics),
+        ("Errorstats", errorStatistics), ("Latencystats", nothing), ("Cluster", cluster), ("Actors", actors),
+        ("Keyspace", keyspace),
     ]
 
     private static func line(_ text: inout OutputBuffer, _ name: StaticString, _ value: String) {
@@ -102,6 +105,7 @@ enum Info {
         line(&text, "rejected_connections", actor.context.rejectedConnections)
         line(&text, "keyspace_hits", all.reduce(0) { $0 + $1.hits })
         line(&text, "keyspace_misses", all.reduce(0) { $0 + $1.misses })
+        closedClients(actor, &text)
         let byWall = all.map(\.longestTurn).max { $0.word < $1.word } ?? LongestTurn(word: 0)
         let byProcessor = all.map(\.longestTurnOnProcessor).max { $0.word < $1.word } ?? LongestTurn(word: 0)
         line(&text, "max_turn_micros", byWall.micros)
@@ -115,6 +119,7 @@ enum Info {
         let peers = actor.peers()
         line(&text, "role", "master")
         line(&text, "connected_slaves", 0)
+        line(&text, "master_repl_offset", Int(actor.state.pointee.store.ownSeq))
         line(&text, "servers", peers.count + 1)
         line(&text, "state", actor.replicator?.replica.ownState ?? "up")
         for (index, peer) in peers.enumerated() { text.append("peer\(index + 1):\(peer.fields)\r\n") }

@@ -33,6 +33,7 @@ package enum Lifecycle {
     /// removed means.
     private static func startAgain(joining addresses: [String]) {
         if getenv("KVD_JOIN") == nil { setenv("KVD_JOIN", addresses.joined(separator: ","), 1) }
+        LogQueue.standardError.flush()
         execv("/proc/self/exe", CommandLine.unsafeArgv)
     }
 }

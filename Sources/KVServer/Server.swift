@@ -42,7 +42,7 @@ package final class Server {
         let backend = try chooseBackend()
         context = ServerContext(
             config: config, serverID: Machine.random(), hashSeed: Machine.random(), digestKey: Server.digestKey,
-            inputOutput: backend.rawValue)
+            inputOutput: backend.rawValue, log: log)
         guard context.clientsMax > 0 else {
             throw StartFailure(
                 description: "too few open files are allowed to serve a client; raise the limit (ulimit -n)")

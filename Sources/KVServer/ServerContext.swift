@@ -3,6 +3,7 @@
 import Glibc
 package import KVBase
 package import KVCore
+package import Logging
 import Synchronization
 
 package struct Setting: Sendable {
@@ -55,6 +56,9 @@ package final class ServerContext: Sendable {
     package let hashSeed: UInt64
     package let digestKey: UInt64
     package let origins = OriginTable()
+    package let scanMarks = ScanMarks()
+    package let closedClients = ClosedClients()
+    package let log: Logger
     package let statistics: [ActorStatistics]
     package let startedNanos: Nanos
     package let inputOutput: String
@@ -66,8 +70,11 @@ package final class ServerContext: Sendable {
     /// Not above what the limit of open files leaves.
     let clientsMax: Int
 
-    package init(config: Config, serverID: UInt64, hashSeed: UInt64, digestKey: UInt64, inputOutput: String) {
-        self.config = config
+    package init(
+        config: Config, serverID: UInt64, hashSeed: UInt64, digestKey: UInt64, inputOutput: String,
+        log: Logger = Logger(label: "kvd") { _ in SwiftLogNoOpLogHandler() }
+    ) {
+        (self.config, self.log) = (config, log)
         (self.serverID, self.hashSeed, self.digestKey) = (serverID, hashSeed, digestKey)
         self.inputOutput = inputOutput
         startedNanos = monotonicNanos()
@@ -91,6 +98,8 @@ package final class ServerContext: Sendable {
     package func clientLeft() { clients.subtract(1, ordering: .relaxed) }
     package var connectedClients: Int { clients.load(ordering: .relaxed) }
     package var rejectedConnections: Int { rejected.load(ordering: .relaxed) }
+    /// Bytes of unfinished requests, of all actors.
+    var heldInput: Int { statistics.reduce(0) { $0 + $1.heldInput } }
     package var clientsAtMost: Int { clientsMax }
 
     /// Where the actor system's part of the counters comes from. Before the loops run.

@@ -5,7 +5,10 @@ package import KVRuntime
 import Synchronization
 
 package final class ActorStatistics: Sendable {
+    let byCommand = CommandStatistics()
     private let commandCount = Atomic<Int>(0)
+    private let hotGetCount = Atomic<Int>(0)
+    private let hotSetCount = Atomic<Int>(0)
     private let hitCount = Atomic<Int>(0)
     private let missCount = Atomic<Int>(0)
     private let connectionCount = Atomic<Int>(0)
@@ -16,6 +19,7 @@ package final class ActorStatistics: Sendable {
     private let longestTurnByWall = Atomic<UInt64>(0)
     private let longestTurnByProcessor = Atomic<UInt64>(0)
     private let longTurnCount = Atomic<Int>(0)
+    private let held = Atomic<Int>(0)
     private let pagesReady = Atomic<Int>(0)
     private let pagesLate = Atomic<Int>(0)
     /// Set by CONFIG RESETSTAT on any thread, taken by the owner in its next turn.
@@ -24,6 +28,8 @@ package final class ActorStatistics: Sendable {
     package init() {}
 
     package var commands: Int { commandCount.load(ordering: .relaxed) }
+    package var hotGets: Int { hotGetCount.load(ordering: .relaxed) }
+    package var hotSets: Int { hotSetCount.load(ordering: .relaxed) }
     package var hits: Int { hitCount.load(ordering: .relaxed) }
     package var misses: Int { missCount.load(ordering: .relaxed) }
     package var connectionsReceived: Int { connectionCount.load(ordering: .relaxed) }
@@ -42,16 +48,22 @@ package final class ActorStatistics: Sendable {
     package var freshPages: (ready: Int, late: Int) {
         (pagesReady.load(ordering: .relaxed), pagesLate.load(ordering: .relaxed))
     }
+    /// Bytes of requests received and not run.
+    package var heldInput: Int { held.load(ordering: .relaxed) }
+
     package func requestReset() { resetRequest.store(true, ordering: .relaxed) }
 
     // Owner's thread only.
 
-    func publish(_ state: QueryState) {
-        commandCount.store(state.commands, ordering: .relaxed)
-        hitCount.store(state.hits, ordering: .relaxed)
-        missCount.store(state.misses, ordering: .relaxed)
-        received.store(state.bytesReceived, ordering: .relaxed)
-        sent.store(state.bytesSent, ordering: .relaxed)
+    /// By pointer: once a turn, and the whole state would be copied.
+    func publish(_ state: UnsafeMutablePointer<QueryState>) {
+        commandCount.store(state.pointee.commands, ordering: .relaxed)
+        hotGetCount.store(state.pointee.hotGets, ordering: .relaxed)
+        hotSetCount.store(state.pointee.hotSets, ordering: .relaxed)
+        hitCount.store(state.pointee.hits, ordering: .relaxed)
+        missCount.store(state.pointee.misses, ordering: .relaxed)
+        received.store(state.pointee.bytesReceived, ordering: .relaxed)
+        sent.store(state.pointee.bytesSent, ordering: .relaxed)
     }
 
     func setLongestTurns(_ lengths: TurnLengths) {
@@ -67,6 +79,7 @@ package final class ActorStatistics: Sendable {
         guard resetRequest.load(ordering: .relaxed) else { return false }
         resetRequest.store(false, ordering: .relaxed)
         connectionCount.store(0, ordering: .relaxed)
+        byCommand.reset()
         return true
     }
 
@@ -76,6 +89,7 @@ package final class ActorStatistics: Sendable {
     }
 
     func disconnected(_ now: Int) { clientCount.store(now, ordering: .relaxed) }
+    func setHeldInput(_ bytes: Int) { held.store(bytes, ordering: .relaxed) }
     func setRate(_ perSecond: Int) { rate.store(perSecond, ordering: .relaxed) }
 
     func setFreshPages(_ pages: (ready: Int, late: Int)) {

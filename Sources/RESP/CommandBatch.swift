@@ -22,6 +22,8 @@
     @usableFromInline package var firstArgument: Int32
     @usableFromInline package var argumentCount: Int32
     @usableFromInline package var isOversized: Bool
+    /// Oversized because of how many arguments were announced.
+    package internal(set) var hasTooManyArguments = false
     /// Bytes from the start of the parsed input to the end of this command: for a caller that stops behind it.
     package internal(set) var end: Int32 = 0
 
@@ -139,10 +141,11 @@
         if count > 0 { commands[count &- 1].end = Int32(truncatingIfNeeded: offset) }
     }
 
-    mutating func commitOversized() {
+    mutating func commitOversized(hasTooManyArguments: Bool) {
         reserve(0)
         commands[count] = Command(
             firstArgument: Int32(truncatingIfNeeded: argumentCount), argumentCount: 0, isOversized: true)
+        commands[count].hasTooManyArguments = hasTooManyArguments
         count += 1
     }
 

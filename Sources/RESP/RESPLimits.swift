@@ -13,12 +13,15 @@ package struct RESPLimits: Sendable {
     /// Longest command kept in memory, all arguments together; a longer one is skipped like an oversized bulk.
     package var commandBytesMax: Int
     package var argumentsMax: Int
+    /// Most arguments a client may announce at all: a command of more than `argumentsMax` is passed over as it comes
+    /// and answered with an error, beyond this the connection fails, as with Redis.
+    package var argumentsSkippedMax: Int
     package var inlineBytesMax: Int
 
     package init(
         valueBytesMax: Int = Limits.valueBytesMax, bulkBytesMax: Int = Limits.bulkBytesMax,
         commandBytesMax: Int = Limits.commandBytesMax, argumentsMax: Int = Limits.argumentsMax,
-        inlineBytesMax: Int = Limits.inlineBytesMax
+        argumentsSkippedMax: Int = Limits.argumentsSkippedMax, inlineBytesMax: Int = Limits.inlineBytesMax
     ) {
         precondition(valueBytesMax >= 1000 && bulkBytesMax >= valueBytesMax, "bulk limits below the fast path's floor")
         precondition(commandBytesMax >= 16 * 1024 && argumentsMax >= 10, "command limits below the fast path's floor")
@@ -26,6 +29,7 @@ package struct RESPLimits: Sendable {
         self.bulkBytesMax = bulkBytesMax
         self.commandBytesMax = commandBytesMax
         self.argumentsMax = argumentsMax
+        self.argumentsSkippedMax = max(argumentsSkippedMax, argumentsMax)
         self.inlineBytesMax = inlineBytesMax
     }
 }

@@ -41,6 +41,7 @@ struct SkipState {
     var payloadLeft = 0
     /// The payload was passed, its CRLF not yet.
     var inPayload = false
+    var hasTooManyArguments = false
 }
 
 extension RESPParser {
@@ -92,7 +93,13 @@ extension RESPParser {
         case .bad: return fail(.multibulkLength)
         case .value(let value, let after): (count, next) = (value, after)
         }
-        guard count <= limits.argumentsMax else { return fail(.multibulkLength) }
+        guard count <= limits.argumentsMax else {
+            guard count <= limits.argumentsSkippedMax else { return fail(.multibulkLength) }
+            skip = SkipState(argumentsLeft: count, hasTooManyArguments: true)
+            mode = .skipping
+            at = next
+            return .advanced
+        }
         // Redis skips an empty or null array without a reply.
         guard count > 0 else {
             at = next
@@ -202,7 +209,7 @@ extension RESPParser {
                 }
             }
         }
-        batch.commitOversized()
+        batch.commitOversized(hasTooManyArguments: skip.hasTooManyArguments)
         mode = .ready
         return .advanced
     }

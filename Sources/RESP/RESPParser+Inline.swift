@@ -3,6 +3,9 @@
 import KVBase
 
 extension RESPParser {
+    /// The first byte of what a TLS client sends; no command begins with it.
+    private static let tlsHandshake: UInt8 = 0x16
+
     static var lengthDigitsMax: Int { Limits.lengthDigitsMax }
 
     /// Parses one line into a command; an empty line is passed over. A word without quotes stays in the input, a
@@ -11,6 +14,7 @@ extension RESPParser {
         _ at: inout UnsafeRawPointer, _ end: UnsafeRawPointer, _ batch: inout CommandBatch
     ) -> Step {
         let start = at
+        if start.load(as: UInt8.self) == Self.tlsHandshake { return fail(.tls) }
         // One byte beyond the limit tells that the line is too long; no need to look further.
         let length = indexOfByte(10, start, min(end - start, limits.inlineBytesMax + 1))
         guard length <= limits.inlineBytesMax else { return fail(.inlineTooBig) }
@@ -129,12 +133,31 @@ extension RESPParser {
         }
     }
 
-    /// A browser made to talk to this port (cross-protocol request forgery) sends a request line or a `Host:` header.
-    /// GET, PUT and DELETE are commands too, hence the look at the target and the protocol version.
+    /// A browser made to talk to this port (cross-protocol request forgery) sends a request line, headers (`Host:`) or
+    /// the boundary of a multipart body. GET, PUT and DELETE are commands too, hence the look at the target and the
+    /// protocol version.
     private static func isHTTP(_ words: UnsafeMutablePointer<Argument>, _ count: Int) -> Bool {
-        if matches(words[0], "post") || matches(words[0], "host:") { return true }
-        return count == 3 && words[1].bytes.first == UInt8(ascii: "/") && words[2].count >= 7
-            && matches(Argument(start: words[2].start, count: 7), "http/1.")
+        let name = words[0].bytes
+        if name.last == UInt8(ascii: ":") || matches(words[0], "post") { return true }
+        if name.count > 2, name[0] == UInt8(ascii: "-"), name[1] == UInt8(ascii: "-") { return true }
+        guard count == 3, isHTTPVersion(words[2]) else { return false }
+        let target = words[1].bytes
+        return target.first == UInt8(ascii: "/") || matches(words[1], "*") || hasScheme(target)
+            || methodsOnlyOfHTTP.contains { matches(words[0], $0) }
+    }
+
+    /// Of those that may come with a target of another form.
+    private static let methodsOnlyOfHTTP: [StaticString] = ["connect", "head", "options", "patch", "pri", "trace"]
+
+    /// `HTTP/1.1`, `HTTP/2`.
+    private static func isHTTPVersion(_ word: Argument) -> Bool {
+        word.count >= 6 && matches(Argument(start: word.start, count: 5), "http/")
+            && word.bytes[5...].allSatisfy { $0 >= 48 && $0 <= 57 || $0 == UInt8(ascii: ".") }
+    }
+
+    private static func hasScheme(_ target: UnsafeRawBufferPointer) -> Bool {
+        guard let colon = target.firstIndex(of: UInt8(ascii: ":")), colon + 2 < target.count else { return false }
+        return target[colon + 1] == UInt8(ascii: "/") && target[colon + 2] == UInt8(ascii: "/")
     }
 
     private static func matches(_ word: Argument, _ lowercase: StaticString) -> Bool {

@@ -32,6 +32,9 @@ package struct RESPParser {
     var partial = PartialCommand()
     var skip = SkipState()
 
+    /// A command has begun of which the caller keeps nothing, or which is to be resumed.
+    package var isInside: Bool { mode == .resuming || mode == .skipping }
+
     package init(limits: RESPLimits = RESPLimits()) { self.limits = limits }
 
     /// Frees the state of a partial command; call it when the connection closes.
@@ -200,7 +203,7 @@ package struct RESPParser {
 
 /// Why a connection's requests cannot be read on; the texts are Redis 7's where Redis has the case.
 enum RESPFailure {
-    case none, multibulkLength, bulkLength, expectedDollar, inlineTooBig, unbalancedQuotes, http
+    case none, multibulkLength, bulkLength, expectedDollar, inlineTooBig, unbalancedQuotes, http, tls
 
     var text: StaticString {
         switch self {
@@ -211,6 +214,7 @@ enum RESPFailure {
         case .inlineTooBig: "Protocol error: too big inline request"
         case .unbalancedQuotes: "Protocol error: unbalanced quotes in request"
         case .http: "Protocol error: HTTP request on a RESP port"
+        case .tls: "Protocol error: TLS on a port without TLS"
         }
     }
 }

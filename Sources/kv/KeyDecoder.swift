@@ -11,30 +11,45 @@ struct KeyDecoder {
 
     mutating func feed(_ bytes: [UInt8]) -> [LineEditor.Key] {
         var keys: [LineEditor.Key] = []
-        for byte in bytes {
-            pending.append(byte)
-            if let key = complete() {
-                keys.append(key)
-                pending = []
-            } else if pending.count >= Self.pendingBytesMax {
-                pending = []
-            }
-        }
+        for byte in bytes { take(byte, &keys) }
         return keys
     }
 
-    /// Nothing more comes: what waits is no key.
-    mutating func flush() { pending = [] }
+    /// Nothing more comes: what waits is no key, except that bytes of text are kept, whatever they are.
+    mutating func flush() -> [LineEditor.Key] {
+        defer { pending = [] }
+        return pending.first == 27 ? [] : pending.map(Self.key)
+    }
 
-    /// The key that `pending` is, nil while it may still become one.
-    private func complete() -> LineEditor.Key? {
+    private mutating func take(_ byte: UInt8, _ keys: inout [LineEditor.Key]) {
+        // The beginning of a character that this byte does not carry on: no UTF-8, and text all the same.
+        if let first = pending.first, first >= 0x80, byte & 0xC0 != 0x80 { keys += flush() }
+        pending.append(byte)
+        if let complete = complete() {
+            keys += complete
+            pending = []
+        } else if pending.count >= Self.pendingBytesMax {
+            pending = []
+        }
+    }
+
+    /// A byte that is no part of valid UTF-8, as the command line carries it (`ProgramArguments`).
+    private static func key(_ byte: UInt8) -> LineEditor.Key { .character(Character(ProgramArguments.text([byte]))) }
+
+    /// The keys that `pending` is, usually one; nil while it may still become one.
+    private func complete() -> [LineEditor.Key]? {
         let first = pending[0]
-        if first == 27 { return escape() }
-        if first < 32 || first == 127 { return control(first) }
-        let length = first < 0x80 ? 1 : first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : first >= 0xC0 ? 2 : 1
+        if first == 27 { return escape().map { [$0] } }
+        if first < 32 || first == 127 { return [control(first)] }
+        let length =
+            switch first {
+            case 0xC2...0xDF: 2
+            case 0xE0...0xEF: 3
+            case 0xF0...0xF4: 4
+            default: 1
+            }
         guard pending.count >= length else { return nil }
-        guard let text = String(validating: pending, as: UTF8.self), let character = text.first else { return .ignored }
-        return .character(character)
+        return ProgramArguments.text(pending).unicodeScalars.map { .character(Character($0)) }
     }
 
     private func control(_ byte: UInt8) -> LineEditor.Key {

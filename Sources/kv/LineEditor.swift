@@ -1,5 +1,7 @@
 // The line being typed, its history and completion, and what a key does to it. Pure: no terminal in here.
 
+import KVClient
+
 /// Edits by characters as people see them (grapheme clusters).
 struct LineEditor {
     enum Key: Equatable {
@@ -170,7 +172,8 @@ struct LineEditor {
     /// The part of the line that fits into `columns` around the cursor, and the cursor's column in it.
     func window(columns: Int) -> (text: String, cursor: Int) {
         let room = max(1, columns)
-        let widths = text.map(Self.columns)
+        let text = text.map(Self.shown)
+        let widths = text.map { $0.reduce(0) { $0 + Self.columns($1) } }
         var start = cursor
         var before = 0
         // As much as fits before the cursor, in two thirds of the room once the line is longer than that.
@@ -185,7 +188,13 @@ struct LineEditor {
             used += widths[end]
             end += 1
         }
-        return (String(text[start..<end]), before)
+        return (text[start..<end].joined(), before)
+    }
+
+    /// What a terminal shows of a character: of a byte that is no text, `\\xE9`.
+    private static func shown(_ character: Character) -> String {
+        let bytes = ProgramArguments.bytes(String(character))
+        return bytes.text == nil ? Text.escaped(bytes) : String(character)
     }
 
     /// Columns a character takes on a terminal: 2 for East Asian wide characters and emoji, 0 for lone combining marks.

@@ -78,7 +78,8 @@ final class Prompt: Sendable {
         defer { watcher.cancel() }
         while let line = await nextLine() {
             do {
-                guard let request = try Request(line: line) else { continue }
+                let bytes = ProgramArguments.bytes(line).array
+                guard let request = try Request(line: bytes) else { continue }
                 if request == .quit { break }
                 await carryOut(request)
             } catch {
@@ -163,7 +164,7 @@ final class Prompt: Sendable {
             let bytes = Terminal.read(withinMillis: isWaiting ? 50 : -1)
             if bytes?.isEmpty == true { return nil }
             typing.withLock { typing in
-                if let bytes { typing.ahead = typing.decoder.feed(bytes) } else { typing.decoder.flush() }
+                typing.ahead = if let bytes { typing.decoder.feed(bytes) } else { typing.decoder.flush() }
             }
         }
     }

@@ -106,16 +106,12 @@ do { config = try Config.resolve(flags: command.flags, environment: environment(
     fail(error.description, code: 64)
 }
 
-LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
+LoggingSystem.bootstrap { ServerLogHandler(label: $0) }
+atexit { LogQueue.standardError.flush() }
 var log = Logger(label: "kvd")
 log.logLevel = Logger.Level(rawValue: config.logLevel) ?? .info
-
-// Blocked before any thread exists, so that every thread inherits it and only `sigwait` below takes them.
-var signals = sigset_t()
-sigemptyset(&signals)
-sigaddset(&signals, SIGTERM)
-sigaddset(&signals, SIGINT)
-pthread_sigmask(SIG_BLOCK, &signals, nil)
+let signals = Signals.prepare(log)
+for line in Config.unknownVariables(environment()) { log.warning("\(line)") }
 
 let server = Server(config: config, log: log, onForgotten: Lifecycle.askToStop)
 do {

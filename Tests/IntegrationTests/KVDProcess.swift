@@ -27,8 +27,10 @@ final class KVDProcess {
 
     /// Starts kvd and waits until it serves. `before`: a shell fragment run first (ulimit, env).
     init(
-        arguments: [String] = [], actors: Int = 1, backend: String = "auto", before: String = "", port: Int? = nil
+        arguments: [String] = [], actors: Int = 1, backend: String = "auto", before: String = "", port: Int? = nil,
+        isErrorPipeFull: Bool = false
     ) throws {
+        if isErrorPipeFull { KVDProcess.fill(errors.fileHandleForWriting.fileDescriptor) }
         self.port = port ?? FreePorts.take(actors + 1)
         self.actors = actors
         let executable = KVDProcess.directory.appendingPathComponent("kvd").path
@@ -49,6 +51,15 @@ final class KVDProcess {
     deinit {
         if process.isRunning { kill(process.processIdentifier, SIGKILL) }
         process.waitUntilExit()
+    }
+
+    /// As much as the pipe takes.
+    private static func fill(_ fd: Int32) {
+        let flags = fcntl(fd, F_GETFL)
+        _ = fcntl(fd, F_SETFL, flags | O_NONBLOCK)
+        let chunk = [UInt8](repeating: 10, count: 4096)
+        while write(fd, chunk, chunk.count) > 0 {}
+        _ = fcntl(fd, F_SETFL, flags)
     }
 
     /// What kvd wrote to standard error; only after it ended.

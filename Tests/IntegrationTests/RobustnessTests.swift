@@ -45,6 +45,92 @@ import Testing
         #expect(!(try browser.rest()).contains("+OK"))
     }
 
+    /// What the client has written is read although it reads nothing yet; each send gives up after 20 s.
+    @Test(arguments: backends) func aPipelineWrittenWholeIsAnsweredWhole(_ backend: String) throws {
+        let server = try KVDProcess(backend: backend)
+        let client = try server.connect()
+        let key = Bytes([UInt8](repeating: 107, count: 100))
+        let value = [UInt8](repeating: 118, count: 1000)
+        _ = try client.call(["SET", key, Bytes(value)])
+        let count = 60_000
+        let get = Client.encode(["GET", key])
+        try client.send([[UInt8]](repeating: get, count: count).flatMap { $0 })
+        let reply = Array("$1000\r\n".utf8) + value + [13, 10]
+        for _ in 0..<count / 100 {
+            let hundred = try client.bytes(reply.count * 100)
+            guard hundred == [[UInt8]](repeating: reply, count: 100).flatMap({ $0 }) else {
+                Issue.record("a reply differs")
+                return
+            }
+        }
+        let sets = 400_000
+        let set = Client.encode(["SET", "k", "v"])
+        try client.send([[UInt8]](repeating: set, count: sets).flatMap { $0 })
+        var left = sets * 5
+        while left > 0 { left -= try client.bytes(min(left, 1 << 16)).count }
+        #expect(try client.command("PING") == "+PONG\r\n")
+    }
+
+    /// 50 clients announce 64 MiB each and send 1.1.
+    @Test func memoryIsNotTakenForWhatWasOnlyAnnounced() throws {
+        let server = try KVDProcess()
+        let watcher = try server.connect()
+        func resident() throws -> Int {
+            let info = try watcher.command("INFO", "memory").split(separator: "\r\n")
+            return info.first { $0.hasPrefix("used_memory_rss:") }.flatMap { Int($0.dropFirst(16)) } ?? 0
+        }
+        let before = try resident()
+        let input = Array("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$67108864\r\n".utf8) + [UInt8](repeating: 7, count: 1_100_000)
+        var clients: [Client] = []
+        for _ in 0..<50 {
+            clients.append(try server.connect())
+            try clients.last!.send(input)
+        }
+        let deadline = Date(timeIntervalSinceNow: 20)
+        func held() throws -> Int {
+            let info = try watcher.command("INFO", "stats").split(separator: "\r\n")
+            return info.first { $0.hasPrefix("unfinished_request_bytes:") }.flatMap { Int($0.dropFirst(25)) } ?? 0
+        }
+        while try held() < 50 * input.count, Date() < deadline { _ = poll(nil, 0, 10) }
+        #expect(try held() == 50 * input.count)
+        let taken = try resident() - before
+        #expect(taken < 50 * 4 << 20, "\(taken >> 20) MiB for \(50 * input.count >> 20) MiB")
+    }
+
+    /// Standard error is a full pipe that nobody reads: the server starts, serves and ends all the same.
+    @Test func aLogThatNobodyReadsHoldsNothingUp() throws {
+        let server = try KVDProcess(isErrorPipeFull: true)
+        for _ in 0..<50 { server.signal(SIGHUP) }
+        #expect(try server.connect().command("PING") == "+PONG\r\n")
+        server.signal(SIGTERM)
+        #expect(server.exitCode(withinMillis: 10_000) == 0)
+    }
+
+    @Test func signalsThatMeanNothingAreIgnored() throws {
+        let server = try KVDProcess()
+        let client = try server.connect()
+        let numbers = [
+            SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGXFSZ, SIGPOLL, SIGSTKFLT, SIGPIPE, SIGHUP, 34, 50, 64,
+        ]
+        for number in numbers {
+            server.signal(number)
+            #expect(try client.command("SET", "k", "v") == "+OK\r\n", "signal \(number)")
+        }
+        server.signal(SIGTERM)
+        #expect(server.exitCode(withinMillis: 10_000) == 0)
+        let lines = server.errorText.split(separator: "\n")
+        #expect(lines.count(where: { $0.contains("SIGHUP") }) == 1, "\(lines)")
+        #expect(lines.last?.contains("stopped") == true, "\(lines)")
+    }
+
+    @Test(arguments: [SIGTERM, SIGINT, SIGQUIT, SIGXCPU, SIGPWR]) func otherSignalsEndItInOrder(_ number: Int32) throws
+    {
+        let server = try KVDProcess()
+        server.signal(number)
+        #expect(server.exitCode(withinMillis: 10_000) == 0)
+        #expect(server.errorText.contains("stopped"))
+    }
+
     @Test(arguments: backends) func oversizedRequestsAreRefusedAndTheConnectionKept(_ backend: String) throws {
         let server = try KVDProcess(backend: backend)
         let client = try server.connect()

@@ -15,7 +15,7 @@ import Testing
             let kept = Task { try await client.get("b") }
             try await eventually("asked b") { server.requests.count == 2 }
             doomed.cancel()
-            #expect(await doomed.value == .cancelled(mayHaveExecuted: true))
+            #expect(await doomed.value == .cancelled(mayHaveExecuted: false), "a read leaves no doubt")
             for exchange in held.withLock({ $0 }) { exchange.bulk("answer to \(exchange.arguments[1])") }
             #expect(try await kept.value == "answer to b")
             #expect(server.connections == 1)
@@ -66,7 +66,7 @@ import Testing
             }
             try await eventually("asked") { server.requests.count == 3 }
             task.cancel()
-            #expect(await task.value == .cancelled(mayHaveExecuted: true))
+            #expect(await task.value == .cancelled(mayHaveExecuted: false), "reads leave no doubt")
         }
     }
 

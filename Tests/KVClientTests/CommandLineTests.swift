@@ -18,6 +18,15 @@ import Testing
         return (result.code, String(decoding: result.output, as: UTF8.self), result.errors)
     }
 
+    @Test func onlyAWriteLeavesADoubtWhetherItWasExecuted() async throws {
+        let server = try await ScriptedServer { $0.close() }
+        let (readCode, _, read) = try await kv(server, "get", "k")
+        #expect(readCode == 1 && read.contains("lost") && !read.contains("write"), "\(read)")
+        let (writeCode, _, written) = try await kv(server, "put", "k", "v")
+        #expect(writeCode == 1 && written.contains("a write may have been executed"), "\(written)")
+        await server.stop()
+    }
+
     @Test func oneShotCommandsPrintWhatScriptsNeed() async throws {
         try await withFakeStore { (_, server) async throws in
             #expect(try await kv(server, "put", "a", "x y") == (0, "OK\n", ""))
@@ -292,6 +301,36 @@ import Testing
         }
         _ = typed("\u{5}\u{15}日本語", &editor)
         #expect(editor.window(columns: 40) == ("日本語", 6))
+    }
+
+    @Test func bytesThatAreNotTextAreTyped() throws {
+        let inputs: [(typed: String, bytes: [UInt8])] = [
+            ("put a x", Array("x".utf8) + [0xE9] + Array("yz".utf8)), ("put b ", [0xFF] + Array("hello".utf8)),
+            ("put c caf", Array("caf".utf8) + [0xE9]), ("put d ", [0xE6, 0x97, 0x78, 0xC0, 0x80, 0xF5, 0xC3, 0xA9]),
+        ]
+        for (typed, value) in inputs {
+            let command = Array(typed.prefix(6).utf8) + value
+            for cut in 0...command.count {
+                var decoder = KeyDecoder()
+                var editor = LineEditor(completions: [])
+                let keys =
+                    decoder.feed(Array(command[..<cut])) + decoder.feed(Array(command[cut...]) + [13])
+                let actions = keys.map { editor.press($0) }
+                guard case .submit(let line) = actions.last else {
+                    Issue.record("Enter was swallowed after \(typed)")
+                    continue
+                }
+                let request = try Request(line: ProgramArguments.bytes(line).array)
+                #expect(request == .put(KVBytes([typed.utf8.dropFirst(4).first!]), KVBytes(value)), "\(typed)")
+            }
+        }
+        // Where nothing more comes, what waits is text as well; and it is shown as what it is.
+        var decoder = KeyDecoder()
+        var editor = LineEditor(completions: [])
+        for key in decoder.feed([97, 0xE9]) + decoder.flush() { _ = editor.press(key) }
+        #expect(editor.window(columns: 40) == ("a\\xE9", 5))
+        _ = editor.press(.backspace)
+        #expect(editor.line == "a")
     }
 
     @Test func keysSplitAnywhereAreTheSame() {

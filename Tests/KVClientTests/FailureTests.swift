@@ -135,7 +135,7 @@ import Testing
         } _: { (client, server) async throws in
             #expect(try await client.get("first") == "1")
             let error = await failure { try await client.withTimeout(.milliseconds(200)).get("slow") }
-            #expect(error == .timeout(mayHaveExecuted: true))
+            #expect(error == .timeout(mayHaveExecuted: false))
             // RESP answers in order: the next call's answer follows the late one.
             async let next = client.get("other")
             try await eventually("the second request arrived") { held.withLock { $0.count } == 2 }

@@ -195,6 +195,88 @@ import Testing
         }
     }
 
+    @Test func clientReplyTakesRepliesBack() {
+        withSession { s in
+            func run(_ text: String) -> String { String(decoding: s.execute(Array(text.utf8)), as: UTF8.self) }
+            #expect(run("CLIENT REPLY MAYBE\r\n") == "-ERR syntax error\r\n")
+            #expect(run("PING\r\nCLIENT REPLY OFF\r\nPING\r\nSET k v\r\nNOSUCH\r\nGET k\r\n") == "+PONG\r\n")
+            #expect(run("PING\r\n") == "")
+            #expect(run("GET k\r\nCLIENT REPLY SKIP\r\nGET k\r\nCLIENT REPLY ON\r\nGET k\r\n") == "+OK\r\n$1\r\nv\r\n")
+            #expect(run("CLIENT REPLY SKIP\r\nGET k\r\nPING\r\n") == "+PONG\r\n")
+            #expect(run("CLIENT REPLY SKIP\r\nCLIENT REPLY SKIP\r\nGET k\r\nPING\r\n") == "+PONG\r\n")
+            #expect(run("CLIENT REPLY SKIP\r\nCLIENT REPLY ON\r\nPING\r\n") == "+OK\r\n+PONG\r\n")
+            #expect(run("CLIENT REPLY SKIP\r\n") + run("GE") + run("T k\r\nPI") + run("NG\r\n") == "+PONG\r\n")
+            // Commands in slices, and a protocol error, which is answered.
+            for k in 0..<1000 { _ = s.command("SET", "key\(k)", "v") }
+            #expect(run("CLIENT REPLY SKIP\r\nKEYS *\r\nPING\r\n") == "+PONG\r\n")
+            let keys = (0..<2000).map { "key\($0)" }.joined(separator: " ")
+            #expect(run("CLIENT REPLY SKIP\r\nEXISTS \(keys)\r\nPING\r\n") == "+PONG\r\n")
+            #expect(run("CLIENT REPLY OFF\r\nMGET \(keys)\r\nPING\r\nRESET\r\nPING\r\n") == "+RESET\r\n+PONG\r\n")
+            #expect(run("CLIENT REPLY OFF\r\nPING\r\n*x\r\n").hasPrefix("-ERR Protocol error"))
+        }
+    }
+
+    @Test func clientLinesHaveTheFieldsOfRedis() {
+        withSession { s in
+            let fields = [
+                "id", "addr", "laddr", "fd", "name", "age", "idle", "flags", "db", "sub", "psub", "ssub", "multi",
+                "qbuf",
+                "qbuf-free", "argv-mem", "multi-mem", "rbs", "rbp", "obl", "oll", "omem", "tot-mem", "events", "cmd",
+                "user", "redir", "resp", "lib-name", "lib-ver",
+            ]
+            for sub in ["INFO", "LIST"] {
+                let line = s.command("CLIENT", sub).components("\r\n")[1]
+                let words = line.split(separator: " ").map {
+                    $0.split(separator: "=", omittingEmptySubsequences: false)
+                }
+                #expect(words.map { String($0[0]) } == fields)
+                #expect(line.contains(" cmd=client|\(sub.lowercased()) "))
+                // *2 $6 CLIENT $4 INFO, as it came.
+                #expect(line.contains(" qbuf=26 ") && line.contains(" argv-mem=10 "), "\(line)")
+            }
+            _ = s.command("DBSIZE")
+            let other = LocalSession(actor: s.actor, now: s.now)
+            defer { other.close(actorToo: false) }
+            _ = s.execute(Array("*2\r\n$3\r\nGET".utf8))
+            let first = other.command("CLIENT", "LIST").components("\r\n")[1].split(separator: "\n")[0]
+            #expect(first.contains(" cmd=dbsize ") && first.contains(" qbuf=11 "), "\(first)")
+        }
+    }
+
+    @Test func infoHasTheSectionsOfRedis() {
+        withSession { s in
+            for _ in 0..<3 { _ = s.command("GET", "k") }
+            for _ in 0..<2 { _ = s.command("SET", "k", "v") }
+            _ = s.command("SET", "k", "v", "NX", "WHAT")
+            _ = s.command("EXISTS", "k")
+            _ = s.command("GET")
+            _ = s.command("NOSUCH")
+            _ = s.command("SET", "k", String(repeating: "v", count: 300_000))
+            func sections(_ name: String...) -> [Substring] {
+                s.execute(Array(("INFO " + name.joined(separator: " ") + "\r\n").utf8)).split(separator: 10)
+                    .map { Substring(decoding: $0.dropLast(), as: UTF8.self) }
+            }
+            for name in ["all", "everything"] {
+                let lines = sections(name)
+                for section in [
+                    "Server", "Clients", "Memory", "Persistence", "Stats", "Replication", "CPU", "Modules",
+                    "Commandstats",
+                    "Errorstats", "Latencystats", "Cluster", "Keyspace",
+                ] { #expect(lines.contains("# \(section)"), "\(name): \(section)") }
+                #expect(lines.contains { $0.hasPrefix("master_repl_offset:") } && lines.contains("cluster_enabled:0"))
+                #expect(lines.contains("cmdstat_get:calls=3,usec=0,usec_per_call=0.00,rejected_calls=1,failed_calls=0"))
+                #expect(lines.contains("cmdstat_set:calls=4,usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=1"))
+                #expect(
+                    lines.contains("cmdstat_exists:calls=1,usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=0"))
+                #expect(lines.contains("errorstat_ERR:count=3"))
+            }
+            #expect(!sections("default").contains("# Commandstats") && sections("default").contains("# Cluster"))
+            #expect(sections("commandstats").first { $0.hasPrefix("#") } == "# Commandstats")
+            expect(s, "CONFIG RESETSTAT", "+OK")
+            #expect(!sections("all").contains { $0.hasPrefix("cmdstat_get") || $0.hasPrefix("errorstat_") })
+        }
+    }
+
     @Test func keysAndScanFindWhatMatches() {
         withSession { s in
             for k in 0..<100 { expect(s, "SET user:\(k) v", "+OK") }

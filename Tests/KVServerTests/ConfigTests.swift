@@ -92,6 +92,37 @@ import Testing
         #expect(message(file: "/nonexistent/kvd.conf")?.contains("No such file") == true)
     }
 
+    @Test func aCommentMayStandBehindAValue() throws {
+        let path = try file(
+            "port 7000 # clients above\nhost 127.0.0.2\t# bound\ncluster \"a # b\" # quoted\nadvertise h#1:5 #\n")
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let config = try Config.resolve(flags: [], environment: [:], file: path)
+        #expect(config.port == 7000 && config.host == "127.0.0.2" && config.cluster == "a # b")
+        #expect(config.advertise?.host == "h#1")
+        for (text, words) in [
+            ("port # 7000\n", "no value"), ("cluster \"a\n", "quote is not closed"), ("cluster \"a\" b\n", "comment"),
+        ] {
+            let bad = try file(text)
+            defer { try? FileManager.default.removeItem(atPath: bad) }
+            let said = try #require(message(file: bad))
+            #expect(said.contains(words) && said.contains("line 1"), "\(said)")
+        }
+    }
+
+    @Test func variablesThatAreNoSettingsAreTold() {
+        let environment = ["KVD_PROT": "1", "KVD_SERVICE_HOST": "x", "KVD_PORT": "6000", "KVD_CONFIG": "", "HOME": "/"]
+        #expect(
+            Config.unknownVariables(environment) == [
+                "KVD_PROT is not a setting and is ignored; did you mean KVD_PORT?",
+                "KVD_SERVICE_HOST is not a setting and is ignored",
+            ])
+    }
+
+    @Test func settingsForTestsAreNotInTheListOfSettings() throws {
+        let text = try #require(message([("nonsense", "1")]))
+        #expect(text.contains("known are port, actors") && !text.contains("debug"), "\(text)")
+    }
+
     @Test func portsMustNotCollide() {
         #expect(message([("port", "65000"), ("actors", "128")]) == nil)
         #expect(message([("port", "65500"), ("actors", "100")]) != nil)

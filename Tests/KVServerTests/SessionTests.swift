@@ -295,8 +295,10 @@ import Testing
             _ = command(turns).withUnsafeBytes { session.receive($0, output: &output, unsent: 0) }
             session.actor.enqueue(session)
         }
-        func sessionStalled() {}
+        func sessionRefused(reply: StaticString?) {}
+        func sessionReadsOn() {}
         var sessionUnsentBytes: Int { 0 }
+        var sessionOutputBytes: Int { 0 }
     }
 
     @Test func whoAddsKeysWaitsForMemoryAndWhoReadsDoesNot() {
@@ -377,9 +379,110 @@ import Testing
 
     private final class Reader: SessionOwner {
         var sessionUnsentBytes = 1000
+        var sessionOutputBytes: Int { sessionUnsentBytes }
         var isStalled = false
+        var reply: StaticString?
+        var readsOn = 0
         func sessionShouldRun() {}
-        func sessionStalled() { isStalled = true }
+        func sessionReadsOn() { readsOn += 1 }
+        func sessionRefused(reply: StaticString?) {
+            isStalled = true
+            self.reply = reply
+        }
+    }
+
+    @Test func aRequestThatStandsStillIsClosedAfterAWhile() {
+        let session = LocalSession()
+        let actor = session.actor
+        // Cut in the middle of an array, of a line, of a value that is passed over; and between two requests.
+        let big = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$\(Limits.valueBytesMax + 1)\r\nxxx"
+        let inputs = ["*2\r\n$3\r\nGET\r\n$5\r\nab", "GET k", big, "", "PING\r\n"]
+        let clients = inputs.map { _ in Session(actor: actor) }
+        let readers = inputs.map { _ in Reader() }
+        var output = OutputBuffer()
+        defer {
+            output.deallocate()
+            for client in clients { client.close() }
+            session.close()
+        }
+        for (i, client) in clients.enumerated() {
+            client.owner = readers[i]
+            _ = Array(inputs[i].utf8).withUnsafeBytes { client.receive($0, output: &output, unsent: 0) }
+        }
+        actor.state.pointee.nowMillis += QueryActor.stalledMillisMax
+        // A byte is enough for another minute.
+        _ = Array("a".utf8).withUnsafeBytes { clients[1].receive($0, output: &output, unsent: 0) }
+        actor.state.pointee.nowMillis += 1
+        actor.closeStalled()
+        #expect(readers.map(\.isStalled) == [true, false, true, false, false])
+        #expect(readers[0].reply != nil && actor.context.closedClients.count(.standsStill) == 2)
+    }
+
+    @Test func aBlockedClientThatOnlyWritesIsReadOn() {
+        let session = LocalSession()
+        let actor = session.actor
+        let (client, reader) = (Session(actor: actor), Reader())
+        client.owner = reader
+        var output = OutputBuffer()
+        defer {
+            output.deallocate()
+            client.close()
+            session.close()
+        }
+        client.block()
+        actor.readOn()
+        #expect(reader.readsOn == 0, "it may be reading")
+        reader.sessionUnsentBytes -= 1
+        actor.readOn()
+        #expect(reader.readsOn == 0, "it is reading")
+        actor.readOn()
+        #expect(reader.readsOn == 1)
+        // What it writes is kept, not run, until its output has drained.
+        let input = request("SET", "k", "v") + request("GET", "k")
+        #expect(input.withUnsafeBytes { client.receive($0, output: &output, unsent: 0) } == .blocked)
+        #expect(output.count == 0 && client.pendingInput == input.count && actor.state.pointee.heldInput == input.count)
+        #expect(client.run(output: &output, unsent: 0) == .idle)
+        #expect(String(decoding: output.bytes, as: UTF8.self) == "+OK\r\n$1\r\nv\r\n")
+        #expect(actor.state.pointee.heldInput == 0 && actor.blockedSessions == 0)
+    }
+
+    @Test func theLongestUnfinishedRequestIsGivenUpAtTheBoundOfAll() {
+        let session = LocalSession()
+        let actor = session.actor
+        let clients = (0..<3).map { _ in Session(actor: actor) }
+        let readers = clients.map { _ in Reader() }
+        var output = OutputBuffer()
+        defer {
+            output.deallocate()
+            for client in clients { client.close() }
+            session.close()
+        }
+        let head = Array("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000\r\n".utf8)
+        for (i, client) in clients.enumerated() {
+            client.owner = readers[i]
+            let input = head + [UInt8](repeating: 7, count: 100_000 * (i + 1))
+            _ = input.withUnsafeBytes { client.receive($0, output: &output, unsent: 0) }
+        }
+        #expect(actor.state.pointee.heldInput == 3 * head.count + 600_000)
+        actor.boundInput()
+        #expect(!readers.contains { $0.isStalled })
+        // What other actors hold counts as well; there is only this one, so its own count is made large.
+        actor.state.pointee.heldInput += Limits.heldInputMax - 500_000
+        actor.boundInput()
+        #expect(readers.map(\.isStalled) == [false, false, true] && readers[2].reply != nil)
+        clients[2].dropInput()
+        actor.boundInput()
+        #expect(readers.map(\.isStalled) == [false, false, true])
+        actor.state.pointee.heldInput -= Limits.heldInputMax - 500_000
+    }
+
+    @Test func memoryForARequestFollowsWhatCameNotWhatWasAnnounced() {
+        let session = LocalSession()
+        defer { session.close() }
+        _ = session.execute(Array("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$60000000\r\n".utf8))
+        for _ in 0..<4 { _ = session.execute([UInt8](repeating: 7, count: 200_000)) }
+        let client = session.actor.sessions[0]
+        #expect(client.state.pointee.input.capacity < 2_000_000, "announced lengths are not believed")
     }
 
     @Test func whoReadsNothingOfAnyReplyIsClosedAfterAWhile() {
@@ -392,7 +495,7 @@ import Testing
             idle.close()
             session.close()
         }
-        blocked.state.pointee.isBlocked = true
+        blocked.block()
         func pass(_ millis: Millis) {
             session.now += millis
             session.actor.closeStalled()

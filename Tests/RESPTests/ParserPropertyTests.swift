@@ -19,6 +19,9 @@ import Testing
             "*2\r\n$3\r\nGET\r\n$-1\r\n", "*2\r\n$3\r\nGET\r\n:1\r\n", "*x\r\n", "*1\r\n$3\r\nabcd\r\n", "a \"b\r\n",
             "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/9.1\r\nSET k http/1.1\r\n",
             requestText(["PING"]) + "*1\r\n$3001\r\n", "*1401\r\n",
+            "*1401\r\n" + String(repeating: "$1\r\na\r\n", count: 1401) + requestText(["PING"]),
+            "PRI * HTTP/2.0\r\n", "--x\r\n", "a: b\r\n", "CONNECT a:1 HTTP/1.1\r\n", "GET a://b HTTP/1\r\n",
+            "PING\r\n\u{16}\u{3}\u{1}",
             String(repeating: "i", count: 121) + "\r\n", "*2\r\n$1001\r\n\(big)\r\n$1\r\nxx\r\n",
         ]
         return texts.map { Array($0.utf8) }

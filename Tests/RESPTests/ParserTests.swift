@@ -69,7 +69,7 @@ import Testing
         ("*-0\r\n", "invalid multibulk length"),
         ("*1\n$4\r\nPING\r\n", "invalid multibulk length"),
         ("*1\rx", "invalid multibulk length"),
-        ("*1048577\r\n", "invalid multibulk length"),
+        ("*2147483648\r\n", "invalid multibulk length"),
         ("*99999999999\r\n", "invalid multibulk length"),
         ("*1\r\n$-1\r\n", "invalid bulk length"),
         ("*1\r\n$x\r\n", "invalid bulk length"),
@@ -91,11 +91,35 @@ import Testing
         ("GET / HTTP/1.1\r\nHost: x\r\n", "HTTP request on a RESP port"),
         ("get /x?y http/1.0\r\n", "HTTP request on a RESP port"),
         ("Host: example.org\r\n", "HTTP request on a RESP port"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP request on a RESP port"),
+        ("CONNECT example.org:443 HTTP/1.1\r\n", "HTTP request on a RESP port"),
+        ("OPTIONS * HTTP/1.1\r\n", "HTTP request on a RESP port"),
+        ("PATCH /a HTTP/1.1\r\n", "HTTP request on a RESP port"),
+        ("GET http://example.org/ HTTP/1.1\r\n", "HTTP request on a RESP port"),
+        ("Content-Type: multipart/form-data; boundary=x\r\n", "HTTP request on a RESP port"),
+        ("--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nSET k v\r\n", "HTTP request on a RESP port"),
+        ("\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}", "TLS on a port without TLS"),
+        ("\u{16}", "TLS on a port without TLS"),
     ])
     func refuses(input: String, message: String) {
         let parsed = parseRequests(requestText(["PING"]) + input + requestText(["PING"]))
         #expect(parsed.commands == [["PING"]])
         #expect(parsed.error == "Protocol error: " + message)
+    }
+
+    @Test func wordsThatOnlyLookLikeHTTPAreCommands() {
+        let lines = ["SET k http/1.1", "PUT k HTTP/x", "SET a:b HTTP/1.1", "GET k HTTP/1.1", "ECHO --x", "-- a"]
+        for line in lines {
+            #expect(parseRequests(line + "\r\n").commands == [line.split(separator: " ").map(String.init)])
+        }
+    }
+
+    @Test func passesOverACommandOfTooManyArgumentsAndKeepsTheConnection() {
+        let input =
+            "*51\r\n" + String(repeating: "$1\r\na\r\n", count: 51) + requestText(["PING"]) + "*51\r\n$1\r\na\r\n"
+        let parsed = parseRequests(input, limits: Self.small)
+        #expect(parsed.commands == [["<oversized>"], ["PING"]] && parsed.error == nil && parsed.rest == 0)
+        #expect(parseRequests("*1048577\r\n").error == nil)
     }
 
     @Test func errorReplyIsOneLine() {

@@ -161,20 +161,8 @@ package struct Store {
         return state.pointee.page.page
     }
 
-    /// Redis's SCAN: live records from `cursor` (0 to begin) on, about `count` of them, and the cursor to go on with,
-    /// 0 when done. A key present during the whole scan is returned at least once. Work is bounded by `count` plus
-    /// one bucket.
-    package func scan(_ cursor: UInt64, count: Int) -> (page: RecordPage, next: UInt64) {
-        state.pointee.page.clear()
-        var position = WalkCursor(position: cursor)
-        state.pointee.table.walk(&position, budget: max(1, count)) { record in
-            if !record.isTombstone { state.pointee.page.append(record) }
-        }
-        return (state.pointee.page.page, position.isDone ? 0 : position.position)
-    }
-
     /// Visits records, tombstones too, from the cursor on: about `budget`, then returns. `visit` must not change the
-    /// store. Survives changes in between like `scan`.
+    /// store. An entry that is there from the beginning to the end of a walk is visited, whatever changes in between.
     package func walk(_ cursor: inout WalkCursor, budget: Int, _ visit: (Record) -> Void) {
         state.pointee.table.walk(&cursor, budget: budget, visit)
     }

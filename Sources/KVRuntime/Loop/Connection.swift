@@ -70,6 +70,9 @@ public final class Connection: LoopSocket {
     /// Bytes appended and not yet with the kernel.
     package var unsentBytes: Int { output.pointee.count + state.pointee.sending.count }
 
+    /// Of both buffers.
+    package var outputCapacity: Int { output.pointee.capacity + state.pointee.sending.capacity }
+
     /// No handler call but `closed` will come, and nothing appended now will be sent.
     package var isClosing: Bool {
         state.pointee.flags & (ConnectionState.closing | ConnectionState.closeAfterFlush) != 0

@@ -15,6 +15,7 @@ package struct CommandFlags: OptionSet, Sendable {
     package static let manyKeys = CommandFlags(rawValue: 16)
     package static let connection = CommandFlags(rawValue: 32)
     package static let keyspace = CommandFlags(rawValue: 64)
+    package static let subcommands = CommandFlags(rawValue: 128)
 }
 
 package struct CommandRow: Sendable {
@@ -170,19 +171,21 @@ package struct CommandTable: Sendable {
         CommandRow(
             "reset", 1, [.connection, .fast], none, since: "6.2.0", "O(1)", "Reset the connection", Commands.reset),
         CommandRow(
-            "client", -2, [.connection], none, since: "2.4.0", "O(1), LIST O(N) for N connections",
+            "client", -2, [.connection, .subcommands], none, since: "2.4.0", "O(1), LIST O(N) for N connections",
             "Connections: ID, SETNAME, GETNAME, SETINFO, INFO, LIST, NO-EVICT, …", Commands.client),
     ]
 
     private static let adminRows: [CommandRow] = [
         CommandRow("time", 1, [.admin, .fast], none, since: "2.6.0", "O(1)", "The server's time", Commands.time),
         CommandRow(
-            "command", -1, [.admin], none, since: "2.8.13", "O(N) for N commands", "The commands", Commands.command),
+            "command", -1, [.admin, .subcommands], none, since: "2.8.13", "O(N) for N commands", "The commands",
+            Commands.command),
         CommandRow(
-            "config", -2, [.admin], none, since: "2.0.0", "O(N) for N settings", "Settings: GET, RESETSTAT", Commands.config),
+            "config", -2, [.admin, .subcommands], none, since: "2.0.0", "O(N) for N settings",
+            "Settings: GET, RESETSTAT", Commands.config),
         CommandRow("info", -1, [.admin], none, since: "1.0.0", "O(1)", "Information and statistics", Commands.info),
         CommandRow(
-            "kvd", -2, [.admin], none, since: "1.0.0", "O(1)",
+            "kvd", -2, [.admin, .subcommands], none, since: "1.0.0", "O(1)",
             "KVD PUT key value [FLOOR ms], KVD VERSION key, KVD DIGEST [ALL], KVD PEERS", Commands.kvd),
     ]
 }

@@ -214,7 +214,12 @@ extension Commands {
     @Sendable static func info(_ x: inout Execution) {
         var wanted: Set<String> = []
         for k in 1..<x.count { wanted.insert(x.argument(k).lowercased) }
-        if wanted.isEmpty || !wanted.isDisjoint(with: ["all", "everything", "default"]) { wanted = [] }
+        let all = Set(Info.sections.map { $0.0.lowercased() })
+        if !wanted.isDisjoint(with: ["all", "everything"]) {
+            wanted = all
+        } else if wanted.contains("default") {
+            wanted.formUnion(all.subtracting(Info.onDemand))
+        }
         var text = OutputBuffer(capacity: 4096)
         Info.write(sections: wanted, actor: x.actor, into: &text)
         x.output.pointee.verbatim(text.bytes, resp3: x.resp3)

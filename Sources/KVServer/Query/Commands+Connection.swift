@@ -52,6 +52,7 @@ extension Commands {
     @Sendable static func reset(_ x: inout Execution) {
         x.session.state.pointee.resp3 = false
         x.session.state.pointee.name = Bytes([])
+        x.session.state.pointee.replies = .on
         x.output.pointee.simple("RESET")
     }
 
@@ -134,7 +135,7 @@ extension Commands {
         case let sub where sub.equals("INFO"):
             guard x.count == 2 else { return x.wrongArity("client|info") }
             var text = OutputBuffer(capacity: 512)
-            x.session.describe(into: &text)
+            x.session.describe(into: &text, request: x.size)
             out.pointee.verbatim(text.bytes, resp3: session.pointee.resp3)
             text.deallocate()
         case let sub where sub.equals("LIST"): clientList(&x)
@@ -143,7 +144,7 @@ extension Commands {
             x.argument(2, is: "ON") || x.argument(2, is: "OFF") ? out.pointee.ok() : x.error("ERR syntax error")
         case let sub where sub.equals("REPLY"):
             guard x.count == 3 else { return x.wrongArity("client|reply") }
-            x.argument(2, is: "ON") ? out.pointee.ok() : x.error("ERR only CLIENT REPLY ON is supported")
+            clientReply(&x)
         case let sub where sub.equals("TRACKING"):
             guard x.count >= 3 else { return x.wrongArity("client|tracking") }
             x.argument(2, is: "OFF") ? out.pointee.ok() : x.error("ERR client side caching is not supported")
@@ -195,7 +196,7 @@ extension Commands {
         }
         var text = OutputBuffer(capacity: 4096)
         for session in x.actor.sessions where wanted?.contains(session.state.pointee.id) ?? true {
-            session.describe(into: &text)
+            session.describe(into: &text, request: session === x.session ? x.size : nil)
         }
         x.output.pointee.verbatim(text.bytes, resp3: x.resp3)
         text.deallocate()
@@ -211,7 +212,7 @@ extension Commands {
         "    Return information about the connections of this query actor.",
         "NO-EVICT (ON|OFF)", "    Accepted; nothing is ever evicted.",
         "NO-TOUCH (ON|OFF)", "    Accepted; reads never change a key.",
-        "REPLY ON", "    Replies are always on.",
+        "REPLY (ON|OFF|SKIP)", "    Control the replies sent to the current connection.",
         "SETINFO <option> <value>", "    LIB-NAME or LIB-VER of the client's library.",
         "SETNAME <name>", "    Assign the name <name> to the current connection.",
         "HELP", "    Prints this help.",

@@ -21,6 +21,17 @@ package struct Execution {
     /// Argument `k`, the command's name being argument 0.
     func argument(_ k: Int) -> Argument { batch.argument(k, of: command) }
 
+    /// Bytes of the command as an array of bulks, and of its arguments alone.
+    var size: (bytes: Int, arguments: Int) {
+        var (bytes, arguments) = (3 + String(count).utf8.count, 0)
+        for k in 0..<count {
+            let n = argument(k).count
+            arguments += n
+            bytes += n + 5 + String(n).utf8.count
+        }
+        return (bytes, arguments)
+    }
+
     func text(_ k: Int) -> String { String(decoding: argument(k).bytes, as: UTF8.self) }
 
     /// Case-insensitive comparison with an upper-case word.

@@ -8,8 +8,9 @@ package import KVBase
 /// shift per byte of the key and per 64 positions of the pattern. No backtracking, so no pattern can hold the loop
 /// (CVE-2022-36021). O(key x pattern / 64); freed by the owner with `deallocate`.
 package struct Glob {
-    /// Longest pattern accepted; longer ones get an error reply.
-    package static let patternBytesMax = 1024
+    /// Longest pattern accepted: a longest key with each of its bytes escaped. Longer ones get an error reply.
+    package static let patternBytesMax = 2 * Limits.keyBytesMax
+    static let lengthError: StaticString = "ERR pattern is longer than 131072 bytes"
 
     /// Bytes that every match starts with; LIST-like commands read only this range of keys.
     package private(set) var prefix: Bytes
@@ -20,18 +21,22 @@ package struct Glob {
 
     private let words: Int
     private let positions: Int
-    /// For each byte value `words` words: the positions it may stand at; then `words` words of self-loops.
+    /// For each word of 64 positions: 256 masks, of the positions each byte may stand at.
     private let masks: UnsafeMutablePointer<UInt64>
-    private let live: UnsafeMutablePointer<UInt64>
+    /// `words` of positions with a self-loop, `words` of those that take any byte, `words` that are live.
+    private let loops: UnsafeMutablePointer<UInt64>
+    private var wildcards: UnsafeMutablePointer<UInt64> { loops + words }
+    private var live: UnsafeMutablePointer<UInt64> { loops + 2 * words }
 
     /// Nil when the pattern is longer than `patternBytesMax`. O(pattern x 256).
     package init?(_ pattern: UnsafeRawBufferPointer) {
         guard pattern.count <= Glob.patternBytesMax else { return nil }
         words = pattern.count / 64 + 1
-        masks = .allocate(capacity: words * 257)
-        masks.initialize(repeating: 0, count: words * 257)
-        live = .allocate(capacity: words)
-        var compiler = GlobCompiler(pattern: pattern, masks: masks, words: words)
+        masks = .allocate(capacity: words * 256)
+        masks.initialize(repeating: 0, count: words * 256)
+        loops = .allocate(capacity: words * 3)
+        loops.initialize(repeating: 0, count: words * 3)
+        var compiler = GlobCompiler(pattern: pattern, masks: masks, loops: loops, wildcards: loops + words)
         compiler.run()
         positions = compiler.position
         prefix = Bytes(compiler.prefix)
@@ -48,35 +53,24 @@ package struct Glob {
 
     package func deallocate() {
         masks.deallocate()
-        live.deallocate()
+        loops.deallocate()
     }
+
+    /// Matching a long key may take more than a slice: use `resume`.
+    package var isLong: Bool { words > 1 && !matchesWholeRange }
 
     package func matches(_ key: UnsafeRawBufferPointer) -> Bool {
         if matchesWholeRange { return startsWithPrefix(key) }
         if words == 1 { return matchesOneWord(key) }
-        let loops = masks + 256 * words
-        for w in 0..<words { live[w] = w == 0 ? 1 : 0 }
-        for byte in key {
-            let allowed = masks + Int(byte) * words
-            var carry: UInt64 = 0
-            var any: UInt64 = 0
-            for w in 0..<words {
-                let stepped = live[w] & allowed[w]
-                let next = stepped << 1 | carry | live[w] & loops[w]
-                carry = stepped >> 63
-                live[w] = next
-                any |= next
-            }
-            if any == 0 { return false }
-        }
-        return live[positions / 64] >> UInt64(positions % 64) & 1 == 1
+        var progress = GlobProgress()
+        return resume(&progress, key, until: .max).unsafelyUnwrapped
     }
 
     private func matchesOneWord(_ key: UnsafeRawBufferPointer) -> Bool {
-        let loops = masks[256]
+        let (loop, wildcard) = (loops[0], wildcards[0])
         var state: UInt64 = 1
         for byte in key {
-            state = (state & masks[Int(byte)]) << 1 | state & loops
+            state = (state & (masks[Int(byte)] | wildcard)) << 1 | state & loop
             if state == 0 { return false }
         }
         return state >> UInt64(positions) & 1 == 1
@@ -86,6 +80,55 @@ package struct Glob {
         key.count >= prefix.count
             && prefix.withBytes { $0.isEmpty || memcmp($0.baseAddress!, key.baseAddress!, $0.count) == 0 }
     }
+
+    /// Words looked at between two looks at the clock: some 50 us.
+    private static let wordsPerPiece = 32 * 1024
+
+    /// Goes on with matching `key` until the deadline; nil when it is not finished by then. One key at a time.
+    func resume(_ progress: inout GlobProgress, _ key: UnsafeRawBufferPointer, until deadline: Nanos) -> Bool? {
+        if matchesWholeRange { return startsWithPrefix(key) }
+        // Each position takes one byte.
+        guard key.count >= positions else { return false }
+        if progress.at == 0 {
+            live.update(repeating: 0, count: words)
+            live[0] = 1
+        }
+        while progress.at < key.count {
+            let piece = min(key.count - progress.at, max(1, Glob.wordsPerPiece / words))
+            for byte in key[progress.at..<progress.at + piece] {
+                take(byte, &progress)
+                if progress.first > progress.last { return false }
+            }
+            progress.at += piece
+            if progress.at < key.count, deadline != .max, monotonicNanos() > deadline { return nil }
+        }
+        return live[positions / 64] >> UInt64(positions % 64) & 1 == 1
+    }
+
+    /// Moves the live positions on by one byte of the key. Only the words from the first to the last with any are
+    /// looked at; words before the first are 0.
+    private func take(_ byte: UInt8, _ progress: inout GlobProgress) {
+        var carry: UInt64 = 0
+        let last = min(progress.last + 1, words - 1)
+        var (firstLive, lastLive) = (Int.max, -1)
+        for w in progress.first...last {
+            let stepped = live[w] & (masks[w * 256 + Int(byte)] | wildcards[w])
+            let next = stepped << 1 | carry | live[w] & loops[w]
+            carry = stepped >> 63
+            live[w] = next
+            if next != 0 { (firstLive, lastLive) = (min(firstLive, w), w) }
+        }
+        (progress.first, progress.last) = (firstLive, lastLive)
+    }
+}
+
+/// How far matching one key has come.
+struct GlobProgress {
+    /// Bytes of the key taken.
+    var at = 0
+    /// Words of the pattern with live positions.
+    var first = 0
+    var last = 0
 }
 
 /// Turns the pattern's text into position masks; follows util.c `stringmatchlen` of Redis 7 where a pattern is odd
@@ -93,14 +136,18 @@ package struct Glob {
 private struct GlobCompiler {
     let pattern: UnsafeRawBufferPointer
     let masks: UnsafeMutablePointer<UInt64>
-    let words: Int
+    let loops: UnsafeMutablePointer<UInt64>
+    let wildcards: UnsafeMutablePointer<UInt64>
     var position = 0
     var stars = 0
     var prefix: [UInt8] = []
     private var prefixOpen = true
 
-    init(pattern: UnsafeRawBufferPointer, masks: UnsafeMutablePointer<UInt64>, words: Int) {
-        (self.pattern, self.masks, self.words) = (pattern, masks, words)
+    init(
+        pattern: UnsafeRawBufferPointer, masks: UnsafeMutablePointer<UInt64>, loops: UnsafeMutablePointer<UInt64>,
+        wildcards: UnsafeMutablePointer<UInt64>
+    ) {
+        (self.pattern, self.masks, self.loops, self.wildcards) = (pattern, masks, loops, wildcards)
     }
 
     mutating func run() {
@@ -110,11 +157,11 @@ private struct GlobCompiler {
             case UInt8(ascii: "*"):
                 stars += 1
                 prefixOpen = false
-                masks[256 * words + position / 64] |= 1 << UInt64(position % 64)
+                loops[position / 64] |= 1 << UInt64(position % 64)
                 i += 1
             case UInt8(ascii: "?"):
                 prefixOpen = false
-                for byte in 0..<256 { allow(UInt8(byte)) }
+                wildcards[position / 64] |= 1 << UInt64(position % 64)
                 position += 1
                 i += 1
             case UInt8(ascii: "["):
@@ -137,7 +184,7 @@ private struct GlobCompiler {
         position += 1
     }
 
-    private func allow(_ byte: UInt8) { masks[Int(byte) * words + position / 64] |= 1 << UInt64(position % 64) }
+    private func allow(_ byte: UInt8) { masks[position / 64 * 256 + Int(byte)] |= 1 << UInt64(position % 64) }
 
     private func characterClass(from start: Int) -> Int {
         var i = start

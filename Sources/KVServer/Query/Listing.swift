@@ -30,6 +30,9 @@ final class Listing: Continuation {
     private var sent = 0
     private var sending = false
     private let actor: QueryActor
+    /// The record whose match with a long pattern is not finished, and how far it is.
+    private var unsure: Record?
+    private var progress = GlobProgress()
 
     /// Takes over `glob`.
     init(actor: QueryActor, form: Form, prefix: Bytes, after: Bytes?, limit: Int, glob: Glob?) {
@@ -74,21 +77,57 @@ final class Listing: Continuation {
     private func collect(_ x: inout Execution, until deadline: Nanos) -> Bool {
         repeat {
             if limit <= 0 || actor.state.pointee.listedEntries > Limits.listingEntriesMax { return true }
+            if unsure != nil {
+                guard decide(until: deadline) else { return false }
+                continue
+            }
             let wanted = glob == nil ? min(limit, Listing.pageEntries) : Listing.pageEntries
             let page = prefix.withBytes {
                 x.store.list(prefix: $0, after: hasPosition ? position.bytes : nil, limit: wanted)
             }
-            for i in 0..<page.count where glob?.matches(page[i].key) ?? true {
+            for i in 0..<page.count {
                 if limit == 0 { break }
+                guard let matches = matches(page[i], until: deadline) else {
+                    unsure = page[i].retained()
+                    move(behind: page[i])
+                    return false
+                }
+                guard matches else { continue }
                 append(page[i])
                 limit -= 1
             }
             guard page.count == wanted, let last = page.last else { return true }
-            position.count = 0
-            position.append(last.key)
-            hasPosition = true
+            move(behind: last)
         } while monotonicNanos() < deadline
         return false
+    }
+
+    /// Nil when a long pattern needs another slice.
+    private func matches(_ record: Record, until deadline: Nanos) -> Bool? {
+        guard let glob else { return true }
+        guard glob.isLong else { return glob.matches(record.key) }
+        progress = GlobProgress()
+        return glob.resume(&progress, record.key, until: deadline)
+    }
+
+    /// Goes on with the record that was not decided; whether it is now.
+    private func decide(until deadline: Nanos) -> Bool {
+        guard let record = unsure, let matches = glob?.resume(&progress, record.key, until: deadline) else {
+            return false
+        }
+        if matches {
+            append(record)
+            limit -= 1
+        }
+        record.release()
+        unsure = nil
+        return true
+    }
+
+    private func move(behind record: Record) {
+        position.count = 0
+        position.append(record.key)
+        hasPosition = true
     }
 
     private func append(_ record: Record) {
@@ -105,6 +144,8 @@ final class Listing: Continuation {
     }
 
     override func cancel() {
+        unsure?.release()
+        unsure = nil
         for k in sent..<collected { blocks[k / Listing.blockEntries][k % Listing.blockEntries].release() }
         let firstBlock = sent / Listing.blockEntries
         for block in blocks.dropFirst(firstBlock) { block.deallocate() }

@@ -34,8 +34,6 @@ extension QueryState {
     static let workMax = 2048
     static func workToList(entries: Int) -> Int { entries &* 2 / 3 }
     static let workPerNewKey = 4
-    /// Entries of a walk through the table, which reads them side by side, for one unit.
-    static let entriesWalkedPerWork = 8
 
     /// Parses up to `max` commands from `bytes` behind those already in the batch, recognises GET and SET, hashes the
     /// first argument of each and starts loading the table's buckets.
@@ -62,6 +60,7 @@ extension QueryState {
         _ session: Session, _ range: ParsedCommands, _ output: UnsafeMutablePointer<OutputBuffer>, outputMax: Int
     ) -> Int {
         let resp3 = session.state.pointee.resp3
+        var count = HotCount()
         for i in range.first..<range.end {
             if ahead.isDue(i) { store.look(&ahead) }
             let command = batch[i]
@@ -69,36 +68,46 @@ extension QueryState {
             case .get:
                 if let large = get(batch.argument(1, of: command), hash: ahead.hashes[i], output, resp3: resp3) {
                     session.continuation = LargeReply([large.retained()])
-                    return finish(i &- range.first &+ 1)
+                    return finish(i &- range.first &+ 1, count)
                 }
             case .set:
                 let value = batch.argument(2, of: command)
                 if value.count >= LargeSet.valueBytesMin {
-                    session.state.pointee.isBeforeLongCommand = true
-                    return finish(i &- range.first)
+                    session.state.pointee[.beforeLongCommand] = true
+                    return finish(i &- range.first, count)
                 }
                 set(batch.argument(1, of: command), value, hash: ahead.hashes[i], output)
+                count.sets &+= 1
                 if value.count >= 1024 {
                     work &+= value.count &>> 10
-                    if work > QueryState.workMax { return finish(i &- range.first &+ 1) }
+                    if work > QueryState.workMax { return finish(i &- range.first &+ 1, count) }
                 }
             case .other:
                 work &+= Int(command.argumentCount)
                 session.dispatch(command, output)
-                if session.mustStop { return finish(i &- range.first &+ (session.isBeforeLongCommand ? 0 : 1)) }
+                if session.isBeforeLongCommand { return finish(i &- range.first, count) }
+                count.others &+= 1
                 // HELLO may have changed the protocol for the commands behind it.
-                if session.state.pointee.resp3 != resp3 || work > QueryState.workMax {
-                    return finish(i &- range.first &+ 1)
+                if session.mustStop || session.state.pointee.resp3 != resp3 || work > QueryState.workMax {
+                    return finish(i &- range.first &+ 1, count)
                 }
             }
-            if output.pointee.count > outputMax { return finish(i &- range.first &+ 1) }
+            if output.pointee.count > outputMax { return finish(i &- range.first &+ 1, count) }
         }
-        return finish(range.end &- range.first)
+        return finish(range.end &- range.first, count)
+    }
+
+    /// Commands of a run that are no GETs.
+    private struct HotCount {
+        var sets = 0
+        var others = 0
     }
 
     @inline(__always)
-    private mutating func finish(_ executed: Int) -> Int {
+    private mutating func finish(_ executed: Int, _ count: HotCount) -> Int {
         commands &+= executed
+        hotSets &+= count.sets
+        hotGets &+= executed &- count.sets &- count.others
         return executed
     }
 

@@ -33,6 +33,8 @@ extension QueryActor {
             statistics.setFreshPages(Loop.freshPages)
             replicator?.replica.trimJournal()
             tendTurns = 1
+            statistics.setHeldInput(state.pointee.heldInput)
+            readOn()
         }
         loop.schedule(everyMillis: QueryActor.stalledCheckMillis) { [unowned self, unowned loop] in
             beginTurn(loop)

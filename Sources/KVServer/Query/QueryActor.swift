@@ -46,7 +46,13 @@ package struct QueryState {
     /// Entries that listings in progress hold references to.
     var listedEntries = 0
 
+    /// Bytes of requests that the sessions have received and not run.
+    var heldInput = 0
+
     var commands = 0
+    /// Those run without the table's handlers.
+    var hotGets = 0
+    var hotSets = 0
     var hits = 0
     var misses = 0
     var bytesReceived = 0
@@ -56,7 +62,8 @@ package struct QueryState {
 
     /// CONFIG RESETSTAT.
     mutating func resetCounters() {
-        (commands, hits, misses, bytesReceived, bytesSent) = (0, 0, 0, 0, 0)
+        (commands, hotGets, hotSets) = (0, 0, 0)
+        (hits, misses, bytesReceived, bytesSent) = (0, 0, 0, 0)
     }
 
     func deallocate() {
@@ -82,6 +89,9 @@ package final class QueryActor {
     private var grewAtMillis: Millis = .min / 2
     /// Fresh memory is used faster than it is made ready (`Loop.isMemoryShort`).
     var isMemoryShort: () -> Bool = { false }
+
+    /// Sessions whose output must drain.
+    var blockedSessions = 0
 
     /// Turns in which memory has waited to be tended; 0 when that is not due.
     var tendTurns = 0
@@ -260,7 +270,7 @@ package final class QueryActor {
             state.pointee.resetCounters()
             loop?.forgetLongestTurn()
         }
-        statistics.publish(state.pointee)
+        statistics.publish(state)
         if let loop { statistics.setLongestTurns(loop.turnLengths) }
     }
 
@@ -269,18 +279,4 @@ package final class QueryActor {
     func note(_ work: TurnWork) { loop?.note(work) }
 
     func peers() -> [PeerRow] { replicator?.peers() ?? [] }
-
-    /// A client that reads nothing of a long reply for this long is closed: the reply holds memory.
-    static let stalledMillisMax: Millis = 60_000
-
-    /// Closes stalled readers of long replies. O(clients), once a second.
-    package func closeStalled() {
-        let now = state.pointee.nowMillis
-        for session in sessions where session.continuation != nil || session.state.pointee.isBlocked {
-            let (state, unsent) = (session.state, session.owner?.sessionUnsentBytes ?? 0)
-            if unsent < state.pointee.unsentBytes { state.pointee.activeMillis = now }
-            state.pointee.unsentBytes = unsent
-            if now - state.pointee.activeMillis > QueryActor.stalledMillisMax { session.owner?.sessionStalled() }
-        }
-    }
 }

@@ -20,8 +20,10 @@ final class QueryAcceptor: Acceptor {
     }
 }
 
-/// One client's connection. Reading stops while replies are not taken or more input waits than a turn can run, so a
-/// client that does not read costs its kernel buffers, `Limits.outputBytesHigh` and one reply.
+/// One client's connection. Reading stops while replies are not taken or more input waits than a turn can run. A client
+/// that writes on without reading anything is read all the same, as it may be one that writes its whole pipeline first,
+/// up to `Limits.commandBytesMax` (decision 0151). So one that does not read costs its kernel buffers, that much input,
+/// `Limits.outputBytesHigh` and one reply.
 final class QueryReceiver: ConnectionHandler, SessionOwner {
     /// Input waiting for its turn above which no more is read.
     private static let pendingInputMax = 64 * 1024
@@ -82,6 +84,7 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         actor.executeReceived()
         if actor.state.pointee.work > QueryState.workMax || actor.mustWaitForMemory(session) { actor.enqueue(session) }
         answer(connection) { session.receive(bytes, output: $0, unsent: $1) }
+        if session.pendingInput >= QueryActor.heldInputWatchedBytes { actor.boundInput() }
     }
 
     func sessionShouldRun() { link._withUnsafeGuaranteedRef { run($0) } }
@@ -127,8 +130,10 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
             actor.enqueue(session)
             if session.pendingInput > QueryReceiver.pendingInputMax { connection.pauseReading() }
         case .blocked:
-            session.state.pointee.isBlocked = true
-            connection.pauseReading()
+            session.block()
+            if !session.state.pointee.readsOn || session.pendingInput > Limits.commandBytesMax {
+                connection.pauseReading()
+            }
             connection.notifyWhenDrained()
         case .closing:
             connection.close(afterFlush: true)
@@ -143,7 +148,24 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
 
     var sessionUnsentBytes: Int { link._withUnsafeGuaranteedRef { $0.unsentBytes } }
 
-    func sessionStalled() { link._withUnsafeGuaranteedRef { $0.close() } }
+    var sessionOutputBytes: Int { link._withUnsafeGuaranteedRef { $0.outputCapacity } }
+
+    func sessionReadsOn() {
+        guard session.pendingInput <= Limits.commandBytesMax else { return }
+        session.state.pointee.readsOn = true
+        link._withUnsafeGuaranteedRef { $0.resumeReading() }
+    }
+
+    func sessionRefused(reply: StaticString?) {
+        session.dropInput()
+        link._withUnsafeGuaranteedRef { connection in
+            if let reply {
+                connection.output.pointee.error(reply)
+                connection.outputMayHaveGrown()
+            }
+            connection.close(afterFlush: reply != nil)
+        }
+    }
 
     /// The server is going down: what has been answered is still sent.
     func finish() { link._withUnsafeGuaranteedRef { $0.close(afterFlush: true) } }

@@ -18,13 +18,35 @@ package enum SessionStatus: Equatable, Sendable {
     case closing
 }
 
+/// Why bytes that arrive are not parsed and run at once.
+struct SessionHolds: OptionSet {
+    let rawValue: UInt8
+    /// Parsed ahead and not run yet.
+    static let parsedAhead = SessionHolds(rawValue: 1)
+    /// A command is being carried on in slices.
+    static let continuation = SessionHolds(rawValue: 2)
+    static let closing = SessionHolds(rawValue: 4)
+    static let waiting = SessionHolds(rawValue: 8)
+    /// Its output must drain first.
+    static let blocked = SessionHolds(rawValue: 16)
+    /// CLIENT REPLY OFF or SKIP.
+    static let muted = SessionHolds(rawValue: 32)
+    static let beforeLongCommand = SessionHolds(rawValue: 64)
+    /// Nothing behind the command just run is run in this go.
+    static let stopping: SessionHolds = [.continuation, .closing, .muted, .beforeLongCommand]
+}
+
 package struct SessionState {
     package var id: Int
     package var resp3 = false
-    package var closing = false
-    package var isWaiting = false
     /// What it ran last added keys: it waits where the actor is held back.
     var isAdding = false
+    var holds: SessionHolds = []
+    var replies = ReplyMode.on {
+        didSet { self[.muted] = replies != .on }
+    }
+    /// Blocked, and the client writes on without reading: it is read nevertheless, as it may read when it has written.
+    var readsOn = false
     /// Index in the actor's list; -1 once removed.
     var place = -1
     var name = Bytes([])
@@ -36,30 +58,49 @@ package struct SessionState {
     var createdMillis: Millis
     /// When the session last made progress; a stalled reader of a long reply is closed after a while.
     var activeMillis: Millis
-    /// Waits for its output to drain, of which so much was there when it was last looked at.
-    var isBlocked = false
+    /// Of one that waits for its output to drain: how much was there when it was last looked at, for either purpose.
     var unsentBytes = 0
+    var unsentBytesBefore = 0
     var lastCommand: StaticString = "NULL"
+    var lastSubcommand = Bytes([])
 
     var parser = RESPParser(limits: RESPLimits())
     /// Bytes `inputStart ..< input.count` are not consumed yet.
     var input = OutputBuffer()
     var inputStart = 0
-    /// A command is being carried on in slices.
-    var hasContinuation = false
-    var isBeforeLongCommand = false
-    /// Parsed ahead and not run yet.
-    var isParsedAhead = false
+    /// What the actor's count of waiting input has of this session.
+    var heldInput = 0
+
+    subscript(_ hold: SessionHolds) -> Bool {
+        get { !holds.isDisjoint(with: hold) }
+        set { if newValue { holds.formUnion(hold) } else { holds.subtract(hold) } }
+    }
+
+    package var closing: Bool {
+        get { self[.closing] }
+        set { self[.closing] = newValue }
+    }
+    package var isWaiting: Bool {
+        get { self[.waiting] }
+        set { self[.waiting] = newValue }
+    }
+    var isBlocked: Bool {
+        get { self[.blocked] }
+        set { self[.blocked] = newValue }
+    }
 }
 
 /// Whoever has the session's output at hand.
 package protocol SessionOwner: AnyObject {
     /// Time for another turn of a session that said `ready`.
     func sessionShouldRun()
-    /// The client reads nothing of a long reply.
-    func sessionStalled()
-    /// Bytes of replies that the kernel has not taken.
+    /// Is to be closed at once, or, with `reply`, when that has been sent.
+    func sessionRefused(reply: StaticString?)
+    /// Is blocked, and its client is to be read nevertheless.
+    func sessionReadsOn()
+    /// Bytes of replies that the kernel has not taken, and of the buffers they are in.
     var sessionUnsentBytes: Int { get }
+    var sessionOutputBytes: Int { get }
 }
 
 package final class Session {
@@ -70,13 +111,13 @@ package final class Session {
     package let state: UnsafeMutablePointer<SessionState>
     /// The command being carried on in slices.
     var continuation: Continuation? {
-        didSet { state.pointee.hasContinuation = continuation != nil }
+        didSet { state.pointee[.continuation] = continuation != nil }
     }
     package weak var owner: (any SessionOwner)?
 
     /// Bytes that arrived while a long command reads its arguments from `input`.
     private var late = OutputBuffer()
-    var isBeforeLongCommand: Bool { state.pointee.isBeforeLongCommand }
+    var isBeforeLongCommand: Bool { state.pointee[.beforeLongCommand] }
 
     package init(actor: QueryActor, peer: String = "", local: String = "", descriptor: Int = -1) {
         self.actor = actor
@@ -95,8 +136,12 @@ package final class Session {
     package func close() {
         guard !isClosed else { return }
         isClosed = true
+        unblock()
         actor.remove(self)
         endContinuation()
+        state.pointee.inputStart = state.pointee.input.count
+        late.count = 0
+        noteInput()
         state.pointee.parser.deallocate()
         state.pointee.input.deallocate()
         late.deallocate()
@@ -108,9 +153,7 @@ package final class Session {
         state.deallocate()
     }
 
-    var mustStop: Bool {
-        state.pointee.closing || state.pointee.hasContinuation || state.pointee.isBeforeLongCommand
-    }
+    var mustStop: Bool { state.pointee[.stopping] }
 
     /// Bytes received and not consumed.
     package var pendingInput: Int { state.pointee.input.count - state.pointee.inputStart + late.count }
@@ -121,8 +164,7 @@ package final class Session {
     @inline(__always)
     var mayParseAhead: Bool {
         let s = state
-        return !s.pointee.isParsedAhead && !s.pointee.hasContinuation && !s.pointee.closing && !s.pointee.isWaiting
-            && s.pointee.inputStart == s.pointee.input.count
+        return s.pointee.holds.isEmpty && s.pointee.inputStart == s.pointee.input.count
     }
 
     /// Parses bytes into the actor's batch, behind what other sessions put there; `runParsed` must follow. Only if
@@ -131,14 +173,14 @@ package final class Session {
     func parseAhead(_ bytes: UnsafeRawBufferPointer) -> ParsedCommands {
         let query = actor.state
         state.pointee.activeMillis = query.pointee.nowMillis
-        state.pointee.isParsedAhead = true
+        state.pointee[.parsedAhead] = true
         return query.pointee.parse(&state.pointee.parser, bytes, max: QueryState.commandsPerParse)
     }
 
     func runParsed(
         _ segment: ReceivedSegment, output: UnsafeMutablePointer<OutputBuffer>, unsent: Int
     ) -> SessionStatus {
-        state.pointee.isParsedAhead = false
+        state.pointee[.parsedAhead] = false
         var consumed = 0
         let status = execute(
             segment.bytes, segment.parsed, &consumed, output, outputMax: Limits.outputBytesHigh - unsent)
@@ -148,7 +190,7 @@ package final class Session {
 
     /// Leaves all of what was parsed ahead for a later turn; the session is `ready`.
     func postpone(_ bytes: UnsafeRawBufferPointer) {
-        state.pointee.isParsedAhead = false
+        state.pointee[.parsedAhead] = false
         restartParser()
         keep(bytes)
     }
@@ -158,22 +200,21 @@ package final class Session {
     package func receive(
         _ bytes: UnsafeRawBufferPointer, output: UnsafeMutablePointer<OutputBuffer>, unsent: Int
     ) -> SessionStatus {
-        state.pointee.activeMillis = actor.state.pointee.nowMillis
-        if continuation != nil {
-            late.append(bytes)
-            return .ready
+        let s = state
+        s.pointee.activeMillis = actor.state.pointee.nowMillis
+        if s.pointee.closing { return .closing }
+        if s.pointee[[.continuation, .waiting, .blocked]] {
+            if s.pointee[.continuation] { late.append(bytes) } else { s.pointee.input.append(bytes) }
+            noteInput()
+            return s.pointee.isBlocked ? .blocked : .ready
         }
-        if state.pointee.closing { return .closing }
-        if state.pointee.isWaiting {
-            state.pointee.input.append(bytes)
-            return .ready
-        }
-        if state.pointee.inputStart == state.pointee.input.count {
+        if s.pointee.inputStart == s.pointee.input.count, !s.pointee[.muted] {
             return runDirectly(bytes, output, unsent)
         }
-        state.pointee.input.append(bytes)
-        if state.pointee.input.count - state.pointee.inputStart < state.pointee.parser.wanted {
+        s.pointee.input.append(bytes)
+        if s.pointee.input.count - s.pointee.inputStart < s.pointee.parser.wanted {
             reserveInput()
+            noteInput()
             return .idle
         }
         return run(output: output, unsent: unsent)
@@ -191,18 +232,23 @@ package final class Session {
 
     /// Another turn: carries the command in progress on, or runs buffered input.
     package func run(output: UnsafeMutablePointer<OutputBuffer>, unsent: Int) -> SessionStatus {
+        defer { noteInput() }
         let outputMax = Limits.outputBytesHigh - unsent
-        state.pointee.isBlocked = false
+        unblock()
         state.pointee.activeMillis = actor.state.pointee.nowMillis
         if let continuation {
             var x = execution(Command(firstArgument: 0, argumentCount: 0), output)
+            let before = output.pointee.count
             actor.note(continuation.turnWork)
             guard continuation.step(&x, outputMax: outputMax) else {
+                if state.pointee[.muted] { output.pointee.count = before }
                 return output.pointee.count > outputMax ? .blocked : .ready
             }
             endContinuation()
+            if state.pointee[.muted] { mute(output, from: before) }
         }
         if state.pointee.closing { return .closing }
+        if state.pointee[.muted] { return runMuted(output, unsent) }
         var consumed = 0
         let rest = UnsafeRawBufferPointer(rebasing: state.pointee.input.bytes[state.pointee.inputStart...])
         let status = parseAndExecute(rest, &consumed, output, outputMax: outputMax)
@@ -211,27 +257,69 @@ package final class Session {
         return isBeforeLongCommand ? beginLongCommand(output, unsent) : status
     }
 
-    /// Input so long already that the rest of what was announced is believed: room is made for all of it at once, as
-    /// doubling would copy many megabytes in one turn. The memory is the kernel's until bytes arrive.
-    private static let inputBelievedBytes = 1024 * 1024
+    /// From here on there is room for all that was announced, as doubling would copy many megabytes in one turn. It is
+    /// address space only: the memory is the kernel's until bytes arrive.
+    private static let inputReservedBytes = 2 * 1024 * 1024
+    /// From here on the rest is believed so far as to make memory ready for an eighth of what has come.
+    private static let inputBelievedBytes = 16 * 1024 * 1024
 
     private func reserveInput() {
         let s = state
-        guard s.pointee.input.count >= Session.inputBelievedBytes else { return }
+        guard s.pointee.input.count >= Session.inputReservedBytes else { return }
         let wanted = min(s.pointee.parser.wanted, Limits.commandBytesMax)
         let missing = wanted - (s.pointee.input.count - s.pointee.inputStart)
         if missing > 0 { s.pointee.input.reserve(missing) }
-        Loop.willFill(s.pointee.input.base + s.pointee.input.count, missing)
+        guard s.pointee.input.count >= Session.inputBelievedBytes else { return }
+        Loop.willFill(s.pointee.input.base + s.pointee.input.count, min(missing, s.pointee.input.count / 8))
     }
 
     private func keep(_ bytes: UnsafeRawBufferPointer) {
         state.pointee.input.count = 0
         state.pointee.inputStart = 0
         state.pointee.input.append(bytes)
+        noteInput()
+    }
+
+    /// Tells the actor how much input of this session waits.
+    private func noteInput() {
+        let now = pendingInput
+        guard now != state.pointee.heldInput else { return }
+        actor.state.pointee.heldInput &+= now &- state.pointee.heldInput
+        state.pointee.heldInput = now
+    }
+
+    /// Forgets the input of a session that is to be closed, unless a command in progress reads it.
+    func dropInput() {
+        state.pointee.closing = true
+        guard continuation == nil else { return }
+        state.pointee.inputStart = 0
+        state.pointee.input.count = 0
+        state.pointee.input.shrink(to: 0)
+        noteInput()
+    }
+
+    /// Bytes of a request have come, and not all of it.
+    var isWithinRequest: Bool {
+        !state.pointee[[.continuation, .waiting, .blocked, .closing]]
+            && (pendingInput > 0 || state.pointee.parser.isInside)
+    }
+
+    func block() {
+        guard !state.pointee.isBlocked else { return }
+        state.pointee.isBlocked = true
+        state.pointee.unsentBytesBefore = .max
+        actor.blockedSessions += 1
+    }
+
+    private func unblock() {
+        guard state.pointee.isBlocked else { return }
+        state.pointee.isBlocked = false
+        state.pointee.readsOn = false
+        actor.blockedSessions -= 1
     }
 
     /// Moves the rest to the front when at least half is consumed, so that moving costs O(1) per byte received.
-    private func tidyInput() {
+    func tidyInput() {
         let s = state
         if s.pointee.inputStart == s.pointee.input.count {
             s.pointee.inputStart = 0
@@ -298,7 +386,7 @@ package final class Session {
         }
     }
 
-    private func restartParser() {
+    func restartParser() {
         state.pointee.parser.deallocate()
         state.pointee.parser = RESPParser(limits: state.pointee.parser.limits)
     }
@@ -325,19 +413,28 @@ package final class Session {
     /// A command that is neither GET nor SET: looks it up, checks its arity, runs its handler.
     func dispatch(_ command: Command, _ output: UnsafeMutablePointer<OutputBuffer>) {
         var x = execution(command, output)
+        let before = output.pointee.count
+        var counted: (index: Int, isRejected: Bool)?
+        defer { actor.noteCommand(counted, output, from: before) }
         if command.isOversized {
-            return x.error("ERR argument is too large: the limit is 67108864 bytes for a value, 65536 for a key")
+            return command.hasTooManyArguments
+                ? x.error("ERR too many arguments: the limit is 1048576")
+                : x.error("ERR argument is too large: the limit is 67108864 bytes for a value, 65536 for a key")
         }
         guard let index = CommandTable.standard.find(x.argument(0)) else { return x.unknownCommand() }
         CommandTable.standard.withRow(index) { row in
-            state.pointee.lastCommand = row.name
-            guard row.accepts(x.count) else { return x.wrongArity(row.nameText) }
+            noteCommand(row, x)
+            guard row.accepts(x.count) else {
+                counted = (index, true)
+                return x.wrongArity(row.nameText)
+            }
             if actor.state.pointee.refusesWrites, row.flags.contains(.write) { return x.refuseWrite() }
+            counted = (index, false)
             if x.count > LongCommand.argumentsMin {
                 guard row.flags.contains(.manyKeys) else {
                     return x.error("ERR too many arguments: the limit is 1024 but for MGET, MSET, DEL and EXISTS")
                 }
-                state.pointee.isBeforeLongCommand = true
+                state.pointee[.beforeLongCommand] = true
                 return
             }
             row.handler(&x)
@@ -353,8 +450,8 @@ package final class Session {
     // Commands in progress.
 
     /// The unconsumed input begins with a long command: parses it into a batch of its own and runs its first slice.
-    private func beginLongCommand(_ output: UnsafeMutablePointer<OutputBuffer>, _ unsent: Int) -> SessionStatus {
-        state.pointee.isBeforeLongCommand = false
+    func beginLongCommand(_ output: UnsafeMutablePointer<OutputBuffer>, _ unsent: Int) -> SessionStatus {
+        state.pointee[.beforeLongCommand] = false
         var batch = CommandBatch()
         var parser = RESPParser(limits: state.pointee.parser.limits)
         let rest = UnsafeRawBufferPointer(rebasing: state.pointee.input.bytes[state.pointee.inputStart...])
@@ -365,6 +462,7 @@ package final class Session {
         parser.deallocate()
         if name == "set" || name == "put" {
             continuation = LargeSet(batch: batch, inputBytes: bytes)
+            actor.state.pointee.hotSets &+= 1
         } else {
             continuation = LongCommand(batch: batch, name: name, inputBytes: bytes)
         }
@@ -381,24 +479,5 @@ package final class Session {
         state.pointee.input.append(late.bytes)
         late.count = 0
         late.shrink(to: Session.inputKeptBytes)
-    }
-
-    /// One line of CLIENT LIST.
-    func describe(into text: inout OutputBuffer) {
-        let now = actor.state.pointee.nowMillis
-        let s = state
-        text.append("id=")
-        text.appendDecimal(s.pointee.id)
-        text.append(" addr=\(s.pointee.peer) laddr=\(s.pointee.local) fd=\(s.pointee.descriptor) name=")
-        s.pointee.name.withBytes { text.append($0) }
-        text.append(
-            " age=\((now - s.pointee.createdMillis) / 1000) idle=\(max(0, now - s.pointee.activeMillis) / 1000)")
-        text.append(" flags=N db=0 sub=0 psub=0 multi=-1 qbuf=\(pendingInput) events=r cmd=")
-        text.append(s.pointee.lastCommand)
-        text.append(" user=default redir=-1 resp=\(s.pointee.resp3 ? 3 : 2) lib-name=")
-        s.pointee.libraryName.withBytes { text.append($0) }
-        text.append(" lib-ver=")
-        s.pointee.libraryVersion.withBytes { text.append($0) }
-        text.append("\n")
     }
 }

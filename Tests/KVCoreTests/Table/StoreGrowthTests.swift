@@ -57,8 +57,8 @@ import Testing
         store.destroy()
     }
 
-    /// Every key present during a whole scan is returned, though the table grows and loses keys meanwhile.
-    @Test(arguments: 1...4) func scansAndWalksSurviveGrowth(seed: Int) {
+    /// Every key present during a whole walk is visited, though the table grows and loses keys meanwhile.
+    @Test(arguments: 1...4) func walksSurviveGrowth(seed: Int) {
         var random = PRNG(seed: UInt64(seed))
         let store = StoreGrowthTests.makeStore()
         let stable = (0..<800).map { StoreGrowthTests.key($0, 0) }
@@ -75,23 +75,6 @@ import Testing
             }
             for _ in 0..<5 { _ = store.put(stable[random.below(800)], Bytes("value \(next)"), now: 6) }
         }
-        var scanned: Set<Bytes> = []
-        var cursor: UInt64 = 0
-        repeat {
-            let step = store.scan(cursor, count: 10)
-            #expect(step.page.count < 10 + 64)
-            for i in 0..<step.page.count { scanned.insert(Bytes(step.page[i].key)) }
-            cursor = step.next
-            disturb()
-        } while cursor != 0 && store.count < 30_000
-        cursor = 0 == cursor ? 0 : cursor
-        while cursor != 0 {
-            let step = store.scan(cursor, count: 500)
-            for i in 0..<step.page.count { scanned.insert(Bytes(step.page[i].key)) }
-            cursor = step.next
-        }
-        #expect(scanned.isSuperset(of: stable), "seed \(seed)")
-
         var walked: Set<Bytes> = []
         for slice in 0..<3 {
             var position = WalkCursor(slice: slice, of: 3)

@@ -105,12 +105,12 @@ final class ModelledStore {
         store.entry(key) == model[key] && store.value(key) == model[key]?.value
     }
 
-    /// Compares everything: counts, every key, the whole listing, a whole scan.
+    /// Compares everything: counts, every key, the whole listing, a whole walk.
     func agrees() -> Bool {
         store.checkInvariants()
         guard store.count == liveKeys.count, store.tombstoneCount == model.count - liveKeys.count else { return false }
         guard model.keys.allSatisfy(agreesOn), store.ownSeq == seq else { return false }
-        return store.listing() == liveKeys && Set(store.scanning(count: 7)) == Set(liveKeys)
+        return store.listing() == liveKeys && Set(store.walking(budget: 7)) == Set(liveKeys)
     }
 }
 
@@ -187,14 +187,12 @@ extension Store {
         return keys
     }
 
-    func scanning(count: Int) -> [Bytes] {
+    func walking(budget: Int) -> [Bytes] {
         var keys: [Bytes] = []
-        var cursor: UInt64 = 0
-        repeat {
-            let step = scan(cursor, count: count)
-            for i in 0..<step.page.count { keys.append(Bytes(step.page[i].key)) }
-            cursor = step.next
-        } while cursor != 0
+        var cursor = WalkCursor()
+        while !cursor.isDone {
+            walk(&cursor, budget: budget) { if !$0.isTombstone { keys.append(Bytes($0.key)) } }
+        }
         return keys
     }
 }

@@ -67,8 +67,9 @@ package struct NaiveParser {
         let start = at
         at += 1
         let count = try number("multibulk")
-        if count > limits.argumentsMax { throw .protocolError("invalid multibulk length") }
+        if count > limits.argumentsSkippedMax { throw .protocolError("invalid multibulk length") }
         if count <= 0 { return }
+        inSkippedCommand = count > limits.argumentsMax
         var arguments: [Bytes] = []
         for _ in 0..<count {
             let mark = try next()
@@ -91,6 +92,7 @@ package struct NaiveParser {
     }
 
     private mutating func inline() throws(Stop) {
+        if input[at] == 0x16 { throw .protocolError("TLS on a port without TLS") }
         guard let newline = input[at...].firstIndex(of: 10) else {
             if input.count - at > limits.inlineBytesMax { throw .protocolError("too big inline request") }
             throw .needMore
@@ -101,14 +103,20 @@ package struct NaiveParser {
         if words.count > limits.argumentsMax { throw .protocolError("too big inline request") }
         at = newline + 1
         if words.isEmpty { return }
-        let first = words[0].description.lowercased()
-        if first == "post" || first == "host:"
-            || (words.count == 3 && words[1].withBytes { $0.first == UInt8(ascii: "/") }
-                && words[2].description.lowercased().hasPrefix("http/1."))
-        {
+        if Self.isHTTP(words.map { String(decoding: $0.array, as: Unicode.ASCII.self).lowercased() }) {
             throw .protocolError("HTTP request on a RESP port")
         }
         result.items.append(.command(words))
+    }
+
+    private static func isHTTP(_ words: [String]) -> Bool {
+        if words[0] == "post" || words[0].hasSuffix(":") || words[0].hasPrefix("--") && words[0] != "--" { return true }
+        guard words.count == 3, words[2].hasPrefix("http/"), words[2] != "http/" else { return false }
+        guard words[2].dropFirst(5).allSatisfy({ "0123456789.".contains($0) }) else { return false }
+        if ["connect", "head", "options", "patch", "pri", "trace"].contains(words[0]) { return true }
+        if words[1] == "*" || words[1].hasPrefix("/") { return true }
+        // A scheme: the first colon is followed by two slashes.
+        return words[1].drop { $0 != ":" }.hasPrefix("://")
     }
 
     private static let spaces: Set<UInt8> = [32, 9, 10, 11, 12, 13]

@@ -43,6 +43,7 @@ package struct RequestGrammar {
         "*99999999999\r\n", "*2\r\n*1\r\n", "*1\r\n$-1\r\n", "*1\r\n:5\r\n", "GET / HTTP/1.1\r\n", "Host: a\r\n",
         "*1\r\n$3001\r\n", "*1401\r\n",
         "*1\r\n$01\r\na\r\n", "*-2\r\n", "*1\r\n$4\r\nPINGx\n", "\"", "'a", "\"a\"b\r\n",
+        "PRI * HTTP/2.0\r\n", "--x\r\n", "\u{16}\u{3}\u{1}", "SET a:// http/1\r\n", "CONNECT a HTTP/1.1\r\n",
         "*3\r\n$3\r\nSET\r\n", "*1\n", "*1\r", "$4\r\nPING\r\n", "+OK\r\n", "\u{0}\u{0}\r\n", "*1\r\n$1000\r\n",
     ]
 

@@ -1,0 +1,52 @@
+// What kvd does with each signal: ends in order, says a line, or takes no notice. Main thread, before any other exists.
+
+import Glibc
+import Logging
+
+enum Signals {
+    /// End the server in order; a second one ends it at once.
+    static let ending = [SIGTERM, SIGINT, SIGQUIT, SIGXCPU, SIGPWR]
+    /// Would end the process by default, and mean nothing to it.
+    private static let ignored = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGXFSZ, SIGPOLL, SIGSTKFLT]
+
+    /// Blocked before any thread exists, so that every thread inherits it and only `sigwait` takes them: the set to
+    /// wait for. SIGHUP is taken by a thread of its own, as the main one waits for the end.
+    static func prepare(_ log: Logger) -> sigset_t {
+        for number in ignored { signal(number, SIG_IGN) }
+        for number in Glibc.__libc_current_sigrtmin()...Glibc.__libc_current_sigrtmax() { signal(number, SIG_IGN) }
+        let ends = set(ending)
+        var blocked = set(ending + [SIGHUP])
+        pthread_sigmask(SIG_BLOCK, &blocked, nil)
+        watchHangUp(log)
+        return ends
+    }
+
+    private static func set(_ numbers: [Int32]) -> sigset_t {
+        var set = sigset_t()
+        sigemptyset(&set)
+        for number in numbers { sigaddset(&set, number) }
+        return set
+    }
+
+    private static func watchHangUp(_ log: Logger) {
+        let box = Unmanaged.passRetained(LogBox(log)).toOpaque()
+        var thread = pthread_t()
+        pthread_create(
+            &thread, nil,
+            { argument in
+                let log = Unmanaged<LogBox>.fromOpaque(argument!).takeUnretainedValue().log
+                var hangUp = Signals.set([SIGHUP])
+                while true {
+                    var number: Int32 = 0
+                    guard sigwait(&hangUp, &number) == 0 else { continue }
+                    log.notice("SIGHUP: there is no setting that is read again while kvd runs; restart it for new ones")
+                }
+            }, box)
+        pthread_detach(thread)
+    }
+}
+
+private final class LogBox {
+    let log: Logger
+    init(_ log: Logger) { self.log = log }
+}
