@@ -14,7 +14,7 @@ struct KVD: ParsableCommand {
             (KVD_PORT, …) and from --config FILE (one "name value" a line, # comments); a flag beats the environment,
             which beats the file.
             """,
-        version: "kvd \(ServerVersion.kvd)")
+        version: "kvd \(ServerVersion.kvd)", subcommands: [Secret.self])
 
     @Option(help: ArgumentHelp("Actor-system port; clients use the ports above it. (default: 6000)", valueName: "P"))
     var port: String?
@@ -32,6 +32,19 @@ struct KVD: ParsableCommand {
     var join: [String] = []
     @Option(help: ArgumentHelp("Servers of different clusters refuse each other. (default: kvd)", valueName: "NAME"))
     var cluster: String?
+    @Option(
+        help: ArgumentHelp(
+            "The key by which servers of the cluster know each other: kvd secret > FILE. SIGHUP reads it again.",
+            valueName: "FILE"))
+    var clusterKeyFile: String?
+    @Option(help: ArgumentHelp("Instead of a key: this server's certificate, PEM.", valueName: "FILE"))
+    var peerTlsCert: String?
+    @Option(help: ArgumentHelp("Its private key, PEM.", valueName: "FILE"))
+    var peerTlsKey: String?
+    @Option(help: ArgumentHelp("Who signs the servers' certificates, PEM.", valueName: "FILE"))
+    var peerTlsCa: String?
+    @Flag(help: "Off loopback without a key or certificates: whoever reaches the port is believed.")
+    var trustTheNetwork = false
     @Option(help: ArgumentHelp("auto, io_uring or epoll. (default: auto)", valueName: "BACKEND"))
     var io: String?
     @Option(
@@ -59,8 +72,25 @@ struct KVD: ParsableCommand {
             ("port", port), ("actors", actors), ("shared-port", sharedPort), ("host", host), ("advertise", advertise),
             ("cluster", cluster), ("io", io), ("log-level", logLevel), ("maxclients", maxclients), ("pin", pin),
             ("drain-timeout", drainTimeout), ("debug-clock-offset-ms", clockOffset),
+            ("cluster-key-file", clusterKeyFile), ("peer-tls-cert", peerTlsCert), ("peer-tls-key", peerTlsKey),
+            ("peer-tls-ca", peerTlsCa), ("trust-the-network", trustTheNetwork ? "yes" : nil),
         ]
         return single.compactMap { name, value in value.map { (name, $0) } } + join.map { ("join", $0) }
+    }
+}
+
+/// `kvd secret`: a key for --cluster-key-file.
+struct Secret: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Print a new key of a cluster, for --cluster-key-file: kvd secret > FILE.",
+        discussion: """
+            To replace a key without losing a link, put the new one on a second line of the file on every server and \
+            send SIGHUP; then exchange the two lines everywhere and send SIGHUP; then take the old one out.
+            """)
+
+    func run() throws {
+        guard let key = TrustSettings.newKey() else { fail("the system has no random bytes", code: 1) }
+        say(key, on: STDOUT_FILENO)
     }
 }
 
@@ -81,8 +111,14 @@ func fail(_ message: String, code: Int32) -> Never {
     exit(code)
 }
 
+/// Runs a subcommand and ends, or returns the flags of the server.
 func parseFlags() -> KVD {
-    do { return try KVD.parse() } catch {
+    do {
+        var command = try KVD.parseAsRoot()
+        if let server = command as? KVD { return server }
+        try command.run()
+        exit(0)
+    } catch {
         let code = KVD.exitCode(for: error)
         if code == .success { KVD.exit(withError: error) }
         fail("\(KVD.message(for: error)); see kvd --help", code: 64)
@@ -116,6 +152,7 @@ for line in Config.unknownVariables(environment()) { log.warning("\(line)") }
 let server = Server(config: config, log: log, onForgotten: Lifecycle.askToStop)
 do {
     say(try server.start().json, on: STDOUT_FILENO)
+    Signals.rereadSettings(of: server)
 } catch { fail(error.description, code: 1) }
 
 Lifecycle.run(server, until: signals)
