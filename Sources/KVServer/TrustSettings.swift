@@ -54,6 +54,29 @@ package struct TrustSettings: Sendable {
     /// A key for a file; nil if the system has no random bytes.
     package static func newKey() -> String? { ClusterKey.make() }
 
+    /// `kvd cert`: nil when the files are written, or a line of why not.
+    package static func makeCertificate(
+        kind: String, name: String?, cluster: String, folder: String, hosts: [String], days: Int?
+    ) -> (text: String, isUsage: Bool)? {
+        let roles: [String: LinkCertificate.Role] = ["ca": .authority, "server": .server, "client": .client]
+        guard let role = roles[kind] else { return ("'\(kind)' is not ca, server or client", true) }
+        guard let name = name ?? (role == .authority ? "ca" : nil) else {
+            return ("kvd cert \(kind) needs a name, as in: kvd cert \(kind) \(kind)1", true)
+        }
+        let days = days ?? (role == .authority ? authorityDays : certificateDays)
+        guard (1...36_500).contains(days) else { return ("--days \(days) is not 1 to 36500", true) }
+        let own = role == .server ? LinkCertificate.ownHosts() : []
+        do {
+            try LinkCertificate(
+                role: role, cluster: cluster, name: name, hosts: own + hosts.filter { !own.contains($0) }, days: days
+            ).make(in: folder)
+            return nil
+        } catch { return (error.description, false) }
+    }
+
+    private static let authorityDays = 3650
+    private static let certificateDays = 365
+
     /// A line of warning where others on this machine can read the key.
     var warning: String? {
         var status = stat()

@@ -14,7 +14,7 @@ struct KVD: ParsableCommand {
             (KVD_PORT, …) and from --config FILE (one "name value" a line, # comments); a flag beats the environment,
             which beats the file.
             """,
-        version: "kvd \(ServerVersion.kvd)", subcommands: [Secret.self])
+        version: "kvd \(ServerVersion.kvd)", subcommands: [Secret.self, Cert.self])
 
     @Option(help: ArgumentHelp("Actor-system port; clients use the ports above it. (default: 6000)", valueName: "P"))
     var port: String?
@@ -94,6 +94,33 @@ struct Secret: ParsableCommand {
     }
 }
 
+/// `kvd cert ca|server|client`: a working set of certificates, a command each.
+struct Cert: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Make certificates for --peer-tls-cert: an authority first, then one for each server.",
+        discussion: """
+            kvd cert ca              writes ca.pem and ca.key: keep ca.key where no server can read it
+            kvd cert server NAME     writes NAME.pem and NAME.key, for kvd://CLUSTER/NAME and this machine's addresses
+            kvd cert client NAME     the same for a client
+
+            Start a server with --peer-tls-cert NAME.pem --peer-tls-key NAME.key --peer-tls-ca ca.pem.
+            """)
+
+    @Argument(help: "ca, server or client.") var kind: String
+    @Argument(help: "Of the server or client.") var name: String?
+    @Option(help: ArgumentHelp("The cluster it is for. (default: kvd)", valueName: "NAME")) var cluster = "kvd"
+    @Option(help: ArgumentHelp("Where the files are and go. (default: .)", valueName: "FOLDER")) var dir = "."
+    @Option(help: ArgumentHelp("One more host name or address; repeatable.", valueName: "HOST")) var host: [String] = []
+    @Option(help: ArgumentHelp("How long it is good. (default: 3650 for ca, 365 else)", valueName: "DAYS")) var days:
+        Int?
+
+    func run() throws {
+        let failure = TrustSettings.makeCertificate(
+            kind: kind, name: name, cluster: cluster, folder: dir, hosts: host, days: days)
+        if let failure { fail(failure.text, code: failure.isUsage ? 64 : 1) }
+    }
+}
+
 /// One line, unbuffered: C's stdio streams are global variables that Swift 6 does not let a program share.
 func say(_ line: String, on descriptor: Int32) {
     let bytes = Array((line + "\n").utf8)
@@ -113,12 +140,13 @@ func fail(_ message: String, code: Int32) -> Never {
 
 /// Runs a subcommand and ends, or returns the flags of the server.
 func parseFlags() -> KVD {
-    do {
-        var command = try KVD.parseAsRoot()
-        if let server = command as? KVD { return server }
-        try command.run()
+    // By hand: the parser would give --host and --cluster behind a subcommand to the server.
+    let words = Array(CommandLine.arguments.dropFirst())
+    for subcommand in KVD.configuration.subcommands where words.first == subcommand._commandName {
+        subcommand.main(Array(words.dropFirst()))
         exit(0)
-    } catch {
+    }
+    do { return try KVD.parse() } catch {
         let code = KVD.exitCode(for: error)
         if code == .success { KVD.exit(withError: error) }
         fail("\(KVD.message(for: error)); see kvd --help", code: 64)

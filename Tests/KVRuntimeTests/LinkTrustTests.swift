@@ -88,4 +88,57 @@ import Testing
             #expect(throws: LinkTrustError.self, "\(bad)") { try ClusterKey.parse(bad) }
         }
     }
+
+    @Test func certificatesOfOneAuthorityAndClusterAreBelieved() async throws {
+        let folder = TemporaryFolder()
+        defer { folder.remove() }
+        try LinkCertificate(role: .authority, cluster: "test", name: "ca", days: 1).make(in: folder.path)
+        #expect(throws: LinkTrustError.self, "no key is overwritten") {
+            try LinkCertificate(role: .authority, cluster: "test", name: "ca", days: 1).make(in: folder.path)
+        }
+        func trust(_ name: String, cluster: String = "test") throws -> LinkTrust {
+            try LinkCertificate(role: .server, cluster: cluster, name: name, hosts: ["a.example", "::1"], days: 1)
+                .make(in: folder.path)
+            return .certificates(
+                certificate: "\(folder.path)/\(name).pem", key: "\(folder.path)/\(name).key",
+                authority: "\(folder.path)/ca.pem")
+        }
+        let a = try Node(backends[0], trust: try trust("a"))
+        let b = try Node(backends[0], trust: try trust("b"))
+        defer { a.close(); b.close() }
+        #expect(try await talks(a, b))
+        // The same authority serves two clusters: that is not enough.
+        #expect(throws: LinkTrustError.self) { try Node(backends[0], trust: try trust("c", cluster: "other")) }
+        let other = try Node(backends[0], cluster: "other", trust: try trust("d", cluster: "other"))
+        defer { other.close() }
+        #expect(try await !talks(other, b))
+        for bad in ["a,b", "x y=z", "URI:kvd://test/root"] {
+            #expect(throws: LinkTrustError.self, "\(bad)") {
+                try LinkCertificate(role: .server, cluster: "test", name: "e", hosts: [bad], days: 1).make(
+                    in: folder.path)
+            }
+        }
+    }
+}
+
+/// A folder of its own, gone with its files when it is removed.
+private struct TemporaryFolder {
+    let path: String
+
+    init() {
+        var template = Array(("/tmp/kvd-test-" + String(repeating: "X", count: 6)).utf8CString)
+        path = String(cString: mkdtemp(&template))
+    }
+
+    func remove() {
+        guard let folder = opendir(path) else { return }
+        while let entry = readdir(folder) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            unlink("\(path)/\(name)")
+        }
+        closedir(folder)
+        rmdir(path)
+    }
 }

@@ -75,6 +75,24 @@ int cs_tls_derive(
     const uint8_t *key, size_t key_count, const void *salt, size_t salt_count, const void *info, size_t info_count,
     uint8_t *out, size_t out_count);
 
+/// What a certificate is for.
+typedef struct cs_tls_subject {
+    const char *cluster;
+    const char *name;
+    /// Seconds from now.
+    int64_t seconds;
+    /// Of clients; else of servers, which are both ends of links.
+    int is_client;
+    /// More names, as OpenSSL writes them with commas between: "DNS:a.example,IP:10.0.0.7". Empty for none.
+    const char *names;
+} cs_tls_subject;
+
+/// A new authority, if `authority` is null, or a certificate that it signs: PEM files are read and written, keys of 256
+/// bits on P-256, readable by their owner only. 0, or -1 with a line in `error` (CS_TLS_ERROR_BYTES).
+int cs_tls_make_certificate(
+    const cs_tls_subject *subject, const char *authority, const char *authority_key, const char *certificate,
+    const char *key, char *error);
+
 /// `count` bytes nobody can guess. 0, or -1.
 int cs_tls_random(void *out, size_t count);
 
