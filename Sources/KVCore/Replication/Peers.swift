@@ -16,6 +16,7 @@ final class Sibling {
     var jumped: UInt64 = 0
     var isHeard = false
     var isFlushed = false
+    var hasGreeted = false
     var vector = VersionVector()
     var level: [UInt64] = []
     var retired: [UInt64] = []
@@ -67,6 +68,10 @@ final class RemoteServer {
 
     // Receiving.
     let knownSince: Millis
+    /// What was collected without asking it, because nobody here knew it or because a donor did: up to which writes,
+    /// and up to which stamp.
+    var frontierBefore = VersionVector()
+    var floorBefore: Millis = .min
     var heardAt: Millis?
     /// Since when another process is heard at its address while it is silent itself.
     var replacedSince: Millis?

@@ -114,7 +114,8 @@ extension Replica {
             firstItem: first, items: items, ackedItem: sibling.applied, news: servers.map(news), rowsHash: members.hash,
             rows: sibling.rowsHash == members.hash ? [] : members.rows, asks: sibling.asks,
             scanAsk: scanAsk(localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
-            isFlushed: saysFlushed, isSettled: isSettled, level: levelHere(), retired: retiredMarks.sorted())
+            isFlushed: saysFlushed, isSettled: isSettled, hasGreeted: hasGreeted(at), level: levelHere(),
+            retired: retiredMarks.sorted())
         sibling.asks.removeAll()
         sibling.sentTo = log.last
         sibling.pacer.sent(at.steady)
@@ -140,6 +141,7 @@ extension Replica {
         statistics.batchesReceived &+= 1
         sibling.isHeard = true
         sibling.isFlushed = batch.isFlushed
+        sibling.hasGreeted = batch.hasGreeted
         sibling.level = batch.level
         sibling.retired = batch.retired
         sibling.floor = max(sibling.floor, batch.floor)
