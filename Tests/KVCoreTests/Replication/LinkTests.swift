@@ -136,6 +136,25 @@ import Testing
         #expect(cluster.run(until: { x.actors[0].store.tombstoneCount == 0 }, within: 70_000))
         #expect(cluster.now - greetedAt > 50_000)
     }
+
+    /// Its machine takes everything, and another of its actors is heard all the time.
+    @Test func whatAServerDoesNotGetToGoesToItsNextActorEachTimeAfterTwiceTheTime() {
+        let cluster = TestCluster()
+        let b = cluster.start(actors: 2)
+        cluster.run(100)
+        let a = connected(cluster, joining: b)
+        a.link(to: b, session: 1, cluster)
+        #expect(cluster.run(until: { a.actors[0].replica.isCaughtUp }, within: 3_000))
+        cluster.run(1_000)
+        cluster.drops = { from, to in from.server == a.id && to.server == b.id }
+        a.actors[0].put("k", String(repeating: "v", count: 10_000), cluster.moment(a))
+        let before = cluster.sent.count
+        cluster.run(60_000)
+        let sections = cluster.sent[before...].count { $0.from.server == a.id && $0.bytes > 10_000 }
+        #expect((4...7).contains(sections))
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { cluster.isConverged }, within: 40_000))
+    }
 }
 
 extension TestServer {
