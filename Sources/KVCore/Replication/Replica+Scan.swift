@@ -151,6 +151,11 @@ extension Replica {
         if end.completesJoin {
             isCaughtUp = true
             joinedNewcomer = end.isOfNewcomer
+            // Of whom the donor knew when it collected nothing is known here.
+            for server in servers {
+                server.frontierBefore.join(end.frontier)
+                server.floorBefore = max(server.floorBefore, store.gcFloor)
+            }
         }
     }
 
