@@ -146,6 +146,9 @@ extension Replica {
             }
         }
         if config.bugs.rawValue != 0, mergeWithBugs(record, hash) { return true }
+        if !isCovered, !isBeyondGap, let writer = sectionOrigin, writer != origin {
+            notePassedOn(record, by: writer, cut)
+        }
         switch store.merge(record, hash) {
         case .applied:
             statistics.entriesApplied &+= 1
@@ -162,6 +165,18 @@ extension Replica {
         default: statistics.entriesIgnored &+= 1
         }
         return true
+    }
+
+    /// A sibling holds a loose entry too, and adopts it if it has not yet: it need not go twice. Only of those before
+    /// this actor, so that no two leave it to each other.
+    private func notePassedOn(_ record: Record, by writer: OriginIndex, _ cut: VersionVector) {
+        let (sender, source) = (origins.uid(writer), origins.uid(record.origin).server)
+        guard sender.server == uid.server, sender.index < config.actorIndex,
+            !cut.covers(record.origin, record.seq)
+        else { return }
+        // Of a writer that can be heard nothing is adopted.
+        if let server = server(source), server.announced != .down, server.announced != .suspect { return }
+        isNewlyAdopted(record)
     }
 
     /// Whether whoever stood at `cut` knew every tombstone collected here.
