@@ -6,11 +6,7 @@ import KVBase
 import KVCore
 import RESP
 
-func monotonicNanos() -> Int {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return time.tv_sec * 1_000_000_000 + time.tv_nsec
-}
+func monotonicNanos() -> Int { Int(cs_monotonic_nanos()) }
 
 /// Keys of 16 bytes ("key:" and 12 digits of a number in random order, or 16 random bytes), values of 64.
 struct StoreBench {

@@ -75,11 +75,7 @@ struct Endpoint: Sendable {
 
 func errorText(_ code: Int32) -> String { String(cString: strerror(code)) }
 
-func monotonicNanos() -> Int {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return time.tv_sec &* 1_000_000_000 &+ time.tv_nsec
-}
+func monotonicNanos() -> Int { Int(cs_monotonic_nanos()) }
 
 /// Pins the calling thread.
 func pin(to cpu: Int) throws {

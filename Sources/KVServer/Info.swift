@@ -3,6 +3,7 @@
 import Glibc
 import KVBase
 import KVCore
+import KVRuntime
 
 enum Info {
     /// Writes the wanted sections (lower case; empty: those not on demand) in Redis's order, a blank line between two.
@@ -42,7 +43,7 @@ enum Info {
 
     @Sendable private static func server(_ actor: QueryActor, _ text: inout OutputBuffer) {
         let context = actor.context
-        let uptime = Int((monotonicNanos() - context.startedNanos) / 1_000_000_000)
+        let uptime = Int((Machine.monotonicNanos - context.startedNanos) / 1_000_000_000)
         line(&text, "kvd_version", ServerVersion.kvd)
         line(&text, "redis_version", ServerVersion.redis)
         line(&text, "redis_mode", "standalone")

@@ -46,12 +46,12 @@ package final class LocalSession {
     package func execute(_ bytes: UnsafeRawBufferPointer, turns: inout Int) -> UnsafeRawBufferPointer {
         output.pointee.count = 0
         guard !isClosed else { return output.pointee.bytes }
-        actor.state.pointee.work = 0
+        actor.state.pointee.budget = TurnBudget()
         var status = session.receive(bytes, output: output, unsent: 0)
         turns = 1
         while status == .ready || status == .blocked {
             // The reader is as fast as one can be: nothing is ever unsent.
-            actor.state.pointee.work = 0
+            actor.state.pointee.budget = TurnBudget()
             status = session.run(output: output, unsent: -output.pointee.count)
             turns += 1
         }

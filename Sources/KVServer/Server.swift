@@ -247,8 +247,9 @@ package final class Server {
             let box = UncheckedBox(core)
             core.thread.loop.perform { box.value.actor.finishClients() }
         }
-        let started = monotonicNanos()
-        while context.connectedClients > 0, monotonicNanos() - started < Nanos(Server.drainMillisMax) * 1_000_000 {
+        let started = Machine.monotonicNanos
+        while context.connectedClients > 0, Machine.monotonicNanos - started < Nanos(Server.drainMillisMax) * 1_000_000
+        {
             usleep(2000)
         }
         system?.close()
@@ -271,13 +272,13 @@ package final class Server {
     /// Waits until every actor has said good-bye, there is no progress any more, or patience ends; says each second how
     /// much is left.
     private func handOver() {
-        let started = monotonicNanos()
+        let started = Machine.monotonicNanos
         var progress = status.progressCount
         var progressAt = started
         var saidAt = started
         while status.leftCount < cores.count {
             usleep(2000)
-            let now = monotonicNanos()
+            let now = Machine.monotonicNanos
             if status.progressCount != progress { (progress, progressAt) = (status.progressCount, now) }
             if now - progressAt > Nanos(Server.stalledMillisMax) * 1_000_000 { break }
             if now - started > Nanos(config.drainSeconds) * 1_000_000_000 { break }

@@ -3,6 +3,7 @@
 import Glibc
 package import KVBase
 package import KVCore
+import KVRuntime
 package import Logging
 import Synchronization
 
@@ -77,7 +78,7 @@ package final class ServerContext: Sendable {
         (self.config, self.log) = (config, log)
         (self.serverID, self.hashSeed, self.digestKey) = (serverID, hashSeed, digestKey)
         self.inputOutput = inputOutput
-        startedNanos = monotonicNanos()
+        startedNanos = Machine.monotonicNanos
         statistics = (0..<config.actors).map { _ in ActorStatistics() }
         clientsMax = min(config.clientsMax, ServerContext.descriptorsMax() - 64)
     }

@@ -162,7 +162,7 @@ import Testing
             output.pointee.deallocate()
             output.deallocate()
         }
-        session.actor.state.pointee.work = 0
+        session.actor.state.pointee.budget = TurnBudget()
         let readers = (0..<50).map { _ in Session(actor: session.actor) }
         defer { for reader in readers { reader.close() } }
         var late: [Session] = []
@@ -356,7 +356,7 @@ import Testing
         }
         let pipeline = (10..<50).flatMap { request("SET", "key\($0)", "v") + request("GET", "key\($0)") }
         session.state.pointee.isAdding = true
-        query.pointee.work = QueryState.workMax + 1
+        query.pointee.budget.stop(.time)
         let status = pipeline.withUnsafeBytes { bytes -> SessionStatus in
             guard isParsedAhead else { return session.receive(bytes, output: &output, unsent: 0) }
             #expect(session.parseAhead(bytes).end == QueryState.commandsPerParse)
@@ -370,7 +370,7 @@ import Testing
         #expect(local.actor.state.pointee.store.count == (isParsedAhead ? 0 : 8))
         #expect(session.pendingInput == (isParsedAhead ? pipeline.count : pipeline.count - 8 * pipeline.count / 40))
         // The next turn has time for all.
-        query.pointee.work = 0
+        query.pointee.budget = TurnBudget()
         var turns = 0
         while session.run(output: &output, unsent: 0) == .ready, turns < 10 { turns += 1 }
         #expect(String(decoding: output.bytes, as: UTF8.self) == String(repeating: "+OK\r\n$1\r\nv\r\n", count: 40))

@@ -214,9 +214,6 @@ package final class Loop: @unchecked Sendable {
         return (Int(warmth.ready), Int(warmth.unready))
     }
 
-    /// How long the turn under way has taken so far.
-    package var turnNanos: Nanos { cs_monotonic_nanos() - state.pointee.nowNanos }
-
     /// Says how far a large block, filled from its beginning by the calling loop, is filled: what comes next is made
     /// ready. Cheap enough for every piece of 64 KiB.
     package static func willFill(_ at: UnsafeRawPointer, _ bytesLeft: Int) {

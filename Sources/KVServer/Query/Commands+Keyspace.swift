@@ -60,14 +60,14 @@ extension Commands {
     ) {
         let query = x.actor.state
         x.actor.note(.list)
-        if glob == nil, query.pointee.work < QueryState.workMax {
+        if glob == nil, !query.pointee.budget.isSpent {
             let page = x.store.list(prefix: prefix, after: after, limit: min(limit, QueryState.pageEntries))
-            query.pointee.work &+= QueryState.workToList(entries: page.count)
+            query.pointee.budget.spend(TurnBudget.units(entries: page.count))
             let isComplete = page.count < QueryState.pageEntries || page.count == limit
             if isComplete {
                 let bytes = payloadBytes(page, form)
                 if bytes <= QueryState.pageBytesMax {
-                    query.pointee.work &+= bytes &>> 10
+                    query.pointee.budget.spend(TurnBudget.units(bytes: bytes))
                     return reply(&x, form, page, bytes)
                 }
             }

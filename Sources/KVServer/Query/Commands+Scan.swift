@@ -97,7 +97,7 @@ extension Commands {
             wanted /= 2
             page = list(x, request.prefix, after, wanted)
         }
-        x.actor.state.pointee.work &+= QueryState.workToList(entries: page.count)
+        x.actor.state.pointee.budget.spend(TurnBudget.units(entries: page.count))
         guard page.count == wanted, let last = page.last else { return (page, 0) }
         let mark = x.store.mark(last.key)
         x.actor.context.scanMarks.remember(mark, last.key)

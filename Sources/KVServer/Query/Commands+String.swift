@@ -42,7 +42,7 @@ extension Commands {
             isLarge = large != nil || x.output.pointee.count &- before > LargeSet.valueBytesMin
             return !isLarge
         }
-        query.pointee.work &+= (x.output.pointee.count &- before) &>> 10
+        query.pointee.budget.spend(TurnBudget.units(bytes: x.output.pointee.count &- before))
         guard isLarge else { return }
         x.output.pointee.count = before
         (query.pointee.hits, query.pointee.misses) = (hits, misses)

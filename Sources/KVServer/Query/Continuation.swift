@@ -7,11 +7,7 @@ import RESP
 
 /// A command in progress. Each slice ends when its time is used up or the output is full; replies written so far stay.
 class Continuation {
-    /// How long one slice may take: with the rest of a turn, which may have begun other slices, this stays below a
-    /// millisecond.
-    static let sliceNanos: Nanos = 300_000
-
-    /// One slice; true when the command is finished. `outputMax`: stop when the output holds more than this many bytes.
+    /// One slice, until `Execution.sliceDeadline`; true when the command is finished. `outputMax`: stop when the output holds more than this many bytes.
     func step(_ x: inout Execution, outputMax: Int) -> Bool { true }
 
     /// What INFO calls a turn with one of its slices.
@@ -67,7 +63,7 @@ final class LongCommand: Continuation {
         if next == 1 {
             guard begin(&x) else { return true }
         }
-        let deadline = monotonicNanos() + Continuation.sliceNanos
+        let deadline = x.sliceDeadline
         repeat {
             if let reply {
                 guard reply.copy(to: &x, outputMax: outputMax, until: deadline) else { return false }
@@ -78,7 +74,7 @@ final class LongCommand: Continuation {
                 next = end
             }
             if reply == nil, next >= x.count { return finish(&x) }
-        } while x.output.pointee.count <= outputMax && monotonicNanos() < deadline
+        } while x.output.pointee.count <= outputMax && Machine.monotonicNanos < deadline
         return false
     }
 

@@ -1,8 +1,8 @@
 // What one command sees while it runs: its arguments, the store, the client it answers. Loop thread, for one call.
 
-import Glibc
 import KVBase
 import KVCore
+import KVRuntime
 import RESP
 
 /// Passed `inout` to every handler. Holds no references that are counted: the session and the actor outlive the call.
@@ -17,6 +17,8 @@ package struct Execution {
     var count: Int { Int(command.argumentCount) }
     var resp3: Bool { session.state.pointee.resp3 }
     var nowMillis: Millis { actor.state.pointee.nowMillis }
+    /// When a slice that begins now is over, on the monotonic clock.
+    var sliceDeadline: Nanos { actor.state.pointee.budget.deadline(for: .slice, now: Machine.monotonicNanos) }
 
     /// Argument `k`, the command's name being argument 0.
     func argument(_ k: Int) -> Argument { batch.argument(k, of: command) }
@@ -124,11 +126,4 @@ extension Argument {
 
     /// Lower case text for error messages.
     var lowercased: String { printable(max: 128).lowercased() }
-}
-
-/// Nanoseconds of the monotonic clock, for the slices of long commands. About 30 ns.
-func monotonicNanos() -> Nanos {
-    var t = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &t)
-    return Nanos(t.tv_sec) * 1_000_000_000 + Nanos(t.tv_nsec)
 }

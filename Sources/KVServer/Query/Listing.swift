@@ -47,7 +47,7 @@ final class Listing: Continuation {
     override var turnWork: TurnWork { .list }
 
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {
-        let deadline = monotonicNanos() + Continuation.sliceNanos
+        let deadline = x.sliceDeadline
         if !sending {
             guard collect(&x, until: deadline) else { return false }
             if actor.state.pointee.listedEntries > Limits.listingEntriesMax {
@@ -68,7 +68,7 @@ final class Listing: Continuation {
             sent += 1
             if sent % Listing.blockEntries == 0 { freeBlock(sent / Listing.blockEntries - 1) }
             if x.output.pointee.count > outputMax { break }
-            if sent % Listing.pageEntries == 0, monotonicNanos() > deadline { break }
+            if sent % Listing.pageEntries == 0, Machine.monotonicNanos > deadline { break }
         }
         return sent == collected
     }
@@ -98,7 +98,7 @@ final class Listing: Continuation {
             }
             guard page.count == wanted, let last = page.last else { return true }
             move(behind: last)
-        } while monotonicNanos() < deadline
+        } while Machine.monotonicNanos < deadline
         return false
     }
 

@@ -27,14 +27,6 @@ struct ParsedCommands {
 }
 
 extension QueryState {
-    /// Work of one turn, in units of about a quarter of a microsecond, after which what else arrives waits for the next
-    /// and listings are put off, so that a turn stays below a millisecond however many clients ask for much at once.
-    /// An argument is one unit, a KiB copied is one, three entries listed are two, a new key is four: by their cache
-    /// misses at 10 M keys. Reading and overwriting single keys costs nothing here.
-    static let workMax = 2048
-    static func workToList(entries: Int) -> Int { entries &* 2 / 3 }
-    static let workPerNewKey = 4
-
     /// Parses up to `max` commands from `bytes` behind those already in the batch, recognises GET and SET, hashes the
     /// first argument of each and starts loading the table's buckets.
     @inline(__always)
@@ -79,16 +71,17 @@ extension QueryState {
                 set(batch.argument(1, of: command), value, hash: ahead.hashes[i], output)
                 count.sets &+= 1
                 if value.count >= 1024 {
-                    work &+= value.count &>> 10
-                    if work > QueryState.workMax { return finish(i &- range.first &+ 1, count) }
+                    budget.spend(TurnBudget.units(bytes: value.count))
+                    if budget.isSpent { return finish(i &- range.first &+ 1, count) }
                 }
             case .other:
-                work &+= Int(command.argumentCount)
+                // An argument is one unit.
+                budget.spend(Int(command.argumentCount))
                 session.dispatch(command, output)
                 if session.isBeforeLongCommand { return finish(i &- range.first, count) }
                 count.others &+= 1
                 // HELLO may have changed the protocol for the commands behind it.
-                if session.mustStop || session.state.pointee.resp3 != resp3 || work > QueryState.workMax {
+                if session.mustStop || session.state.pointee.resp3 != resp3 || budget.isSpent {
                     return finish(i &- range.first &+ 1, count)
                 }
             }

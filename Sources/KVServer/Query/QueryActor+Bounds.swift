@@ -1,6 +1,6 @@
 // Clients that hold memory and do not go on: who is read although it does not read, and who is closed. Loop thread.
 
-package import KVBase
+import KVBase
 
 extension QueryActor {
     /// A client that reads nothing of a reply that waits for it, or sends nothing more of a request it has begun, for

@@ -6,8 +6,7 @@ import KVCore
 
 extension QueryActor {
     private static let sampleMillis: Int64 = 100
-    /// Tending memory waits for a turn that has taken less than this, but for no more than so many turns.
-    private static let tendNanosLate: Nanos = 300_000
+    /// Tending memory waits for a turn that leaves time for it, but for no more than so many turns.
     private static let tendTurnsMax = 20
     private static let stalledCheckMillis: Int64 = 1000
 
@@ -18,11 +17,8 @@ extension QueryActor {
         beginTurn(loop)
         loop.onReceived { [unowned(unsafe) self] in executeReceived() }
         loop.onTurnEnd { [unowned self, unowned loop] in
-            if hasWork {
-                beginTurn(loop)
-                if let millis = runWaiting() { loop.requestTurn(afterMillis: millis) }
-            }
-            state.pointee.work = 0
+            beginTurn(loop)
+            if hasWork, let millis = runWaiting() { loop.requestTurn(afterMillis: millis) }
             replicator?.turnEnded()
             publish()
             if tendTurns > 0 { tend(loop) }
@@ -43,7 +39,8 @@ extension QueryActor {
     }
 
     private func tend(_ loop: Loop) {
-        guard loop.turnNanos < QueryActor.tendNanosLate || tendTurns > QueryActor.tendTurnsMax else {
+        let now = Machine.monotonicNanos
+        guard now < state.pointee.budget.deadline(for: .tending, now: now) || tendTurns > QueryActor.tendTurnsMax else {
             tendTurns += 1
             return loop.requestTurn()
         }
@@ -52,9 +49,13 @@ extension QueryActor {
         loop.tendMemory()
     }
 
-    /// Commands of this turn are stamped with the loop's clock.
+    /// To be called before anything is done in a turn; again in the same turn it changes nothing. Commands are stamped
+    /// with the loop's clock.
     @inline(__always)
-    func beginTurn(_ loop: Loop) { state.pointee.nowMillis = loop.nowMillis &+ state.pointee.clockShift }
+    func beginTurn(_ loop: Loop) {
+        state.pointee.nowMillis = loop.nowMillis &+ state.pointee.clockShift
+        state.pointee.budget.begin(at: loop.nowNanos)
+    }
 
     /// From now on a write is answered with an error; reads go on.
     func refuseWrites() { state.pointee.refusesWrites = true }

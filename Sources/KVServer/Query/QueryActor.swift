@@ -41,8 +41,8 @@ package struct QueryState {
     /// work allows.
     static let pageEntries = 256
     static let pageBytesMax = 128 * 1024
-    /// Done in this turn (QueryActor+Batch.swift).
-    var work = 0
+    /// Of the turn under way.
+    var budget = TurnBudget()
     /// Entries that listings in progress hold references to.
     var listedEntries = 0
 
@@ -153,19 +153,6 @@ package final class QueryActor {
         waiting.append(session)
     }
 
-    /// Time for all waiting sessions of one turn: one more slice may begin just before it is over.
-    private static let waitingNanosMax: Nanos = 300_000
-
-    private static let waitingNanosLate: Nanos = 100_000
-    /// No more than one begins in a turn that has taken this long, or this long with keys being added.
-    private static let waitingTurnNanos: Nanos = 600_000
-    private static let waitingTurnNanosAdding: Nanos = 350_000
-
-    /// A turn that has taken this long has done enough: what else was received waits for the next. Less where keys were
-    /// added, since replication's share and that of waiting sessions are larger then.
-    private static let turnNanosEnough: Nanos = 600_000
-    private static let turnNanosEnoughAdding: Nanos = 250_000
-
     package var hasWork: Bool { !waiting.isEmpty }
 
     /// Runs what the connections received, in order of arrival. To be called before a session does anything else:
@@ -187,20 +174,20 @@ package final class QueryActor {
         }
         let added = keys &- keysBefore
         if added > 0 {
-            state.pointee.work &+= added &* QueryState.workPerNewKey
+            state.pointee.budget.spend(added &* TurnBudget.unitsPerNewKey)
             noteGrowth()
         }
         noteTime(isAdding: added > 0)
         state.pointee.resetBatch()
     }
 
-    /// The counts are guesses at what memory takes, which may be far slower than here: the clock decides too whether
-    /// the turn has done enough.
+    /// Looks at the clock: whether the turn has done enough.
     @inline(__always)
     func noteTime(isAdding: Bool) {
-        guard let loop else { return }
-        let enough = isAdding ? QueryActor.turnNanosEnoughAdding : QueryActor.turnNanosEnough
-        if monotonicNanos() &- loop.nowNanos > enough { state.pointee.work = QueryState.workMax + 1 }
+        let now = Machine.monotonicNanos
+        if now > state.pointee.budget.deadline(for: .received, adding: isAdding, now: now) {
+            state.pointee.budget.stop(.time)
+        }
     }
 
     /// Keys were added in this turn. A new key takes fresh memory, of which there may be none at the moment: then what
@@ -208,7 +195,7 @@ package final class QueryActor {
     private func noteGrowth() {
         note(.grow)
         grewAtMillis = state.pointee.nowMillis
-        if isMemoryShort() { state.pointee.work = QueryState.workMax + 1 }
+        if isMemoryShort() { state.pointee.budget.stop(.memory) }
     }
 
     /// The session adds keys, for which there is no memory at the moment: it waits, those that add none do not.
@@ -226,14 +213,10 @@ package final class QueryActor {
     /// run it, because only it knows where the output goes. In how many milliseconds to call it again, if ever.
     package func runWaiting() -> Int64? {
         swap(&waiting, &waitingNow)
-        // In a turn with much work the waiting sessions have a smaller share, but one.
-        let isLate = state.pointee.work > QueryState.workMax
-        let now = monotonicNanos()
-        let turnBegan = loop?.nowNanos ?? now
-        let deadline = min(
-            now + (isLate ? QueryActor.waitingNanosLate : QueryActor.waitingNanosMax),
-            turnBegan + QueryActor.waitingTurnNanos)
-        let deadlineAdding = min(deadline, turnBegan + QueryActor.waitingTurnNanosAdding)
+        // A busy turn gives waiting sessions less time, but always runs one.
+        let now = Machine.monotonicNanos
+        let deadline = state.pointee.budget.deadline(for: .waiting, now: now)
+        let deadlineAdding = state.pointee.budget.deadline(for: .waiting, adding: true, now: now)
         let keysBefore = state.pointee.store.count
         var (keys, kept, isOver) = (keysBefore, 0, false)
         for i in 0..<waitingNow.count {
@@ -247,7 +230,7 @@ package final class QueryActor {
             session.state.pointee.isWaiting = false
             session.owner?.sessionShouldRun()
             noteAdding(session, keys: &keys)
-            isOver = monotonicNanos() > (session.state.pointee.isAdding ? deadlineAdding : deadline)
+            isOver = Machine.monotonicNanos > (session.state.pointee.isAdding ? deadlineAdding : deadline)
         }
         if keys > keysBefore { noteGrowth() }
         let areAllHeldBack = waiting.isEmpty && !isOver
@@ -256,7 +239,7 @@ package final class QueryActor {
         return waiting.isEmpty ? nil : areAllHeldBack ? 1 : 0
     }
 
-    /// What the session has just run made `keys`, as many as there were before, so many.
+    /// Notes whether the session added keys since `keys` was taken, and updates it.
     @inline(__always)
     func noteAdding(_ session: Session, keys: inout Int) {
         let now = state.pointee.store.count

@@ -51,7 +51,7 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         let query = actor.state
         if query.pointee.segmentCount == 0 { actor.beginTurn(connection.loop) }
         query.pointee.bytesReceived &+= bytes.count
-        guard session.mayParseAhead, query.pointee.work <= QueryState.workMax, !actor.mustWaitForMemory(session)
+        guard session.mayParseAhead, !query.pointee.budget.isSpent, !actor.mustWaitForMemory(session)
         else { return receivedMore(connection, bytes) }
         let parsed = session.parseAhead(bytes)
         query.pointee.segments[query.pointee.segmentCount] = ReceivedSegment(
@@ -68,7 +68,7 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
     /// Runs what was parsed ahead. `keys`: how many there are. Who adds keys waits if the turn has done enough by now.
     @inline(__always)
     func execute(_ segment: ReceivedSegment, keys: inout Int) {
-        if session.state.pointee.isAdding, actor.state.pointee.work > QueryState.workMax {
+        if session.state.pointee.isAdding, actor.state.pointee.budget.isSpent {
             session.postpone(segment.bytes)
             return link._withUnsafeGuaranteedRef { settle($0, .ready) }
         }
@@ -82,7 +82,7 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
     /// Bytes for a session that is in the middle of something, or in a turn that has done its work: then they wait.
     private func receivedMore(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {
         actor.executeReceived()
-        if actor.state.pointee.work > QueryState.workMax || actor.mustWaitForMemory(session) { actor.enqueue(session) }
+        if actor.state.pointee.budget.isSpent || actor.mustWaitForMemory(session) { actor.enqueue(session) }
         answer(connection) { session.receive(bytes, output: $0, unsent: $1) }
         if session.pendingInput >= QueryActor.heldInputWatchedBytes { actor.boundInput() }
     }

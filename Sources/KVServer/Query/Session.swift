@@ -406,7 +406,7 @@ package final class Session {
             step.first += executed
             if step.first < step.end || mustStop || output.pointee.count > outputMax { break }
             actor.noteTime(isAdding: true)
-        } while step.first < parsed.end && query.pointee.work <= QueryState.workMax
+        } while step.first < parsed.end && !query.pointee.budget.isSpent
         return step.first - parsed.first
     }
 

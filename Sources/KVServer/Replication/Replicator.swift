@@ -38,17 +38,13 @@ package final class Replicator {
     private var timerDeadline = Millis.max
     private let status: ReplicatorStatus
     private var frames = FramesInProgress()
-    /// Entries between two looks at the clock, and how long replication's share of a turn may take. A shorter one while
-    /// clients are served, who wait for the end of it: unless that has not been enough for so many turns.
+    /// Entries between two looks at the clock.
     static let entriesPerStep = 16
-    private static let shareNanos: Nanos = 350_000
-    private static let shareNanosServing: Nanos = 100_000
+    /// While clients are served, who wait for the end of the turn, replication's share is shorter: unless that has not
+    /// been enough for so many turns.
     private static let turnsServingMax = 64
     private var turnsBehind = 0
     private var commandsSeen = 0
-    /// Less in a turn that others have made long already, but never nothing.
-    private static let turnNanosEnough: Nanos = 550_000
-    private static let shareNanosMin: Nanos = 50_000
     private let clockOffset: Millis
 
     init(
@@ -178,7 +174,7 @@ package final class Replicator {
             let framesLeft = advanceFrames(at)
             isLeft = replica.step(at, into: &effects) || framesLeft
             isShort = isLeft && loop.isMemoryShort
-        } while isLeft && !isShort && monotonicNanos() < end
+        } while isLeft && !isShort && Machine.monotonicNanos < end
         carryOut(at)
         guard !isLeft, frames.isEmpty else {
             turnsBehind += 1
@@ -194,10 +190,8 @@ package final class Replicator {
         let isServing = state.pointee.commands != commandsSeen
         commandsSeen = state.pointee.commands
         let isShort = isServing && turnsBehind < Replicator.turnsServingMax
-        let now = monotonicNanos()
-        let left = loop.nowNanos + Replicator.turnNanosEnough - now
-        let share = isShort ? Replicator.shareNanosServing : Replicator.shareNanos
-        return now + min(share, max(Replicator.shareNanosMin, left))
+        return state.pointee.budget.deadline(
+            for: isShort ? .replicationServing : .replication, now: Machine.monotonicNanos)
     }
 
     /// A slice of each large frame that is on its way in or out; true if any is left.
