@@ -69,7 +69,7 @@ struct Pending {
     var operation: Operation
 }
 
-struct Connection {
+struct LoadConnection {
     var fd: Int32
     var endpoint: Int
     var output = OutputBuffer(capacity: 4096)
@@ -90,7 +90,7 @@ struct Engine {
     private let control: RunControl
     private let progress: EngineProgress
     private var writer: RequestWriter
-    private let connections: UnsafeMutablePointer<Connection>
+    private let connections: UnsafeMutablePointer<LoadConnection>
     private let recorders: UnsafeMutablePointer<Recorder>
     private let requestsOf: UnsafeMutablePointer<Int>
     private let poller: Int32
@@ -168,7 +168,7 @@ struct Engine {
         for (i, endpoint) in plan.connections.enumerated() {
             let fd = try plan.endpoints[endpoint].connect()
             (connections + i).initialize(
-                to: Connection(
+                to: LoadConnection(
                     fd: fd, endpoint: endpoint, counter: ReplyCounter(plan.endpoints[endpoint].wire),
                     pending: .allocate(capacity: capacity)))
             _ = cs_poller_watch(poller, fd, UInt32(i), 0, 1)
@@ -275,7 +275,7 @@ struct Engine {
 
     /// Appends one operation to connection `c` unless the quota or the keys are used up.
     @inline(__always)
-    private mutating func issue(_ c: UnsafeMutablePointer<Connection>, _ start: Int) -> Bool {
+    private mutating func issue(_ c: UnsafeMutablePointer<LoadConnection>, _ start: Int) -> Bool {
         if let quota = plan.quota, issued >= quota { return false }
         if inserts && writer.chooser.isUsedUp {
             failKeysUsedUp()
@@ -307,7 +307,7 @@ struct Engine {
     }
 
     @inline(__always)
-    private func push(_ c: UnsafeMutablePointer<Connection>, _ entry: Pending) {
+    private func push(_ c: UnsafeMutablePointer<LoadConnection>, _ entry: Pending) {
         c.pointee.pending[c.pointee.tail & pendingMask] = entry
         c.pointee.tail &+= 1
     }
@@ -376,14 +376,14 @@ struct Engine {
         }
     }
 
-    private mutating func lose(_ c: UnsafeMutablePointer<Connection>, _ reason: String) {
+    private mutating func lose(_ c: UnsafeMutablePointer<LoadConnection>, _ reason: String) {
         let error = firstError.map { "; it had said: \($0)" } ?? ""
         failure = DriverError("\(plan.endpoints[c.pointee.endpoint].name): connection lost (\(reason))\(error)")
     }
 
     @inline(__always)
     private mutating func record(
-        _ c: UnsafeMutablePointer<Connection>, _ entry: Pending, _ now: Int, count: UInt64 = 1
+        _ c: UnsafeMutablePointer<LoadConnection>, _ entry: Pending, _ now: Int, count: UInt64 = 1
     ) {
         let slot = c.pointee.endpoint &* Operation.allCases.count &+ Int(entry.operation.rawValue)
         recorders[slot].record(now &- entry.start, count: count)

@@ -60,7 +60,7 @@ package final class ServerContext: Sendable {
     package let scanMarks = ScanMarks()
     package let closedClients = ClosedClients()
     package let log: Logger
-    package let statistics: [ActorStatistics]
+    package let statistics: [ShardStatistics]
     package let startedNanos: Nanos
     package let inputOutput: String
 
@@ -79,7 +79,7 @@ package final class ServerContext: Sendable {
         (self.serverID, self.hashSeed, self.digestKey) = (serverID, hashSeed, digestKey)
         self.inputOutput = inputOutput
         startedNanos = Machine.monotonicNanos
-        statistics = (0..<config.actors).map { _ in ActorStatistics() }
+        statistics = (0..<config.actors).map { _ in ShardStatistics() }
         clientsMax = min(config.clientsMax, ServerContext.descriptorsMax() - 64)
     }
 

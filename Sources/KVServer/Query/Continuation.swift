@@ -7,7 +7,8 @@ import RESP
 
 /// A command in progress. Each slice ends when its time is used up or the output is full; replies written so far stay.
 class Continuation {
-    /// One slice, until `Execution.sliceDeadline`; true when the command is finished. `outputMax`: stop when the output holds more than this many bytes.
+    /// One slice, until `Execution.sliceDeadline`; true when the command is finished. `outputMax`: stop when the output
+    /// holds more than this many bytes.
     func step(_ x: inout Execution, outputMax: Int) -> Bool { true }
 
     /// What INFO calls a turn with one of its slices.
@@ -21,7 +22,7 @@ class Continuation {
 }
 
 /// MGET, MSET, DEL or EXISTS with more arguments than one turn should handle. Its arguments stay in the session's input
-/// until the end. Other clients of the actor may run commands between its slices.
+/// until the end. Other clients of the shard may run commands between its slices.
 final class LongCommand: Continuation {
     /// Commands of more arguments than this run in slices.
     static let argumentsMin = 1024
@@ -58,7 +59,7 @@ final class LongCommand: Continuation {
 
     override func step(_ caller: inout Execution, outputMax: Int) -> Bool {
         var x = Execution(
-            session: caller.session, actor: caller.actor, store: caller.store, batch: batch, command: batch[0],
+            session: caller.session, shard: caller.shard, store: caller.store, batch: batch, command: batch[0],
             output: caller.output)
         if next == 1 {
             guard begin(&x) else { return true }

@@ -33,8 +33,7 @@ final class LargeSet: Continuation {
         let key = batch.argument(1, of: batch[0])
         var write =
             write
-            ?? x.store.beginLarge(
-                key.start, key.count, x.store.hash(key.start, key.count), valueCount: value.count)
+            ?? x.store.beginLarge(x.store.key(key), valueCount: value.count)
         store = x.store
         Loop.willFill(write.place, value.count - write.filled)
         repeat {
@@ -46,7 +45,7 @@ final class LargeSet: Continuation {
         }
         self.write = nil
         let record = x.store.finish(write, now: x.nowMillis)
-        record == nil ? x.error(QueryState.clockError) : x.output.pointee.ok()
+        record == nil ? x.error(ShardState.clockError) : x.output.pointee.ok()
         return true
     }
 

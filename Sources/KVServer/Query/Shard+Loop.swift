@@ -4,7 +4,7 @@ package import KVRuntime
 import KVBase
 import KVCore
 
-extension QueryActor {
+extension Shard {
     private static let sampleMillis: Int64 = 100
     /// Tending memory waits for a turn that leaves time for it, but for no more than so many turns.
     private static let tendTurnsMax = 20
@@ -15,24 +15,24 @@ extension QueryActor {
         self.loop = loop
         isMemoryShort = { [unowned(unsafe) loop] in loop.isMemoryShort }
         beginTurn(loop)
-        loop.onReceived { [unowned(unsafe) self] in executeReceived() }
+        loop.onReceived { [unowned(unsafe) self] in answerReceived() }
         loop.onTurnEnd { [unowned self, unowned loop] in
             beginTurn(loop)
-            if hasWork, let millis = runWaiting() { loop.requestTurn(afterMillis: millis) }
+            if hasWork, let millis = serveWaiting() { loop.requestTurn(afterMillis: millis) }
             replicator?.turnEnded()
             publish()
             if tendTurns > 0 { tend(loop) }
         }
         var meter = RateMeter(now: loop.nowNanos)
-        loop.schedule(everyMillis: QueryActor.sampleMillis) { [unowned self, unowned loop] in
-            statistics.setRate(meter.sample(count: state.pointee.commands, now: loop.nowNanos))
+        loop.schedule(everyMillis: Shard.sampleMillis) { [unowned self, unowned loop] in
+            statistics.setRate(meter.sample(count: state.pointee.counters.commands, now: loop.nowNanos))
             statistics.setFreshPages(Loop.freshPages)
             replicator?.replica.trimJournal()
             tendTurns = 1
             statistics.setHeldInput(state.pointee.heldInput)
             readOn()
         }
-        loop.schedule(everyMillis: QueryActor.stalledCheckMillis) { [unowned self, unowned loop] in
+        loop.schedule(everyMillis: Shard.stalledCheckMillis) { [unowned self, unowned loop] in
             beginTurn(loop)
             closeStalled()
         }
@@ -40,7 +40,7 @@ extension QueryActor {
 
     private func tend(_ loop: Loop) {
         let now = Machine.monotonicNanos
-        guard now < state.pointee.budget.deadline(for: .tending, now: now) || tendTurns > QueryActor.tendTurnsMax else {
+        guard now < state.pointee.budget.deadline(for: .tending, now: now) || tendTurns > Shard.tendTurnsMax else {
             tendTurns += 1
             return loop.requestTurn()
         }

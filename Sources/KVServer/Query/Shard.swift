@@ -1,88 +1,21 @@
-// A query actor: one full replica and the clients connected to its port. Everything here runs on its loop's thread.
+// What serves the clients of one query actor: a full replica, the sessions, the turn's budget. Its loop's thread.
 
-import Glibc
-package import KVBase
-package import KVCore
+import KVBase
+import KVCore
 import KVRuntime
 import RESP
 
-/// What the query actor touches for every command, kept behind a pointer: no reference counts, no exclusivity checks.
-package struct QueryState {
-    package var store: Store
-    var batch = CommandBatch()
-    /// Wall clock of the turn, corrected when this machine's is far from the other servers'.
-    package var nowMillis: Millis = 0
-    /// The server is leaving: what it took is being handed over.
-    var refusesWrites = false
-    /// What is added to the loop's wall clock: the correction, and an offset in tests.
-    var clockShift: Millis = 0
-
-    /// Commands parsed at once from one connection.
-    static let commandsPerParse = 64
-    /// Commands of several connections that are run together: the batch never holds more than these and one parse.
-    static let commandsTogether = 64
-    static let batchMax = commandsPerParse + commandsTogether
-    /// Connections whose commands are run together.
-    static let segmentsMax = 64
-
-    /// By place in the batch.
-    let kinds = UnsafeMutablePointer<HotCommand>.allocate(capacity: QueryState.batchMax)
-    /// The first key of each, and how far its memory is on its way.
-    var ahead = LookAhead(capacity: QueryState.batchMax)
-    let segments = UnsafeMutablePointer<ReceivedSegment>.allocate(capacity: QueryState.segmentsMax)
-    var segmentCount = 0
-
-    /// Keys of one many-key command that are looked up together.
-    static let keysTogether = 64
-    /// They, apart from those of the batch, which are still in use.
-    var keysAhead = LookAhead(capacity: QueryState.keysTogether)
-
-    /// Listings up to this many entries and bytes are answered in one go, without holding references, while the turn's
-    /// work allows.
-    static let pageEntries = 256
-    static let pageBytesMax = 128 * 1024
-    /// Of the turn under way.
-    var budget = TurnBudget()
-    /// Entries that listings in progress hold references to.
-    var listedEntries = 0
-
-    /// Bytes of requests that the sessions have received and not run.
-    var heldInput = 0
-
-    var commands = 0
-    /// Those run without the table's handlers.
-    var hotGets = 0
-    var hotSets = 0
-    var hits = 0
-    var misses = 0
-    var bytesReceived = 0
-    var bytesSent = 0
-
-    init(store: Store) { self.store = store }
-
-    /// CONFIG RESETSTAT.
-    mutating func resetCounters() {
-        (commands, hotGets, hotSets) = (0, 0, 0)
-        (hits, misses, bytesReceived, bytesSent) = (0, 0, 0, 0)
-    }
-
-    func deallocate() {
-        batch.deallocate()
-        kinds.deallocate()
-        ahead.deallocate()
-        keysAhead.deallocate()
-        segments.deallocate()
-    }
-}
-
-/// Owns one Store on one loop. Receivers hand it parsed batches by direct call, in the order the bytes arrived.
-package final class QueryActor {
+/// One for each core: it owns one Store on one loop. Receivers hand it what they received by direct call. Siblings and
+/// other servers reach its replica through a `ReplicaActor`.
+package final class Shard {
     /// From 1; the client port is the server's port plus this.
     package let index: Int
     package let context: ServerContext
-    package let statistics: ActorStatistics
-    package let state: UnsafeMutablePointer<QueryState>
-    /// Nil when the actor stands alone (in-process tests).
+    package let statistics: ShardStatistics
+    package let state: UnsafeMutablePointer<ShardState>
+    /// What the connections sent in this turn.
+    let batch = Batch()
+    /// Nil when the shard stands alone (in-process tests).
     var replicator: Replicator?
 
     /// The last turn that added keys.
@@ -96,10 +29,10 @@ package final class QueryActor {
     /// Turns in which memory has waited to be tended; 0 when that is not due.
     var tendTurns = 0
 
-    /// Nil when the actor stands alone; otherwise it outlives the actor's last turn.
+    /// Nil when the shard stands alone; otherwise it outlives the shard's last turn.
     unowned(unsafe) var loop: Loop?
 
-    /// Clients of this actor, in no order; a session knows its place.
+    /// One for each client, in no order; a session knows its place.
     private(set) var sessions: [Session] = []
     /// Sessions with more to do in the next turn, oldest first.
     private var waiting: [Session] = []
@@ -113,7 +46,7 @@ package final class QueryActor {
                 hashSeed: context.hashSeed, digestKey: context.digestKey, own: context.uid(index),
                 origins: context.origins, journalCapacity: journalCapacity))
         state = .allocate(capacity: 1)
-        state.initialize(to: QueryState(store: store))
+        state.initialize(to: ShardState(store: store))
         state.pointee.clockShift = context.config.clockOffsetMillis
     }
 
@@ -121,6 +54,7 @@ package final class QueryActor {
     package func close() {
         for session in sessions { session.close() }
         state.pointee.store.destroy()
+        batch.deallocate()
         state.pointee.deallocate()
         state.deinitialize(count: 1)
         state.deallocate()
@@ -155,33 +89,24 @@ package final class QueryActor {
 
     package var hasWork: Bool { !waiting.isEmpty }
 
-    /// Runs what the connections received, in order of arrival. To be called before a session does anything else:
+    /// Answers what the connections sent, in order of arrival. To be called before a session does anything else:
     /// nothing overtakes.
     @inline(__always)
-    func executeReceived() {
-        if state.pointee.segmentCount > 0 { executeSegments() }
+    func answerReceived() {
+        if !batch.isEmpty { answerBatch() }
     }
 
-    private func executeSegments() {
-        let count = state.pointee.segmentCount
-        // At once: a command run from here that leads back here finds nothing to do.
-        state.pointee.segmentCount = 0
-        let keysBefore = state.pointee.store.count
-        var keys = keysBefore
-        for i in 0..<count {
-            let segment = state.pointee.segments[i]
-            segment.receiver._withUnsafeGuaranteedRef { $0.execute(segment, keys: &keys) }
-        }
-        let added = keys &- keysBefore
+    private func answerBatch() {
+        let added = batch.answerSegments(on: state)
         if added > 0 {
             state.pointee.budget.spend(added &* TurnBudget.unitsPerNewKey)
             noteGrowth()
         }
         noteTime(isAdding: added > 0)
-        state.pointee.resetBatch()
+        batch.reset()
     }
 
-    /// Looks at the clock: whether the turn has done enough.
+    /// Looks at the clock: whether the turn has done enough, whatever its units say.
     @inline(__always)
     func noteTime(isAdding: Bool) {
         let now = Machine.monotonicNanos
@@ -203,7 +128,7 @@ package final class QueryActor {
     func mustWaitForMemory(_ session: Session) -> Bool { session.state.pointee.isAdding && isHeldBack }
 
     private var isHeldBack: Bool {
-        (0..<QueryActor.heldBackMillisMax).contains(state.pointee.nowMillis - grewAtMillis) && isMemoryShort()
+        (0..<Shard.heldBackMillisMax).contains(state.pointee.nowMillis - grewAtMillis) && isMemoryShort()
     }
 
     /// Nobody waits for memory longer than this, which a page may take on a host that has to find it first.
@@ -211,7 +136,7 @@ package final class QueryActor {
 
     /// Gives each waiting session one turn; those that still have more to do queue up again. The receiver is asked to
     /// run it, because only it knows where the output goes. In how many milliseconds to call it again, if ever.
-    package func runWaiting() -> Int64? {
+    package func serveWaiting() -> Int64? {
         swap(&waiting, &waitingNow)
         // A busy turn gives waiting sessions less time, but always runs one.
         let now = Machine.monotonicNanos
@@ -250,7 +175,7 @@ package final class QueryActor {
     /// Publishes the turn's counters for other threads (INFO); called once per turn.
     package func publish() {
         if statistics.takeReset() {
-            state.pointee.resetCounters()
+            state.pointee.counters = RequestCounters()
             loop?.forgetLongestTurn()
         }
         statistics.publish(state)
