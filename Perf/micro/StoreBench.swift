@@ -1,5 +1,6 @@
 // Figures of the store: speed, memory, stalls. One thread, quiet machine; allocations are gated in Perf/Benchmarks.
 
+import CMemory
 import CSupport
 import Glibc
 import KVBase
@@ -354,7 +355,7 @@ struct StoreBench {
             for i in 0..<keys {
                 if i % 65_536 == 0 {
                     // As a loop does ten times a second: fresh memory is ready when it is needed.
-                    cs_memory_tend()
+                    cm_tend()
                     before = monotonicNanos()
                 }
                 put(store, i)

@@ -128,7 +128,9 @@ package final class Server {
         }
         shard.attach(to: loop)
         let processor = config.pinLoops ? index - 1 : nil
-        let thread = LoopThread(loop: loop, processor: processor, name: "kvd-\(index)", warmsMemory: true)
+        let thread = LoopThread(
+            loop: loop, processor: processor, name: "kvd-\(index)",
+            warmsMemory: config.warmsMemory)
         return Core(thread: thread, shard: shard, listeners: listeners)
     }
 

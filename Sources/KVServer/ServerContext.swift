@@ -143,6 +143,7 @@ package final class ServerContext: Sendable {
             Setting(name: "join", value: config.join.map(\.description).joined(separator: ",")),
             Setting(name: "cluster", value: config.cluster),
             Setting(name: "pin", value: config.pinLoops ? "yes" : "no"),
+            Setting(name: "warm-memory", value: config.warmsMemory ? "yes" : "no"),
             Setting(name: "io", value: config.inputOutput.rawValue),
             Setting(name: "log-level", value: config.logLevel),
         ]

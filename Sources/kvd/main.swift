@@ -42,6 +42,9 @@ struct KVD: ParsableCommand {
     @Option(help: ArgumentHelp("Pin each loop to a core: yes or no. (default: yes)", valueName: "YES"))
     var pin: String?
     @Option(
+        help: ArgumentHelp("Make fresh memory ready beside the loops: yes or no. (default: yes)", valueName: "YES"))
+    var warmMemory: String?
+    @Option(
         help: ArgumentHelp(
             "Longest time, in seconds, to hand over the last writes when told to stop. (default: 30)",
             valueName: "SECONDS"))
@@ -58,7 +61,7 @@ struct KVD: ParsableCommand {
         let single: [(String, String?)] = [
             ("port", port), ("actors", actors), ("shared-port", sharedPort), ("host", host), ("advertise", advertise),
             ("cluster", cluster), ("io", io), ("log-level", logLevel), ("maxclients", maxclients), ("pin", pin),
-            ("drain-timeout", drainTimeout), ("debug-clock-offset-ms", clockOffset),
+            ("warm-memory", warmMemory), ("drain-timeout", drainTimeout), ("debug-clock-offset-ms", clockOffset),
         ]
         return single.compactMap { name, value in value.map { (name, $0) } } + join.map { ("join", $0) }
     }
