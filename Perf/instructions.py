@@ -23,7 +23,7 @@ REQUESTS = 16_000
 KEYS = 1000
 VALUE_BYTES = 64
 START_SECONDS = 60
-PORT = 26_100
+LOAD_SECONDS = 300
 
 
 def wait_for(port, server):
@@ -51,7 +51,7 @@ def count(binary, command, pipeline, requests, port):
                 subprocess.run(
                     ["redis-benchmark", "-p", str(port + 1), "-c", "1", "-P", str(pipeline), "-n", str(n), "-r",
                      str(KEYS), "-d", str(VALUE_BYTES), "-t", name, "-q"],
-                    stdout=subprocess.DEVNULL, check=True)
+                    stdout=subprocess.DEVNULL, check=True, timeout=LOAD_SECONDS)
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(timeout=START_SECONDS)
@@ -65,6 +65,7 @@ def main():
     parser.add_argument("--pipeline", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--commands", nargs="+", default=["get", "set"])
+    parser.add_argument("--port", type=int, default=20_000 + os.getpid() % 500 * 20, help="first of some free ports")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         copies = []
@@ -77,7 +78,7 @@ def main():
             least = [float("inf")] * len(copies)
             for _ in range(options.rounds):
                 for i, copy in enumerate(copies):
-                    port = PORT + 10 * i
+                    port = options.port + 4 * i
                     few = count(copy, command, options.pipeline, REQUESTS, port)
                     many = count(copy, command, options.pipeline, 3 * REQUESTS, port)
                     least[i] = min(least[i], (many - few) / (2 * REQUESTS))

@@ -6,6 +6,7 @@ import RESP
 import KVTestTraits
 import Testing
 
+@testable import KVRuntime
 @testable import KVServer
 
 @Suite(.blocking) struct SessionTests {
@@ -340,6 +341,32 @@ import Testing
         writer.session.owner = nil
         isShort = false
         #expect(shard.serveWaiting() == nil)
+    }
+
+    /// Bytes held back and drained output come behind the end of a turn: whoever then waits is not left to a timer.
+    @Test func whoWaitsBehindTheEndOfATurnGetsTheNextAtOnce() throws {
+        let loop = try Loop(choice: .epoll)
+        let local = LocalSession()
+        let sessions = (0..<2).map { _ in Session(shard: local.shard) }
+        defer {
+            for session in sessions { session.close() }
+            local.close()
+        }
+        local.shard.attach(to: loop)
+        var wanted: [Bool] = []
+        loop.schedule(afterMillis: 0) {
+            local.shard.enqueue(sessions[0])
+            wanted.append(loop.state.pointee.anotherTurn)
+        }
+        // Behind the shard's own.
+        loop.onTurnEnd {
+            guard wanted.count == 1 else { return }
+            local.shard.enqueue(sessions[1])
+            wanted.append(loop.state.pointee.anotherTurn)
+            loop.stop()
+        }
+        try loop.run()
+        #expect(wanted == [false, true])
     }
 
     /// A session that adds keys, in a turn that has done enough by the clock: it runs one step of its pipeline, or none

@@ -16,9 +16,11 @@ extension Shard {
         isMemoryShort = { [unowned(unsafe) loop] in loop.isMemoryShort }
         beginTurn(loop)
         loop.onReceived { [unowned(unsafe) self] in answerReceived() }
-        loop.onTurnEnd { [unowned self, unowned loop] in
+        // Unsafe: the server keeps both until the loop has ended, and counting them is a part of every turn.
+        loop.onTurnEnd { [unowned(unsafe) self, unowned(unsafe) loop] in
             beginTurn(loop)
             if hasWork, let millis = serveWaiting() { loop.requestTurn(afterMillis: millis) }
+            endedNanos = loop.nowNanos
             replicator?.turnEnded()
             publish()
             if tendTurns > 0 { tend(loop) }

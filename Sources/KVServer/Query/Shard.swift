@@ -26,6 +26,9 @@ package final class Shard {
     /// Sessions whose output must drain.
     var blockedSessions = 0
 
+    /// The last turn, by its beginning, in which the waiting sessions have had theirs.
+    var endedNanos: Nanos = .min
+
     /// Turns in which memory has waited to be tended; 0 when that is not due.
     var tendTurns = 0
 
@@ -85,6 +88,8 @@ package final class Shard {
         guard !session.state.pointee.isWaiting else { return }
         session.state.pointee.isWaiting = true
         waiting.append(session)
+        // The end of this turn may be over: bytes held back, and output that has drained, come behind it.
+        if let loop, loop.nowNanos == endedNanos { loop.requestTurn() }
     }
 
     package var hasWork: Bool { !waiting.isEmpty }
