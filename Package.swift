@@ -43,11 +43,12 @@ let rows: [Row] = [
     Row(.c, "CIntrinsics", "CSupport/intrinsics"),
     Row(.c, "CSupport", "CSupport/io"),
     Row(.c, "CMemory", "CSupport/memory", imports: ["CSupport"]),
+    Row(.c, "CTLS", "CSupport/tls"),
     Row(.c, "CPerf", "Perf/support"),
     Row(.library, "KVBase", "Sources/KVBase", imports: ["CIntrinsics"]),
     Row(.library, "RESP", "Sources/RESP", imports: ["KVBase"]),
     Row(.library, "KVCore", "Sources/KVCore", imports: ["KVBase", "CIntrinsics"]),
-    Row(.library, "KVRuntime", "Sources/KVRuntime", imports: ["CSupport", "CMemory", "KVBase"]),
+    Row(.library, "KVRuntime", "Sources/KVRuntime", imports: ["CSupport", "CMemory", "CTLS", "KVBase"]),
     Row(
         .library, "KVServer", "Sources/KVServer", imports: ["KVRuntime", "KVCore", "RESP", "KVBase"],
         packages: [logging]),
@@ -118,7 +119,9 @@ let runs: [String: [String]] = [
 let data: [String: [String]] = ["kv-fuzz": ["corpus"], "CMUDCoreTests": ["Golden"], "CMemory": ["README.md"]]
 
 /// Libraries of the system that C targets link.
-let linked: [String: [String]] = ["CSupport": ["uring"], "CPerf": ["uring"], "CMemory": sanitized ? [] : ["jemalloc"]]
+let linked: [String: [String]] = [
+    "CSupport": ["uring"], "CPerf": ["uring"], "CMemory": sanitized ? [] : ["jemalloc"], "CTLS": ["ssl", "crypto"],
+]
 
 func wanted() -> Set<String>? {
     guard var names = only else { return nil }
