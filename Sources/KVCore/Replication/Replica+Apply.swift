@@ -134,7 +134,7 @@ extension Replica {
         let origin = record.origin
         let isCovered = origin == own ? true : seen.covers(origin, record.seq)
         if isCovered || !(isCurrent || sectionOrigin == origin && record.ms > doubtfulTo) {
-            if store.find(record.keyPointer, record.keyCount, hash) == nil {
+            if store.find(HashedKey(record, hash: hash)) == nil {
                 if isCovered, !force, !config.bugs.contains(.reinsertCovered) {
                     statistics.insertRefusedCovered += 1
                     return true
@@ -220,9 +220,9 @@ extension Replica {
             while used < budget, work.decoder.left > 0, !isMalformed {
                 let count = decode(&work, into: group, max: budget - used, hasher)
                 isMalformed = count < min(group.count, budget - used) && work.decoder.left > 0
-                var behind = BehindSet()
+                var behind = OverflowSet()
                 for i in 0..<count { behind.note(i, isDone: store.prefetchRecord(group[i].hash)) }
-                for i in 0..<count where behind.take(i) { store.prefetchBehind(group[i].hash) }
+                for i in 0..<count where behind.take(i) { store.prefetchOverflow(group[i].hash) }
                 for i in 0..<count {
                     let (hash, record) = (group[i].hash, group[i].record)
                     let isMerged = mergeEntry(
@@ -249,7 +249,7 @@ extension Replica {
         work.bytes.withUnsafeBytes { bytes in
             while count < min(group.count, max), work.decoder.left > 0 {
                 guard let record = work.decoder.next(bytes, origins) else { return }
-                let hash = hasher.hash(record.keyPointer, record.keyCount)
+                let hash = hasher.hash(record.keyView)
                 store.prefetchSlot(hash)
                 group.initializeElement(at: count, to: DeltaEntry(hash: hash, record: record))
                 count &+= 1

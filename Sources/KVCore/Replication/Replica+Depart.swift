@@ -78,7 +78,7 @@ extension Replica {
         store.walk(&current.cursor, budget: min(budget, 512)) { record in
             looked += 1
             if current.origins.contains(record.origin), record.seq > seen[record.origin], isNewlyAdopted(record) {
-                found.append(hasher.hash(record.keyPointer, record.keyCount))
+                found.append(hasher.hash(record.keyView))
             }
         }
         for hash in found { store.noteOwnWrite(hash) }
