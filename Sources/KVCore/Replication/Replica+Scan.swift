@@ -93,6 +93,7 @@ extension Replica {
             return
         }
         current.next += 1
+        current.percent = Int(chunk.percent)
         current.isRefused = current.isRefused || work.isRefused
         current.lastProgress = at.steady
         asker = current
@@ -166,6 +167,8 @@ extension Replica {
     /// has handed that over: the new write would be lost, after it had beaten here what others wrote over the old one.
     func adoptFloor(_ floor: Millis, from first: UInt64, _ at: Moment, into effects: inout ReplicaEffects) {
         guard floor > store.gcFloor, !config.bugs.contains(.floorMissingFromBootstrap) else { return }
+        // That would be the clock of a machine whose date is wrong, and this one's writes would be stamped by it.
+        guard floor <= corrected(at) + Limits.floorAheadMillis else { return }
         store.raiseGCFloor(to: floor)
         guard !hasHandedOver(at) else { return }
         var below = DeltaEntries()

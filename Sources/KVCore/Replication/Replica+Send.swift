@@ -107,7 +107,7 @@ extension Replica {
         let start = isLate ? shown(vector, to: server) : donor.start
         let head = ChunkHead(
             session: donor.session, number: donor.building, isLast: donor.isLast, everything: donor.everything,
-            start: start, frontier: donor.isLast ? frontier : VersionVector())
+            percent: UInt8(donor.percent), start: start, frontier: donor.isLast ? frontier : VersionVector())
         statistics.entriesSent &+= UInt64(donor.encoder.count)
         let block = Block(kind: .chunk(head), count: donor.encoder.count, millisMax: donor.encoder.millisMax)
         return (block, [donor.encoded.bytes])

@@ -146,7 +146,7 @@ package final class Replica {
         _ = members.merge(
             MemberRow(
                 server: config.server, status: config.joining ? .joining : .up, actorCount: config.actorCount,
-                address: config.address))
+                address: config.address, name: config.name, isNamed: config.isNamed))
         var ignored = ReplicaEffects()
         for row in rows { learn(row, Moment(wall: 0, steady: .min), into: &ignored) }
     }
@@ -179,7 +179,18 @@ package final class Replica {
         return servers.contains(where: \.isContacted) ? "syncing" : "alone"
     }
 
+    /// Where others are told that they reach this server; nil as long as it does not know.
+    package var ownAddress: String? {
+        members.row(uid.server).flatMap { $0.address.count > 0 ? $0.address.description : nil }
+    }
+
     package var isJoining: Bool { members.row(uid.server)?.status == .joining }
+
+    /// How much of what a newcomer fetches it has; 100 for who has caught up. Known to the actor that asks for all.
+    package var caughtUpPercent: Int { !isJoining && isCaughtUp ? 100 : asker?.percent ?? (isJoining ? 0 : 100) }
+
+    /// Somebody has answered this server.
+    package var isContacted: Bool { servers.contains(where: \.isContacted) }
 
     /// Add this to the wall clock when stamping writes: 0 unless this machine's clock is far from the majority's.
     package var clockCorrectionMillis: Millis { clockCorrection }
@@ -342,7 +353,7 @@ package final class Replica {
 
     /// Tells everybody about a new address of this server.
     package func changeAddress(_ address: Bytes, _ at: Moment, into effects: inout ReplicaEffects) {
-        guard var row = members.row(uid.server) else { return }
+        guard var row = members.row(uid.server), row.address != address else { return }
         row.address = address
         row.incarnation += 1
         learnTrusted(row, at, into: &effects)

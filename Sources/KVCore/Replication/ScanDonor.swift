@@ -113,6 +113,9 @@ final class ScanDonor {
 
     func linkBroke() { isBroken = true }
 
+    /// How much of the table has been walked.
+    var percent: Int { isDone || isLast ? 100 : Int(cursor.position * 100 / WalkCursor.positions) }
+
     /// All that was sent is with the other machine.
     func arrived(at now: Millis) { sentAt = now }
 
@@ -255,6 +258,8 @@ struct ScanAsker {
     /// Chunks queued for merging, and merged.
     var queued: UInt64 = 0
     var next: UInt64 = 0
+    /// How much of the source's table is merged.
+    var percent = 0
     var lastProgress: Millis
     /// An entry was refused (gcFrontier): the scan cannot count.
     var isRefused = false

@@ -37,8 +37,8 @@ struct ServerLink {
     }
 
     mutating func down(_ now: Millis) {
+        if session != 0 || downSince == nil { downSince = now }
         session = 0
-        downSince = now
     }
 
     /// False if it is about another connection.
