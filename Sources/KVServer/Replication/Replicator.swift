@@ -324,10 +324,13 @@ package final class Replicator {
         dialled = wanted
     }
 
-    /// As it says, or as it is seen.
+    /// As it says, or as it is seen where it says nothing, or what is of no use here.
     private func shownAddress(_ id: UInt64) -> String {
-        if let said = addresses[id], !said.isEmpty { return said }
-        return links[id]?.seen ?? "?"
+        let (said, seen) = (addresses[id] ?? "", links[id]?.seen)
+        guard let seen, said != seen, said.isEmpty || HostPort(said)?.reach == .machine else {
+            return said.isEmpty ? "?" : said
+        }
+        return seen
     }
 
     // MARK: Figures and the end
