@@ -68,10 +68,11 @@ final class RemoteServer {
 
     // Receiving.
     let knownSince: Millis
-    /// What was collected without asking it, because nobody here knew it or because a donor did: up to which writes,
-    /// and up to which stamp.
+    /// A newcomer when it was met. What was collected without asking it, because nobody here knew it or because a donor
+    /// collected it: up to which writes, up to which stamp. And until when its early writes may not know of that.
     var frontierBefore = VersionVector()
     var floorBefore: Millis = .min
+    var doubtedUntil: Millis = .min
     var heardAt: Millis?
     /// Since when another process is heard at its address while it is silent itself.
     var replacedSince: Millis?
@@ -130,6 +131,13 @@ final class RemoteServer {
         self.id = id
         self.knownSince = knownSince
         self.actorCount = actorCount
+    }
+
+    /// Takes note of tombstones that were collected without asking it.
+    func doubt(_ frontier: VersionVector, _ floor: Millis, until: Millis) {
+        frontierBefore.join(frontier)
+        floorBefore = max(floorBefore, floor)
+        doubtedUntil = until
     }
 
     func announced(_ origin: OriginIndex, _ to: UInt64) {

@@ -82,7 +82,7 @@ extension Replica {
     ) -> (rest: WorkItem?, used: Int) {
         switch item {
         case .block(var work):
-            let used = merge(&work, budget)
+            let used = merge(&work, budget, at)
             if used < 0 || work.decoder.left == 0 {
                 finish(&work, isWhole: used >= 0 && work.decoder.isComplete, at, into: &effects)
                 return (nil, max(used, 0))
@@ -93,7 +93,7 @@ extension Replica {
                 sibling(from)?.applied = number
                 return (nil, 1)
             }
-            let used = merge(segment, from: &done, budget, isDirect: true, force: false, &isRefused)
+            let used = merge(segment, from: &done, budget, at, force: false, &isRefused)
             guard done == segment.count else {
                 return (.local(.delta(segment), from: from, number: number, done: done, isRefused: isRefused), used)
             }
@@ -107,7 +107,7 @@ extension Replica {
             return (nil, 1)
         case .localChunk(let chunk, let from, var done, var isRefused):
             let force = localAsker?.everything ?? false
-            let used = merge(chunk.page, from: &done, budget, isDirect: false, force: force, &isRefused)
+            let used = merge(chunk.page, from: &done, budget, at, force: force, &isRefused)
             guard done == chunk.page.count else {
                 return (.localChunk(chunk, from: from, done: done, isRefused: isRefused), used)
             }
@@ -182,17 +182,18 @@ extension Replica {
     /// Whether whoever stood at `cut` knew every tombstone collected here.
     private func includesCollected(_ cut: VersionVector) -> Bool { cut.dominates(frontier) }
 
-    /// A writer's own writes stamped up to here are no better than relayed ones: what was collected here before the
-    /// writer was known was collected without asking it, and may have deleted them.
-    private func doubtfulTo(_ writer: OriginIndex, _ cut: VersionVector) -> Millis {
-        guard let server = server(origins.uid(writer).server), !cut.dominates(server.frontierBefore) else {
-            return .min
-        }
+    /// A newcomer's own writes stamped up to here are no better than relayed ones: what was collected here before it was
+    /// known was collected without asking it, and may have deleted them. For a while, in which it hears of that: two
+    /// servers that doubt each other must come to an end.
+    private func doubtfulTo(_ writer: OriginIndex, _ cut: VersionVector, _ at: Moment) -> Millis {
+        guard let server = server(origins.uid(writer).server), at.steady < server.doubtedUntil,
+            !cut.dominates(server.frontierBefore)
+        else { return .min }
         return server.floorBefore
     }
 
     /// Decodes and merges; returns the entries handled, or -1 if the bytes are malformed.
-    private func merge(_ work: inout BlockWork, _ budget: Int) -> Int {
+    private func merge(_ work: inout BlockWork, _ budget: Int, _ at: Moment) -> Int {
         var sectionOrigin: OriginIndex?
         var isBeyondGap = false
         var force = false
@@ -211,7 +212,7 @@ extension Replica {
         }
         let cut = work.cut
         let isCurrent = includesCollected(cut)
-        let doubtfulTo = sectionOrigin.map { self.doubtfulTo($0, cut) } ?? .min
+        let doubtfulTo = sectionOrigin.map { self.doubtfulTo($0, cut, at) } ?? .min
         let hasher = store.hasher
         var used = 0
         let keepsEntries = !siblings.isEmpty || !isChunk(work.block)
@@ -262,14 +263,14 @@ extension Replica {
 
     /// Merges a segment's entries from `done` on, by reference.
     private func merge(
-        _ segment: DeltaSegment, from done: inout Int, _ budget: Int, isDirect: Bool, force: Bool,
+        _ segment: DeltaSegment, from done: inout Int, _ budget: Int, _ at: Moment, force: Bool,
         _ isRefused: inout Bool
     ) -> Int {
         let isCurrent = includesCollected(segment.cut)
         let isTrusted =
             !segment.isPage && (members.row(origins.uid(segment.origin).server)?.status.isMember ?? false)
         let sectionOrigin = isTrusted ? segment.origin : nil
-        let doubtfulTo = isTrusted ? self.doubtfulTo(segment.origin, segment.cut) : .min
+        let doubtfulTo = isTrusted ? self.doubtfulTo(segment.origin, segment.cut, at) : .min
         let isBeyondGap = !seen.covers(segment.origin, segment.from)
         let entries = segment.entries
         let end = min(entries.count, done + budget)

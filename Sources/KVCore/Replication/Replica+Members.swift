@@ -41,8 +41,9 @@ extension Replica {
                 let place = servers.firstIndex { $0.id > row.server } ?? servers.count
                 let server = RemoteServer(id: row.server, actorCount: row.actorCount, knownSince: at.steady)
                 server.wantedAt = at.steady
-                server.frontierBefore = frontier
-                server.floorBefore = store.gcFloor
+                if row.status == .joining {
+                    server.doubt(frontier, store.gcFloor, until: at.steady + config.downMillis)
+                }
                 keepPace(of: server, at: row)
                 servers.insert(server, at: place)
                 takeStanding(server, at)

@@ -152,9 +152,8 @@ extension Replica {
             isCaughtUp = true
             joinedNewcomer = end.isOfNewcomer
             // Of whom the donor knew when it collected nothing is known here.
-            for server in servers {
-                server.frontierBefore.join(end.frontier)
-                server.floorBefore = max(server.floorBefore, store.gcFloor)
+            for server in servers where members.row(server.id)?.status == .joining {
+                server.doubt(end.frontier, store.gcFloor, until: at.steady + config.downMillis)
             }
         }
     }
