@@ -49,6 +49,7 @@ let rows: [Row] = [
     Row(
         .library, "KVServer", "Sources/KVServer", imports: ["KVRuntime", "KVCore", "RESP", "KVBase"],
         packages: [logging]),
+    Row(.library, "KVSim", "Sources/KVSim", imports: ["KVCore", "KVBase"]),
     Row(.library, "KVClient", "Sources/KVClient", imports: ["RESP", "KVBase"], packages: nio),
     Row(.library, "CMUDCore", "Sources/CMUDCore", imports: ["KVBase"]),
     Row(.executable, "kvd", "Sources/kvd", imports: ["KVServer", "KVBase"], packages: [argumentParser, logging]),
@@ -58,7 +59,7 @@ let rows: [Row] = [
         packages: [argumentParser, ("CryptoExtras", "swift-crypto")] + nio),
     Row(.executable, "counter-example", "Sources/counter-example", imports: ["KVRuntime"]),
     Row(
-        .executable, "kvd-sim", "Sources/kvd-sim", imports: ["KVCore", "KVBase", "KVTestSupport"],
+        .executable, "kvd-sim", "Sources/kvd-sim", imports: ["KVSim", "KVCore", "KVBase"],
         packages: [argumentParser]),
     Row(
         .executable, "perf-driver", "Perf/perf-driver", imports: ["CSupport", "KVRuntime", "RESP", "KVBase"],
@@ -67,36 +68,37 @@ let rows: [Row] = [
         .executable, "client-bench", "Perf/client-bench", imports: ["KVClient"],
         packages: [argumentParser]),
     Row(
-        .executable, "kvd-micro", "Perf/micro", imports: ["CIntrinsics", "CSupport", "KVRuntime", "KVCore", "RESP", "KVBase"]),
+        .executable, "kvd-micro", "Perf/micro",
+        imports: ["CIntrinsics", "CSupport", "KVRuntime", "KVCore", "RESP", "KVBase"]),
     Row(
         .executable, "kv-fuzz", "Tests/Fuzz",
         imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport", "FuzzSupport"]),
     Row(
         .library, "FuzzSupport", "Tests/FuzzSupport",
         imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport"]),
-    Row(.library, "KVTestSupport", "Tests/KVTestSupport", imports: ["KVBase", "KVCore", "RESP"]),
+    Row(.library, "KVTestSupport", "Tests/KVTestSupport", imports: ["RESP", "KVBase"]),
     Row(.library, "KVTestTraits", "Tests/KVTestTraits"),
-    Row(.test, "KVBaseTests", "Tests/KVBaseTests", imports: ["KVTestTraits", "KVBase", "KVTestSupport"]),
+    Row(.test, "KVBaseTests", "Tests/KVBaseTests", imports: ["KVTestTraits", "KVBase"]),
     Row(.test, "RESPTests", "Tests/RESPTests", imports: ["KVTestTraits", "RESP", "KVBase", "KVTestSupport"]),
-    Row(.test, "KVCoreTests", "Tests/KVCoreTests", imports: ["KVTestTraits", "KVCore", "KVBase", "KVTestSupport"]),
+    Row(.test, "KVCoreTests", "Tests/KVCoreTests", imports: ["KVTestTraits", "KVCore", "KVBase"]),
     Row(
         .test, "KVRuntimeTests", "Tests/KVRuntimeTests",
-        imports: ["KVTestTraits", "KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
+        imports: ["KVTestTraits", "KVRuntime", "CSupport", "KVBase"]),
     Row(
         .test, "StressTests", "Tests/StressTests",
-        imports: ["KVTestTraits", "KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
+        imports: ["KVTestTraits", "KVRuntime", "CSupport", "KVBase"]),
     Row(
         .test, "KVServerTests", "Tests/KVServerTests",
         imports: ["KVTestTraits", "KVServer", "KVRuntime", "KVCore", "RESP", "KVBase", "KVTestSupport", "FuzzSupport"],
         packages: [logging]),
     Row(
         .test, "KVClientTests", "Tests/KVClientTests",
-        imports: ["KVTestTraits", "KVClient", "kv", "RESP", "KVBase", "KVTestSupport"],
+        imports: ["KVTestTraits", "KVClient", "kv", "RESP", "KVBase"],
         packages: nio),
     Row(.test, "CMUDCoreTests", "Tests/CMUDCoreTests", imports: ["KVTestTraits", "CMUDCore", "KVBase"]),
     Row(
         .test, "SimulationTests", "Tests/SimulationTests",
-        imports: ["KVTestTraits", "KVCore", "KVBase", "KVTestSupport"]),
+        imports: ["KVTestTraits", "KVSim", "KVCore", "KVBase"]),
     Row(
         .test, "IntegrationTests", "Tests/IntegrationTests",
         imports: ["KVTestTraits", "KVBase", "RESP", "KVTestSupport"]),

@@ -3,7 +3,7 @@ import ArgumentParser
 import Foundation
 import KVBase
 import KVCore
-import KVTestSupport
+import KVSim
 
 struct KVDSim: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -36,6 +36,9 @@ struct KVDSim: ParsableCommand {
 
     @Flag(name: .long, help: "Run every seed twice, in two processes, and compare the trace hashes.")
     var checkDeterminism = false
+
+    @Flag(name: .long, help: "Print the trace hash of every seed, to compare two builds.")
+    var hashes = false
 
     @Option(name: .long, help: "Plant this bug (a name of --list-bugs, or all) and report which invariant catches it.")
     var bug: String?
@@ -96,7 +99,8 @@ struct KVDSim: ParsableCommand {
             let hunt = BugHunt(bugs: bugs, seeds: bugSeeds, jobs: jobs ?? coreCount)
             if !hunt.run() { throw ExitCode(1) }
         } else {
-            let fleet = Fleet(seeds: chosen, jobs: jobs ?? coreCount, twice: checkDeterminism, force: force)
+            let fleet = Fleet(
+                seeds: chosen, jobs: jobs ?? coreCount, twice: checkDeterminism, printsHashes: hashes, force: force)
             if !fleet.run() { throw ExitCode(1) }
         }
     }

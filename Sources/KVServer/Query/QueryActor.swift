@@ -42,7 +42,7 @@ package struct QueryState {
     static let pageEntries = 256
     static let pageBytesMax = 128 * 1024
     /// Done in this turn (QueryActor+Batch.swift).
-    var work = 0
+    package var work = 0
     /// Entries that listings in progress hold references to.
     var listedEntries = 0
 
