@@ -77,6 +77,10 @@ struct KVDSim: ParsableCommand {
         if let bug, bug != "all", SimBug.named(bug) == nil {
             throw ValidationError("no planted bug is called \(bug); see --list-bugs")
         }
+        if bug != nil, !PlantedMistakes.isPossible {
+            throw ValidationError(
+                "this build makes no mistakes: build it with -Xswiftc -DKV_CHECKS, as scripts/sim does")
+        }
         if seed == nil, seeds == nil, count == nil, bug == nil, !listBugs, one.scenario == nil {
             throw ValidationError("say which seeds: --seed N, --seeds A..<B or --count N; or --scenario join")
         }

@@ -89,7 +89,7 @@ extension Replica {
             }
             return (.block(work), used)
         case .local(.delta(let segment), let from, let number, var done, var isRefused):
-            if !segment.isPage, seen.covers(segment.origin, segment.to), !config.bugs.contains(.stalePageAccepted) {
+            if !segment.isPage, seen.covers(segment.origin, segment.to), !planted(.stalePageAccepted) {
                 sibling(from)?.applied = number
                 return (nil, 1)
             }
@@ -135,17 +135,17 @@ extension Replica {
         let isCovered = origin == own ? true : seen.covers(origin, record.seq)
         if isCovered || !(isCurrent || sectionOrigin == origin) {
             if store.find(record.keyPointer, record.keyCount, hash) == nil {
-                if isCovered, !force, !config.bugs.contains(.reinsertCovered) {
+                if isCovered, !force, !planted(.reinsertCovered) {
                     statistics.insertRefusedCovered += 1
                     return true
                 }
-                if !isCovered, !force, !config.bugs.contains(.collectWithoutFrontier) {
+                if !isCovered, !force, !planted(.collectWithoutFrontier) {
                     statistics.insertRefusedByFrontier += 1
                     return false
                 }
             }
         }
-        if config.bugs.rawValue != 0, mergeWithBugs(record, hash) { return true }
+        if planted.isAny, mergeWithBugs(record, hash) { return true }
         switch store.merge(record, hash) {
         case .applied:
             statistics.entriesApplied &+= 1
@@ -174,7 +174,7 @@ extension Replica {
         var force = false
         switch work.block.kind {
         case .section(let origin, let from, let to):
-            if seen.covers(origin, to), !config.bugs.contains(.acknowledgeBeforeApply) {
+            if seen.covers(origin, to), !planted(.acknowledgeBeforeApply) {
                 // A repetition: everything in it has taken effect.
                 work.decoder = EntryDecoder(from: work.block.to, to: work.block.to, count: 0, millisMax: 0)
                 return 0
@@ -267,7 +267,7 @@ extension Replica {
     /// An interval's entries are all merged: the vector follows if there is no gap before it.
     func advance(_ origin: OriginIndex, _ from: UInt64, _ to: UInt64) {
         guard origin != own, to > seen[origin] else { return }
-        if from <= seen[origin] || config.bugs.contains(.advanceOverGap) {
+        if from <= seen[origin] || planted(.advanceOverGap) {
             seen.raise(origin, to: to)
             return connectIslands()
         }
@@ -318,9 +318,9 @@ extension Replica {
         switch work.block.kind {
         case .section(let origin, let from, let to):
             defer { work.entries.clear() }
-            guard !work.isRefused, to > seen[origin] || config.bugs.contains(.acknowledgeBeforeApply) else { return }
+            guard !work.isRefused, to > seen[origin] || planted(.acknowledgeBeforeApply) else { return }
             let segment = DeltaSegment(
-                origin: origin, from: config.bugs.contains(.relayWrongBounds) ? 0 : from, to: to, isPage: false,
+                origin: origin, from: planted(.relayWrongBounds) ? 0 : from, to: to, isPage: false,
                 cut: work.cut, taking: work.entries.take())
             advance(origin, from, to)
             remember(segment)

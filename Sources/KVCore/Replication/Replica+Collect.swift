@@ -46,19 +46,19 @@ extension Replica {
                 statistics.collectRefusedByHeads += 1
                 return nil
             }
-            if config.bugs.contains(.collectOnMaximum) { stable.join(usable) } else { stable.meet(usable) }
+            if planted(.collectOnMaximum) { stable.join(usable) } else { stable.meet(usable) }
         }
         for server in servers {
             let isJoining = members.row(server.id)?.status == .joining
-            if isJoining && config.bugs.contains(.joiningNotCounted) { continue }
+            if isJoining && planted(.joiningNotCounted) { continue }
             promoteReport(server)
             guard let report = server.usableReport else {
-                if config.bugs.contains(.collectWithoutMembers) { continue }
+                if planted(.collectWithoutMembers) { continue }
                 statistics.collectRefusedByMembers += 1
                 return nil
             }
-            if config.bugs.contains(.collectWithoutMembers) { continue }
-            if config.bugs.contains(.collectOnMaximum) {
+            if planted(.collectWithoutMembers) { continue }
+            if planted(.collectOnMaximum) {
                 stable.meet(server.reach)
             } else {
                 stable.meet(report.least)
@@ -83,7 +83,7 @@ extension Replica {
     }
 
     private func covers(_ heads: [UInt64], of server: UInt64) -> Bool {
-        if config.bugs.contains(.collectWithoutHeads) { return true }
+        if planted(.collectWithoutHeads) { return true }
         for (index, head) in heads.enumerated() where head > 0 {
             guard let origin = origins.index(of: ActorUID(server: server, index: UInt16(index))),
                 seen.covers(origin, head)
@@ -96,7 +96,7 @@ extension Replica {
     private func promoteVector(_ sibling: Sibling) {
         guard sibling.isHeard else { return }
         let candidate = sibling.waiting ?? sibling.vector
-        if config.bugs.contains(.collectWithoutHeads) || seen.covers(sibling.origin, candidate[sibling.origin]) {
+        if planted(.collectWithoutHeads) || seen.covers(sibling.origin, candidate[sibling.origin]) {
             sibling.usable = candidate
             sibling.waiting = nil
         } else {
@@ -111,14 +111,14 @@ extension Replica {
         heads[config.actorIndex] = store.ownSeq
         for sibling in siblings {
             guard sibling.isHeard else { return nil }
-            if config.bugs.contains(.collectOnMaximum) {
+            if planted(.collectOnMaximum) {
                 least.join(sibling.vector)
             } else {
                 least.meet(sibling.vector)
             }
             heads[sibling.index] = sibling.vector[sibling.origin]
         }
-        if config.bugs.contains(.headsFromOtherVectors) { swap(&heads, &previousHeads) }
+        if planted(.headsFromOtherVectors) { swap(&heads, &previousHeads) }
         return StabilityReport(
             stamp: at.steady, least: shown(least, to: server), heads: heads, level: levelEverywhereHere(),
             retired: marksOfAll())

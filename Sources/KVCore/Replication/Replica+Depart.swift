@@ -120,7 +120,7 @@ extension Replica {
     /// A report counts only if it names every server that is known here to have departed: one of them may have handed
     /// the retiring server's writes to the reporter after an older report, and can no longer say so itself.
     private func retireIfAgreed(_ row: MemberRow, _ at: Moment, into effects: inout ReplicaEffects) {
-        if !config.bugs.contains(.retireEarly) {
+        if !planted(.retireEarly) {
             let departed = members.rows.filter { !$0.status.isMember && $0.server != uid.server }.map(\.server)
             let level = levelEverywhereHere()
             guard departed.allSatisfy(level.hasSorted) else { return }

@@ -52,7 +52,7 @@ extension Replica {
         greeted.removeAll { $0.session == session }
         server.link.up(session, greeted: greeting == nil ? 0 : 1)
         if let greeting {
-            if !config.bugs.contains(.paceById) { server.pacer.sent(greeting.at) }
+            if !planted(.paceById) { server.pacer.sent(greeting.at) }
             server.sent = max(server.sent, greeting.to)
         }
         // Their numbers counted on another connection, which delivers them.

@@ -42,7 +42,7 @@ extension Replica {
     func advanceRound(budget: Int) -> Int {
         var left = budget
         while left > 0, builder != nil {
-            left -= builder!.advance(store, budget: left, bugs: config.bugs)
+            left -= builder!.advance(store, budget: left, planted: planted)
             guard builder!.isFinished else { continue }
             let isOverrun = builder!.isOverrun
             if builder!.reached > builder!.from {
@@ -99,7 +99,7 @@ extension Replica {
         let (first, items) = log.items(after: sibling.acked)
         var chunk: LocalChunk?
         if let donor = sibling.donor, donor.isReady(unackedBytesMax: config.unackedBytesMax) {
-            let isLate = config.bugs.contains(.vectorAtScanEnd) && donor.isLast
+            let isLate = planted(.vectorAtScanEnd) && donor.isLast
             let start = isLate ? shown(vector, to: sibling) : donor.start
             chunk = LocalChunk(
                 session: donor.session, number: donor.building, isLast: donor.isLast, start: start, frontier: frontier,

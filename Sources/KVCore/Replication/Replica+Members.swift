@@ -63,7 +63,7 @@ extension Replica {
 
     /// A new life at a known address goes on with the pace of the one before: the limit is the address's.
     private func keepPace(of server: RemoteServer, at row: MemberRow) {
-        guard !config.bugs.contains(.paceById) else { return }
+        guard !planted(.paceById) else { return }
         for other in servers where members.row(other.id)?.address == row.address {
             if let last = other.pacer.lastSent, last > server.pacer.lastSent ?? .min { server.pacer.sent(last) }
         }
@@ -179,7 +179,7 @@ extension Replica {
                     other.id != server.id && members.row(other.id)?.address == row.address
                         && !other.isSuspect(at.steady, config.suspectMillis)
                 }
-            if config.bugs.contains(.forgetOnSilence) { gone.append(server.id) }
+            if planted(.forgetOnSilence) { gone.append(server.id) }
             guard replaced else {
                 server.replacedSince = nil
                 continue

@@ -14,7 +14,7 @@ extension Replica {
             withAddress(value) { value in
                 let hash = store.hash(key.baseAddress!, key.count)
                 var floor = floor
-                if config.bugs.contains(.lastPlusOne) { floor = max(floor, lastStamp) }
+                if planted(.lastPlusOne) { floor = max(floor, lastStamp) }
                 let record = store.put(
                     key.baseAddress!, key.count, hash, value: value.baseAddress!, value.count, now: corrected(at),
                     floor: floor)
@@ -43,8 +43,8 @@ extension Replica {
     /// `nowOnly` stamps with the clock whatever was there before; `noFloor` forgets what was collected.
     private func bend(_ record: Record, _ hash: UInt64, _ at: Moment) -> Record {
         var ms = record.ms
-        if config.bugs.contains(.nowOnly) { ms = corrected(at) }
-        if config.bugs.contains(.noFloor), record.ms == store.gcFloor + 1 { ms = corrected(at) }
+        if planted(.nowOnly) { ms = corrected(at) }
+        if planted(.noFloor), record.ms == store.gcFloor + 1 { ms = corrected(at) }
         guard ms != record.ms else { return record }
         let bent = Record.create(
             key: record.keyPointer, record.keyCount, value: record.value.baseAddress, record.valueCount, ms: ms,
@@ -56,17 +56,17 @@ extension Replica {
     /// Merges an entry the wrong way, if a bug says so; true if that settled it.
     func mergeWithBugs(_ record: Record, _ hash: UInt64) -> Bool {
         guard let old = store.find(record.keyPointer, record.keyCount, hash), old != record else { return false }
-        if config.bugs.contains(.digestForgetsOld), !old.isTombstone,
+        if planted(.digestForgetsOld), !old.isTombstone,
             old.version(origins) < record.version(origins)
         {
             digestDrift &+= store.digestTerm(old)
         }
-        if config.bugs.contains(.sequenceIgnored), old.ms == record.ms, old.origin == record.origin { return true }
-        if config.bugs.contains(.tieByArrival), old.ms == record.ms, old.origin != record.origin {
+        if planted(.sequenceIgnored), old.ms == record.ms, old.origin == record.origin { return true }
+        if planted(.tieByArrival), old.ms == record.ms, old.origin != record.origin {
             store.overwriteUnconditionally(with: record.retained(), hash)
             return true
         }
-        if config.bugs.contains(.mergeSwapped) {
+        if planted(.mergeSwapped) {
             if record.version(origins) < old.version(origins) {
                 store.overwriteUnconditionally(with: record.retained(), hash)
             }

@@ -80,7 +80,7 @@ extension Replica {
         contact(server, head.vector, scanStart: asksForAll ? shown(vector, to: server) : nil, at)
         bindAsker(head, at)
         if let current = asker, current.source == server.id, head.serving == current.session, isConnected,
-            !config.bugs.contains(.progressByMessages)
+            !planted(.progressByMessages)
         {
             asker?.lastProgress = at.steady
         }
@@ -127,13 +127,13 @@ extension Replica {
             guard origins.uid(origin).server != uid.server else { return }
             if seen.covers(origin, to) { return }
             cut = head.vector
-            if config.bugs.contains(.acknowledgeBeforeApply) { advance(origin, from, to) }
+            if planted(.acknowledgeBeforeApply) { advance(origin, from, to) }
         case .chunk(let chunk):
             guard var current = asker, current.source == head.sender.server else { return }
             let isExpected =
                 current.session == chunk.session && current.queued == chunk.number
                 && current.donorIndex == Int(head.sender.index)
-            guard isExpected || config.bugs.contains(.stalePageAccepted) else { return }
+            guard isExpected || planted(.stalePageAccepted) else { return }
             current.queued += 1
             current.lastProgress = at.steady
             asker = current

@@ -54,8 +54,8 @@ extension Replica {
             {
                 return
             }
-            if config.bugs.contains(.gatewayChangeResets), ask.to <= server.tops[own] { return }
-            if config.bugs.contains(.keepAliveWithoutHead), ask.from >= server.tops[own] { return }
+            if planted(.gatewayChangeResets), ask.to <= server.tops[own] { return }
+            if planted(.keepAliveWithoutHead), ask.from >= server.tops[own] { return }
             server.lossSeenAt = at.steady
         } else if writer.server == uid.server {
             // A sibling's write: it has the journal.

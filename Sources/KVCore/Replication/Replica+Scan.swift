@@ -18,7 +18,7 @@ extension Replica {
     private func leastVector() -> VersionVector {
         var least = vector
         for sibling in siblings {
-            if config.bugs.contains(.askWithMaximum) {
+            if planted(.askWithMaximum) {
                 least.join(sibling.vector)
             } else if sibling.isHeard {
                 least.meet(sibling.vector)
@@ -89,7 +89,7 @@ extension Replica {
         let entries = work.entries.take()
         let page = DeltaSegment(origin: own, from: 0, to: 0, isPage: true, cut: work.cut, taking: entries)
         if page.count > 0 { offerToSiblings(.delta(page)) }
-        guard var current = asker, current.session == chunk.session || config.bugs.contains(.stalePageAccepted) else {
+        guard var current = asker, current.session == chunk.session || planted(.stalePageAccepted) else {
             return
         }
         current.next += 1
@@ -139,7 +139,7 @@ extension Replica {
 
     /// Every page of a scan is merged here: what the donor held when it began is held here too.
     func conclude(_ end: ScanEnd, _ at: Moment) {
-        guard vector.dominates(end.asked) || config.bugs.contains(.askWithMaximum) else { return }
+        guard vector.dominates(end.asked) || planted(.askWithMaximum) else { return }
         for i in 0..<end.start.count {
             let origin = OriginIndex(i)
             if origin != own, end.start.seqs[i] != VersionVector.retired { seen.raise(origin, to: end.start.seqs[i]) }
@@ -160,7 +160,7 @@ extension Replica {
     /// on, is written again just above it, so that whoever replaced it elsewhere since still wins, unless it leaves and
     /// has handed that over: the new write would be lost, after it had beaten here what others wrote over the old one.
     func adoptFloor(_ floor: Millis, from first: UInt64, _ at: Moment, into effects: inout ReplicaEffects) {
-        guard floor > store.gcFloor, !config.bugs.contains(.floorMissingFromBootstrap) else { return }
+        guard floor > store.gcFloor, !planted(.floorMissingFromBootstrap) else { return }
         store.raiseGCFloor(to: floor)
         guard !hasHandedOver(at) else { return }
         var below = DeltaEntries()
@@ -216,7 +216,7 @@ extension Replica {
             statistics.scansServed += 1
         }
         var patience = max(1_000, 2 * (server.smoothedAck ?? RemoteServer.roundTripGuess))
-        if isConnected, !config.bugs.contains(.resendOnLivingLink) {
+        if isConnected, !planted(.resendOnLivingLink) {
             patience = server.link.isAllDelivered(.bulk) ? ScanDonor.patienceConnected : .max
         }
         let credit = min(ask.credit, UInt64(config.chunkWindow))
@@ -257,7 +257,7 @@ extension Replica {
     }
 
     private func advance(_ donor: ScanDonor, _ bytesMax: Int, budget: Int) -> Int {
-        let looked = donor.advance(store, budget: budget, bytesMax: bytesMax, bugs: config.bugs)
+        let looked = donor.advance(store, budget: budget, bytesMax: bytesMax, planted: planted)
         if donor.isOutgrown { statistics.scansOutgrown += 1 }
         return looked
     }

@@ -102,8 +102,8 @@ extension Replica {
     }
 
     private func chunkBlock(_ donor: ScanDonor, _ server: RemoteServer) -> (Block, [UnsafeRawBufferPointer]) {
-        let isLate = config.bugs.contains(.vectorAtScanEnd) && donor.isLast
-        if config.bugs.contains(.stateBeforeVector), donor.building == 0 { donor.start = shown(vector, to: server) }
+        let isLate = planted(.vectorAtScanEnd) && donor.isLast
+        if planted(.stateBeforeVector), donor.building == 0 { donor.start = shown(vector, to: server) }
         let start = isLate ? shown(vector, to: server) : donor.start
         let head = ChunkHead(
             session: donor.session, number: donor.building, isLast: donor.isLast, everything: donor.everything,
@@ -221,11 +221,11 @@ extension Replica {
 
     /// Goes back to what is acknowledged when that is overdue, and tries the server's next actor as gateway.
     private func checkTimeout(_ server: RemoteServer, _ at: Moment) {
-        if isConnected, !config.bugs.contains(.resendOnLivingLink) { return checkDelivered(server, at) }
+        if isConnected, !planted(.resendOnLivingLink) { return checkDelivered(server, at) }
         let top = server.tops[own]
         if server.sent < top { server.sent = top }
         guard let oldest = server.inFlight.first, !server.isSuspect(at.steady, config.suspectMillis),
-            !config.bugs.contains(.keepAliveWithoutHead)
+            !planted(.keepAliveWithoutHead)
         else { return }
         let waited = at.steady - server.waitingSince
         // Without another gateway there is nothing but to wait: what was sent before a cut may be old, but what was
@@ -241,7 +241,7 @@ extension Replica {
             server.waitingSince = at.steady
             server.shift += 1
             statistics.gatewayFailovers += 1
-            if config.bugs.contains(.gatewayChangeResets) {
+            if planted(.gatewayChangeResets) {
                 // What the former gateway was sent counts as acknowledged.
                 server.tops.raise(own, to: server.sent)
                 server.reach.raise(own, to: server.sent)
@@ -298,7 +298,7 @@ extension Replica {
         }
         server.previousBytes = 0
         guard from < roundTarget else { return false }
-        if from + 1 < store.journalFirstSeq, !config.bugs.contains(.journalCutPastAck) {
+        if from + 1 < store.journalFirstSeq, !planted(.journalCutPastAck) {
             statistics.journalOverruns += 1
             from = store.journalFirstSeq - 1
             server.sent = max(server.sent, from)
@@ -344,7 +344,7 @@ extension Replica {
         var builder = SegmentBuilder(
             from: from, target: to, bytesMax: bytesMax,
             dotsMax: min(Replica.catchUpDotsMax, config.dotsPerSegmentMax), largeBytes: largeBytes)
-        while !builder.isFinished { _ = builder.advance(store, budget: Replica.catchUpDotsMax, bugs: config.bugs) }
+        while !builder.isFinished { _ = builder.advance(store, budget: Replica.catchUpDotsMax, planted: planted) }
         return builder.finish(origin: own, cut: vector)
     }
 
@@ -452,11 +452,11 @@ extension Replica {
         head.vector = shown(vector, to: server)
         head.digest = digest
         head.floor =
-            config.bugs.contains(.floorMissingFromBootstrap)
+            planted(.floorMissingFromBootstrap)
             ? 0 : siblings.reduce(store.gcFloor) { max($0, $1.floor) }
         head.sentTo = isConnected ? server.sentGapless : server.sent
         if let donor = server.donor, !donor.isOutgrown, donor.askerIndex == index { head.serving = donor.session }
-        if config.bugs.contains(.keepAliveWithoutHead) {
+        if planted(.keepAliveWithoutHead) {
             head.sentTo = 0
             head.vector.set(own, server.tops[own])
         }

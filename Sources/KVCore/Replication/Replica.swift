@@ -201,7 +201,11 @@ package final class Replica {
         return at >= 0 && at < siblings.count && siblings[at].index == index ? siblings[at] : nil
     }
 
-    var spacing: Millis { config.bugs.contains(.spacing100) ? 100 : config.spacingMillis }
+    /// The mistakes that the simulator planted: `planted(.x)`.
+    @inline(__always)
+    var planted: PlantedMistakes { config.planted }
+
+    var spacing: Millis { planted(.spacing100) ? 100 : config.spacingMillis }
 
     // MARK: Driving
 
@@ -286,7 +290,7 @@ package final class Replica {
     /// newcomer has it when its scan is through. A newcomer that wrote and has not reached anybody yet waits for its
     /// first contact.
     func isFlushed(_ at: Moment) -> Bool {
-        if config.bugs.contains(.leaveWithoutFlush) { return true }
+        if planted(.leaveWithoutFlush) { return true }
         if isJoining, store.ownSeq > 0, !servers.contains(where: \.isContacted) { return false }
         // With nobody in reach, what no other server has stays owed: somebody may come back.
         if owedWrites > 0,

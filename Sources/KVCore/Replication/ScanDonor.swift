@@ -149,7 +149,7 @@ final class ScanDonor {
     }
 
     /// Walks on, at most about `budget` entries. Returns the entries looked at.
-    func advance(_ store: Store, budget: Int, bytesMax: Int, bugs: PlantedBugs) -> Int {
+    func advance(_ store: Store, budget: Int, bytesMax: Int, planted: PlantedMistakes) -> Int {
         guard wantsWork else { return 0 }
         // At once instead of by doubling: each step of that would copy, into memory that is fresh.
         let overshootMax = max(bytesMax / 16, ScanDonor.overshootBytes)
@@ -162,11 +162,11 @@ final class ScanDonor {
         var isFull = false
         while looked < budget, !cursor.isDone, !isFull, end.map({ cursor.position < $0 }) ?? (byteCount < bytesMax) {
             let before = cursor
-            var bytes = look(bugs) { store.walk(&cursor, budget: ScanDonor.entriesPerWalk, $0) }
+            var bytes = look(planted) { store.walk(&cursor, budget: ScanDonor.entriesPerWalk, $0) }
             if byteCount + bytes > bytesMax + overshootMax {
                 // One by one: a message has room for one largest value beside a chunk, and not for a bucket of them.
                 cursor = before
-                bytes = look(bugs) { store.walkNarrowly(&cursor, $0) }
+                bytes = look(planted) { store.walkNarrowly(&cursor, $0) }
                 if end == nil, byteCount > 0, byteCount + bytes > bytesMax {
                     (cursor, isFull) = (before, true)
                     offered.removeAll(keepingCapacity: true)
@@ -195,12 +195,12 @@ final class ScanDonor {
     private var byteCount: Int { isLocal ? entries.payloadBytes : encoded.count }
 
     /// Remembers in `offered` what a step of the walk visits and the asker lacks; returns about how many bytes that is.
-    private func look(_ bugs: PlantedBugs, _ step: ((Record) -> Void) -> Void) -> Int {
+    private func look(_ planted: PlantedMistakes, _ step: ((Record) -> Void) -> Void) -> Int {
         offered.removeAll(keepingCapacity: true)
         var bytes = 0
         step { record in
             if !everything, filter.covers(record.origin, record.seq) { return }
-            if bugs.contains(.tombstoneSkippedInScan), record.isTombstone { return }
+            if planted(.tombstoneSkippedInScan), record.isTombstone { return }
             offered.append(record)
             bytes += record.keyCount + record.valueCount
         }

@@ -42,7 +42,7 @@ struct SegmentBuilder {
     }
 
     /// Looks at up to `budget` writes; returns how many it looked at.
-    mutating func advance(_ store: Store, budget: Int, bugs: PlantedBugs) -> Int {
+    mutating func advance(_ store: Store, budget: Int, planted: PlantedMistakes) -> Int {
         let own = store.ownOrigin
         let first = store.journalFirstSeq
         var left = budget
@@ -52,7 +52,7 @@ struct SegmentBuilder {
             let seq = reached &+ 1
             if seq < first {
                 // Skipping what the journal no longer knows would claim writes that were never sent.
-                guard bugs.contains(.journalCutPastAck) else {
+                guard planted(.journalCutPastAck) else {
                     isOverrun = true
                     break
                 }
@@ -73,7 +73,7 @@ struct SegmentBuilder {
                     isAtLarge = true
                     break
                 }
-                take(store.journalHash(seq), seq, own, store, bugs)
+                take(store.journalHash(seq), seq, own, store, planted)
             }
             reached = seq
             left &-= 1
@@ -109,7 +109,7 @@ struct SegmentBuilder {
     }
 
     private mutating func take(
-        _ hash: UInt64, _ seq: UInt64, _ own: OriginIndex, _ store: Store, _ bugs: PlantedBugs
+        _ hash: UInt64, _ seq: UInt64, _ own: OriginIndex, _ store: Store, _ planted: PlantedMistakes
     ) {
         store.records(hash) { record in
             let isOwn = record.origin == own
@@ -120,8 +120,8 @@ struct SegmentBuilder {
             } else if !coalesced.insert(SegmentBuilder.identity(record)) {
                 return
             }
-            if bugs.contains(.skipClosure), !isOwn { return }
-            if bugs.contains(.coalesceDropsLast), isOwn, record.seq != seq { return }
+            if planted(.skipClosure), !isOwn { return }
+            if planted(.coalesceDropsLast), isOwn, record.seq != seq { return }
             entries.append(hash, record.retained())
             section?.append(record, store.origins)
         }

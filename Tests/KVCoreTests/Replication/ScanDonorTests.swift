@@ -32,7 +32,7 @@ import Testing
 
     private func build(_ donor: ScanDonor, _ store: Store) {
         while donor.wantsWork {
-            _ = donor.advance(store, budget: 64, bytesMax: ScanDonorTests.chunkBytes, bugs: [])
+            _ = donor.advance(store, budget: 64, bytesMax: ScanDonorTests.chunkBytes, planted: [])
         }
     }
 

@@ -20,7 +20,7 @@ import Testing
         let (store, origins) = filled(9_000)
         defer { store.destroy() }
         var builder = SegmentBuilder(from: 0, target: 9_000, bytesMax: 1 << 24, dotsMax: 1 << 20, encodes: true)
-        while !builder.isFinished { _ = builder.advance(store, budget: 500, bugs: []) }
+        while !builder.isFinished { _ = builder.advance(store, budget: 500, planted: []) }
         let segment = builder.finish(origin: store.ownOrigin, cut: VersionVector())
         guard let section = builder.takeSection() else {
             Issue.record("no section")
