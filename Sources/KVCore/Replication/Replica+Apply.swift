@@ -2,78 +2,22 @@
 
 import KVBase
 
-/// A frame's block being decoded and merged.
-struct BlockWork {
-    var bytes: [UInt8]
-    var block: Block
-    var decoder: EntryDecoder
-    var sender: ActorUID
-    /// What the maker of the block had seen.
-    var cut: VersionVector
-    var entries = DeltaEntries()
-    var isRefused = false
-}
-
-enum WorkItem {
-    case block(BlockWork)
-    /// A sibling's item, its number, and how many entries of it are merged.
-    case local(LocalItem, from: Int, number: UInt64, done: Int, isRefused: Bool)
-    case localChunk(LocalChunk, from: Int, done: Int, isRefused: Bool)
-    case done
-
-    var byteCount: Int {
-        switch self {
-        case .block(let work): work.block.to - work.block.from
-        case .local(let item, _, _, _, _): item.byteCount
-        case .localChunk(let chunk, _, _, _): chunk.page.payloadBytes
-        case .done: 0
-        }
-    }
-}
-
 extension Replica {
-    func enqueue(_ item: WorkItem) {
-        inboxBytes += item.byteCount
-        inbox.append(item)
-    }
-
-    func clearInbox() {
-        for item in inbox { if case .block(var work) = item { work.entries.clear() } }
-        inbox.removeAll()
-        inboxHead = 0
-    }
-
     /// What arrived just now is merged at once where it is little. Otherwise `step` does it, whose work would come on
     /// top in the same turn.
     func workOnLittle(_ at: Moment, into effects: inout ReplicaEffects) {
-        if inboxBytes <= Replica.littleBytesMax { _ = work(budget: config.entriesPerStep, at, into: &effects) }
+        if inbox.isLittle { _ = work(budget: config.entriesPerStep, at, into: &effects) }
     }
-
-    private static let littleBytesMax = 16 * 1024
 
     /// Merges up to about `budget` entries; returns how many units of work that was.
     func work(budget: Int, _ at: Moment, into effects: inout ReplicaEffects) -> Int {
         var left = budget
-        while left > 0, inboxHead < inbox.count {
-            let item = inbox[inboxHead]
-            inbox[inboxHead] = .done
-            let bytes = item.byteCount
+        while left > 0, let item = inbox.take() {
             let (rest, used) = proceed(item, left, at, into: &effects)
             left -= used + 1
-            if let rest {
-                inbox[inboxHead] = rest
-            } else {
-                inboxBytes -= bytes
-                inboxHead += 1
-            }
+            inbox.finish(rest)
         }
-        if inboxHead == inbox.count {
-            inbox.removeAll(keepingCapacity: inbox.count < 1024)
-            inboxHead = 0
-        } else if inboxHead > 256, inboxHead * 2 > inbox.count {
-            inbox.removeFirst(inboxHead)
-            inboxHead = 0
-        }
+        inbox.compact()
         return budget - left
     }
 
@@ -156,7 +100,7 @@ extension Replica {
             if !isCovered {
                 let isTied =
                     sectionOrigin != nil && sectionOrigin != origin && !isBeyondGap && !cut.covers(origin, record.seq)
-                if !isTied || members.isMember(origins.uid(origin).server) { newest.raise(origin, to: record.seq) }
+                if !isTied || members.isMember(origins.uid(origin).server) { seen.noteLoose(origin, record.seq) }
             }
         case .divergent: statistics.versionCollisions &+= 1
         default: statistics.entriesIgnored &+= 1
@@ -266,45 +210,7 @@ extension Replica {
 
     /// An interval's entries are all merged: the vector follows if there is no gap before it.
     func advance(_ origin: OriginIndex, _ from: UInt64, _ to: UInt64) {
-        guard origin != own, to > seen[origin] else { return }
-        if from <= seen[origin] || planted(.advanceOverGap) {
-            seen.raise(origin, to: to)
-            return connectIslands()
-        }
-        statistics.gapsSeen += 1
-        var merged = Island(origin: origin, from: from, to: to)
-        islands.removeAll { island in
-            guard island.origin == origin, merged.from <= island.to, merged.to >= island.from else { return false }
-            merged.from = min(merged.from, island.from)
-            merged.to = max(merged.to, island.to)
-            return true
-        }
-        // What is forgotten is asked for again.
-        if islands.count(where: { $0.origin == origin }) >= Replica.islandsMax,
-            let first = islands.firstIndex(where: { $0.origin == origin })
-        {
-            islands.remove(at: first)
-        }
-        islands.append(merged)
-    }
-
-    /// Intervals beyond gaps of one origin that are remembered: a few large values may be on their way at once.
-    static let islandsMax = 2 * RemoteServer.largeMax
-
-    /// The vector was raised: islands it reaches are connected.
-    func connectIslands() {
-        var isMore = !islands.isEmpty
-        while isMore {
-            isMore = false
-            islands.removeAll { island in
-                guard island.from <= seen[island.origin] else { return false }
-                if island.to > seen[island.origin] {
-                    seen.raise(island.origin, to: island.to)
-                    isMore = true
-                }
-                return true
-            }
-        }
+        if !seen.advance(origin, from, to, leaps: planted(.advanceOverGap)) { statistics.gapsSeen += 1 }
     }
 
     private func finish(_ work: inout BlockWork, isWhole: Bool, _ at: Moment, into effects: inout ReplicaEffects) {
@@ -323,7 +229,7 @@ extension Replica {
                 origin: origin, from: planted(.relayWrongBounds) ? 0 : from, to: to, isPage: false,
                 cut: work.cut, taking: work.entries.take())
             advance(origin, from, to)
-            remember(segment)
+            recent.remember(segment, discard)
             offerToSiblings(.delta(segment))
         case .chunk(let chunk):
             finishChunk(chunk, &work, at, into: &effects)
@@ -338,7 +244,11 @@ extension Replica {
         }
         guard !isRefused else { return discard(segment) }
         advance(segment.origin, segment.from, segment.to)
-        if origins.uid(segment.origin).server != uid.server { remember(segment) } else { discard(segment) }
+        if origins.uid(segment.origin).server != uid.server {
+            recent.remember(segment, discard)
+        } else {
+            discard(segment)
+        }
     }
 
     func offerToSiblings(_ item: LocalItem) {
@@ -348,54 +258,6 @@ extension Replica {
         if dropped > 0 { statistics.localLogOverruns += 1 }
     }
 
-    // MARK: Giving segments up
-
-    /// Shorter segments are given up in one piece.
-    private static let discardedCountMin = 128
-    /// With so many still to be given up the next ones go in one piece too: work comes before giving up, and what a
-    /// replica that never rests holds back must have an end.
-    static let discardedMax = 64
-
-    /// To be called with a segment that is no longer needed here: whoever lets the last reference go gives up one to
-    /// each record, and these lie all over memory.
-    func discard(_ segment: DeltaSegment) {
-        guard segment.count >= Replica.discardedCountMin, discarded.count < Replica.discardedMax else { return }
-        discarded.append(segment)
-    }
-
-    /// Gives up to `budget` references of discarded segments up; returns how many. A segment that somebody else holds
-    /// too is left to them. Two that let it go in the very same moment would both leave it to the other: then it goes
-    /// in one piece.
-    func releaseDiscarded(budget: Int) -> Int {
-        var left = budget
-        while left > 0, var segment = discarded.popLast() {
-            left -= 1
-            guard isKnownUniquelyReferenced(&segment) else { continue }
-            let some = max(1, min(left, segment.count))
-            if segment.release(upTo: some) { discarded.append(segment) }
-            left -= some
-        }
-        return budget - left
-    }
-
-    // MARK: Recent segments of others
-
-    static let recentSegmentsMax = 512
-    static let recentBytesMax = 4 * 1024 * 1024
-
-    private func remember(_ segment: DeltaSegment) {
-        guard segment.wireBytes <= Replica.recentBytesMax / 4 else { return discard(segment) }
-        recent.append(segment)
-        recentBytes += segment.wireBytes
-        while recent.count > Replica.recentSegmentsMax || recentBytes > Replica.recentBytesMax {
-            let oldest = recent.removeFirst()
-            recentBytes -= oldest.wireBytes
-            discard(oldest)
-        }
-    }
-
-    func dropRecent(where isDropped: (DeltaSegment) -> Bool) {
-        recent.removeAll(where: isDropped)
-        recentBytes = recent.reduce(0) { $0 + $1.wireBytes }
-    }
+    /// Gives the segment up, in slices where it is long.
+    func discard(_ segment: DeltaSegment) { discards.add(segment) }
 }

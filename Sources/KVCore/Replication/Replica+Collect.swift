@@ -131,7 +131,7 @@ extension Replica {
         let slice = min(budget, collectLeft)
         let dropped = store.sweepTombstones(budget: slice) { record in
             let origin = record.origin
-            let isRetired = seen[origin] == VersionVector.retired
+            let isRetired = seen.isRetired(origin)
             // Of a retired server everybody holds everything once everybody has retired it: an adopted entry has no
             // other proof.
             guard isRetired ? stableRetired.contains(origins.uid(origin).server) : stable.covers(origin, record.seq)

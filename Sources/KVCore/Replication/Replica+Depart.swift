@@ -51,7 +51,7 @@ extension Replica {
         guard adoption == nil, at.steady - since >= Replica.adoptAfterMillis else { return }
         // An interval beyond a gap may have brought nothing new and still stand in the way of retiring.
         let loose = originsOf(row).filter { origin in
-            newest[origin] > seen[origin] || islands.contains { $0.origin == origin }
+            seen.isLoose(origin) || seen.hasIsland { $0 == origin }
         }
         if !loose.isEmpty { adoption = Adoption(server: row.server, origins: loose) }
     }
@@ -74,10 +74,7 @@ extension Replica {
             statistics.entriesAdopted += UInt64(found.count)
         }
         if current.cursor.isDone {
-            for origin in current.origins {
-                newest.set(origin, 0)
-                islands.removeAll { $0.origin == origin }
-            }
+            for origin in current.origins { seen.forgetLoose(origin) }
             adoption = nil
         } else {
             adoption = current
@@ -90,10 +87,10 @@ extension Replica {
     /// This actor knows that the server departed, holds nothing loose of it, and so will never learn of a write of it
     /// that the others do not learn of too.
     func isLevel(_ row: MemberRow) -> Bool {
-        guard !row.status.isMember, isCaughtUp, inboxHead == inbox.count else { return false }
+        guard !row.status.isMember, isCaughtUp, inbox.isEmpty else { return false }
         if retiredHere.contains(row.server) { return true }
-        return adoption?.server != row.server && originsOf(row).allSatisfy { newest[$0] <= seen[$0] }
-            && !islands.contains { origins.uid($0.origin).server == row.server }
+        return adoption?.server != row.server && originsOf(row).allSatisfy { !seen.isLoose($0) }
+            && !seen.hasIsland { origins.uid($0).server == row.server }
     }
 
     /// Departed servers for which `isLevel` holds here.
@@ -135,12 +132,9 @@ extension Replica {
             }
         }
         for origin in originsOf(row) {
-            finals.set(origin, seen[origin])
-            seen.set(origin, VersionVector.retired)
+            finals.set(origin, seen.retire(origin))
             frontier.set(origin, 0)
-            newest.set(origin, 0)
-            islands.removeAll { $0.origin == origin }
-            dropRecent { $0.origin == origin }
+            recent.drop(origin)
         }
         retiredHere.append(row.server)
         retiredMarks.append(mark(row))
@@ -184,7 +178,7 @@ extension Replica {
         guard let marks = server.report?.retired else { return vector }
         for (id, mark) in zip(retiredHere, retiredMarks) where marks.hasSorted(mark) {
             guard let row = members.row(id) else { continue }
-            for origin in originsOf(row) where seen[origin] == VersionVector.retired {
+            for origin in originsOf(row) where seen.isRetired(origin) {
                 vector.set(origin, VersionVector.retired)
             }
         }
@@ -218,7 +212,7 @@ extension Replica {
                     }
             }
             guard isShort else { continue }
-            for origin in originsOf(row) { seen.set(origin, finals[origin]) }
+            for origin in originsOf(row) { seen.reopen(origin, at: finals[origin]) }
             let place = retiredHere.firstIndex(of: id)!
             retiredHere.remove(at: place)
             retiredMarks.remove(at: place)

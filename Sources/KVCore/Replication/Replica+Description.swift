@@ -15,9 +15,9 @@ extension Replica: CustomStringConvertible {
         var lines = [
             "replica \(uid.server % 10_000)/\(uid.index) \(isCaughtUp ? "caught up" : "catching up")"
                 + " seen [\(text(vector))] frontier [\(text(frontier))] floor \(store.gcFloor)"
-                + " log \(log.first)...\(log.last) logged to \(loggedTo) inbox \(inbox.count - inboxHead)"
+                + " log \(log.first)...\(log.last) logged to \(loggedTo) inbox \(inbox.count)"
         ]
-        for island in islands {
+        for island in seen.islands {
             lines.append("  island of \(text(single(island.origin, island.to))) from \(island.from)")
         }
         for row in members.rows { lines.append("  member \(row.server % 10_000) \(row.status) \(row.address)") }

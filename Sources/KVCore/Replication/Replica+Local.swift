@@ -177,7 +177,7 @@ extension Replica {
     private func take(_ batch: LocalBatch, from sibling: Sibling, _ at: Moment) {
         if !batch.items.isEmpty {
             sibling.wantedAt = min(sibling.wantedAt, at.steady)
-            guard inboxBytes < config.inboxBytesMax else { return }
+            guard !inbox.isFull else { return }
             if batch.firstItem > sibling.enqueued + 1 {
                 // Items it could not keep any longer for this slow reader: vectors tell what is missing.
                 sibling.jumped = batch.firstItem
@@ -187,7 +187,7 @@ extension Replica {
             var number = batch.firstItem
             for item in batch.items {
                 if number > sibling.enqueued {
-                    enqueue(.local(item, from: sibling.index, number: number, done: 0, isRefused: false))
+                    inbox.enqueue(.local(item, from: sibling.index, number: number, done: 0, isRefused: false))
                     sibling.enqueued = number
                 }
                 number += 1
@@ -199,7 +199,7 @@ extension Replica {
         {
             localAsker!.queued += 1
             localAsker!.lastProgress = at.steady
-            enqueue(.localChunk(chunk, from: sibling.index, done: 0, isRefused: false))
+            inbox.enqueue(.localChunk(chunk, from: sibling.index, done: 0, isRefused: false))
         }
     }
 

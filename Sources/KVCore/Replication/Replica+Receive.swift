@@ -45,7 +45,7 @@ extension Replica {
         if members.row(head.sender.server)?.status == .left {
             // It handed everything over before it left; a late frame must not teach one actor what the others never
             // learn.
-        } else if inboxBytes > 0, inboxBytes + bytes.count > config.inboxBytesMax {
+        } else if !inbox.hasRoom(for: bytes.count) {
             statistics.framesOverloaded += 1
             verdict = .overloaded
         } else {
@@ -140,7 +140,7 @@ extension Replica {
             cut = chunk.start
         }
         let decoder = EntryDecoder(from: block.from, to: block.to, count: block.count, millisMax: block.millisMax)
-        enqueue(
+        inbox.enqueue(
             .block(BlockWork(bytes: bytes, block: block, decoder: decoder, sender: head.sender, cut: cut)))
     }
 

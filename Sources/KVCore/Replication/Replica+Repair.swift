@@ -12,16 +12,16 @@ extension Replica {
 
     /// A server's own writes that it sent us and that did not arrive, or only behind a gap.
     func hasHole(_ server: RemoteServer) -> Bool {
-        guard isCaughtUp, asker == nil, inboxHead == inbox.count else { return false }
+        guard isCaughtUp, asker == nil, inbox.isEmpty else { return false }
         return server.announcedTo.contains { seen[$0.origin] < $0.to }
     }
 
     /// Missing intervals to ask this server for: of its own actors, and of servers that are out of reach.
     func asks(for server: RemoteServer, _ at: Moment) -> [RepairAsk] {
-        guard isCaughtUp, asker == nil, inboxHead == inbox.count else { return [] }
+        guard isCaughtUp, asker == nil, inbox.isEmpty else { return [] }
         var asks: [RepairAsk] = []
         for (origin, to) in server.announcedTo where seen[origin] < to {
-            asks.append(hole(origin, upTo: to))
+            asks.append(seen.hole(origin, upTo: to))
         }
         if config.actorIndex == 0 {
             for other in servers where other.id != server.id && other.isSuspect(at.steady, config.suspectMillis) {
@@ -29,18 +29,12 @@ extension Replica {
                     guard let origin = origins.index(of: ActorUID(server: other.id, index: UInt16(index))),
                         server.reach[origin] > seen[origin]
                     else { continue }
-                    asks.append(hole(origin, upTo: server.reach[origin]))
+                    asks.append(seen.hole(origin, upTo: server.reach[origin]))
                 }
             }
         }
         statistics.repairsAsked &+= UInt64(asks.count)
         return asks
-    }
-
-    private func hole(_ origin: OriginIndex, upTo to: UInt64) -> RepairAsk {
-        let from = seen[origin]
-        let next = islands.reduce(to) { $1.origin == origin && $1.from > from ? min($0, $1.from) : $0 }
-        return RepairAsk(origin: origin, from: from, to: next)
     }
 
     /// A server misses an interval.
@@ -65,7 +59,7 @@ extension Replica {
             sibling.asks.append(ForwardedAsk(server: server.id, ask: ask))
             sibling.wantedAt = min(sibling.wantedAt, at.steady)
             return
-        } else if !recent.contains(where: { $0.origin == ask.origin && $0.from <= ask.from && $0.to > ask.from }) {
+        } else if recent.segment(ask.origin, after: ask.from) == nil {
             return
         }
         guard server.repairs.count < Replica.repairsQueuedMax, !server.repairs.contains(ask) else { return }
@@ -84,7 +78,7 @@ extension Replica {
             let isUp = members.row(uid.server)?.status == .up
             if isUp, config.actorIndex != 0 { catchUpWithFirst(at) } else { startJoinScan(at) }
         }
-        guard inboxHead == inbox.count else { return }
+        guard inbox.isEmpty else { return }
         var local: (sibling: Sibling, since: Millis)?
         var remote: (server: RemoteServer, since: Millis)?
         let donors = donors
@@ -140,7 +134,7 @@ extension Replica {
     private func catchUpWithFirst(_ at: Moment) {
         let since = joinEndedAt ?? at.steady
         joinEndedAt = since
-        guard localAsker == nil, inboxHead == inbox.count, let first = sibling(0), first.isHeard,
+        guard localAsker == nil, inbox.isEmpty, let first = sibling(0), first.isHeard,
             at.steady - since > max(Replica.localPatienceMillis, 3 * spacing)
         else { return }
         startLocalScan(first, everything: false, completesJoin: true, at)

@@ -70,7 +70,7 @@ extension Replica {
     func scanAsk(_ asker: ScanAsker?, of source: UInt64) -> ScanAsk? {
         guard let asker, asker.source == source else { return nil }
         // Siblings that are slow to take the pages slow the donor down.
-        let isPaused = log.byteCount > config.localBytesMax / 4 || inboxBytes > config.inboxBytesMax / 2
+        let isPaused = log.byteCount > config.localBytesMax / 4 || inbox.isHalfFull
         // Everything of a retired server is here; frames leave such origins out, but a donor may not have retired it
         // yet.
         var filter = asker.asked
@@ -140,12 +140,8 @@ extension Replica {
     /// Every page of a scan is merged here: what the donor held when it began is held here too.
     func conclude(_ end: ScanEnd, _ at: Moment) {
         guard vector.dominates(end.asked) || planted(.askWithMaximum) else { return }
-        for i in 0..<end.start.count {
-            let origin = OriginIndex(i)
-            if origin != own, end.start.seqs[i] != VersionVector.retired { seen.raise(origin, to: end.start.seqs[i]) }
-        }
-        connectIslands()
-        for i in 0..<end.frontier.count where seen[OriginIndex(i)] != VersionVector.retired {
+        seen.prove(end.start)
+        for i in 0..<end.frontier.count where !seen.isRetired(OriginIndex(i)) {
             frontier.raise(OriginIndex(i), to: end.frontier.seqs[i])
         }
         if end.completesJoin {

@@ -413,7 +413,7 @@ extension Replica {
         var position = ask.from
         var limit = 64
         while position < ask.to, limit > 0, entryBuffer.count < config.frameBytesMax / 2,
-            let segment = recent.first(where: { $0.origin == ask.origin && $0.from <= position && $0.to > position })
+            let segment = recent.segment(ask.origin, after: position)
         {
             var entries = DeltaEntries()
             for entry in segment.entries {
@@ -460,7 +460,7 @@ extension Replica {
             head.sentTo = 0
             head.vector.set(own, server.tops[own])
         }
-        head.islands = islands
+        head.islands = seen.islands
         head.rowsHash = members.hash
         if server.rowsHash != members.hash { head.rows = members.rows }
         let isReportDue = server.reportSentAt.map { at.steady - $0 >= Replica.reportEveryMillis } ?? true

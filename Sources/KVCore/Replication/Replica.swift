@@ -17,14 +17,7 @@ package final class Replica {
     let own: OriginIndex
     package var statistics = ReplicaStatistics()
 
-    // What this replica has seen.
-    /// Own writes are not kept up to date in here: see `vector`.
-    var seen = VersionVector()
-    /// Intervals merged beyond a gap, at most one per origin.
-    var islands: [Island] = []
-    /// Highest write merged of each origin, in order or not: while it is ahead of `seen`, content may differ between
-    /// replicas with equal vectors.
-    var newest = VersionVector()
+    var seen: Seen
     /// Greatest collected tombstone of each origin.
     var frontier = VersionVector()
 
@@ -64,20 +57,14 @@ package final class Replica {
     var isRoundOpen = false
     /// Own segments made last, for servers that stand at the same position.
     var ownSegments: [OwnSegment] = []
-    /// Segments no longer needed, given up in slices.
-    var discarded: [DeltaSegment] = []
-    /// Other writers' segments merged last: answers to repair requests when their writer is out of the asker's reach.
-    var recent: [DeltaSegment] = []
-    var recentBytes = 0
+    var discards = Discards()
+    var recent = RecentSegments()
     static let bufferBytes = 4096
     /// What frames are made in; large ones take them along.
     var frameBuffer = OutputBuffer(capacity: Replica.bufferBytes)
     var entryBuffer = OutputBuffer(capacity: Replica.bufferBytes)
 
-    // Incoming work.
-    var inbox: [WorkItem] = []
-    var inboxHead = 0
-    var inboxBytes = 0
+    var inbox: Inbox
 
     // Repair.
     var asker: ScanAsker?
@@ -134,6 +121,8 @@ package final class Replica {
         self.origins = origins
         uid = ActorUID(server: config.server, index: UInt16(config.actorIndex))
         own = store.ownOrigin
+        seen = Seen(own: own)
+        inbox = Inbox(bytesMax: config.inboxBytesMax)
         isCaughtUp = !config.joining
         for index in 0..<config.actorCount {
             // Interned by every sibling, in the same order, so that vectors can be compared from the first batch on.
@@ -149,7 +138,7 @@ package final class Replica {
     }
 
     deinit {
-        clearInbox()
+        inbox.clear()
         builder?.abandon()
         frameBuffer.deallocate()
         entryBuffer.deallocate()
@@ -159,9 +148,7 @@ package final class Replica {
 
     /// What has taken effect here, own writes included. Origins of retired servers stand at `VersionVector.retired`.
     package var vector: VersionVector {
-        var vector = seen
-        vector.set(own, store.ownSeq)
-        return vector
+        seen.vector(ownSeq: store.ownSeq)
     }
 
     /// Digest of the live records, as KVD DIGEST replies it.
@@ -183,10 +170,10 @@ package final class Replica {
 
     /// Record references held for siblings, and bytes waiting to be merged: bounded by the configuration.
     package var heldEntries: Int { log.entryCount }
-    package var inboxBytesHeld: Int { inboxBytes }
+    package var inboxBytesHeld: Int { inbox.byteCount }
 
     /// Nothing was merged beyond the vector, so equal vectors mean equal content.
-    var isSettled: Bool { islands.isEmpty && inboxHead == inbox.count && isCaughtUp && vector.dominates(newest) }
+    var isSettled: Bool { seen.isTight && inbox.isEmpty && isCaughtUp }
 
     func corrected(_ at: Moment) -> Millis { at.wall &+ clockCorrection }
 
@@ -227,6 +214,7 @@ package final class Replica {
             closeRound(at, into: &effects)
         }
         scheduleNext(at)
+        checkInvariants()
     }
 
     /// One slice of work, well under a millisecond: merging what arrived, walking for a scan, collecting tombstones,
@@ -241,14 +229,15 @@ package final class Replica {
         if budget > 0 { budget -= advanceDonors(budget: min(budget, Replica.donorEntriesPerStep), at) }
         if budget > 0, adoption != nil { budget -= advanceAdoption(budget: budget, into: &effects) }
         if budget > 0, isCollecting { collect(budget: budget, at) }
-        if budget > 0, !discarded.isEmpty { _ = releaseDiscarded(budget: budget) }
+        if budget > 0, !discards.isEmpty { _ = discards.release(budget: budget) }
         scheduleNext(at)
+        checkInvariants()
         return hasWork
     }
 
     var hasWork: Bool {
-        if isRoundOpen || inboxHead < inbox.count || isCollecting || adoption != nil { return true }
-        if !discarded.isEmpty { return true }
+        if isRoundOpen || !inbox.isEmpty || isCollecting || adoption != nil { return true }
+        if !discards.isEmpty { return true }
         for server in servers { if let donor = server.donor, donor.wantsWork { return true } }
         for sibling in siblings { if let donor = sibling.donor, donor.wantsWork { return true } }
         return false
@@ -279,7 +268,7 @@ package final class Replica {
     /// The process shuts down: keep calling `tick` and `step` until `hasLeft` or until patience ends.
     package func beginLeave(_ at: Moment, into effects: inout ReplicaEffects) {
         isLeaving = true
-        owed = seen
+        owed = seen.vector
         for server in servers { server.wantedAt = at.steady }
         for sibling in siblings { sibling.wantedAt = at.steady }
         census(at, into: &effects)
