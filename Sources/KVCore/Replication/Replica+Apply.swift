@@ -50,7 +50,7 @@ extension Replica {
             }
             return (nil, 1)
         case .localChunk(let chunk, let from, var done, var isRefused):
-            let force = localAsker?.everything ?? false
+            let force = catchUp.localAsker?.everything ?? false
             let used = merge(chunk.page, from: &done, budget, isDirect: false, force: force, &isRefused)
             guard done == chunk.page.count else {
                 return (.localChunk(chunk, from: from, done: done, isRefused: isRefused), used)
@@ -109,7 +109,7 @@ extension Replica {
     }
 
     /// Whether whoever stood at `cut` knew every tombstone collected here.
-    private func includesCollected(_ cut: VersionVector) -> Bool { cut.dominates(frontier) }
+    private func includesCollected(_ cut: VersionVector) -> Bool { collector.isKnown(at: cut) }
 
     /// Decodes and merges; returns the entries handled, or -1 if the bytes are malformed.
     private func merge(_ work: inout BlockWork, _ budget: Int) -> Int {

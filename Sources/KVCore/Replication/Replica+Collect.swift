@@ -13,27 +13,17 @@ import KVBase
 ///
 /// No clock and no timeout decides: a member that is down for long keeps tombstones until it returns or is forgotten.
 extension Replica {
-    /// How long nothing is collected here after a replica with an equal vector had other content.
-    static let differenceHoldMillis: Millis = 60_000
-
     func startCollecting(_ at: Moment) {
-        guard !isCollecting, isCaughtUp, store.tombstoneCount > 0,
-            lastCollect == .min || at.steady - lastCollect >= config.collectEveryMillis
+        guard !collector.isSweeping, isCaughtUp, store.tombstoneCount > 0,
+            collector.isDue(at.steady, every: config.collectEveryMillis), !gaps.isCollectingHeld(at.steady)
         else { return }
-        // The repair of a divergence ends because versions only rise. A tombstone collected meanwhile leaves nothing,
-        // where the deleted write is taken again, until the next tombstone comes: while one replica may not collect
-        // yet and another has the write, that goes round for ever.
-        if let differedAt, at.steady - differedAt < Replica.differenceHoldMillis { return }
-        lastCollect = at.steady
-        guard let vector = stableVector() else { return }
-        stable = vector
-        stableRetired = zip(retiredHere, retiredMarks).filter { _, mark in
+        collector.noteLook(at.steady)
+        guard let stable = stableVector() else { return }
+        let everywhere = retired.servers { mark in
             siblings.allSatisfy { $0.retired.hasSorted(mark) }
                 && servers.allSatisfy { $0.usableReport?.retired.hasSorted(mark) ?? false }
-        }.map(\.0)
-        isCollecting = true
-        // The store's queue may hold about as many stale entries as tombstones.
-        collectLeft = 2 * store.tombstoneCount + 64
+        }
+        collector.begin(stable: stable, retiredEverywhere: everywhere, tombstones: store.tombstoneCount)
     }
 
     /// What is known everywhere: clauses 1 and 2. Nil while a member has not reported.
@@ -118,7 +108,7 @@ extension Replica {
             }
             heads[sibling.index] = sibling.vector[sibling.origin]
         }
-        if planted(.headsFromOtherVectors) { swap(&heads, &previousHeads) }
+        if planted(.headsFromOtherVectors) { plantedState.swapHeads(&heads) }
         return StabilityReport(
             stamp: at.steady, least: shown(least, to: server), heads: heads, level: levelEverywhereHere(),
             retired: marksOfAll())
@@ -127,27 +117,8 @@ extension Replica {
     /// One slice of the sweep.
     func collect(budget: Int, _ at: Moment) {
         let oldest = corrected(at) - config.tombstoneAgeMillis
-        var tooYoung: UInt64 = 0
-        let slice = min(budget, collectLeft)
-        let dropped = store.sweepTombstones(budget: slice) { record in
-            let origin = record.origin
-            let isRetired = seen.isRetired(origin)
-            // Of a retired server everybody holds everything once everybody has retired it: an adopted entry has no
-            // other proof.
-            guard isRetired ? stableRetired.contains(origins.uid(origin).server) : stable.covers(origin, record.seq)
-            else {
-                return false
-            }
-            guard record.ms <= oldest else {
-                tooYoung += 1
-                return false
-            }
-            if !isRetired { frontier.raise(origin, to: record.seq) }
-            return true
-        }
+        let (dropped, tooYoung) = collector.sweep(store, budget: budget, oldest: oldest, seen, origins)
         statistics.tombstonesCollected &+= UInt64(dropped)
         statistics.collectRefusedByAge &+= tooYoung
-        collectLeft -= slice
-        if collectLeft <= 0 || store.tombstoneCount == 0 { isCollecting = false }
     }
 }

@@ -3,19 +3,9 @@
 
 import KVBase
 
-/// A walk for a departed server's loose entries.
-struct Adoption {
-    var server: UInt64
-    var origins: [OriginIndex]
-    var cursor = WalkCursor()
-}
-
 extension Replica {
-    /// Time for ordinary repair to close gaps in a departed server's writes.
-    static let adoptAfterMillis: Millis = 3_000
-
     private func departedRows() -> [MemberRow] {
-        members.rows.filter { !$0.status.isMember && $0.server != uid.server && !retiredHere.contains($0.server) }
+        members.rows.filter { !$0.status.isMember && $0.server != uid.server && !retired.contains($0.server) }
     }
 
     func originsOf(_ row: MemberRow) -> [OriginIndex] {
@@ -26,17 +16,13 @@ extension Replica {
         guard isCaughtUp else { return }
         reopenRetired()
         for row in departedRows() {
-            if !departedSince.contains(where: { $0.server == row.server }) {
-                departedSince.append((row.server, at.steady))
-            }
-            guard let since = departedSince.first(where: { $0.server == row.server })?.at else { continue }
-            adoptLoose(row, since: since, at)
+            adoptLoose(row, since: departures.note(row.server, at.steady), at)
             retireIfAgreed(row, at, into: &effects)
         }
         // A server that is silent for long may stay away for ever: those it cannot reach must agree without it.
         for server in servers {
             // Others may have passed on writes of one that this actor never heard itself.
-            let since = server.heardAt ?? max(server.knownSince, startedAt ?? at.steady)
+            let since = server.heardAt ?? max(server.knownSince, census.start ?? at.steady)
             guard at.steady - since > config.downMillis, let row = members.row(server.id) else { continue }
             adoptLoose(row, since: since, at)
         }
@@ -48,37 +34,23 @@ extension Replica {
     /// vector, so nothing would ever make the others fetch it. Whoever holds such an entry sends it on as part of its
     /// own stream: it notes an own write to the key without changing the record, and the closure rule does the rest.
     private func adoptLoose(_ row: MemberRow, since: Millis, _ at: Moment) {
-        guard adoption == nil, at.steady - since >= Replica.adoptAfterMillis else { return }
+        guard departures.mayAdopt(since: since, at.steady) else { return }
         // An interval beyond a gap may have brought nothing new and still stand in the way of retiring.
         let loose = originsOf(row).filter { origin in
             seen.isLoose(origin) || seen.hasIsland { $0 == origin }
         }
-        if !loose.isEmpty { adoption = Adoption(server: row.server, origins: loose) }
+        if !loose.isEmpty { departures.adopt(row.server, loose) }
     }
 
     /// One slice of the walk; returns the entries looked at.
     func advanceAdoption(budget: Int, into effects: inout ReplicaEffects) -> Int {
-        guard var current = adoption else { return 0 }
-        var looked = 0
-        var found: [UInt64] = []
-        let hasher = store.hasher
-        store.walk(&current.cursor, budget: min(budget, 512)) { record in
-            looked += 1
-            if current.origins.contains(record.origin), record.seq > seen[record.origin] {
-                found.append(hasher.hash(record.keyPointer, record.keyCount))
-            }
-        }
+        let (found, looked, ended) = departures.walk(store, budget: budget, seen)
         for hash in found { store.noteOwnWrite(hash) }
         if !found.isEmpty {
             effects.events.append(.restamped((store.ownSeq - UInt64(found.count) + 1)...store.ownSeq))
             statistics.entriesAdopted += UInt64(found.count)
         }
-        if current.cursor.isDone {
-            for origin in current.origins { seen.forgetLoose(origin) }
-            adoption = nil
-        } else {
-            adoption = current
-        }
+        for origin in ended { seen.forgetLoose(origin) }
         return max(looked, 64)
     }
 
@@ -88,8 +60,8 @@ extension Replica {
     /// that the others do not learn of too.
     func isLevel(_ row: MemberRow) -> Bool {
         guard !row.status.isMember, isCaughtUp, inbox.isEmpty else { return false }
-        if retiredHere.contains(row.server) { return true }
-        return adoption?.server != row.server && originsOf(row).allSatisfy { !seen.isLoose($0) }
+        if retired.contains(row.server) { return true }
+        return !departures.isAdopting(row.server) && originsOf(row).allSatisfy { !seen.isLoose($0) }
             && !seen.hasIsland { origins.uid($0).server == row.server }
     }
 
@@ -132,18 +104,17 @@ extension Replica {
             }
         }
         for origin in originsOf(row) {
-            finals.set(origin, seen.retire(origin))
-            frontier.set(origin, 0)
+            retired.note(origin, last: seen.retire(origin))
+            collector.forget(origin)
             recent.drop(origin)
         }
-        retiredHere.append(row.server)
-        retiredMarks.append(mark(row))
-        departedSince.removeAll { $0.server == row.server }
+        retired.add(row, origins)
+        departures.forget(row.server)
         statistics.serversRetired += 1
         if row.status != .retired {
-            var retired = row
-            retired.status = .retired
-            learnTrusted(retired, at, into: &effects)
+            var row = row
+            row.status = .retired
+            learnTrusted(row, at, into: &effects)
         }
     }
 }
@@ -162,10 +133,10 @@ extension Replica {
 
     private func shown(_ vector: VersionVector, to marks: [UInt64]) -> VersionVector {
         var vector = vector
-        for (id, mark) in zip(retiredHere, retiredMarks) where !marks.hasSorted(mark) {
+        for id in retired.servers(where: { !marks.hasSorted($0) }) {
             guard let row = members.row(id) else { continue }
             for origin in originsOf(row) where vector[origin] == VersionVector.retired {
-                vector.set(origin, finals[origin])
+                vector.set(origin, retired.last(origin))
             }
         }
         return vector
@@ -176,7 +147,7 @@ extension Replica {
     func completed(_ vector: VersionVector, from server: RemoteServer) -> VersionVector {
         var vector = vector
         guard let marks = server.report?.retired else { return vector }
-        for (id, mark) in zip(retiredHere, retiredMarks) where marks.hasSorted(mark) {
+        for id in retired.servers(where: { marks.hasSorted($0) }) {
             guard let row = members.row(id) else { continue }
             for origin in originsOf(row) where seen.isRetired(origin) {
                 vector.set(origin, VersionVector.retired)
@@ -185,52 +156,27 @@ extension Replica {
         return vector
     }
 
-    /// Names a retired server and how far its writes were seen: where marks are equal, nothing is left to compare.
-    private func mark(_ row: MemberRow) -> UInt64 {
-        var words = [row.server.littleEndian]
-        for index in 0..<row.actorCount {
-            let origin = origins.index(of: ActorUID(server: row.server, index: UInt16(index)))
-            words.append((origin.map { finals[$0] } ?? 0).littleEndian)
-        }
-        return words.withUnsafeBytes { hashBytes($0.baseAddress!, $0.count, seed: 0x7265_7469_7265_6421) }
-    }
-
     /// Marks of the servers that all actors of this process retired at the same writes, sorted.
     func marksOfAll() -> [UInt64] {
-        retiredMarks.filter { mark in siblings.allSatisfy { $0.retired.hasSorted(mark) } }.sorted()
+        retired.marks { mark in siblings.allSatisfy { $0.retired.hasSorted(mark) } }
     }
 
     /// A member that was not known when a server was retired has more of it: the server's entries come back, the
     /// ordinary repair fills the gap, and all retire it again.
     private func reopenRetired() {
-        for id in retiredHere {
+        for id in retired.servers {
             guard let row = members.row(id) else { continue }
             let isShort = originsOf(row).contains { origin in
-                servers.contains { $0.reach[origin] > finals[origin] }
+                servers.contains { $0.reach[origin] > retired.last(origin) }
                     || siblings.contains {
-                        $0.vector[origin] > finals[origin] && $0.vector[origin] != VersionVector.retired
+                        $0.vector[origin] > retired.last(origin) && $0.vector[origin] != VersionVector.retired
                     }
             }
             guard isShort else { continue }
-            for origin in originsOf(row) { seen.reopen(origin, at: finals[origin]) }
-            let place = retiredHere.firstIndex(of: id)!
-            retiredHere.remove(at: place)
-            retiredMarks.remove(at: place)
+            for origin in originsOf(row) { seen.reopen(origin, at: retired.last(origin)) }
+            retired.remove(id)
             statistics.serversReopened += 1
         }
-    }
-}
-
-extension [UInt64] {
-    /// Whether a sorted array has the element.
-    func hasSorted(_ element: UInt64) -> Bool {
-        var low = 0
-        var high = count
-        while low < high {
-            let middle = (low + high) / 2
-            if self[middle] < element { low = middle + 1 } else { high = middle }
-        }
-        return low < count && self[low] == element
     }
 }
 

@@ -14,18 +14,18 @@ extension Replica: CustomStringConvertible {
         }
         var lines = [
             "replica \(uid.server % 10_000)/\(uid.index) \(isCaughtUp ? "caught up" : "catching up")"
-                + " seen [\(text(vector))] frontier [\(text(frontier))] floor \(store.gcFloor)"
-                + " log \(log.first)...\(log.last) logged to \(loggedTo) inbox \(inbox.count)"
+                + " seen [\(text(vector))] frontier [\(text(collector.frontier))] floor \(store.gcFloor)"
+                + " log \(log.first)...\(log.last) logged to \(round.logged) inbox \(inbox.count)"
         ]
         for island in seen.islands {
             lines.append("  island of \(text(single(island.origin, island.to))) from \(island.from)")
         }
         for row in members.rows { lines.append("  member \(row.server % 10_000) \(row.status) \(row.address)") }
-        if let asker {
+        if let asker = catchUp.asker {
             lines.append(
                 "  asks \(asker.source % 10_000) session \(asker.session) next \(asker.next) of \(asker.queued)")
         }
-        if let asker = localAsker {
+        if let asker = catchUp.localAsker {
             lines.append("  asks sibling \(asker.source) session \(asker.session) next \(asker.next)")
         }
         for sibling in siblings {

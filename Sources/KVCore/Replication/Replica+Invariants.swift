@@ -3,12 +3,24 @@
 extension Replica {
     /// Traps where a part contradicts itself or another one. Called at the end of `tick` and `step`; does nothing in a
     /// build without `KV_CHECKS`. O(origins + peers + islands).
-    func checkInvariants() {
+    func checkInvariants(_ at: Moment) {
         #if KV_CHECKS
             seen.checkInvariants()
-            inbox.checkInvariants()
-            discards.checkInvariants()
+            retired.checkInvariants()
+            collector.checkInvariants(seen)
+            links.checkInvariants()
+            outcasts.checkInvariants()
+            departures.checkInvariants(retired)
+            round.checkInvariants(ownSeq: store.ownSeq)
+            bench.checkInvariants()
             recent.checkInvariants()
+            discards.checkInvariants()
+            inbox.checkInvariants()
+            catchUp.checkInvariants()
+            gaps.checkInvariants(origins.count)
+            schedule.checkInvariants(ownSeq: store.ownSeq)
+            census.checkInvariants(at.steady)
+            leaving.checkInvariants()
         #endif
     }
 }

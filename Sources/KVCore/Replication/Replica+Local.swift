@@ -11,9 +11,8 @@ extension Replica {
         let isDue =
             siblings.contains { due($0, at) <= at.steady } || servers.contains { due($0, at) <= at.steady }
         guard isDue else { return }
-        isRoundOpen = true
-        roundTarget = store.ownSeq
-        startSegment(at.steady)
+        round.open(through: store.ownSeq)
+        startSegment()
     }
 
     /// The next round may bring a server own writes.
@@ -21,55 +20,44 @@ extension Replica {
         server.isContacted && isLinked(server) && isFree(server, .live)
     }
 
-    private func startSegment(_ steady: Millis) {
+    private func startSegment() {
         let from: UInt64
         var limits = FrameLimits(config)
         if !siblings.isEmpty {
-            from = loggedTo
-        } else if let server = servers.first(where: { mayTake($0) && $0.sent < roundTarget }) {
+            from = round.logged
+        } else if let server = servers.first(where: { mayTake($0) && $0.sent < round.end }) {
             from = server.sent
             limits = self.limits(of: server)
         } else {
             return
         }
-        guard from < roundTarget else { return }
-        builder = SegmentBuilder(
-            from: from, target: roundTarget, bytesMax: limits.sectionBytes, dotsMax: config.dotsPerSegmentMax,
-            largeBytes: limits.largeBytes, encodes: servers.contains { mayTake($0) && $0.sent == from })
+        guard from < round.end else { return }
+        round.begin(
+            from: from, limits, dotsMax: config.dotsPerSegmentMax,
+            encodes: servers.contains { mayTake($0) && $0.sent == from })
     }
 
-    /// Returns the writes looked at; `builder` is nil once all segments of the round are made.
+    /// Returns the writes looked at; the round builds nothing more once all its segments are made.
     func advanceRound(budget: Int) -> Int {
         var left = budget
-        while left > 0, builder != nil {
-            left -= builder!.advance(store, budget: left, planted: planted)
-            guard builder!.isFinished else { continue }
-            let isOverrun = builder!.isOverrun
-            if builder!.reached > builder!.from {
-                let segment = builder!.finish(origin: own, cut: vector)
-                ownSegments.append(OwnSegment(segment: segment, section: builder!.takeSection()))
-                if !siblings.isEmpty { offerToSiblings(.delta(segment)) }
-                if segment.from == loggedTo { loggedTo = segment.to }
-            } else {
-                builder!.abandon()
-            }
-            builder = nil
-            if isOverrun {
-                statistics.journalOverruns += 1
-                loggedTo = max(loggedTo, store.journalFirstSeq - 1)
-            }
-            if !siblings.isEmpty, loggedTo < roundTarget { startSegment(0) }
+        while left > 0, round.isBuilding {
+            let (looked, isFinished) = round.advance(store, budget: left, planted: planted)
+            left -= looked
+            guard isFinished else { continue }
+            let (segment, isOverrun) = round.take(store, cut: vector)
+            if let segment, !siblings.isEmpty { offerToSiblings(.delta(segment)) }
+            if isOverrun { statistics.journalOverruns += 1 }
+            if !siblings.isEmpty, round.isLogBehind { startSegment() }
         }
         return budget - left
     }
 
     func closeRound(_ at: Moment, into effects: inout ReplicaEffects) {
-        isRoundOpen = false
+        round.close()
         for sibling in siblings where due(sibling, at) <= at.steady { send(to: sibling, at, into: &effects) }
         for server in servers where due(server, at) <= at.steady { send(to: server, at, into: &effects) }
         // Kept only while several servers may stand at the same position: they hold on to superseded values.
-        for own in ownSegments { discard(own.segment) }
-        ownSegments.removeAll()
+        for own in round.takeMade() { discard(own.segment) }
     }
 
     /// Writes whose journal entries are kept although nobody needs them: a server that comes soon is told them without
@@ -80,7 +68,7 @@ extension Replica {
     /// everything. To be called now and then. O(entries forgotten / 1024).
     package func trimJournal() {
         guard servers.isEmpty, !isJoining, isCaughtUp else { return }
-        let needed = siblings.isEmpty ? store.ownSeq : min(loggedTo, store.ownSeq)
+        let needed = siblings.isEmpty ? store.ownSeq : min(round.logged, store.ownSeq)
         if needed > Replica.journalKeptAlone { store.trimJournal(through: needed - Replica.journalKeptAlone) }
     }
 
@@ -88,10 +76,10 @@ extension Replica {
 
     func due(_ sibling: Sibling, _ at: Moment) -> Millis {
         let token = sibling.pacer.earliest(spacing)
-        if store.ownSeq > loggedTo || log.last > sibling.acked { return token }
+        if store.ownSeq > round.logged || log.last > sibling.acked { return token }
         if let donor = sibling.donor, donor.isReady(unackedBytesMax: config.unackedBytesMax) { return token }
         let keepAlive = sibling.pacer.lastSent.map { $0 + config.keepAliveMillis } ?? .min
-        let wanted = localAsker?.source == UInt64(sibling.index) ? token : sibling.wantedAt
+        let wanted = catchUp.asks(sibling: sibling.index) ? token : sibling.wantedAt
         return max(token, min(wanted, keepAlive))
     }
 
@@ -102,19 +90,20 @@ extension Replica {
             let isLate = planted(.vectorAtScanEnd) && donor.isLast
             let start = isLate ? shown(vector, to: sibling) : donor.start
             chunk = LocalChunk(
-                session: donor.session, number: donor.building, isLast: donor.isLast, start: start, frontier: frontier,
+                session: donor.session, number: donor.building, isLast: donor.isLast, start: start,
+                frontier: collector.frontier,
                 page: DeltaSegment(
                     origin: own, from: 0, to: 0, isPage: true, cut: donor.start, taking: donor.entries.take()))
             donor.sent(at: at.steady)
         }
-        let saysFlushed = isLeaving && isFlushed(at)
-        if saysFlushed { hasSaidFlushed = true }
+        let saysFlushed = leaving.hasBegun && isFlushed(at)
+        if saysFlushed { leaving.noteSaidFlushed() }
         let batch = LocalBatch(
             fromIndex: config.actorIndex, vector: shown(vector, to: sibling), digest: digest, floor: store.gcFloor,
             firstItem: first, items: items, ackedItem: sibling.applied, news: servers.map(news), rowsHash: members.hash,
             rows: sibling.rowsHash == members.hash ? [] : members.rows, asks: sibling.asks,
-            scanAsk: scanAsk(localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
-            isFlushed: saysFlushed, isSettled: isSettled, level: levelHere(), retired: retiredMarks.sorted())
+            scanAsk: scanAsk(catchUp.localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
+            isFlushed: saysFlushed, isSettled: isSettled, level: levelHere(), retired: retired.sortedMarks)
         sibling.asks.removeAll()
         sibling.sentTo = log.last
         sibling.pacer.sent(at.steady)
@@ -193,12 +182,7 @@ extension Replica {
                 number += 1
             }
         }
-        if let chunk = batch.scanChunk, localAsker?.source == UInt64(sibling.index),
-            localAsker?.session == chunk.session,
-            localAsker?.queued == chunk.number
-        {
-            localAsker!.queued += 1
-            localAsker!.lastProgress = at.steady
+        if let chunk = batch.scanChunk, catchUp.queueLocal(chunk, from: sibling.index, at.steady) {
             inbox.enqueue(.localChunk(chunk, from: sibling.index, done: 0, isRefused: false))
         }
     }

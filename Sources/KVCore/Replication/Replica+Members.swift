@@ -3,11 +3,6 @@
 import KVBase
 
 extension Replica {
-    /// How often silence, retirement and clocks are looked at.
-    static let censusMillis: Millis = 500
-    /// A census that comes later than this shows that this process was held up.
-    static let pauseMillis: Millis = 1_000
-
     /// A member row arrived: from a handshake, from --join, from a frame or a batch.
     package func learn(_ row: MemberRow, _ at: Moment, into effects: inout ReplicaEffects) {
         var row = row
@@ -27,7 +22,7 @@ extension Replica {
         if merged.server == uid.server {
             if merged.status >= .forgotten { effects.events.append(.forgotten) }
             // From a sibling, perhaps: every actor says good-bye for itself.
-            if isLeaving { for server in servers { server.wantedAt = at.steady } }
+            if leaving.hasBegun { for server in servers { server.wantedAt = at.steady } }
             return
         }
         apply(merged, at)
@@ -48,11 +43,10 @@ extension Replica {
         } else {
             if let server = server(row.server) {
                 // Whatever it is told later keeps its distance from what it was sent last.
-                outcastAnswers.append((server.id, server.pacer.lastSent ?? at.steady))
-                if outcastAnswers.count > Replica.outcastsMax { outcastAnswers.removeFirst() }
+                outcasts.note(server.id, at: server.pacer.lastSent ?? at.steady)
             }
             servers.removeAll { $0.id == row.server }
-            if asker?.source == row.server { asker = nil }
+            if catchUp.asks(server: row.server) { catchUp.drop() }
             if row.status >= .forgotten { statistics.serversForgotten += 1 }
         }
         for sibling in siblings where sibling.rowsHash != members.hash {
@@ -67,9 +61,8 @@ extension Replica {
         for other in servers where members.row(other.id)?.address == row.address {
             if let last = other.pacer.lastSent, last > server.pacer.lastSent ?? .min { server.pacer.sent(last) }
         }
-        for other in outcastAnswers where members.row(other.server)?.address == row.address {
-            if other.at > server.pacer.lastSent ?? .min { server.pacer.sent(other.at) }
-        }
+        let last = outcasts.lastTold { members.row($0)?.address == row.address }
+        if let last, last > server.pacer.lastSent ?? .min { server.pacer.sent(last) }
     }
 
     /// Removes a server by hand: it must never come back under this id, and its writes that nobody received are lost.
@@ -104,7 +97,7 @@ extension Replica {
     func state(of server: RemoteServer, _ at: Moment) -> PeerState {
         if server.isSuspect(at.steady, config.downMillis) || isCutOff(server, at) { return .down }
         if server.isSuspect(at.steady, config.suspectMillis) { return .suspect }
-        if members.row(server.id)?.status == .joining || asker?.source == server.id {
+        if members.row(server.id)?.status == .joining || catchUp.asks(server: server.id) {
             return .syncing
         }
         if let donor = server.donor, !donor.isDone { return .syncing }
@@ -123,10 +116,9 @@ extension Replica {
     static let reconnectMillis: Millis = 1_000
 
     /// Looks twice a second at who is silent, who was replaced, who can be retired, and at the clocks.
-    func census(_ at: Moment, into effects: inout ReplicaEffects) {
-        guard lastCensus == .min || at.steady - lastCensus >= Replica.censusMillis || isLeaving else { return }
-        noticePause(at)
-        lastCensus = at.steady
+    func takeCensus(_ at: Moment, into effects: inout ReplicaEffects) {
+        guard census.isDue(at.steady) || leaving.hasBegun else { return }
+        forgive(census.take(at.steady), at)
         for server in servers {
             let state = state(of: server, at)
             if state != server.announced {
@@ -145,31 +137,29 @@ extension Replica {
     }
 
     /// This process itself did not run for a while (stopped, starved): the others' silence is its own fault.
-    private func noticePause(_ at: Moment) {
-        guard lastCensus != .min else { return }
-        let pause = at.steady - lastCensus - Replica.censusMillis
-        guard pause > Replica.pauseMillis else { return }
+    private func forgive(_ pause: Millis, _ at: Moment) {
+        guard pause > 0 else { return }
         for server in servers { if let heardAt = server.heardAt { server.heardAt = min(at.steady, heardAt + pause) } }
     }
 
     private func leave(_ at: Moment, into effects: inout ReplicaEffects) {
-        guard isLeaving, var row = members.row(uid.server) else { return }
+        guard leaving.hasBegun, var row = members.row(uid.server) else { return }
         guard row.status < .left else {
-            if !servers.contains(where: { isLinked($0) }) { noteLeft() }
+            if !servers.contains(where: { isLinked($0) }) { leaving.noteLeft() }
             return
         }
         guard isFlushed(at), siblings.allSatisfy(\.isFlushed) else { return }
         row.status = .left
         learnTrusted(row, at, into: &effects)
         for sibling in siblings { sibling.wantedAt = at.steady }
-        if !servers.contains(where: { isLinked($0) }) { noteLeft() }
+        if !servers.contains(where: { isLinked($0) }) { leaving.noteLeft() }
     }
 
     /// A restarted process has a new id at the old address: the old id can never come back, for its memory is gone. It
     /// is forgotten once this actor hears the new one and has not heard the old one for long, so a mistaken address
     /// alone never removes a living server.
     private func forgetReplaced(_ at: Moment, into effects: inout ReplicaEffects) {
-        guard let startedAt, at.steady - startedAt > config.downMillis else { return }
+        guard census.age(at.steady) > config.downMillis else { return }
         var gone: [UInt64] = []
         for server in servers where server.isSuspect(at.steady, config.downMillis) {
             guard let row = members.row(server.id) else { continue }
@@ -194,11 +184,8 @@ extension Replica {
     }
 
     private func watchClocks(_ effects: inout ReplicaEffects) {
-        let correction = SkewGuard.correction(servers.compactMap(\.offset))
-        if (correction == 0) != (clockCorrection == 0) {
-            statistics.clockCorrections += 1
-            effects.events.append(.clockSkewed(correction))
-        }
-        clockCorrection = correction
+        guard clock.follow(servers.compactMap(\.offset)) else { return }
+        statistics.clockCorrections += 1
+        effects.events.append(.clockSkewed(clock.millis))
     }
 }

@@ -14,12 +14,12 @@ extension Replica {
             withAddress(value) { value in
                 let hash = store.hash(key.baseAddress!, key.count)
                 var floor = floor
-                if planted(.lastPlusOne) { floor = max(floor, lastStamp) }
+                if planted(.lastPlusOne) { floor = max(floor, plantedState.lastStamp) }
                 let record = store.put(
                     key.baseAddress!, key.count, hash, value: value.baseAddress!, value.count, now: corrected(at),
                     floor: floor)
                 guard let record else { return nil }
-                lastStamp = record.ms
+                plantedState.noteStamp(record.ms)
                 return bend(record, hash, at)
             }
         }
@@ -59,7 +59,7 @@ extension Replica {
         if planted(.digestForgetsOld), !old.isTombstone,
             old.version(origins) < record.version(origins)
         {
-            digestDrift &+= store.digestTerm(old)
+            plantedState.addDrift(store.digestTerm(old))
         }
         if planted(.sequenceIgnored), old.ms == record.ms, old.origin == record.origin { return true }
         if planted(.tieByArrival), old.ms == record.ms, old.origin != record.origin {

@@ -79,11 +79,7 @@ extension Replica {
         let asksForAll = isConnected && head.scanAsk != nil && isCaughtUp
         contact(server, head.vector, scanStart: asksForAll ? shown(vector, to: server) : nil, at)
         bindAsker(head, at)
-        if let current = asker, current.source == server.id, head.serving == current.session, isConnected,
-            !planted(.progressByMessages)
-        {
-            asker?.lastProgress = at.steady
-        }
+        if isConnected, !planted(.progressByMessages) { catchUp.noteServing(server.id, head.serving, at.steady) }
         if head.echo != 0 {
             let roundTrip = max(0, at.steady - head.echo - head.echoHold)
             server.clock.add(roundTrip: roundTrip, offset: head.wall + roundTrip / 2 - at.wall, at: at.steady)
@@ -129,14 +125,7 @@ extension Replica {
             cut = head.vector
             if planted(.acknowledgeBeforeApply) { advance(origin, from, to) }
         case .chunk(let chunk):
-            guard var current = asker, current.source == head.sender.server else { return }
-            let isExpected =
-                current.session == chunk.session && current.queued == chunk.number
-                && current.donorIndex == Int(head.sender.index)
-            guard isExpected || planted(.stalePageAccepted) else { return }
-            current.queued += 1
-            current.lastProgress = at.steady
-            asker = current
+            guard catchUp.queue(chunk, from: head.sender, any: planted(.stalePageAccepted), at.steady) else { return }
             cut = chunk.start
         }
         let decoder = EntryDecoder(from: block.from, to: block.to, count: block.count, millisMax: block.millisMax)
@@ -146,12 +135,7 @@ extension Replica {
 
     /// A server that was removed still talks: it is told so, at most once per keep-alive.
     private func answerOutcast(_ sender: ActorUID, _ at: Moment, into effects: inout ReplicaEffects) {
-        if let last = outcastAnswers.first(where: { $0.server == sender.server }) {
-            guard at.steady - last.at >= config.keepAliveMillis else { return }
-            outcastAnswers.removeAll { $0.server == sender.server }
-        }
-        outcastAnswers.append((sender.server, at.steady))
-        if outcastAnswers.count > Replica.outcastsMax { outcastAnswers.removeFirst() }
+        guard outcasts.tell(sender.server, at: at.steady, every: config.keepAliveMillis) else { return }
         var head = FrameHead()
         head.sender = uid
         head.toServer = sender.server
@@ -159,14 +143,9 @@ extension Replica {
         head.wall = at.wall
         head.rowsHash = members.hash
         head.rows = members.rows
-        var writer = FrameWriter(buffer: frameBuffer, table: origins)
-        writer.head(head, cluster: config.clusterId)
-        let (bytes, buffer) = writer.finish()
-        frameBuffer = buffer
+        guard case .bytes(let bytes) = bench.make(head, [], slices: false) else { return }
         statistics.framesSent &+= 1
         statistics.remoteBytesSent &+= UInt64(bytes.count)
         effects.frames.append(OutgoingFrame(to: sender, bytes: bytes))
     }
-
-    static let outcastsMax = 64
 }

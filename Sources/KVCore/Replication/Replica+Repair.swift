@@ -3,8 +3,6 @@
 import KVBase
 
 extension Replica {
-    static let lookEveryMillis: Millis = 100
-    static let scanTimeoutMillis: Millis = 5_000
     static let localPatienceMillis: Millis = 300
     static let repairsQueuedMax = 16
 
@@ -12,13 +10,13 @@ extension Replica {
 
     /// A server's own writes that it sent us and that did not arrive, or only behind a gap.
     func hasHole(_ server: RemoteServer) -> Bool {
-        guard isCaughtUp, asker == nil, inbox.isEmpty else { return false }
+        guard isCaughtUp, !catchUp.isAsking, inbox.isEmpty else { return false }
         return server.announcedTo.contains { seen[$0.origin] < $0.to }
     }
 
     /// Missing intervals to ask this server for: of its own actors, and of servers that are out of reach.
     func asks(for server: RemoteServer, _ at: Moment) -> [RepairAsk] {
-        guard isCaughtUp, asker == nil, inbox.isEmpty else { return [] }
+        guard isCaughtUp, !catchUp.isAsking, inbox.isEmpty else { return [] }
         var asks: [RepairAsk] = []
         for (origin, to) in server.announcedTo where seen[origin] < to {
             asks.append(seen.hole(origin, upTo: to))
@@ -70,8 +68,7 @@ extension Replica {
 
     /// Looks ten times a second for entries of the vector that do not move although a peer is ahead, and starts a scan.
     func lookForGaps(_ at: Moment) {
-        guard lastRepairLook == .min || at.steady - lastRepairLook >= Replica.lookEveryMillis else { return }
-        lastRepairLook = at.steady
+        guard gaps.look(at.steady) else { return }
         dropIdleScans(at)
         if !isCaughtUp {
             // Only a server that is `up` has an actor 0 to catch up with; one that leaves before it joined has none.
@@ -82,39 +79,36 @@ extension Replica {
         var local: (sibling: Sibling, since: Millis)?
         var remote: (server: RemoteServer, since: Millis)?
         let donors = donors
-        while stalled.count < origins.count { stalled.append((0, at.steady)) }
-        for index in 0..<stalled.count {
+        gaps.watch(origins.count, at.steady)
+        for index in 0..<gaps.watched {
             let origin = OriginIndex(index)
             let value = seen[origin]
             guard origin != own, value != VersionVector.retired else { continue }
-            if stalled[index].value != value { stalled[index] = (value, at.steady) }
+            gaps.note(origin, value, at.steady)
             let sibling = siblings.first { $0.vector[origin] > value && $0.vector[origin] != VersionVector.retired }
             // Joining may take for ever, if nobody can be reached: siblings stay equal meanwhile.
             let server =
                 isCaughtUp && !isOnItsWay(origin, at)
                 ? donors.first { $0.reach[origin] > value && !$0.isSuspect(at.steady, config.suspectMillis) } : nil
-            if sibling == nil && server == nil { stalled[index].since = at.steady }
-            let since = stalled[index].since
+            let since = gaps.stalledSince(origin, isPeerAhead: sibling != nil || server != nil, at.steady)
             if let sibling, since < local?.since ?? .max { local = (sibling, since) }
             if let server, since < remote?.since ?? .max { remote = (server, since) }
         }
         // A sibling may lack what this actor's frontier asks for, just as this actor does: another server has it then.
-        let isStuck = wasLocalRefused && remote != nil && config.actorIndex == 0
-        if let local, !isStuck, localAsker == nil,
+        let isStuck = catchUp.wasLocalRefused && remote != nil && config.actorIndex == 0
+        if let local, !isStuck, !catchUp.isAskingSibling,
             at.steady - local.since > max(Replica.localPatienceMillis, 3 * spacing)
         {
             startLocalScan(local.sibling, everything: false, at)
-        } else if let remote, local == nil || isStuck, config.actorIndex == 0, asker == nil {
+        } else if let remote, local == nil || isStuck, config.actorIndex == 0, !catchUp.isAsking {
             let patience = config.patienceMillis + 2 * remote.server.usualRoundTrip
-            if at.steady - remote.since > patience,
-                lastScanEnded == .min || at.steady - lastScanEnded > config.patienceMillis
-            {
-                wasLocalRefused = false
+            if at.steady - remote.since > patience, catchUp.isRested(at.steady, config.patienceMillis) {
+                catchUp.forgetRefusal()
                 startScan(remote.server, everything: false, completesJoin: false, at)
             }
         }
-        if let id = repairByDigestFrom, asker == nil, let server = server(id) {
-            repairByDigestFrom = nil
+        if let id = gaps.toScan, !catchUp.isAsking, let server = server(id) {
+            gaps.noteScan()
             startScan(server, everything: true, completesJoin: false, at)
         }
     }
@@ -132,23 +126,16 @@ extension Replica {
     /// The server's join is over, but its end, an item of actor 0's stream, was pushed out before it reached this
     /// actor: it takes what actor 0 has.
     private func catchUpWithFirst(_ at: Moment) {
-        let since = joinEndedAt ?? at.steady
-        joinEndedAt = since
-        guard localAsker == nil, inbox.isEmpty, let first = sibling(0), first.isHeard,
+        let since = catchUp.joinEnded(at.steady)
+        guard !catchUp.isAskingSibling, inbox.isEmpty, let first = sibling(0), first.isHeard,
             at.steady - since > max(Replica.localPatienceMillis, 3 * spacing)
         else { return }
         startLocalScan(first, everything: false, completesJoin: true, at)
     }
 
     private func dropIdleScans(_ at: Moment) {
-        if let current = asker {
-            if isGivenUp(current, at) {
-                asker = nil
-                silentDonor = current.source
-                lastScanEnded = at.steady
-            }
-        }
-        if let current = localAsker, at.steady - current.lastProgress > Replica.scanTimeoutMillis { localAsker = nil }
+        if let asker = catchUp.asker, isGivenUp(asker, at) { catchUp.giveUp(at.steady) }
+        catchUp.dropSilentLocal(at.steady)
         for server in servers {
             let idleMax = isConnected ? ScanDonor.idleMillisMaxConnected : ScanDonor.idleMillisMax
             if let donor = server.donor, at.steady - donor.lastAskAt > idleMax { server.donor = nil }
@@ -159,7 +146,7 @@ extension Replica {
     }
 
     private func isGivenUp(_ asker: ScanAsker, _ at: Moment) -> Bool {
-        let isLate = at.steady - asker.lastProgress > Replica.scanTimeoutMillis
+        let isLate = at.steady - asker.lastProgress > CatchUp.silenceMillisMax
         // A greeting that nobody answered.
         if asker.source == 0 { return isLate && !servers.isEmpty || at.steady - asker.lastProgress > 60_000 }
         guard let source = server(asker.source) else { return true }
@@ -187,7 +174,7 @@ extension Replica {
             server.unequalCount = 0
             return
         }
-        differedAt = at.steady
+        gaps.noteDifference(at.steady)
         server.unequalCount += 1
         guard let since = server.unequalSince else {
             server.unequalSince = at.steady
@@ -198,19 +185,21 @@ extension Replica {
         server.unequalCount = 0
         statistics.divergences += 1
         effects.events.append(.divergence(server: server.id))
-        repairByDigestFrom = server.id
+        gaps.mustScan(server.id)
     }
 
     /// The same between siblings; repaired by a local scan.
     func compareDigests(
         with sibling: Sibling, _ batch: LocalBatch, _ at: Moment, into effects: inout ReplicaEffects
     ) {
-        guard isSettled, batch.isSettled, localAsker == nil, batch.vector == shown(vector, to: sibling) else { return }
+        guard isSettled, batch.isSettled, !catchUp.isAskingSibling, batch.vector == shown(vector, to: sibling) else {
+            return
+        }
         if digest == batch.digest {
             sibling.unequalSince = nil
             return
         }
-        differedAt = at.steady
+        gaps.noteDifference(at.steady)
         guard let since = sibling.unequalSince else {
             sibling.unequalSince = at.steady
             return

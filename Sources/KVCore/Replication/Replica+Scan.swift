@@ -31,37 +31,34 @@ extension Replica {
 
     /// Servers in the order in which they are asked for a scan: who did not help the last time comes last.
     var donors: [RemoteServer] {
-        servers.filter { $0.id != silentDonor } + servers.filter { $0.id == silentDonor }
+        servers.filter { $0.id != catchUp.lastSilent } + servers.filter { $0.id == catchUp.lastSilent }
     }
 
     /// The newcomer's first scan, from the best server that can be heard. One actor asks for all siblings.
     func startJoinScan(_ at: Moment) {
-        guard asker == nil, config.actorIndex == 0, siblings.allSatisfy(\.isHeard) else { return }
+        guard !catchUp.isAsking, config.actorIndex == 0, siblings.allSatisfy(\.isHeard) else { return }
         let heard = donors.filter { $0.isContacted && !$0.isSuspect(at.steady, config.suspectMillis) }
         let best =
             heard.first { members.row($0.id)?.status == .up }
-            ?? (at.steady - (startedAt ?? at.steady) > Replica.joinPatienceMillis ? heard.first : nil)
+            ?? (census.age(at.steady) > Replica.joinPatienceMillis ? heard.first : nil)
         guard let best else { return }
         startScan(best, everything: false, completesJoin: true, at)
     }
 
     func startScan(_ server: RemoteServer, everything: Bool, completesJoin: Bool, _ at: Moment) {
-        asker = ScanAsker(
-            source: server.id, donorIndex: (config.actorIndex + server.shift) % server.actorCount, session: nextSession,
-            asked: everything ? VersionVector() : leastVector(),
-            everything: everything, completesJoin: completesJoin, lastProgress: at.steady, firstItem: log.last + 1)
-        asker?.isOfNewcomer = members.row(server.id)?.status == .joining
-        nextSession += 1
+        catchUp.begin(
+            server.id, donorIndex: (config.actorIndex + server.shift) % server.actorCount,
+            asked: everything ? VersionVector() : leastVector(), everything: everything, completesJoin: completesJoin,
+            isOfNewcomer: members.row(server.id)?.status == .joining, firstItem: log.last + 1, at.steady)
         statistics.scansAsked += 1
         if everything { statistics.digestRepairs += 1 }
         server.wantedAt = at.steady
     }
 
     func startLocalScan(_ sibling: Sibling, everything: Bool, completesJoin: Bool = false, _ at: Moment) {
-        localAsker = ScanAsker(
-            source: UInt64(sibling.index), session: nextSession, asked: everything ? VersionVector() : vector,
-            everything: everything, completesJoin: completesJoin, lastProgress: at.steady, firstItem: 0)
-        nextSession += 1
+        catchUp.beginLocal(
+            sibling.index, asked: everything ? VersionVector() : vector, everything: everything,
+            completesJoin: completesJoin, at.steady)
         statistics.scansAsked += 1
         sibling.wantedAt = at.steady
     }
@@ -89,23 +86,15 @@ extension Replica {
         let entries = work.entries.take()
         let page = DeltaSegment(origin: own, from: 0, to: 0, isPage: true, cut: work.cut, taking: entries)
         if page.count > 0 { offerToSiblings(.delta(page)) }
-        guard var current = asker, current.session == chunk.session || planted(.stalePageAccepted) else {
+        let any = planted(.stalePageAccepted)
+        guard let current = catchUp.merged(chunk.session, any: any, isRefused: work.isRefused, at.steady) else {
             return
         }
-        current.next += 1
-        current.isRefused = current.isRefused || work.isRefused
-        current.lastProgress = at.steady
-        asker = current
         if let server = server(work.sender.server) { server.wantedAt = at.steady }
         guard chunk.isLast else { return }
-        asker = nil
-        silentDonor = current.isRefused ? current.source : nil
-        lastScanEnded = at.steady
+        catchUp.end(at.steady)
         guard !current.isRefused else { return }
-        let end = ScanEnd(
-            firstItem: current.firstItem, asked: current.asked, start: chunk.start, frontier: chunk.frontier,
-            floor: store.gcFloor, completesJoin: current.completesJoin,
-            isOfNewcomer: current.isOfNewcomer)
+        let end = current.end(chunk.start, chunk.frontier, floor: store.gcFloor)
         statistics.scansFinished += 1
         conclude(end, at)
         offerToSiblings(.scanEnd(end))
@@ -118,23 +107,13 @@ extension Replica {
 
     /// A page from a sibling is merged.
     func finishLocalChunk(_ chunk: LocalChunk, from index: Int, _ isRefused: Bool, _ at: Moment) {
-        guard var current = localAsker, current.source == UInt64(index), current.session == chunk.session else {
-            return
-        }
-        current.next += 1
-        current.isRefused = current.isRefused || isRefused
-        current.lastProgress = at.steady
-        localAsker = current
+        guard let current = catchUp.mergedLocal(chunk, from: index, isRefused: isRefused, at.steady) else { return }
         sibling(index)?.wantedAt = at.steady
         guard chunk.isLast else { return }
-        localAsker = nil
-        wasLocalRefused = current.isRefused
+        catchUp.endLocal()
         guard !current.isRefused else { return }
         statistics.localScansFinished += 1
-        conclude(
-            ScanEnd(
-                firstItem: 0, asked: current.asked, start: chunk.start, frontier: chunk.frontier, floor: store.gcFloor,
-                completesJoin: current.completesJoin, isOfNewcomer: current.isOfNewcomer), at)
+        conclude(current.end(chunk.start, chunk.frontier, floor: store.gcFloor), at)
     }
 
     /// Every page of a scan is merged here: what the donor held when it began is held here too.
@@ -142,12 +121,9 @@ extension Replica {
         guard vector.dominates(end.asked) || planted(.askWithMaximum) else { return }
         seen.prove(end.start)
         for i in 0..<end.frontier.count where !seen.isRetired(OriginIndex(i)) {
-            frontier.raise(OriginIndex(i), to: end.frontier.seqs[i])
+            collector.noteCollected(OriginIndex(i), end.frontier.seqs[i])
         }
-        if end.completesJoin {
-            isCaughtUp = true
-            joinedNewcomer = end.isOfNewcomer
-        }
+        if end.completesJoin { catchUp.complete(fromNewcomer: end.isOfNewcomer) }
     }
 
     /// A newcomer is handed the level below which it must not stamp writes, because others hold or have collected
@@ -186,7 +162,7 @@ extension Replica {
     /// A server met a short while ago, whose actors perhaps have not all heard of this one yet. A newcomer has its
     /// floor from others.
     func isNewlyMet(_ server: RemoteServer, _ at: Moment) -> Bool {
-        guard joinedNewcomer, let since = server.contactedAt, members.row(server.id)?.status == .up else {
+        guard catchUp.joinedNewcomer, let since = server.contactedAt, members.row(server.id)?.status == .up else {
             return false
         }
         return at.steady - since < config.suspectMillis

@@ -2,20 +2,6 @@
 
 import KVBase
 
-/// A segment of own writes made in this round, and its bytes if a server waits for it.
-struct OwnSegment {
-    var segment: DeltaSegment
-    var section: EncodedSection?
-}
-
-/// A block of a frame: a section encoded before, or these bytes of `entryBuffer`.
-struct PendingBlock {
-    var block: Block
-    var start: Int
-    var count: Int
-    var section: EncodedSection?
-}
-
 extension Replica {
     /// Own writes looked up in one go for a server that stands elsewhere than the siblings.
     static let catchUpDotsMax = 16 * 1024
@@ -52,7 +38,7 @@ extension Replica {
             // While anything is not acknowledged, empty frames tell how far the stream goes.
             if !isConnected, server.sent > server.tops[own] { return token }
         }
-        if let asker, asker.source == server.id { return token }
+        if catchUp.asks(server: server.id) { return token }
         var wanted = min(server.wantedAt, last + config.keepAliveMillis)
         if hasHole(server) { wanted = min(wanted, last + Replica.holeRepeatMillis) }
         return max(token, wanted)
@@ -73,63 +59,42 @@ extension Replica {
 
     func send(to server: RemoteServer, _ at: Moment, into effects: inout ReplicaEffects) {
         checkTimeout(server, at)
-        entryBuffer.count = 0
+        bench.begin()
         let index = gateway(of: server, at)
         guard let load = load(server, index, at) else {
             // The chunk is for another of its actors than may be addressed now.
             return server.pacer.sent(at.steady)
         }
-        var blocks: [(Block, [UnsafeRawBufferPointer])] = []
-        for item in load.pending {
-            let own = UnsafeRawBufferPointer(rebasing: entryBuffer.bytes[item.start..<(item.start + item.count)])
-            blocks.append((item.block, item.section?.runs ?? [own]))
-        }
-        if let donor = load.chunk { blocks.append(chunkBlock(donor, server)) }
-        var writer = FrameWriter(buffer: frameBuffer, table: origins)
-        writer.head(head(for: server, index, at), cluster: config.clusterId)
-        for (block, runs) in blocks { writer.block(block, runs: runs) }
-        let frame = finish(writer, load, to: ActorUID(server: server.id, index: UInt16(index)), server, at)
+        let chunk = load.chunk.map { (block: chunkBlock($0, server), donor: $0) }
+        let made = bench.make(head(for: server, index, at), load.pending, chunk: chunk)
+        if isConnected { note(load, server, at) }
+        let to = ActorUID(server: server.id, index: UInt16(index))
+        let session = server.link.session
+        let frame =
+            switch made {
+            case .bytes(let bytes): OutgoingFrame(to: to, lane: load.lane, session: session, bytes: bytes)
+            case .seal(let seal): OutgoingFrame(to: to, lane: load.lane, session: session, seal: seal)
+            }
         load.chunk?.sent(at: at.steady)
         server.pacer.sent(at.steady)
         if load.lane == .live { server.wantedAt = .max }
         statistics.framesSent &+= 1
         statistics.remoteBytesSent &+= UInt64(frame.byteCount)
         effects.frames.append(frame)
-        if isLeaving, members.row(uid.server)?.status == .left {
-            leftFramesSent += 1
-            if leftFramesSent >= servers.count(where: { isLinked($0) }) { noteLeft() }
+        if leaving.hasBegun, members.row(uid.server)?.status == .left {
+            leaving.noteGoodBye(of: servers.count { isLinked($0) })
         }
     }
 
-    private func chunkBlock(_ donor: ScanDonor, _ server: RemoteServer) -> (Block, [UnsafeRawBufferPointer]) {
+    private func chunkBlock(_ donor: ScanDonor, _ server: RemoteServer) -> Block {
         let isLate = planted(.vectorAtScanEnd) && donor.isLast
         if planted(.stateBeforeVector), donor.building == 0 { donor.start = shown(vector, to: server) }
         let start = isLate ? shown(vector, to: server) : donor.start
         let head = ChunkHead(
             session: donor.session, number: donor.building, isLast: donor.isLast, everything: donor.everything,
-            start: start, frontier: donor.isLast ? frontier : VersionVector())
+            start: start, frontier: donor.isLast ? collector.frontier : VersionVector())
         statistics.entriesSent &+= UInt64(donor.encoder.count)
-        let block = Block(kind: .chunk(head), count: donor.encoder.count, millisMax: donor.encoder.millisMax)
-        return (block, [donor.encoded.bytes])
-    }
-
-    private func finish(
-        _ writer: FrameWriter, _ load: Load, to: ActorUID, _ server: RemoteServer, _ at: Moment
-    ) -> OutgoingFrame {
-        var writer = writer
-        defer { entryBuffer.count = 0 }
-        if isConnected { note(load, server, at) }
-        if writer.byteCount < FrameSlice.bytes {
-            let (bytes, buffer) = writer.finish()
-            frameBuffer = buffer
-            return OutgoingFrame(to: to, lane: load.lane, session: server.link.session, bytes: bytes)
-        }
-        var buffers = [entryBuffer]
-        if let donor = load.chunk { buffers.append(donor.takeEncoded()) }
-        let seal = writer.seal(holding: load.pending.compactMap(\.section), buffers)
-        frameBuffer = OutputBuffer(capacity: Replica.bufferBytes)
-        entryBuffer = OutputBuffer(capacity: Replica.bufferBytes)
-        return OutgoingFrame(to: to, lane: load.lane, session: server.link.session, seal: seal)
+        return Block(kind: .chunk(head), count: donor.encoder.count, millisMax: donor.encoder.millisMax)
     }
 
     /// Numbers the frame on its connection, for what is in it.
@@ -173,7 +138,7 @@ extension Replica {
             ownSection(server, limits, at, &load.pending)
             answerRepairs(server, limits, at, &load.pending)
         }
-        let entryBytes = load.pending.reduce(0) { $0 + ($1.section?.byteCount ?? $1.count) }
+        let entryBytes = load.pending.reduce(0) { $0 + $1.byteCount }
         // Large deltas and a chunk take turns, so that neither starves and the frame keeps its bound.
         let fits =
             entryBytes == 0 && !isConnected
@@ -210,7 +175,7 @@ extension Replica {
         if let donor = server.donor, at.steady - donor.lastAskAt < freshMillis {
             asker = donor.askerIndex % server.actorCount
         }
-        let donor = self.asker.flatMap { $0.source == server.id ? $0.donorIndex % server.actorCount : nil }
+        let donor = catchUp.asker.flatMap { $0.source == server.id ? $0.donorIndex % server.actorCount : nil }
         if let asker, let donor, asker != donor {
             server.isAskNext.toggle()
             return server.isAskNext ? donor : asker
@@ -297,19 +262,19 @@ extension Replica {
             statistics.redundantSections += 1
         }
         server.previousBytes = 0
-        guard from < roundTarget else { return false }
+        guard from < round.end else { return false }
         if from + 1 < store.journalFirstSeq, !planted(.journalCutPastAck) {
             statistics.journalOverruns += 1
             from = store.journalFirstSeq - 1
             server.sent = max(server.sent, from)
-            guard from < roundTarget else { return false }
+            guard from < round.end else { return false }
         }
         let own: OwnSegment
-        if let shared = ownSegments.first(where: { $0.segment.from == from && limits.allow($0.segment) }) {
+        if let shared = round.segment(from: from, limits) {
             own = shared
         } else {
             let segment = ownSegment(
-                from: from, to: roundTarget, bytesMax: limits.sectionBytes, largeBytes: limits.largeBytes)
+                from: from, to: round.end, bytesMax: limits.sectionBytes, largeBytes: limits.largeBytes)
             own = OwnSegment(segment: segment, section: nil)
             discard(own.segment)
         }
@@ -348,33 +313,26 @@ extension Replica {
         return builder.finish(origin: own, cut: vector)
     }
 
-    /// Encodes a section into `entryBuffer`; returns its bytes.
+    /// Encodes a section; returns its bytes.
     @discardableResult
     func encode(_ segment: DeltaSegment, _ pending: inout [PendingBlock]) -> Int {
-        let start = entryBuffer.count
-        var encoder = EntryEncoder()
-        for entry in segment.entries { encoder.encode(entry.record, origins, into: &entryBuffer) }
-        let count = entryBuffer.count - start
-        statistics.entriesSent &+= UInt64(encoder.count)
-        let kind = BlockKind.section(origin: segment.origin, from: segment.from, to: segment.to)
-        let block = Block(kind: kind, count: encoder.count, millisMax: encoder.millisMax)
-        pending.append(PendingBlock(block: block, start: start, count: count, section: nil))
-        return count + 16
+        let block = bench.encode(segment)
+        statistics.entriesSent &+= UInt64(block.block.count)
+        pending.append(block)
+        return block.byteCount + 16
     }
 
     /// The same for a section that is encoded already.
     private func append(_ segment: DeltaSegment, _ section: EncodedSection, _ pending: inout [PendingBlock]) -> Int {
         statistics.entriesSent &+= UInt64(section.count)
-        let kind = BlockKind.section(origin: segment.origin, from: segment.from, to: segment.to)
-        let block = Block(kind: kind, count: section.count, millisMax: section.millisMax)
-        pending.append(PendingBlock(block: block, start: 0, count: 0, section: section))
+        pending.append(bench.block(segment, section))
         return section.byteCount + 16
     }
 
     private func answerRepairs(
         _ server: RemoteServer, _ limits: FrameLimits, _ at: Moment, _ pending: inout [PendingBlock]
     ) {
-        while !server.repairs.isEmpty, entryBuffer.count < min(config.frameBytesMax / 2, limits.sectionBytes) {
+        while !server.repairs.isEmpty, bench.entryBytes < min(config.frameBytesMax / 2, limits.sectionBytes) {
             let ask = server.repairs.removeFirst()
             if ask.origin == own {
                 guard ask.from + 1 >= store.journalFirstSeq, ask.from < store.ownSeq,
@@ -412,7 +370,7 @@ extension Replica {
     private func relayRecent(_ ask: RepairAsk, _ pending: inout [PendingBlock]) {
         var position = ask.from
         var limit = 64
-        while position < ask.to, limit > 0, entryBuffer.count < config.frameBytesMax / 2,
+        while position < ask.to, limit > 0, bench.entryBytes < config.frameBytesMax / 2,
             let segment = recent.segment(ask.origin, after: position)
         {
             var entries = DeltaEntries()
@@ -469,7 +427,7 @@ extension Replica {
             server.reportSentAt = at.steady
         }
         head.asks = asks(for: server, at)
-        if asker?.donorIndex == index { head.scanAsk = scanAsk(asker, of: server.id) }
+        if catchUp.asker?.donorIndex == index { head.scanAsk = scanAsk(catchUp.asker, of: server.id) }
         head.isSettled = isSettled
         return head
     }

@@ -218,6 +218,9 @@ final class ScanDonor {
         }
     }
 
+    /// The built chunk's entries, until the chunk goes out.
+    var bytes: UnsafeRawBufferPointer { encoded.bytes }
+
     /// The built chunk's entries; the caller owns them and calls `sent` next.
     func takeEncoded() -> OutputBuffer {
         defer { encoded = OutputBuffer() }
@@ -238,26 +241,4 @@ final class ScanDonor {
         building += 1
         isBuilt = false
     }
-}
-
-/// The asking side: one scan at a time.
-struct ScanAsker {
-    /// Server, or for a local scan the sibling's index.
-    var source: UInt64
-    /// For a remote scan, the one actor of the source that may serve it: two would cut their chunks differently.
-    var donorIndex = 0
-    var session: UInt32
-    var asked: VersionVector
-    var everything: Bool
-    var completesJoin: Bool
-    /// The source was catching up itself when it was asked.
-    var isOfNewcomer = false
-    /// Chunks queued for merging, and merged.
-    var queued: UInt64 = 0
-    var next: UInt64 = 0
-    var lastProgress: Millis
-    /// An entry was refused (gcFrontier): the scan cannot count.
-    var isRefused = false
-    /// Number of the first page in the stream to the siblings.
-    var firstItem: UInt64
 }

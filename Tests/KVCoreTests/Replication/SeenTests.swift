@@ -9,12 +9,11 @@ import Testing
     @Test func theVectorStopsAtAGapAndLeapsWhenItIsFilled() {
         var seen = Seen(own: 0)
         #expect(seen.advance(1, 0, 10) && seen[1] == 10)
-        #expect(!seen.advance(1, 20, 30))
-        #expect(!seen.advance(1, 40, 50))
+        let closed = [seen.advance(1, 20, 30), seen.advance(1, 40, 50)]
+        #expect(closed == [false, false])
         #expect(seen[1] == 10 && seen.islands.count == 2 && !seen.isTight)
         #expect(seen.hole(1, upTo: 60) == RepairAsk(origin: 1, from: 10, to: 20))
-        #expect(seen.advance(1, 5, 20))
-        #expect(seen[1] == 30)
+        #expect(seen.advance(1, 5, 20) && seen[1] == 30)
         #expect(seen.hole(1, upTo: 60) == RepairAsk(origin: 1, from: 30, to: 40))
         #expect(seen.advance(1, 30, 41) && seen[1] == 50 && seen.islands.isEmpty && seen.isTight)
         seen.checkInvariants()
