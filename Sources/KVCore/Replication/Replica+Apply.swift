@@ -34,7 +34,7 @@ extension Replica {
             return (.block(work), used)
         case .local(.delta(let segment), let from, let number, var done, var isRefused):
             if !segment.isPage, seen.covers(segment.origin, segment.to), !planted(.stalePageAccepted) {
-                sibling(from)?.applied = number
+                sibling(from)?.stream.noteMerged(number)
                 return (nil, 1)
             }
             let used = merge(segment, from: &done, budget, isDirect: true, force: false, &isRefused)
@@ -45,8 +45,8 @@ extension Replica {
             return (nil, used)
         case .local(.scanEnd(let end), let from, let number, _, _):
             if let sibling = sibling(from) {
-                if sibling.jumped <= end.firstItem || sibling.jumped == 0 { conclude(end, at) }
-                sibling.applied = number
+                if sibling.stream.isWhole(since: end.firstItem) { conclude(end, at) }
+                sibling.stream.noteMerged(number)
             }
             return (nil, 1)
         case .localChunk(let chunk, let from, var done, var isRefused):
@@ -214,7 +214,7 @@ extension Replica {
     }
 
     private func finish(_ work: inout BlockWork, isWhole: Bool, _ at: Moment, into effects: inout ReplicaEffects) {
-        if let server = server(work.sender.server) { server.wantedAt = min(server.wantedAt, at.steady) }
+        if let server = server(work.sender.server) { server.wish.want(by: at.steady) }
         guard isWhole else {
             statistics.framesRejected += 1
             effects.events.append(.malformed(server: work.sender.server))
@@ -237,9 +237,9 @@ extension Replica {
     }
 
     private func finishLocal(_ segment: DeltaSegment, from: Int, number: UInt64, _ isRefused: Bool) {
-        sibling(from)?.applied = number
+        sibling(from)?.stream.noteMerged(number)
         guard !segment.isPage else {
-            if isRefused { sibling(from)?.jumped = number + 1 }
+            if isRefused { sibling(from)?.stream.noteRefused(number) }
             return discard(segment)
         }
         guard !isRefused else { return discard(segment) }

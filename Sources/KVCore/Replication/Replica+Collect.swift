@@ -49,7 +49,7 @@ extension Replica {
             }
             if planted(.collectWithoutMembers) { continue }
             if planted(.collectOnMaximum) {
-                stable.meet(server.reach)
+                stable.meet(server.seenGapless)
             } else {
                 stable.meet(report.least)
             }
@@ -59,17 +59,8 @@ extension Replica {
 
     /// Clause 2: a report counts only once this replica has all its actors had written by then.
     func promoteReport(_ server: RemoteServer) {
-        guard let newest = server.report else { return }
-        for candidate in [newest, server.waitingReport].compactMap({ $0 }) {
-            guard candidate.stamp > server.usableReport?.stamp ?? .min else { continue }
-            guard covers(candidate.heads, of: server.id) else {
-                statistics.collectRefusedByHeads += 1
-                if server.waitingReport == nil { server.waitingReport = candidate }
-                continue
-            }
-            server.usableReport = candidate
-            if let waiting = server.waitingReport, waiting.stamp <= candidate.stamp { server.waitingReport = nil }
-        }
+        let refused = server.view.promote { covers($0, of: server.id) }
+        statistics.collectRefusedByHeads &+= UInt64(refused)
     }
 
     private func covers(_ heads: [UInt64], of server: UInt64) -> Bool {
@@ -84,13 +75,8 @@ extension Replica {
 
     /// Clause 2 between siblings: a vector counts once what its actor had written by then has arrived here.
     private func promoteVector(_ sibling: Sibling) {
-        guard sibling.isHeard else { return }
-        let candidate = sibling.waiting ?? sibling.vector
-        if planted(.collectWithoutHeads) || seen.covers(sibling.origin, candidate[sibling.origin]) {
-            sibling.usable = candidate
-            sibling.waiting = nil
-        } else {
-            sibling.waiting = candidate
+        sibling.view.promote {
+            planted(.collectWithoutHeads) || seen.covers(sibling.origin, $0[sibling.origin])
         }
     }
 

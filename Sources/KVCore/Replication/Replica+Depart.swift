@@ -167,7 +167,7 @@ extension Replica {
         for id in retired.servers {
             guard let row = members.row(id) else { continue }
             let isShort = originsOf(row).contains { origin in
-                servers.contains { $0.reach[origin] > retired.last(origin) }
+                servers.contains { $0.seenGapless[origin] > retired.last(origin) }
                     || siblings.contains {
                         $0.vector[origin] > retired.last(origin) && $0.vector[origin] != VersionVector.retired
                     }

@@ -30,17 +30,18 @@ extension Replica: CustomStringConvertible {
         }
         for sibling in siblings {
             lines.append(
-                "  sibling \(sibling.index) acked \(sibling.acked) enqueued \(sibling.enqueued)"
-                    + " applied \(sibling.applied)"
-                    + " jumped \(sibling.jumped) donor \(sibling.donor != nil) vector [\(text(sibling.vector))]")
+                "  sibling \(sibling.index) acked \(sibling.stream.acked) enqueued \(sibling.stream.enqueued)"
+                    + " applied \(sibling.stream.appliedTo)"
+                    + " jumped \(sibling.stream.jumped) donor \(sibling.donor != nil) vector [\(text(sibling.vector))]")
         }
         for server in servers {
             lines.append(
                 "  server \(server.id % 10_000) heard \(server.heardAt ?? -1) contacted \(server.isContacted)"
-                    + " sent \(server.sent)"
-                    + " backoff \(server.backoff) shift \(server.shift) in flight \(server.inFlight.count)"
-                    + " donor \(server.donor != nil) reach [\(text(server.reach))] top \(server.tops[own])"
-                    + " announced \(server.announcedTo.map { "\($0.origin):\($0.to)" }) repairs \(server.repairs.count)"
+                    + " sent \(server.stream.sent)"
+                    + " backoff \(server.stream.retries) gateway offset \(server.gateway.offset)"
+                    + " in flight \(server.stream.sectionsInFlight)"
+                    + " donor \(server.donor != nil) gapless [\(text(server.seenGapless))] at most \(server.seenAtMost[own])"
+                    + " announced \(server.view.announcedTo.map { "\($0.origin):\($0.to)" }) repairs \(server.repairs.count)"
             )
         }
         return lines.joined(separator: "\n")

@@ -8,7 +8,9 @@ extension Replica {
             seen.checkInvariants()
             retired.checkInvariants()
             collector.checkInvariants(seen)
+            members.checkInvariants()
             links.checkInvariants()
+            log.checkInvariants()
             outcasts.checkInvariants()
             departures.checkInvariants(retired)
             round.checkInvariants(ownSeq: store.ownSeq)
@@ -21,6 +23,8 @@ extension Replica {
             schedule.checkInvariants(ownSeq: store.ownSeq)
             census.checkInvariants(at.steady)
             leaving.checkInvariants()
+            for sibling in siblings { sibling.checkInvariants() }
+            for server in servers { server.checkInvariants(planted: planted) }
         #endif
     }
 }

@@ -19,7 +19,7 @@ extension Replica {
     func limits(of server: RemoteServer) -> FrameLimits {
         guard isConnected else { return FrameLimits(config) }
         // Far behind, few keys may stand for many writes, and each section brings each of its keys once.
-        let isBehind = store.ownSeq > server.sent + Replica.behindDotsMin
+        let isBehind = store.ownSeq > server.stream.sent + Replica.behindDotsMin
         return FrameLimits(server.link, isBehind: isBehind, config)
     }
 
@@ -38,12 +38,10 @@ extension Replica {
         server.link.up(session, greeted: greeting == nil ? 0 : 1)
         if let greeting {
             if !planted(.paceById) { server.pacer.sent(greeting.at) }
-            server.sent = max(server.sent, greeting.to)
+            server.stream.skip(to: greeting.to)
         }
-        // Their numbers counted on another connection, which delivers them.
-        for i in server.inFlight.indices { server.inFlight[i].deliveredAt = at.steady }
-        for i in server.large.indices where server.large[i].number != 0 { server.large[i].number = .max }
-        server.wantedAt = at.steady
+        server.stream.moveToNewLink(at.steady)
+        server.wish.want(at: at.steady)
     }
 
     /// A server became known whose connection stands already.
@@ -57,11 +55,7 @@ extension Replica {
         guard let server = server(id) else { return }
         if isConnected, session != 0, server.link.session != session { return }
         server.link.down(at.steady)
-        server.sent = min(server.sent, max(server.tops[own], server.reach[own]))
-        server.large.removeAll { $0.from >= server.sent }
-        for i in server.large.indices { server.large[i].number = 0 }
-        server.inFlight.removeAll()
-        server.lossSeenAt = at.steady
+        server.stream.linkBroke(acknowledged: max(server.seenAtMost[own], server.seenGapless[own]), at.steady)
         server.donor?.linkBroke()
         if catchUp.asks(server: 0) { catchUp.drop() }
     }
@@ -73,10 +67,7 @@ extension Replica {
         guard server.link.moved(progress, at.steady) else { return }
         // Where a message really left is what the limit of messages a second counts.
         if progress.begunAt > server.pacer.lastSent ?? .min { server.pacer.sent(progress.begunAt) }
-        for i in server.inFlight.indices where server.inFlight[i].deliveredAt == nil {
-            let flight = server.inFlight[i]
-            if server.link.isDelivered(flight.lane, flight.number) { server.inFlight[i].deliveredAt = at.steady }
-        }
+        server.stream.noteDelivered(server.link, at.steady)
         if !before, server.link.isAllDelivered(.bulk) { server.donor?.arrived(at: at.steady) }
         scheduleNext(at)
     }

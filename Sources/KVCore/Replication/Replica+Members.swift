@@ -22,7 +22,7 @@ extension Replica {
         if merged.server == uid.server {
             if merged.status >= .forgotten { effects.events.append(.forgotten) }
             // From a sibling, perhaps: every actor says good-bye for itself.
-            if leaving.hasBegun { for server in servers { server.wantedAt = at.steady } }
+            if leaving.hasBegun { for server in servers { server.wish.want(at: at.steady) } }
             return
         }
         apply(merged, at)
@@ -31,11 +31,11 @@ extension Replica {
     private func apply(_ row: MemberRow, _ at: Moment) {
         if row.status.isMember {
             if let server = server(row.server) {
-                server.actorCount = row.actorCount
+                server.noteActors(row.actorCount)
             } else {
                 let place = servers.firstIndex { $0.id > row.server } ?? servers.count
                 let server = RemoteServer(id: row.server, actorCount: row.actorCount, knownSince: at.steady)
-                server.wantedAt = at.steady
+                server.wish.want(at: at.steady)
                 keepPace(of: server, at: row)
                 servers.insert(server, at: place)
                 takeStanding(server, at)
@@ -50,9 +50,9 @@ extension Replica {
             if row.status >= .forgotten { statistics.serversForgotten += 1 }
         }
         for sibling in siblings where sibling.rowsHash != members.hash {
-            sibling.wantedAt = min(sibling.wantedAt, at.steady)
+            sibling.wish.want(by: at.steady)
         }
-        for server in servers where server.isContacted { server.wantedAt = min(server.wantedAt, at.steady) }
+        for server in servers where server.isContacted { server.wish.want(by: at.steady) }
     }
 
     /// A new life at a known address goes on with the pace of the one before: the limit is the address's.
@@ -78,11 +78,11 @@ extension Replica {
             guard row.server != uid.server, row.status.isMember, let server = server(row.server) else { return nil }
             return PeerSummary(
                 server: row.server, address: row.address, status: row.status, state: state(of: server, at),
-                pendingDeltas: store.ownSeq - min(store.ownSeq, server.reach[own]),
+                pendingDeltas: store.ownSeq - min(store.ownSeq, server.seenGapless[own]),
                 silentMillis: server.heardAt.map { at.steady - $0 },
-                roundTripMillis: server.link.roundTripMillis ?? server.roundTrip,
-                lagMillis: ages.age(after: server.reach[own], at.steady), backlogBytes: backlogBytes(server),
-                bytesPerSecond: server.link.bytesPerSecond, clockOffsetMillis: server.offset)
+                roundTripMillis: server.link.roundTripMillis ?? server.hearing.roundTrip,
+                lagMillis: ages.age(after: server.seenGapless[own], at.steady), backlogBytes: backlogBytes(server),
+                bytesPerSecond: server.link.bytesPerSecond, clockOffsetMillis: server.hearing.offset)
         }
     }
 
@@ -90,7 +90,7 @@ extension Replica {
     private func backlogBytes(_ server: RemoteServer) -> Int {
         let records = store.count + store.tombstoneCount
         guard records > 0 else { return 0 }
-        let writes = store.ownSeq - min(store.ownSeq, server.reach[own])
+        let writes = store.ownSeq - min(store.ownSeq, server.seenGapless[own])
         return Int(clamping: min(writes, UInt64(records))) * (store.recordBytes / records)
     }
 
@@ -121,17 +121,12 @@ extension Replica {
         forgive(census.take(at.steady), at)
         for server in servers {
             let state = state(of: server, at)
-            if state != server.announced {
-                if server.announced != nil || state != .down {
-                    effects.events.append(.serverState(server: server.id, state))
-                }
-                server.announced = state
-            }
+            if server.hearing.change(to: state) { effects.events.append(.serverState(server: server.id, state)) }
         }
         forgetReplaced(at, into: &effects)
         watchDeparted(at, into: &effects)
         watchClocks(&effects)
-        ages.drop(through: servers.reduce(store.ownSeq) { min($0, $1.reach[own]) })
+        ages.drop(through: servers.reduce(store.ownSeq) { min($0, $1.seenGapless[own]) })
         startCollecting(at)
         leave(at, into: &effects)
     }
@@ -139,7 +134,7 @@ extension Replica {
     /// This process itself did not run for a while (stopped, starved): the others' silence is its own fault.
     private func forgive(_ pause: Millis, _ at: Moment) {
         guard pause > 0 else { return }
-        for server in servers { if let heardAt = server.heardAt { server.heardAt = min(at.steady, heardAt + pause) } }
+        for server in servers { server.hearing.forgive(pause, at.steady) }
     }
 
     private func leave(_ at: Moment, into effects: inout ReplicaEffects) {
@@ -151,7 +146,7 @@ extension Replica {
         guard isFlushed(at), siblings.allSatisfy(\.isFlushed) else { return }
         row.status = .left
         learnTrusted(row, at, into: &effects)
-        for sibling in siblings { sibling.wantedAt = at.steady }
+        for sibling in siblings { sibling.wish.want(at: at.steady) }
         if !servers.contains(where: { isLinked($0) }) { leaving.noteLeft() }
     }
 
@@ -170,21 +165,16 @@ extension Replica {
                         && !other.isSuspect(at.steady, config.suspectMillis)
                 }
             if planted(.forgetOnSilence) { gone.append(server.id) }
-            guard replaced else {
-                server.replacedSince = nil
-                continue
-            }
             // A frame of the old process may still arrive long after its end and make it look alive: once is not
             // enough.
-            let since = server.replacedSince ?? at.steady
-            server.replacedSince = since
+            guard let since = server.hearing.replacedSince(replaced, at.steady) else { continue }
             if at.steady - since > 2 * config.suspectMillis { gone.append(server.id) }
         }
         for id in gone { forget(id, at, into: &effects) }
     }
 
     private func watchClocks(_ effects: inout ReplicaEffects) {
-        guard clock.follow(servers.compactMap(\.offset)) else { return }
+        guard clock.follow(servers.compactMap(\.hearing.offset)) else { return }
         statistics.clockCorrections += 1
         effects.events.append(.clockSkewed(clock.millis))
     }

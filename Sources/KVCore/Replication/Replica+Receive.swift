@@ -51,10 +51,10 @@ extension Replica {
         } else {
             for block in blocks { take(block, bytes, head, at) }
         }
-        if !blocks.isEmpty { server?.wantedAt = at.steady }
+        if !blocks.isEmpty { server?.wish.want(at: at.steady) }
         workOnLittle(at, into: &effects)
         if let server {
-            if hasHole(server) { server.wantedAt = min(server.wantedAt, at.steady) }
+            if hasHole(server) { server.wish.want(by: at.steady) }
             compareDigests(with: server, head, at, into: &effects)
         }
         scheduleNext(at)
@@ -68,46 +68,29 @@ extension Replica {
 
     /// Takes over what the head says.
     private func hear(_ head: FrameHead, from server: RemoteServer, _ at: Moment, into effects: inout ReplicaEffects) {
-        // Its silence is over: from now on its gateway is to blame for what it does not acknowledge.
-        if server.isSuspect(at.steady, config.suspectMillis) { server.waitingSince = at.steady }
-        server.heardAt = at.steady
-        if head.rowsHash != server.rowsHash {
-            server.rowsHash = head.rowsHash
-            if head.rowsHash != members.hash { server.wantedAt = at.steady }
-        }
-        if !server.isContacted { server.wantedAt = at.steady }
+        if server.isSuspect(at.steady, config.suspectMillis) { server.stream.restartWaiting(at.steady) }
+        server.hearing.note(at.steady)
+        if server.hearing.noteRows(head.rowsHash), head.rowsHash != members.hash { server.wish.want(at: at.steady) }
+        if !server.isContacted { server.wish.want(at: at.steady) }
         let asksForAll = isConnected && head.scanAsk != nil && isCaughtUp
         contact(server, head.vector, scanStart: asksForAll ? shown(vector, to: server) : nil, at)
         bindAsker(head, at)
         if isConnected, !planted(.progressByMessages) { catchUp.noteServing(server.id, head.serving, at.steady) }
-        if head.echo != 0 {
-            let roundTrip = max(0, at.steady - head.echo - head.echoHold)
-            server.clock.add(roundTrip: roundTrip, offset: head.wall + roundTrip / 2 - at.wall, at: at.steady)
-            server.offset = server.clock.best?.offset
-            server.offsetAt = at.steady
-            server.roundTrip = server.clock.best?.roundTrip
+        server.hearing.note(head, at)
+        let before = siblings.map { server.seenAtMost[$0.origin] }
+        server.view.join(head.vector, atMost: head.vector)
+        for island in head.islands { server.view.note(island) }
+        for (sibling, top) in zip(siblings, before) where server.seenAtMost[sibling.origin] > top {
+            sibling.wish.want(by: at.steady)
         }
-        if head.steady > server.echo || server.echo == 0 {
-            server.echo = head.steady
-            server.echoAt = at.steady
-        }
-        let before = siblings.map { server.tops[$0.origin] }
-        server.reach.join(head.vector)
-        server.tops.join(head.vector)
-        for island in head.islands { server.tops.raise(island.origin, to: island.to) }
-        for (sibling, top) in zip(siblings, before) where server.tops[sibling.origin] > top {
-            sibling.wantedAt = min(sibling.wantedAt, at.steady)
-        }
-        server.acknowledged(server.tops[own], at.steady)
+        server.stream.acknowledge(server.seenAtMost[own], at.steady)
         if !isCaughtUp {
             adoptFloor(head.floor, from: 1, at, into: &effects)
         } else if isNewlyMet(server, at) {
-            adoptFloor(head.floor, from: server.reach[own] + 1, at, into: &effects)
+            adoptFloor(head.floor, from: server.seenGapless[own] + 1, at, into: &effects)
         }
-        if let report = head.report, report.stamp > server.report?.stamp ?? .min { server.report = report }
-        if let origin = origins.intern(head.sender) {
-            server.announced(origin, head.sentTo)
-        }
+        server.view.take(head.report)
+        if let origin = origins.intern(head.sender) { server.view.announce(origin, head.sentTo) }
         for ask in head.asks { answer(ask, to: server, at) }
         // A newcomer that greets another one looks for somebody better first.
         if let ask = head.scanAsk, isCaughtUp || head.toServer != 0 {

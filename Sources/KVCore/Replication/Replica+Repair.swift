@@ -4,30 +4,29 @@ import KVBase
 
 extension Replica {
     static let localPatienceMillis: Millis = 300
-    static let repairsQueuedMax = 16
 
     // MARK: Gaps seen in a stream
 
     /// A server's own writes that it sent us and that did not arrive, or only behind a gap.
     func hasHole(_ server: RemoteServer) -> Bool {
         guard isCaughtUp, !catchUp.isAsking, inbox.isEmpty else { return false }
-        return server.announcedTo.contains { seen[$0.origin] < $0.to }
+        return server.view.hasHole(seen)
     }
 
     /// Missing intervals to ask this server for: of its own actors, and of servers that are out of reach.
     func asks(for server: RemoteServer, _ at: Moment) -> [RepairAsk] {
         guard isCaughtUp, !catchUp.isAsking, inbox.isEmpty else { return [] }
         var asks: [RepairAsk] = []
-        for (origin, to) in server.announcedTo where seen[origin] < to {
+        for (origin, to) in server.view.announcedTo where seen[origin] < to {
             asks.append(seen.hole(origin, upTo: to))
         }
         if config.actorIndex == 0 {
             for other in servers where other.id != server.id && other.isSuspect(at.steady, config.suspectMillis) {
                 for index in 0..<other.actorCount {
                     guard let origin = origins.index(of: ActorUID(server: other.id, index: UInt16(index))),
-                        server.reach[origin] > seen[origin]
+                        server.seenGapless[origin] > seen[origin]
                     else { continue }
-                    asks.append(seen.hole(origin, upTo: server.reach[origin]))
+                    asks.append(seen.hole(origin, upTo: server.seenGapless[origin]))
                 }
             }
         }
@@ -41,27 +40,19 @@ extension Replica {
         if ask.origin == own {
             guard ask.from < store.ownSeq else { return }
             // Asked again before the answer can have arrived.
-            if let last = server.lastRepair, last.ask.from == ask.from,
-                at.steady - last.at < max(RemoteServer.timeoutMillisMin, server.smoothedAck ?? 0)
-            {
-                return
-            }
-            if planted(.gatewayChangeResets), ask.to <= server.tops[own] { return }
-            if planted(.keepAliveWithoutHead), ask.from >= server.tops[own] { return }
-            server.lossSeenAt = at.steady
+            if server.repairs.isOnItsWay(ask, at.steady, server.stream.answerMillis) { return }
+            if planted(.gatewayChangeResets), ask.to <= server.seenAtMost[own] { return }
+            if planted(.keepAliveWithoutHead), ask.from >= server.seenAtMost[own] { return }
+            server.stream.noteLoss(at.steady)
         } else if writer.server == uid.server {
             // A sibling's write: it has the journal.
-            guard let sibling = sibling(Int(writer.index)), sibling.asks.count < Replica.repairsQueuedMax else {
-                return
-            }
-            sibling.asks.append(ForwardedAsk(server: server.id, ask: ask))
-            sibling.wantedAt = min(sibling.wantedAt, at.steady)
-            return
+            guard let sibling = sibling(Int(writer.index)), sibling.add(ForwardedAsk(server: server.id, ask: ask))
+            else { return }
+            return sibling.wish.want(by: at.steady)
         } else if recent.segment(ask.origin, after: ask.from) == nil {
             return
         }
-        guard server.repairs.count < Replica.repairsQueuedMax, !server.repairs.contains(ask) else { return }
-        server.repairs.append(ask)
+        server.repairs.add(ask)
     }
 
     // MARK: Gaps seen in vectors
@@ -89,7 +80,8 @@ extension Replica {
             // Joining may take for ever, if nobody can be reached: siblings stay equal meanwhile.
             let server =
                 isCaughtUp && !isOnItsWay(origin, at)
-                ? donors.first { $0.reach[origin] > value && !$0.isSuspect(at.steady, config.suspectMillis) } : nil
+                ? donors.first { $0.seenGapless[origin] > value && !$0.isSuspect(at.steady, config.suspectMillis) }
+                : nil
             let since = gaps.stalledSince(origin, isPeerAhead: sibling != nil || server != nil, at.steady)
             if let sibling, since < local?.since ?? .max { local = (sibling, since) }
             if let server, since < remote?.since ?? .max { remote = (server, since) }
@@ -118,7 +110,7 @@ extension Replica {
     private func isOnItsWay(_ origin: OriginIndex, _ at: Moment) -> Bool {
         guard isConnected, let writer = server(origins.uid(origin).server), writer.isContacted,
             !writer.isSuspect(at.steady, config.suspectMillis),
-            let announced = writer.announcedTo.first(where: { $0.origin == origin })
+            let announced = writer.view.announcedTo.first(where: { $0.origin == origin })
         else { return false }
         return announced.to <= seen[origin]
     }
@@ -169,20 +161,9 @@ extension Replica {
     ) {
         guard isSettled, head.isSettled else { return }
         guard shown(vector, to: server) == completed(head.vector, from: server) else { return }
-        if digest == head.digest {
-            server.unequalSince = nil
-            server.unequalCount = 0
-            return
-        }
+        if digest == head.digest { return server.digests.noteEqual() }
         gaps.noteDifference(at.steady)
-        server.unequalCount += 1
-        guard let since = server.unequalSince else {
-            server.unequalSince = at.steady
-            return
-        }
-        guard at.steady - since > config.divergenceMillis, server.unequalCount >= 3 else { return }
-        server.unequalSince = nil
-        server.unequalCount = 0
+        guard server.digests.noteDifferent(at.steady, patience: config.divergenceMillis, timesMin: 3) else { return }
         statistics.divergences += 1
         effects.events.append(.divergence(server: server.id))
         gaps.mustScan(server.id)
@@ -195,17 +176,9 @@ extension Replica {
         guard isSettled, batch.isSettled, !catchUp.isAskingSibling, batch.vector == shown(vector, to: sibling) else {
             return
         }
-        if digest == batch.digest {
-            sibling.unequalSince = nil
-            return
-        }
+        if digest == batch.digest { return sibling.digests.noteEqual() }
         gaps.noteDifference(at.steady)
-        guard let since = sibling.unequalSince else {
-            sibling.unequalSince = at.steady
-            return
-        }
-        guard at.steady - since > config.divergenceMillis else { return }
-        sibling.unequalSince = nil
+        guard sibling.digests.noteDifferent(at.steady, patience: config.divergenceMillis) else { return }
         statistics.divergences += 1
         effects.events.append(.divergence(server: uid.server))
         startLocalScan(sibling, everything: true, at)

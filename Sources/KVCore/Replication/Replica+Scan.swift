@@ -47,12 +47,12 @@ extension Replica {
 
     func startScan(_ server: RemoteServer, everything: Bool, completesJoin: Bool, _ at: Moment) {
         catchUp.begin(
-            server.id, donorIndex: (config.actorIndex + server.shift) % server.actorCount,
+            server.id, donorIndex: server.gateway.usual(config.actorIndex, of: server.actorCount),
             asked: everything ? VersionVector() : leastVector(), everything: everything, completesJoin: completesJoin,
             isOfNewcomer: members.row(server.id)?.status == .joining, firstItem: log.last + 1, at.steady)
         statistics.scansAsked += 1
         if everything { statistics.digestRepairs += 1 }
-        server.wantedAt = at.steady
+        server.wish.want(at: at.steady)
     }
 
     func startLocalScan(_ sibling: Sibling, everything: Bool, completesJoin: Bool = false, _ at: Moment) {
@@ -60,7 +60,7 @@ extension Replica {
             sibling.index, asked: everything ? VersionVector() : vector, everything: everything,
             completesJoin: completesJoin, at.steady)
         statistics.scansAsked += 1
-        sibling.wantedAt = at.steady
+        sibling.wish.want(at: at.steady)
     }
 
     /// The request as it goes into every message to the source while the scan runs; it is also the acknowledgement.
@@ -90,7 +90,7 @@ extension Replica {
         guard let current = catchUp.merged(chunk.session, any: any, isRefused: work.isRefused, at.steady) else {
             return
         }
-        if let server = server(work.sender.server) { server.wantedAt = at.steady }
+        if let server = server(work.sender.server) { server.wish.want(at: at.steady) }
         guard chunk.isLast else { return }
         catchUp.end(at.steady)
         guard !current.isRefused else { return }
@@ -108,7 +108,7 @@ extension Replica {
     /// A page from a sibling is merged.
     func finishLocalChunk(_ chunk: LocalChunk, from index: Int, _ isRefused: Bool, _ at: Moment) {
         guard let current = catchUp.mergedLocal(chunk, from: index, isRefused: isRefused, at.steady) else { return }
-        sibling(index)?.wantedAt = at.steady
+        sibling(index)?.wish.want(at: at.steady)
         guard chunk.isLast else { return }
         catchUp.endLocal()
         guard !current.isRefused else { return }
@@ -162,7 +162,8 @@ extension Replica {
     /// A server met a short while ago, whose actors perhaps have not all heard of this one yet. A newcomer has its
     /// floor from others.
     func isNewlyMet(_ server: RemoteServer, _ at: Moment) -> Bool {
-        guard catchUp.joinedNewcomer, let since = server.contactedAt, members.row(server.id)?.status == .up else {
+        guard catchUp.joinedNewcomer, let since = server.hearing.contactedAt, members.row(server.id)?.status == .up
+        else {
             return false
         }
         return at.steady - since < config.suspectMillis
@@ -187,7 +188,7 @@ extension Replica {
                 start: shown(vector, to: server), isLocal: false, at: at.steady)
             statistics.scansServed += 1
         }
-        var patience = max(1_000, 2 * (server.smoothedAck ?? RemoteServer.roundTripGuess))
+        var patience = max(1_000, 2 * server.stream.expectedAckMillis)
         if isConnected, !planted(.resendOnLivingLink) {
             patience = server.link.isAllDelivered(.bulk) ? ScanDonor.patienceConnected : .max
         }

@@ -216,8 +216,8 @@ package final class Replica {
     /// The process shuts down: keep calling `tick` and `step` until `hasLeft` or until patience ends.
     package func beginLeave(_ at: Moment, into effects: inout ReplicaEffects) {
         leaving.begin(seen: seen.vector)
-        for server in servers { server.wantedAt = at.steady }
-        for sibling in siblings { sibling.wantedAt = at.steady }
+        for server in servers { server.wish.want(at: at.steady) }
+        for sibling in siblings { sibling.wish.want(at: at.steady) }
         takeCensus(at, into: &effects)
     }
 
@@ -237,7 +237,7 @@ package final class Replica {
         }
         for server in servers where server.isContacted && !server.isSuspect(at.steady, config.suspectMillis) {
             // Not `tops`: what lies beyond a gap there is no help once this process, which could fill the gap, is gone.
-            if server.reach[own] < store.ownSeq || !hasOwed(server) { return false }
+            if server.seenGapless[own] < store.ownSeq || !hasOwed(server) { return false }
         }
         return true
     }
@@ -246,7 +246,7 @@ package final class Replica {
     /// some.
     package var owedWrites: UInt64 {
         if servers.isEmpty { return isJoining ? store.ownSeq : 0 }
-        let held = servers.reduce(UInt64(0)) { max($0, $1.reach[own]) }
+        let held = servers.reduce(UInt64(0)) { max($0, $1.seenGapless[own]) }
         return store.ownSeq - min(held, store.ownSeq)
     }
 
@@ -257,7 +257,7 @@ package final class Replica {
     /// were retired before it came.
     private func hasOwed(_ server: RemoteServer) -> Bool {
         if !isJoining, members.row(server.id)?.status == .joining { return false }
-        let reach = completed(server.reach, from: server)
+        let reach = completed(server.seenGapless, from: server)
         return leaving.isCovered(by: reach) { retired.last($0) }
     }
 

@@ -14,7 +14,7 @@ struct Island: Sendable, Equatable {
 /// Own writes are not kept in here: the store counts them.
 struct Seen {
     /// Intervals beyond gaps of one origin that are remembered: a few large values may be on their way at once.
-    static let islandsMax = 2 * RemoteServer.largeMax
+    static let islandsMax = 2 * OwnStream.largeMax
 
     private let own: OriginIndex
     private var gapless = VersionVector()

@@ -364,7 +364,7 @@ import Testing
         cluster.run(5_000)
         #expect(c.actors.allSatisfy { $0.replica.clockCorrectionMillis != 0 })
         // From here on only actor 1 hears the others, and the clock is set right.
-        for server in [a, b] { server.actors[0].replica.server(c.id)!.shift = 1 }
+        for server in [a, b] { server.actors[0].replica.server(c.id)!.gateway.moveOn() }
         c.wallOffset = 0
         cluster.run(5_000)
         #expect(c.actors.map(\.replica.clockCorrectionMillis) == [0, 0])
