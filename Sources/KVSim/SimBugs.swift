@@ -2,8 +2,8 @@
 import KVBase
 package import KVCore
 
-/// One switch of the engine's `PlantedMistakes` with the conditions under which it can show: a hunt runs swarm worlds in
-/// which those conditions are common instead of rare.
+/// One switch of the engine's `PlantedMistakes` with the conditions under which it can show: a hunt runs swarm worlds
+/// in which those conditions are common instead of rare.
 package struct SimBug: Sendable {
     package let name: String
     package let bug: PlantedMistakes

@@ -29,7 +29,7 @@ import Testing
         var description: String { "\(file):\(line) \(owner).\(name)" }
     }
 
-    /// Stored properties of types, read from lines: `var` and `let` one level inside a type, not `static`, and without a
+    /// Stored properties of types, read from lines: `var` and `let` one level inside a type, not `static`, without a
     /// body that computes them.
     static func storedProperties(of file: SourceFile) -> [Property] {
         var found: [Property] = []

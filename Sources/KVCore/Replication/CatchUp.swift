@@ -1,5 +1,5 @@
-// The asking side of scans: what this actor fetches, from whom, and how far that is. A part of `Replica`; on its actor's
-// thread.
+// The asking side of scans: what this actor fetches, from whom, and how far that is. A part of `Replica`; on its
+// actor's thread.
 
 import KVBase
 

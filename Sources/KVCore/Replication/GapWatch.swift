@@ -1,5 +1,5 @@
-// Entries of the vector that stand still although a peer is ahead, and replicas that differ. A part of `Replica`; on its
-// actor's thread.
+// Entries of the vector that stand still although a peer is ahead, and replicas that differ. A part of `Replica`; on
+// its actor's thread.
 
 import KVBase
 
@@ -51,8 +51,8 @@ struct GapWatch {
 
     mutating func noteScan() { differing = nil }
 
-    /// The repair of a divergence ends because versions only rise. A tombstone collected meanwhile leaves nothing, where
-    /// the deleted write is taken again, until the next tombstone comes: while one replica may not collect yet and
+    /// The repair of a divergence ends because versions only rise. A tombstone collected meanwhile leaves nothing, so
+    /// the deleted write is taken again until the next tombstone comes. While one replica may not collect yet and
     /// another has the write, that goes round for ever.
     func isCollectingHeld(_ now: Millis) -> Bool {
         differedAt.map { now - $0 < GapWatch.differenceHoldMillis } ?? false

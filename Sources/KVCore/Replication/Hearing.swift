@@ -1,5 +1,5 @@
-// When another server was heard, how far away it is, and what its clock says. A part of `RemoteServer`; on the replica's
-// thread.
+// When another server was heard, how far away it is, and what its clock says. A part of `RemoteServer`; on the
+// replica's thread.
 
 import KVBase
 

@@ -32,7 +32,7 @@ struct OutgoingRound {
         target = seq
     }
 
-    /// Begins a segment with the write after `from`; does nothing if the round does not reach so far.
+    /// Begins a segment with the write after `from`, which lies before the end of the round.
     mutating func begin(from: UInt64, _ limits: FrameLimits, dotsMax: Int, encodes: Bool) {
         builder = SegmentBuilder(
             from: from, target: target, bytesMax: limits.sectionBytes, dotsMax: dotsMax,

@@ -98,9 +98,9 @@ struct OwnStream {
         return now - flight.at < usualAckMillis
     }
 
-    /// Whether what was sent as datagrams is not acknowledged in time; `stuck` if another actor of the server (`isOther`)
-    /// should be tried. Without another gateway there is nothing but to wait: what was sent before a cut may be old, but
-    /// what was sent since is on its way.
+    /// Whether what was sent as datagrams is not acknowledged in time; `stuck` if another actor of the server should be
+    /// tried, provided there is one (`isOther`). Without another gateway there is nothing but to wait: what was sent
+    /// before a cut may be old, but what was sent since is on its way.
     func overdue(_ now: Millis, isOther: Bool) -> Overdue {
         guard let oldest = inFlight.first else { return .no }
         if isOther, now - waitingSince >= max(OwnStream.failoverMillis, patienceMillis) { return .stuck }

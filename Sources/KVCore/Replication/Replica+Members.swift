@@ -1,6 +1,6 @@
 // Servers that come, go, fall silent and are forgotten. Part of `Replica`; on its actor's thread.
 
-import KVBase
+package import KVBase
 
 extension Replica {
     /// A member row arrived: from a handshake, from --join, from a frame or a batch.
@@ -72,6 +72,14 @@ extension Replica {
         learn(row, at, into: &effects)
     }
 
+    /// Tells everybody about a new address of this server.
+    package func changeAddress(_ address: Bytes, _ at: Moment, into effects: inout ReplicaEffects) {
+        guard var row = members.row(uid.server) else { return }
+        row.address = address
+        row.incarnation += 1
+        learnTrusted(row, at, into: &effects)
+    }
+
     /// One line per other server, members first as they are sorted by id.
     package func peers(_ at: Moment) -> [PeerSummary] {
         members.rows.compactMap { row in
@@ -135,19 +143,6 @@ extension Replica {
     private func forgive(_ pause: Millis, _ at: Moment) {
         guard pause > 0 else { return }
         for server in servers { server.hearing.forgive(pause, at.steady) }
-    }
-
-    private func leave(_ at: Moment, into effects: inout ReplicaEffects) {
-        guard leaving.hasBegun, var row = members.row(uid.server) else { return }
-        guard row.status < .left else {
-            if !servers.contains(where: { isLinked($0) }) { leaving.noteLeft() }
-            return
-        }
-        guard isFlushed(at), siblings.allSatisfy(\.isFlushed) else { return }
-        row.status = .left
-        learnTrusted(row, at, into: &effects)
-        for sibling in siblings { sibling.wish.want(at: at.steady) }
-        if !servers.contains(where: { isLinked($0) }) { leaving.noteLeft() }
     }
 
     /// A restarted process has a new id at the old address: the old id can never come back, for its memory is gone. It

@@ -9,6 +9,9 @@ package import KVBase
 /// turn while it returns true. Everything to be sent is appended to a `ReplicaEffects`. Every message may be lost,
 /// duplicated, reordered or delayed, between siblings too. The design and its invariants are in the project's
 /// replication document; versions and merging themselves are the store's.
+///
+/// It holds configuration, store and peers and decides the order of work. State belongs to the parts below, each in a
+/// file of its own; no part reaches into another.
 package final class Replica {
     package let config: ReplicaConfig
     package let store: Store
@@ -17,8 +20,8 @@ package final class Replica {
     let own: OriginIndex
     package var statistics = ReplicaStatistics()
 
+    // What has taken effect here, and what was forgotten.
     var seen: Seen
-
     var retired = RetiredServers()
     var collector = Collector()
 
@@ -97,9 +100,7 @@ package final class Replica {
     package var isCaughtUp: Bool { catchUp.isCaughtUp }
 
     /// What has taken effect here, own writes included. Origins of retired servers stand at `VersionVector.retired`.
-    package var vector: VersionVector {
-        seen.vector(ownSeq: store.ownSeq)
-    }
+    package var vector: VersionVector { seen.vector(ownSeq: store.ownSeq) }
 
     /// Digest of the live records, as KVD DIGEST replies it.
     package var digest: UInt64 { store.digest &+ plantedState.digestDrift }
@@ -209,72 +210,5 @@ package final class Replica {
         // With deltas waiting already, the next write changes nothing.
         if round.logged < ownSeq && siblings.isEmpty && servers.isEmpty { token = .max }
         schedule.plan(deadline, dataToken: token, ownSeq: ownSeq)
-    }
-
-    // MARK: Leaving
-
-    /// The process shuts down: keep calling `tick` and `step` until `hasLeft` or until patience ends.
-    package func beginLeave(_ at: Moment, into effects: inout ReplicaEffects) {
-        leaving.begin(seen: seen.vector)
-        for server in servers { server.wish.want(at: at.steady) }
-        for sibling in siblings { sibling.wish.want(at: at.steady) }
-        takeCensus(at, into: &effects)
-    }
-
-    /// Every server that can be heard has all own writes of this actor and all it had seen when it began to leave, or
-    /// none can be heard any more. Others' writes matter because what departed servers left may be nowhere else: a
-    /// newcomer has it when its scan is through. A newcomer that wrote and has not reached anybody yet waits for its
-    /// first contact.
-    func isFlushed(_ at: Moment) -> Bool {
-        if planted(.leaveWithoutFlush) { return true }
-        if isJoining, store.ownSeq > 0, !servers.contains(where: \.isContacted) { return false }
-        // With nobody in reach, what no other server has stays owed: somebody may come back.
-        if owedWrites > 0,
-            !servers.contains(where: { $0.isContacted && !$0.isSuspect(at.steady, config.suspectMillis) }),
-            isConnected
-        {
-            return false
-        }
-        for server in servers where server.isContacted && !server.isSuspect(at.steady, config.suspectMillis) {
-            // Not `tops`: what lies beyond a gap there is no help once this process, which could fill the gap, is gone.
-            if server.seenGapless[own] < store.ownSeq || !hasOwed(server) { return false }
-        }
-        return true
-    }
-
-    /// Own writes that no other server is known to have. None where there is no other, unless this one was told of
-    /// some.
-    package var owedWrites: UInt64 {
-        if servers.isEmpty { return isJoining ? store.ownSeq : 0 }
-        let held = servers.reduce(UInt64(0)) { max($0, $1.seenGapless[own]) }
-        return store.ownSeq - min(held, store.ownSeq)
-    }
-
-    /// The good-bye is with the other machines.
-    package var hasDelivered: Bool { servers.allSatisfy { !$0.link.isUp || $0.link.isAllDelivered(.live) } }
-
-    /// A newcomer has everything once it is up; but one that joined another newcomer may lack writes of servers that
-    /// were retired before it came.
-    private func hasOwed(_ server: RemoteServer) -> Bool {
-        if !isJoining, members.row(server.id)?.status == .joining { return false }
-        let reach = completed(server.seenGapless, from: server)
-        return leaving.isCovered(by: reach) { retired.last($0) }
-    }
-
-    /// Nobody waits any more for a write that this actor makes by itself: a sibling that was told that all are handed
-    /// over may say good-bye at any time, and what comes after that is taken from no one.
-    func hasHandedOver(_ at: Moment) -> Bool {
-        !members.isMember(uid.server) || leaving.hasSaidFlushed && isFlushed(at)
-    }
-
-    /// The others were told that this server left.
-    package var hasLeft: Bool { leaving.hasLeft }
-
-    /// Tells everybody about a new address of this server.
-    package func changeAddress(_ address: Bytes, _ at: Moment, into effects: inout ReplicaEffects) {
-        guard var row = members.row(uid.server) else { return }
-        row.address = address
-        row.incarnation += 1
-        learnTrusted(row, at, into: &effects)
     }
 }
