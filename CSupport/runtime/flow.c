@@ -21,7 +21,6 @@ int cs_conn_read_flow(const cs_conn *conn, cs_conn_flow *out) {
     out->unsent = (uint32_t)unsent;
     out->rate = info.tcpi_delivery_rate;
     out->round_trip = info.tcpi_rtt;
-    out->round_trip_least = info.tcpi_min_rtt < UINT32_MAX ? info.tcpi_min_rtt : 0;
     return 0;
 }
 

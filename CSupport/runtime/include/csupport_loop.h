@@ -109,9 +109,8 @@ typedef struct cs_conn_flow {
     uint32_t unsent;
     /// The kernel's latest estimate, bytes a second; 0 if there is none.
     uint64_t rate;
-    /// Smoothed and least, microseconds; 0 if there is none.
+    /// Smoothed, microseconds; 0 if there is none.
     uint32_t round_trip;
-    uint32_t round_trip_least;
 } cs_conn_flow;
 
 /// 0 or -errno. Three system calls.

@@ -45,6 +45,8 @@ struct OwnStream {
     enum Overdue { case no, late, stuck }
 
     private var sentTo: UInt64 = 0
+    /// The scan it was promised when it was first heard brings own writes up to here.
+    private var scannedTo: UInt64 = 0
     /// In order of their writes.
     private var large: [Large] = []
     private var inFlight: [InFlight] = []
@@ -120,8 +122,8 @@ struct OwnStream {
 
     // MARK: Sending
 
-    /// First word from the server: it is sent what comes after `seq`.
-    mutating func begin(after seq: UInt64) { sentTo = seq }
+    /// First word from the server: it is sent what comes after `seq`. A scan brings it everything up to `scannedTo`.
+    mutating func begin(after seq: UInt64, scannedTo: UInt64 = 0) { (sentTo, self.scannedTo) = (seq, scannedTo) }
 
     /// What comes up to `seq` need not be sent.
     mutating func skip(to seq: UInt64) { sentTo = max(sentTo, seq) }
@@ -150,6 +152,11 @@ struct OwnStream {
     /// An interval with a large value goes apart, and what comes after it may follow. False if too many wait: then it
     /// goes in order.
     mutating func setApart(_ from: UInt64, _ to: UInt64) -> Bool {
+        if to <= scannedTo {
+            // Nobody waits for it more than for the scan, which brings it.
+            skip(to: to)
+            return true
+        }
         guard large.count < OwnStream.largeMax else { return false }
         large.append(Large(from: from, to: to))
         skip(to: to)

@@ -193,7 +193,7 @@ extension Replica {
             // A scan brings it everything up to there. The latest writes go ahead: somebody may wait for them.
             let start = min(scanStart[own], store.ownSeq)
             return server.stream.begin(
-                after: max(known, start - min(start, Replica.latestDotsMax), server.stream.sent))
+                after: max(known, start - min(start, Replica.latestDotsMax), server.stream.sent), scannedTo: start)
         }
         // A newcomer fetches what is old by a scan; the stream gives it what is new.
         let isNew = members.row(server.id)?.status == .joining && store.ownSeq > known + Replica.historyDotsMax

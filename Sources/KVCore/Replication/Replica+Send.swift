@@ -111,7 +111,9 @@ extension Replica {
         let hasLarge = isConnected && mayCarryData(server, at) && server.stream.isLargeWaiting
         let isBulkFree = isFree(server, .bulk)
         let isLiveFree = isFree(server, .live)
-        let mustPart = isConnected && (hasLarge || chunk != nil && chunkBytes > limits.quickBytes)
+        // Chunks keep their order: none goes in the other lane while one waits in this.
+        let isBulkEmpty = !isConnected || server.link.isEmpty(.bulk)
+        let mustPart = isConnected && (hasLarge || chunk != nil && (chunkBytes > limits.quickBytes || !isBulkEmpty))
         if mustPart, isBulkFree, server.turns.isBulkNext || !isLiveFree || liveDue(server, .min, at) > at.steady {
             server.turns.setBulkNext(false)
             load.lane = .bulk
@@ -133,7 +135,7 @@ extension Replica {
         let fits =
             entryBytes == 0 && !isConnected
             || entryBytes + chunkBytes <= min(config.frameBytesMax, isConnected ? limits.quickBytes : .max)
-        if chunk != nil, fits, isBulkFree { load.chunk = chunk }
+        if chunk != nil, fits, isBulkEmpty { load.chunk = chunk }
         server.turns.setBulkNext(chunk != nil && load.chunk == nil || server.stream.isLargeWaiting)
         return load
     }

@@ -12,10 +12,14 @@ struct ServerLink {
     private var rate = 0
     private var roundTrip: Millis?
     private var hunger = 1
-    private var bulkHandedAt: Millis = 0
+    /// When each bulk frame that has not left was handed over, and when the last one left.
+    private var bulkHandedAt: [Millis] = []
+    private var bulkLeftAt: Millis = 0
+    /// Bulk frames handed over at most that have not left: while one leaves the next one waits for its turn.
+    private static let bulkWaitingMax: UInt64 = 2
     private static let appetiteMax = 64
     private static let hungryMillis: Millis = 105
-    private static let fullMillis: Millis = 400
+    private static let fullMillis: Millis = 800
 
     /// The connection that stands; 0 if there is none.
     var session: UInt64 { current }
@@ -35,6 +39,7 @@ struct ServerLink {
         handed = [greeted, 0]
         progress = LinkProgress(session: session)
         progress.live.left = greeted
+        bulkHandedAt = []
     }
 
     mutating func down(_ now: Millis) {
@@ -45,8 +50,10 @@ struct ServerLink {
     /// False if it is about another connection.
     mutating func moved(_ progress: LinkProgress, _ now: Millis) -> Bool {
         guard progress.session == current, current != 0 else { return false }
-        if progress.bulk.left > self.progress.bulk.left {
-            let taken = now - bulkHandedAt
+        let before = self.progress.bulk.left
+        for _ in before..<max(before, progress.bulk.left) where !bulkHandedAt.isEmpty {
+            let taken = now - max(bulkHandedAt.removeFirst(), bulkLeftAt)
+            bulkLeftAt = now
             if taken < ServerLink.hungryMillis { hunger = min(2 * hunger, ServerLink.appetiteMax) }
             if taken > ServerLink.fullMillis { hunger = max(1, hunger / 2) }
         }
@@ -58,15 +65,21 @@ struct ServerLink {
 
     /// Numbers the frame within its lane.
     mutating func handOver(_ lane: FrameLane, _ now: Millis) -> UInt64 {
-        if lane == .bulk { bulkHandedAt = now }
+        if lane == .bulk { bulkHandedAt.append(now) }
         handed[Int(lane.rawValue)] += 1
         return handed[Int(lane.rawValue)]
     }
 
     private func lane(_ lane: FrameLane) -> LaneProgress { lane == .live ? progress.live : progress.bulk }
 
-    /// Nothing of this actor waits in this lane on this machine.
-    func isFree(_ lane: FrameLane) -> Bool { self.lane(lane).left >= handed[Int(lane.rawValue)] }
+    /// Another frame may be handed over: nothing of this actor waits in this lane on this machine, or little of bulk.
+    func isFree(_ lane: FrameLane) -> Bool { waiting(lane) < (lane == .bulk ? ServerLink.bulkWaitingMax : 1) }
+    /// All that was handed over has left.
+    func isEmpty(_ lane: FrameLane) -> Bool { waiting(lane) == 0 }
+    private func waiting(_ lane: FrameLane) -> UInt64 {
+        let handed = handed[Int(lane.rawValue)]
+        return handed - min(handed, self.lane(lane).left)
+    }
     func hasLeft(_ lane: FrameLane, _ number: UInt64) -> Bool { self.lane(lane).left >= number }
     func isDelivered(_ lane: FrameLane, _ number: UInt64) -> Bool { self.lane(lane).delivered >= number }
     func isAllDelivered(_ lane: FrameLane) -> Bool { self.lane(lane).delivered >= handed[Int(lane.rawValue)] }
@@ -74,6 +87,7 @@ struct ServerLink {
     func checkInvariants() {
         check((1...ServerLink.appetiteMax).contains(hunger) && handed.count == 2)
         check(progress.session == current || current == 0)
+        check(bulkHandedAt.count <= ServerLink.bulkWaitingMax)
     }
 }
 
@@ -95,7 +109,7 @@ extension FrameLimits {
     private static let quickMillis = 50
     /// Long enough for a rate that doubles each round trip to be noticed, short enough that a lost connection costs
     /// little.
-    private static let chunkMillis = 400
+    private static let chunkMillis = 800
     private static let sectionBytesMin = 64 * 1024
     private static let quickBytesMin = 16 * 1024
     private static let chunkBytesMin = 32 * 1024

@@ -77,7 +77,7 @@ final class LinkConnection: ConnectionHandler {
 
     /// Bytes given to the connection ahead of what the kernel has taken, and unsent ones the kernel may hold: about 50
     /// ms of what the path carries, each. Ahead of them nothing can get.
-    static let aheadBytesMin = 6 * 1024
+    static let aheadBytesMin = 3 * 1024
     static let aheadBytesMax = 256 * 1024
     private var aheadBytes: Int { flow.share(millis: 50, in: Self.aheadBytesMin...Self.aheadBytesMax) }
     private var partBytes: Int { flow.share(millis: 50, in: LinkFrame.partBytesMin...LinkFrame.partBytes) }
@@ -111,13 +111,14 @@ final class LinkConnection: ConnectionHandler {
         guard isOpen, !connection.isClosing, !outbox.isEmpty else { return endIfFlushed() }
         let room = aheadBytes
         if outbox.byteCount > LinkFrame.partBytes { connection.expectMuchOutput() }
-        while !outbox.isEmpty, connection.unsentBytes < room, outbox.hasSmall || flow.room(written: tracked.written) > 0
-        {
+        while !outbox.isEmpty, connection.unsentBytes < room {
+            let isFull = flow.room(written: tracked.written) == 0
+            if isFull, !outbox.hasSmall { break }
             hasSentMessages = true
             var step = LinkOutbox.Step.nothing
             let (bytes, at, start) = (partBytes, now, tracked.written)
             write {
-                step = outbox.writeNext(partBytes: bytes, at, to: &$0) { stream in
+                step = outbox.writeNext(partBytes: bytes, smallOnly: isFull, at, to: &$0) { stream in
                     guard let peer else { return true }
                     guard peer.paces.mayBegin(stream, at) else { return false }
                     peer.paces.begun(stream, at: start, of: number, at)

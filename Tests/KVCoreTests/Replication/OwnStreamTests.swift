@@ -109,6 +109,14 @@ import Testing
         #expect(stream.sentGapless(link()) == 30 && stream.sentGapless(link(left: 1)) == 40)
     }
 
+    @Test func whatAScanBringsIsNotSetApart() {
+        var stream = OwnStream()
+        stream.begin(after: 5, scannedTo: 20)
+        let isApart = [stream.setApart(5, 20), stream.isLargeWaiting, stream.setApart(20, 30), stream.isLargeWaiting]
+        #expect(isApart == [true, false, true, true] && stream.sent == 30)
+        #expect(stream.nextLarge(journalFirst: 1)! == (20, 30))
+    }
+
     @Test func afterALostConnectionEverythingUnacknowledgedGoesAgain() {
         var stream = sent((0, 10))
         _ = stream.setApart(10, 20)

@@ -14,17 +14,20 @@ import Testing
         return progress
     }
 
-    @Test func aLaneIsFreeOnceWhatWasHandedOverLeft() {
+    /// One live frame at a time; a second bulk frame may wait while the first one leaves.
+    @Test func aLaneIsFreeWhileLittleOfItWaits() {
         var link = ServerLink()
         #expect(!link.isUp && link.downSince == nil)
         link.up(7, greeted: 0)
         let first = link.handOver(.bulk, 0)
+        #expect(link.isFree(.bulk) && !link.isEmpty(.bulk))
         let second = link.handOver(.bulk, 10)
         #expect((first, second) == (1, 2) && !link.isFree(.bulk) && link.isFree(.live))
+        #expect(link.handOver(.live, 10) == 1 && !link.isFree(.live))
         #expect(link.moved(progress(7, left: 1, delivered: 1), 20) == true)
-        #expect(!link.isFree(.bulk) && link.hasLeft(.bulk, 1) && !link.hasLeft(.bulk, 2))
+        #expect(link.isFree(.bulk) && link.isFree(.live) && link.hasLeft(.bulk, 1) && !link.hasLeft(.bulk, 2))
         #expect(link.moved(progress(7, left: 2, delivered: 1), 30) == true)
-        #expect(link.isFree(.bulk) && link.isDelivered(.bulk, 1) && !link.isAllDelivered(.bulk))
+        #expect(link.isEmpty(.bulk) && link.isDelivered(.bulk, 1) && !link.isAllDelivered(.bulk))
         link.checkInvariants()
     }
 
@@ -51,12 +54,15 @@ import Testing
         }
         #expect(link.appetite == 64)
         _ = link.handOver(.bulk, 20_000)
-        _ = link.moved(progress(7, left: 11), 20_300)
+        _ = link.moved(progress(7, left: 11), 20_800)
         #expect(link.appetite == 64)
+        // The second of two frames is timed from when the first one left.
         _ = link.handOver(.bulk, 30_000)
-        var slow = progress(7, left: 12)
+        _ = link.handOver(.bulk, 30_000)
+        _ = link.moved(progress(7, left: 12), 30_500)
+        var slow = progress(7, left: 13)
         (slow.bytesPerSecond, slow.roundTripMillis) = (50_000, 80)
-        _ = link.moved(slow, 30_401)
+        _ = link.moved(slow, 31_301)
         link.down(40_000)
         link.up(8, greeted: 0)
         #expect(link.appetite == 32 && link.bytesPerSecond == 50_000 && link.roundTripMillis == 80)
