@@ -73,3 +73,46 @@ import Testing
         #expect((300...320).contains(trips.leastMillis ?? 0))
     }
 }
+
+@Suite struct LinkCongestionTests {
+    /// 50 segments a second, `lost` of them in each; what is chosen after each second.
+    private func choices(seconds: Int64, _ lost: (Int64) -> UInt32) -> [LinkCongestion.Choice] {
+        var congestion = LinkCongestion()
+        var read = cs_conn_flow()
+        return (1...seconds).map { second in
+            read.segments += 50
+            read.repeated += lost(second)
+            _ = congestion.note(read, isKnownLossy: false, second * 1_000_000_000)
+            return congestion.choice
+        }
+    }
+
+    /// BBR halts a stream for the first time after ten seconds.
+    @Test func aPathThatLosesNothingIsKnownBeforeTenSeconds() {
+        let choices = choices(seconds: 9) { _ in 0 }
+        #expect(choices.first == .system && choices.last == .byLoss)
+    }
+
+    @Test func onePacketInAHundredIsNoticed() {
+        let choices = choices(seconds: 100) { $0 % 2 == 0 ? 1 : 0 }
+        #expect(choices[4] == .system && choices[5] == .byRate && choices.last == .byRate)
+        // Once it is calm for a minute that is over.
+        let calmed = self.choices(seconds: 200) { $0 < 100 && $0 % 2 == 0 ? 1 : 0 }
+        #expect(calmed[150] == .byRate && calmed[160] == .byLoss)
+    }
+
+    /// Slow start fills a queue beyond its end; a single loss happens anywhere.
+    @Test func aFewLossesAreNone() {
+        #expect(choices(seconds: 60) { $0 <= 2 ? 15 : 0 }.last == .byLoss)
+        #expect(!choices(seconds: 100) { $0 % 10 == 0 ? 1 : 0 }.contains(.byRate))
+    }
+
+    @Test func whatIsAskedOfTheKernel() {
+        var congestion = LinkCongestion()
+        #expect(congestion.wanted("bbr").isEmpty && congestion.wanted("cubic").isEmpty)
+        var read = cs_conn_flow()
+        read.segments = 1
+        let isChanged = congestion.note(read, isKnownLossy: true, 1)
+        #expect(isChanged && congestion.wanted("cubic") == ["bbr"] && congestion.wanted("bbr").isEmpty)
+    }
+}

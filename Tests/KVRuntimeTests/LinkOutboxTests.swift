@@ -99,7 +99,7 @@ import Testing
             return turns > 0
         }
         let kinds = try Self.write(&outbox, mayBegin: begins)
-        #expect(kinds == [large, part, large] + [UInt8](repeating: part, count: 9))
+        #expect(kinds == [large, part, part, large] + [UInt8](repeating: part, count: 8))
         #expect(outbox.isEmpty && outbox.byteCount == 0)
     }
 

@@ -29,6 +29,7 @@ final class LinkConnection: ConnectionHandler {
     private var held: [(kind: UInt8, number: UInt16, contents: [UInt8])]?
     private(set) var outbox = LinkOutbox()
     private(set) var flow = LinkFlow()
+    private var congestion = LinkCongestion()
     private var hasSentMessages = false
     /// Since everything was sent the last time.
     private var pongsUnsent = 0
@@ -144,6 +145,7 @@ final class LinkConnection: ConnectionHandler {
         let before = flow.acknowledged
         guard let read = connection.readFlow() else { return false }
         flow.note(read, held: connection.unsentBytes, written: tracked.written, now)
+        noteLosses(read)
         if flow.acknowledged > before {
             lastHeard = now
             peer?.heard(by: self)
@@ -161,6 +163,12 @@ final class LinkConnection: ConnectionHandler {
 
     /// Somebody waits to hear that a message left it.
     var isAwaited: Bool { tracked.isWaiting || !outbox.isEmpty || peer?.paces.isWaiting ?? false }
+
+    private func noteLosses(_ read: cs_conn_flow) {
+        guard congestion.note(read, isKnownLossy: peer?.isLossy ?? false, now) else { return }
+        peer?.isLossy = congestion.choice == .byRate
+        _ = congestion.wanted(connection.congestion).first { connection.setCongestion($0) }
+    }
 
     private func applyFlow() {
         if let bytes = flow.newUnsentMax(aheadBytes) { connection.setUnsentMax(bytes) }

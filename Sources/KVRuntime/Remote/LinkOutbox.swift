@@ -57,6 +57,8 @@ struct LinkOutbox {
     static let smallBytes = 16 * 1024
     /// Messages in parts under way at once: what their receiver must hold is bounded by it.
     static let begunMax = 4
+    /// A tracked message begins when the one before it has so many parts left.
+    private static let partsAhead = 4
     /// So many small messages in a row at most, while a large one waits.
     private static let smallInRowMax = 16
 
@@ -112,7 +114,9 @@ struct LinkOutbox {
         guard let key = smallOnly ? take(small: true, mayBegin) : next(mayBegin), var frame = streams[key]?.first else {
             return .nothing
         }
-        if frame.isBegun, beginFollowing(key, now, to: &output, mayBegin) {
+        if frame.isBegun, frame.bytesLeft <= LinkOutbox.partsAhead * partBytes,
+            beginFollowing(key, now, to: &output, mayBegin)
+        {
             large.append(key)
             return .piece
         }
@@ -141,7 +145,7 @@ struct LinkOutbox {
     }
 
     /// A tracked message must keep its distance to others of the pair. So that the line does not stand idle for that,
-    /// the next one begins as soon as it may, while parts of the one before it are still to go.
+    /// the next one begins as soon as it may, while the last parts of the one before it are still to go.
     private mutating func beginFollowing(
         _ key: LinkStream, _ now: Nanos, to output: inout OutputBuffer, _ mayBegin: (LinkStream) -> Bool
     ) -> Bool {
