@@ -31,6 +31,4 @@ struct Census {
         let pause = now - lastAt - Census.everyMillis
         return pause > Census.pauseMillis ? pause : 0
     }
-
-    func checkInvariants(_ now: Millis) { check((startedAt ?? now) <= now && (lastAt ?? now) <= now) }
 }

@@ -3,7 +3,7 @@
 extension Replica {
     /// Traps where a part contradicts itself or another one. Called at the end of `tick` and `step`; does nothing in a
     /// build without `KV_CHECKS`. O(origins + peers + islands).
-    func checkInvariants(_ at: Moment) {
+    func checkInvariants() {
         #if KV_CHECKS
             seen.checkInvariants()
             retired.checkInvariants()
@@ -21,7 +21,6 @@ extension Replica {
             catchUp.checkInvariants()
             gaps.checkInvariants(origins.count)
             schedule.checkInvariants(ownSeq: store.ownSeq)
-            census.checkInvariants(at.steady)
             leaving.checkInvariants()
             for sibling in siblings { sibling.checkInvariants() }
             for server in servers { server.checkInvariants(planted: planted) }

@@ -164,7 +164,7 @@ package final class Replica {
             closeRound(at, into: &effects)
         }
         scheduleNext(at)
-        checkInvariants(at)
+        checkInvariants()
     }
 
     /// One slice of work, well under a millisecond: merging what arrived, walking for a scan, collecting tombstones,
@@ -181,7 +181,7 @@ package final class Replica {
         if budget > 0, collector.isSweeping { collect(budget: budget, at) }
         if budget > 0, !discards.isEmpty { _ = discards.release(budget: budget) }
         scheduleNext(at)
-        checkInvariants(at)
+        checkInvariants()
         return hasWork
     }
 
