@@ -26,7 +26,7 @@ extension Replica {
             return false
         }
         for server in servers where server.isContacted && !server.isSuspect(at.steady, config.suspectMillis) {
-            // Not `seenAtMost`: what lies beyond a gap there is no help once this process, which could fill it, is gone.
+            // Not `seenAtMost`: this process could fill the gap before what lies beyond one, and is gone then.
             if server.seenGapless[own] < store.ownSeq || !hasOwed(server) { return false }
         }
         return true
