@@ -12,7 +12,7 @@ import Testing
         "FrameBench", "FrameTurns", "GapWatch", "Gateway", "Hearing", "Inbox", "Leaving", "LinkBook", "LocalLog",
         "Membership", "Outcasts", "OutgoingRound", "OwnStream", "PairPacer", "PeerView", "PlantedState",
         "RecentSegments", "RepairQueue", "RetiredServers", "ScanDonor", "Schedule", "Seen", "SegmentBuilder",
-        "SendWish", "ServerLink", "SiblingStream", "SiblingView", "WriteAges",
+        "SendWish", "ServerLink", "SiblingStream", "SiblingView", "UnaskedCollection", "WriteAges",
     ]
     /// They hold parts, what never changes, and nothing else.
     static let holders: Set<String> = ["Replica", "RemoteServer", "Sibling"]

@@ -12,6 +12,8 @@ struct Greeting {
 
 struct LinkBook {
     private static let linksMax = 1024
+    /// How long nothing is collected while somebody who was sent own writes has not said who it is.
+    private static let holdMillis: Millis = 60_000
 
     private var standing: [(server: UInt64, session: UInt64)] = []
     private var greetings: [Greeting] = []
@@ -35,6 +37,11 @@ struct LinkBook {
     }
 
     func isGreeted(_ session: UInt64) -> Bool { greetings.contains { $0.session == session } }
+
+    /// Own writes went to somebody who is not known yet, and so is not asked before a tombstone is collected.
+    func isHoldingCollection(_ now: Millis) -> Bool {
+        greetings.contains { $0.to > 0 && now - $0.at < LinkBook.holdMillis }
+    }
 
     mutating func noteGreeting(_ session: UInt64, at: Millis, to: UInt64) {
         greetings.append(Greeting(session: session, at: at, to: to))

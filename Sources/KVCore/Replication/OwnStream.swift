@@ -45,8 +45,6 @@ struct OwnStream {
     enum Overdue { case no, late, stuck }
 
     private var sentTo: UInt64 = 0
-    /// The scan it was promised when it was first heard brings own writes up to here.
-    private var scannedTo: UInt64 = 0
     /// In order of their writes.
     private var large: [Large] = []
     private var inFlight: [InFlight] = []
@@ -114,16 +112,18 @@ struct OwnStream {
     func overdueDelivered(_ now: Millis, heardAt: Millis?, isOther: Bool) -> Overdue {
         guard let deliveredAt = inFlight.first?.deliveredAt else { return .no }
         let waited = now - max(deliveredAt, waitingSince)
+        // None of its actors may get to it for long: each time it waits twice as long.
+        let patience = max(OwnStream.failoverMillis, patienceMillis) << Millis(min(backoff, 5))
         // Another of its actors was heard meanwhile: it is this one that does not get to it, and not all of them.
         let isAlive = now - (heardAt ?? 0) < waited - OwnStream.failoverMillis / 2
-        if isOther, isAlive, waited >= max(OwnStream.failoverMillis, patienceMillis) { return .stuck }
-        return waited >= OwnStream.deliveredMillisMax ? .late : .no
+        if isOther, isAlive, waited >= patience { return .stuck }
+        return waited >= max(patience, OwnStream.deliveredMillisMax) ? .late : .no
     }
 
     // MARK: Sending
 
-    /// First word from the server: it is sent what comes after `seq`. A scan brings it everything up to `scannedTo`.
-    mutating func begin(after seq: UInt64, scannedTo: UInt64 = 0) { (sentTo, self.scannedTo) = (seq, scannedTo) }
+    /// First word from the server: it is sent what comes after `seq`.
+    mutating func begin(after seq: UInt64) { sentTo = seq }
 
     /// What comes up to `seq` need not be sent.
     mutating func skip(to seq: UInt64) { sentTo = max(sentTo, seq) }
@@ -152,11 +152,6 @@ struct OwnStream {
     /// An interval with a large value goes apart, and what comes after it may follow. False if too many wait: then it
     /// goes in order.
     mutating func setApart(_ from: UInt64, _ to: UInt64) -> Bool {
-        if to <= scannedTo {
-            // Nobody waits for it more than for the scan, which brings it.
-            skip(to: to)
-            return true
-        }
         guard large.count < OwnStream.largeMax else { return false }
         large.append(Large(from: from, to: to))
         skip(to: to)
@@ -243,6 +238,7 @@ struct OwnStream {
 
     /// What was sent after `top` over a connection that stands goes again.
     mutating func goBackDelivered(to top: UInt64, _ now: Millis) {
+        backoff += 1
         inFlight.removeAll()
         waitingSince = now
         sentTo = top

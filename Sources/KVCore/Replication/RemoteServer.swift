@@ -12,6 +12,7 @@ final class RemoteServer {
     var hearing = Hearing()
     var view = PeerView()
     var digests = DigestWatch()
+    var unasked = UnaskedCollection()
 
     // Sending.
     var link = ServerLink()

@@ -69,15 +69,15 @@ extension Replica {
     ///
     /// An absent key is only filled if the entry's write is new here: a covered write without a record was superseded
     /// and its tombstone collected. What a third party relays must moreover come from a cut that includes every
-    /// tombstone collected here (replication.md b5, clause 3).
+    /// tombstone collected here (replication.md b5, clause 3), and so must a writer's own up to `doubtfulTo`.
     @inline(__always)
     private func mergeEntry(
         _ record: Record, _ hash: UInt64, sectionOrigin: OriginIndex?, isBeyondGap: Bool, cut: VersionVector,
-        isCurrent: Bool, force: Bool
+        isCurrent: Bool, doubtfulTo: Millis, force: Bool
     ) -> Bool {
         let origin = record.origin
         let isCovered = origin == own ? true : seen.covers(origin, record.seq)
-        if isCovered || !(isCurrent || sectionOrigin == origin) {
+        if isCovered || !(isCurrent || sectionOrigin == origin && record.ms > doubtfulTo) {
             if store.find(record.keyPointer, record.keyCount, hash) == nil {
                 if isCovered, !force, !planted(.reinsertCovered) {
                     statistics.insertRefusedCovered += 1
@@ -111,6 +111,12 @@ extension Replica {
     /// Whether whoever stood at `cut` knew every tombstone collected here.
     private func includesCollected(_ cut: VersionVector) -> Bool { collector.isKnown(at: cut) }
 
+    /// A writer's own writes stamped up to here are no better than relayed ones: what was collected here before the
+    /// writer was known was collected without asking it, and may have deleted them.
+    private func doubtfulTo(_ writer: OriginIndex, _ cut: VersionVector) -> Millis {
+        server(origins.uid(writer).server)?.unasked.doubtfulTo(cut) ?? .min
+    }
+
     /// Decodes and merges; returns the entries handled, or -1 if the bytes are malformed.
     private func merge(_ work: inout BlockWork, _ budget: Int) -> Int {
         var sectionOrigin: OriginIndex?
@@ -123,7 +129,7 @@ extension Replica {
                 work.decoder = EntryDecoder(from: work.block.to, to: work.block.to, count: 0, millisMax: 0)
                 return 0
             }
-            // Its own writes need no cut, as long as their writer counts for collection.
+            // Its own writes need no cut, as long as their writer counts for collection, and did.
             if members.row(origins.uid(origin).server)?.status.isMember ?? false { sectionOrigin = origin }
             isBeyondGap = !seen.covers(origin, from)
         case .chunk(let chunk):
@@ -131,6 +137,7 @@ extension Replica {
         }
         let cut = work.cut
         let isCurrent = includesCollected(cut)
+        let doubtfulTo = sectionOrigin.map { self.doubtfulTo($0, cut) } ?? .min
         let hasher = store.hasher
         var used = 0
         let keepsEntries = !siblings.isEmpty || !isChunk(work.block)
@@ -146,7 +153,7 @@ extension Replica {
                     let (hash, record) = (group[i].hash, group[i].record)
                     let isMerged = mergeEntry(
                         record, hash, sectionOrigin: sectionOrigin, isBeyondGap: isBeyondGap, cut: cut,
-                        isCurrent: isCurrent, force: force)
+                        isCurrent: isCurrent, doubtfulTo: doubtfulTo, force: force)
                     if !isMerged { work.isRefused = true }
                     if keepsEntries { work.entries.append(hash, record) } else { record.release() }
                 }
@@ -188,6 +195,7 @@ extension Replica {
         let isTrusted =
             !segment.isPage && (members.row(origins.uid(segment.origin).server)?.status.isMember ?? false)
         let sectionOrigin = isTrusted ? segment.origin : nil
+        let doubtfulTo = isTrusted ? self.doubtfulTo(segment.origin, segment.cut) : .min
         let isBeyondGap = !seen.covers(segment.origin, segment.from)
         let entries = segment.entries
         let end = min(entries.count, done + budget)
@@ -199,7 +207,7 @@ extension Replica {
             let entry = entries[done]
             let isMerged = mergeEntry(
                 entry.record, entry.hash, sectionOrigin: sectionOrigin, isBeyondGap: isBeyondGap, cut: segment.cut,
-                isCurrent: isCurrent, force: force)
+                isCurrent: isCurrent, doubtfulTo: doubtfulTo, force: force)
             if !isMerged { isRefused = true }
             done &+= 1
         }

@@ -36,6 +36,7 @@ extension Replica {
                 let place = servers.firstIndex { $0.id > row.server } ?? servers.count
                 let server = RemoteServer(id: row.server, actorCount: row.actorCount, knownSince: at.steady)
                 server.wish.want(at: at.steady)
+                server.unasked.note(collector.frontier, floor: store.gcFloor)
                 keepPace(of: server, at: row)
                 servers.insert(server, at: place)
                 takeStanding(server, at)

@@ -123,7 +123,10 @@ extension Replica {
         for i in 0..<end.frontier.count where !seen.isRetired(OriginIndex(i)) {
             collector.noteCollected(OriginIndex(i), end.frontier.seqs[i])
         }
-        if end.completesJoin { catchUp.complete(fromNewcomer: end.isOfNewcomer) }
+        guard end.completesJoin else { return }
+        catchUp.complete(fromNewcomer: end.isOfNewcomer)
+        // Of whom the donor knew when it collected nothing is known here.
+        for server in servers { server.unasked.note(end.frontier, floor: store.gcFloor) }
     }
 
     /// A newcomer is handed the level below which it must not stamp writes, because others hold or have collected

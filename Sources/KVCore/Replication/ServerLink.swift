@@ -51,7 +51,8 @@ struct ServerLink {
     mutating func moved(_ progress: LinkProgress, _ now: Millis) -> Bool {
         guard progress.session == current, current != 0 else { return false }
         let before = self.progress.bulk.left
-        for _ in before..<max(before, progress.bulk.left) where !bulkHandedAt.isEmpty {
+        let gone = max(before, progress.bulk.left) - before
+        for _ in 0..<min(gone, UInt64(bulkHandedAt.count)) {
             let taken = now - max(bulkHandedAt.removeFirst(), bulkLeftAt)
             bulkLeftAt = now
             if taken < ServerLink.hungryMillis { hunger = min(2 * hunger, ServerLink.appetiteMax) }

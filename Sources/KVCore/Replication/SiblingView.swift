@@ -5,6 +5,7 @@ import KVBase
 struct SiblingView {
     private var wasHeard = false
     private var flushed = false
+    private var greeted = false
     private var seen = VersionVector()
     private var levels: [UInt64] = []
     private var marks: [UInt64] = []
@@ -16,6 +17,8 @@ struct SiblingView {
 
     var isHeard: Bool { wasHeard }
     var isFlushed: Bool { flushed }
+    /// Own writes of it went to somebody who has not said who it is.
+    var hasGreeted: Bool { greeted }
     var vector: VersionVector { seen }
     /// Departed servers of which it holds nothing loose.
     var level: [UInt64] { levels }
@@ -29,6 +32,7 @@ struct SiblingView {
     mutating func take(_ batch: LocalBatch) -> Bool {
         wasHeard = true
         flushed = batch.isFlushed
+        greeted = batch.hasGreeted
         levels = batch.level
         marks = batch.retired
         gcFloor = max(gcFloor, batch.floor)

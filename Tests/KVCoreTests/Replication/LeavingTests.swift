@@ -56,6 +56,16 @@ import Testing
         links.checkInvariants()
     }
 
+    @Test func aGreetingWithWritesHoldsCollectingForAMinuteOrUntilItIsKnownWhoHasThem() {
+        var links = LinkBook()
+        links.noteGreeting(4, at: 1_000, to: 0)
+        #expect(!links.isHoldingCollection(1_000), "it brought no writes")
+        links.noteGreeting(5, at: 1_000, to: 12)
+        #expect(links.isHoldingCollection(60_999) && !links.isHoldingCollection(61_000))
+        _ = links.takeGreeting(5)
+        #expect(!links.isHoldingCollection(1_001))
+    }
+
     @Test func anOutcastIsToldOnceInAWhile() {
         var outcasts = Outcasts()
         let answers = [0, 499, 500, 999].map { outcasts.tell(7, at: $0, every: 500) }

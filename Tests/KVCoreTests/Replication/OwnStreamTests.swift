@@ -71,7 +71,13 @@ import Testing
         #expect(stream.overdueDelivered(11_999, heardAt: 11_999, isOther: false) == .no)
         #expect(stream.overdueDelivered(12_000, heardAt: 12_000, isOther: false) == .late)
         stream.goBackDelivered(to: 4, 12_000)
-        #expect(stream.sent == 4 && stream.sectionsInFlight == 0)
+        #expect(stream.sent == 4 && stream.sectionsInFlight == 0 && stream.retries == 1)
+        // Each time after twice the time.
+        stream.noteSection(4, 10, fresh: 4, bytes: 100, 12_000)
+        stream.number(.live, 2, isLarge: false)
+        stream.noteDelivered(link(left: 2, delivered: 2), 12_000)
+        #expect(stream.overdueDelivered(13_900, heardAt: 13_900, isOther: true) == .no)
+        #expect(stream.overdueDelivered(14_100, heardAt: 14_000, isOther: true) == .stuck)
     }
 
     @Test func aSmallSectionGoesTwiceWhileLossesAreLikely() {
@@ -107,14 +113,6 @@ import Testing
         stream.number(.bulk, 1, isLarge: true)
         #expect(stream.nextLarge(journalFirst: 1)! == (40, 50))
         #expect(stream.sentGapless(link()) == 30 && stream.sentGapless(link(left: 1)) == 40)
-    }
-
-    @Test func whatAScanBringsIsNotSetApart() {
-        var stream = OwnStream()
-        stream.begin(after: 5, scannedTo: 20)
-        let isApart = [stream.setApart(5, 20), stream.isLargeWaiting, stream.setApart(20, 30), stream.isLargeWaiting]
-        #expect(isApart == [true, false, true, true] && stream.sent == 30)
-        #expect(stream.nextLarge(journalFirst: 1)! == (20, 30))
     }
 
     @Test func afterALostConnectionEverythingUnacknowledgedGoesAgain() {

@@ -55,6 +55,14 @@ import Testing
         view.checkInvariants()
     }
 
+    @Test func whatWasCollectedUnaskedIsDoubtedUnlessTheServerKnewIt() {
+        var unasked = UnaskedCollection()
+        #expect(unasked.doubtfulTo(VersionVector()) == .min)
+        unasked.note(vector(5, 0), floor: 1_000)
+        unasked.note(vector(3, 7), floor: 900)
+        #expect(unasked.doubtfulTo(vector(5, 6)) == 1_000 && unasked.doubtfulTo(vector(5, 7)) == .min)
+    }
+
     @Test func silenceIsForgivenWhenThisProcessStoodStill() {
         var hearing = Hearing()
         #expect(hearing.isSuspect(0, 3_000))

@@ -139,6 +139,7 @@ final class TestCluster {
         actor.events += effects.events
         for frame in effects.frames {
             sent.append(Sent(from: from, to: frame.to, at: now, bytes: frame.bytes.count))
+            if frame.session != 0 { takeAll(actor, frame) }
             if drops(from, frame.to) { continue }
             deliveries.append(
                 Delivery(at: now + remoteDelay, from: from, to: frame.to, frame: frame.bytes, batch: nil))
@@ -149,6 +150,15 @@ final class TestCluster {
             if drops(from, to) { continue }
             deliveries.append(Delivery(at: now + localDelay, from: from, to: to, frame: nil, batch: batch.batch))
         }
+    }
+
+    /// Connections take at once whatever they are handed.
+    private func takeAll(_ actor: TestActor, _ frame: OutgoingFrame) {
+        guard let server = servers.first(where: { $0.id == actor.replica.uid.server }) else { return }
+        var progress = LinkProgress(session: frame.session)
+        progress.live = LaneProgress(left: .max, delivered: .max)
+        progress.bulk = progress.live
+        actor.replica.linkMoved(frame.to.server, progress, moment(server))
     }
 
     private func turn(_ server: TestServer, _ actor: TestActor) {
