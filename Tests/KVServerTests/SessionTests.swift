@@ -1,5 +1,6 @@
 // Sessions: cut input, fairness, long commands, listings, back-pressure, and random traces against a model. In process.
 
+import FuzzSupport
 import KVBase
 import KVCore
 import RESP

@@ -1,7 +1,7 @@
 // Connections of the simulated world, and what the replication machine makes of long and thin lines.
 import KVBase
 import KVCore
-import KVTestSupport
+import KVSim
 import KVTestTraits
 import Testing
 

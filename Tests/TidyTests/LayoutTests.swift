@@ -4,9 +4,9 @@ import KVTestTraits
 import Testing
 
 @Suite(.blocking) struct LayoutTests {
-    static let fileLinesMax = 1000
+    static let fileLinesMax = 600
     static let lineColumnsMax = 120
-    static let functionLinesMax = 100
+    static let functionLinesMax = 70
 
     @Test func filesStayShort() throws {
         for file in try Repository.allCode() {

@@ -89,8 +89,8 @@ struct ServerNews: Sendable {
     var server: UInt64
     /// Steady time at which this process last heard from it; nil if never.
     var heardAt: Millis?
-    var reach: VersionVector
-    var tops: VersionVector
+    var seenGapless: VersionVector
+    var seenAtMost: VersionVector
     var report: StabilityReport?
     var offset: Millis?
     /// Steady time of the frame from which it was last estimated.

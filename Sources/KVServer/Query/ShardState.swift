@@ -8,7 +8,7 @@ package struct ShardState {
     /// Wall clock of the turn, corrected when this machine's is far from the other servers'.
     package var nowMillis: Millis = 0
     /// Of the turn under way.
-    var budget = TurnBudget()
+    package var budget = TurnBudget()
     /// The server is leaving: what it took is being handed over.
     var refusesWrites = false
     /// What is added to the loop's wall clock: the correction, and an offset in tests.
