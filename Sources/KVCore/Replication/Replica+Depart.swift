@@ -42,8 +42,8 @@ extension Replica {
         if !loose.isEmpty { departures.adopt(row.server, loose) }
     }
 
-    /// Somebody who can be heard has more of the writer without a gap: the ordinary repair brings that, over a line that
-    /// may be slow. Only what it leaves is loose.
+    /// Somebody who can be heard has more of the writer without a gap: the ordinary repair brings that, over a line
+    /// that may be slow. Only what it leaves is loose.
     private func isStillToCome(_ origin: OriginIndex, _ at: Moment) -> Bool {
         let mine = seen[origin]
         return siblings.contains { $0.vector[origin] > mine && $0.vector[origin] != VersionVector.retired }
