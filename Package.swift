@@ -57,6 +57,7 @@ let rows: [Row] = [
         .executable, "cmud", "Sources/cmud", imports: ["CMUDCore", "KVClient", "KVBase"],
         packages: [argumentParser, ("CryptoExtras", "swift-crypto")] + nio),
     Row(.executable, "counter-example", "Sources/counter-example", imports: ["KVRuntime"]),
+    Row(.executable, "client-example", "Sources/client-example", imports: ["KVClient"]),
     Row(
         .executable, "kvd-sim", "Sources/kvd-sim", imports: ["KVCore", "KVBase", "KVTestSupport"],
         packages: [argumentParser]),
@@ -67,7 +68,8 @@ let rows: [Row] = [
         .executable, "client-bench", "Perf/client-bench", imports: ["KVClient"],
         packages: [argumentParser]),
     Row(
-        .executable, "kvd-micro", "Perf/micro", imports: ["CIntrinsics", "CSupport", "KVRuntime", "KVCore", "RESP", "KVBase"]),
+        .executable, "kvd-micro", "Perf/micro",
+        imports: ["CIntrinsics", "CSupport", "KVRuntime", "KVCore", "RESP", "KVBase"]),
     Row(
         .executable, "kv-fuzz", "Tests/Fuzz",
         imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport", "FuzzSupport"]),
@@ -106,7 +108,7 @@ let rows: [Row] = [
 
 /// Executables that a test target runs as child processes, so that `swift test` builds them.
 let runs: [String: [String]] = [
-    "IntegrationTests": ["kvd", "kv", "cmud", "counter-example", "perf-driver"],
+    "IntegrationTests": ["kvd", "kv", "cmud", "counter-example", "client-example", "perf-driver"],
     "ClusterTests": ["kvd"],
     "KVClientTests": ["kvd"],
 ]
