@@ -17,8 +17,8 @@ import Testing
         return try #require(blocks.first { $0.contains(text) }, "README has no \(language) block with \(text)")
     }
 
-    /// A folder in which the blocks find what they name. The build line of the block finds a `swift` that has nothing to
-    /// do: what it would build is the kvd that this test was built with.
+    /// A folder in which the blocks find what they name. The block's build line finds a `swift` that has nothing to do:
+    /// what it would build is the kvd that this test was built with.
     private static func folder() throws -> URL {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("another-name-\(getpid())")
         let (release, path) = (folder.appendingPathComponent(".build/release"), folder.appendingPathComponent("path"))

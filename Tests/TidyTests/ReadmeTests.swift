@@ -1,5 +1,6 @@
 // README's Swift program is the one that IntegrationTests run, word for word.
 
+import Foundation
 import KVTestTraits
 import Testing
 

@@ -449,7 +449,9 @@ import Testing
             for i in 0..<100 { giver.put("k\(round) \(i)", "v", cluster.moment(a)) }
             cluster.now += 200
             var effects = ReplicaEffects()
-            repeat { giver.replica.tick(cluster.moment(a), into: &effects) } while giver.replica.step(
+            repeat {
+                giver.replica.tick(cluster.moment(a), into: &effects)
+            } while giver.replica.step(
                 cluster.moment(a), into: &effects)
             for frame in effects.frames {
                 var ignored = ReplicaEffects()
