@@ -10,8 +10,8 @@ import Testing
         let begin = try #require(tested.range(of: "import KVClient"))
         let program = String(tested[begin.lowerBound...])
         let readme = try Repository.text("README.md")
-        #expect(
-            readme.contains("```swift\n" + program + "```"),
-            "README.md and Sources/client-example/main.swift differ: change both")
+        if !readme.contains("```swift\n" + program + "```") {
+            Issue.record("README.md and Sources/client-example/main.swift differ: change both")
+        }
     }
 }
