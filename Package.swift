@@ -42,10 +42,11 @@ let logging = ("Logging", "swift-log")
 let rows: [Row] = [
     Row(.c, "CIntrinsics", "CSupport/intrinsics"),
     Row(.c, "CSupport", "CSupport/runtime"),
+    Row(.c, "CTLS", "CSupport/tls"),
     Row(.library, "KVBase", "Sources/KVBase", imports: ["CIntrinsics"]),
     Row(.library, "RESP", "Sources/RESP", imports: ["KVBase"]),
     Row(.library, "KVCore", "Sources/KVCore", imports: ["KVBase", "CIntrinsics"]),
-    Row(.library, "KVRuntime", "Sources/KVRuntime", imports: ["CSupport", "KVBase"]),
+    Row(.library, "KVRuntime", "Sources/KVRuntime", imports: ["CSupport", "CTLS", "KVBase"]),
     Row(
         .library, "KVServer", "Sources/KVServer", imports: ["KVRuntime", "KVCore", "RESP", "KVBase"],
         packages: [logging]),
@@ -134,8 +135,11 @@ func target(_ row: Row) -> Target {
     switch row.kind {
     case .c:
         let linked: [LinkerSetting] =
-            row.name == "CSupport"
-            ? [.linkedLibrary("uring")] + (sanitized ? [] : [.linkedLibrary("jemalloc")]) : []
+            switch row.name {
+            case "CSupport": [.linkedLibrary("uring")] + (sanitized ? [] : [.linkedLibrary("jemalloc")])
+            case "CTLS": [.linkedLibrary("ssl"), .linkedLibrary("crypto")]
+            default: []
+            }
         return .target(
             name: row.name, path: row.path,
             cSettings: sanitized ? [.define("KVD_NO_JEMALLOC")] : [],

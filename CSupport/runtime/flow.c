@@ -21,7 +21,8 @@ int cs_conn_read_flow(const cs_conn *conn, cs_conn_flow *out) {
     out->unsent = (uint32_t)unsent;
     out->rate = info.tcpi_delivery_rate;
     out->round_trip = info.tcpi_rtt;
-    out->round_trip_least = info.tcpi_min_rtt < UINT32_MAX ? info.tcpi_min_rtt : 0;
+    out->segments = info.tcpi_data_segs_out;
+    out->repeated = info.tcpi_total_retrans;
     return 0;
 }
 
@@ -38,4 +39,14 @@ void cs_conn_set_far(cs_conn *conn) {
 
 void cs_conn_set_unsent_max(cs_conn *conn, uint32_t bytes) {
     setsockopt(conn->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
+}
+
+int cs_conn_congestion(const cs_conn *conn, char *name, uint32_t size) {
+    socklen_t length = size - 1;
+    memset(name, 0, size);
+    return getsockopt(conn->fd, IPPROTO_TCP, TCP_CONGESTION, name, &length) < 0 ? -errno : 0;
+}
+
+int cs_conn_set_congestion(cs_conn *conn, const char *name) {
+    return setsockopt(conn->fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name)) < 0 ? -errno : 0;
 }

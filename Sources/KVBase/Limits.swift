@@ -51,6 +51,9 @@
     // Replication (replication.md b0, b3).
     /// Shortest distance of two messages of one ordered pair: 105 ms keeps at most 10 in every closed second.
     package static let pairSpacingMillis: Millis = 105
+    /// The same between servers, where they leave. The queue of a path delays one more than the next: up to 100 ms of
+    /// that in a second leaves ten.
+    package static let linkSpacingMillis: Millis = 110
     package static let keepAliveMillis: Millis = 1000
     package static let frameBytesMax = 8 * 1024 * 1024
     package static let journalEntriesMax = 1024 * 1024

@@ -67,7 +67,10 @@ package final class Server {
         }
         if !config.isLoopback {
             log.warning(
-                "\(config.host) may be reached by others, and there are no passwords: only for trusted networks")
+                "\(config.host) may be reached by others, and clients need no password: only for trusted networks")
+            if config.trust.trustsNetwork {
+                log.warning("--trust-the-network: whoever reaches port \(config.port) is believed to be a server")
+            }
         }
         log.info(
             "serving",
@@ -159,19 +162,36 @@ package final class Server {
         return StartFailure(description: "cannot listen on \(endpoint): \(reason); \(advice)")
     }
 
+    /// Reads the key or the certificates again, for new links; those that stand go on. Returns the line to log. To be
+    /// taken once the server has started; any thread may call it.
+    package var rereadTrust: @Sendable () -> String {
+        let (trust, system) = (config.trust, system)
+        return {
+            guard trust.isProtected else { return "there is no setting that is read again while kvd runs" }
+            do {
+                try system?.replaceTrust(trust.resolve())
+                return "the files of --cluster-key-file or --peer-tls-cert are read again: new links use them"
+            } catch { return "nothing is changed: \(error)" }
+        }
+    }
+
     /// The actor system, and a replica for every query actor. Before the loops run.
     private func startReplication() throws(StartFailure) {
         let loops = cores.map(\.thread.loop)
         let system: ActorSystem
+        let trust: LinkTrust
+        do { trust = try config.trust.resolve() } catch { throw StartFailure(description: error.description) }
         do {
             // A link's incarnation is the server's id, so that a peer knows at once whom it reached.
             let remote = try RemoteConfiguration(
-                listen: try address(config.port), cluster: config.cluster, incarnation: context.serverID,
-                loop: loops[0],
-                trackedSpacingMillis: Limits.pairSpacingMillis)
+                listen: try address(config.port), cluster: config.cluster, trust: trust,
+                incarnation: context.serverID, loop: loops[0], trackedSpacingMillis: Limits.linkSpacingMillis)
             system = try ActorSystem(address: config.advertisedAddress.description, loops: loops, remote: remote)
-        } catch { throw failure(config.port, error) }
+        } catch let error as LinkTrustError { throw StartFailure(description: error.description) } catch {
+            throw failure(config.port, error)
+        }
         self.system = system
+        if let line = config.trust.warning { log.warning("\(line)") }
         system.onError { [log] failure in log.error("\(failure)") }
         system.onLinkProblem { [log] problem in log.warning("\(problem)") }
         context.countMessages { [unowned system] in MessageCounters(system.statistics) }

@@ -109,9 +109,11 @@ typedef struct cs_conn_flow {
     uint32_t unsent;
     /// The kernel's latest estimate, bytes a second; 0 if there is none.
     uint64_t rate;
-    /// Smoothed and least, microseconds; 0 if there is none.
+    /// Smoothed, microseconds; 0 if there is none.
     uint32_t round_trip;
-    uint32_t round_trip_least;
+    /// Segments with data that were sent, repetitions included, and those.
+    uint32_t segments;
+    uint32_t repeated;
 } cs_conn_flow;
 
 /// 0 or -errno. Three system calls.
@@ -121,5 +123,9 @@ int cs_conn_read_flow(const cs_conn *conn, cs_conn_flow *out);
 void cs_conn_set_far(cs_conn *conn);
 /// The kernel takes no more while it holds so many bytes that are not sent (TCP_NOTSENT_LOWAT).
 void cs_conn_set_unsent_max(cs_conn *conn, uint32_t bytes);
+/// Up to `size` bytes with the end, as "cubic". 0 or -errno.
+int cs_conn_congestion(const cs_conn *conn, char *name, uint32_t size);
+/// 0 or -errno: the system may not have it, or not for everyone.
+int cs_conn_set_congestion(cs_conn *conn, const char *name);
 
 #endif

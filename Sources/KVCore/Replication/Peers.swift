@@ -96,6 +96,8 @@ final class RemoteServer {
     // Sending.
     var link = ServerLink()
     var sent: UInt64 = 0
+    /// The scan it was promised when it was first heard brings own writes up to here.
+    var scannedTo: UInt64 = 0
     /// Own writes up to `sent` that go apart because one of them is large; in order.
     var large: [LargeInterval] = []
     static let largeMax = 16

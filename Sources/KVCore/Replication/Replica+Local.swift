@@ -236,6 +236,7 @@ extension Replica {
             // A scan brings it everything up to there. The latest writes go ahead: somebody may wait for them.
             let start = min(scanStart[own], store.ownSeq)
             server.sent = max(known, start - min(start, Replica.latestDotsMax), server.sent)
+            server.scannedTo = start
             return
         }
         // A newcomer fetches what is old by a scan; the stream gives it what is new.

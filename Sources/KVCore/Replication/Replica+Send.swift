@@ -156,7 +156,9 @@ extension Replica {
         let hasLarge = isConnected && mayCarryData(server, at) && server.large.contains { $0.number == 0 }
         let isBulkFree = isFree(server, .bulk)
         let isLiveFree = isFree(server, .live)
-        let mustPart = isConnected && (hasLarge || chunk != nil && chunkBytes > limits.quickBytes)
+        // Chunks keep their order: none goes in the other lane while one waits in this.
+        let isBulkEmpty = !isConnected || server.link.isEmpty(.bulk)
+        let mustPart = isConnected && (hasLarge || chunk != nil && (chunkBytes > limits.quickBytes || !isBulkEmpty))
         if mustPart, isBulkFree, server.isBulkNext || !isLiveFree || liveDue(server, .min, at) > at.steady {
             server.isBulkNext = false
             load.lane = .bulk
@@ -178,7 +180,7 @@ extension Replica {
         let fits =
             entryBytes == 0 && !isConnected
             || entryBytes + chunkBytes <= min(config.frameBytesMax, isConnected ? limits.quickBytes : .max)
-        if chunk != nil, fits, isBulkFree { load.chunk = chunk }
+        if chunk != nil, fits, isBulkEmpty { load.chunk = chunk }
         server.isBulkNext = chunk != nil && load.chunk == nil || server.large.contains { $0.number == 0 }
         return load
     }
@@ -316,6 +318,11 @@ extension Replica {
         let segment = own.segment
         guard segment.to > from else { return false }
         if segment.largestBytes > limits.largeBytes {
+            if segment.to <= server.scannedTo {
+                // Nobody waits for it more than for the scan, which brings it.
+                server.sent = max(server.sent, segment.to)
+                return true
+            }
             // In order, once too many of them wait.
             guard server.large.count < RemoteServer.largeMax else { return false }
             server.large.append(LargeInterval(from: segment.from, to: segment.to))

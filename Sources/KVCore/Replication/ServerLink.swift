@@ -15,10 +15,14 @@ struct ServerLink {
 
     /// Chunks are so many times what the rate known so far asks for: a line that takes them at once is hungry.
     private(set) var appetite = 1
-    private var bulkHandedAt: Millis = 0
+    /// When each bulk frame that has not left was handed over, and when the last one left.
+    private var bulkHandedAt: [Millis] = []
+    private var bulkLeftAt: Millis = 0
+    /// Bulk frames handed over at most that have not left: while one leaves the next one waits for its turn.
+    private static let bulkWaitingMax: UInt64 = 2
     private static let appetiteMax = 64
     private static let hungryMillis: Millis = 105
-    private static let fullMillis: Millis = 400
+    private static let fullMillis: Millis = 800
 
     var isUp: Bool { session != 0 }
 
@@ -29,6 +33,7 @@ struct ServerLink {
         handed = [greeted, 0]
         progress = LinkProgress(session: session)
         progress.live.left = greeted
+        bulkHandedAt = []
     }
 
     mutating func down(_ now: Millis) {
@@ -39,8 +44,10 @@ struct ServerLink {
     /// False if it is about another connection.
     mutating func moved(_ progress: LinkProgress, _ now: Millis) -> Bool {
         guard progress.session == session, session != 0 else { return false }
-        if progress.bulk.left > self.progress.bulk.left {
-            let taken = now - bulkHandedAt
+        let before = self.progress.bulk.left
+        for _ in before..<max(before, progress.bulk.left) where !bulkHandedAt.isEmpty {
+            let taken = now - max(bulkHandedAt.removeFirst(), bulkLeftAt)
+            bulkLeftAt = now
             if taken < ServerLink.hungryMillis { appetite = min(2 * appetite, ServerLink.appetiteMax) }
             if taken > ServerLink.fullMillis { appetite = max(1, appetite / 2) }
         }
@@ -52,15 +59,21 @@ struct ServerLink {
 
     /// Numbers the frame within its lane.
     mutating func handOver(_ lane: FrameLane, _ now: Millis) -> UInt64 {
-        if lane == .bulk { bulkHandedAt = now }
+        if lane == .bulk { bulkHandedAt.append(now) }
         handed[Int(lane.rawValue)] += 1
         return handed[Int(lane.rawValue)]
     }
 
     private func lane(_ lane: FrameLane) -> LaneProgress { lane == .live ? progress.live : progress.bulk }
 
-    /// Nothing of this actor waits in this lane on this machine.
-    func isFree(_ lane: FrameLane) -> Bool { self.lane(lane).left >= handed[Int(lane.rawValue)] }
+    /// Another frame may be handed over: nothing of this actor waits in this lane on this machine, or little of bulk.
+    func isFree(_ lane: FrameLane) -> Bool { waiting(lane) < (lane == .bulk ? ServerLink.bulkWaitingMax : 1) }
+    /// All that was handed over has left.
+    func isEmpty(_ lane: FrameLane) -> Bool { waiting(lane) == 0 }
+    private func waiting(_ lane: FrameLane) -> UInt64 {
+        let handed = handed[Int(lane.rawValue)]
+        return handed - min(handed, self.lane(lane).left)
+    }
     func hasLeft(_ lane: FrameLane, _ number: UInt64) -> Bool { self.lane(lane).left >= number }
     func isDelivered(_ lane: FrameLane, _ number: UInt64) -> Bool { self.lane(lane).delivered >= number }
     func isAllDelivered(_ lane: FrameLane) -> Bool { self.lane(lane).delivered >= handed[Int(lane.rawValue)] }
@@ -84,7 +97,7 @@ extension FrameLimits {
     private static let quickMillis = 50
     /// Long enough for a rate that doubles each round trip to be noticed, short enough that a lost connection costs
     /// little.
-    private static let chunkMillis = 400
+    private static let chunkMillis = 800
     private static let sectionBytesMin = 64 * 1024
     private static let quickBytesMin = 16 * 1024
     private static let chunkBytesMin = 32 * 1024
