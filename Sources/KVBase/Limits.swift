@@ -48,7 +48,7 @@
     /// fit is dropped, and counted.
     package static let linkBytesMax = 32 * 1024 * 1024
 
-    // Replication (replication.md b0, b3).
+    // Replication (docs/replication.md 12).
     /// Shortest distance of two messages of one ordered pair: 105 ms keeps at most 10 in every closed second.
     package static let pairSpacingMillis: Millis = 105
     /// The same between servers, where they leave. The queue of a path delays one more than the next: up to 100 ms of

@@ -1,9 +1,9 @@
 // The faults that the simulator plants to prove that it would notice them. Consulted off the request path only, any
 // thread.
 
-/// One switch per classic mistake of a replicated store. All are off in a server; `kvd-sim --plant NAME` turns one on
-/// and must then fail. The list is the one of the design (32 entries, the first ones here); where a mistake concerns
-/// disk files, which this product does not have yet, an equivalent one of the memory-only design stands in its place:
+/// One switch per classic mistake of a replicated store. All are off in a server; `kvd-sim --bug NAME` turns one on and
+/// must then fail (docs/replication.md 11). Where a mistake concerns disk files, which this product does not have yet,
+/// an equivalent one of data in memory stands in its place:
 ///
 /// | designed mistake (disk)               | stand-in                                                              |
 /// |---------------------------------------|-----------------------------------------------------------------------|

@@ -165,7 +165,7 @@ extension QueryState {
         return nil
     }
 
-    /// No storable version is left: the clock, or a version that reached us, is beyond the year 2500.
+    /// No storable version is left: the clock, or a version that reached us, is beyond the year 2527.
     static let clockError: StaticString = "ERR no version above the key's current one can be stored; check the clocks"
 
     @inline(__always)
