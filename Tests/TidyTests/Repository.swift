@@ -43,15 +43,20 @@ enum Repository {
 
     static func allCode() throws -> [SourceFile] { try code.get() }
 
-    private static let code = Result { try swiftFiles() + files(under: ["CSupport"], endings: ["c", "h"]) }
+    private static let code = Result {
+        try swiftFiles() + files(under: ["CSupport", "Perf/support"], endings: ["c", "h"])
+    }
 
     /// The pages that say what is true now, and those of `docs/log`, which say what was.
     static func documents(withLog: Bool = false) throws -> [SourceFile] {
-        let pages = try ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map { name in
+        let pages = try outside.map { name in
             SourceFile(path: name, lines: try text(name).split(separator: "\n", omittingEmptySubsequences: false))
         }
         return pages + (try files(under: ["docs"], endings: ["md"]).filter { withLog || !$0.path.contains("/log/") })
     }
+
+    /// Pages that are not in docs/.
+    private static let outside = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CSupport/memory/README.md"]
 
     static func exists(_ path: String) -> Bool {
         FileManager.default.fileExists(atPath: root.appendingPathComponent(path).path)

@@ -126,6 +126,8 @@ package final class LocalBatch: @unchecked Sendable {
     let scanChunk: LocalChunk?
     let isFlushed: Bool
     let isSettled: Bool
+    /// Own writes of the sender went to somebody who has not said who it is.
+    let hasGreeted: Bool
     /// Departed servers of which the sender holds nothing loose.
     let level: [UInt64]
     /// Marks of the departed servers that the sender retired, sorted.
@@ -136,7 +138,7 @@ package final class LocalBatch: @unchecked Sendable {
     init(
         fromIndex: Int, vector: VersionVector, digest: UInt64, floor: Millis, firstItem: UInt64, items: [LocalItem],
         ackedItem: UInt64, news: [ServerNews], rowsHash: UInt64, rows: [MemberRow], asks: [ForwardedAsk],
-        scanAsk: ScanAsk?, scanChunk: LocalChunk?, isFlushed: Bool, isSettled: Bool,
+        scanAsk: ScanAsk?, scanChunk: LocalChunk?, isFlushed: Bool, isSettled: Bool, hasGreeted: Bool,
         level: [UInt64], retired: [UInt64]
     ) {
         self.fromIndex = fromIndex
@@ -154,6 +156,7 @@ package final class LocalBatch: @unchecked Sendable {
         self.scanChunk = scanChunk
         self.isFlushed = isFlushed
         self.isSettled = isSettled
+        self.hasGreeted = hasGreeted
         self.level = level
         self.retired = retired
         var bytes = 64 + 6 * vector.count

@@ -16,6 +16,7 @@ final class Sibling {
     var jumped: UInt64 = 0
     var isHeard = false
     var isFlushed = false
+    var hasGreeted = false
     var vector = VersionVector()
     var level: [UInt64] = []
     var retired: [UInt64] = []
@@ -67,6 +68,10 @@ final class RemoteServer {
 
     // Receiving.
     let knownSince: Millis
+    /// What was collected without asking it, because nobody here knew it or because a donor did: up to which writes,
+    /// and up to which stamp.
+    var frontierBefore = VersionVector()
+    var floorBefore: Millis = .min
     var heardAt: Millis?
     /// Since when another process is heard at its address while it is silent itself.
     var replacedSince: Millis?
@@ -96,8 +101,6 @@ final class RemoteServer {
     // Sending.
     var link = ServerLink()
     var sent: UInt64 = 0
-    /// The scan it was promised when it was first heard brings own writes up to here.
-    var scannedTo: UInt64 = 0
     /// Own writes up to `sent` that go apart because one of them is large; in order.
     var large: [LargeInterval] = []
     static let largeMax = 16

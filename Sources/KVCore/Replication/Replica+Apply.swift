@@ -125,16 +125,16 @@ extension Replica {
     ///
     /// An absent key is only filled if the entry's write is new here: a covered write without a record was superseded
     /// and its tombstone collected. What a third party relays must moreover come from a cut that includes every
-    /// tombstone collected here (docs/replication.md 10.3).
+    /// tombstone collected here (docs/replication.md 10.3), and so must a writer's own up to `doubtfulTo`.
     @inline(__always)
     private func mergeEntry(
         _ record: Record, _ hash: UInt64, sectionOrigin: OriginIndex?, isBeyondGap: Bool, cut: VersionVector,
-        isCurrent: Bool, force: Bool
+        isCurrent: Bool, doubtfulTo: Millis, force: Bool
     ) -> Bool {
         let origin = record.origin
         let isCovered = origin == own ? true : seen.covers(origin, record.seq)
-        if isCovered || !(isCurrent || sectionOrigin == origin) {
-            if store.find(record.keyPointer, record.keyCount, hash) == nil {
+        if isCovered || !(isCurrent || sectionOrigin == origin && record.ms > doubtfulTo) {
+            if store.find(HashedKey(record, hash: hash)) == nil {
                 if isCovered, !force, !config.bugs.contains(.reinsertCovered) {
                     statistics.insertRefusedCovered += 1
                     return true
@@ -146,6 +146,9 @@ extension Replica {
             }
         }
         if config.bugs.rawValue != 0, mergeWithBugs(record, hash) { return true }
+        if !isCovered, !isBeyondGap, let writer = sectionOrigin, writer != origin {
+            notePassedOn(record, by: writer, cut)
+        }
         switch store.merge(record, hash) {
         case .applied:
             statistics.entriesApplied &+= 1
@@ -164,8 +167,29 @@ extension Replica {
         return true
     }
 
+    /// A sibling holds a loose entry too, and adopts it if it has not yet: it need not go twice. Only of those before
+    /// this actor, so that no two leave it to each other.
+    private func notePassedOn(_ record: Record, by writer: OriginIndex, _ cut: VersionVector) {
+        let (sender, source) = (origins.uid(writer), origins.uid(record.origin).server)
+        guard sender.server == uid.server, sender.index < config.actorIndex,
+            !cut.covers(record.origin, record.seq)
+        else { return }
+        // Of a writer that can be heard nothing is adopted.
+        if let server = server(source), server.announced != .down, server.announced != .suspect { return }
+        isNewlyAdopted(record)
+    }
+
     /// Whether whoever stood at `cut` knew every tombstone collected here.
     private func includesCollected(_ cut: VersionVector) -> Bool { cut.dominates(frontier) }
+
+    /// A writer's own writes stamped up to here are no better than relayed ones: what was collected here before the
+    /// writer was known was collected without asking it, and may have deleted them.
+    private func doubtfulTo(_ writer: OriginIndex, _ cut: VersionVector) -> Millis {
+        guard let server = server(origins.uid(writer).server), !cut.dominates(server.frontierBefore) else {
+            return .min
+        }
+        return server.floorBefore
+    }
 
     /// Decodes and merges; returns the entries handled, or -1 if the bytes are malformed.
     private func merge(_ work: inout BlockWork, _ budget: Int) -> Int {
@@ -179,7 +203,7 @@ extension Replica {
                 work.decoder = EntryDecoder(from: work.block.to, to: work.block.to, count: 0, millisMax: 0)
                 return 0
             }
-            // Its own writes need no cut, as long as their writer counts for collection.
+            // Its own writes need no cut, as long as their writer counts for collection, and did.
             if members.row(origins.uid(origin).server)?.status.isMember ?? false { sectionOrigin = origin }
             isBeyondGap = !seen.covers(origin, from)
         case .chunk(let chunk):
@@ -187,6 +211,7 @@ extension Replica {
         }
         let cut = work.cut
         let isCurrent = includesCollected(cut)
+        let doubtfulTo = sectionOrigin.map { self.doubtfulTo($0, cut) } ?? .min
         let hasher = store.hasher
         var used = 0
         let keepsEntries = !siblings.isEmpty || !isChunk(work.block)
@@ -195,14 +220,14 @@ extension Replica {
             while used < budget, work.decoder.left > 0, !isMalformed {
                 let count = decode(&work, into: group, max: budget - used, hasher)
                 isMalformed = count < min(group.count, budget - used) && work.decoder.left > 0
-                var behind = BehindSet()
+                var behind = OverflowSet()
                 for i in 0..<count { behind.note(i, isDone: store.prefetchRecord(group[i].hash)) }
-                for i in 0..<count where behind.take(i) { store.prefetchBehind(group[i].hash) }
+                for i in 0..<count where behind.take(i) { store.prefetchOverflow(group[i].hash) }
                 for i in 0..<count {
                     let (hash, record) = (group[i].hash, group[i].record)
                     let isMerged = mergeEntry(
                         record, hash, sectionOrigin: sectionOrigin, isBeyondGap: isBeyondGap, cut: cut,
-                        isCurrent: isCurrent, force: force)
+                        isCurrent: isCurrent, doubtfulTo: doubtfulTo, force: force)
                     if !isMerged { work.isRefused = true }
                     if keepsEntries { work.entries.append(hash, record) } else { record.release() }
                 }
@@ -224,7 +249,7 @@ extension Replica {
         work.bytes.withUnsafeBytes { bytes in
             while count < min(group.count, max), work.decoder.left > 0 {
                 guard let record = work.decoder.next(bytes, origins) else { return }
-                let hash = hasher.hash(record.keyPointer, record.keyCount)
+                let hash = hasher.hash(record.keyView)
                 store.prefetchSlot(hash)
                 group.initializeElement(at: count, to: DeltaEntry(hash: hash, record: record))
                 count &+= 1
@@ -244,6 +269,7 @@ extension Replica {
         let isTrusted =
             !segment.isPage && (members.row(origins.uid(segment.origin).server)?.status.isMember ?? false)
         let sectionOrigin = isTrusted ? segment.origin : nil
+        let doubtfulTo = isTrusted ? self.doubtfulTo(segment.origin, segment.cut) : .min
         let isBeyondGap = !seen.covers(segment.origin, segment.from)
         let entries = segment.entries
         let end = min(entries.count, done + budget)
@@ -255,7 +281,7 @@ extension Replica {
             let entry = entries[done]
             let isMerged = mergeEntry(
                 entry.record, entry.hash, sectionOrigin: sectionOrigin, isBeyondGap: isBeyondGap, cut: segment.cut,
-                isCurrent: isCurrent, force: force)
+                isCurrent: isCurrent, doubtfulTo: doubtfulTo, force: force)
             if !isMerged { isRefused = true }
             done &+= 1
         }

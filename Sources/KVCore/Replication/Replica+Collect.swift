@@ -8,7 +8,7 @@ import KVBase
 /// 2. X has everything those actors had written themselves when they reported so: an older write of the key that X has
 ///    not seen would have been made after its writer knew T, and then it would not be older;
 /// 3. (at merge time) what a third party relays is only taken for an absent key if the relayer's vector covers every
-///    tombstone collected here;
+///    tombstone collected here, and so is an own write of a server that was not known yet when they were collected;
 /// 4. ts lies `tombstoneAgeMillis` back, so that a poisoned timestamp cannot lift `gcFloor` above real time.
 ///
 /// No clock and no timeout decides: a member that is down for long keeps tombstones until it returns or is forgotten.
@@ -24,6 +24,8 @@ extension Replica {
         // where the deleted write is taken again, until the next tombstone comes: while one replica may not collect
         // yet and another has the write, that goes round for ever.
         if let differedAt, at.steady - differedAt < Replica.differenceHoldMillis { return }
+        // Whoever was greeted has own writes of this server, perhaps without the deletes that came later.
+        if hasGreeted(at) || siblings.contains(where: \.hasGreeted) { return }
         lastCollect = at.steady
         guard let vector = stableVector() else { return }
         stable = vector

@@ -13,6 +13,9 @@ struct Adoption {
 extension Replica {
     /// Time for ordinary repair to close gaps in a departed server's writes.
     static let adoptAfterMillis: Millis = 3_000
+    /// How long an actor waits for each sibling before it, of the first few.
+    private static let adoptTurnMillis: Millis = 1_000
+    private static let adoptTurnsMax = 4
 
     private func departedRows() -> [MemberRow] {
         members.rows.filter { !$0.status.isMember && $0.server != uid.server && !retiredHere.contains($0.server) }
@@ -48,12 +51,22 @@ extension Replica {
     /// vector, so nothing would ever make the others fetch it. Whoever holds such an entry sends it on as part of its
     /// own stream: it notes an own write to the key without changing the record, and the closure rule does the rest.
     private func adoptLoose(_ row: MemberRow, since: Millis, _ at: Moment) {
-        guard adoption == nil, at.steady - since >= Replica.adoptAfterMillis else { return }
+        // One actor after the other: siblings mostly hold the same, and die together.
+        let turn = Millis(min(config.actorIndex, Replica.adoptTurnsMax)) * Replica.adoptTurnMillis
+        guard adoption == nil, at.steady - since >= Replica.adoptAfterMillis + turn else { return }
         // An interval beyond a gap may have brought nothing new and still stand in the way of retiring.
         let loose = originsOf(row).filter { origin in
-            newest[origin] > seen[origin] || islands.contains { $0.origin == origin }
+            (newest[origin] > seen[origin] || islands.contains { $0.origin == origin }) && !isStillToCome(origin, at)
         }
         if !loose.isEmpty { adoption = Adoption(server: row.server, origins: loose) }
+    }
+
+    /// Somebody who can be heard has more of the writer without a gap: the ordinary repair brings that, over a line
+    /// that may be slow. Only what it leaves is loose.
+    private func isStillToCome(_ origin: OriginIndex, _ at: Moment) -> Bool {
+        let mine = seen[origin]
+        return siblings.contains { $0.vector[origin] > mine && $0.vector[origin] != VersionVector.retired }
+            || servers.contains { $0.reach[origin] > mine && !$0.isSuspect(at.steady, config.suspectMillis) }
     }
 
     /// One slice of the walk; returns the entries looked at.
@@ -64,8 +77,8 @@ extension Replica {
         let hasher = store.hasher
         store.walk(&current.cursor, budget: min(budget, 512)) { record in
             looked += 1
-            if current.origins.contains(record.origin), record.seq > seen[record.origin] {
-                found.append(hasher.hash(record.keyPointer, record.keyCount))
+            if current.origins.contains(record.origin), record.seq > seen[record.origin], isNewlyAdopted(record) {
+                found.append(hasher.hash(record.keyView))
             }
         }
         for hash in found { store.noteOwnWrite(hash) }
@@ -84,6 +97,19 @@ extension Replica {
         }
         return max(looked, 64)
     }
+
+    /// Each entry is adopted once, by this actor or a sibling: a walk finds again what the walks before it found, and
+    /// loose entries come in many pieces over a thin line.
+    @discardableResult
+    func isNewlyAdopted(_ record: Record) -> Bool {
+        if adoptedCount >= Replica.adoptedMax { (adopted, adoptedCount) = (HashSet64(), 0) }
+        let isNew = adopted.insert(UInt64(record.origin) << 40 | record.seq)
+        if isNew { adoptedCount += 1 }
+        return isNew
+    }
+
+    /// Adopted entries that are remembered; beyond, all are forgotten, and perhaps adopted once more.
+    private static let adoptedMax = 64 * 1024
 
     // MARK: Retiring
 
@@ -144,6 +170,7 @@ extension Replica {
         }
         retiredHere.append(row.server)
         retiredMarks.append(mark(row))
+        if departedRows().isEmpty { (adopted, adoptedCount) = (HashSet64(), 0) }
         departedSince.removeAll { $0.server == row.server }
         statistics.serversRetired += 1
         if row.status != .retired {

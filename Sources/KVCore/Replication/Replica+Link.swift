@@ -15,6 +15,8 @@ extension Replica {
     private static let linksRememberedMax = 1024
     private static let behindDotsMin: UInt64 = 16 * 1024
     private static let greetingBytesMax = 64 * 1024
+    /// How long nothing is collected while somebody who was sent own writes has not said who it is.
+    static let greetingHoldMillis: Millis = 60_000
     /// A newcomer's first answer waits so long for the first chunk of what it asked for.
     static let firstChunkMillis: Millis = 20
 
@@ -141,6 +143,11 @@ extension Replica {
         statistics.framesSent &+= 1
         statistics.remoteBytesSent &+= UInt64(bytes.count)
         return OutgoingFrame(to: ActorUID(server: 0, index: 0), session: session, bytes: bytes)
+    }
+
+    /// Own writes went to somebody who is not known yet, and so is not asked before a tombstone is collected.
+    func hasGreeted(_ at: Moment) -> Bool {
+        greeted.contains { $0.to > 0 && at.steady - $0.at < Replica.greetingHoldMillis }
     }
 
     /// A newcomer's first writes go along. Returns the last of them, or 0.

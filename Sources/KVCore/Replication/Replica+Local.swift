@@ -114,7 +114,8 @@ extension Replica {
             firstItem: first, items: items, ackedItem: sibling.applied, news: servers.map(news), rowsHash: members.hash,
             rows: sibling.rowsHash == members.hash ? [] : members.rows, asks: sibling.asks,
             scanAsk: scanAsk(localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
-            isFlushed: saysFlushed, isSettled: isSettled, level: levelHere(), retired: retiredMarks.sorted())
+            isFlushed: saysFlushed, isSettled: isSettled, hasGreeted: hasGreeted(at), level: levelHere(),
+            retired: retiredMarks.sorted())
         sibling.asks.removeAll()
         sibling.sentTo = log.last
         sibling.pacer.sent(at.steady)
@@ -140,6 +141,7 @@ extension Replica {
         statistics.batchesReceived &+= 1
         sibling.isHeard = true
         sibling.isFlushed = batch.isFlushed
+        sibling.hasGreeted = batch.hasGreeted
         sibling.level = batch.level
         sibling.retired = batch.retired
         sibling.floor = max(sibling.floor, batch.floor)
@@ -235,17 +237,40 @@ extension Replica {
         if isConnected, let scanStart {
             // A scan brings it everything up to there. The latest writes go ahead: somebody may wait for them.
             let start = min(scanStart[own], store.ownSeq)
-            server.sent = max(known, start - min(start, Replica.latestDotsMax), server.sent)
-            server.scannedTo = start
+            server.sent = max(known, latest(upTo: start), server.sent)
             return
         }
         // A newcomer fetches what is old by a scan; the stream gives it what is new.
-        let isNew = members.row(server.id)?.status == .joining && store.ownSeq > known + Replica.historyDotsMax
+        let isNew = members.row(server.id)?.status == .joining && isLong(since: known)
         server.sent = max(isNew ? store.ownSeq : known, isConnected ? server.sent : 0)
     }
 
+    /// The write after which the latest ones up to `start` are few and small.
+    private func latest(upTo start: UInt64) -> UInt64 {
+        let first = max(store.journalFirstSeq, start - min(start, Replica.latestDotsMax) + 1)
+        var seq = start
+        var bytes = 0
+        while seq >= first {
+            store.records(store.journalHash(seq)) { bytes += $0.keyCount + $0.valueCount }
+            if bytes > Replica.latestBytesMax { break }
+            seq -= 1
+        }
+        return seq
+    }
+
+    /// What was written after `known` is better fetched by the scan alone.
+    private func isLong(since known: UInt64) -> Bool {
+        let writes = store.ownSeq - min(known, store.ownSeq)
+        if writes > Replica.historyDotsMax { return true }
+        let records = store.count + store.tombstoneCount
+        guard isConnected, records > 0 else { return false }
+        return min(Int(writes), records) * (store.recordBytes / records) > Replica.historyBytesMax
+    }
+
     /// Own writes that are streamed to a newcomer although a scan will bring them too: where it is not known how far a
-    /// scan goes, and where it is.
+    /// scan goes, and where it is. Bytes count only over connections, whose lines may be thin.
     static let historyDotsMax: UInt64 = 4096
+    static let historyBytesMax = 64 * 1024
     static let latestDotsMax: UInt64 = 64
+    static let latestBytesMax = 16 * 1024
 }

@@ -41,6 +41,8 @@ extension Replica {
                 let place = servers.firstIndex { $0.id > row.server } ?? servers.count
                 let server = RemoteServer(id: row.server, actorCount: row.actorCount, knownSince: at.steady)
                 server.wantedAt = at.steady
+                server.frontierBefore = frontier
+                server.floorBefore = store.gcFloor
                 keepPace(of: server, at: row)
                 servers.insert(server, at: place)
                 takeStanding(server, at)

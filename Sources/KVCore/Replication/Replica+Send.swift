@@ -262,12 +262,14 @@ extension Replica {
             !server.isSuspect(at.steady, config.suspectMillis)
         else { return }
         let waited = at.steady - max(deliveredAt, server.waitingSince)
+        // None of its actors may get to it for long: each time it waits twice as long.
+        let patience = max(Replica.failoverMillis, server.patienceMillis) << Millis(min(server.backoff, 5))
         // Another of its actors was heard meanwhile: it is this one that does not get to it, and not all of them.
         let isAlive = at.steady - (server.heardAt ?? 0) < waited - Replica.failoverMillis / 2
-        let isStuck =
-            server.actorCount > 1 && isAlive && waited >= max(Replica.failoverMillis, server.patienceMillis)
-        guard isStuck || waited >= Replica.deliveredMillisMax else { return }
+        let isStuck = server.actorCount > 1 && isAlive && waited >= patience
+        guard isStuck || waited >= max(patience, Replica.deliveredMillisMax) else { return }
         statistics.timeouts += 1
+        server.backoff += 1
         server.inFlight.removeAll()
         server.waitingSince = at.steady
         if isStuck {
@@ -318,11 +320,6 @@ extension Replica {
         let segment = own.segment
         guard segment.to > from else { return false }
         if segment.largestBytes > limits.largeBytes {
-            if segment.to <= server.scannedTo {
-                // Nobody waits for it more than for the scan, which brings it.
-                server.sent = max(server.sent, segment.to)
-                return true
-            }
             // In order, once too many of them wait.
             guard server.large.count < RemoteServer.largeMax else { return false }
             server.large.append(LargeInterval(from: segment.from, to: segment.to))
@@ -424,7 +421,7 @@ extension Replica {
         {
             var entries = DeltaEntries()
             for entry in segment.entries {
-                guard let winner = store.find(entry.record.keyPointer, entry.record.keyCount, entry.hash) else {
+                guard let winner = store.find(HashedKey(entry.record, hash: entry.hash)) else {
                     continue
                 }
                 entries.append(entry.hash, winner.retained())

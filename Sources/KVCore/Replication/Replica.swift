@@ -99,6 +99,9 @@ package final class Replica {
     /// Departed servers: since when, which one's loose entries are being adopted, and which left the vector.
     var departedSince: [(server: UInt64, at: Millis)] = []
     var adoption: Adoption?
+    /// Entries that were adopted, by writer and number.
+    var adopted = HashSet64()
+    var adoptedCount = 0
     var retiredHere: [UInt64] = []
     /// How far the writes of the servers in `retiredHere` were seen when they were retired, and a mark of that for
     /// each, in the same order.

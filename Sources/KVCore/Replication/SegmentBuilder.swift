@@ -47,7 +47,7 @@ struct SegmentBuilder {
         let first = store.journalFirstSeq
         var left = budget
         let ahead: UInt64 = 16
-        var behind = BehindSet()
+        var behind = OverflowSet()
         while left > 0, !isFinished {
             let seq = reached &+ 1
             if seq < first {
@@ -66,7 +66,7 @@ struct SegmentBuilder {
                 if !repeats(middle, store) {
                     behind.note(Int(middle), isDone: store.prefetchRecord(store.journalHash(middle)))
                 }
-                if behind.take(Int(near)) { store.prefetchBehind(store.journalHash(near)) }
+                if behind.take(Int(near)) { store.prefetchOverflow(store.journalHash(near)) }
             }
             if !(seq > from &+ 1 && repeats(seq, store)) {
                 if largeBytes != .max, stops(before: store.journalHash(seq), store) {

@@ -44,8 +44,8 @@ struct ServerLink {
     /// False if it is about another connection.
     mutating func moved(_ progress: LinkProgress, _ now: Millis) -> Bool {
         guard progress.session == session, session != 0 else { return false }
-        let before = self.progress.bulk.left
-        for _ in before..<max(before, progress.bulk.left) where !bulkHandedAt.isEmpty {
+        let gone = progress.bulk.left - min(progress.bulk.left, self.progress.bulk.left)
+        for _ in 0..<min(gone, UInt64(bulkHandedAt.count)) {
             let taken = now - max(bulkHandedAt.removeFirst(), bulkLeftAt)
             bulkLeftAt = now
             if taken < ServerLink.hungryMillis { appetite = min(2 * appetite, ServerLink.appetiteMax) }
