@@ -61,6 +61,7 @@ let rows: [Row] = [
         .executable, "cmud", "Sources/cmud", imports: ["CMUDCore", "KVClient", "KVBase"],
         packages: [argumentParser, ("CryptoExtras", "swift-crypto")] + nio),
     Row(.executable, "counter-example", "Sources/counter-example", imports: ["KVRuntime"]),
+    Row(.executable, "client-example", "Sources/client-example", imports: ["KVClient"]),
     Row(
         .executable, "kvd-sim", "Sources/kvd-sim", imports: ["KVSim", "KVCore", "KVBase"],
         packages: [argumentParser]),
@@ -111,7 +112,7 @@ let rows: [Row] = [
 
 /// Executables that a test target runs as child processes, so that `swift test` builds them.
 let runs: [String: [String]] = [
-    "IntegrationTests": ["kvd", "kv", "cmud", "counter-example", "perf-driver"],
+    "IntegrationTests": ["kvd", "kv", "cmud", "counter-example", "client-example", "perf-driver"],
     "ClusterTests": ["kvd"],
     "KVClientTests": ["kvd"],
 ]

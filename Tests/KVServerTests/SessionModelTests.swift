@@ -3,12 +3,21 @@
 import FuzzSupport
 import KVBase
 import KVTestSupport
+import KVCore
 import KVTestTraits
+import RESP
 import Testing
 
 @testable import KVServer
 
 @Suite(.blocking) struct SessionModelTests {
+    private func request(_ arguments: [Bytes]) -> [UInt8] {
+        var bytes = OutputBuffer()
+        defer { bytes.deallocate() }
+        bytes.request(arguments)
+        return Array(bytes.bytes)
+    }
+
     @Test(arguments: 0..<8) func randomTracesAgreeWithAModel(_ seed: Int) {
         var random = PRNG(seed: UInt64(seed))
         let session = LocalSession(seed: UInt64(seed) + 1)

@@ -9,7 +9,7 @@ import Testing
     /// What the replica, a server and a sibling are made of. A new part goes in here.
     static let parts: Set<String> = [
         "CatchUp", "Census", "ClockCorrection", "ClockSample", "Collector", "Departures", "DigestWatch", "Discards",
-        "FrameBench", "FrameTurns", "GapWatch", "Gateway", "Hearing", "Inbox", "Leaving", "LinkBook", "LocalLog",
+        "FrameBench", "FrameTurns", "GapWatch", "GatewayChoice", "Hearing", "Inbox", "Leaving", "LinkBook", "LocalLog",
         "Membership", "Outcasts", "OutgoingRound", "OwnStream", "PairPacer", "PeerView", "PlantedState",
         "RecentSegments", "RepairQueue", "RetiredServers", "ScanDonor", "Schedule", "Seen", "SegmentBuilder",
         "SendWish", "ServerLink", "SiblingStream", "SiblingView", "UnaskedCollection", "WriteAges",
@@ -129,6 +129,6 @@ import Testing
         let found = Self.storedProperties(of: file)
         #expect(found.map(\.name) == ["offset", "reachable", "fixed", "readable"])
         #expect(found.map { $0.words.contains("private") } == [true, false, false, false])
-        #expect(found.map(\.owner) == Array(repeating: "Gateway", count: 4))
+        #expect(found.map(\.owner) == Array(repeating: "GatewayChoice", count: 4))
     }
 }

@@ -40,7 +40,7 @@ final class ScanEnd: Sendable {
     }
 }
 
-/// What a whole server had seen at some moment: the basis of tombstone collection (replication.md b5).
+/// What a whole server had seen at some moment: the basis of tombstone collection (docs/replication.md 10.1).
 package struct StabilityReport: Sendable, Equatable {
     /// The reporting process's steady clock; later reports replace earlier ones.
     package var stamp: Millis

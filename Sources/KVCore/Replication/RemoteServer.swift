@@ -19,7 +19,7 @@ final class RemoteServer {
     var pacer = PairPacer()
     var wish = SendWish()
     var turns = FrameTurns()
-    var gateway = Gateway()
+    var gateway = GatewayChoice()
     var stream = OwnStream()
     var repairs = RepairQueue()
     /// The scan that it was asked for.

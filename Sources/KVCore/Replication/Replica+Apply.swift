@@ -69,7 +69,7 @@ extension Replica {
     ///
     /// An absent key is only filled if the entry's write is new here: a covered write without a record was superseded
     /// and its tombstone collected. What a third party relays must moreover come from a cut that includes every
-    /// tombstone collected here (replication.md b5, clause 3), and so must a writer's own up to `doubtfulTo`.
+    /// tombstone collected here (docs/replication.md 10.3), and so must a writer's own up to `doubtfulTo`.
     @inline(__always)
     private func mergeEntry(
         _ record: Record, _ hash: UInt64, sectionOrigin: OriginIndex?, isBeyondGap: Bool, cut: VersionVector,

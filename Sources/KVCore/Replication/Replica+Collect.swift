@@ -2,11 +2,11 @@
 
 import KVBase
 
-/// A tombstone T with write d, timestamp ts is collected at X when all of these hold (replication.md b5):
+/// A tombstone T with write d, timestamp ts is collected at X when all of these hold (docs/replication.md 10.1):
 ///
 /// 1. every actor of every member server, joining ones included, has reported that its vector covers d;
 /// 2. X has everything those actors had written themselves when they reported so: an older write of the key that X has
-/// not    seen would have been made after its writer knew T, and then it would not be older;
+///    not seen would have been made after its writer knew T, and then it would not be older;
 /// 3. (at merge time) what a third party relays is only taken for an absent key if the relayer's vector covers every
 ///    tombstone collected here, and so is an own write of a server that was not known yet when they were collected;
 /// 4. ts lies `tombstoneAgeMillis` back, so that a poisoned timestamp cannot lift `gcFloor` above real time.

@@ -3,7 +3,7 @@
 import KVBase
 
 /// One scan for one asker. A chunk number stands for a fixed range of the table: a lost one is built again from where
-/// it began to where it ended, so nothing is kept for resending but cursors (replication.md b4 L2, b6), and the asker
+/// it began to where it ended, so nothing is kept for resending but cursors (docs/replication.md 7.3), and the asker
 /// may have taken either copy.
 final class ScanDonor {
     /// A donor that was not asked for this long forgets the scan.

@@ -4,7 +4,7 @@
 import KVBase
 
 /// Walks the journal from `from + 1` to `target`. Each key goes in once, with its current winner, at the first of its
-/// writes, so the interval may be cut anywhere and is still closed (replication.md b3, closure rule).
+/// writes, so the interval may be cut anywhere and is still closed (docs/replication.md 4.2).
 struct SegmentBuilder {
     let from: UInt64
     private let target: UInt64

@@ -31,7 +31,7 @@ package struct ShardState {
 
     var counters = RequestCounters()
 
-    /// No storable version is left: the clock, or a version that reached us, is beyond the year 2500.
+    /// No storable version is left: the clock, or a version that reached us, is beyond the year 2527.
     static let clockError: StaticString = "ERR no version above the key's current one can be stored; check the clocks"
 
     init(store: Store) { self.store = store }

@@ -100,7 +100,7 @@ import Testing
     }
 
     @Test func gatewaysTakeTurnsWhenTwoScansNeedThem() {
-        var gateway = Gateway()
+        var gateway = GatewayChoice()
         #expect(gateway.usual(1, of: 3) == 1)
         gateway.moveOn()
         gateway.moveOn()

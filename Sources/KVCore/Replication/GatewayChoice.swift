@@ -1,6 +1,6 @@
 // Which actor of another server frames go to. A part of `RemoteServer`; on the replica's thread.
 
-struct Gateway {
+struct GatewayChoice {
     /// Actors passed over because they did not answer.
     private var gatewayOffset = 0
     /// Two scans with the server, one each way, may need different addressees: they take turns.
