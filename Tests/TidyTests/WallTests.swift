@@ -129,6 +129,6 @@ import Testing
         let found = Self.storedProperties(of: file)
         #expect(found.map(\.name) == ["offset", "reachable", "fixed", "readable"])
         #expect(found.map { $0.words.contains("private") } == [true, false, false, false])
-        #expect(found.map(\.owner) == Array(repeating: "GatewayChoice", count: 4))
+        #expect(found.map(\.owner) == Array(repeating: "Gateway", count: 4))
     }
 }
