@@ -41,12 +41,14 @@ let logging = ("Logging", "swift-log")
 
 let rows: [Row] = [
     Row(.c, "CIntrinsics", "CSupport/intrinsics"),
-    Row(.c, "CSupport", "CSupport/runtime"),
+    Row(.c, "CSupport", "CSupport/io"),
+    Row(.c, "CMemory", "CSupport/memory", imports: ["CSupport"]),
     Row(.c, "CTLS", "CSupport/tls"),
+    Row(.c, "CPerf", "Perf/support"),
     Row(.library, "KVBase", "Sources/KVBase", imports: ["CIntrinsics"]),
     Row(.library, "RESP", "Sources/RESP", imports: ["KVBase"]),
     Row(.library, "KVCore", "Sources/KVCore", imports: ["KVBase", "CIntrinsics"]),
-    Row(.library, "KVRuntime", "Sources/KVRuntime", imports: ["CSupport", "CTLS", "KVBase"]),
+    Row(.library, "KVRuntime", "Sources/KVRuntime", imports: ["CSupport", "CMemory", "CTLS", "KVBase"]),
     Row(
         .library, "KVServer", "Sources/KVServer", imports: ["KVRuntime", "KVCore", "RESP", "KVBase"],
         packages: [logging]),
@@ -63,14 +65,14 @@ let rows: [Row] = [
         .executable, "kvd-sim", "Sources/kvd-sim", imports: ["KVSim", "KVCore", "KVBase"],
         packages: [argumentParser]),
     Row(
-        .executable, "perf-driver", "Perf/perf-driver", imports: ["CSupport", "KVRuntime", "RESP", "KVBase"],
+        .executable, "perf-driver", "Perf/perf-driver", imports: ["CPerf", "CSupport", "KVRuntime", "RESP", "KVBase"],
         packages: [argumentParser, ("Histogram", "hdrhistogram-swift")]),
     Row(
         .executable, "client-bench", "Perf/client-bench", imports: ["KVClient"],
         packages: [argumentParser]),
     Row(
         .executable, "kvd-micro", "Perf/micro",
-        imports: ["CIntrinsics", "CSupport", "KVRuntime", "KVCore", "RESP", "KVBase"]),
+        imports: ["CIntrinsics", "CMemory", "CSupport", "KVRuntime", "KVCore", "RESP", "KVBase"]),
     Row(
         .executable, "kv-fuzz", "Tests/Fuzz",
         imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport", "FuzzSupport"]),
@@ -84,7 +86,7 @@ let rows: [Row] = [
     Row(.test, "KVCoreTests", "Tests/KVCoreTests", imports: ["KVTestTraits", "KVCore", "KVBase"]),
     Row(
         .test, "KVRuntimeTests", "Tests/KVRuntimeTests",
-        imports: ["KVTestTraits", "KVRuntime", "CSupport", "KVBase"]),
+        imports: ["KVTestTraits", "KVRuntime", "CSupport", "CMemory", "KVBase"]),
     Row(
         .test, "StressTests", "Tests/StressTests",
         imports: ["KVTestTraits", "KVRuntime", "CSupport", "KVBase"]),
@@ -114,8 +116,13 @@ let runs: [String: [String]] = [
     "KVClientTests": ["kvd"],
 ]
 
-/// Folders of targets that hold data, not sources.
-let data: [String: [String]] = ["kv-fuzz": ["corpus"], "CMUDCoreTests": ["Golden"]]
+/// What of targets is not source.
+let data: [String: [String]] = ["kv-fuzz": ["corpus"], "CMUDCoreTests": ["Golden"], "CMemory": ["README.md"]]
+
+/// Libraries of the system that C targets link.
+let linked: [String: [String]] = [
+    "CSupport": ["uring"], "CPerf": ["uring"], "CMemory": sanitized ? [] : ["jemalloc"], "CTLS": ["ssl", "crypto"],
+]
 
 func wanted() -> Set<String>? {
     guard var names = only else { return nil }
@@ -134,16 +141,10 @@ func target(_ row: Row) -> Target {
         + row.packages.map { .product(name: $0.product, package: $0.package) }
     switch row.kind {
     case .c:
-        let linked: [LinkerSetting] =
-            switch row.name {
-            case "CSupport": [.linkedLibrary("uring")] + (sanitized ? [] : [.linkedLibrary("jemalloc")])
-            case "CTLS": [.linkedLibrary("ssl"), .linkedLibrary("crypto")]
-            default: []
-            }
         return .target(
-            name: row.name, path: row.path,
+            name: row.name, dependencies: dependencies, path: row.path, exclude: data[row.name] ?? [],
             cSettings: sanitized ? [.define("KVD_NO_JEMALLOC")] : [],
-            linkerSettings: linked)
+            linkerSettings: (linked[row.name] ?? []).map { .linkedLibrary($0) })
     case .library:
         return .target(
             name: row.name, dependencies: dependencies, path: row.path, swiftSettings: swiftSettings + checked)

@@ -29,6 +29,8 @@ package struct Config: Sendable {
     package var logLevel = "info"
     package var clientsMax = Limits.clientsMax
     package var pinLoops = true
+    /// Fresh memory is made ready beside the loops (CSupport/memory).
+    package var warmsMemory = true
     /// How long handing over the last writes may take.
     package var drainSeconds = 30
     /// Added to the wall clock, for tests of skewed clocks.
@@ -103,6 +105,10 @@ package struct Config: Sendable {
         },
         Row(name: "pin") { config, text throws(ConfigError) in
             config.pinLoops = try flag(text)
+        },
+        Row(name: "warm-memory") { config, text throws(ConfigError) in
+            guard let flag = ["yes": true, "no": false][text] else { throw ConfigError("'\(text)' is not yes or no") }
+            config.warmsMemory = flag
         },
     ]
 

@@ -148,8 +148,7 @@ package final class SimActor {
     var ownSeq: UInt64 { store.ownSeq }
 
     func get(_ key: Int) -> Record? {
-        let name = world.keys.bytes(key)
-        return store.get(name.baseAddress!, name.count, world.keys.hash(key))
+        store.get(world.keys.hashed(key))
     }
 
     /// Names of the live keys with a prefix, page by page.
@@ -169,8 +168,7 @@ package final class SimActor {
     // MARK: What the oracle looks at
 
     func find(_ key: Int) -> Record? {
-        let name = world.keys.bytes(key)
-        return store.find(name.baseAddress!, name.count, world.keys.hash(key))
+        store.find(world.keys.hashed(key))
     }
 
     /// Early writes stamped again that the oracle was not told of yet, by sequence number: old version and new one.

@@ -232,7 +232,10 @@ extension SimWorld {
             // Whoever shall find together without the rest must be told of each other.
             server.seeds = (subset ?? Set(0..<options.slots)).subtracting([server.slot]).sorted()
             server.frozenUntil = min(server.frozenUntil, now)
-            for index in server.actors { actors[index].busyUntil = min(actors[index].busyUntil, now) }
+            for index in server.actors {
+                actors[index].busyUntil = min(actors[index].busyUntil, now)
+                if isWired { schedule(actors[index], at: now + 1) }
+            }
             if !server.isUp { start(server, seeds: server.seeds) }
         }
         say { "healed \(subset.map { "\($0.sorted())" } ?? "everything")" }

@@ -248,10 +248,11 @@ package final class SimKeys {
 
     /// The hash every store of the world uses (they share the seed).
     package func hash(_ key: Int) -> UInt64 { hashes[key] }
+    package func hashed(_ key: Int) -> HashedKey { HashedKey(ByteView(bytes(key)), hash: hashes[key]) }
 
     package func hashAll(with store: Store) {
         guard hashes.isEmpty else { return }
-        hashes = (0..<count).map { store.hash(bytes($0).baseAddress!, bytes($0).count) }
+        hashes = (0..<count).map { store.key(bytes($0)).hash }
     }
 
     package func name(_ key: Int) -> String { String(decoding: bytes(key).prefix(2 + digits), as: UTF8.self) }

@@ -8,10 +8,12 @@ package import KVCore
 private let frameOverhead = 60
 /// A fresh frame up to here overtakes the parts of large ones.
 private let smallBytesMax = 16 * 1024
-private let partBytes = 16 * 1024...64 * 1024
-/// The kernel takes unsent bytes for about 50 ms, and at least a little.
-private let kernelShare = 20
-private let kernelBytes = 16 * 1024...1024 * 1024
+private let partBytes = 4 * 1024...64 * 1024
+/// The sender gives the kernel, and the kernel takes, unsent bytes for about 50 ms each, as far as the sender knows the
+/// line; so many where it knows nothing yet.
+private let kernelShare = 10
+private let kernelBytes = 12 * 1024...512 * 1024
+private let kernelBytesUnknown = 128 * 1024
 /// What leaves in one go: about 20 ms of the line.
 private let segmentShare = 50
 private let segmentBytes = 4 * 1024...64 * 1024
@@ -158,12 +160,13 @@ package final class SimPipe {
     /// Gives the kernel what it takes. Small fresh frames first, then all queues in turn, a part each.
     /// `mayBegin` is asked before a frame's first byte is taken.
     package func feed(_ mayBegin: (SimWireFrame) -> Bool) {
-        let limit = clamp(bandwidth / kernelShare, kernelBytes)
+        let known = bytesPerSecond
+        let limit = known == 0 ? kernelBytesUnknown : clamp(known / kernelShare, kernelBytes)
         while unsent < limit, waitingBytes > 0 {
             if let stream = smallStream(mayBegin) {
                 give(stream, smallBytesMax + frameOverhead)
             } else if let stream = nextStream(mayBegin) {
-                give(stream, clamp(limit, partBytes))
+                give(stream, clamp(limit / 2, partBytes))
             } else {
                 return
             }

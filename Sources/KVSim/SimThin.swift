@@ -5,7 +5,7 @@ package import KVBase
 
 extension SimOptions {
     /// Of a hundred seeds so many are thin unless a run says otherwise.
-    package static let thinPercent = 0
+    package static let thinPercent = 20
 
     mutating func drawThin(_ random: inout PRNG, percent: Int) {
         guard random.below(100) < percent else { return }

@@ -110,6 +110,9 @@ extension SimWorld {
             bandwidth: wires.bandwidth[from.slot * options.slots + to.slot])
     }
 
+    /// What waits for a pause to end is looked at now and then: the pause may end before its time.
+    private func lookAgain(at time: SimTime) -> SimTime { min(time, now + 20 * simMillisecond) }
+
     private func latency(_ from: Int, _ to: Int) -> SimTime { network.latencyMillis(from, to) * simMillisecond }
 
     /// The dialer's hello or the acceptor's answer arrives, or was due before a frame that does.
@@ -117,12 +120,12 @@ extension SimWorld {
         guard let (wire, pipe) = find(Int(event.a), event.b) else { return }
         let reader = servers[pipe.from]
         if reader.frozenUntil > now {
-            queue.push(.wireHello, at: reader.frozenUntil, Int(event.a), Int(event.b))
+            queue.push(.wireHello, at: lookAgain(at: reader.frozenUntil), Int(event.a), Int(event.b))
             return
         }
         // What a cut holds back comes with the frames behind it.
         if network.isBlocked(pipe.to, pipe.from) {
-            queue.push(.wireHello, at: now + 20 * simMillisecond, Int(event.a), Int(event.b))
+            queue.push(.wireHello, at: lookAgain(at: .max), Int(event.a), Int(event.b))
             return
         }
         meet(wire, pipe.from)
@@ -217,7 +220,11 @@ extension SimWorld {
         pipe.bandwidth = wires.bandwidth[direction]
         while true {
             let frozen = servers[pipe.from].frozenUntil
-            if frozen <= now { feed(wire, pipe) } else if pipe.waitingBytes > 0 { wake(wire, pipe, at: frozen) }
+            if frozen <= now {
+                feed(wire, pipe)
+            } else if pipe.waitingBytes > 0 {
+                wake(wire, pipe, at: lookAgain(at: frozen))
+            }
             guard pipe.hasUnsent else { return }
             guard pipe.busyUntil <= now else {
                 wake(wire, pipe, at: pipe.busyUntil)
@@ -306,7 +313,7 @@ extension SimWorld {
         while target.isAlive, let message = target.wireInbox.first {
             let ready = readyTime(target)
             guard ready <= now else {
-                queue.push(.wireDeliver, at: ready, target.view.origin)
+                queue.push(.wireDeliver, at: lookAgain(at: ready), target.view.origin)
                 return
             }
             target.wireInbox.removeFirst()
@@ -365,7 +372,7 @@ extension SimWorld {
         let actor = actors[server.actors[index]]
         let ready = readyTime(actor)
         if ready > now {
-            queue.push(.wireProgress, at: ready, Int(event.a), Int(event.b))
+            queue.push(.wireProgress, at: lookAgain(at: ready), Int(event.a), Int(event.b))
             return
         }
         let peer = pipe.from == min(pipe.from, pipe.to) ? wire.ids.high : wire.ids.low

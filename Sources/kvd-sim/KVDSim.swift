@@ -34,6 +34,9 @@ struct KVDSim: ParsableCommand {
         name: .long, help: "With --trace: only lines that contain this text (may be given several times: any of them).")
     var only: [String] = []
 
+    @Flag(name: .long, help: "Run the seeds that ever broke an invariant.")
+    var failed = false
+
     @Flag(name: .long, help: "Run every seed twice, in two processes, and compare the trace hashes.")
     var checkDeterminism = false
 
@@ -81,8 +84,8 @@ struct KVDSim: ParsableCommand {
             throw ValidationError(
                 "this build makes no mistakes: build it with -Xswiftc -DKV_CHECKS, as scripts/sim does")
         }
-        if seed == nil, seeds == nil, count == nil, bug == nil, !listBugs, one.scenario == nil {
-            throw ValidationError("say which seeds: --seed N, --seeds A..<B or --count N; or --scenario join")
+        if seed == nil, seeds == nil, count == nil, bug == nil, !listBugs, !failed, one.scenario == nil {
+            throw ValidationError("say which seeds: --seed N, --seeds A..<B, --count N or --failed; or --scenario join")
         }
     }
 
@@ -94,6 +97,8 @@ struct KVDSim: ParsableCommand {
         let hunted = bug.flatMap { $0 == "all" ? nil : SimBug.named($0) }
         if let trial = one.trial(bandwidth: bandwidth, latency: latency, seed: seed, ignored: ignore) {
             try run(trial, hunted)
+        } else if failed {
+            try runFailed()
         } else if let seed {
             try runOne(seed, hunted)
         } else if worker {
@@ -143,6 +148,19 @@ struct KVDSim: ParsableCommand {
     private var printer: ((String) -> Void)? {
         guard trace else { return nil }
         return { line in if only.isEmpty || only.contains(where: { line.contains($0) }) { emit(line) } }
+    }
+
+    /// One after another, in this process: a trapped check ends it, and the last line tells at which seed.
+    private func runFailed() throws {
+        var broken = 0
+        for options in SimSeeds.worlds {
+            let outcome = SimWorld.run(options, bug: nil, trace: nil)
+            let thin = options.profile == .thin ? " thin" : ""
+            emit("seed \(options.seed)\(thin): \(outcome.violation.map { "VIOLATION \($0)" } ?? "no violation")")
+            if outcome.violation != nil { broken += 1 }
+        }
+        emit("\(SimSeeds.worlds.count) seeds, \(broken) violations")
+        if broken > 0 { throw ExitCode(1) }
     }
 
     private func runOne(_ seed: UInt64, _ planted: SimBug?) throws {

@@ -55,6 +55,9 @@ struct KVD: ParsableCommand {
     @Option(help: ArgumentHelp("Pin each loop to a core: yes or no. (default: yes)", valueName: "YES"))
     var pin: String?
     @Option(
+        help: ArgumentHelp("Make fresh memory ready beside the loops: yes or no. (default: yes)", valueName: "YES"))
+    var warmMemory: String?
+    @Option(
         help: ArgumentHelp(
             "Longest time, in seconds, to hand over the last writes when told to stop. (default: 30)",
             valueName: "SECONDS"))
@@ -71,6 +74,7 @@ struct KVD: ParsableCommand {
         let single: [(String, String?)] = [
             ("port", port), ("actors", actors), ("shared-port", sharedPort), ("host", host), ("advertise", advertise),
             ("cluster", cluster), ("io", io), ("log-level", logLevel), ("maxclients", maxclients), ("pin", pin),
+            ("warm-memory", warmMemory),
             ("drain-timeout", drainTimeout), ("debug-clock-offset-ms", clockOffset),
             ("cluster-key-file", clusterKeyFile), ("peer-tls-cert", peerTlsCert), ("peer-tls-key", peerTlsKey),
             ("peer-tls-ca", peerTlsCa), ("trust-the-network", trustTheNetwork ? "yes" : nil),

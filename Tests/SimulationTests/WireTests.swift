@@ -145,9 +145,32 @@ struct WireTests {
         #expect(outcome.points.count("wire: greeting") > 0)
     }
 
+    /// The shorter ones of those that ever broke an invariant.
+    @Test("thin seeds that broke an invariant once keep it", arguments: SimSeeds.failedThin.filter { $0 != 566 })
+    func mended(seed: UInt64) {
+        let outcome = SimWorld.run(SimOptions.swarm(seed: seed, thinPercent: 100), bug: nil, trace: nil)
+        #expect(
+            outcome.violation == nil, "\(outcome.violation.map { "\($0)" } ?? "") replay: --thin 100 --seed \(seed)")
+    }
+
     private func expectNoViolation(_ scenario: SimScenario) {
         let report = scenario.run()
         #expect(report.outcome.violation == nil, "\(scenario): \(report.text)")
+    }
+
+    // Once the donor's last 64 writes went ahead of the chunks however large they were, and live ones waited for them:
+    // 116 MB were sent, and a live write was visible after 31 s.
+    @Test(
+        "large values go once to a newcomer, and live writes do not wait for them (I19)",
+        arguments: [(100, 1_048_576), (4_000, 65_536), (8_000, 32_768)])
+    func largeJoin(keys: Int, valueBytes: Int) {
+        var scenario = SimScenario(.join)
+        (scenario.keys, scenario.valueBytes) = (keys / 4, valueBytes)
+        (scenario.bandwidth, scenario.oneWayMillis) = (4_000_000, 50)
+        let report = scenario.run()
+        #expect(report.outcome.violation == nil, "\(scenario): \(report.text)")
+        #expect(report.sentBytes <= report.dataBytes / 10 * 11, "\(report.text)")
+        #expect(report.live.count > 10 && report.live.maxMillis <= 550 && report.stillWaiting == 0, "\(report.text)")
     }
 
     // Once chunks of 2.5 MiB, eight of them under way, were given up after five seconds without a whole one and sent

@@ -35,7 +35,7 @@ import Testing
         let banned: [String: Set<String>] = [
             "KVBase": ["Foundation", "Dispatch", "Synchronization"],
             "RESP": ["Foundation", "Dispatch", "Glibc"],
-            "KVCore": ["Foundation", "Dispatch", "CSupport"],
+            "KVCore": ["Foundation", "Dispatch", "CSupport", "CMemory"],
             "KVRuntime": ["Foundation", "Dispatch"],
             "KVServer": ["Foundation", "Dispatch"],
         ]

@@ -42,7 +42,7 @@ enum Repository {
     }
 
     static func allCode() throws -> [SourceFile] {
-        try swiftFiles() + files(under: ["CSupport"], endings: ["c", "h"])
+        try swiftFiles() + files(under: ["CSupport", "Perf/support"], endings: ["c", "h"])
     }
 
     struct Target {

@@ -137,10 +137,8 @@ struct EntryDecoder {
         at = reader.at
         left &-= 1
         return key.withUnsafeBytes { key in
-            // An empty key has no address; any non-null pointer does for zero bytes.
             Record.create(
-                key: key.baseAddress ?? bytes.baseAddress.unsafelyUnwrapped, key.count, value: value.baseAddress,
-                valueCount, ms: ms, origin: origin, seq: seq, isTombstone: isTombstone)
+                key: ByteView(key), value: ByteView(value), ms: ms, origin: origin, seq: seq, isTombstone: isTombstone)
         }
     }
 

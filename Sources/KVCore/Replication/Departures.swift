@@ -6,6 +6,12 @@ import KVBase
 struct Departures {
     /// Time for ordinary repair to close gaps in a departed server's writes.
     private static let adoptAfterMillis: Millis = 3_000
+    /// How long an actor waits for each sibling before it, of the first few: siblings mostly hold the same, and die
+    /// together.
+    private static let turnMillis: Millis = 1_000
+    private static let turnsMax = 4
+    /// Adopted entries that are remembered; beyond, all are forgotten, and perhaps adopted once more.
+    private static let adoptedMax = 64 * 1024
     /// Entries looked at in one step of the walk.
     private static let entriesPerStep = 512
 
@@ -18,6 +24,9 @@ struct Departures {
     private var since: [(server: UInt64, at: Millis)] = []
     /// One at a time.
     private var adoption: Adoption?
+    /// Entries that were adopted, by writer and number.
+    private var adopted = HashSet64()
+    private var adoptedCount = 0
 
     /// Since when the server is known to have departed: now, if it was not known.
     mutating func note(_ server: UInt64, _ now: Millis) -> Millis {
@@ -33,9 +42,10 @@ struct Departures {
 
     func isAdopting(_ server: UInt64) -> Bool { adoption?.server == server }
 
-    /// Whether a walk may begin for a server that departed, or fell silent, at `since`.
-    func mayAdopt(since: Millis, _ now: Millis) -> Bool {
-        adoption == nil && now - since >= Departures.adoptAfterMillis
+    /// Whether a walk may begin for a server that departed, or fell silent, at `since`: one actor after the other.
+    func mayAdopt(since: Millis, _ now: Millis, actorIndex: Int) -> Bool {
+        let turn = Millis(min(actorIndex, Departures.turnsMax)) * Departures.turnMillis
+        return adoption == nil && now - since >= Departures.adoptAfterMillis + turn
     }
 
     /// Begins the walk for entries of these origins that no vector covers.
@@ -54,8 +64,8 @@ struct Departures {
         let hasher = store.hasher
         store.walk(&current.cursor, budget: min(budget, Departures.entriesPerStep)) { record in
             looked += 1
-            if current.origins.contains(record.origin), record.seq > seen[record.origin] {
-                found.append(hasher.hash(record.keyPointer, record.keyCount))
+            if current.origins.contains(record.origin), record.seq > seen[record.origin], noteAdopted(record) {
+                found.append(hasher.hash(record.keyView))
             }
         }
         guard current.cursor.isDone else {
@@ -66,8 +76,22 @@ struct Departures {
         return (found, looked, current.origins)
     }
 
+    /// Each entry is adopted once, by this actor or a sibling: a walk finds again what the walks before it found, and
+    /// loose entries come in many pieces over a thin line. False if it was adopted before.
+    @discardableResult
+    mutating func noteAdopted(_ record: Record) -> Bool {
+        if adoptedCount >= Departures.adoptedMax { forgetAdopted() }
+        let isNew = adopted.insert(UInt64(record.origin) << 40 | record.seq)
+        if isNew { adoptedCount += 1 }
+        return isNew
+    }
+
+    /// Every departed server is retired.
+    mutating func forgetAdopted() { (adopted, adoptedCount) = (HashSet64(), 0) }
+
     func checkInvariants(_ retired: RetiredServers) {
         check(since.allSatisfy { !retired.contains($0.server) })
+        check(adoptedCount <= Departures.adoptedMax)
         check(adoption.map { !$0.origins.isEmpty } ?? true)
     }
 }

@@ -49,6 +49,9 @@ struct Hearing {
         return replaced
     }
 
+    /// Its state as it was last told.
+    var announced: PeerState? { announcedState }
+
     /// True if the state is to be told: it changed, and is not that of a server which was never there.
     mutating func change(to state: PeerState) -> Bool {
         guard state != announcedState else { return false }

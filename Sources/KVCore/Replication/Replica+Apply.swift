@@ -78,7 +78,7 @@ extension Replica {
         let origin = record.origin
         let isCovered = origin == own ? true : seen.covers(origin, record.seq)
         if isCovered || !(isCurrent || sectionOrigin == origin && record.ms > doubtfulTo) {
-            if store.find(record.keyPointer, record.keyCount, hash) == nil {
+            if store.find(HashedKey(record, hash: hash)) == nil {
                 if isCovered, !force, !planted(.reinsertCovered) {
                     statistics.insertRefusedCovered += 1
                     return true
@@ -90,6 +90,9 @@ extension Replica {
             }
         }
         if planted.isAny, mergeWithBugs(record, hash) { return true }
+        if !isCovered, !isBeyondGap, let writer = sectionOrigin, writer != origin {
+            notePassedOn(record, by: writer, cut)
+        }
         switch store.merge(record, hash) {
         case .applied:
             statistics.entriesApplied &+= 1
@@ -106,6 +109,18 @@ extension Replica {
         default: statistics.entriesIgnored &+= 1
         }
         return true
+    }
+
+    /// A sibling holds a loose entry too, and adopts it if it has not yet: it need not go twice. Only of those before
+    /// this actor, so that no two leave it to each other.
+    private func notePassedOn(_ record: Record, by writer: OriginIndex, _ cut: VersionVector) {
+        let (sender, source) = (origins.uid(writer), origins.uid(record.origin).server)
+        guard sender.server == uid.server, sender.index < config.actorIndex,
+            !cut.covers(record.origin, record.seq)
+        else { return }
+        // Of a writer that can be heard nothing is adopted.
+        if let state = server(source).map(\.hearing.announced), state != .down, state != .suspect { return }
+        departures.noteAdopted(record)
     }
 
     /// Whether whoever stood at `cut` knew every tombstone collected here.
@@ -146,9 +161,9 @@ extension Replica {
             while used < budget, work.decoder.left > 0, !isMalformed {
                 let count = decode(&work, into: group, max: budget - used, hasher)
                 isMalformed = count < min(group.count, budget - used) && work.decoder.left > 0
-                var behind = BehindSet()
+                var behind = OverflowSet()
                 for i in 0..<count { behind.note(i, isDone: store.prefetchRecord(group[i].hash)) }
-                for i in 0..<count where behind.take(i) { store.prefetchBehind(group[i].hash) }
+                for i in 0..<count where behind.take(i) { store.prefetchOverflow(group[i].hash) }
                 for i in 0..<count {
                     let (hash, record) = (group[i].hash, group[i].record)
                     let isMerged = mergeEntry(
@@ -175,7 +190,7 @@ extension Replica {
         work.bytes.withUnsafeBytes { bytes in
             while count < min(group.count, max), work.decoder.left > 0 {
                 guard let record = work.decoder.next(bytes, origins) else { return }
-                let hash = hasher.hash(record.keyPointer, record.keyCount)
+                let hash = hasher.hash(record.keyView)
                 store.prefetchSlot(hash)
                 group.initializeElement(at: count, to: DeltaEntry(hash: hash, record: record))
                 count &+= 1

@@ -150,10 +150,8 @@ extension Replica {
         }
         for i in 0..<below.count {
             let entry = below.base.unsafelyUnwrapped[i]
-            let value = entry.record.value
             let again = store.put(
-                entry.record.keyPointer, entry.record.keyCount, entry.hash,
-                value: value.baseAddress ?? entry.record.keyPointer, value.count, now: 0)
+                HashedKey(entry.record, hash: entry.hash), value: ByteView(entry.record.value), now: 0)
             if let again { onRestamp?(entry.record, again) }
         }
         if below.count > 0 {

@@ -302,7 +302,7 @@ extension Replica {
         {
             var entries = DeltaEntries()
             for entry in segment.entries {
-                guard let winner = store.find(entry.record.keyPointer, entry.record.keyCount, entry.hash) else {
+                guard let winner = store.find(HashedKey(entry.record, hash: entry.hash)) else {
                     continue
                 }
                 entries.append(entry.hash, winner.retained())

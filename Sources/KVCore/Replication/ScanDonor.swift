@@ -230,7 +230,7 @@ final class ScanDonor {
         for record in offered {
             largestBytes = max(largestBytes, record.keyCount + record.valueCount)
             if isLocal {
-                entries.append(store.hasher.hash(record.keyPointer, record.keyCount), record.retained())
+                entries.append(store.hasher.hash(record.keyView), record.retained())
             } else {
                 encoder.encode(record, store.origins, into: &encoded)
             }

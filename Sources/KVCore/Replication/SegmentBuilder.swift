@@ -50,7 +50,7 @@ struct SegmentBuilder {
         let first = store.journalFirstSeq
         var left = budget
         let ahead: UInt64 = 16
-        var behind = BehindSet()
+        var behind = OverflowSet()
         while left > 0, !isFinished {
             let seq = last &+ 1
             if seq < first {
@@ -69,7 +69,7 @@ struct SegmentBuilder {
                 if !repeats(middle, store) {
                     behind.note(Int(middle), isDone: store.prefetchRecord(store.journalHash(middle)))
                 }
-                if behind.take(Int(near)) { store.prefetchBehind(store.journalHash(near)) }
+                if behind.take(Int(near)) { store.prefetchOverflow(store.journalHash(near)) }
             }
             if !(seq > from &+ 1 && repeats(seq, store)) {
                 if largeBytes != .max, stops(before: store.journalHash(seq), store) {

@@ -50,8 +50,7 @@ struct ServerLink {
     /// False if it is about another connection.
     mutating func moved(_ progress: LinkProgress, _ now: Millis) -> Bool {
         guard progress.session == current, current != 0 else { return false }
-        let before = self.progress.bulk.left
-        let gone = max(before, progress.bulk.left) - before
+        let gone = progress.bulk.left - min(progress.bulk.left, self.progress.bulk.left)
         for _ in 0..<min(gone, UInt64(bulkHandedAt.count)) {
             let taken = now - max(bulkHandedAt.removeFirst(), bulkLeftAt)
             bulkLeftAt = now

@@ -1,6 +1,6 @@
 // The commands as data: name, arity, flags, key positions, documentation, handler. Built once, read by every loop.
 
-package import RESP
+package import KVBase
 
 /// What COMMAND tells about a command, and what the query actor needs to know before it runs it.
 package struct CommandFlags: OptionSet, Sendable {
@@ -76,7 +76,7 @@ package struct CommandTable: Sendable {
     }
 
     /// Index of the row, or nil. O(1).
-    package func find(_ name: Argument) -> Int? {
+    package func find(_ name: ByteView) -> Int? {
         let packed = Self.pack(name.start, name.count)
         guard packed != 0 else { return nil }
         var slot = Self.slot(packed)

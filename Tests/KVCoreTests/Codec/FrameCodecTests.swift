@@ -36,7 +36,7 @@ import Testing
                 key.withBytes { key in
                     value.withBytes { value in
                         Record.create(
-                            key: key.baseAddress!, key.count, value: value.baseAddress, value.count,
+                            key: ByteView(key), value: ByteView(value),
                             ms: 1_780_000_000_000 + Millis(i % 3), origin: i % 5 == 0 ? b : a, seq: UInt64(i * 2 + 1),
                             isTombstone: value.count == 0)
                     }

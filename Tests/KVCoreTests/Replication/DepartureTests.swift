@@ -145,6 +145,82 @@ import Testing
         #expect(cluster.run(until: { fromB.replica.statistics.entriesAdopted == 1 }, within: 15_000))
     }
 
+    /// Both hold other writes of X beyond the same gap, and get each other's only after they adopted their own.
+    @Test func whatWasAdoptedOnceIsNotAdoptedAgainWithWhatComesLater() {
+        let (cluster, a, b) = RemoteTests.pair(1, 1, delay: 50)
+        let x = cluster.start(actors: 1, joining: a)
+        cluster.run(4_000)
+        var reached: UInt64 = 0
+        cluster.drops = { from, to in from.server != x.id || to.server != reached }
+        x.actors[0].put("gap", "v", cluster.moment(x))
+        cluster.run(100)
+        reached = a.id
+        for i in 0..<10 { x.actors[0].put("a\(i)", "v", cluster.moment(x)) }
+        cluster.run(100)
+        reached = b.id
+        for i in 0..<5 { x.actors[0].put("b\(i)", "v", cluster.moment(x)) }
+        cluster.run(100)
+        cluster.stop(x)
+        cluster.run(50)
+        #expect(a.actors[0].store.count == 10 && b.actors[0].store.count == 5)
+        #expect(cluster.run(until: { cluster.sum(\.entriesAdopted) == 15 }, within: 20_000))
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { a.actors[0].store.count == 15 && b.actors[0].store.count == 15 }, within: 2_000))
+        cluster.run(20_000)
+        #expect(cluster.actors.allSatisfy { $0.1.replica.statistics.entriesAdopted == 15 })
+    }
+
+    @Test func whatOneActorAdoptedItsSiblingsDoNot() {
+        let (cluster, a, b) = RemoteTests.pair(3, 1, delay: 50)
+        let x = cluster.start(actors: 1, joining: a)
+        cluster.run(4_000)
+        var isGap = true
+        cluster.drops = { from, to in from.server == x.id && (isGap || to.server == b.id) }
+        x.actors[0].put("gap", "v", cluster.moment(x))
+        cluster.run(100)
+        isGap = false
+        for i in 0..<10 { x.actors[0].put("a\(i)", "v", cluster.moment(x)) }
+        cluster.run(110)
+        cluster.stop(x)
+        cluster.run(1_000)
+        #expect(a.actors.allSatisfy { $0.store.count == 10 } && b.actors[0].store.count == 0)
+        #expect(cluster.run(until: { b.actors[0].store.count == 10 }, within: 20_000))
+        cluster.run(10_000)
+        #expect(a.actors.map(\.replica.statistics.entriesAdopted) == [10, 0, 0])
+        #expect(cluster.isConverged && cluster.sum(\.divergences) == 0)
+    }
+
+    /// A newcomer got part of a founder's data through another newcomer; the founder dies, and a server that has all of
+    /// it gives it slowly.
+    @Test func whatAServerThatCanBeHeardStillHasIsNotAdopted() {
+        let cluster = TestCluster()
+        cluster.tune = { $0.chunkBytesMax = 64 }
+        let a = cluster.start(actors: 1)
+        // Too many writes for the stream: a newcomer gets them by a scan.
+        for i in 0..<8_000 { a.actors[0].put("k\(i % 1_600)", "v", cluster.moment(a)) }
+        let b = cluster.start(actors: 1, joining: a)
+        #expect(cluster.run(until: { cluster.isConverged && b.actors[0].replica.isCaughtUp }, within: 60_000))
+        let newer = { [a, b] (id: UInt64) in id != a.id && id != b.id }
+        var isFounderCut = false
+        cluster.drops = { from, to in
+            newer(from.server) != newer(to.server)
+                && (isFounderCut || from.server == b.id || to.server == b.id)
+        }
+        let c = cluster.start(actors: 1, joining: a)
+        #expect(cluster.run(until: { c.actors[0].store.count > 100 }, within: 30_000))
+        isFounderCut = true
+        cluster.stop(a)
+        let d = cluster.start(actors: 1, joining: c)
+        #expect(cluster.run(until: { d.actors[0].replica.isCaughtUp }, within: 9_000))
+        #expect(d.actors[0].store.count > 100 && d.actors[0].store.count < 1_600)
+        cluster.drops = { _, _ in false }
+        let healed = cluster.now
+        #expect(cluster.run(until: { cluster.isConverged && d.actors[0].store.count == 1_600 }, within: 60_000))
+        // Long enough for the founder to count as gone.
+        #expect(cluster.now - healed > 15_000)
+        #expect(cluster.sum(\.entriesAdopted) == 0 && cluster.sum(\.divergences) == 0)
+    }
+
     @Test func whatADeadWriterPassedOnOfADepartedServerIsNotLeftOnSomeReplicasOnly() {
         let (cluster, a, b) = RemoteTests.pair(1, 1)
         let x = cluster.start(actors: 1, joining: a)

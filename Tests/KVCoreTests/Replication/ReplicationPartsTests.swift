@@ -20,9 +20,7 @@ import Testing
     func put(_ store: Store, _ key: String, _ value: String, _ now: Millis = 1_000) {
         Bytes(key).withBytes { key in
             Bytes(value).withBytes { value in
-                _ = store.put(
-                    key.baseAddress!, key.count, store.hash(key.baseAddress!, key.count), value: value.baseAddress!,
-                    value.count, now: now)
+                _ = store.put(store.key(key), value: ByteView(value), now: now)
             }
         }
     }

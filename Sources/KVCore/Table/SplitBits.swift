@@ -7,7 +7,7 @@ extension HashTable {
     /// A new entry has three. While a table doubles again and again, half of its entries came since their segment's
     /// last split, a quarter before that and so on, so a sixteenth has none left when it is split, and with those that
     /// got three more on such an occasion and have used them up it is a fifteenth.
-    enum Ahead {
+    enum SplitBits {
         static let mask: UInt64 = 0xF
 
         /// Three bits of the hash of an entry in a segment of this depth.

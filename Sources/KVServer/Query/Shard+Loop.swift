@@ -4,10 +4,9 @@ package import KVRuntime
 import KVBase
 import KVCore
 
-extension QueryActor {
+extension Shard {
     private static let sampleMillis: Int64 = 100
-    /// Tending memory waits for a turn that has taken less than this, but for no more than so many turns.
-    private static let tendNanosLate: Nanos = 300_000
+    /// Tending memory waits for a turn that leaves time for it, but for no more than so many turns.
     private static let tendTurnsMax = 20
     private static let stalledCheckMillis: Int64 = 1000
 
@@ -16,34 +15,34 @@ extension QueryActor {
         self.loop = loop
         isMemoryShort = { [unowned(unsafe) loop] in loop.isMemoryShort }
         beginTurn(loop)
-        loop.onReceived { [unowned(unsafe) self] in executeReceived() }
-        loop.onTurnEnd { [unowned self, unowned loop] in
-            if hasWork {
-                beginTurn(loop)
-                if let millis = runWaiting() { loop.requestTurn(afterMillis: millis) }
-            }
-            state.pointee.work = 0
+        loop.onReceived { [unowned(unsafe) self] in answerReceived() }
+        // Unsafe: the server keeps both until the loop has ended, and counting them is a part of every turn.
+        loop.onTurnEnd { [unowned(unsafe) self, unowned(unsafe) loop] in
+            beginTurn(loop)
+            if hasWork, let millis = serveWaiting() { loop.requestTurn(afterMillis: millis) }
+            endedNanos = loop.nowNanos
             replicator?.turnEnded()
             publish()
             if tendTurns > 0 { tend(loop) }
         }
         var meter = RateMeter(now: loop.nowNanos)
-        loop.schedule(everyMillis: QueryActor.sampleMillis) { [unowned self, unowned loop] in
-            statistics.setRate(meter.sample(count: state.pointee.commands, now: loop.nowNanos))
+        loop.schedule(everyMillis: Shard.sampleMillis) { [unowned self, unowned loop] in
+            statistics.setRate(meter.sample(count: state.pointee.counters.commands, now: loop.nowNanos))
             statistics.setFreshPages(Loop.freshPages)
             replicator?.replica.trimJournal()
             tendTurns = 1
             statistics.setHeldInput(state.pointee.heldInput)
             readOn()
         }
-        loop.schedule(everyMillis: QueryActor.stalledCheckMillis) { [unowned self, unowned loop] in
+        loop.schedule(everyMillis: Shard.stalledCheckMillis) { [unowned self, unowned loop] in
             beginTurn(loop)
             closeStalled()
         }
     }
 
     private func tend(_ loop: Loop) {
-        guard loop.turnNanos < QueryActor.tendNanosLate || tendTurns > QueryActor.tendTurnsMax else {
+        let now = Machine.monotonicNanos
+        guard now < state.pointee.budget.deadline(for: .tending, now: now) || tendTurns > Shard.tendTurnsMax else {
             tendTurns += 1
             return loop.requestTurn()
         }
@@ -52,9 +51,13 @@ extension QueryActor {
         loop.tendMemory()
     }
 
-    /// Commands of this turn are stamped with the loop's clock.
+    /// To be called before anything is done in a turn; again in the same turn it changes nothing. Commands are stamped
+    /// with the loop's clock.
     @inline(__always)
-    func beginTurn(_ loop: Loop) { state.pointee.nowMillis = loop.nowMillis &+ state.pointee.clockShift }
+    func beginTurn(_ loop: Loop) {
+        state.pointee.nowMillis = loop.nowMillis &+ state.pointee.clockShift
+        state.pointee.budget.begin(at: loop.nowNanos)
+    }
 
     /// From now on a write is answered with an error; reads go on.
     func refuseWrites() { state.pointee.refusesWrites = true }

@@ -1,5 +1,5 @@
-// The null responder: nothing but the kernel's work and one pass over the bytes. See csupport_null_responder.h.
-#include "csupport_null_responder.h"
+// The null responder: nothing but the kernel's work and one pass over the bytes. See cperf_null_responder.h.
+#include "cperf_null_responder.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -37,7 +37,7 @@ struct responder {
     uint32_t *sending;
 };
 
-int cs_null_responder_listen(const char *host, uint16_t port) {
+int cperf_null_responder_listen(const char *host, uint16_t port) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
     if (inet_pton(AF_INET, host, &address.sin_addr) != 1) return -EINVAL;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -179,7 +179,7 @@ static void handle(struct responder *r, int listener, const struct io_uring_cqe 
     }
 }
 
-int cs_null_responder_run(int listener, uint32_t reply_bytes) {
+int cperf_null_responder_run(int listener, uint32_t reply_bytes) {
     static struct responder r;
     int error = set_up(&r, reply_bytes);
     if (error < 0) return error;

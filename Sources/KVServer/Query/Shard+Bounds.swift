@@ -1,8 +1,8 @@
 // Clients that hold memory and do not go on: who is read although it does not read, and who is closed. Loop thread.
 
-package import KVBase
+import KVBase
 
-extension QueryActor {
+extension Shard {
     /// A client that reads nothing of a reply that waits for it, or sends nothing more of a request it has begun, for
     /// this long is closed: both hold memory.
     static let stalledMillisMax: Millis = 60_000
@@ -19,8 +19,8 @@ extension QueryActor {
                 let unsent = session.owner?.sessionUnsentBytes ?? 0
                 if unsent < s.pointee.unsentBytes { s.pointee.activeMillis = now }
                 s.pointee.unsentBytes = unsent
-                if now - s.pointee.activeMillis > QueryActor.stalledMillisMax { close(session, .readsNothing) }
-            } else if now - s.pointee.activeMillis > QueryActor.stalledMillisMax, session.isWithinRequest {
+                if now - s.pointee.activeMillis > Shard.stalledMillisMax { close(session, .readsNothing) }
+            } else if now - s.pointee.activeMillis > Shard.stalledMillisMax, session.isWithinRequest {
                 close(session, .standsStill)
             }
         }
@@ -39,13 +39,13 @@ extension QueryActor {
         }
     }
 
-    /// When the unfinished requests of all clients hold more than `Limits.heldInputMax`, the largest of this actor's is
+    /// When the unfinished requests of all clients hold more than `Limits.heldInputMax`, the largest of this shard's is
     /// given up, as Redis gives up the largest client. To be called where one has grown.
     func boundInput() {
         statistics.setHeldInput(state.pointee.heldInput)
         while context.heldInput > Limits.heldInputMax {
             guard let session = sessions.max(by: { $0.pendingInput < $1.pendingInput }),
-                session.pendingInput >= QueryActor.heldInputWatchedBytes
+                session.pendingInput >= Shard.heldInputWatchedBytes
             else { return }
             close(session, .holdsTooMuch)
             statistics.setHeldInput(state.pointee.heldInput)

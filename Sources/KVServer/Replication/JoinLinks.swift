@@ -5,7 +5,7 @@ import KVRuntime
 import Logging
 
 /// Keeps the links to the addresses of `--join` until each has answered; the members that the answers name take over.
-final class Membership {
+final class JoinLinks {
     private let system: ActorSystem
     private let log: Logger
     private var unanswered: [String]

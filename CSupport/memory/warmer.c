@@ -1,23 +1,7 @@
 // Touches the memory that a loop's thread will use next, so that the loop does not wait while the kernel clears it. A
 // thread of its own; reserve.c is what it walks, pieces.c what is given back, owner.c decides how much of both.
 //
-// A fresh huge page costs its first toucher 0.2 ms, and some milliseconds on a virtual machine whose host has to find
-// the memory first. So each loop's arena takes its address space from a reserve, and tells page by page what it takes
-// into use: jemalloc calls the commit hook for every piece of address space before the first byte of it is used. The
-// warmer walks the reserve in the same order and keeps a few pages ahead populated. A page is in one of these states:
-//
-//   COLD ──warmer──▶ WARMING ──warmer──▶ WARM          COLD, WARMING, WARM ──commit hook──▶ USED
-//   WARM ──cs_memory_tend──▶ LEAVING ──▶ COLD          USED ──decommit hook──▶ COLD
-//   COLD ──commit hook──▶ UNTOUCHED ──cs_memory_ahead──▶ ASKED ──warmer──▶ USED
-//
-// The second way is that of blocks of several huge pages. They may be much larger than what is ever written to them, so
-// nothing but their beginning is touched until their owner says how far it is.
-//
-// Populating never changes what memory holds, so the warmer may be late or lose every race: the owner's thread never
-// waits for it, it only finds a page it has to clear itself, as it would without. Only giving memory back destroys
-// content, so that is done on the arena's own thread, which otherwise is the one that commits (another thread that
-// does, by enlarging a block in place, waits while the page is LEAVING), and by whoever decommits a piece, which is
-// nobody else's then.
+// What for, and the states of a page with what each promises: README.md.
 #include "memory_internal.h"
 
 #ifndef KVD_NO_JEMALLOC
@@ -35,13 +19,13 @@ static int is_running;
 static cpu_set_t processors, others;
 static pthread_t warmer;
 
-void cs_warmer_wake(void) {
+void cm_warmer_wake(void) {
     if (__atomic_load_n(&awake, __ATOMIC_SEQ_CST) != 0) return;
     if (__atomic_exchange_n(&awake, 1, __ATOMIC_SEQ_CST) != 0) return;
     syscall(SYS_futex, &awake, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
-int cs_warmer_is_awake(void) { return __atomic_load_n(&awake, __ATOMIC_RELAXED) != 0; }
+int cm_warmer_is_awake(void) { return __atomic_load_n(&awake, __ATOMIC_RELAXED) != 0; }
 
 /// Zero in place of zero: a write to the kernel, none to the owner, who may be writing already.
 static void touch(char *at) {
@@ -54,25 +38,26 @@ static void touch(char *at) {
 /// holds the lock of the one mapping only. Then, if the kernel had no huge page, the rest.
 static int populate(char *page_start) {
     touch(page_start);
-    return madvise(page_start, page_bytes, MADV_POPULATE_WRITE);
+    return madvise(page_start, cm_page_bytes, MADV_POPULATE_WRITE);
 }
 
 /// The next page the owner will use as far as its order tells: pieces are taken from the lowest address on.
-static int warm_one(owner *owner) {
-    uint32_t count = __atomic_load_n(&owner->reserve_count, __ATOMIC_ACQUIRE);
+static int warm_one(cm_owner *owner) {
+    uint32_t count = __atomic_load_n(&owner->space.count, __ATOMIC_ACQUIRE);
     for (uint32_t i = 0; i < count; i++) {
-        reserve *reserve = owner->reserves[i];
+        cm_reserve *reserve = owner->space.reserves[i];
         for (size_t page = __atomic_load_n(&reserve->first_cold, __ATOMIC_RELAXED); page + 1 < reserve->pages; page++) {
-            uint8_t expected = COLD;
-            if (__atomic_load_n(&reserve->state[page], __ATOMIC_RELAXED) != COLD) continue;
+            uint8_t expected = CM_COLD;
+            if (__atomic_load_n(&reserve->state[page], __ATOMIC_RELAXED) != CM_COLD) continue;
             if (!__atomic_compare_exchange_n(
-                    &reserve->state[page], &expected, WARMING, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
+                    &reserve->state[page], &expected, CM_WARMING, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
             __atomic_store_n(&reserve->first_cold, page + 1, __ATOMIC_RELAXED);
-            int failed = populate(reserve->base + page * page_bytes);
-            expected = WARMING;
-            if (__atomic_compare_exchange_n(&reserve->state[page], &expected, failed ? USED : WARM, 0, __ATOMIC_RELAXED,
-                    __ATOMIC_RELAXED) && !failed) {
-                __atomic_fetch_add(&owner->warm, 1, __ATOMIC_RELAXED);
+            int failed = populate(reserve->base + page * cm_page_bytes);
+            expected = CM_WARMING;
+            uint8_t done = failed ? CM_USED : CM_WARM;
+            if (__atomic_compare_exchange_n(
+                    &reserve->state[page], &expected, done, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED) && !failed) {
+                __atomic_fetch_add(&owner->shared.warm, 1, __ATOMIC_RELAXED);
             }
             return !failed;
         }
@@ -81,31 +66,31 @@ static int warm_one(owner *owner) {
     return 0;
 }
 
-int cs_warmer_ask(owner *owner, char *page_start) {
-    uint32_t at = owner->asked_count;
-    if (at - __atomic_load_n(&owner->answered_count, __ATOMIC_ACQUIRE) == ASKED_MAX) return 0;
-    owner->asked[at % ASKED_MAX] = page_start;
-    __atomic_store_n(&owner->asked_count, at + 1, __ATOMIC_RELEASE);
-    cs_warmer_wake();
+int cm_warmer_ask(cm_owner *owner, char *page_start) {
+    uint32_t at = owner->asked.count;
+    if (at - __atomic_load_n(&owner->answered.count, __ATOMIC_ACQUIRE) == CM_ASKED_MAX) return 0;
+    owner->asked.pages[at % CM_ASKED_MAX] = page_start;
+    __atomic_store_n(&owner->asked.count, at + 1, __ATOMIC_RELEASE);
+    cm_warmer_wake();
     return 1;
 }
 
 /// One of the pages asked for.
-static int answer_one(owner *owner) {
-    uint32_t at = owner->answered_count;
-    if (at == __atomic_load_n(&owner->asked_count, __ATOMIC_ACQUIRE)) return 0;
-    char *page_start = owner->asked[at % ASKED_MAX];
-    __atomic_store_n(&owner->answered_count, at + 1, __ATOMIC_RELEASE);
-    reserve *reserve = cs_reserve_of(owner, page_start);
+static int answer_one(cm_owner *owner) {
+    uint32_t at = owner->answered.count;
+    if (at == __atomic_load_n(&owner->asked.count, __ATOMIC_ACQUIRE)) return 0;
+    char *page_start = owner->asked.pages[at % CM_ASKED_MAX];
+    __atomic_store_n(&owner->answered.count, at + 1, __ATOMIC_RELEASE);
+    cm_reserve *reserve = cm_reserve_of(owner, page_start);
     if (!reserve) {
         // In small pages.
-        for (size_t small = 0; small < SMALL_PAGES; small++) touch(page_start + small * small_bytes);
+        for (size_t small = 0; small < CM_SMALL_PAGES; small++) touch(page_start + small * cm_small_bytes);
         return 1;
     }
-    uint8_t expected = ASKED;
-    size_t page = (size_t)(page_start - reserve->base) / page_bytes;
+    uint8_t expected = CM_ASKED;
+    size_t page = (size_t)(page_start - reserve->base) / cm_page_bytes;
     // Given back meanwhile otherwise.
-    if (__atomic_compare_exchange_n(&reserve->state[page], &expected, USED, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    if (__atomic_compare_exchange_n(&reserve->state[page], &expected, CM_USED, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
         populate(page_start);
     }
     return 1;
@@ -113,13 +98,13 @@ static int answer_one(owner *owner) {
 
 static int warm_some(void) {
     int done = 0;
-    uint32_t count = __atomic_load_n(&cs_owner_count, __ATOMIC_ACQUIRE);
+    uint32_t count = __atomic_load_n(&cm_owner_count, __ATOMIC_ACQUIRE);
     for (uint32_t i = 0; i < count; i++) {
-        owner *owner = cs_owners[i];
+        cm_owner *owner = cm_owners[i];
         int answered = answer_one(owner);
         done += answered;
-        int64_t wanted = __atomic_load_n(&owner->wanted, __ATOMIC_RELAXED);
-        if (!answered && __atomic_load_n(&owner->warm, __ATOMIC_RELAXED) < wanted) done += warm_one(owner);
+        int64_t wanted = __atomic_load_n(&owner->shared.wanted, __ATOMIC_RELAXED);
+        if (!answered && __atomic_load_n(&owner->shared.warm, __ATOMIC_RELAXED) < wanted) done += warm_one(owner);
     }
     return done;
 }
@@ -148,7 +133,7 @@ static int start_warmer(void) {
     return failure == 0;
 }
 
-void cs_warmer_place(int processor) {
+void cm_warmer_place(int processor) {
     if (CPU_COUNT(&processors) == 0) {
         sched_getaffinity(getpid(), sizeof processors, &processors);
         others = processors;

@@ -1,0 +1,22 @@
+// Seeds that broke an invariant once, whosever mistake it was, the machine's or the oracle's. Constants; any thread.
+
+/// Run by `kvd-sim --failed` after each change of the machine: what was mended stays so, as far as these worlds still
+/// meet the same states.
+package enum SimSeeds {
+    /// Worlds without lines that are long and thin.
+    package static let failed: [UInt64] = [
+        16, 37, 99, 295, 301, 356, 424, 1634, 1942, 1980, 2525, 2924, 3587, 4170, 4515, 5646, 6011, 6182, 6245, 6272,
+        6629, 7278, 8376, 8839, 9823, 10638, 11190, 12045, 12101, 12616, 14549, 19810, 22363, 22681, 23779, 26366,
+        30422, 32124, 38092, 38121, 40215, 41010, 42151, 43207, 44708, 47990, 48201, 50252, 53374, 55859, 57528, 57841,
+        58240, 62489, 65125, 69528, 73230, 73474, 73562, 74399, 74442, 74798, 78505, 83980, 87019, 94172,
+    ]
+
+    /// Worlds with such lines, all of them drawn with `--thin 100`.
+    package static let failedThin: [UInt64] = [566, 706, 993, 1268]
+
+    /// All of them, as their worlds are drawn.
+    package static var worlds: [SimOptions] {
+        failed.map { SimOptions.swarm(seed: $0, thinPercent: 0) }
+            + failedThin.map { SimOptions.swarm(seed: $0, thinPercent: 100) }
+    }
+}
