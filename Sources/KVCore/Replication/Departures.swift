@@ -36,7 +36,22 @@ struct Departures {
     }
 
     /// The server is retired.
-    mutating func forget(_ server: UInt64) { since.removeAll { $0.server == server } }
+    mutating func forget(_ server: UInt64) {
+        since.removeAll { $0.server == server }
+        if since.isEmpty { forgetAdopted() }
+    }
+
+    private mutating func forgetAdopted() { (adopted, adoptedCount) = (HashSet64(), 0) }
+
+    /// Each entry is adopted once, by this actor or a sibling: a walk finds again what the walks before it found, and
+    /// loose entries come in many pieces over a thin line. False if it was.
+    @discardableResult
+    mutating func noteAdopted(_ record: Record) -> Bool {
+        if adoptedCount >= Departures.adoptedMax { forgetAdopted() }
+        let isNew = adopted.insert(UInt64(record.origin) << 40 | record.seq)
+        if isNew { adoptedCount += 1 }
+        return isNew
+    }
 
     var isAdopting: Bool { adoption != nil }
 
