@@ -8,8 +8,8 @@ struct Departures {
     private static let adoptAfterMillis: Millis = 3_000
     /// How long an actor waits for each sibling before it, of the first few: siblings mostly hold the same, and die
     /// together.
-    private static let turnMillis: Millis = 1_000
-    private static let turnsMax = 4
+    private static let adoptTurnMillis: Millis = 1_000
+    private static let adoptTurnsMax = 4
     /// Adopted entries that are remembered; beyond, all are forgotten, and perhaps adopted once more.
     private static let adoptedMax = 64 * 1024
     /// Entries looked at in one step of the walk.
@@ -36,12 +36,10 @@ struct Departures {
     }
 
     /// The server is retired.
-    mutating func forget(_ server: UInt64) {
-        since.removeAll { $0.server == server }
-        if since.isEmpty { forgetAdopted() }
-    }
+    mutating func forget(_ server: UInt64) { since.removeAll { $0.server == server } }
 
-    private mutating func forgetAdopted() { (adopted, adoptedCount) = (HashSet64(), 0) }
+    /// Every departed server is retired.
+    mutating func forgetAdopted() { (adopted, adoptedCount) = (HashSet64(), 0) }
 
     /// Each entry is adopted once, by this actor or a sibling: a walk finds again what the walks before it found, and
     /// loose entries come in many pieces over a thin line. False if it was.
@@ -57,9 +55,9 @@ struct Departures {
 
     func isAdopting(_ server: UInt64) -> Bool { adoption?.server == server }
 
-    /// Whether a walk may begin for a server that departed, or fell silent, at `since`: one actor after the other.
-    func mayAdopt(since: Millis, _ now: Millis, actorIndex: Int) -> Bool {
-        let turn = Millis(min(actorIndex, Departures.turnsMax)) * Departures.turnMillis
+    /// Whether a walk may begin for a server that departed, or fell silent, at `since`.
+    func mayAdopt(since: Millis, actorIndex: Int, _ now: Millis) -> Bool {
+        let turn = Millis(min(actorIndex, Departures.adoptTurnsMax)) * Departures.adoptTurnMillis
         return adoption == nil && now - since >= Departures.adoptAfterMillis + turn
     }
 
@@ -90,19 +88,6 @@ struct Departures {
         adoption = nil
         return (found, looked, current.origins)
     }
-
-    /// Each entry is adopted once, by this actor or a sibling: a walk finds again what the walks before it found, and
-    /// loose entries come in many pieces over a thin line. False if it was adopted before.
-    @discardableResult
-    mutating func noteAdopted(_ record: Record) -> Bool {
-        if adoptedCount >= Departures.adoptedMax { forgetAdopted() }
-        let isNew = adopted.insert(UInt64(record.origin) << 40 | record.seq)
-        if isNew { adoptedCount += 1 }
-        return isNew
-    }
-
-    /// Every departed server is retired.
-    mutating func forgetAdopted() { (adopted, adoptedCount) = (HashSet64(), 0) }
 
     func checkInvariants(_ retired: RetiredServers) {
         check(since.allSatisfy { !retired.contains($0.server) })

@@ -10,9 +10,6 @@ struct Hearing {
     /// Since when another process is heard at its address while it is silent itself.
     private var replaced: Millis?
     private var announcedState: PeerState?
-
-    /// It was not said of it lately that it cannot be heard.
-    var isAudible: Bool { announcedState != .down && announcedState != .suspect }
     private var rows: UInt64 = 0
     /// The steady time of its last frame, to be echoed, and when that arrived.
     private var echo: Millis = 0
@@ -33,6 +30,9 @@ struct Hearing {
         return now - lastAt > suspectMillis
     }
 
+    /// It was not said of it lately that it cannot be heard.
+    var isAudible: Bool { announcedState != .down && announcedState != .suspect }
+
     mutating func note(_ now: Millis) { lastAt = now }
 
     /// A sibling heard it.
@@ -51,9 +51,6 @@ struct Hearing {
         replaced = isReplaced ? replaced ?? now : nil
         return replaced
     }
-
-    /// Its state as it was last told.
-    var announced: PeerState? { announcedState }
 
     /// True if the state is to be told: it changed, and is not that of a server which was never there.
     mutating func change(to state: PeerState) -> Bool {

@@ -119,7 +119,7 @@ extension Replica {
             !cut.covers(record.origin, record.seq)
         else { return }
         // Of a writer that can be heard nothing is adopted.
-        if let state = server(source).map(\.hearing.announced), state != .down, state != .suspect { return }
+        if let server = server(source), server.hearing.isAudible { return }
         departures.noteAdopted(record)
     }
 

@@ -34,7 +34,7 @@ extension Replica {
     /// vector, so nothing would ever make the others fetch it. Whoever holds such an entry sends it on as part of its
     /// own stream: it notes an own write to the key without changing the record, and the closure rule does the rest.
     private func adoptLoose(_ row: MemberRow, since: Millis, _ at: Moment) {
-        guard departures.mayAdopt(since: since, at.steady, actorIndex: config.actorIndex) else { return }
+        guard departures.mayAdopt(since: since, actorIndex: config.actorIndex, at.steady) else { return }
         // An interval beyond a gap may have brought nothing new and still stand in the way of retiring.
         let loose = originsOf(row).filter { origin in
             (seen.isLoose(origin) || seen.hasIsland { $0 == origin }) && !isStillToCome(origin, at)
@@ -42,8 +42,8 @@ extension Replica {
         if !loose.isEmpty { departures.adopt(row.server, loose) }
     }
 
-    /// Somebody who can be heard has more of the writer without a gap: the ordinary repair brings that, over a line that
-    /// may be slow. Only what it leaves is loose.
+    /// Somebody who can be heard has more of the writer without a gap: the ordinary repair brings that, over a line
+    /// that may be slow. Only what it leaves is loose.
     private func isStillToCome(_ origin: OriginIndex, _ at: Moment) -> Bool {
         let mine = seen[origin]
         return siblings.contains { $0.vector[origin] > mine && $0.vector[origin] != VersionVector.retired }

@@ -50,7 +50,8 @@ struct ServerLink {
     /// False if it is about another connection.
     mutating func moved(_ progress: LinkProgress, _ now: Millis) -> Bool {
         guard progress.session == current, current != 0 else { return false }
-        let gone = progress.bulk.left - min(progress.bulk.left, self.progress.bulk.left)
+        let before = self.progress.bulk.left
+        let gone = max(before, progress.bulk.left) - before
         for _ in 0..<min(gone, UInt64(bulkHandedAt.count)) {
             let taken = now - max(bulkHandedAt.removeFirst(), bulkLeftAt)
             bulkLeftAt = now

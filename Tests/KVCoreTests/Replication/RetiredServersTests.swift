@@ -51,17 +51,17 @@ import Testing
         for i in 0..<2_000 { parts.put(store, "k\(i)", "v") }
         var departures = Departures()
         #expect(departures.note(9, 1_000) == 1_000 && departures.note(9, 5_000) == 1_000)
-        #expect(!departures.mayAdopt(since: 1_000, 3_999, actorIndex: 0))
-        #expect(departures.mayAdopt(since: 1_000, 4_000, actorIndex: 0), "one actor after the other:")
-        #expect(!departures.mayAdopt(since: 1_000, 5_999, actorIndex: 2))
-        #expect(departures.mayAdopt(since: 1_000, 6_000, actorIndex: 2))
-        #expect(departures.mayAdopt(since: 1_000, 8_000, actorIndex: 63))
+        #expect(!departures.mayAdopt(since: 1_000, actorIndex: 0, 3_999))
+        #expect(departures.mayAdopt(since: 1_000, actorIndex: 0, 4_000), "one actor after the other:")
+        #expect(!departures.mayAdopt(since: 1_000, actorIndex: 2, 5_999))
+        #expect(departures.mayAdopt(since: 1_000, actorIndex: 2, 6_000))
+        #expect(departures.mayAdopt(since: 1_000, actorIndex: 63, 8_000))
         // The store's own writes stand for those of a departed server: all from 1,500 on are loose.
         var seen = Seen(own: 63)
         _ = seen.advance(store.ownOrigin, 0, 1_499)
         departures.adopt(9, [store.ownOrigin])
         #expect(departures.isAdopting(9) && !departures.isAdopting(8))
-        #expect(!departures.mayAdopt(since: 1_000, 9_000, actorIndex: 0), "one at a time")
+        #expect(!departures.mayAdopt(since: 1_000, actorIndex: 0, 9_000), "one at a time")
         departures.checkInvariants(RetiredServers())
         var found: [UInt64] = []
         var ended: [OriginIndex] = []
