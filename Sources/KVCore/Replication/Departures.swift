@@ -36,12 +36,10 @@ struct Departures {
     }
 
     /// The server is retired.
-    mutating func forget(_ server: UInt64) {
-        since.removeAll { $0.server == server }
-        if since.isEmpty { forgetAdopted() }
-    }
+    mutating func forget(_ server: UInt64) { since.removeAll { $0.server == server } }
 
-    private mutating func forgetAdopted() { (adopted, adoptedCount) = (HashSet64(), 0) }
+    /// Every departed server is retired.
+    mutating func forgetAdopted() { (adopted, adoptedCount) = (HashSet64(), 0) }
 
     /// Each entry is adopted once, by this actor or a sibling: a walk finds again what the walks before it found, and
     /// loose entries come in many pieces over a thin line. False if it was.
@@ -93,6 +91,7 @@ struct Departures {
 
     func checkInvariants(_ retired: RetiredServers) {
         check(since.allSatisfy { !retired.contains($0.server) })
+        check(adoptedCount <= Departures.adoptedMax)
         check(adoption.map { !$0.origins.isEmpty } ?? true)
     }
 }

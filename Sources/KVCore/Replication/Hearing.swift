@@ -10,9 +10,6 @@ struct Hearing {
     /// Since when another process is heard at its address while it is silent itself.
     private var replaced: Millis?
     private var announcedState: PeerState?
-
-    /// It was not said of it lately that it cannot be heard.
-    var isAudible: Bool { announcedState != .down && announcedState != .suspect }
     private var rows: UInt64 = 0
     /// The steady time of its last frame, to be echoed, and when that arrived.
     private var echo: Millis = 0
@@ -32,6 +29,9 @@ struct Hearing {
         guard let lastAt else { return true }
         return now - lastAt > suspectMillis
     }
+
+    /// It was not said of it lately that it cannot be heard.
+    var isAudible: Bool { announcedState != .down && announcedState != .suspect }
 
     mutating func note(_ now: Millis) { lastAt = now }
 

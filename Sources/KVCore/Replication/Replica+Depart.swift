@@ -117,6 +117,7 @@ extension Replica {
             recent.drop(origin)
         }
         retired.add(row, origins)
+        if departedRows().isEmpty { departures.forgetAdopted() }
         departures.forget(row.server)
         statistics.serversRetired += 1
         if row.status != .retired {

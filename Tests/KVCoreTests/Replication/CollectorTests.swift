@@ -10,9 +10,7 @@ import Testing
     private let parts = ReplicationPartsTests()
 
     private func delete(_ store: Store, _ key: String, _ now: Millis) {
-        Bytes(key).withBytes { key in
-            _ = store.delete(store.key(key), now: now)
-        }
+        Bytes(key).withBytes { _ = store.delete(store.key($0), now: now) }
     }
 
     /// Three tombstones: writes 2, 4 and 6, made at 1,001, 2,001 and 3,001.

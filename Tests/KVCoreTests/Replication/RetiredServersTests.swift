@@ -51,9 +51,11 @@ import Testing
         for i in 0..<2_000 { parts.put(store, "k\(i)", "v") }
         var departures = Departures()
         #expect(departures.note(9, 1_000) == 1_000 && departures.note(9, 5_000) == 1_000)
-        #expect(
-            !departures.mayAdopt(since: 1_000, actorIndex: 0, 3_999)
-                && departures.mayAdopt(since: 1_000, actorIndex: 0, 4_000))
+        #expect(!departures.mayAdopt(since: 1_000, actorIndex: 0, 3_999))
+        #expect(departures.mayAdopt(since: 1_000, actorIndex: 0, 4_000), "one actor after the other:")
+        #expect(!departures.mayAdopt(since: 1_000, actorIndex: 2, 5_999))
+        #expect(departures.mayAdopt(since: 1_000, actorIndex: 2, 6_000))
+        #expect(departures.mayAdopt(since: 1_000, actorIndex: 63, 8_000))
         // The store's own writes stand for those of a departed server: all from 1,500 on are loose.
         var seen = Seen(own: 63)
         _ = seen.advance(store.ownOrigin, 0, 1_499)
@@ -72,6 +74,16 @@ import Testing
             slices += 1
         }
         #expect(found.count == 501 && Set(found).count == 501 && ended == [store.ownOrigin] && slices > 3)
+        // A second walk finds what the first one did, which is adopted already.
+        departures.adopt(9, [store.ownOrigin])
+        var again = 0
+        while departures.isAdopting { again += departures.walk(store, budget: 10_000, seen).found.count }
+        departures.forgetAdopted()
+        departures.adopt(9, [store.ownOrigin])
+        var anew = 0
+        while departures.isAdopting { anew += departures.walk(store, budget: 10_000, seen).found.count }
+        #expect(again == 0 && anew == 501)
+        departures.checkInvariants(RetiredServers())
         departures.forget(9)
         #expect(departures.note(9, 7_000) == 7_000)
         _ = origins
