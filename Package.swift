@@ -41,14 +41,18 @@ let logging = ("Logging", "swift-log")
 
 let rows: [Row] = [
     Row(.c, "CIntrinsics", "CSupport/intrinsics"),
-    Row(.c, "CSupport", "CSupport/runtime"),
+    Row(.c, "CSupport", "CSupport/io"),
+    Row(.c, "CMemory", "CSupport/memory", imports: ["CSupport"]),
+    Row(.c, "CTLS", "CSupport/tls"),
+    Row(.c, "CPerf", "Perf/support"),
     Row(.library, "KVBase", "Sources/KVBase", imports: ["CIntrinsics"]),
     Row(.library, "RESP", "Sources/RESP", imports: ["KVBase"]),
     Row(.library, "KVCore", "Sources/KVCore", imports: ["KVBase", "CIntrinsics"]),
-    Row(.library, "KVRuntime", "Sources/KVRuntime", imports: ["CSupport", "KVBase"]),
+    Row(.library, "KVRuntime", "Sources/KVRuntime", imports: ["CSupport", "CMemory", "CTLS", "KVBase"]),
     Row(
         .library, "KVServer", "Sources/KVServer", imports: ["KVRuntime", "KVCore", "RESP", "KVBase"],
         packages: [logging]),
+    Row(.library, "KVSim", "Sources/KVSim", imports: ["KVCore", "KVBase"]),
     Row(.library, "KVClient", "Sources/KVClient", imports: ["RESP", "KVBase"], packages: nio),
     Row(.library, "CMUDCore", "Sources/CMUDCore", imports: ["KVBase"]),
     Row(.executable, "kvd", "Sources/kvd", imports: ["KVServer", "KVBase"], packages: [argumentParser, logging]),
@@ -57,46 +61,48 @@ let rows: [Row] = [
         .executable, "cmud", "Sources/cmud", imports: ["CMUDCore", "KVClient", "KVBase"],
         packages: [argumentParser, ("CryptoExtras", "swift-crypto")] + nio),
     Row(.executable, "counter-example", "Sources/counter-example", imports: ["KVRuntime"]),
+    Row(.executable, "client-example", "Sources/client-example", imports: ["KVClient"]),
     Row(
-        .executable, "kvd-sim", "Sources/kvd-sim", imports: ["KVCore", "KVBase", "KVTestSupport"],
+        .executable, "kvd-sim", "Sources/kvd-sim", imports: ["KVSim", "KVCore", "KVBase"],
         packages: [argumentParser]),
     Row(
-        .executable, "perf-driver", "Perf/perf-driver", imports: ["CSupport", "KVRuntime", "RESP", "KVBase"],
+        .executable, "perf-driver", "Perf/perf-driver", imports: ["CPerf", "CSupport", "KVRuntime", "RESP", "KVBase"],
         packages: [argumentParser, ("Histogram", "hdrhistogram-swift")]),
     Row(
         .executable, "client-bench", "Perf/client-bench", imports: ["KVClient"],
         packages: [argumentParser]),
     Row(
-        .executable, "kvd-micro", "Perf/micro", imports: ["CIntrinsics", "CSupport", "KVRuntime", "KVCore", "RESP", "KVBase"]),
+        .executable, "kvd-micro", "Perf/micro",
+        imports: ["CIntrinsics", "CMemory", "CSupport", "KVRuntime", "KVCore", "RESP", "KVBase"]),
     Row(
         .executable, "kv-fuzz", "Tests/Fuzz",
         imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport", "FuzzSupport"]),
     Row(
         .library, "FuzzSupport", "Tests/FuzzSupport",
         imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport"]),
-    Row(.library, "KVTestSupport", "Tests/KVTestSupport", imports: ["KVBase", "KVCore", "RESP"]),
+    Row(.library, "KVTestSupport", "Tests/KVTestSupport", imports: ["RESP", "KVBase"]),
     Row(.library, "KVTestTraits", "Tests/KVTestTraits"),
-    Row(.test, "KVBaseTests", "Tests/KVBaseTests", imports: ["KVTestTraits", "KVBase", "KVTestSupport"]),
+    Row(.test, "KVBaseTests", "Tests/KVBaseTests", imports: ["KVTestTraits", "KVBase"]),
     Row(.test, "RESPTests", "Tests/RESPTests", imports: ["KVTestTraits", "RESP", "KVBase", "KVTestSupport"]),
-    Row(.test, "KVCoreTests", "Tests/KVCoreTests", imports: ["KVTestTraits", "KVCore", "KVBase", "KVTestSupport"]),
+    Row(.test, "KVCoreTests", "Tests/KVCoreTests", imports: ["KVTestTraits", "KVCore", "KVBase"]),
     Row(
         .test, "KVRuntimeTests", "Tests/KVRuntimeTests",
-        imports: ["KVTestTraits", "KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
+        imports: ["KVTestTraits", "KVRuntime", "CSupport", "CMemory", "KVBase"]),
     Row(
         .test, "StressTests", "Tests/StressTests",
-        imports: ["KVTestTraits", "KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
+        imports: ["KVTestTraits", "KVRuntime", "CSupport", "KVBase"]),
     Row(
         .test, "KVServerTests", "Tests/KVServerTests",
         imports: ["KVTestTraits", "KVServer", "KVRuntime", "KVCore", "RESP", "KVBase", "KVTestSupport", "FuzzSupport"],
         packages: [logging]),
     Row(
         .test, "KVClientTests", "Tests/KVClientTests",
-        imports: ["KVTestTraits", "KVClient", "kv", "RESP", "KVBase", "KVTestSupport"],
+        imports: ["KVTestTraits", "KVClient", "kv", "RESP", "KVBase"],
         packages: nio),
     Row(.test, "CMUDCoreTests", "Tests/CMUDCoreTests", imports: ["KVTestTraits", "CMUDCore", "KVBase"]),
     Row(
         .test, "SimulationTests", "Tests/SimulationTests",
-        imports: ["KVTestTraits", "KVCore", "KVBase", "KVTestSupport"]),
+        imports: ["KVTestTraits", "KVSim", "KVCore", "KVBase"]),
     Row(
         .test, "IntegrationTests", "Tests/IntegrationTests",
         imports: ["KVTestTraits", "KVBase", "RESP", "KVTestSupport"]),
@@ -106,13 +112,18 @@ let rows: [Row] = [
 
 /// Executables that a test target runs as child processes, so that `swift test` builds them.
 let runs: [String: [String]] = [
-    "IntegrationTests": ["kvd", "kv", "cmud", "counter-example", "perf-driver"],
+    "IntegrationTests": ["kvd", "kv", "cmud", "counter-example", "client-example", "perf-driver"],
     "ClusterTests": ["kvd"],
     "KVClientTests": ["kvd"],
 ]
 
-/// Folders of targets that hold data, not sources.
-let data: [String: [String]] = ["kv-fuzz": ["corpus"], "CMUDCoreTests": ["Golden"]]
+/// What of targets is not source.
+let data: [String: [String]] = ["kv-fuzz": ["corpus"], "CMUDCoreTests": ["Golden"], "CMemory": ["README.md"]]
+
+/// Libraries of the system that C targets link.
+let linked: [String: [String]] = [
+    "CSupport": ["uring"], "CPerf": ["uring"], "CMemory": sanitized ? [] : ["jemalloc"], "CTLS": ["ssl", "crypto"],
+]
 
 func wanted() -> Set<String>? {
     guard var names = only else { return nil }
@@ -131,13 +142,10 @@ func target(_ row: Row) -> Target {
         + row.packages.map { .product(name: $0.product, package: $0.package) }
     switch row.kind {
     case .c:
-        let linked: [LinkerSetting] =
-            row.name == "CSupport"
-            ? [.linkedLibrary("uring")] + (sanitized ? [] : [.linkedLibrary("jemalloc")]) : []
         return .target(
-            name: row.name, path: row.path,
+            name: row.name, dependencies: dependencies, path: row.path, exclude: data[row.name] ?? [],
             cSettings: sanitized ? [.define("KVD_NO_JEMALLOC")] : [],
-            linkerSettings: linked)
+            linkerSettings: (linked[row.name] ?? []).map { .linkedLibrary($0) })
     case .library:
         return .target(
             name: row.name, dependencies: dependencies, path: row.path, swiftSettings: swiftSettings + checked)

@@ -1,6 +1,6 @@
 // What the allocator and the system say about this process. Any thread.
 
-import CSupport
+import CMemory
 import Glibc
 
 enum Memory {
@@ -27,7 +27,7 @@ enum Memory {
 
     /// Resident bytes of the process, after freed memory went back, as it does in an idle server.
     static var residentBytes: Int {
-        cs_memory_purge()
+        cm_purge()
         guard let file = fopen("/proc/self/statm", "r") else { return 0 }
         defer { fclose(file) }
         var total = 0

@@ -1,5 +1,6 @@
 // Figures of the runtime: the MPSC queue, tells between loops, asks. Several threads, quiet machine.
 
+import CMemory
 import CSupport
 import Glibc
 import KVBase
@@ -142,7 +143,7 @@ enum RuntimeBench {
 
         mutating func receive(_ message: Parcel, _ context: ActorContext<Parcel>) {
             // Messages lie in huge pages, as those of a server's loops do.
-            if left == 400 { _ = cs_memory_warm_this_thread(-1) }
+            if left == 400 { _ = cm_warm_this_thread(-1) }
             let start = monotonicNanos()
             for i in 0..<Self.tells { sink.tell(Parcel(UInt64(i))) }
             let nanos = Double(monotonicNanos() - start) / Double(Self.tells)

@@ -1,16 +1,13 @@
 // Figures of the store: speed, memory, stalls. One thread, quiet machine; allocations are gated in Perf/Benchmarks.
 
+import CMemory
 import CSupport
 import Glibc
 import KVBase
 import KVCore
 import RESP
 
-func monotonicNanos() -> Int {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return time.tv_sec * 1_000_000_000 + time.tv_nsec
-}
+func monotonicNanos() -> Int { Int(cs_monotonic_nanos()) }
 
 /// Keys of 16 bytes ("key:" and 12 digits of a number in random order, or 16 random bytes), values of 64.
 struct StoreBench {
@@ -89,9 +86,11 @@ struct StoreBench {
     }
 
     func put(_ store: Store, _ i: Int) {
-        let k = key(i)
-        store.put(k, 16, store.hash(k, 16), value: value, StoreBench.valueBytes, now: StoreBench.now)
+        store.put(store.key(view(i)), value: newValue, now: StoreBench.now)
     }
+
+    func view(_ i: Int) -> ByteView { ByteView(key(i), StoreBench.keyBytes) }
+    var newValue: ByteView { ByteView(value, StoreBench.valueBytes) }
 
     func filled() -> Store {
         let store = makeStore()
@@ -119,7 +118,7 @@ struct StoreBench {
     // MARK: Point operations
 
     /// Runs `body` for `rounds` keys in random order in batches, hashed and prefetched as a receiver does.
-    func batched(_ store: Store, _ batch: Int, _ rounds: Int, seed: Int, _ body: (UnsafeRawPointer, UInt64) -> Void) {
+    func batched(_ store: Store, _ batch: Int, _ rounds: Int, seed: Int, _ body: (HashedKey) -> Void) {
         var random = PRNG(seed: UInt64(seed))
         var from = random.below(keys - batch)
         var ahead = LookAhead(capacity: batch)
@@ -129,11 +128,11 @@ struct StoreBench {
             if from + batch > keys { from = 0 }
             let first = UnsafeRawPointer(shuffled + from * StoreBench.keyBytes)
             ahead.reset()
-            for i in 0..<batch { ahead.keys[i] = KeyView(first + i * StoreBench.keyBytes, 16) }
+            for i in 0..<batch { ahead.keys[i].view = ByteView(first + i * StoreBench.keyBytes, 16) }
             store.prepare(&ahead, to: batch)
             for i in 0..<batch {
                 if ahead.isDue(i) { store.look(&ahead) }
-                body(ahead.keys[i].start, ahead.hashes[i])
+                body(ahead.keys[i])
             }
             done += batch
             from += batch
@@ -164,8 +163,8 @@ struct StoreBench {
         var found = 0
         for batch in [1, 16, 32, 64] {
             let cost = best(rounds) { run in
-                batched(store, batch, rounds, seed: run) { k, hash in
-                    if store.get(k, 16, hash) != nil { found += 1 }
+                batched(store, batch, rounds, seed: run) { key in
+                    if store.get(key) != nil { found += 1 }
                 }
             }
             line("lookup, batches of \(batch)", cost, "ns")
@@ -173,8 +172,8 @@ struct StoreBench {
         var output = OutputBuffer(capacity: 1 << 16)
         for batch in [1, 32] {
             let cost = best(rounds) { run in
-                batched(store, batch, rounds, seed: run) { k, hash in
-                    if let record = store.get(k, 16, hash) { output.append(record.value) }
+                batched(store, batch, rounds, seed: run) { key in
+                    if let record = store.get(key) { output.append(record.value) }
                     if output.count > 60_000 { output.count = 0 }
                 }
             }
@@ -190,8 +189,8 @@ struct StoreBench {
         let rounds = 1_000_000
         for batch in [1, 16, 32, 64] {
             let cost = best(rounds) { run in
-                batched(store, batch, rounds, seed: run) { k, hash in
-                    store.put(k, 16, hash, value: value, StoreBench.valueBytes, now: StoreBench.now)
+                batched(store, batch, rounds, seed: run) { key in
+                    store.put(key, value: newValue, now: StoreBench.now)
                 }
             }
             line("set, overwrite in place, batches of \(batch)", cost, "ns")
@@ -203,8 +202,8 @@ struct StoreBench {
             share(store, with: sibling)
             let part = keys / 4
             let start = monotonicNanos()
-            batched(store, 32, part, seed: run) { k, hash in
-                store.put(k, 16, hash, value: value, StoreBench.valueBytes, now: StoreBench.now)
+            batched(store, 32, part, seed: run) { key in
+                store.put(key, value: newValue, now: StoreBench.now)
             }
             costs = min(costs, Double(monotonicNanos() - start) / Double(part))
         }
@@ -284,7 +283,7 @@ struct StoreBench {
             var count = 0
             store.walk(&cursor, budget: batch) { record in
                 records[count] = record
-                hashes[count] = store.hash(record.keyPointer, record.keyCount)
+                hashes[count] = store.hash(record.keyView)
                 count += 1
             }
             sibling.merge(records, hashes, count: count)
@@ -326,9 +325,9 @@ struct StoreBench {
         var random = PRNG(seed: 8)
         for _ in 0..<5 {
             for i in 0..<part {
-                let k = key(random.below(keys))
-                hashes[i] = store.hash(k, 16)
-                let made = store.put(k, 16, hashes[i], value: value, StoreBench.valueBytes, now: StoreBench.now)!
+                let key = store.key(view(random.below(keys)))
+                hashes[i] = key.hash
+                let made = store.put(key, value: newValue, now: StoreBench.now)!
                 records[i] = made.retained()
             }
             let start = monotonicNanos()
@@ -356,7 +355,7 @@ struct StoreBench {
             for i in 0..<keys {
                 if i % 65_536 == 0 {
                     // As a loop does ten times a second: fresh memory is ready when it is needed.
-                    cs_memory_tend()
+                    cm_tend()
                     before = monotonicNanos()
                 }
                 put(store, i)

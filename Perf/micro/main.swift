@@ -1,7 +1,7 @@
 // kvd-micro: figures of single pieces, in process, one topic per file. Prints text; exits 64 on a topic it does not
 // know.
 
-import CSupport
+import CMemory
 import Glibc
 
 let arguments = Array(CommandLine.arguments.dropFirst())
@@ -16,7 +16,7 @@ if arguments.contains("--version") {
 }
 let wantsHelp = arguments.contains("--help")
 // Huge pages, as the loops of a server have them.
-_ = cs_memory_warm_this_thread(-1)
+_ = cm_warm_this_thread(-1)
 if !wantsHelp, let first = arguments.first, let topic = topics.first(where: { $0.name == first }),
     topic.run(Array(arguments.dropFirst()))
 {

@@ -1,5 +1,6 @@
 // Where the load goes: address, protocol, a name and the process to watch. Plain values, any thread.
 
+import CPerf
 import CSupport
 import Foundation
 
@@ -75,14 +76,10 @@ struct Endpoint: Sendable {
 
 func errorText(_ code: Int32) -> String { String(cString: strerror(code)) }
 
-func monotonicNanos() -> Int {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return time.tv_sec &* 1_000_000_000 &+ time.tv_nsec
-}
+func monotonicNanos() -> Int { Int(cs_monotonic_nanos()) }
 
 /// Pins the calling thread.
 func pin(to cpu: Int) throws {
-    let failure = cs_poller_pin(Int32(clamping: cpu))
+    let failure = cperf_poller_pin(Int32(clamping: cpu))
     guard failure == 0 else { throw DriverError("cannot pin to CPU \(cpu): \(errorText(-failure))") }
 }

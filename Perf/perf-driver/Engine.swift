@@ -1,6 +1,6 @@
 // One thread's load: its connections, its epoll loop, its latency recorders. Runs on its own thread from start to stop.
 
-import CSupport
+import CPerf
 import Foundation
 import KVBase
 import Synchronization
@@ -69,7 +69,7 @@ struct Pending {
     var operation: Operation
 }
 
-struct Connection {
+struct LoadConnection {
     var fd: Int32
     var endpoint: Int
     var output = OutputBuffer(capacity: 4096)
@@ -90,7 +90,7 @@ struct Engine {
     private let control: RunControl
     private let progress: EngineProgress
     private var writer: RequestWriter
-    private let connections: UnsafeMutablePointer<Connection>
+    private let connections: UnsafeMutablePointer<LoadConnection>
     private let recorders: UnsafeMutablePointer<Recorder>
     private let requestsOf: UnsafeMutablePointer<Int>
     private let poller: Int32
@@ -162,16 +162,16 @@ struct Engine {
         for i in 0..<slots { (recorders + i).initialize(to: Recorder()) }
         requestsOf = .allocate(capacity: plan.endpoints.count)
         requestsOf.initialize(repeating: 0, count: plan.endpoints.count)
-        poller = cs_poller_create()
+        poller = cperf_poller_create()
         guard poller >= 0 else { throw DriverError("epoll: \(errorText(-poller))") }
         connections = .allocate(capacity: plan.connections.count)
         for (i, endpoint) in plan.connections.enumerated() {
             let fd = try plan.endpoints[endpoint].connect()
             (connections + i).initialize(
-                to: Connection(
+                to: LoadConnection(
                     fd: fd, endpoint: endpoint, counter: ReplyCounter(plan.endpoints[endpoint].wire),
                     pending: .allocate(capacity: capacity)))
-            _ = cs_poller_watch(poller, fd, UInt32(i), 0, 1)
+            _ = cperf_poller_watch(poller, fd, UInt32(i), 0, 1)
         }
     }
 
@@ -238,18 +238,18 @@ struct Engine {
         if !isOpen {
             for i in 0..<plan.connections.count { refill(i, monotonicNanos()) }
         }
-        var ready = [cs_ready](repeating: cs_ready(), count: Self.eventsMax)
+        var ready = [cperf_ready](repeating: cperf_ready(), count: Self.eventsMax)
         while failure == nil {
             let timeout = isOpen ? issueDue() : 50_000_000
-            let n = Int(cs_poller_wait(poller, &ready, Int32(Self.eventsMax), plan.spins ? 0 : Int64(timeout)))
+            let n = Int(cperf_poller_wait(poller, &ready, Int32(Self.eventsMax), plan.spins ? 0 : Int64(timeout)))
             if n < 0 {
                 failure = DriverError("epoll: \(errorText(Int32(-n)))")
                 return
             }
             for k in 0..<n {
                 let i = Int(ready[k].token)
-                if ready[k].flags & CS_READY_TO_WRITE != 0 { flush(i) }
-                if ready[k].flags & CS_READY_TO_READ != 0 { receive(i) }
+                if ready[k].flags & CPERF_READY_TO_WRITE != 0 { flush(i) }
+                if ready[k].flags & CPERF_READY_TO_READ != 0 { receive(i) }
             }
             progress.operations.store(operations, ordering: .relaxed)
             progress.requests.store(requests, ordering: .relaxed)
@@ -275,7 +275,7 @@ struct Engine {
 
     /// Appends one operation to connection `c` unless the quota or the keys are used up.
     @inline(__always)
-    private mutating func issue(_ c: UnsafeMutablePointer<Connection>, _ start: Int) -> Bool {
+    private mutating func issue(_ c: UnsafeMutablePointer<LoadConnection>, _ start: Int) -> Bool {
         if let quota = plan.quota, issued >= quota { return false }
         if inserts && writer.chooser.isUsedUp {
             failKeysUsedUp()
@@ -307,7 +307,7 @@ struct Engine {
     }
 
     @inline(__always)
-    private func push(_ c: UnsafeMutablePointer<Connection>, _ entry: Pending) {
+    private func push(_ c: UnsafeMutablePointer<LoadConnection>, _ entry: Pending) {
         c.pointee.pending[c.pointee.tail & pendingMask] = entry
         c.pointee.tail &+= 1
     }
@@ -360,7 +360,7 @@ struct Engine {
             if n < 0 {
                 if errno == EINTR { continue }
                 if errno == EAGAIN {
-                    if !c.pointee.waitsForRoom { _ = cs_poller_watch(poller, c.pointee.fd, UInt32(i), 1, 0) }
+                    if !c.pointee.waitsForRoom { _ = cperf_poller_watch(poller, c.pointee.fd, UInt32(i), 1, 0) }
                     c.pointee.waitsForRoom = true
                     return
                 }
@@ -372,18 +372,18 @@ struct Engine {
         c.pointee.sent = 0
         if c.pointee.waitsForRoom {
             c.pointee.waitsForRoom = false
-            _ = cs_poller_watch(poller, c.pointee.fd, UInt32(i), 0, 0)
+            _ = cperf_poller_watch(poller, c.pointee.fd, UInt32(i), 0, 0)
         }
     }
 
-    private mutating func lose(_ c: UnsafeMutablePointer<Connection>, _ reason: String) {
+    private mutating func lose(_ c: UnsafeMutablePointer<LoadConnection>, _ reason: String) {
         let error = firstError.map { "; it had said: \($0)" } ?? ""
         failure = DriverError("\(plan.endpoints[c.pointee.endpoint].name): connection lost (\(reason))\(error)")
     }
 
     @inline(__always)
     private mutating func record(
-        _ c: UnsafeMutablePointer<Connection>, _ entry: Pending, _ now: Int, count: UInt64 = 1
+        _ c: UnsafeMutablePointer<LoadConnection>, _ entry: Pending, _ now: Int, count: UInt64 = 1
     ) {
         let slot = c.pointee.endpoint &* Operation.allCases.count &+ Int(entry.operation.rawValue)
         recorders[slot].record(now &- entry.start, count: count)

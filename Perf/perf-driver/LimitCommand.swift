@@ -1,7 +1,7 @@
 // `perf-driver limit`: the null responder, the floor that the kernel sets for any server. Main thread, until killed.
 
 import ArgumentParser
-import CSupport
+import CPerf
 import Foundation
 
 struct LimitCommand: ParsableCommand {
@@ -29,12 +29,12 @@ struct LimitCommand: ParsableCommand {
         guard port > 0 else { throw ValidationError("--port must be 1 to 65535") }
         guard valueSize >= 1, valueSize <= 65_536 else { throw ValidationError("--value-size must be 1 to 65536") }
         if let cpu { try pin(to: cpu) }
-        let listener = cs_null_responder_listen(host, port)
+        let listener = cperf_null_responder_listen(host, port)
         guard listener >= 0 else {
             throw DriverError("cannot listen on \(host):\(port): \(errorText(-listener)); choose another --port")
         }
         FileHandle.standardOutput.write(Data("{\"address\":\"\(host):\(port)\",\"pid\":\(getpid())}\n".utf8))
-        let failure = cs_null_responder_run(listener, valueSize)
+        let failure = cperf_null_responder_run(listener, valueSize)
         throw DriverError("io_uring: \(errorText(-failure)); the kernel or the container may not permit it")
     }
 }

@@ -1,7 +1,7 @@
 // Units of time used throughout. Values only: nobody reads a clock here; callers pass `now` in.
 
 /// Milliseconds since 1970-01-01T00:00:00Z, the resolution of versions.
-package typealias Millis = Int64
+@usableFromInline package typealias Millis = Int64
 
 /// Nanoseconds of a monotonic clock; only differences mean anything.
-package typealias Nanos = Int64
+@usableFromInline package typealias Nanos = Int64

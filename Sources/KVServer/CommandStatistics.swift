@@ -6,7 +6,7 @@ import RESP
 import Synchronization
 
 /// Of one query actor, which alone writes: plain sums behind relaxed atomics. GET and SET in their short way are not
-/// counted here but once a turn (`ActorStatistics.publish`).
+/// counted here but once a turn (`ShardStatistics.publish`).
 final class CommandStatistics: Sendable {
     private struct Row: ~Copyable {
         let calls = Atomic<Int>(0)
@@ -58,7 +58,7 @@ final class CommandStatistics: Sendable {
     var errorCounts: [String: Int] { errors.withLock { $0 } }
 }
 
-extension QueryActor {
+extension Shard {
     /// Longest code of an error reply that is told apart.
     private static let errorCodeBytesMax = 32
 
@@ -72,7 +72,7 @@ extension QueryActor {
             statistics.byCommand.note(command.index, isRejected: command.isRejected, isFailed: isError)
         }
         guard isError else { return }
-        let code = reply.dropFirst().prefix(QueryActor.errorCodeBytesMax).prefix { $0 > 32 }
+        let code = reply.dropFirst().prefix(Shard.errorCodeBytesMax).prefix { $0 > 32 }
         statistics.byCommand.noteError(String(decoding: code, as: UTF8.self))
     }
 }

@@ -24,10 +24,13 @@ package struct Config: Sendable {
     package var join: [Endpoint] = []
     /// Servers of different clusters refuse each other.
     package var cluster = "kvd"
+    package var trust = TrustSettings()
     package var inputOutput = InputOutputChoice.auto
     package var logLevel = "info"
     package var clientsMax = Limits.clientsMax
     package var pinLoops = true
+    /// Fresh memory is made ready beside the loops (CSupport/memory).
+    package var warmsMemory = true
     /// How long handing over the last writes may take.
     package var drainSeconds = 30
     /// Added to the wall clock, for tests of skewed clocks.
@@ -72,6 +75,13 @@ package struct Config: Sendable {
             guard (1...64).contains(text.utf8.count) else { throw ConfigError("'\(text)' is not 1 to 64 bytes long") }
             config.cluster = text
         },
+        Row(name: "cluster-key-file") { config, text throws(ConfigError) in config.trust.keyFile = text },
+        Row(name: "peer-tls-cert") { config, text throws(ConfigError) in config.trust.certificate = text },
+        Row(name: "peer-tls-key") { config, text throws(ConfigError) in config.trust.certificateKey = text },
+        Row(name: "peer-tls-ca") { config, text throws(ConfigError) in config.trust.authority = text },
+        Row(name: "trust-the-network") { config, text throws(ConfigError) in
+            config.trust.trustsNetwork = try flag(text)
+        },
         Row(name: "io") { config, text throws(ConfigError) in
             guard let choice = InputOutputChoice(rawValue: text) else {
                 throw ConfigError("'\(text)' is not one of auto, io_uring, epoll")
@@ -94,13 +104,21 @@ package struct Config: Sendable {
             config.clockOffsetMillis = Millis(try number(text, -1_000_000_000_000...1_000_000_000_000))
         },
         Row(name: "pin") { config, text throws(ConfigError) in
+            config.pinLoops = try flag(text)
+        },
+        Row(name: "warm-memory") { config, text throws(ConfigError) in
             guard let flag = ["yes": true, "no": false][text] else { throw ConfigError("'\(text)' is not yes or no") }
-            config.pinLoops = flag
+            config.warmsMemory = flag
         },
     ]
 
     package static let logLevels = ["trace", "debug", "info", "notice", "warning", "error", "critical"]
     package static var names: [String] { rows.map(\.name) }
+
+    private static func flag(_ text: String) throws(ConfigError) -> Bool {
+        guard let flag = ["yes": true, "no": false][text] else { throw ConfigError("'\(text)' is not yes or no") }
+        return flag
+    }
 
     private static func number(_ text: String, _ range: ClosedRange<Int>) throws(ConfigError) -> Int {
         guard let value = Int(text), range.contains(value) else {
@@ -247,6 +265,7 @@ package struct Config: Sendable {
         if let shared = sharedPort, (port...port + actors).contains(shared) {
             throw ConfigError("--shared-port \(shared) is one of the server's own ports \(port) to \(port + actors)")
         }
+        try trust.check(host: host, port: port, isLoopback: isLoopback)
         if let given = advertise, given.port == 0 { advertise = Endpoint(host: given.host, port: port) }
     }
 

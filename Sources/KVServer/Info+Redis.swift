@@ -8,25 +8,25 @@ extension Info {
     static let onDemand: Set<String> = ["modules", "commandstats", "errorstats", "latencystats"]
 
     /// Nothing is kept on a disk: the fields of a Redis without RDB and AOF.
-    @Sendable static func persistence(_ actor: QueryActor, _ text: inout OutputBuffer) {
+    @Sendable static func persistence(_ shard: Shard, _ text: inout OutputBuffer) {
         text.append("loading:0\r\nasync_loading:0\r\nrdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0\r\n")
         text.append("rdb_last_save_time:0\r\nrdb_last_bgsave_status:ok\r\naof_enabled:0\r\n")
         text.append("aof_rewrite_in_progress:0\r\naof_last_write_status:ok\r\n")
     }
 
     /// There are none.
-    @Sendable static func nothing(_ actor: QueryActor, _ text: inout OutputBuffer) {}
+    @Sendable static func nothing(_ shard: Shard, _ text: inout OutputBuffer) {}
 
-    @Sendable static func cluster(_ actor: QueryActor, _ text: inout OutputBuffer) {
+    @Sendable static func cluster(_ shard: Shard, _ text: inout OutputBuffer) {
         text.append("cluster_enabled:0\r\n")
     }
 
     /// Of all actors. Times are not taken for each command: a look at the clock costs as much as the command.
-    @Sendable static func commandStatistics(_ actor: QueryActor, _ text: inout OutputBuffer) {
-        actor.publish()
+    @Sendable static func commandStatistics(_ shard: Shard, _ text: inout OutputBuffer) {
+        shard.publish()
         for (index, row) in CommandTable.standard.rows.enumerated() {
             var (calls, rejected, failed) = (0, 0, 0)
-            for statistics in actor.context.statistics {
+            for statistics in shard.context.statistics {
                 let one = statistics.byCommand.of(index)
                 calls += one.calls
                 rejected += one.rejected
@@ -40,9 +40,9 @@ extension Info {
         }
     }
 
-    @Sendable static func errorStatistics(_ actor: QueryActor, _ text: inout OutputBuffer) {
+    @Sendable static func errorStatistics(_ shard: Shard, _ text: inout OutputBuffer) {
         var counts: [String: Int] = [:]
-        for statistics in actor.context.statistics {
+        for statistics in shard.context.statistics {
             counts.merge(statistics.byCommand.errorCounts, uniquingKeysWith: +)
         }
         for (code, count) in counts.sorted(by: { $0.key < $1.key }) {
@@ -51,11 +51,11 @@ extension Info {
     }
 
     /// Why clients were closed, in `# Stats`.
-    static func closedClients(_ actor: QueryActor, _ text: inout OutputBuffer) {
-        let closed = actor.context.closedClients
+    static func closedClients(_ shard: Shard, _ text: inout OutputBuffer) {
+        let closed = shard.context.closedClients
         text.append("client_output_buffer_limit_disconnections:\(closed.count(.readsNothing))\r\n")
         text.append("client_query_buffer_limit_disconnections:\(closed.count(.holdsTooMuch))\r\n")
         text.append("client_unfinished_request_disconnections:\(closed.count(.standsStill))\r\n")
-        text.append("unfinished_request_bytes:\(actor.context.heldInput)\r\n")
+        text.append("unfinished_request_bytes:\(shard.context.heldInput)\r\n")
     }
 }

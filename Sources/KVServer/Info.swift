@@ -1,23 +1,24 @@
-// The text of INFO: sections and fields of spec.md, with Redis's names where Redis has the field. Any loop's thread.
+// The text of INFO (docs/protocol.md 5), with Redis's names where Redis has the field. Any loop's thread.
 
 import Glibc
 import KVBase
 import KVCore
+import KVRuntime
 
 enum Info {
     /// Writes the wanted sections (lower case; empty: those not on demand) in Redis's order, a blank line between two.
-    static func write(sections wanted: Set<String>, actor: QueryActor, into text: inout OutputBuffer) {
+    static func write(sections wanted: Set<String>, shard: Shard, into text: inout OutputBuffer) {
         var isFirst = true
         for (name, body) in sections
         where wanted.contains(name.lowercased()) || wanted.isEmpty && !onDemand.contains(name.lowercased()) {
             if !isFirst { text.append("\r\n") }
             isFirst = false
             text.append("# \(name)\r\n")
-            body(actor, &text)
+            body(shard, &text)
         }
     }
 
-    typealias Section = @Sendable (QueryActor, inout OutputBuffer) -> Void
+    typealias Section = @Sendable (Shard, inout OutputBuffer) -> Void
 
     static let sections: [(String, Section)] = [
         ("Server", server), ("Clients", clients), ("Memory", memory), ("Persistence", persistence), ("Stats", stats),
@@ -40,9 +41,9 @@ enum Info {
         text.append("\r\n")
     }
 
-    @Sendable private static func server(_ actor: QueryActor, _ text: inout OutputBuffer) {
-        let context = actor.context
-        let uptime = Int((monotonicNanos() - context.startedNanos) / 1_000_000_000)
+    @Sendable private static func server(_ shard: Shard, _ text: inout OutputBuffer) {
+        let context = shard.context
+        let uptime = Int((Machine.monotonicNanos - context.startedNanos) / 1_000_000_000)
         line(&text, "kvd_version", ServerVersion.kvd)
         line(&text, "redis_version", ServerVersion.redis)
         line(&text, "redis_mode", "standalone")
@@ -52,11 +53,11 @@ enum Info {
         line(&text, "io_backend", context.inputOutput)
         line(&text, "multiplexing_api", context.inputOutput)
         line(&text, "actors", context.config.actors)
-        line(&text, "actor_index", actor.index)
-        line(&text, "actor_uid", context.uid(actor.index).description)
+        line(&text, "actor_index", shard.index)
+        line(&text, "actor_uid", context.uid(shard.index).description)
         line(&text, "process_id", Int(getpid()))
         line(&text, "run_id", hex16(context.serverID))
-        line(&text, "tcp_port", context.config.port + actor.index)
+        line(&text, "tcp_port", context.config.port + shard.index)
         line(&text, "uptime_in_seconds", uptime)
         line(&text, "uptime_in_days", uptime / 86400)
     }
@@ -70,14 +71,14 @@ enum Info {
         return "\(field(name.sysname)) \(field(name.release)) \(field(name.machine))"
     }()
 
-    @Sendable private static func clients(_ actor: QueryActor, _ text: inout OutputBuffer) {
-        line(&text, "connected_clients", actor.context.connectedClients)
-        line(&text, "connected_clients_of_actor", actor.sessions.count)
-        line(&text, "maxclients", actor.context.clientsAtMost)
+    @Sendable private static func clients(_ shard: Shard, _ text: inout OutputBuffer) {
+        line(&text, "connected_clients", shard.context.connectedClients)
+        line(&text, "connected_clients_of_actor", shard.sessions.count)
+        line(&text, "maxclients", shard.context.clientsAtMost)
         line(&text, "blocked_clients", 0)
     }
 
-    @Sendable private static func memory(_ actor: QueryActor, _ text: inout OutputBuffer) {
+    @Sendable private static func memory(_ shard: Shard, _ text: inout OutputBuffer) {
         let used = Memory.allocatedBytes()
         let resident = Memory.residentBytes()
         line(&text, "used_memory", used)
@@ -88,24 +89,24 @@ enum Info {
         line(&text, "maxmemory_human", "0B")
         line(&text, "maxmemory_policy", "noeviction")
         line(&text, "mem_allocator", Memory.allocator)
-        let all = actor.context.statistics
+        let all = shard.context.statistics
         line(&text, "fresh_pages_ready", all.reduce(0) { $0 + $1.freshPages.ready })
         line(&text, "fresh_pages_late", all.reduce(0) { $0 + $1.freshPages.late })
     }
 
-    @Sendable private static func stats(_ actor: QueryActor, _ text: inout OutputBuffer) {
-        actor.publish()
-        actor.note(.info)
-        let all = actor.context.statistics
+    @Sendable private static func stats(_ shard: Shard, _ text: inout OutputBuffer) {
+        shard.publish()
+        shard.note(.info)
+        let all = shard.context.statistics
         line(&text, "total_connections_received", all.reduce(0) { $0 + $1.connectionsReceived })
         line(&text, "total_commands_processed", all.reduce(0) { $0 + $1.commands })
         line(&text, "instantaneous_ops_per_sec", all.reduce(0) { $0 + $1.commandsPerSecond })
         line(&text, "total_net_input_bytes", all.reduce(0) { $0 + $1.bytesReceived })
         line(&text, "total_net_output_bytes", all.reduce(0) { $0 + $1.bytesSent })
-        line(&text, "rejected_connections", actor.context.rejectedConnections)
+        line(&text, "rejected_connections", shard.context.rejectedConnections)
         line(&text, "keyspace_hits", all.reduce(0) { $0 + $1.hits })
         line(&text, "keyspace_misses", all.reduce(0) { $0 + $1.misses })
-        closedClients(actor, &text)
+        closedClients(shard, &text)
         let byWall = all.map(\.longestTurn).max { $0.word < $1.word } ?? LongestTurn(word: 0)
         let byProcessor = all.map(\.longestTurnOnProcessor).max { $0.word < $1.word } ?? LongestTurn(word: 0)
         line(&text, "max_turn_micros", byWall.micros)
@@ -115,18 +116,18 @@ enum Info {
         line(&text, "turns_over_1ms", all.reduce(0) { $0 + $1.longTurns })
     }
 
-    @Sendable private static func replication(_ actor: QueryActor, _ text: inout OutputBuffer) {
-        let peers = actor.peers()
+    @Sendable private static func replication(_ shard: Shard, _ text: inout OutputBuffer) {
+        let peers = shard.peers()
         line(&text, "role", "master")
         line(&text, "connected_slaves", 0)
-        line(&text, "master_repl_offset", Int(actor.state.pointee.store.ownSeq))
+        line(&text, "master_repl_offset", Int(shard.state.pointee.store.ownSeq))
         line(&text, "servers", peers.count + 1)
-        line(&text, "state", actor.replicator?.replica.ownState ?? "up")
+        line(&text, "state", shard.replicator?.replica.ownState ?? "up")
         for (index, peer) in peers.enumerated() { text.append("peer\(index + 1):\(peer.fields)\r\n") }
-        line(&text, "tombstones", actor.state.pointee.store.tombstoneCount)
+        line(&text, "tombstones", shard.state.pointee.store.tombstoneCount)
     }
 
-    @Sendable private static func processor(_ actor: QueryActor, _ text: inout OutputBuffer) {
+    @Sendable private static func processor(_ shard: Shard, _ text: inout OutputBuffer) {
         var usage = rusage()
         getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
         func seconds(_ t: timeval) -> String {
@@ -137,8 +138,8 @@ enum Info {
         line(&text, "used_cpu_user", seconds(usage.ru_utime))
     }
 
-    @Sendable private static func actors(_ actor: QueryActor, _ text: inout OutputBuffer) {
-        let counters = actor.context.messageCounters()
+    @Sendable private static func actors(_ shard: Shard, _ text: inout OutputBuffer) {
+        let counters = shard.context.messageCounters()
         line(&text, "messages_sent_actor", counters.betweenActors)
         line(&text, "messages_sent_external", counters.fromReceivers)
         line(&text, "replies_sent", counters.replies)
@@ -149,8 +150,8 @@ enum Info {
         line(&text, "bad_frames", counters.badFrames)
     }
 
-    @Sendable private static func keyspace(_ actor: QueryActor, _ text: inout OutputBuffer) {
-        let keys = actor.state.pointee.store.count
+    @Sendable private static func keyspace(_ shard: Shard, _ text: inout OutputBuffer) {
+        let keys = shard.state.pointee.store.count
         if keys > 0 { line(&text, "db0", "keys=\(keys),expires=0,avg_ttl=0") }
     }
 }

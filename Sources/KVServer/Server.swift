@@ -20,10 +20,10 @@ package final class Server {
     private var system: ActorSystem?
     private let status: ReplicatorStatus
 
-    /// A loop with its thread, its query actor and its listeners.
+    /// A loop with its thread, its shard and its listeners.
     private struct Core {
         var thread: LoopThread
-        var actor: QueryActor
+        var shard: Shard
         var listeners: [Listener]
     }
 
@@ -51,12 +51,12 @@ package final class Server {
             try checkSharedPort()
             for index in 1...config.actors { cores.append(try makeCore(index, backend)) }
         } catch {
-            for core in cores { core.actor.close() }
+            for core in cores { core.shard.close() }
             cores = []
             throw error
         }
         do { try startReplication() } catch {
-            for core in cores { core.actor.close() }
+            for core in cores { core.shard.close() }
             cores = []
             throw error
         }
@@ -67,7 +67,10 @@ package final class Server {
         }
         if !config.isLoopback {
             log.warning(
-                "\(config.host) may be reached by others, and there are no passwords: only for trusted networks")
+                "\(config.host) may be reached by others, and clients need no password: only for trusted networks")
+            if config.trust.trustsNetwork {
+                log.warning("--trust-the-network: whoever reaches port \(config.port) is believed to be a server")
+            }
         }
         log.info(
             "serving",
@@ -75,6 +78,7 @@ package final class Server {
                 "actors": "\(config.actors)", "io": "\(context.inputOutput)", "first port": "\(config.port + 1)",
                 "server": "\(description.id)",
             ])
+        log.notice("data lives in memory, here and at the servers that join: when the last of them ends, it is gone")
         return description
     }
 
@@ -116,20 +120,22 @@ package final class Server {
         do { loop = try Loop(backend: backend, index: index - 1) } catch {
             throw StartFailure(description: "cannot start: \(error)")
         }
-        let actor = QueryActor(index: index, context: context)
+        let shard = Shard(index: index, context: context)
         var listeners: [Listener] = []
         do {
-            let acceptor = QueryAcceptor(actor: actor)
+            let acceptor = QueryAcceptor(shard: shard)
             listeners.append(try listen(loop, config.port + index, acceptor))
             if let port = config.sharedPort { listeners.append(try listen(loop, port, acceptor, reusePort: true)) }
         } catch {
-            actor.close()
+            shard.close()
             throw error
         }
-        actor.attach(to: loop)
+        shard.attach(to: loop)
         let processor = config.pinLoops ? index - 1 : nil
-        let thread = LoopThread(loop: loop, processor: processor, name: "kvd-\(index)", warmsMemory: true)
-        return Core(thread: thread, actor: actor, listeners: listeners)
+        let thread = LoopThread(
+            loop: loop, processor: processor, name: "kvd-\(index)",
+            warmsMemory: config.warmsMemory)
+        return Core(thread: thread, shard: shard, listeners: listeners)
     }
 
     private func listen(
@@ -158,64 +164,81 @@ package final class Server {
         return StartFailure(description: "cannot listen on \(endpoint): \(reason); \(advice)")
     }
 
+    /// Reads the key or the certificates again, for new links; those that stand go on. Returns the line to log. To be
+    /// taken once the server has started; any thread may call it.
+    package var rereadTrust: @Sendable () -> String {
+        let (trust, system) = (config.trust, system)
+        return {
+            guard trust.isProtected else { return "there is no setting that is read again while kvd runs" }
+            do {
+                try system?.replaceTrust(trust.resolve())
+                return "the files of --cluster-key-file or --peer-tls-cert are read again: new links use them"
+            } catch { return "nothing is changed: \(error)" }
+        }
+    }
+
     /// The actor system, and a replica for every query actor. Before the loops run.
     private func startReplication() throws(StartFailure) {
         let loops = cores.map(\.thread.loop)
         let system: ActorSystem
+        let trust: LinkTrust
+        do { trust = try config.trust.resolve() } catch { throw StartFailure(description: error.description) }
         do {
             // A link's incarnation is the server's id, so that a peer knows at once whom it reached.
             let remote = try RemoteConfiguration(
-                listen: try address(config.port), cluster: config.cluster, incarnation: context.serverID,
-                loop: loops[0],
-                trackedSpacingMillis: Limits.pairSpacingMillis)
+                listen: try address(config.port), cluster: config.cluster, trust: trust,
+                incarnation: context.serverID, loop: loops[0], trackedSpacingMillis: Limits.linkSpacingMillis)
             system = try ActorSystem(address: config.advertisedAddress.description, loops: loops, remote: remote)
-        } catch { throw failure(config.port, error) }
+        } catch let error as LinkTrustError { throw StartFailure(description: error.description) } catch {
+            throw failure(config.port, error)
+        }
         self.system = system
+        if let line = config.trust.warning { log.warning("\(line)") }
         system.onError { [log] failure in log.error("\(failure)") }
         system.onLinkProblem { [log] problem in log.warning("\(problem)") }
         context.countMessages { [unowned system] in MessageCounters(system.statistics) }
         for core in cores { addReplica(core, system) }
-        let boxes = cores.map { (loop: $0.thread.loop, actor: UncheckedBox($0.actor)) }
+        let boxes = cores.map { (loop: $0.thread.loop, shard: UncheckedBox($0.shard)) }
         system.onLinkChange { change in
-            for box in boxes { box.loop.perform { box.actor.value.replicator?.linkChanged(change) } }
+            for box in boxes { box.loop.perform { box.shard.value.replicator?.linkChanged(change) } }
         }
         system.onLinkOpening { opening in
-            for box in boxes { box.loop.perform { box.actor.value.replicator?.linkOpened(opening) } }
+            for box in boxes { box.loop.perform { box.shard.value.replicator?.linkOpened(opening) } }
         }
         system.onLinkMovement { movement in
             guard (1...UInt64(boxes.count)).contains(movement.sender) else { return }
             let box = boxes[Int(movement.sender) - 1]
-            box.loop.perform { box.actor.value.replicator?.linkMoved(movement) }
+            box.loop.perform { box.shard.value.replicator?.linkMoved(movement) }
         }
     }
 
     private func addReplica(_ core: Core, _ system: ActorSystem) {
-        let actor = core.actor
+        let shard = core.shard
         let loop = core.thread.loop
         var replicaConfig = ReplicaConfig(
-            clusterId: Server.clusterID(config.cluster), server: context.serverID, actorIndex: actor.index - 1,
+            clusterId: Server.clusterID(config.cluster), server: context.serverID, actorIndex: shard.index - 1,
             actorCount: config.actors, address: Bytes(config.advertisedAddress.description),
             joining: !config.join.isEmpty)
         // One byte says what kind of message a frame is.
         replicaConfig.frameBytesMax = Limits.frameBytesMax - 1024
         replicaConfig.transport = .connections
         replicaConfig.entriesPerStep = Replicator.entriesPerStep
-        let replica = Replica(config: replicaConfig, store: actor.state.pointee.store, origins: context.origins)
-        let membership =
-            actor.index == 1 ? Membership(system: system, join: config.join, log: log) : nil
+        let replica = Replica(config: replicaConfig, store: shard.state.pointee.store, origins: context.origins)
+        let joinLinks =
+            shard.index == 1 ? JoinLinks(system: system, join: config.join, log: log) : nil
         let replicator = Replicator(
-            replica: replica, state: actor.state, loop: loop, system: system, log: log, status: status,
-            membership: membership)
-        membership?.replicator = replicator
-        actor.replicator = replicator
-        let box = UncheckedBox((replicator, membership))
-        let ref = system.start(on: actor.index - 1) { (context: ActorContext<SyncMessage>) in
-            let (replicator, membership) = box.value
+            replica: replica, state: shard.state, loop: loop, system: system, log: log, status: status,
+            joinLinks: joinLinks)
+        joinLinks?.replicator = replicator
+        shard.replicator = replicator
+        let box = UncheckedBox((replicator, joinLinks))
+        let ref = system.start(on: shard.index - 1) { (context: ActorContext<SyncMessage>) in
+            let (replicator, joinLinks) = box.value
             replicator.context = context
-            membership?.begin()
+            joinLinks?.begin()
             return ReplicaActor(replicator: replicator)
         }
-        precondition(ref.position == UInt64(actor.index), "query actors are the first actors of their system")
+        precondition(ref.position == UInt64(shard.index), "query actors are the first actors of their system")
     }
 
     /// The same for the same name, on every machine.
@@ -238,25 +261,26 @@ package final class Server {
             let box = UncheckedBox(core)
             core.thread.loop.perform {
                 for listener in box.value.listeners { listener.close() }
-                box.value.actor.refuseWrites()
-                box.value.actor.replicator?.leave()
+                box.value.shard.refuseWrites()
+                box.value.shard.replicator?.leave()
             }
         }
         handOver()
         for core in cores {
             let box = UncheckedBox(core)
-            core.thread.loop.perform { box.value.actor.finishClients() }
+            core.thread.loop.perform { box.value.shard.finishClients() }
         }
-        let started = monotonicNanos()
-        while context.connectedClients > 0, monotonicNanos() - started < Nanos(Server.drainMillisMax) * 1_000_000 {
+        let started = Machine.monotonicNanos
+        while context.connectedClients > 0, Machine.monotonicNanos - started < Nanos(Server.drainMillisMax) * 1_000_000
+        {
             usleep(2000)
         }
         system?.close()
         for core in cores { core.thread.loop.stop() }
         for core in cores {
             do { try core.thread.join() } catch { log.error("loop ended: \(error)") }
-            core.actor.replicator = nil
-            core.actor.close()
+            core.shard.replicator = nil
+            core.shard.close()
         }
         cores = []
         system = nil
@@ -271,13 +295,13 @@ package final class Server {
     /// Waits until every actor has said good-bye, there is no progress any more, or patience ends; says each second how
     /// much is left.
     private func handOver() {
-        let started = monotonicNanos()
+        let started = Machine.monotonicNanos
         var progress = status.progressCount
         var progressAt = started
         var saidAt = started
         while status.leftCount < cores.count {
             usleep(2000)
-            let now = monotonicNanos()
+            let now = Machine.monotonicNanos
             if status.progressCount != progress { (progress, progressAt) = (status.progressCount, now) }
             if now - progressAt > Nanos(Server.stalledMillisMax) * 1_000_000 { break }
             if now - started > Nanos(config.drainSeconds) * 1_000_000_000 { break }

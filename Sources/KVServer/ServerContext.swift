@@ -3,6 +3,7 @@
 import Glibc
 package import KVBase
 package import KVCore
+import KVRuntime
 package import Logging
 import Synchronization
 
@@ -51,7 +52,7 @@ package struct PeerRow: Sendable {
 
 package final class ServerContext: Sendable {
     package let config: Config
-    /// New at every start: a restarted server is a new writer (replication.md b1).
+    /// New at every start: a restarted server is a new writer (docs/replication.md 2.1).
     package let serverID: UInt64
     package let hashSeed: UInt64
     package let digestKey: UInt64
@@ -59,7 +60,7 @@ package final class ServerContext: Sendable {
     package let scanMarks = ScanMarks()
     package let closedClients = ClosedClients()
     package let log: Logger
-    package let statistics: [ActorStatistics]
+    package let statistics: [ShardStatistics]
     package let startedNanos: Nanos
     package let inputOutput: String
 
@@ -77,8 +78,8 @@ package final class ServerContext: Sendable {
         (self.config, self.log) = (config, log)
         (self.serverID, self.hashSeed, self.digestKey) = (serverID, hashSeed, digestKey)
         self.inputOutput = inputOutput
-        startedNanos = monotonicNanos()
-        statistics = (0..<config.actors).map { _ in ActorStatistics() }
+        startedNanos = Machine.monotonicNanos
+        statistics = (0..<config.actors).map { _ in ShardStatistics() }
         clientsMax = min(config.clientsMax, ServerContext.descriptorsMax() - 64)
     }
 
@@ -142,6 +143,7 @@ package final class ServerContext: Sendable {
             Setting(name: "join", value: config.join.map(\.description).joined(separator: ",")),
             Setting(name: "cluster", value: config.cluster),
             Setting(name: "pin", value: config.pinLoops ? "yes" : "no"),
+            Setting(name: "warm-memory", value: config.warmsMemory ? "yes" : "no"),
             Setting(name: "io", value: config.inputOutput.rawValue),
             Setting(name: "log-level", value: config.logLevel),
         ]

@@ -4,7 +4,7 @@ import KVBase
 package import KVRuntime
 import Synchronization
 
-package final class ActorStatistics: Sendable {
+package final class ShardStatistics: Sendable {
     let byCommand = CommandStatistics()
     private let commandCount = Atomic<Int>(0)
     private let hotGetCount = Atomic<Int>(0)
@@ -56,14 +56,14 @@ package final class ActorStatistics: Sendable {
     // Owner's thread only.
 
     /// By pointer: once a turn, and the whole state would be copied.
-    func publish(_ state: UnsafeMutablePointer<QueryState>) {
-        commandCount.store(state.pointee.commands, ordering: .relaxed)
-        hotGetCount.store(state.pointee.hotGets, ordering: .relaxed)
-        hotSetCount.store(state.pointee.hotSets, ordering: .relaxed)
-        hitCount.store(state.pointee.hits, ordering: .relaxed)
-        missCount.store(state.pointee.misses, ordering: .relaxed)
-        received.store(state.pointee.bytesReceived, ordering: .relaxed)
-        sent.store(state.pointee.bytesSent, ordering: .relaxed)
+    func publish(_ state: UnsafeMutablePointer<ShardState>) {
+        commandCount.store(state.pointee.counters.commands, ordering: .relaxed)
+        hotGetCount.store(state.pointee.counters.hotGets, ordering: .relaxed)
+        hotSetCount.store(state.pointee.counters.hotSets, ordering: .relaxed)
+        hitCount.store(state.pointee.counters.hits, ordering: .relaxed)
+        missCount.store(state.pointee.counters.misses, ordering: .relaxed)
+        received.store(state.pointee.counters.bytesReceived, ordering: .relaxed)
+        sent.store(state.pointee.counters.bytesSent, ordering: .relaxed)
     }
 
     func setLongestTurns(_ lengths: TurnLengths) {
@@ -113,7 +113,6 @@ package struct LongestTurn: Sendable {
 
 /// Commands per second over the last 1.6 s, as Redis computes it: 16 samples, one every 100 ms.
 struct RateMeter {
-    static let sampleNanos: Nanos = 100_000_000
     private var samples = [Int](repeating: 0, count: 16)
     private var next = 0
     private var lastCount = 0

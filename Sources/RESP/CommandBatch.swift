@@ -1,24 +1,10 @@
 // The commands of one received buffer, as plain structs in storage that one loop reuses for ever. Owned by one thread.
 
-/// One argument: a view into the caller's input (or into the batch's scratch for a quoted inline argument). Valid until
-/// the input moves or the batch is reset, whichever comes first.
-@usableFromInline package struct Argument {
-    @usableFromInline package var start: UnsafeRawPointer
-    @usableFromInline package var count: Int
-
-    @inlinable @inline(__always)
-    package init(start: UnsafeRawPointer, count: Int) {
-        self.start = start
-        self.count = count
-    }
-
-    @inlinable @inline(__always)
-    package var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: start, count: count) }
-}
+public import KVBase
 
 /// One parsed command: a run of `argumentCount` entries of the batch's argument array. An oversized command has none:
 /// something it carried was over the limits and was skipped; it is answered with an error and the connection kept.
-@usableFromInline package struct Command {
+@usableFromInline package struct ParsedCommand {
     @usableFromInline package var firstArgument: Int32
     @usableFromInline package var argumentCount: Int32
     @usableFromInline package var isOversized: Bool
@@ -38,8 +24,10 @@
 /// Pointers and counts only, so passing it `inout` costs nothing. Grows with what was received, never with what a
 /// client announced; `reset()` gives the memory of an unusually large command back.
 @usableFromInline package struct CommandBatch {
-    @usableFromInline package private(set) var commands: UnsafeMutablePointer<Command>
-    @usableFromInline package private(set) var arguments: UnsafeMutablePointer<Argument>
+    @usableFromInline package private(set) var commands: UnsafeMutablePointer<ParsedCommand>
+    /// Views into the caller's input (or into the batch's scratch for a quoted inline argument). Valid until the input
+    /// moves or the batch is reset, whichever comes first.
+    @usableFromInline package private(set) var arguments: UnsafeMutablePointer<ByteView>
     /// Commands parsed so far.
     @usableFromInline package internal(set) var count = 0
     @usableFromInline package internal(set) var argumentCount = 0
@@ -83,15 +71,15 @@
     }
 
     @inlinable @inline(__always)
-    package subscript(_ index: Int) -> Command { commands[index] }
+    package subscript(_ index: Int) -> ParsedCommand { commands[index] }
 
     /// The argument at `index` of the whole batch: `command.firstArgument + k`.
     @inlinable @inline(__always)
-    package func argument(_ index: Int) -> Argument { arguments[index] }
+    package func argument(_ index: Int) -> ByteView { arguments[index] }
 
     /// Argument `k` of `command`; `k` must be below its `argumentCount`.
     @inlinable @inline(__always)
-    package func argument(_ k: Int, of command: Command) -> Argument {
+    package func argument(_ k: Int, of command: ParsedCommand) -> ByteView {
         arguments[Int(command.firstArgument) &+ k]
     }
 
@@ -129,7 +117,7 @@
     /// Appends the `n` arguments already stored behind `argumentCount` as one command.
     @inline(__always)
     mutating func commit(_ n: Int) {
-        commands[count] = Command(
+        commands[count] = ParsedCommand(
             firstArgument: Int32(truncatingIfNeeded: argumentCount), argumentCount: Int32(truncatingIfNeeded: n))
         count &+= 1
         argumentCount &+= n
@@ -143,7 +131,7 @@
 
     mutating func commitOversized(hasTooManyArguments: Bool) {
         reserve(0)
-        commands[count] = Command(
+        commands[count] = ParsedCommand(
             firstArgument: Int32(truncatingIfNeeded: argumentCount), argumentCount: 0, isOversized: true)
         commands[count].hasTooManyArguments = hasTooManyArguments
         count += 1

@@ -1,5 +1,7 @@
 // The parser's general path: any array command, resumed and skipped commands. Called by RESPParser.parse only.
 
+import KVBase
+
 /// A long command cut by the end of the input: what was parsed so far, as offsets from the command's first byte, so
 /// that the next call goes on where this one stopped. Below `RESPParser.rescannedArgumentsMax` arguments it is cheaper
 /// to rescan.
@@ -110,7 +112,7 @@ extension RESPParser {
             switch parseBulk(next, end, commandStart: start) {
             case .payload(let payload, let length):
                 batch.reserve(stored + 1)
-                batch.arguments[batch.argumentCount + stored] = Argument(start: payload, count: length)
+                batch.arguments[batch.argumentCount + stored] = ByteView(payload, length)
                 stored += 1
                 next = payload + length + 2
             case .oversized(let payload, let length):
@@ -131,7 +133,7 @@ extension RESPParser {
     }
 
     private mutating func keepPartial(
-        _ arguments: UnsafeMutablePointer<Argument>, _ stored: Int, of count: Int,
+        _ arguments: UnsafeMutablePointer<ByteView>, _ stored: Int, of count: Int,
         _ start: UnsafeRawPointer, _ next: UnsafeRawPointer
     ) {
         for k in 0..<stored {
@@ -168,7 +170,7 @@ extension RESPParser {
         let first = batch.arguments + batch.argumentCount
         for k in 0..<partial.count {
             let slot = partial.slots.unsafelyUnwrapped[k]
-            first[k] = Argument(start: start + slot.offset, count: slot.count)
+            first[k] = ByteView(start + slot.offset, slot.count)
         }
         batch.commit(partial.count)
         at = start + partial.offset

@@ -44,7 +44,7 @@ extension RESPParser {
     /// One word from `position` on, or nil if a quote is not closed or is followed by anything but a space.
     private static func parseWord(
         _ line: UnsafeRawBufferPointer, _ position: inout Int, _ batch: inout CommandBatch
-    ) -> Argument? {
+    ) -> ByteView? {
         let first = position
         while position < line.count {
             let byte = line[position]
@@ -55,14 +55,14 @@ extension RESPParser {
             }
             position += 1
         }
-        return Argument(start: line.baseAddress! + first, count: position - first)
+        return ByteView(line.baseAddress! + first, position - first)
     }
 
     /// A word with quotes, after sds.c's sdssplitargs: "\n \r \t \b \a \xHH" inside double quotes, "\'" inside single
     /// ones.
     private static func unescape(
         _ line: UnsafeRawBufferPointer, _ position: inout Int, _ batch: inout CommandBatch
-    ) -> Argument? {
+    ) -> ByteView? {
         let out = batch.scratch(line.count - position)
         var n = 0
         var quote: UInt8 = 0
@@ -99,7 +99,7 @@ extension RESPParser {
             }
             n += 1
         }
-        return Argument(start: UnsafeRawPointer(out), count: n)
+        return ByteView(UnsafeRawPointer(out), n)
     }
 
     /// The byte that the backslash at `position` stands for and how many bytes of the line it takes.
@@ -136,7 +136,7 @@ extension RESPParser {
     /// A browser made to talk to this port (cross-protocol request forgery) sends a request line, headers (`Host:`) or
     /// the boundary of a multipart body. GET, PUT and DELETE are commands too, hence the look at the target and the
     /// protocol version.
-    private static func isHTTP(_ words: UnsafeMutablePointer<Argument>, _ count: Int) -> Bool {
+    private static func isHTTP(_ words: UnsafeMutablePointer<ByteView>, _ count: Int) -> Bool {
         let name = words[0].bytes
         if name.last == UInt8(ascii: ":") || matches(words[0], "post") { return true }
         if name.count > 2, name[0] == UInt8(ascii: "-"), name[1] == UInt8(ascii: "-") { return true }
@@ -150,8 +150,8 @@ extension RESPParser {
     private static let methodsOnlyOfHTTP: [StaticString] = ["connect", "head", "options", "patch", "pri", "trace"]
 
     /// `HTTP/1.1`, `HTTP/2`.
-    private static func isHTTPVersion(_ word: Argument) -> Bool {
-        word.count >= 6 && matches(Argument(start: word.start, count: 5), "http/")
+    private static func isHTTPVersion(_ word: ByteView) -> Bool {
+        word.count >= 6 && matches(ByteView(word.start, 5), "http/")
             && word.bytes[5...].allSatisfy { $0 >= 48 && $0 <= 57 || $0 == UInt8(ascii: ".") }
     }
 
@@ -160,7 +160,7 @@ extension RESPParser {
         return target[colon + 1] == UInt8(ascii: "/") && target[colon + 2] == UInt8(ascii: "/")
     }
 
-    private static func matches(_ word: Argument, _ lowercase: StaticString) -> Bool {
+    private static func matches(_ word: ByteView, _ lowercase: StaticString) -> Bool {
         guard word.count == lowercase.utf8CodeUnitCount else { return false }
         return (0..<word.count).allSatisfy { k in
             let byte = word.bytes[k]

@@ -123,7 +123,7 @@ package struct RESPParser {
     /// Stores the arguments and moves `at` behind the command, or returns 0 and leaves `at`: the general path decides.
     @inline(__always)
     private static func parseFast(
-        _ at: inout UnsafeRawPointer, _ end: UnsafeRawPointer, _ arguments: UnsafeMutablePointer<Argument>,
+        _ at: inout UnsafeRawPointer, _ end: UnsafeRawPointer, _ arguments: UnsafeMutablePointer<ByteView>,
         _ keyGuess: inout HeaderGuess, _ valueGuess: inout HeaderGuess
     ) -> Int {
         let start = at
@@ -147,7 +147,7 @@ package struct RESPParser {
         while true {
             let left = (end - payload) &- length
             guard left >= 2 else { return 0 }
-            arguments[k] = Argument(start: payload, count: length)
+            arguments[k] = ByteView(payload, length)
             k &+= 1
             let tail = payload + length
             if k == n {

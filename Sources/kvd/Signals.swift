@@ -1,7 +1,9 @@
 // What kvd does with each signal: ends in order, says a line, or takes no notice. Main thread, before any other exists.
 
 import Glibc
+import KVServer
 import Logging
+import Synchronization
 
 enum Signals {
     /// End the server in order; a second one ends it at once.
@@ -28,6 +30,14 @@ enum Signals {
         return set
     }
 
+    /// What SIGHUP does; returns what to log. Its own thread.
+    private static let reread = Mutex<@Sendable () -> String>({ "not started yet, so nothing is read again" })
+
+    static func rereadSettings(of server: Server) {
+        let body = server.rereadTrust
+        reread.withLock { $0 = body }
+    }
+
     private static func watchHangUp(_ log: Logger) {
         let box = Unmanaged.passRetained(LogBox(log)).toOpaque()
         var thread = pthread_t()
@@ -39,7 +49,7 @@ enum Signals {
                 while true {
                     var number: Int32 = 0
                     guard sigwait(&hangUp, &number) == 0 else { continue }
-                    log.notice("SIGHUP: there is no setting that is read again while kvd runs; restart it for new ones")
+                    log.notice("SIGHUP: \(Signals.reread.withLock { $0 }())")
                 }
             }, box)
         pthread_detach(thread)

@@ -14,7 +14,7 @@ struct KVD: ParsableCommand {
             (KVD_PORT, …) and from --config FILE (one "name value" a line, # comments); a flag beats the environment,
             which beats the file.
             """,
-        version: "kvd \(ServerVersion.kvd)")
+        version: "kvd \(ServerVersion.kvd)", subcommands: [Secret.self, Cert.self])
 
     @Option(help: ArgumentHelp("Actor-system port; clients use the ports above it. (default: 6000)", valueName: "P"))
     var port: String?
@@ -32,6 +32,19 @@ struct KVD: ParsableCommand {
     var join: [String] = []
     @Option(help: ArgumentHelp("Servers of different clusters refuse each other. (default: kvd)", valueName: "NAME"))
     var cluster: String?
+    @Option(
+        help: ArgumentHelp(
+            "The key by which servers of the cluster know each other: kvd secret > FILE. SIGHUP reads it again.",
+            valueName: "FILE"))
+    var clusterKeyFile: String?
+    @Option(help: ArgumentHelp("Instead of a key: this server's certificate, PEM.", valueName: "FILE"))
+    var peerTlsCert: String?
+    @Option(help: ArgumentHelp("Its private key, PEM.", valueName: "FILE"))
+    var peerTlsKey: String?
+    @Option(help: ArgumentHelp("Who signs the servers' certificates, PEM.", valueName: "FILE"))
+    var peerTlsCa: String?
+    @Flag(help: "Off loopback without a key or certificates: whoever reaches the port is believed.")
+    var trustTheNetwork = false
     @Option(help: ArgumentHelp("auto, io_uring or epoll. (default: auto)", valueName: "BACKEND"))
     var io: String?
     @Option(
@@ -41,6 +54,9 @@ struct KVD: ParsableCommand {
     var maxclients: String?
     @Option(help: ArgumentHelp("Pin each loop to a core: yes or no. (default: yes)", valueName: "YES"))
     var pin: String?
+    @Option(
+        help: ArgumentHelp("Make fresh memory ready beside the loops: yes or no. (default: yes)", valueName: "YES"))
+    var warmMemory: String?
     @Option(
         help: ArgumentHelp(
             "Longest time, in seconds, to hand over the last writes when told to stop. (default: 30)",
@@ -58,9 +74,54 @@ struct KVD: ParsableCommand {
         let single: [(String, String?)] = [
             ("port", port), ("actors", actors), ("shared-port", sharedPort), ("host", host), ("advertise", advertise),
             ("cluster", cluster), ("io", io), ("log-level", logLevel), ("maxclients", maxclients), ("pin", pin),
+            ("warm-memory", warmMemory),
             ("drain-timeout", drainTimeout), ("debug-clock-offset-ms", clockOffset),
+            ("cluster-key-file", clusterKeyFile), ("peer-tls-cert", peerTlsCert), ("peer-tls-key", peerTlsKey),
+            ("peer-tls-ca", peerTlsCa), ("trust-the-network", trustTheNetwork ? "yes" : nil),
         ]
         return single.compactMap { name, value in value.map { (name, $0) } } + join.map { ("join", $0) }
+    }
+}
+
+/// `kvd secret`: a key for --cluster-key-file.
+struct Secret: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Print a new key of a cluster, for --cluster-key-file: kvd secret > FILE.",
+        discussion: """
+            To replace a key without losing a link, put the new one on a second line of the file on every server and \
+            send SIGHUP; then exchange the two lines everywhere and send SIGHUP; then take the old one out.
+            """)
+
+    func run() throws {
+        guard let key = TrustSettings.newKey() else { fail("the system has no random bytes", code: 1) }
+        say(key, on: STDOUT_FILENO)
+    }
+}
+
+/// `kvd cert ca|server|client`: a working set of certificates, a command each.
+struct Cert: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Make certificates for --peer-tls-cert: an authority first, then one for each server.",
+        discussion: """
+            kvd cert ca              writes ca.pem and ca.key: keep ca.key where no server can read it
+            kvd cert server NAME     writes NAME.pem and NAME.key, for kvd://CLUSTER/NAME and this machine's addresses
+            kvd cert client NAME     the same for a client
+
+            Start a server with --peer-tls-cert NAME.pem --peer-tls-key NAME.key --peer-tls-ca ca.pem.
+            """)
+
+    @Argument(help: "ca, server or client.") var kind: String
+    @Argument(help: "Of the server or client.") var name: String?
+    @Option(help: ArgumentHelp("The cluster it is for. (default: kvd)", valueName: "NAME")) var cluster = "kvd"
+    @Option(help: ArgumentHelp("Where the files are and go. (default: .)", valueName: "FOLDER")) var dir = "."
+    @Option(help: ArgumentHelp("One more host name or address; repeatable.", valueName: "HOST")) var host: [String] = []
+    @Option(help: ArgumentHelp("How long it is good. (default: 3650 for ca, 365 else)", valueName: "DAYS")) var days:
+        Int?
+
+    func run() throws {
+        let failure = TrustSettings.makeCertificate(
+            kind: kind, name: name, cluster: cluster, folder: dir, hosts: host, days: days)
+        if let failure { fail(failure.text, code: failure.isUsage ? 64 : 1) }
     }
 }
 
@@ -81,7 +142,14 @@ func fail(_ message: String, code: Int32) -> Never {
     exit(code)
 }
 
+/// Runs a subcommand and ends, or returns the flags of the server.
 func parseFlags() -> KVD {
+    // By hand: the parser would give --host and --cluster behind a subcommand to the server.
+    let words = Array(CommandLine.arguments.dropFirst())
+    for subcommand in KVD.configuration.subcommands where words.first == subcommand._commandName {
+        subcommand.main(Array(words.dropFirst()))
+        exit(0)
+    }
     do { return try KVD.parse() } catch {
         let code = KVD.exitCode(for: error)
         if code == .success { KVD.exit(withError: error) }
@@ -116,6 +184,7 @@ for line in Config.unknownVariables(environment()) { log.warning("\(line)") }
 let server = Server(config: config, log: log, onForgotten: Lifecycle.askToStop)
 do {
     say(try server.start().json, on: STDOUT_FILENO)
+    Signals.rereadSettings(of: server)
 } catch { fail(error.description, code: 1) }
 
 Lifecycle.run(server, until: signals)

@@ -46,12 +46,12 @@ private struct CommandSequence {
         self.random = random
         self.forgets = forgets
         let first = LocalSession(now: model.now, seed: 1)
-        clients = [first, LocalSession(actor: first.actor, now: model.now)]
+        clients = [first, LocalSession(shard: first.shard, now: model.now)]
     }
 
     mutating func run() -> String? {
         defer {
-            clients[1].close(actorToo: false)
+            clients[1].close(shardToo: false)
             clients[0].close()
         }
         _ = clients[1].command("HELLO", "3")
@@ -90,7 +90,7 @@ private struct CommandSequence {
         var from = 0
         let bytes = Array(request.bytes)
         for cut in Cuts.random(&random, bytes.count) + [bytes.count] {
-            actual += clients[client].execute(Array(bytes[from..<cut]))
+            actual += clients[client].reply(to: Array(bytes[from..<cut]))
             from = cut
         }
         if actual == expected { return nil }
@@ -161,7 +161,7 @@ private struct CommandSequence {
         for _ in 0..<1000 {
             var words = ["SCAN", cursor, "COUNT", "\(1 + random.below(20))"]
             if let pattern { words += ["MATCH", pattern] }
-            let reply = parseReplies(clients[client].execute(requestBytes(words))).values
+            let reply = parseReplies(clients[client].reply(to: requestBytes(words))).values
             log.append("client \(client): \(words.joined(separator: " "))")
             guard reply.count == 1, let parts = reply[0].elements, parts.count == 2, let next = parts[0].bytes,
                 let keys = parts[1].elements
@@ -181,7 +181,7 @@ private struct CommandSequence {
 
     /// The digest stays while nothing is written and changes with every write.
     private mutating func checkDigest() -> String? {
-        let text = clients[0].execute(requestBytes(["KVD", "DIGEST", "ALL"]))
+        let text = clients[0].reply(to: requestBytes(["KVD", "DIGEST", "ALL"]))
         defer { digest = (model.writes, text) }
         guard let digest else { return nil }
         if digest.writes == model.writes && digest.text != text { return "the digest changed without a write" }

@@ -19,13 +19,15 @@ import Testing
 
     /// Types and numbers of the frames written until nothing may go, or `most` of them.
     private static func write(
-        _ outbox: inout LinkOutbox, most: Int = .max, mayBegin: (LinkStream) -> Bool = { _ in true }
+        _ outbox: inout LinkOutbox, most: Int = .max, smallOnly: Bool = false,
+        mayBegin: (LinkStream) -> Bool = { _ in true }
     ) throws -> [UInt8] {
         var output = OutputBuffer()
         defer { output.deallocate() }
         var steps = 0
         while steps < most {
-            if case .nothing = outbox.writeNext(partBytes: 1000, 0, to: &output, mayBegin: mayBegin) { break }
+            let step = outbox.writeNext(partBytes: 1000, smallOnly: smallOnly, 0, to: &output, mayBegin: mayBegin)
+            if case .nothing = step { break }
             steps += 1
         }
         var parser = LinkParser()
@@ -72,6 +74,33 @@ import Testing
         #expect(try Self.write(&outbox, most: 3, mayBegin: begins) == [large, part, part])
         // Once it has begun the small one goes ahead of its parts.
         #expect(try Self.write(&outbox, most: 2) == [data, part])
+    }
+
+    /// A path that has enough takes only what overtakes; a small message that must wait is no reason for a large one.
+    @Test func onlySmallMessagesPassWhereThePathIsFull() throws {
+        var outbox = LinkOutbox()
+        outbox.append(Self.frame(1, lane: 1, tail: 30_000))
+        outbox.append(Self.frame(1, lane: 0, isTracked: true))
+        #expect(try Self.write(&outbox, smallOnly: true, mayBegin: { _ in false }) == [])
+        #expect(try Self.write(&outbox, smallOnly: true) == [data])
+        #expect(try Self.write(&outbox, most: 2) == [large, part])
+    }
+
+    /// The distance between two messages of a pair is no time in which the line stands idle: the next chunk begins
+    /// between the parts of the one before it, which still ends first.
+    @Test func theNextChunkBeginsWhilePartsOfTheOneBeforeItAreToGo() throws {
+        var outbox = LinkOutbox()
+        for _ in 1...2 { outbox.append(Self.frame(1, lane: 1, tail: 5_000, isTracked: true)) }
+        var (turns, steps) = (1, 0)
+        let begins: (LinkStream) -> Bool = { _ in
+            steps += 1
+            if steps == 3 { turns += 1 }
+            defer { turns = max(0, turns - 1) }
+            return turns > 0
+        }
+        let kinds = try Self.write(&outbox, mayBegin: begins)
+        #expect(kinds == [large, part, part, large] + [UInt8](repeating: part, count: 8))
+        #expect(outbox.isEmpty && outbox.byteCount == 0)
     }
 
     @Test func notTooManyLargeMessagesAreBegunAtOnce() throws {

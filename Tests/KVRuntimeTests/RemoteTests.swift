@@ -17,11 +17,11 @@ final class Node {
 
     init(
         _ backend: LoopBackend, port: UInt16 = 0, cluster: String = "test", advertiseHost: String? = nil,
-        loops count: Int = 1
+        trust: LinkTrust = .network, loops count: Int = 1
     ) throws {
         let loops = try (0..<count).map { try Loop(backend: backend, index: $0) }
         let address = SocketAddress(host: "127.0.0.1", port: port)!
-        let remote = try RemoteConfiguration(listen: address, cluster: cluster, loop: loops[0])
+        let remote = try RemoteConfiguration(listen: address, cluster: cluster, trust: trust, loop: loops[0])
         let bound = HostPort(remote.boundAddress)!
         let advertised = HostPort(host: advertiseHost ?? bound.host, port: bound.port).description
         system = try ActorSystem(address: advertised, loops: loops, remote: remote)

@@ -1,5 +1,6 @@
 // Memory made ready beside a loop's thread: it is, it keeps its content, and an idle thread gives it back.
 
+import CMemory
 import CSupport
 import Glibc
 import KVBase
@@ -17,7 +18,7 @@ private func onWarmedThread<R: Sendable>(_ body: @escaping @Sendable () -> R) th
     thread.start()
     loop.perform {
         // Once more changes nothing, and tells.
-        if cs_memory_warm_this_thread(-1) == 1 {
+        if cm_warm_this_thread(-1) == 1 {
             let value = body()
             result.withLock { $0 = value }
         }
@@ -32,11 +33,11 @@ private func onWarmedThread<R: Sendable>(_ body: @escaping @Sendable () -> R) th
 }
 
 /// Tends as a loop does until the condition holds; false after ten seconds.
-private func tended(until condition: (cs_warmth) -> Bool) -> Bool {
+private func tended(until condition: (cm_warmth) -> Bool) -> Bool {
     let deadline = cs_monotonic_nanos() + 10_000_000_000
     repeat {
-        cs_memory_tend()
-        if condition(cs_memory_warmth()) { return true }
+        cm_tend()
+        if condition(cm_read_warmth()) { return true }
         usleep(2000)  // between two polls
     } while cs_monotonic_nanos() < deadline
     return false
@@ -77,15 +78,15 @@ private func residentShare(_ blocks: [UnsafeMutableRawPointer], _ bytes: Int) ->
     /// In a process of its own: elsewhere the arena is full of what other tests have freed, which is used first.
     @Test func growingFindsMostPagesReadyAndAnIdleThreadGivesThemBack() async {
         await #expect(processExitsWith: .success) {
-            let figures = try onWarmedThread { () -> (cs_warmth, Bool, Bool, Bool) in
+            let figures = try onWarmedThread { () -> (cm_warmth, Bool, Bool, Bool) in
                 let blocks = Blocks()
-                cs_memory_tend()
+                cm_tend()
                 var isAhead = true
-                for _ in 0..<400 where cs_memory_warmth().ready < 10 {
+                for _ in 0..<400 where cm_read_warmth().ready < 10 {
                     blocks.add(10_000, bytes: 96)
                     isAhead = tended { $0.warm >= 2 || $0.wanted <= 1 } && isAhead
                 }
-                let grown = cs_memory_warmth()
+                let grown = cm_read_warmth()
                 let isIdle = tended { $0.wanted == 1 && $0.warm == 1 }
                 let intact = blocks.blocks.indices.allSatisfy(blocks.isIntact)
                 blocks.free()
@@ -114,7 +115,7 @@ private func residentShare(_ blocks: [UnsafeMutableRawPointer], _ bytes: Int) ->
                 let many = (0..<count / 2).filter { $0 % 2 == 0 }.map { blocks[$0] }
                 let few = (count / 2..<count).filter { $0 % 64 == 0 }.map { blocks[$0] }
                 for block in many + few { free(block) }
-                cs_memory_purge()
+                cm_purge()
                 let result = (residentShare(many, bytes), residentShare(few, bytes))
                 var areZero = true
                 for _ in 0..<count {
@@ -133,7 +134,7 @@ private func residentShare(_ blocks: [UnsafeMutableRawPointer], _ bytes: Int) ->
         }
     }
 
-    /// In a process of its own, as above. Ticks are calls of `cs_memory_tend`: a second is ten of them, however long
+    /// In a process of its own, as above. Ticks are calls of `cm_tend`: a second is ten of them, however long
     /// they take.
     @Test func aGrowingThreadKeepsWhatItFreesAndGivesItBackStepByStepLater() async {
         await #expect(processExitsWith: .success) {
@@ -144,9 +145,9 @@ private func residentShare(_ blocks: [UnsafeMutableRawPointer], _ bytes: Int) ->
                     memset(block, 0xFF, bytes)
                     return block
                 }
-                cs_memory_tend()
+                cm_tend()
                 let all = (0..<count).map { _ in block(bytes) }
-                var isTold = cs_memory_tend() != 0
+                var isTold = cm_tend() != 0
                 // Every second one, so that what it takes next does not fit in.
                 let blocks = (0..<count / 2).map { all[2 * $0] }
                 for block in blocks { free(block) }
@@ -157,7 +158,7 @@ private func residentShare(_ blocks: [UnsafeMutableRawPointer], _ bytes: Int) ->
                     usleep(20_000)  // between two polls
                     // 3 MiB, twice as much as makes it a growing one.
                     for _ in 0..<24 { fresh.append(block(4 * bytes)) }
-                    isTold = isTold || cs_memory_tend() != 0
+                    isTold = isTold || cm_tend() != 0
                 }
                 let kept = residentShare(blocks, bytes)
                 for block in fresh { free(block) }
@@ -168,12 +169,12 @@ private func residentShare(_ blocks: [UnsafeMutableRawPointer], _ bytes: Int) ->
                 while steps == 0 || isGivingBack || left > 0.3, cs_monotonic_nanos() < deadline {
                     usleep(10_000)  // between two polls
                     if isGivingBack {
-                        isGivingBack = cs_memory_step() != 0
+                        isGivingBack = cm_step() != 0
                         steps += 1
                     }
                     polls += 1
                     guard polls % 10 == 0 else { continue }
-                    isGivingBack = cs_memory_tend() != 0
+                    isGivingBack = cm_tend() != 0
                     if steps > 0 { left = min(left, residentShare(blocks, bytes)) }
                 }
                 return (isTold, kept, left, steps)
@@ -189,13 +190,13 @@ private func residentShare(_ blocks: [UnsafeMutableRawPointer], _ bytes: Int) ->
     /// A few pages in all, and then nothing fresh: what a thread takes and gives in turn is busy, not growing.
     @Test func whoReusesWhatItFreedIsNotToldToStep() throws {
         let isToldToStep = try onWarmedThread { () -> Bool in
-            cs_memory_tend()
+            cm_tend()
             var told: [Bool] = []
             for _ in 0..<20 {
                 let block = malloc(5 << 20)!
                 memset(block, 0xFF, 5 << 20)
                 free(block)
-                told.append(cs_memory_tend() != 0)
+                told.append(cm_tend() != 0)
             }
             return told.contains(true)
         }
@@ -217,9 +218,9 @@ private func residentShare(_ blocks: [UnsafeMutableRawPointer], _ bytes: Int) ->
                     let old = kept.remove(at: Int(generator.next() % UInt64(kept.count)))
                     isIntact = old.blocks.indices.allSatisfy(old.isIntact) && isIntact
                     old.free()
-                    cs_memory_purge()
+                    cm_purge()
                 }
-                cs_memory_tend()
+                cm_tend()
                 if round % 10 == 9 { isIntact = tended { $0.wanted == 1 && $0.warm == 1 } && isIntact }
                 let zeroed = calloc(1, 3 << 20)!
                 let words = zeroed.assumingMemoryBound(to: UInt64.self)

@@ -1,5 +1,6 @@
 // Every command's reply, in process. Error texts are those of Redis 7.0.15 where Redis has the case.
 
+import FuzzSupport
 import KVBase
 import KVCore
 import RESP
@@ -22,7 +23,7 @@ import Testing
         var bytes = OutputBuffer()
         defer { bytes.deallocate() }
         bytes.request(parts)
-        let answer = String(decoding: session.execute(Array(bytes.bytes)), as: UTF8.self)
+        let answer = String(decoding: session.reply(to: Array(bytes.bytes)), as: UTF8.self)
         #expect(answer == reply + "\r\n", "\(request)", sourceLocation: at)
     }
 
@@ -166,7 +167,7 @@ import Testing
     @Test func aProtocolSwitchTakesEffectForTheNextCommandOfThePipeline() {
         withSession { s in
             let reply = String(
-                decoding: s.execute(Array("GET a\r\nHELLO 3\r\nGET a\r\nRESET\r\nGET a\r\n".utf8)), as: UTF8.self)
+                decoding: s.reply(to: Array("GET a\r\nHELLO 3\r\nGET a\r\nRESET\r\nGET a\r\n".utf8)), as: UTF8.self)
             #expect(reply.hasPrefix("$-1\r\n%7\r\n") && reply.hasSuffix("*0\r\n_\r\n+RESET\r\n$-1\r\n"), "\(reply)")
         }
     }
@@ -178,7 +179,7 @@ import Testing
                 var bytes = OutputBuffer()
                 defer { bytes.deallocate() }
                 bytes.request(request.map { Bytes($0) })
-                let parts = String(decoding: s.execute(Array(bytes.bytes)), as: UTF8.self).components("\r\n")
+                let parts = String(decoding: s.reply(to: Array(bytes.bytes)), as: UTF8.self).components("\r\n")
                 return stride(from: 2, to: parts.count, by: 4).map { parts[$0] }
             }
             #expect(keys("LIST") == ["LIMIT", "a", "aa", "ab", "b", "c"])
@@ -197,7 +198,7 @@ import Testing
 
     @Test func clientReplyTakesRepliesBack() {
         withSession { s in
-            func run(_ text: String) -> String { String(decoding: s.execute(Array(text.utf8)), as: UTF8.self) }
+            func run(_ text: String) -> String { String(decoding: s.reply(to: Array(text.utf8)), as: UTF8.self) }
             #expect(run("CLIENT REPLY MAYBE\r\n") == "-ERR syntax error\r\n")
             #expect(run("PING\r\nCLIENT REPLY OFF\r\nPING\r\nSET k v\r\nNOSUCH\r\nGET k\r\n") == "+PONG\r\n")
             #expect(run("PING\r\n") == "")
@@ -235,9 +236,9 @@ import Testing
                 #expect(line.contains(" qbuf=26 ") && line.contains(" argv-mem=10 "), "\(line)")
             }
             _ = s.command("DBSIZE")
-            let other = LocalSession(actor: s.actor, now: s.now)
-            defer { other.close(actorToo: false) }
-            _ = s.execute(Array("*2\r\n$3\r\nGET".utf8))
+            let other = LocalSession(shard: s.shard, now: s.now)
+            defer { other.close(shardToo: false) }
+            _ = s.reply(to: Array("*2\r\n$3\r\nGET".utf8))
             let first = other.command("CLIENT", "LIST").components("\r\n")[1].split(separator: "\n")[0]
             #expect(first.contains(" cmd=dbsize ") && first.contains(" qbuf=11 "), "\(first)")
         }
@@ -253,7 +254,7 @@ import Testing
             _ = s.command("NOSUCH")
             _ = s.command("SET", "k", String(repeating: "v", count: 300_000))
             func sections(_ name: String...) -> [Substring] {
-                s.execute(Array(("INFO " + name.joined(separator: " ") + "\r\n").utf8)).split(separator: 10)
+                s.reply(to: Array(("INFO " + name.joined(separator: " ") + "\r\n").utf8)).split(separator: 10)
                     .map { Substring(decoding: $0.dropLast(), as: UTF8.self) }
             }
             for name in ["all", "everything"] {
@@ -304,7 +305,7 @@ import Testing
             var bytes = OutputBuffer()
             defer { bytes.deallocate() }
             bytes.request((["SCAN", cursor] + options).map { Bytes($0) })
-            let parts = String(decoding: s.execute(Array(bytes.bytes)), as: UTF8.self).components("\r\n")
+            let parts = String(decoding: s.reply(to: Array(bytes.bytes)), as: UTF8.self).components("\r\n")
             cursor = parts[2]
             for k in stride(from: 5, to: parts.count, by: 2) { found.insert(parts[k]) }
         } while cursor != "0"
@@ -326,7 +327,7 @@ import Testing
 
     @Test func kvdCommandsTellAndSetVersions() {
         withSession { s in
-            let uid = s.actor.context.uid(1).description
+            let uid = s.shard.context.uid(1).description
             expect(s, "KVD VERSION k", "*-1")
             expect(s, "KVD PUT k v", ":1000000")
             expect(s, "KVD VERSION k", "*2\r\n:1000000\r\n$21\r\n\(uid)")

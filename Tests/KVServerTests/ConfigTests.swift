@@ -73,7 +73,7 @@ import Testing
         ("port", "abc"), ("port", "0"), ("port", "65535"), ("actors", "0"), ("actors", "129"), ("io", "kqueue"),
         ("log-level", "loud"), ("join", "nowhere"), ("join", "{\"id\":1}"), ("join", "host:99999"),
         ("shared-port", "x"),
-        ("maxclients", "-1"), ("pin", "maybe"), ("nonsense", "1"), ("host", ""),
+        ("maxclients", "-1"), ("pin", "maybe"), ("warm-memory", "1"), ("nonsense", "1"), ("host", ""),
     ])
     func aBadValueIsNamedInOneLine(_ name: String, _ value: String) throws {
         let text = try #require(message([(name, value)]))

@@ -1,5 +1,6 @@
 // SCAN over actors, servers, deletes and long patterns. In process.
 
+import FuzzSupport
 import KVBase
 import KVCore
 import KVTestTraits
@@ -14,7 +15,7 @@ import Testing
         var bytes = OutputBuffer()
         defer { bytes.deallocate() }
         bytes.request((["SCAN", cursor] + options).map { Bytes($0) })
-        let parts = String(decoding: s.execute(Array(bytes.bytes)), as: UTF8.self).components("\r\n")
+        let parts = String(decoding: s.reply(to: Array(bytes.bytes)), as: UTF8.self).components("\r\n")
         #expect(parts.count > 3, "\(parts)")
         guard parts.count > 3 else { return ("0", []) }
         return (parts[2], stride(from: 5, to: parts.count, by: 2).map { parts[$0] })
@@ -41,7 +42,7 @@ import Testing
         config.actors = actors
         let context = ServerContext(config: config, serverID: id, hashSeed: id &* 77, digestKey: 1, inputOutput: "none")
         return (1...actors).map {
-            LocalSession(actor: QueryActor(index: $0, context: context, journalCapacity: 1024), now: 1_000_000)
+            LocalSession(shard: Shard(index: $0, context: context, journalCapacity: 1024), now: 1_000_000)
         }
     }
 
@@ -83,7 +84,7 @@ import Testing
         let sessions = ScanTests.server(actors: 1, id: 6)
         defer { sessions[0].close() }
         fill(sessions, 0..<1000)
-        let store = sessions[0].actor.state.pointee.store
+        let store = sessions[0].shard.state.pointee.store
         // Everything a page returns is deleted and collected: as if never written.
         var last: [String] = []
         var (cursor, found) = ("0", 0)
@@ -93,10 +94,7 @@ import Testing
             found += step.keys.count
             for key in last {
                 _ = sessions[0].command("DEL", key)
-                Bytes(key).withBytes {
-                    let start = $0.baseAddress.unsafelyUnwrapped
-                    #expect(store.dropTombstone(start, $0.count, store.hash(start, $0.count)))
-                }
+                Bytes(key).withBytes { #expect(store.dropTombstone(store.key($0))) }
             }
         } while cursor != "0" && found < 10_000
         #expect(found == 1000)
@@ -172,7 +170,7 @@ import Testing
             defer { bytes.deallocate() }
             bytes.request(request.map { Bytes($0) })
             var turns = 0
-            let reply = String(decoding: s.execute(bytes.bytes, turns: &turns), as: UTF8.self)
+            let reply = String(decoding: s.reply(to: bytes.bytes, turns: &turns), as: UTF8.self)
             #expect(reply.hasSuffix("*0\r\n") && turns > 4, "\(turns) turns")
         }
     }

@@ -1,11 +1,13 @@
 // Sessions: cut input, fairness, long commands, listings, back-pressure, and random traces against a model. In process.
 
+import FuzzSupport
 import KVBase
 import KVCore
 import RESP
 import KVTestTraits
 import Testing
 
+@testable import KVRuntime
 @testable import KVServer
 
 @Suite(.blocking) struct SessionTests {
@@ -25,33 +27,33 @@ import Testing
             + request("GET", "x")
         let whole = LocalSession()
         defer { whole.close() }
-        let expected = whole.execute(input)
+        let expected = whole.reply(to: input)
         for cut in 0...input.count {
             let session = LocalSession()
-            let replies = session.execute(Array(input[..<cut])) + session.execute(Array(input[cut...]))
+            let replies = session.reply(to: Array(input[..<cut])) + session.reply(to: Array(input[cut...]))
             #expect(replies == expected, "cut at \(cut)")
             session.close()
         }
         let bytewise = LocalSession()
         defer { bytewise.close() }
-        #expect(input.flatMap { bytewise.execute([$0]) } == expected)
+        #expect(input.flatMap { bytewise.reply(to: [$0]) } == expected)
     }
 
     @Test func aProtocolErrorAnswersWhatCameBeforeAndCloses() {
         let session = LocalSession()
         defer { session.close() }
-        let reply = session.execute(request("PING") + Array("*1\r\n$x\r\n".utf8) + request("PING"))
+        let reply = session.reply(to: request("PING") + Array("*1\r\n$x\r\n".utf8) + request("PING"))
         #expect(String(decoding: reply, as: UTF8.self) == "+PONG\r\n-ERR Protocol error: invalid bulk length\r\n")
-        #expect(session.isClosed && session.execute(request("PING")).isEmpty)
+        #expect(session.isClosed && session.reply(to: request("PING")).isEmpty)
     }
 
     @Test func nothingIsRunBehindQuit() {
         let session = LocalSession()
         defer { session.close() }
-        let reply = session.execute(request("SET", "a", "1") + request("QUIT") + request("SET", "a", "2"))
+        let reply = session.reply(to: request("SET", "a", "1") + request("QUIT") + request("SET", "a", "2"))
         #expect(String(decoding: reply, as: UTF8.self) == "+OK\r\n+OK\r\n")
-        let other = LocalSession(actor: session.actor, now: 2)
-        defer { other.close(actorToo: false) }
+        let other = LocalSession(shard: session.shard, now: 2)
+        defer { other.close(shardToo: false) }
         #expect(other.command("GET", "a") == "$1\r\n1\r\n")
     }
 
@@ -60,7 +62,7 @@ import Testing
         defer { session.close() }
         let input = Array((0..<1000).map { request("SET", "k\($0)", "v") }.joined())
         var turns = 0
-        let reply = input.withUnsafeBytes { session.execute($0, turns: &turns).count }
+        let reply = input.withUnsafeBytes { session.reply(to: $0, turns: &turns).count }
         #expect(reply == 5000)
         #expect(turns >= 1000 / Limits.commandsPerTurnMax && turns < 20)
     }
@@ -75,17 +77,17 @@ import Testing
         ]
             as [[Bytes]]
         {
-            let reply = String(decoding: session.execute(request(arguments)), as: UTF8.self)
+            let reply = String(decoding: session.reply(to: request(arguments)), as: UTF8.self)
             #expect(reply == "-ERR key is too long: the limit is 65536 bytes\r\n")
         }
         #expect(session.command("EXISTS", "a") == ":0\r\n", "a refused MSET writes nothing")
-        #expect(session.execute(request(["SET", edge, "v"])) == Array("+OK\r\n".utf8))
-        #expect(session.execute(request(["GET", edge])) == Array("$1\r\nv\r\n".utf8))
+        #expect(session.reply(to: request(["SET", edge, "v"])) == Array("+OK\r\n".utf8))
+        #expect(session.reply(to: request(["GET", edge])) == Array("$1\r\nv\r\n".utf8))
         // A value beyond the limit is passed over as it arrives, never stored.
-        _ = session.execute(Array("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$\(Limits.valueBytesMax + 1)\r\n".utf8))
+        _ = session.reply(to: Array("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$\(Limits.valueBytesMax + 1)\r\n".utf8))
         let chunk = [UInt8](repeating: 7, count: 1 << 20)
-        for _ in 0..<(Limits.valueBytesMax >> 20) { #expect(session.execute(chunk).isEmpty) }
-        let reply = String(decoding: session.execute([7] + Array("\r\nPING\r\n".utf8)), as: UTF8.self)
+        for _ in 0..<(Limits.valueBytesMax >> 20) { #expect(session.reply(to: chunk).isEmpty) }
+        let reply = String(decoding: session.reply(to: [7] + Array("\r\nPING\r\n".utf8)), as: UTF8.self)
         #expect(reply.hasPrefix("-ERR argument is too large") && reply.hasSuffix("\r\n+PONG\r\n"), "\(reply)")
     }
 
@@ -99,14 +101,14 @@ import Testing
         let input = request(["MSET"] + pairs) + request("DBSIZE") + request(["EXISTS"] + keys) + request("PING")
         var replies: [UInt8] = []
         for start in stride(from: 0, to: input.count, by: 10_007) {
-            replies += session.execute(Array(input[start..<min(start + 10_007, input.count)]))
+            replies += session.reply(to: Array(input[start..<min(start + 10_007, input.count)]))
         }
         #expect(String(decoding: replies, as: UTF8.self) == "+OK\r\n:\(n)\r\n:\(n)\r\n+PONG\r\n")
-        let values = String(decoding: session.execute(request(["MGET"] + keys)), as: UTF8.self).components("\r\n")
+        let values = String(decoding: session.reply(to: request(["MGET"] + keys)), as: UTF8.self).components("\r\n")
         #expect(values[0] == "*\(n)" && (0..<n).allSatisfy { values[2 + $0 * 2] == "vkey:\($0)" })
-        #expect(session.execute(request(["DEL"] + keys + ["none"])) == Array(":\(n)\r\n".utf8))
+        #expect(session.reply(to: request(["DEL"] + keys + ["none"])) == Array(":\(n)\r\n".utf8))
         #expect(
-            session.execute(request(["MSET"] + pairs + ["odd"]))
+            session.reply(to: request(["MSET"] + pairs + ["odd"]))
                 == Array(
                     "-ERR wrong number of arguments for 'mset' command\r\n".utf8))
         #expect(session.command("DBSIZE") == ":0\r\n")
@@ -114,9 +116,9 @@ import Testing
 
     @Test func aLongCommandLeavesRoomForOthersBetweenItsSlices() {
         let session = LocalSession()
-        let other = LocalSession(actor: session.actor, now: 1)
+        let other = LocalSession(shard: session.shard, now: 1)
         defer {
-            other.close(actorToo: false)
+            other.close(shardToo: false)
             session.close()
         }
         let output = UnsafeMutablePointer<OutputBuffer>.allocate(capacity: 1)
@@ -126,7 +128,7 @@ import Testing
             output.deallocate()
         }
         for k in 0..<20_000 { _ = other.command("SET", "k\(k)", "v") }
-        let slow = Session(actor: session.actor)
+        let slow = Session(shard: session.shard)
         defer { slow.close() }
         var status = request("LIST").withUnsafeBytes { slow.receive($0, output: output, unsent: 0) }
         var turns = 0
@@ -139,7 +141,7 @@ import Testing
                 status = request("PING").withUnsafeBytes { slow.receive($0, output: output, unsent: 0) }
                 late += 1
             }
-            status = slow.run(output: output, unsent: -output.pointee.count)
+            status = slow.takeTurn(output: output, unsent: -output.pointee.count)
             turns += 1
             #expect(turns < 100_000)
         }
@@ -148,7 +150,7 @@ import Testing
         #expect(
             counter.count(output.pointee.bytes) && counter.replies == 2, "the listing and the PONG behind it, exactly")
         #expect(output.pointee.bytes.suffix(7).elementsEqual("+PONG\r\n".utf8))
-        #expect(session.actor.state.pointee.listedEntries == 0)
+        #expect(session.shard.state.pointee.listedEntries == 0)
     }
 
     @Test func listingsOfManyClientsInOneTurnArePutOff() {
@@ -162,8 +164,8 @@ import Testing
             output.pointee.deallocate()
             output.deallocate()
         }
-        session.actor.state.pointee.work = 0
-        let readers = (0..<50).map { _ in Session(actor: session.actor) }
+        session.shard.state.pointee.budget = TurnBudget()
+        let readers = (0..<50).map { _ in Session(shard: session.shard) }
         defer { for reader in readers { reader.close() } }
         var late: [Session] = []
         for reader in readers {
@@ -180,21 +182,21 @@ import Testing
         #expect(late.count > 20 && late.count < 40)
         for reader in late {
             output.pointee.count = 0
-            while reader.run(output: output, unsent: 0) != .idle {}
+            while reader.takeTurn(output: output, unsent: 0) != .idle {}
             #expect(String(decoding: output.pointee.bytes, as: UTF8.self) == expected)
         }
     }
 
     @Test func largeValuesComeAndGoInSlices() {
         let session = LocalSession()
-        let other = LocalSession(actor: session.actor, now: 2)
+        let other = LocalSession(shard: session.shard, now: 2)
         defer {
-            other.close(actorToo: false)
+            other.close(shardToo: false)
             session.close()
         }
         let output = UnsafeMutablePointer<OutputBuffer>.allocate(capacity: 1)
         output.initialize(to: OutputBuffer())
-        let writer = Session(actor: session.actor)
+        let writer = Session(shard: session.shard)
         defer {
             writer.close()
             output.pointee.deallocate()
@@ -220,7 +222,7 @@ import Testing
         #expect(other.command("GET", "k") == "$6\r\nbefore\r\n")
         var turns = 0
         while output.pointee.count < 5 {
-            status = writer.run(output: output, unsent: 0)
+            status = writer.takeTurn(output: output, unsent: 0)
             if turns == 0 { _ = other.command("SET", "k", "between") }
             turns += 1
         }
@@ -230,34 +232,34 @@ import Testing
             reply += output.pointee.bytes
             #expect(output.pointee.count <= Limits.outputBytesHigh + 65 * 1024)
             output.pointee.count = 0
-            status = writer.run(output: output, unsent: 0)
+            status = writer.takeTurn(output: output, unsent: 0)
             // The reply is the value of the moment it began.
             if reply.count > 1000 { _ = other.command("DEL", "k") }
         }
         reply += output.pointee.bytes
         let expected = Array("+OK\r\n$\(length)\r\n".utf8) + value + Array("\r\n+PONG\r\n".utf8)
         #expect(reply == expected)
-        session.actor.state.pointee.store.checkInvariants()
+        session.shard.state.pointee.store.checkInvariants()
     }
 
     /// However much is asked for, and with whatever is written meanwhile.
     @Test(arguments: [10, 1200]) func largeRepliesOfManyKeysGoInSlices(_ keys: Int) {
         let session = LocalSession()
-        let other = LocalSession(actor: session.actor, now: 2)
+        let other = LocalSession(shard: session.shard, now: 2)
         let output = UnsafeMutablePointer<OutputBuffer>.allocate(capacity: 1)
         output.initialize(to: OutputBuffer())
-        let reader = Session(actor: session.actor)
+        let reader = Session(shard: session.shard)
         defer {
             reader.close()
-            other.close(actorToo: false)
+            other.close(shardToo: false)
             session.close()
             output.pointee.deallocate()
             output.deallocate()
         }
         let value = Bytes([UInt8](repeating: 7, count: LargeSet.valueBytesMin + 3))
         let middling = Bytes([UInt8](repeating: 8, count: 5_000))
-        _ = session.execute(request([Bytes("SET"), Bytes("large"), value]))
-        _ = session.execute(request([Bytes("SET"), Bytes("middling"), middling]))
+        _ = session.reply(to: request([Bytes("SET"), Bytes("large"), value]))
+        _ = session.reply(to: request([Bytes("SET"), Bytes("middling"), middling]))
         let wanted = (0..<keys).map { $0 % 40 == 0 ? "large" : ["none", "middling"][$0 % 2] }
         let input = request((["MGET"] + wanted).map { Bytes($0) }) + request("PING")
         var status = input.withUnsafeBytes { reader.receive($0, output: output, unsent: 0) }
@@ -268,14 +270,14 @@ import Testing
             #expect(isWellFormed)
             output.pointee.count = 0
             if status == .idle || turns > 100_000 { break }
-            status = reader.run(output: output, unsent: 0)
+            status = reader.takeTurn(output: output, unsent: 0)
             // Of up to 1,024 keys the values are those of the command's moment.
             if keys <= 1024 { _ = other.command("DEL", "large") }
             turns += 1
         }
         #expect(turns > (keys > 1024 ? 5 : 0) && replies.replies == 2)
-        #expect(session.actor.state.pointee.hits == wanted.filter { $0 != "none" }.count)
-        session.actor.state.pointee.store.checkInvariants()
+        #expect(session.shard.state.pointee.counters.hits == wanted.filter { $0 != "none" }.count)
+        session.shard.state.pointee.store.checkInvariants()
     }
 
     /// Runs one command in each turn of its session.
@@ -283,8 +285,8 @@ import Testing
         let session: Session
         let command: (Int) -> [UInt8]
         var turns = 0
-        init(_ actor: QueryActor, _ command: @escaping (Int) -> [UInt8]) {
-            (session, self.command) = (Session(actor: actor), command)
+        init(_ shard: Shard, _ command: @escaping (Int) -> [UInt8]) {
+            (session, self.command) = (Session(shard: shard), command)
             session.owner = self
         }
 
@@ -293,7 +295,7 @@ import Testing
             var output = OutputBuffer()
             defer { output.deallocate() }
             _ = command(turns).withUnsafeBytes { session.receive($0, output: &output, unsent: 0) }
-            session.actor.enqueue(session)
+            session.shard.enqueue(session)
         }
         func sessionRefused(reply: StaticString?) {}
         func sessionReadsOn() {}
@@ -303,51 +305,77 @@ import Testing
 
     @Test func whoAddsKeysWaitsForMemoryAndWhoReadsDoesNot() {
         let session = LocalSession()
-        let actor = session.actor
-        let writer = Repeater(actor) { [self] in request("SET", "key\($0)", "v") }
-        let overwriter = Repeater(actor) { [self] _ in request("SET", "same", "v") }
-        let reader = Repeater(actor) { [self] _ in request("GET", "key1") }
+        let shard = session.shard
+        let writer = Repeater(shard) { [self] in request("SET", "key\($0)", "v") }
+        let overwriter = Repeater(shard) { [self] _ in request("SET", "same", "v") }
+        let reader = Repeater(shard) { [self] _ in request("GET", "key1") }
         let all = [writer, overwriter, reader]
         defer {
             for each in all { each.session.close() }
             session.close()
         }
-        for each in all { actor.enqueue(each.session) }
+        for each in all { shard.enqueue(each.session) }
         // The overwriter's first turn adds its key.
-        for _ in 0..<3 { #expect(actor.runWaiting() == 0) }
+        for _ in 0..<3 { #expect(shard.serveWaiting() == 0) }
         #expect(all.map(\.turns) == [3, 3, 3])
         var isShort = true
-        actor.isMemoryShort = { isShort }
-        for _ in 0..<5 { #expect(actor.runWaiting() == 0) }
+        shard.isMemoryShort = { isShort }
+        for _ in 0..<5 { #expect(shard.serveWaiting() == 0) }
         #expect(all.map(\.turns) == [3, 8, 8])
         // First in its turn again, once there is memory.
         isShort = false
-        #expect(actor.runWaiting() == 0)
+        #expect(shard.serveWaiting() == 0)
         #expect(all.map(\.turns) == [4, 9, 9])
         // Only who waits for memory is left: a turn each millisecond, and one that adds after the longest wait.
         isShort = true
         for each in [overwriter, reader] { each.session.owner = nil }
-        _ = actor.runWaiting()
-        for _ in 1..<Int(QueryActor.heldBackMillisMax) {
+        _ = shard.serveWaiting()
+        for _ in 1..<Int(Shard.heldBackMillisMax) {
             session.now += 1
-            #expect(actor.runWaiting() == 1)
+            #expect(shard.serveWaiting() == 1)
         }
         #expect(writer.turns == 4)
         session.now += 1
-        _ = actor.runWaiting()
+        _ = shard.serveWaiting()
         #expect(writer.turns == 5)
-        // Who waits is held by its actor, which it holds.
+        // Who waits is held by its shard, which it holds.
         writer.session.owner = nil
         isShort = false
-        #expect(actor.runWaiting() == nil)
+        #expect(shard.serveWaiting() == nil)
+    }
+
+    /// Bytes held back and drained output come behind the end of a turn: whoever then waits is not left to a timer.
+    @Test func whoWaitsBehindTheEndOfATurnGetsTheNextAtOnce() throws {
+        let loop = try Loop(choice: .epoll)
+        let local = LocalSession()
+        let sessions = (0..<2).map { _ in Session(shard: local.shard) }
+        defer {
+            for session in sessions { session.close() }
+            local.close()
+        }
+        local.shard.attach(to: loop)
+        var wanted: [Bool] = []
+        loop.schedule(afterMillis: 0) {
+            local.shard.enqueue(sessions[0])
+            wanted.append(loop.state.pointee.anotherTurn)
+        }
+        // Behind the shard's own.
+        loop.onTurnEnd {
+            guard wanted.count == 1 else { return }
+            local.shard.enqueue(sessions[1])
+            wanted.append(loop.state.pointee.anotherTurn)
+            loop.stop()
+        }
+        try loop.run()
+        #expect(wanted == [false, true])
     }
 
     /// A session that adds keys, in a turn that has done enough by the clock: it runs one step of its pipeline, or none
     /// if it was only parsed ahead, and the rest in the next turn.
     @Test(arguments: [false, true]) func whoAddsKeysLeavesTheRestOfItsPipelineForTheNextTurn(isParsedAhead: Bool) {
         let local = LocalSession()
-        let session = Session(actor: local.actor)
-        let query = local.actor.state
+        let session = Session(shard: local.shard)
+        let query = local.shard.state
         var output = OutputBuffer()
         defer {
             output.deallocate()
@@ -356,158 +384,25 @@ import Testing
         }
         let pipeline = (10..<50).flatMap { request("SET", "key\($0)", "v") + request("GET", "key\($0)") }
         session.state.pointee.isAdding = true
-        query.pointee.work = QueryState.workMax + 1
+        query.pointee.budget.stop(.time)
         let status = pipeline.withUnsafeBytes { bytes -> SessionStatus in
             guard isParsedAhead else { return session.receive(bytes, output: &output, unsent: 0) }
-            #expect(session.parseAhead(bytes).end == QueryState.commandsPerParse)
+            #expect(session.parseAhead(bytes).end == Batch.commandsPerParse)
             session.postpone(bytes)
-            query.pointee.resetBatch()
+            local.shard.batch.reset()
             return .ready
         }
         let pair = "+OK\r\n$1\r\nv\r\n".utf8.count
         #expect(status == .ready)
         #expect(output.count == (isParsedAhead ? 0 : 8 * pair))
-        #expect(local.actor.state.pointee.store.count == (isParsedAhead ? 0 : 8))
+        #expect(local.shard.state.pointee.store.count == (isParsedAhead ? 0 : 8))
         #expect(session.pendingInput == (isParsedAhead ? pipeline.count : pipeline.count - 8 * pipeline.count / 40))
         // The next turn has time for all.
-        query.pointee.work = 0
+        query.pointee.budget = TurnBudget()
         var turns = 0
-        while session.run(output: &output, unsent: 0) == .ready, turns < 10 { turns += 1 }
+        while session.takeTurn(output: &output, unsent: 0) == .ready, turns < 10 { turns += 1 }
         #expect(String(decoding: output.bytes, as: UTF8.self) == String(repeating: "+OK\r\n$1\r\nv\r\n", count: 40))
         #expect(turns <= 1)
-    }
-
-    private final class Reader: SessionOwner {
-        var sessionUnsentBytes = 1000
-        var sessionOutputBytes: Int { sessionUnsentBytes }
-        var isStalled = false
-        var reply: StaticString?
-        var readsOn = 0
-        func sessionShouldRun() {}
-        func sessionReadsOn() { readsOn += 1 }
-        func sessionRefused(reply: StaticString?) {
-            isStalled = true
-            self.reply = reply
-        }
-    }
-
-    @Test func aRequestThatStandsStillIsClosedAfterAWhile() {
-        let session = LocalSession()
-        let actor = session.actor
-        // Cut in the middle of an array, of a line, of a value that is passed over; and between two requests.
-        let big = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$\(Limits.valueBytesMax + 1)\r\nxxx"
-        let inputs = ["*2\r\n$3\r\nGET\r\n$5\r\nab", "GET k", big, "", "PING\r\n"]
-        let clients = inputs.map { _ in Session(actor: actor) }
-        let readers = inputs.map { _ in Reader() }
-        var output = OutputBuffer()
-        defer {
-            output.deallocate()
-            for client in clients { client.close() }
-            session.close()
-        }
-        for (i, client) in clients.enumerated() {
-            client.owner = readers[i]
-            _ = Array(inputs[i].utf8).withUnsafeBytes { client.receive($0, output: &output, unsent: 0) }
-        }
-        actor.state.pointee.nowMillis += QueryActor.stalledMillisMax
-        // A byte is enough for another minute.
-        _ = Array("a".utf8).withUnsafeBytes { clients[1].receive($0, output: &output, unsent: 0) }
-        actor.state.pointee.nowMillis += 1
-        actor.closeStalled()
-        #expect(readers.map(\.isStalled) == [true, false, true, false, false])
-        #expect(readers[0].reply != nil && actor.context.closedClients.count(.standsStill) == 2)
-    }
-
-    @Test func aBlockedClientThatOnlyWritesIsReadOn() {
-        let session = LocalSession()
-        let actor = session.actor
-        let (client, reader) = (Session(actor: actor), Reader())
-        client.owner = reader
-        var output = OutputBuffer()
-        defer {
-            output.deallocate()
-            client.close()
-            session.close()
-        }
-        client.block()
-        actor.readOn()
-        #expect(reader.readsOn == 0, "it may be reading")
-        reader.sessionUnsentBytes -= 1
-        actor.readOn()
-        #expect(reader.readsOn == 0, "it is reading")
-        actor.readOn()
-        #expect(reader.readsOn == 1)
-        // What it writes is kept, not run, until its output has drained.
-        let input = request("SET", "k", "v") + request("GET", "k")
-        #expect(input.withUnsafeBytes { client.receive($0, output: &output, unsent: 0) } == .blocked)
-        #expect(output.count == 0 && client.pendingInput == input.count && actor.state.pointee.heldInput == input.count)
-        #expect(client.run(output: &output, unsent: 0) == .idle)
-        #expect(String(decoding: output.bytes, as: UTF8.self) == "+OK\r\n$1\r\nv\r\n")
-        #expect(actor.state.pointee.heldInput == 0 && actor.blockedSessions == 0)
-    }
-
-    @Test func theLongestUnfinishedRequestIsGivenUpAtTheBoundOfAll() {
-        let session = LocalSession()
-        let actor = session.actor
-        let clients = (0..<3).map { _ in Session(actor: actor) }
-        let readers = clients.map { _ in Reader() }
-        var output = OutputBuffer()
-        defer {
-            output.deallocate()
-            for client in clients { client.close() }
-            session.close()
-        }
-        let head = Array("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000\r\n".utf8)
-        for (i, client) in clients.enumerated() {
-            client.owner = readers[i]
-            let input = head + [UInt8](repeating: 7, count: 100_000 * (i + 1))
-            _ = input.withUnsafeBytes { client.receive($0, output: &output, unsent: 0) }
-        }
-        #expect(actor.state.pointee.heldInput == 3 * head.count + 600_000)
-        actor.boundInput()
-        #expect(!readers.contains { $0.isStalled })
-        // What other actors hold counts as well; there is only this one, so its own count is made large.
-        actor.state.pointee.heldInput += Limits.heldInputMax - 500_000
-        actor.boundInput()
-        #expect(readers.map(\.isStalled) == [false, false, true] && readers[2].reply != nil)
-        clients[2].dropInput()
-        actor.boundInput()
-        #expect(readers.map(\.isStalled) == [false, false, true])
-        actor.state.pointee.heldInput -= Limits.heldInputMax - 500_000
-    }
-
-    @Test func memoryForARequestFollowsWhatCameNotWhatWasAnnounced() {
-        let session = LocalSession()
-        defer { session.close() }
-        _ = session.execute(Array("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$60000000\r\n".utf8))
-        for _ in 0..<4 { _ = session.execute([UInt8](repeating: 7, count: 200_000)) }
-        let client = session.actor.sessions[0]
-        #expect(client.state.pointee.input.capacity < 2_000_000, "announced lengths are not believed")
-    }
-
-    @Test func whoReadsNothingOfAnyReplyIsClosedAfterAWhile() {
-        let session = LocalSession()
-        let (blocked, idle) = (Session(actor: session.actor), Session(actor: session.actor))
-        let (reader, other) = (Reader(), Reader())
-        (blocked.owner, idle.owner) = (reader, other)
-        defer {
-            blocked.close()
-            idle.close()
-            session.close()
-        }
-        blocked.block()
-        func pass(_ millis: Millis) {
-            session.now += millis
-            session.actor.closeStalled()
-        }
-        pass(QueryActor.stalledMillisMax)
-        // A little was taken: that is enough for another minute.
-        reader.sessionUnsentBytes -= 1
-        pass(1)
-        pass(QueryActor.stalledMillisMax)
-        #expect(!reader.isStalled)
-        pass(1)
-        #expect(reader.isStalled && !other.isStalled)
     }
 
     @Test func aClosedSessionGivesItsListingBack() {
@@ -521,15 +416,15 @@ import Testing
             output.deallocate()
         }
         for turns in 0..<4 {
-            let reader = Session(actor: session.actor)
+            let reader = Session(shard: session.shard)
             var status = request("LIST").withUnsafeBytes { reader.receive($0, output: output, unsent: 0) }
             // Unsent output above the bound: one entry a turn.
             for _ in 0..<turns where status != .idle {
-                status = reader.run(output: output, unsent: Limits.outputBytesHigh)
+                status = reader.takeTurn(output: output, unsent: Limits.outputBytesHigh)
             }
-            #expect(turns == 0 || session.actor.state.pointee.listedEntries > 0)
+            #expect(turns == 0 || session.shard.state.pointee.listedEntries > 0)
             reader.close()
-            #expect(session.actor.state.pointee.listedEntries == 0)
+            #expect(session.shard.state.pointee.listedEntries == 0)
         }
         #expect(session.command("LIST", "k", "LIMIT", "1") == "*2\r\n$2\r\nk0\r\n$1\r\nv\r\n")
     }
@@ -537,8 +432,8 @@ import Testing
     @Test func executionStopsWhileOutputIsNotTaken() {
         let session = LocalSession()
         defer { session.close() }
-        _ = session.execute(request(["SET", "k", Bytes([UInt8](repeating: 65, count: 100_000))]))
-        let reader = Session(actor: session.actor)
+        _ = session.reply(to: request(["SET", "k", Bytes([UInt8](repeating: 65, count: 100_000))]))
+        let reader = Session(shard: session.shard)
         defer { reader.close() }
         let output = UnsafeMutablePointer<OutputBuffer>.allocate(capacity: 1)
         output.initialize(to: OutputBuffer())
@@ -554,37 +449,9 @@ import Testing
         while status == .blocked {
             total += output.pointee.count
             output.pointee.count = 0
-            status = reader.run(output: output, unsent: 0)
+            status = reader.takeTurn(output: output, unsent: 0)
         }
         total += output.pointee.count
         #expect(status == .idle && total == 200 * 100_011)
-    }
-
-    @Test(arguments: 0..<8) func randomTracesAgreeWithAModel(_ seed: Int) {
-        var random = PRNG(seed: UInt64(seed))
-        let session = LocalSession(seed: UInt64(seed) + 1)
-        defer { session.close() }
-        var model = StoreModel()
-        var input: [UInt8] = []
-        var expected: [UInt8] = []
-        for step in 0..<600 {
-            session.now += Millis(random.below(3))
-            let arguments = model.randomCommand(&random)
-            input += request(arguments)
-            expected += model.reply(to: arguments)
-            // Sometimes a single command, sometimes a pipeline, cut anywhere.
-            if random.chance(0.4) || step == 599 {
-                var replies: [UInt8] = []
-                while !input.isEmpty {
-                    let n = min(input.count, 1 + random.below(200))
-                    replies += session.execute(Array(input.prefix(n)))
-                    input.removeFirst(n)
-                }
-                #expect(replies == expected, "seed \(seed), step \(step)")
-                if replies != expected { return }
-                expected = []
-            }
-        }
-        #expect(session.actor.state.pointee.store.count == model.pairs.count)
     }
 }

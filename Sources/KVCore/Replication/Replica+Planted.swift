@@ -10,63 +10,49 @@ extension Replica {
     package func put(
         key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer, floor: Millis = 0, _ at: Moment
     ) -> Record? {
-        withAddress(key) { key in
-            withAddress(value) { value in
-                let hash = store.hash(key.baseAddress!, key.count)
-                var floor = floor
-                if config.bugs.contains(.lastPlusOne) { floor = max(floor, lastStamp) }
-                let record = store.put(
-                    key.baseAddress!, key.count, hash, value: value.baseAddress!, value.count, now: corrected(at),
-                    floor: floor)
-                guard let record else { return nil }
-                lastStamp = record.ms
-                return bend(record, hash, at)
-            }
-        }
+        let key = store.key(key)
+        var floor = floor
+        if planted(.lastPlusOne) { floor = max(floor, plantedState.lastStamp) }
+        guard let record = store.put(key, value: ByteView(value), now: corrected(at), floor: floor) else { return nil }
+        plantedState.noteStamp(record.ms)
+        return bend(record, key.hash, at)
     }
 
     /// Deletes as the server does; nil if there is nothing to delete.
     @discardableResult
     package func delete(key: UnsafeRawBufferPointer, _ at: Moment) -> Record? {
-        withAddress(key) { key in
-            let hash = store.hash(key.baseAddress!, key.count)
-            guard let record = store.delete(key.baseAddress!, key.count, hash, now: corrected(at)) else { return nil }
-            return bend(record, hash, at)
-        }
-    }
-
-    private func withAddress<R>(_ bytes: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) -> R) -> R {
-        if bytes.baseAddress != nil { return body(bytes) }
-        return withUnsafeBytes(of: UInt8(0)) { body(UnsafeRawBufferPointer(rebasing: $0[0..<0])) }
+        let key = store.key(key)
+        guard let record = store.delete(key, now: corrected(at)) else { return nil }
+        return bend(record, key.hash, at)
     }
 
     /// `nowOnly` stamps with the clock whatever was there before; `noFloor` forgets what was collected.
     private func bend(_ record: Record, _ hash: UInt64, _ at: Moment) -> Record {
         var ms = record.ms
-        if config.bugs.contains(.nowOnly) { ms = corrected(at) }
-        if config.bugs.contains(.noFloor), record.ms == store.gcFloor + 1 { ms = corrected(at) }
+        if planted(.nowOnly) { ms = corrected(at) }
+        if planted(.noFloor), record.ms == store.gcFloor + 1 { ms = corrected(at) }
         guard ms != record.ms else { return record }
         let bent = Record.create(
-            key: record.keyPointer, record.keyCount, value: record.value.baseAddress, record.valueCount, ms: ms,
-            origin: record.origin, seq: record.seq, isTombstone: record.isTombstone)
+            key: record.keyView, value: ByteView(record.value), ms: ms, origin: record.origin, seq: record.seq,
+            isTombstone: record.isTombstone)
         store.overwriteUnconditionally(with: bent, hash)
         return bent
     }
 
     /// Merges an entry the wrong way, if a bug says so; true if that settled it.
     func mergeWithBugs(_ record: Record, _ hash: UInt64) -> Bool {
-        guard let old = store.find(record.keyPointer, record.keyCount, hash), old != record else { return false }
-        if config.bugs.contains(.digestForgetsOld), !old.isTombstone,
+        guard let old = store.find(HashedKey(record, hash: hash)), old != record else { return false }
+        if planted(.digestForgetsOld), !old.isTombstone,
             old.version(origins) < record.version(origins)
         {
-            digestDrift &+= store.digestTerm(old)
+            plantedState.addDrift(store.digestTerm(old))
         }
-        if config.bugs.contains(.sequenceIgnored), old.ms == record.ms, old.origin == record.origin { return true }
-        if config.bugs.contains(.tieByArrival), old.ms == record.ms, old.origin != record.origin {
+        if planted(.sequenceIgnored), old.ms == record.ms, old.origin == record.origin { return true }
+        if planted(.tieByArrival), old.ms == record.ms, old.origin != record.origin {
             store.overwriteUnconditionally(with: record.retained(), hash)
             return true
         }
-        if config.bugs.contains(.mergeSwapped) {
+        if planted(.mergeSwapped) {
             if record.version(origins) < old.version(origins) {
                 store.overwriteUnconditionally(with: record.retained(), hash)
             }
@@ -80,7 +66,7 @@ extension Store {
     /// Installs a record whatever version the key has, taking over its reference: what no correct code does. For
     /// planted bugs and tests that corrupt a replica.
     package func overwriteUnconditionally(with record: Record, _ hash: UInt64) {
-        guard let slot = state.pointee.table.find(record.keyPointer, record.keyCount, place(hash)) else {
+        guard let slot = state.pointee.table.find(record.keyView, place(hash)) else {
             merge(record, hash)
             record.release()
             return

@@ -2,7 +2,7 @@
 
 import CIntrinsics
 import Glibc
-import KVBase
+package import KVBase
 
 /// Extendible hashing (Fagin, Nievergelt, Pippenger, Strong, 1979) over small segments, each an open-addressing table
 /// of 64-byte buckets: seven tags and an overflow count in one word, then seven slots (the overflow count as in
@@ -11,8 +11,8 @@ import KVBase
 /// Hash bits: 63…48 select the segment, 47…32 the bucket inside it, 31…25 are the tag. A slot holds the record's
 /// address in bits 47…4 (records are aligned to 16 bytes) and hash bits 47…32 in the high 16, so a segment grows in
 /// small steps (1.2 x, hence 69 % average load) without touching a record. Its low 4 bits hold up to three hash bits
-/// that the next splits of its segment go by (`Ahead`), so a split of a growing table reads one record of 15. No
-/// operation handles more than one segment: the longest is a split of 1,144 entries. The high 32 bits of the hash
+/// that the next splits of its segment go by (`SplitBits`), so a split of a growing table reads one record of 15. No
+/// operation handles more than one segment: the longest is a split of 1,170 entries. The high 32 bits of the hash
 /// locate an entry, which is what the ordered index keeps of a key.
 struct HashTable {
     /// The largest block that jemalloc cuts out of a slab: from 16 KiB on every block costs a page more than it holds,
@@ -130,7 +130,7 @@ struct HashTable {
     }
 
     /// Starts loading the record a lookup of the hash will most likely compare; reads the bucket. False if it is not in
-    /// there but may be in the next one, as for every twentieth key: that is on its way then, for `prefetchBehind`.
+    /// there but may be in the next one, as for every twentieth key: that is on its way then, for `prefetchOverflow`.
     @inline(__always)
     func prefetchRecord(_ hash: UInt64) -> Bool {
         let segment = segment(hash)
@@ -144,7 +144,7 @@ struct HashTable {
 
     /// Goes on where `prefetchRecord` returned false. O(1): one bucket, rarely a second.
     @inline(never)
-    func prefetchBehind(_ hash: UInt64) {
+    func prefetchOverflow(_ hash: UInt64) {
         let segment = segment(hash)
         var index = segment.home(HashTable.part(hash))
         for _ in 1..<segment.buckets {
@@ -175,7 +175,7 @@ struct HashTable {
 
     /// The slot of a key, or nil. O(1): one bucket, rarely a second.
     @inline(__always)
-    func find(_ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64) -> Slot? {
+    func find(_ key: ByteView, _ hash: UInt64) -> Slot? {
         let segment = segment(hash)
         let tag = HashTable.tag(hash)
         let part = HashTable.part(hash)
@@ -189,7 +189,7 @@ struct HashTable {
                 let slot = Slot(bucket: bucket, index: HashTable.first(flags))
                 // The slot's own bits of the hash first: a record that has another key need not be loaded.
                 let word = slot.pointer.pointee
-                if word &>> 48 == part, HashTable.record(word).hasKey(key, n) { return slot }
+                if word &>> 48 == part, HashTable.record(word).hasKey(key) { return slot }
                 flags &= flags &- 1
             }
             if HashTable.overflow(tags) == 0 { return nil }
@@ -282,7 +282,7 @@ struct HashTable {
         }
         let address = UInt64(UInt(bitPattern: record.raw))
         check(address & ~HashTable.addressMask == 0)
-        let slot = HashTable.part(hash) &<< 48 | address | Ahead.bits(of: hash, depth: segment.depth)
+        let slot = HashTable.part(hash) &<< 48 | address | SplitBits.bits(of: hash, depth: segment.depth)
         HashTable.place(segment, slot, HashTable.tag(hash))
         segment.entries &+= 1
         count &+= 1
@@ -411,26 +411,26 @@ struct HashTable {
         publish(low, start)
         publish(high, start | (1 &<< bit))
         for index in 0..<old.buckets {
-            if index &+ 6 < old.buckets { HashTable.prefetchKeys(old.bucket(index &+ 6), Ahead.isEmpty) }
+            if index &+ 6 < old.buckets { HashTable.prefetchKeys(old.bucket(index &+ 6), SplitBits.isEmpty) }
             let bucket = old.bucket(index)
             let tags = HashTable.tags(bucket)
             var used = tags & HashTable.tagBits
             while used != 0 {
                 let at = HashTable.first(used)
                 var word = Slot(bucket: bucket, index: at).pointer.pointee
-                if Ahead.isEmpty(word) {
+                if SplitBits.isEmpty(word) {
                     let own = hasher.place(of: HashTable.record(word))
                     check((own &>> bit) &>> 1 == (start &>> bit) &>> 1)
-                    word = word & ~Ahead.mask | Ahead.bits(of: own, depth: old.depth)
+                    word = word & ~SplitBits.mask | SplitBits.bits(of: own, depth: old.depth)
                 }
-                let half = start | Ahead.next(word) &<< bit
+                let half = start | SplitBits.next(word) &<< bit
                 // A skewed split (colliding hashes, in tests) may overfill one half: it grows on the way.
                 var target = segment(half)
                 while target.entries >= target.entriesMax {
                     resize(target, half, bytes: HashTable.nextSize(target.byteCount))
                     target = segment(half)
                 }
-                HashTable.place(target, Ahead.withoutNext(word), (tags &>> (UInt64(at) &* 8)) & 0xFF)
+                HashTable.place(target, SplitBits.withoutNext(word), (tags &>> (UInt64(at) &* 8)) & 0xFF)
                 target.entries &+= 1
                 used &= used &- 1
             }
@@ -476,7 +476,7 @@ package struct KeyHasher: Sendable {
     var salt: UInt64
 
     /// The hash siblings share.
-    package func hash(_ key: UnsafeRawPointer, _ count: Int) -> UInt64 { hashBytes(key, count, seed: seed) & mask }
+    package func hash(_ key: ByteView) -> UInt64 { hashBytes(key.start, key.count, seed: seed) & mask }
 
     /// Where a shared hash belongs in this table.
     @inline(__always)
@@ -484,5 +484,5 @@ package struct KeyHasher: Sendable {
 
     /// Where a record belongs in this table.
     @inline(__always)
-    func place(of record: Record) -> UInt64 { place(hash(record.keyPointer, record.keyCount)) }
+    func place(of record: Record) -> UInt64 { place(hash(record.keyView)) }
 }

@@ -9,20 +9,18 @@ import KVBase
 ///
 /// All the time and a few at a time: a processor keeps some twenty cache misses under way, and drops prefetches beyond
 /// them: of 32 lines asked for at once a seventh never came (`kvd-micro machine prefetch`, Zen 4).
-package struct LookAhead {
-    /// Set before `Store.prepare`; a count below 0 stands for no key.
-    package let keys: UnsafeMutablePointer<KeyView>
-    /// Of the keys that are prepared.
-    package let hashes: UnsafeMutablePointer<UInt64>
+@usableFromInline package struct LookAhead {
+    /// The views set before `Store.prepare` (a count below 0 stands for no key), the hashes by it.
+    package let keys: UnsafeMutablePointer<HashedKey>
     /// Keys that are prepared.
     package private(set) var count = 0
 
     /// Keys whose buckets, and whose records, have been asked for.
     private(set) var buckets = 0
-    package private(set) var records = 0
-    /// Of the last step, from key `behindFrom` on: a bit for each whose record is not in its first bucket.
-    private var behind: UInt64 = 0
-    private var behindFrom = 0
+    @usableFromInline package private(set) var records = 0
+    /// Of the last step, from key `overflowedFrom` on: a bit for each whose record is not in its first bucket.
+    private var overflowed: UInt64 = 0
+    private var overflowedFrom = 0
 
     /// Records are asked for so many look-ups before their turn, buckets as many before that.
     @inlinable package static var distance: Int { 12 }
@@ -33,26 +31,24 @@ package struct LookAhead {
     /// For `capacity` keys at most.
     package init(capacity: Int) {
         keys = .allocate(capacity: capacity)
-        hashes = .allocate(capacity: capacity)
     }
 
     package func deallocate() {
         keys.deallocate()
-        hashes.deallocate()
     }
 
     /// Forgets the keys.
     @inline(__always)
-    package mutating func reset() { (count, buckets, records, behind) = (0, 0, 0, 0) }
+    package mutating func reset() { (count, buckets, records, overflowed) = (0, 0, 0, 0) }
 
     /// Whether `Store.look` is to be called before key `i` is looked up.
-    @inline(__always)
+    @inlinable @inline(__always)
     package func isDue(_ i: Int) -> Bool { i &+ LookAhead.distance > records }
 
     fileprivate mutating func prepare(to end: Int, _ table: HashTable, _ hasher: KeyHasher) {
-        for i in count..<end where keys[i].count >= 0 {
-            let hash = hasher.hash(keys[i].start, keys[i].count)
-            hashes[i] = hash
+        for i in count..<end where keys[i].view.count >= 0 {
+            let hash = hasher.hash(keys[i].view)
+            keys[i].hash = hash
             if i < LookAhead.bucketsAtOnce { table.prefetchBucket(hasher.place(hash)) }
         }
         count = end
@@ -60,21 +56,21 @@ package struct LookAhead {
     }
 
     fileprivate mutating func advance(_ table: HashTable, _ hasher: KeyHasher) {
-        while behind != 0 {
-            table.prefetchBehind(hasher.place(hashes[behindFrom &+ behind.trailingZeroBitCount]))
-            behind &= behind &- 1
+        while overflowed != 0 {
+            table.prefetchOverflow(hasher.place(keys[overflowedFrom &+ overflowed.trailingZeroBitCount].hash))
+            overflowed &= overflowed &- 1
         }
-        behindFrom = records
+        overflowedFrom = records
         let to = min(count, records == 0 ? 2 * LookAhead.step : records &+ LookAhead.step)
         while records < to {
-            if keys[records].count >= 0, !table.prefetchRecord(hasher.place(hashes[records])) {
-                behind |= 1 &<< UInt64(records &- behindFrom)
+            if keys[records].view.count >= 0, !table.prefetchRecord(hasher.place(keys[records].hash)) {
+                overflowed |= 1 &<< UInt64(records &- overflowedFrom)
             }
             records &+= 1
         }
         let bucketsTo = min(count, records &+ LookAhead.distance)
         while buckets < bucketsTo {
-            if keys[buckets].count >= 0 { table.prefetchBucket(hasher.place(hashes[buckets])) }
+            if keys[buckets].view.count >= 0 { table.prefetchBucket(hasher.place(keys[buckets].hash)) }
             buckets &+= 1
         }
     }

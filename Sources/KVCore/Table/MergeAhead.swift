@@ -7,13 +7,13 @@ struct MergeAhead {
     /// How many entries before its turn a key's record is asked for; its bucket and the entry itself twice as many.
     private static let distance = 16
 
-    private var behind = BehindSet()
+    private var overflowed = OverflowSet()
 
     /// Before the first of `count` entries.
     @inline(__always)
     mutating func begin(_ store: Store, count: Int, _ entry: (Int) -> (record: Record, hash: UInt64)) {
         for i in 0..<min(2 * MergeAhead.distance, count) { MergeAhead.load(store, entry(i)) }
-        for i in 0..<min(MergeAhead.distance, count) { behind.note(i, isDone: store.prefetchRecord(entry(i).hash)) }
+        for i in 0..<min(MergeAhead.distance, count) { overflowed.note(i, isDone: store.prefetchRecord(entry(i).hash)) }
     }
 
     /// Before entry `i` is merged.
@@ -22,8 +22,8 @@ struct MergeAhead {
         let (far, middle) = (i &+ 2 &* MergeAhead.distance, i &+ MergeAhead.distance)
         let near = i &+ MergeAhead.distance / 2
         if far < count { MergeAhead.load(store, entry(far)) }
-        if middle < count { behind.note(middle, isDone: store.prefetchRecord(entry(middle).hash)) }
-        if near < count, behind.take(near) { store.prefetchBehind(entry(near).hash) }
+        if middle < count { overflowed.note(middle, isDone: store.prefetchRecord(entry(middle).hash)) }
+        if near < count, overflowed.take(near) { store.prefetchOverflow(entry(near).hash) }
     }
 
     /// Starts loading what a merge reads first: the entry itself and its key's bucket.

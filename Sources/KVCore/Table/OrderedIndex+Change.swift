@@ -35,10 +35,10 @@ extension OrderedIndex {
         _ hashes: UnsafeBufferPointer<UInt64>, next: UnsafeBufferPointer<UInt64>, _ table: HashTable,
         _ hasher: KeyHasher
     ) {
-        var behind = BehindSet()
-        for i in 0..<hashes.count { behind.note(i, isDone: table.prefetchRecord(hashes[i])) }
+        var overflowed = OverflowSet()
+        for i in 0..<hashes.count { overflowed.note(i, isDone: table.prefetchRecord(hashes[i])) }
         for hash in next { table.prefetchBucket(hash) }
-        for i in 0..<hashes.count where behind.take(i) { table.prefetchBehind(hashes[i]) }
+        for i in 0..<hashes.count where overflowed.take(i) { table.prefetchOverflow(hashes[i]) }
         withUnsafeTemporaryAllocation(of: Step.self, capacity: OrderedIndex.groupMax) { steps in
             let count = descend(hashes, into: steps, table, hasher)
             let before = structure

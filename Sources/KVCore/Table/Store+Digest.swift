@@ -29,7 +29,7 @@ extension Store {
                     precondition(record.referenceCount > 0)
                     precondition(!record.isHashed || record.contentHash == record.recomputedHash, "content hash")
                     bytes += record.allocatedBytes
-                    let found = find(record.keyPointer, record.keyCount, hash(record.keyPointer, record.keyCount))
+                    let found = find(key(record.keyView))
                     precondition(found == record, "a key is in the table twice or in the wrong place")
                     if record.isTombstone {
                         tombstones += 1
@@ -73,11 +73,11 @@ extension HashTable {
                         let slot = Slot(bucket: segment.bucket(index), index: HashTable.first(used))
                         let place = hasher.place(of: slot.record)
                         var word = slot.pointer.pointee
-                        for depth in segment.depth..<(segment.depth + 3) where !Ahead.isEmpty(word) {
-                            precondition(Ahead.next(word) == place >> (63 - depth) & 1, "bits ahead")
-                            word = Ahead.withoutNext(word)
+                        for depth in segment.depth..<(segment.depth + 3) where !SplitBits.isEmpty(word) {
+                            precondition(SplitBits.next(word) == place >> (63 - depth) & 1, "bits of splits")
+                            word = SplitBits.withoutNext(word)
                         }
-                        precondition(Ahead.isEmpty(word), "bits ahead")
+                        precondition(SplitBits.isEmpty(word), "bits of splits")
                         used &= used - 1
                     }
                 }

@@ -20,9 +20,9 @@ package struct LargeWrite {
 
 extension Store {
     /// Begins to store a value of `m` bytes (1,024 or more), none of which is looked at yet. One allocation.
-    package func beginLarge(_ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64, valueCount m: Int) -> LargeWrite {
+    package func beginLarge(_ key: HashedKey, valueCount m: Int) -> LargeWrite {
         LargeWrite(
-            record: Record.createUnfilled(key: key, n, valueCount: m), hash: hash, content: ContentHash(count: m))
+            record: Record.createUnfilled(key: key.view, valueCount: m), hash: key.hash, content: ContentHash(count: m))
     }
 
     /// Copies and hashes about `bytes` more, at least 64. `value` is the beginning of the whole value.
@@ -35,7 +35,7 @@ extension Store {
     package func finish(_ write: LargeWrite, now: Millis) -> Record? {
         check(write.isReady)
         let record = write.record
-        let slot = state.pointee.table.find(record.keyPointer, record.keyCount, place(write.hash))
+        let slot = state.pointee.table.find(record.keyView, place(write.hash))
         let current = slot?.record
         guard let ms = stamp(over: current, now: now, floor: 0) else {
             abandon(write)

@@ -8,50 +8,49 @@ extension Store {
 
     /// Stores a value under a new version of this actor and returns its record (borrowed).
     ///
-    /// Write rule (replication.md b1): the timestamp is the greatest of `now`, `floor` + 1, `gcFloor` + 1 and that of
-    /// the key's record, tombstones included, plus 1 if that would not be greater than the record's version. Nil, and
-    /// nothing written, only if no storable version is left (a floor or a clock beyond the year 2527). `floor` 0 is
-    /// none. At most one allocation.
+    /// Write rule (docs/replication.md 3.2): the timestamp is the greatest of `now`, `floor` + 1, `gcFloor` + 1 and
+    /// that of the key's record, tombstones included, plus 1 if that would not be greater than the record's version.
+    /// Nil, and nothing written, only if no storable version is left (a floor or a clock beyond the year 2527).
+    /// `floor` 0 is none. At most one allocation.
     @discardableResult
-    package func put(
-        _ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64, value: UnsafeRawPointer, _ m: Int,
-        now: Millis, floor: Millis = 0
-    ) -> Record? {
-        let slot = state.pointee.table.find(key, n, place(hash))
+    package func put(_ key: HashedKey, value: ByteView, now: Millis, floor: Millis = 0) -> Record? {
+        let slot = state.pointee.table.find(key.view, place(key.hash))
         let origin = state.pointee.ownOrigin
         guard let slot else {
             guard let ms = stamp(over: nil, now: now, floor: floor) else { return nil }
             let record = Record.create(
-                key: key, n, value: value, m, ms: ms, origin: origin, seq: nextSeq(hash), isTombstone: false)
-            insert(record, hash)
+                key: key.view, value: value, ms: ms, origin: origin, seq: nextSeq(key.hash), isTombstone: false)
+            insert(record, key.hash)
             return record
         }
         let old = slot.record
         guard let ms = stamp(over: old, now: now, floor: floor) else { return nil }
-        let seq = nextSeq(hash)
-        if old.canOverwriteAlike(valueCount: m, origin: origin) {
-            overwriteAlike(old, value: value, ms: ms, origin: origin, seq: seq)
+        let seq = nextSeq(key.hash)
+        if old.canOverwriteAlike(valueCount: value.count, origin: origin) {
+            overwriteAlike(old, value: value.start, ms: ms, origin: origin, seq: seq)
             return old
         }
-        if old.canOverwrite(valueCount: m) {
-            overwrite(old, value: value, m, ms: ms, origin: origin, seq: seq)
+        if old.canOverwrite(valueCount: value.count) {
+            overwrite(old, value: value, ms: ms, origin: origin, seq: seq)
             return old
         }
-        let record = Record.create(key: key, n, value: value, m, ms: ms, origin: origin, seq: seq, isTombstone: false)
-        replace(slot, old, with: record, hash)
+        let record = Record.create(
+            key: key.view, value: value, ms: ms, origin: origin, seq: seq, isTombstone: false)
+        replace(slot, old, with: record, key.hash)
         return record
     }
 
     /// Deletes a key: replaces its record by a tombstone and returns that (borrowed). Nil if there is no live record:
     /// then nothing is written. The write rule is that of `put`.
     @discardableResult
-    package func delete(_ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64, now: Millis) -> Record? {
-        guard let slot = state.pointee.table.find(key, n, place(hash)) else { return nil }
+    package func delete(_ key: HashedKey, now: Millis) -> Record? {
+        guard let slot = state.pointee.table.find(key.view, place(key.hash)) else { return nil }
         let old = slot.record
         guard !old.isTombstone, let ms = stamp(over: old, now: now, floor: 0) else { return nil }
         let record = Record.create(
-            key: key, n, value: nil, 0, ms: ms, origin: state.pointee.ownOrigin, seq: nextSeq(hash), isTombstone: true)
-        replace(slot, old, with: record, hash)
+            key: key.view, value: nil, ms: ms, origin: state.pointee.ownOrigin, seq: nextSeq(key.hash),
+            isTombstone: true)
+        replace(slot, old, with: record, key.hash)
         return record
     }
 
@@ -90,13 +89,13 @@ extension Store {
     /// immutable from now on, that is, its giver keeps its own reference. O(1), no allocation.
     @discardableResult
     package func merge(_ shared: Record) -> MergeOutcome {
-        merge(shared, hash(shared.keyPointer, shared.keyCount))
+        merge(shared, hash(shared.keyView))
     }
 
     /// As above, with the key's hash (siblings of one process share the seed).
     @discardableResult
     package func merge(_ shared: Record, _ hash: UInt64) -> MergeOutcome {
-        guard let slot = state.pointee.table.find(shared.keyPointer, shared.keyCount, place(hash)) else {
+        guard let slot = state.pointee.table.find(shared.keyView, place(hash)) else {
             insert(shared.retained(), hash)
             return .applied
         }
@@ -110,35 +109,33 @@ extension Store {
     /// Applies an entry that arrived as bytes: a record is made only if it wins. `value` is nil for a tombstone.
     @discardableResult
     package func merge(
-        key: UnsafeRawPointer, _ n: Int, _ hash: UInt64, value: UnsafeRawBufferPointer?, version: Version
+        _ key: HashedKey, value: ByteView?, version: Version
     ) -> MergeOutcome {
-        guard version.isStorable, n <= Limits.keyBytesMax, value?.count ?? 0 <= Limits.valueBytesMax,
+        guard version.isStorable, key.view.count <= Limits.keyBytesMax, value?.count ?? 0 <= Limits.valueBytesMax,
             let origin = state.pointee.config.origins.intern(version.uid)
         else { return .rejected }
-        let slot = state.pointee.table.find(key, n, place(hash))
+        let slot = state.pointee.table.find(key.view, place(key.hash))
         if let old = slot?.record {
             let order = compareStamps(version.ms, origin, version.seq, old)
             if order < 0 { return .older }
             // The rare equal version is judged on a record, like a shared one.
             if order > 0, let value, old.canOverwrite(valueCount: value.count) {
-                let bytes = value.baseAddress ?? key
                 if old.canOverwriteAlike(valueCount: value.count, origin: origin) {
-                    overwriteAlike(old, value: bytes, ms: version.ms, origin: origin, seq: version.seq)
+                    overwriteAlike(old, value: value.start, ms: version.ms, origin: origin, seq: version.seq)
                 } else {
-                    overwrite(old, value: bytes, value.count, ms: version.ms, origin: origin, seq: version.seq)
+                    overwrite(old, value: value, ms: version.ms, origin: origin, seq: version.seq)
                 }
                 return .applied
             }
         }
         let record = Record.create(
-            key: key, n, value: value?.baseAddress, value?.count ?? 0, ms: version.ms, origin: origin,
-            seq: version.seq, isTombstone: value == nil)
+            key: key.view, value: value, ms: version.ms, origin: origin, seq: version.seq, isTombstone: value == nil)
         guard let slot else {
-            insert(record, hash)
+            insert(record, key.hash)
             return .applied
         }
         let outcome = judge(record, over: slot.record)
-        if outcome.wins { replace(slot, slot.record, with: record, hash) } else { record.release() }
+        if outcome.wins { replace(slot, slot.record, with: record, key.hash) } else { record.release() }
         return outcome.verdict
     }
 
@@ -184,11 +181,13 @@ extension Store {
     // MARK: Tombstones
 
     /// Forgets a key's tombstone and lifts `gcFloor` to it. False if the key has none. The caller has proved that no
-    /// older write can still arrive (replication.md b5).
+    /// older write can still arrive (docs/replication.md 10.2).
     @discardableResult
-    package func dropTombstone(_ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64) -> Bool {
-        guard let slot = state.pointee.table.find(key, n, place(hash)), slot.record.isTombstone else { return false }
-        drop(slot, hash)
+    package func dropTombstone(_ key: HashedKey) -> Bool {
+        guard let slot = state.pointee.table.find(key.view, place(key.hash)), slot.record.isTombstone else {
+            return false
+        }
+        drop(slot, key.hash)
         return true
     }
 
@@ -287,10 +286,10 @@ extension Store {
     /// Replaces value and version of a live record that nobody else holds.
     @inline(never)
     private func overwrite(
-        _ record: Record, value: UnsafeRawPointer, _ m: Int, ms: Millis, origin: OriginIndex, seq: UInt64
+        _ record: Record, value: ByteView, ms: Millis, origin: OriginIndex, seq: UInt64
     ) {
         let old = digestTerm(record)
-        record.overwrite(value: value, m, ms: ms, origin: origin, seq: seq)
+        record.overwrite(value: value, ms: ms, origin: origin, seq: seq)
         state.pointee.liveDigest &+= digestTerm(record) &- old
     }
 

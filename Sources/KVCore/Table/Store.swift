@@ -40,15 +40,6 @@ package enum MergeOutcome: Equatable, Sendable {
     case rejected
 }
 
-/// Where a key's bytes lie; a count below 0 says that there is no key.
-@usableFromInline package struct KeyView {
-    @usableFromInline package var start: UnsafeRawPointer
-    @usableFromInline package var count: Int
-
-    @inlinable @inline(__always)
-    package init(_ start: UnsafeRawPointer, _ count: Int) { (self.start, self.count) = (start, count) }
-}
-
 /// A few words passed by value; all state is behind the pointer. Freed by `destroy()`.
 ///
 /// Records returned are borrowed: valid until the store is next changed. Whoever keeps one longer calls `retained()`.
@@ -85,7 +76,8 @@ package struct Store {
     package var origins: OriginTable { state.pointee.config.origins }
     /// Merges that met the same version with different content; must stay 0.
     package var divergenceCount: Int { state.pointee.divergences }
-    /// Greatest timestamp of any tombstone collected; later writes are stamped above it (replication.md b1, b5).
+    /// Greatest timestamp of any tombstone collected; later writes are stamped above it (docs/replication.md
+    /// 3.2, 10.4).
     package var gcFloor: Millis { state.pointee.gcFloor }
     /// Lifts `gcFloor`, for a joiner that is handed one. Never lowers it.
     package func raiseGCFloor(to ms: Millis) {
@@ -101,7 +93,7 @@ package struct Store {
 
     /// The hash of a key, the same in all stores with one seed, so that siblings hash a key once. It never leaves the
     /// process.
-    package func hash(_ key: UnsafeRawPointer, _ count: Int) -> UInt64 { state.pointee.hasher.hash(key, count) }
+    package func hash(_ key: ByteView) -> UInt64 { state.pointee.hasher.hash(key) }
 
     /// Computes `hash` without the store, on any thread.
     package var hasher: KeyHasher { state.pointee.hasher }
@@ -113,24 +105,24 @@ package struct Store {
     /// Starts loading a key's bucket; first step of a batch.
     package func prefetchSlot(_ hash: UInt64) { state.pointee.table.prefetchBucket(place(hash)) }
 
-    /// Starts loading a key's record; second step of a batch. False if `prefetchBehind` is to follow a little later.
+    /// Starts loading a key's record; second step of a batch. False if `prefetchOverflow` is to follow a little later.
     package func prefetchRecord(_ hash: UInt64) -> Bool { state.pointee.table.prefetchRecord(place(hash)) }
 
     /// Third step, for the keys whose bucket overflowed into the next.
-    package func prefetchBehind(_ hash: UInt64) { state.pointee.table.prefetchBehind(place(hash)) }
+    package func prefetchOverflow(_ hash: UInt64) { state.pointee.table.prefetchOverflow(place(hash)) }
 
     // MARK: Reading
 
     /// The live record of a key, or nil. O(1), no allocation.
-    package func get(_ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64) -> Record? {
-        guard let slot = state.pointee.table.find(key, n, place(hash)) else { return nil }
+    package func get(_ key: HashedKey) -> Record? {
+        guard let slot = state.pointee.table.find(key.view, place(key.hash)) else { return nil }
         let record = slot.record
         return record.isTombstone ? nil : record
     }
 
     /// The record of a key, tombstone or live, or nil. O(1).
-    package func find(_ key: UnsafeRawPointer, _ n: Int, _ hash: UInt64) -> Record? {
-        state.pointee.table.find(key, n, place(hash))?.record
+    package func find(_ key: HashedKey) -> Record? {
+        state.pointee.table.find(key.view, place(key.hash))?.record
     }
 
     /// Every record whose key has exactly this hash, tombstones too: nearly always one or none. O(1).

@@ -3,7 +3,7 @@
 
 import CIntrinsics
 import Glibc
-package import KVBase
+public import KVBase
 
 /// Immutable while more than one reference exists.
 ///
@@ -97,6 +97,9 @@ package import KVBase
     @inlinable @inline(__always)
     package var keyPointer: UnsafeRawPointer { UnsafeRawPointer(raw) + Record.headerBytes(stampWord) }
 
+    @inlinable @inline(__always)
+    package var keyView: ByteView { ByteView(keyPointer, keyCount) }
+
     /// The key's bytes, valid while the caller's reference or the store's slot keeps the record.
     @inlinable @inline(__always)
     package var key: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: keyPointer, count: keyCount) }
@@ -122,9 +125,9 @@ package import KVBase
     }
 
     @inline(__always)
-    func hasKey(_ key: UnsafeRawPointer, _ count: Int) -> Bool {
-        raw.load(fromByteOffset: 1, as: UInt8.self) == UInt8(truncatingIfNeeded: count) && keyCount == count
-            && sameBytes(keyPointer, key, count)
+    func hasKey(_ key: ByteView) -> Bool {
+        raw.load(fromByteOffset: 1, as: UInt8.self) == UInt8(truncatingIfNeeded: key.count) && keyCount == key.count
+            && sameBytes(keyPointer, key.start, key.count)
     }
 
     // MARK: Life
@@ -146,9 +149,9 @@ package import KVBase
 
     /// A new record with one reference, which the caller owns. One allocation. A tombstone has no value.
     package static func create(
-        key: UnsafeRawPointer, _ keyCount: Int, value: UnsafeRawPointer?, _ valueCount: Int,
-        ms: Millis, origin: OriginIndex, seq: UInt64, isTombstone: Bool
+        key: ByteView, value: ByteView?, ms: Millis, origin: OriginIndex, seq: UInt64, isTombstone: Bool
     ) -> Record {
+        let (keyCount, valueCount) = (key.count, value?.count ?? 0)
         let form = form(keyCount, valueCount)
         let header = headerBytes(form)
         let raw = malloc(sizeClass(header &+ keyCount &+ valueCount))!
@@ -158,14 +161,15 @@ package import KVBase
         let record = Record(raw: raw)
         record.stamp(valueCount: valueCount, ms: ms, origin: origin, seq: seq, flags: flags)
         if form != 0 { raw.storeBytes(of: UInt32(truncatingIfNeeded: keyCount), toByteOffset: 16, as: UInt32.self) }
-        memcpy(raw + header, key, keyCount)
-        if let value, valueCount > 0 { record.copyValue(value, valueCount, form) }
+        memcpy(raw + header, key.start, keyCount)
+        if let value, valueCount > 0 { record.copyValue(value, form) }
         return record
     }
 
     /// A record without value and version yet, which nobody else may see. For values that carry their hash only.
-    static func createUnfilled(key: UnsafeRawPointer, _ keyCount: Int, valueCount: Int) -> Record {
+    static func createUnfilled(key: ByteView, valueCount: Int) -> Record {
         check(valueCount >= hashedValueBytesMin)
+        let keyCount = key.count
         let header = headerBytes(hashedFlag)
         let raw = malloc(sizeClass(header &+ keyCount &+ valueCount))!
         raw.storeBytes(of: 1, as: UInt8.self)
@@ -173,7 +177,7 @@ package import KVBase
         let record = Record(raw: raw)
         record.stamp(valueCount: valueCount, ms: 0, origin: 0, seq: 0, flags: hashedFlag)
         raw.storeBytes(of: UInt32(truncatingIfNeeded: keyCount), toByteOffset: 16, as: UInt32.self)
-        memcpy(raw + header, key, keyCount)
+        memcpy(raw + header, key.start, keyCount)
         return record
     }
 
@@ -190,11 +194,11 @@ package import KVBase
 
     /// Copies a whole value behind the key, and hashes it if the form says so.
     @inline(__always)
-    private func copyValue(_ value: UnsafeRawPointer, _ count: Int, _ form: UInt64) {
+    private func copyValue(_ value: ByteView, _ form: UInt64) {
         if form & Record.hashedFlag == 0 {
-            memcpy(raw + Record.headerBytes(form) + keyCount, value, count)
+            memcpy(raw + Record.headerBytes(form) + keyCount, value.start, value.count)
         } else {
-            copyHashedValue(value, count)
+            copyHashedValue(value)
         }
     }
 
@@ -208,9 +212,9 @@ package import KVBase
     }
 
     @inline(never)
-    private func copyHashedValue(_ value: UnsafeRawPointer, _ count: Int) {
-        var hash = ContentHash(count: count)
-        fill(from: value, to: count, &hash)
+    private func copyHashedValue(_ value: ByteView) {
+        var hash = ContentHash(count: value.count)
+        fill(from: value.start, to: value.count, &hash)
         raw.storeBytes(of: hash.value, toByteOffset: 24, as: UInt64.self)
     }
 
@@ -240,10 +244,10 @@ package import KVBase
 
     /// Writes a new value and version in place; only after `canOverwrite`.
     @inline(__always)
-    func overwrite(value: UnsafeRawPointer, _ count: Int, ms: Millis, origin: OriginIndex, seq: UInt64) {
+    func overwrite(value: ByteView, ms: Millis, origin: OriginIndex, seq: UInt64) {
         let form = stampWord & Record.formFlags
-        stamp(valueCount: count, ms: ms, origin: origin, seq: seq, flags: form)
-        copyValue(value, count, form)
+        stamp(valueCount: value.count, ms: ms, origin: origin, seq: seq, flags: form)
+        copyValue(value, form)
     }
 
     /// Whether, besides `canOverwrite`, lengths and writer stay and are short: then little of the header changes.
@@ -266,8 +270,7 @@ package import KVBase
         if ci_count_add(countPointer) < Record.countShareMax { return self }
         _ = ci_count_sub(countPointer)
         return Record.create(
-            key: keyPointer, keyCount, value: value.baseAddress, valueCount,
-            ms: ms, origin: origin, seq: seq, isTombstone: isTombstone)
+            key: keyView, value: ByteView(value), ms: ms, origin: origin, seq: seq, isTombstone: isTombstone)
     }
 
     /// Gives the caller's reference back; the last one frees. Any thread.

@@ -65,10 +65,11 @@ public final class ActorSystem: @unchecked Sendable {
     /// A system with its own threads that other systems reach at `listen` (`host:port`, port 0 for any), or under the
     /// name `advertise` if that is different. Only systems of the same `cluster` talk to each other.
     public convenience init(
-        listen: String, advertise: String? = nil, cluster: String = "", loops count: Int = 1
+        listen: String, advertise: String? = nil, cluster: String = "", trust: LinkTrust = .network,
+        loops count: Int = 1
     ) throws {
         let loops = try Self.makeLoops(count)
-        let remote = try RemoteConfiguration(listen: listen, cluster: cluster, loop: loops[0])
+        let remote = try RemoteConfiguration(listen: listen, cluster: cluster, trust: trust, loop: loops[0])
         try self.init(address: advertise ?? remote.boundAddress, loops: loops, remote: remote)
         startThreads()
     }

@@ -93,6 +93,17 @@ public final class Connection: LoopSocket {
     /// Bytes that are not sent yet and that the kernel may hold.
     func setUnsentMax(_ bytes: Int) { if let handle { cs_conn_set_unsent_max(handle, UInt32(clamping: bytes)) } }
 
+    /// Name of the kernel's congestion control for it; empty if it does not say.
+    var congestion: String {
+        guard let handle else { return "" }
+        return withUnsafeTemporaryAllocation(of: CChar.self, capacity: 32) { name in
+            cs_conn_congestion(handle, name.baseAddress!, 32) == 0 ? String(cString: name.baseAddress!) : ""
+        }
+    }
+
+    /// False if the system does not have it, or not for everyone.
+    func setCongestion(_ name: String) -> Bool { handle.map { cs_conn_set_congestion($0, name) == 0 } ?? false }
+
     /// Where the bytes are that the kernel took; nil if it does not say. Three system calls.
     func readFlow() -> cs_conn_flow? {
         var flow = cs_conn_flow()

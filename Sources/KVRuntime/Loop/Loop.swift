@@ -1,6 +1,7 @@
 // The event loop: one thread, its sockets, timers, inbox and end-of-turn work. wake, stop, perform: any thread; the
 // rest: its own.
 
+import CMemory
 import CSupport
 package import KVBase
 
@@ -185,11 +186,11 @@ package final class Loop: @unchecked Sendable {
     }
 
     /// Adapts how much fresh memory is kept ready for this thread, and gives back what an idle one does not need; every
-    /// 100 ms or so (csupport_memory.h, csupport_loop.h). What a thread that became quiet had freed goes back in small
+    /// 100 ms or so (cmemory.h, csupport_loop.h). What a thread that became quiet had freed goes back in small
     /// steps afterwards, by itself.
     package func tendMemory() {
         state.pointee.spares.tend()
-        let isGivingBack = cs_memory_tend() != 0
+        let isGivingBack = cm_tend() != 0
         cs_loop_tend(handle)
         if isGivingBack, !state.pointee.isGivingBack { giveBackSoon() }
     }
@@ -198,7 +199,7 @@ package final class Loop: @unchecked Sendable {
         state.pointee.isGivingBack = true
         schedule(afterMillis: Self.giveBackMillis) { [unowned self] in
             state.pointee.isGivingBack = false
-            if cs_memory_step() != 0 { giveBackSoon() }
+            if cm_step() != 0 { giveBackSoon() }
         }
     }
 
@@ -206,21 +207,18 @@ package final class Loop: @unchecked Sendable {
 
     /// Fresh memory is used up faster than it is made ready: who can wait a moment before taking more should, with
     /// `requestTurn(afterMillis:)`, since the next page would hold this loop for as long as the kernel needs for it.
-    package var isMemoryShort: Bool { cs_memory_is_short() != 0 }
+    package var isMemoryShort: Bool { cm_is_short() != 0 }
 
     /// Huge pages of fresh memory that were ready as the calling thread first used them, and that were not.
     package static var freshPages: (ready: Int, late: Int) {
-        let warmth = cs_memory_warmth()
+        let warmth = cm_read_warmth()
         return (Int(warmth.ready), Int(warmth.unready))
     }
-
-    /// How long the turn under way has taken so far.
-    package var turnNanos: Nanos { cs_monotonic_nanos() - state.pointee.nowNanos }
 
     /// Says how far a large block, filled from its beginning by the calling loop, is filled: what comes next is made
     /// ready. Cheap enough for every piece of 64 KiB.
     package static func willFill(_ at: UnsafeRawPointer, _ bytesLeft: Int) {
-        cs_memory_ahead(at, min(bytesLeft, readyBytesAhead))
+        cm_ahead(at, min(bytesLeft, readyBytesAhead))
     }
 
     /// Sixteen milliseconds of writing.

@@ -1,5 +1,6 @@
 // A thread that runs one loop, pinned to a processor if wanted. start and join: any thread.
 
+import CMemory
 import CSupport
 import Glibc
 
@@ -37,9 +38,9 @@ package final class LoopThread: @unchecked Sendable {
     private func body() {
         cs_name_thread(String(name.prefix(15)))
         if let processor { _ = cs_pin_thread(Int32(truncatingIfNeeded: processor)) }
-        if warmsMemory { _ = cs_memory_warm_this_thread(Int32(truncatingIfNeeded: processor ?? -1)) }
+        if warmsMemory { _ = cm_warm_this_thread(Int32(truncatingIfNeeded: processor ?? -1)) }
         do { try loop.run() } catch { failure = error }
-        cs_memory_leave_this_thread()
+        cm_leave_this_thread()
     }
 
     /// Waits for the thread's end; throws if the loop could not run. Once, after `start`.

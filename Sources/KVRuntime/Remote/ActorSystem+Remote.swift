@@ -25,6 +25,14 @@ extension ActorSystem {
         transport?.observe { $0.onMovement = handler }
     }
 
+    /// New connections prove what `trust` asks from now on; those that stand go on. Reads files on the calling thread;
+    /// throws, and changes nothing, if one cannot be used. Not for a system that began without protection.
+    package func replaceTrust(_ trust: LinkTrust) throws {
+        guard let transport else { return }
+        let context = try LinkContext(trust, cluster: transport.cluster, incarnation: transport.incarnation)
+        transport.loop.perform { transport.context = context }
+    }
+
     /// Opens the link to `address` and keeps reopening it until `dropLink`, traffic or not.
     package func keepLink(to address: String) {
         guard let transport, let id = SystemRegistry.intern(address) else { return }

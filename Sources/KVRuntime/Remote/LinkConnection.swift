@@ -15,7 +15,7 @@ final class LinkConnection: ConnectionHandler {
     /// Who is at the other end; 0 before the handshake.
     private(set) var peerIncarnation: UInt64 = 0
     private(set) var peerAddress = ""
-    /// TCP stands.
+    /// TCP stands, and both ends have proved what they must.
     private(set) var isOpen = false
     /// Another connection took over: what was begun here ends here.
     private(set) var isRetired = false
@@ -23,12 +23,17 @@ final class LinkConnection: ConnectionHandler {
     private(set) var hasDelivered = false
     private(set) var reason = ""
 
+    /// Nil where links are not protected.
+    private var cipher: LinkCipher?
+    /// Of a dialler that must prove itself.
+    private var firstByte: UInt8?
     private var parser = LinkParser()
     private var arriving = ArrivingMessages()
     /// Frames that came after the peer moved here, while its other connection still delivers.
     private var held: [(kind: UInt8, number: UInt16, contents: [UInt8])]?
     private(set) var outbox = LinkOutbox()
     private(set) var flow = LinkFlow()
+    private var congestion = LinkCongestion()
     private var hasSentMessages = false
     /// Since everything was sent the last time.
     private var pongsUnsent = 0
@@ -57,13 +62,46 @@ final class LinkConnection: ConnectionHandler {
 
     func attach(_ connection: Connection) {
         self.connection = connection
-        if !isDialed { begin() }
+        if !isDialed { stand() }
     }
 
-    private func begin() {
-        isOpen = true
+    /// TCP stands. Nothing is said before both ends have proved themselves.
+    private func stand() {
         connection.prepareForDistance()
         applyFlow()
+        guard let context = transport.context else { return open() }
+        guard let cipher = LinkCipher(context, isDialer: isDialed) else { return close("memory is short") }
+        self.cipher = cipher
+        prove(by: cipher)
+    }
+
+    private func prove(by cipher: LinkCipher) {
+        var result = LinkCipher.Handshake.underWay
+        append { result = cipher.shakeHands(&$0) }
+        switch result {
+        case .underWay: break
+        case .done: open()
+        case .failed:
+            report(LinkTrustError(description: cipher.reason))
+            if let firstByte, firstByte != LinkCipher.firstByte { refusePlainly() }
+            // With what tells the peer.
+            connection.close(afterFlush: true)
+        }
+    }
+
+    /// To a dialler whose links are not protected.
+    private func refusePlainly() {
+        append {
+            LinkFrame.append(LinkFrame.Kind.reject, to: &$0) {
+                $0.write(LinkFrame.RejectCode.unprotected)
+                $0.write("links are protected there: start this one with the cluster's key or with certificates too")
+            }
+        }
+    }
+
+    private func open() {
+        isOpen = true
+        if isDialed { peer?.opened(self) }
     }
 
     var isIdentified: Bool { peerIncarnation != 0 }
@@ -77,7 +115,7 @@ final class LinkConnection: ConnectionHandler {
 
     /// Bytes given to the connection ahead of what the kernel has taken, and unsent ones the kernel may hold: about 50
     /// ms of what the path carries, each. Ahead of them nothing can get.
-    static let aheadBytesMin = 6 * 1024
+    static let aheadBytesMin = 3 * 1024
     static let aheadBytesMax = 256 * 1024
     private var aheadBytes: Int { flow.share(millis: 50, in: Self.aheadBytesMin...Self.aheadBytesMax) }
     private var partBytes: Int { flow.share(millis: 50, in: LinkFrame.partBytesMin...LinkFrame.partBytes) }
@@ -100,6 +138,11 @@ final class LinkConnection: ConnectionHandler {
 
     /// Everything that goes to the connection passes here, so that it is known what has left.
     private func write(_ body: (inout OutputBuffer) -> Void) {
+        guard let cipher else { return append(body) }
+        append { output in do { try cipher.seal(into: &output, body) } catch { fail(error) } }
+    }
+
+    private func append(_ body: (inout OutputBuffer) -> Void) {
         let before = connection.output.pointee.count
         body(&connection.output.pointee)
         tracked.written += connection.output.pointee.count - before
@@ -111,13 +154,14 @@ final class LinkConnection: ConnectionHandler {
         guard isOpen, !connection.isClosing, !outbox.isEmpty else { return endIfFlushed() }
         let room = aheadBytes
         if outbox.byteCount > LinkFrame.partBytes { connection.expectMuchOutput() }
-        while !outbox.isEmpty, connection.unsentBytes < room, outbox.hasSmall || flow.room(written: tracked.written) > 0
-        {
+        while !outbox.isEmpty, connection.unsentBytes < room {
+            let isFull = flow.room(written: tracked.written) == 0
+            if isFull, !outbox.hasSmall { break }
             hasSentMessages = true
             var step = LinkOutbox.Step.nothing
             let (bytes, at, start) = (partBytes, now, tracked.written)
             write {
-                step = outbox.writeNext(partBytes: bytes, at, to: &$0) { stream in
+                step = outbox.writeNext(partBytes: bytes, smallOnly: isFull, at, to: &$0) { stream in
                     guard let peer else { return true }
                     guard peer.paces.mayBegin(stream, at) else { return false }
                     peer.paces.begun(stream, at: start, of: number, at)
@@ -143,6 +187,7 @@ final class LinkConnection: ConnectionHandler {
         let before = flow.acknowledged
         guard let read = connection.readFlow() else { return false }
         flow.note(read, held: connection.unsentBytes, written: tracked.written, now)
+        noteLosses(read)
         if flow.acknowledged > before {
             lastHeard = now
             peer?.heard(by: self)
@@ -161,6 +206,12 @@ final class LinkConnection: ConnectionHandler {
     /// Somebody waits to hear that a message left it.
     var isAwaited: Bool { tracked.isWaiting || !outbox.isEmpty || peer?.paces.isWaiting ?? false }
 
+    private func noteLosses(_ read: cs_conn_flow) {
+        guard congestion.note(read, isKnownLossy: peer?.isLossy ?? false, now) else { return }
+        peer?.isLossy = congestion.choice == .byRate
+        _ = congestion.wanted(connection.congestion).first { connection.setCongestion($0) }
+    }
+
     private func applyFlow() {
         if let bytes = flow.newUnsentMax(aheadBytes) { connection.setUnsentMax(bytes) }
     }
@@ -178,7 +229,11 @@ final class LinkConnection: ConnectionHandler {
     /// The first word on a connection that takes over from one over which messages went.
     func succeed(_ older: LinkConnection) { if older.hasSentMessages { send(LinkFrame.Kind.moved) { _ in } } }
 
-    private func endIfFlushed() { if isOpen, isFlushed { connection.endSending() } }
+    private func endIfFlushed() {
+        guard isOpen, isFlushed else { return }
+        if let cipher { append { cipher.end(into: &$0) } }
+        connection.endSending()
+    }
 
     /// The peer's other connection has delivered everything.
     func release() {
@@ -192,28 +247,38 @@ final class LinkConnection: ConnectionHandler {
 
     // MARK: Receiving
 
-    override func connected(_ connection: Connection) {
-        begin()
-        peer?.opened(self)
-    }
+    override func connected(_ connection: Connection) { stand() }
 
     override func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {
         lastHeard = now
         transport.countReceived(bytes.count)
         peer?.heard(by: self)
         do {
-            try parser.feed(bytes, limit: { isIdentified ? LinkFrame.bodyBytesMax : LinkFrame.handshakeBytesMax }) {
-                // The handshake may have refused the peer in the middle of these bytes.
-                if connection.isClosing { return }
-                if held != nil { held!.append(($0, $1, Array($2))) } else { try handle($0, $1, $2) }
-            }
+            guard let cipher else { return try take(bytes) }
+            guard cipher.feed(bytes) else { return close("memory is short") }
+            if !isDialed, firstByte == nil { firstByte = bytes.first }
+            if !cipher.isDone { prove(by: cipher) }
+            if cipher.isDone { try cipher.open { try take($0) } }
         } catch { fail(error) }
     }
 
+    /// What the peer said.
+    private func take(_ bytes: UnsafeRawBufferPointer) throws {
+        try parser.feed(bytes, limit: { isIdentified ? LinkFrame.bodyBytesMax : LinkFrame.handshakeBytesMax }) {
+            // The handshake may have refused the peer in the middle of these bytes.
+            if connection.isClosing { return }
+            if held != nil { held!.append(($0, $1, Array($2))) } else { try handle($0, $1, $2) }
+        }
+    }
+
     private func fail(_ error: any Error) {
+        report(error)
+        connection.close()
+    }
+
+    private func report(_ error: any Error) {
         reason = "\(error)"
         transport.bad(peer: peerAddress.isEmpty ? peer?.address ?? remoteHost : peerAddress, error)
-        connection.close()
     }
 
     private var remoteHost: String { connection.peerAddress?.host ?? "?" }
@@ -293,6 +358,8 @@ final class LinkConnection: ConnectionHandler {
             return refuse(LinkFrame.RejectCode.itself, "this is the very system that asks")
         }
         guard hello.incarnation != 0 else { throw LinkError.malformed }
+        // With a key it has proved who it is: it may not be somebody else now.
+        guard cipher == nil || cipher!.peer == 0 || cipher!.peer == hello.incarnation else { throw LinkError.borrowed }
         (peerIncarnation, peerAddress) = (hello.incarnation, hello.address)
         send(LinkFrame.Kind.welcome) { transport.welcome.encode(into: &$0) }
         transport.identified(self)
@@ -325,6 +392,8 @@ final class LinkConnection: ConnectionHandler {
     }
 
     override func ended(_ connection: Connection) {
+        // An end that the peer has not sealed may be the work of whoever cut the line.
+        guard cipher?.hasEnded ?? true else { return close("cut off") }
         hasDelivered = true
         peer?.delivered(self)
         // The peer retired it: this side does the same, or has done so and is still flushing.

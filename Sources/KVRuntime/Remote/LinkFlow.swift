@@ -12,7 +12,7 @@ struct LinkFlow {
     /// The same for the least that is always let out.
     private static let bucketsKept = 80
     /// Assumed until something is known.
-    private static let shareUnknown = 64 * 1024
+    private static let shareUnknown = 8 * 1024
 
     /// Positions in the stream: left this machine, arrived at the other.
     private(set) var sent = 0
@@ -22,7 +22,7 @@ struct LinkFlow {
     /// Something is not acknowledged yet.
     private(set) var isBusy = false
     private(set) var roundTripMillis: Int64?
-    private var roundTripMillisLeast: Int64?
+    private var trips = LeastRoundTrip()
     private var rates: [(from: Nanos, best: Int)] = []
     private var unsentMax = 0
     /// Bytes that may be outside this process; nil as long as there is no reason for a bound.
@@ -38,7 +38,7 @@ struct LinkFlow {
         acknowledged = max(acknowledged, given - Int(read.unacked))
         isBusy = read.unacked > 0
         if read.round_trip > 0 { roundTripMillis = Int64(read.round_trip) / 1000 }
-        if read.round_trip_least > 0 { roundTripMillisLeast = Int64(read.round_trip_least) / 1000 }
+        trips.note(given: given, acknowledged: acknowledged, now)
         adjustWindow(outside: written - acknowledged, now)
         if read.rate > 0 { note(rate: Int(clamping: read.rate), now) }
     }
@@ -48,14 +48,16 @@ struct LinkFlow {
     func room(written: Int) -> Int { window.map { max(0, $0 - (written - acknowledged)) } ?? .max }
 
     /// Every round trip or two the window follows the ratio of the round trip wanted to the one measured, so that it
-    /// settles where little more than 100 ms of data wait on the way (the rule of FAST TCP, Jin et al. 2004, with that
+    /// settles where little more than 60 ms of data wait on the way (the rule of FAST TCP, Jin et al. 2004, with that
     /// target). Before a queue builds up TCP must be able to find out how much the path carries: no window.
     private mutating func adjustWindow(outside: Int, _ now: Nanos) {
-        guard let trip = roundTripMillis, let least = roundTripMillisLeast else { return }
-        let wanted = least + max(LinkFlow.queueMillis, least / 4)
+        guard let trip = roundTripMillis, let least = trips.leastMillis else { return }
+        let wanted = least + max(LinkFlow.queueMillis, least / 8)
         guard let current = window else {
-            if trip > wanted { setWindow(outside * Int(wanted) / Int(trip), now) }
-            return
+            guard trip > wanted else { return }
+            // A queue, so that the rate is what the path carries. Slow start went beyond it for a round trip already.
+            let carried = Int(clamping: Int64(bytesPerSecond / 1000) * wanted)
+            return setWindow(min(outside * Int(wanted) / Int(trip), carried), now)
         }
         // What a smaller window brings shows a round trip later, and smoothed.
         let pause = max(trip > wanted ? 2 * trip : trip, LinkFlow.adjustMillisMin)
@@ -75,12 +77,12 @@ struct LinkFlow {
     /// acknowledgements rare and late, which looks like a queue, and so keep itself small.
     private var windowFloor: Int {
         let best = rates.reduce(0) { max($0, $1.best) }
-        let held = Int(clamping: Int64(best / 1000) * (roundTripMillisLeast ?? 0))
+        let held = Int(clamping: Int64(best / 1000) * (trips.leastMillis ?? 0))
         return min(max(held, LinkFlow.windowBytesMin), LinkFlow.windowFloorMax)
     }
 
     private static let windowFloorMax = 256 * 1024
-    private static let queueMillis: Int64 = 100
+    private static let queueMillis: Int64 = 60
     private static let adjustMillisMin: Int64 = 50
     private static let windowBytesMin = 8 * 1024
     private static let windowBytesMax = 64 * 1024 * 1024
@@ -108,5 +110,41 @@ struct LinkFlow {
         }
         unsentMax = bytes
         return bytes
+    }
+}
+
+/// The round trip of a path without a queue, as the sender of a stream sees it: the shortest time from giving a byte to
+/// the kernel to its acknowledgement. The kernel's own least is of no use for that: after a loss it may take the
+/// acknowledgement of a first copy for that of the second, and then believes half the truth for minutes.
+struct LeastRoundTrip {
+    /// Positions whose acknowledgement is waited for.
+    private static let marksMax = 64
+    private static let spacing: Nanos = 10_000_000
+    /// A path may become longer: what was seen is forgotten after once to twice this time.
+    private static let period: Nanos = 150_000_000_000
+
+    private var marks: [(position: Int, at: Nanos)] = []
+    private var since: Nanos = 0
+    private var current: Nanos?
+    private var previous: Nanos?
+
+    /// Milliseconds; nil as long as nothing was acknowledged.
+    var leastMillis: Int64? {
+        let least = [current, previous].compactMap { $0 }.min()
+        return least.map { $0 / 1_000_000 }
+    }
+
+    /// Positions in the stream, as they are now.
+    mutating func note(given: Int, acknowledged: Int, _ now: Nanos) {
+        let arrived = marks.prefix { $0.position <= acknowledged }
+        if let last = arrived.last {
+            if now - since > LeastRoundTrip.period { (previous, current, since) = (current, nil, now) }
+            current = min(current ?? .max, now - last.at)
+            marks.removeFirst(arrived.count)
+        }
+        guard given > acknowledged, given > marks.last?.position ?? 0, marks.count < LeastRoundTrip.marksMax,
+            now - (marks.last?.at ?? .min / 2) >= LeastRoundTrip.spacing
+        else { return }
+        marks.append((given, now))
     }
 }

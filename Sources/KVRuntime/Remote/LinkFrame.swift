@@ -46,6 +46,8 @@ enum LinkFrame {
         static let cluster: UInt8 = 1
         /// The dialer reached itself.
         static let itself: UInt8 = 2
+        /// Links here are protected, and the dialler's are not.
+        static let unprotected: UInt8 = 3
     }
 
     /// Appends one frame whose contents `body` writes.
@@ -184,6 +186,8 @@ enum LinkError: Error, Equatable, CustomStringConvertible {
     case cluster(String)
     case rejected(String)
     case itself
+    /// It has proved another identity than it gives.
+    case borrowed
     case tooMany(Int)
     case message(String)
 
@@ -197,6 +201,7 @@ enum LinkError: Error, Equatable, CustomStringConvertible {
         case .cluster(let name): "the cluster name '\(name)', not ours"
         case .rejected(let why): "a refusal: \(why)"
         case .itself: "its address, which leads back to this system itself"
+        case .borrowed: "a name that is not the one it has proved"
         case .tooMany(let n): "more than \(n) messages begun at once"
         case .message(let why): why
         }

@@ -57,6 +57,8 @@ struct LinkOutbox {
     static let smallBytes = 16 * 1024
     /// Messages in parts under way at once: what their receiver must hold is bounded by it.
     static let begunMax = 4
+    /// A tracked message begins when the one before it has so many parts left.
+    private static let partsAhead = 4
     /// So many small messages in a row at most, while a large one waits.
     private static let smallInRowMax = 16
 
@@ -104,20 +106,23 @@ struct LinkOutbox {
         case finished(QueuedFrame)
     }
 
-    /// The next message or part goes to `output`. `mayBegin` is asked before a message's first byte.
+    /// The next message or part goes to `output`. `mayBegin` is asked before a message's first byte. `smallOnly`: what
+    /// is outside already is enough, and only what overtakes may follow.
     mutating func writeNext(
-        partBytes: Int, _ now: Nanos, to output: inout OutputBuffer, mayBegin: (LinkStream) -> Bool
+        partBytes: Int, smallOnly: Bool, _ now: Nanos, to output: inout OutputBuffer, mayBegin: (LinkStream) -> Bool
     ) -> Step {
-        guard let key = next(mayBegin), var frame = streams[key]?.first else { return .nothing }
-        let before = frame.bytesLeft
-        if !frame.isBegun, frame.hasTail {
-            begun += 1
-            nextNumber &+= 1
+        guard let key = smallOnly ? take(small: true, mayBegin) : next(mayBegin), var frame = streams[key]?.first else {
+            return .nothing
         }
-        frame.appendNext(nextNumber, partBytes: partBytes, now, to: &output)
-        byteCount -= before - frame.bytesLeft
+        if frame.isBegun, frame.bytesLeft <= LinkOutbox.partsAhead * partBytes,
+            beginFollowing(key, now, to: &output, mayBegin)
+        {
+            large.append(key)
+            return .piece
+        }
+        write(&frame, partBytes: partBytes, now, to: &output)
         guard frame.bytesLeft == 0 else {
-            streams[key]!.replaceFirst(frame)
+            streams[key]!.replace(0, by: frame)
             large.append(key)
             return .piece
         }
@@ -126,6 +131,30 @@ struct LinkOutbox {
         _ = streams[key]!.popFirst()
         if let following = streams[key]!.first { line(up: following) } else { streams[key] = nil }
         return .finished(frame)
+    }
+
+    private mutating func write(_ frame: inout QueuedFrame, partBytes: Int, _ now: Nanos, to output: inout OutputBuffer)
+    {
+        let before = frame.bytesLeft
+        if !frame.isBegun, frame.hasTail {
+            begun += 1
+            nextNumber &+= 1
+        }
+        frame.appendNext(nextNumber, partBytes: partBytes, now, to: &output)
+        byteCount -= before - frame.bytesLeft
+    }
+
+    /// A tracked message must keep its distance to others of the pair. So that the line does not stand idle for that,
+    /// the next one begins as soon as it may, while the last parts of the one before it are still to go.
+    private mutating func beginFollowing(
+        _ key: LinkStream, _ now: Nanos, to output: inout OutputBuffer, _ mayBegin: (LinkStream) -> Bool
+    ) -> Bool {
+        guard begun < LinkOutbox.begunMax, var frame = streams[key]?.second, frame.isTracked, frame.hasTail,
+            !frame.isBegun, isItsTurn(frame), mayBegin(key)
+        else { return false }
+        write(&frame, partBytes: 0, now, to: &output)
+        streams[key]!.replace(1, by: frame)
+        return true
     }
 
     /// Tracked messages of a pair begin one after the other, with a distance: in the order in which they came, or those
@@ -201,10 +230,11 @@ private struct Line<Element> {
     var isEmpty: Bool { head == elements.count }
     var count: Int { elements.count - head }
     var first: Element? { isEmpty ? nil : elements[head] }
+    var second: Element? { count < 2 ? nil : elements[head + 1] }
     var all: ArraySlice<Element> { elements[head...] }
 
     mutating func append(_ element: Element) { elements.append(element) }
-    mutating func replaceFirst(_ element: Element) { elements[head] = element }
+    mutating func replace(_ place: Int, by element: Element) { elements[head + place] = element }
     mutating func removeLast(_ count: Int) { elements.removeLast(count) }
 
     mutating func removeAll(where isGone: (Element) -> Bool) {

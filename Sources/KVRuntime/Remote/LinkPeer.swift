@@ -24,6 +24,8 @@ final class LinkPeer {
     private var waiting = LinkOutbox()
     private var countedDrops: UInt64 = 0
     var paces: PairPaces
+    /// Its path has lost packets: the next connection need not find that out again.
+    var isLossy = false
     private var reason = ""
     private var isResolving = false
     private var isAbandoned = false

@@ -13,14 +13,17 @@ package struct RemoteConfiguration {
     let trackedSpacing: Nanos
     let acceptor: LinkAcceptor?
     let listener: Listener?
+    /// Nil where whoever reaches the port is believed.
+    let context: LinkContext?
 
-    /// Listens on `address` (nil: opens links only). Only systems of the same `cluster` accept each other;
-    /// `incarnation` tells restarts of a system apart.
+    /// Listens on `address` (nil: opens links only). Only systems of the same `cluster` accept each other, and only
+    /// those that prove what `trust` asks; `incarnation` tells restarts of a system apart.
     /// Tracked messages of one actor to another leave this far apart.
     package init(
-        listen address: SocketAddress?, cluster: String, incarnation: UInt64 = Machine.random(), loop: Loop,
-        trackedSpacingMillis: Int64 = 0
+        listen address: SocketAddress?, cluster: String, trust: LinkTrust = .network,
+        incarnation: UInt64 = Machine.random(), loop: Loop, trackedSpacingMillis: Int64 = 0
     ) throws {
+        context = trust == .network ? nil : try LinkContext(trust, cluster: cluster, incarnation: incarnation)
         trackedSpacing = trackedSpacingMillis * 1_000_000
         self.cluster = cluster
         self.incarnation = incarnation
@@ -37,9 +40,9 @@ package struct RemoteConfiguration {
         }
     }
 
-    init(listen text: String, cluster: String, loop: Loop) throws {
+    init(listen text: String, cluster: String, trust: LinkTrust, loop: Loop) throws {
         guard let target = HostPort(text) else { throw ActorSystemError.unusableAddress(text) }
-        try self.init(listen: try target.resolve()[0], cluster: cluster, loop: loop)
+        try self.init(listen: try target.resolve()[0], cluster: cluster, trust: trust, loop: loop)
     }
 }
 
@@ -105,17 +108,20 @@ final class RemoteTransport: @unchecked Sendable {
     static let tickMillis: Int64 = 25
     /// How often is looked at messages that are about to leave.
     static let watchMillis: Int64 = 5
-    /// One that has not said who it is by then is nobody.
+    /// One that has not proved and said who it is by then is nobody.
     static let handshakeNanosMax: Nanos = 5_000_000_000
     static let incomingMax = 1024
-    /// Peers whose first bad frame was logged; more than this are not logged at all.
+    /// One line about a peer a minute, and about so many peers.
     static let loggedPeersMax = 64
+    static let logAgainNanos: Nanos = 60_000_000_000
 
     unowned(unsafe) let system: ActorSystem
     let loop: Loop
     let cluster: String
     let incarnation: UInt64
     let trackedSpacing: Nanos
+    /// What new connections are protected by; nil: by nothing.
+    var context: LinkContext?
     private let listener: Listener?
     private let counters = UnsafeMutablePointer<TransportCounters>.allocate(capacity: 1)
     private let observers = Locked<Observers>(Observers())
@@ -133,7 +139,7 @@ final class RemoteTransport: @unchecked Sendable {
     private var strangers: [UInt64: LinkConnection] = [:]
     private var links: [UInt64: LinkConnection] = [:]
     private var linksMade: UInt64 = 0
-    private var logged: Set<String> = []
+    private var logged: [String: Nanos] = [:]
     private var isClosed = false
     private var timer: LoopTimer?
     private var isWatching = false
@@ -145,6 +151,7 @@ final class RemoteTransport: @unchecked Sendable {
         incarnation = configuration.incarnation
         trackedSpacing = configuration.trackedSpacing
         listener = configuration.listener
+        context = configuration.context
         counters.initialize(to: TransportCounters())
         configuration.acceptor?.transport = self
         timer = loop.schedule(everyMillis: Self.tickMillis) { [unowned(unsafe) self] in tick() }
@@ -347,9 +354,15 @@ final class RemoteTransport: @unchecked Sendable {
     /// A link is about to be closed for what its peer sent. Logged once per peer.
     func bad(peer: String, _ error: any Error) {
         cs_counter_add(&counters.pointee.badFrames, 1)
-        guard logged.count < Self.loggedPeersMax, logged.insert(peer).inserted else { return }
+        let line = "link with \(peer) closed because of \(error is WireError ? LinkError.malformed : error)"
+        let now = loop.nowNanos
+        if logged.count >= Self.loggedPeersMax { logged = logged.filter { now - $0.value < Self.logAgainNanos } }
+        guard logged.count < Self.loggedPeersMax, logged[peer].map({ now - $0 >= Self.logAgainNanos }) ?? true else {
+            return
+        }
+        logged[peer] = now
         let handler = observers.withLock { $0.onProblem }
-        handler("link with \(peer) closed because of \(error is WireError ? LinkError.malformed : error)")
+        handler(line)
     }
 
     func addStatistics(to total: inout ActorSystemStatistics) {

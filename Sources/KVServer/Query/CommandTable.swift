@@ -1,6 +1,6 @@
 // The commands as data: name, arity, flags, key positions, documentation, handler. Built once, read by every loop.
 
-package import RESP
+package import KVBase
 
 /// What COMMAND tells about a command, and what the query actor needs to know before it runs it.
 package struct CommandFlags: OptionSet, Sendable {
@@ -11,7 +11,7 @@ package struct CommandFlags: OptionSet, Sendable {
     package static let write = CommandFlags(rawValue: 2)
     package static let fast = CommandFlags(rawValue: 4)
     package static let admin = CommandFlags(rawValue: 8)
-    /// Takes any number of keys: with very many arguments it runs in slices (LongCommand.swift).
+    /// Takes any number of keys: with very many arguments it runs in slices (Continuation.swift).
     package static let manyKeys = CommandFlags(rawValue: 16)
     package static let connection = CommandFlags(rawValue: 32)
     package static let keyspace = CommandFlags(rawValue: 64)
@@ -76,7 +76,7 @@ package struct CommandTable: Sendable {
     }
 
     /// Index of the row, or nil. O(1).
-    package func find(_ name: Argument) -> Int? {
+    package func find(_ name: ByteView) -> Int? {
         let packed = Self.pack(name.start, name.count)
         guard packed != 0 else { return nil }
         var slot = Self.slot(packed)

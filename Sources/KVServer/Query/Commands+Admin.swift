@@ -175,8 +175,8 @@ extension Commands {
                 "ERR Unknown option or number of arguments for CONFIG SET - '\(x.argument(2).printable(max: 128))'")
         case let sub where sub.equals("RESETSTAT"):
             guard x.count == 2 else { return x.wrongArity("config|resetstat") }
-            for statistics in x.actor.context.statistics { statistics.requestReset() }
-            x.actor.publish()
+            for statistics in x.shard.context.statistics { statistics.requestReset() }
+            x.shard.publish()
             x.output.pointee.ok()
         case let sub where sub.equals("HELP"):
             x.help([
@@ -191,7 +191,7 @@ extension Commands {
 
     /// Names of Redis where a tool asks for them (redis-benchmark: save, appendonly), and the server's own settings.
     private static func configGet(_ x: inout Execution) {
-        let settings = x.actor.context.settings
+        let settings = x.shard.context.settings
         var chosen = [Bool](repeating: false, count: settings.count)
         for k in 2..<x.count {
             let lowered = x.argument(k).bytes.map { $0 >= 65 && $0 <= 90 ? $0 + 32 : $0 }
@@ -221,7 +221,7 @@ extension Commands {
             wanted.formUnion(all.subtracting(Info.onDemand))
         }
         var text = OutputBuffer(capacity: 4096)
-        Info.write(sections: wanted, actor: x.actor, into: &text)
+        Info.write(sections: wanted, shard: x.shard, into: &text)
         x.output.pointee.verbatim(text.bytes, resp3: x.resp3)
         text.deallocate()
     }

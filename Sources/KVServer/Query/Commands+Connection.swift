@@ -35,7 +35,7 @@ extension Commands {
 
     /// No password is configured, so the default user has any, as in Redis (`nopass`); other users do not exist.
     @discardableResult
-    private static func authenticate(_ x: inout Execution, user: Argument, quiet: Bool = false) -> Bool {
+    private static func authenticate(_ x: inout Execution, user: ByteView, quiet: Bool = false) -> Bool {
         guard user.equals("DEFAULT") else {
             x.error("WRONGPASS invalid username-password pair or user is disabled.")
             return false
@@ -105,7 +105,7 @@ extension Commands {
     /// Longer ones are refused: they are kept, and shown in one piece.
     private static let nameBytesMax = 1024
 
-    private static func isName(_ argument: Argument) -> Bool {
+    private static func isName(_ argument: ByteView) -> Bool {
         argument.count <= nameBytesMax
             && argument.bytes.allSatisfy { $0 >= UInt8(ascii: "!") && $0 <= UInt8(ascii: "~") }
     }
@@ -195,7 +195,7 @@ extension Commands {
             return x.error("ERR syntax error")
         }
         var text = OutputBuffer(capacity: 4096)
-        for session in x.actor.sessions where wanted?.contains(session.state.pointee.id) ?? true {
+        for session in x.shard.sessions where wanted?.contains(session.state.pointee.id) ?? true {
             session.describe(into: &text, request: session === x.session ? x.size : nil)
         }
         x.output.pointee.verbatim(text.bytes, resp3: x.resp3)

@@ -31,14 +31,13 @@ extension Commands {
             }
             floor = Millis(given)
         }
-        if x.actor.state.pointee.refusesWrites { return x.refuseWrite() }
+        if x.shard.state.pointee.refusesWrites { return x.refuseWrite() }
         let key = x.argument(2)
         let value = x.argument(3)
         guard x.acceptsKey(key) else { return }
-        let record = x.store.put(
-            key.start, key.count, x.store.hash(key.start, key.count), value: value.start, value.count, now: x.nowMillis,
-            floor: floor)
-        guard let record else { return x.error(QueryState.clockError) }
+        guard let record = x.store.put(x.store.key(key), value: value, now: x.nowMillis, floor: floor) else {
+            return x.error(ShardState.clockError)
+        }
         x.output.pointee.integer(Int(record.ms))
     }
 
@@ -46,17 +45,17 @@ extension Commands {
         guard x.count == 3 else { return x.wrongArity("kvd|version") }
         let key = x.argument(2)
         guard x.acceptsKey(key) else { return }
-        guard let record = x.store.find(key.start, key.count, x.store.hash(key.start, key.count)) else {
+        guard let record = x.store.find(x.store.key(key)) else {
             return x.output.pointee.nullArray(resp3: x.resp3)
         }
         x.output.pointee.arrayHeader(record.isTombstone ? 3 : 2)
         x.output.pointee.integer(Int(record.ms))
-        x.output.pointee.bulk(x.actor.context.origins.uid(record.origin).description)
+        x.output.pointee.bulk(x.shard.context.origins.uid(record.origin).description)
         if record.isTombstone { x.output.pointee.bulk("tombstone") }
     }
 
     private static func kvdDigest(_ x: inout Execution) {
-        x.actor.note(.digest)
+        x.shard.note(.digest)
         switch x.count {
         case 2: x.output.pointee.bulk(hex16(x.store.digest))
         case 3 where x.argument(2, is: "ALL"): x.output.pointee.bulk(hex16(x.store.digestAll))
@@ -67,7 +66,7 @@ extension Commands {
 
     private static func kvdPeers(_ x: inout Execution) {
         guard x.count == 2 else { return x.wrongArity("kvd|peers") }
-        let peers = x.actor.peers()
+        let peers = x.shard.peers()
         x.output.pointee.arrayHeader(peers.count)
         for peer in peers { x.output.pointee.bulk(peer.line) }
     }

@@ -37,9 +37,7 @@ extension Commands {
         if glob.isLiteral {
             defer { glob.deallocate() }
             return glob.prefix.withBytes { key in
-                var empty: UInt8 = 0
-                let start = key.baseAddress ?? withUnsafePointer(to: &empty) { UnsafeRawPointer($0) }
-                let isPresent = x.store.get(start, key.count, x.store.hash(start, key.count)) != nil
+                let isPresent = x.store.get(x.store.key(key)) != nil
                 x.output.pointee.arrayHeader(isPresent ? 1 : 0)
                 if isPresent { x.output.pointee.bulk(key) }
             }
@@ -58,22 +56,22 @@ extension Commands {
         _ x: inout Execution, _ form: Listing.Form, prefix: UnsafeRawBufferPointer, after: UnsafeRawBufferPointer?,
         limit: Int, glob: Glob?
     ) {
-        let query = x.actor.state
-        x.actor.note(.list)
-        if glob == nil, query.pointee.work < QueryState.workMax {
-            let page = x.store.list(prefix: prefix, after: after, limit: min(limit, QueryState.pageEntries))
-            query.pointee.work &+= QueryState.workToList(entries: page.count)
-            let isComplete = page.count < QueryState.pageEntries || page.count == limit
+        let shard = x.shard.state
+        x.shard.note(.list)
+        if glob == nil, !shard.pointee.budget.isSpent {
+            let page = x.store.list(prefix: prefix, after: after, limit: min(limit, ShardState.pageEntries))
+            shard.pointee.budget.spend(TurnBudget.units(entries: page.count))
+            let isComplete = page.count < ShardState.pageEntries || page.count == limit
             if isComplete {
                 let bytes = payloadBytes(page, form)
-                if bytes <= QueryState.pageBytesMax {
-                    query.pointee.work &+= bytes &>> 10
+                if bytes <= ShardState.pageBytesMax {
+                    shard.pointee.budget.spend(TurnBudget.units(bytes: bytes))
                     return reply(&x, form, page, bytes)
                 }
             }
         }
         x.session.continuation = Listing(
-            actor: x.actor, form: form, prefix: Bytes(prefix), after: after.map { Bytes($0) }, limit: limit, glob: glob)
+            shard: x.shard, form: form, prefix: Bytes(prefix), after: after.map { Bytes($0) }, limit: limit, glob: glob)
     }
 
     static func payloadBytes(_ page: RecordPage, _ form: Listing.Form) -> Int {

@@ -27,10 +27,10 @@ extension Commands {
     /// actor and server, and a cursor stands for the last key of the page before (decision 0150). Deleted keys are not
     /// in the index that is read, so COUNT is not spent on them.
     @Sendable static func scan(_ x: inout Execution) {
-        x.actor.note(.list)
+        x.shard.note(.list)
         guard let request = scanRequest(&x) else { return }
         if request.cursor != 0, let mark = KeyMark(number: request.cursor) {
-            guard let key = x.actor.context.scanMarks.key(mark) else {
+            guard let key = x.shard.context.scanMarks.key(mark) else {
                 x.session.continuation = ScanSearch(request, mark)
                 return
             }
@@ -56,7 +56,7 @@ extension Commands {
             return nil
         }
         var request = ScanRequest(cursor: UInt64(cursor))
-        var pattern: Argument?
+        var pattern: ByteView?
         var k = 2
         while k < x.count {
             guard k + 1 < x.count else {
@@ -93,14 +93,14 @@ extension Commands {
     ) -> (page: RecordPage, next: UInt64) {
         var wanted = request.count
         var page = list(x, request.prefix, after, wanted)
-        while wanted > 1, payloadBytes(page, .keys) > QueryState.pageBytesMax {
+        while wanted > 1, payloadBytes(page, .keys) > ShardState.pageBytesMax {
             wanted /= 2
             page = list(x, request.prefix, after, wanted)
         }
-        x.actor.state.pointee.work &+= QueryState.workToList(entries: page.count)
+        x.shard.state.pointee.budget.spend(TurnBudget.units(entries: page.count))
         guard page.count == wanted, let last = page.last else { return (page, 0) }
         let mark = x.store.mark(last.key)
-        x.actor.context.scanMarks.remember(mark, last.key)
+        x.shard.context.scanMarks.remember(mark, last.key)
         return (page, mark.number)
     }
 

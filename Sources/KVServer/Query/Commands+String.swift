@@ -1,4 +1,4 @@
-// GET, SET and their many-key forms. The single-key ones have a shorter way in QueryActor+Batch.swift. Loop thread.
+// GET, SET and their many-key forms. The single-key ones have a shorter way in Batch.swift. Loop thread.
 
 import KVBase
 import KVCore
@@ -8,8 +8,7 @@ extension Commands {
     @Sendable static func get(_ x: inout Execution) {
         let key = x.argument(1)
         guard x.acceptsKey(key) else { return }
-        let hash = x.store.hash(key.start, key.count)
-        if let large = x.actor.state.pointee.get(key, hash: hash, x.output, resp3: x.resp3) {
+        if let large = Batch.get(x.store.key(key), on: x.shard.state, x.output, resp3: x.resp3) {
             x.session.continuation = LargeReply([large.retained()])
         }
     }
@@ -19,33 +18,35 @@ extension Commands {
         guard x.count == 3 else { return x.error("ERR syntax error") }
         let key = x.argument(1)
         guard x.acceptsKey(key) else { return }
-        x.actor.state.pointee.set(key, x.argument(2), hash: x.store.hash(key.start, key.count), x.output)
+        Batch.set(x.store.key(key), x.argument(2), on: x.shard.state, x.output)
     }
 
     @Sendable static func strlen(_ x: inout Execution) {
         let key = x.argument(1)
         guard x.acceptsKey(key) else { return }
-        let record = x.store.get(key.start, key.count, x.store.hash(key.start, key.count))
+        let record = x.store.get(x.store.key(key))
         x.output.pointee.integer(record?.valueCount ?? 0)
     }
 
     /// In one go when the reply is small, else in slices.
     @Sendable static func mget(_ x: inout Execution) {
         guard acceptsKeys(x, step: 1) else { return }
-        let (query, keys) = (x.actor.state, x.batch.range(x.command, 1, x.count))
-        let (before, hits, misses) = (x.output.pointee.count, query.pointee.hits, query.pointee.misses)
+        let (shard, keys) = (x.shard.state, x.batch.range(x.command, 1, x.count))
+        let (before, hits, misses) = (
+            x.output.pointee.count, shard.pointee.counters.hits, shard.pointee.counters.misses
+        )
         let resp3 = x.resp3
         var isLarge = false
         x.output.pointee.arrayHeader(x.count - 1)
-        whileKeys(x, keys, step: 1) { key, hash, _ in
-            let large = query.pointee.get(key, hash: hash, x.output, resp3: resp3)
+        whileKeys(x, keys, step: 1) { key, _ in
+            let large = Batch.get(key, on: shard, x.output, resp3: resp3)
             isLarge = large != nil || x.output.pointee.count &- before > LargeSet.valueBytesMin
             return !isLarge
         }
-        query.pointee.work &+= (x.output.pointee.count &- before) &>> 10
+        shard.pointee.budget.spend(TurnBudget.units(bytes: x.output.pointee.count &- before))
         guard isLarge else { return }
         x.output.pointee.count = before
-        (query.pointee.hits, query.pointee.misses) = (hits, misses)
+        (shard.pointee.counters.hits, shard.pointee.counters.misses) = (hits, misses)
         x.output.pointee.arrayHeader(x.count - 1)
         x.session.continuation = LargeReply(records(x, keys))
     }
@@ -73,38 +74,37 @@ extension Commands {
     /// What the keys have now, for a reply in slices: retained.
     static func records(_ x: Execution, _ range: Range<Int>) -> [Record?] {
         var records: [Record?] = []
-        forEachKey(x, range, step: 1) { key, hash, _ in
-            records.append(x.store.get(key.start, key.count, hash)?.retained())
+        forEachKey(x, range, step: 1) { key, _ in
+            records.append(x.store.get(key)?.retained())
         }
         let found = records.reduce(0) { $0 + ($1 == nil ? 0 : 1) }
-        x.actor.state.pointee.hits &+= found
-        x.actor.state.pointee.misses &+= range.count - found
+        x.shard.state.pointee.counters.hits &+= found
+        x.shard.state.pointee.counters.misses &+= range.count - found
         return records
     }
 
     static func mset(_ x: inout Execution, _ range: Range<Int>) {
         let now = x.nowMillis
-        forEachKey(x, range, step: 2) { key, hash, k in
-            let value = x.batch.argument(k + 1)
-            x.store.put(key.start, key.count, hash, value: value.start, value.count, now: now)
+        forEachKey(x, range, step: 2) { key, k in
+            x.store.put(key, value: x.batch.argument(k + 1), now: now)
         }
     }
 
     static func exists(_ x: inout Execution, _ range: Range<Int>) -> Int {
         var found = 0
-        forEachKey(x, range, step: 1) { key, hash, _ in
-            if x.store.get(key.start, key.count, hash) != nil { found += 1 }
+        forEachKey(x, range, step: 1) { key, _ in
+            if x.store.get(key) != nil { found += 1 }
         }
-        x.actor.state.pointee.hits &+= found
-        x.actor.state.pointee.misses &+= range.count - found
+        x.shard.state.pointee.counters.hits &+= found
+        x.shard.state.pointee.counters.misses &+= range.count - found
         return found
     }
 
     static func del(_ x: inout Execution, _ range: Range<Int>) -> Int {
         let now = x.nowMillis
         var deleted = 0
-        forEachKey(x, range, step: 1) { key, hash, _ in
-            if x.store.delete(key.start, key.count, hash, now: now) != nil { deleted += 1 }
+        forEachKey(x, range, step: 1) { key, _ in
+            if x.store.delete(key, now: now) != nil { deleted += 1 }
         }
         return deleted
     }
@@ -121,10 +121,10 @@ extension Commands {
 
     @inline(__always)
     private static func forEachKey(
-        _ x: Execution, _ range: Range<Int>, step: Int, _ body: (Argument, UInt64, Int) -> Void
+        _ x: Execution, _ range: Range<Int>, step: Int, _ body: (HashedKey, Int) -> Void
     ) {
         whileKeys(x, range, step: step) {
-            body($0, $1, $2)
+            body($0, $1)
             return true
         }
     }
@@ -132,23 +132,21 @@ extension Commands {
     /// Until `body` returns false.
     @inline(__always)
     private static func whileKeys(
-        _ x: Execution, _ range: Range<Int>, step: Int, _ body: (Argument, UInt64, Int) -> Bool
+        _ x: Execution, _ range: Range<Int>, step: Int, _ body: (HashedKey, Int) -> Bool
     ) {
-        let query = x.actor.state
+        let shard = x.shard.state
         var next = range.lowerBound
         while next < range.upperBound {
-            let end = min(next + QueryState.keysTogether * step, range.upperBound)
+            let end = min(next + ShardState.keysTogether * step, range.upperBound)
             let count = (end - next + step - 1) / step
-            query.pointee.keysAhead.reset()
+            shard.pointee.keysAhead.reset()
             for i in 0..<count {
-                let key = x.batch.argument(next &+ i &* step)
-                query.pointee.keysAhead.keys[i] = KeyView(key.start, key.count)
+                shard.pointee.keysAhead.keys[i].view = x.batch.argument(next &+ i &* step)
             }
-            x.store.prepare(&query.pointee.keysAhead, to: count)
+            x.store.prepare(&shard.pointee.keysAhead, to: count)
             for i in 0..<count {
-                if query.pointee.keysAhead.isDue(i) { x.store.look(&query.pointee.keysAhead) }
-                let k = next &+ i &* step
-                guard body(x.batch.argument(k), query.pointee.keysAhead.hashes[i], k) else { return }
+                if shard.pointee.keysAhead.isDue(i) { x.store.look(&shard.pointee.keysAhead) }
+                guard body(shard.pointee.keysAhead.keys[i], next &+ i &* step) else { return }
             }
             next = end
         }
@@ -157,7 +155,7 @@ extension Commands {
 
 extension CommandBatch {
     /// Arguments `from ..< to` of `command` as indices into the whole batch.
-    func range(_ command: Command, _ from: Int, _ to: Int) -> Range<Int> {
+    func range(_ command: ParsedCommand, _ from: Int, _ to: Int) -> Range<Int> {
         Int(command.firstArgument) + from..<Int(command.firstArgument) + to
     }
 }

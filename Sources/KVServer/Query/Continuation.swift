@@ -7,11 +7,8 @@ import RESP
 
 /// A command in progress. Each slice ends when its time is used up or the output is full; replies written so far stay.
 class Continuation {
-    /// How long one slice may take: with the rest of a turn, which may have begun other slices, this stays below a
-    /// millisecond.
-    static let sliceNanos: Nanos = 300_000
-
-    /// One slice; true when the command is finished. `outputMax`: stop when the output holds more than this many bytes.
+    /// One slice, until `Execution.sliceDeadline`; true when the command is finished. `outputMax`: stop when the output
+    /// holds more than this many bytes.
     func step(_ x: inout Execution, outputMax: Int) -> Bool { true }
 
     /// What INFO calls a turn with one of its slices.
@@ -25,7 +22,7 @@ class Continuation {
 }
 
 /// MGET, MSET, DEL or EXISTS with more arguments than one turn should handle. Its arguments stay in the session's input
-/// until the end. Other clients of the actor may run commands between its slices.
+/// until the end. Other clients of the shard may run commands between its slices.
 final class LongCommand: Continuation {
     /// Commands of more arguments than this run in slices.
     static let argumentsMin = 1024
@@ -62,12 +59,12 @@ final class LongCommand: Continuation {
 
     override func step(_ caller: inout Execution, outputMax: Int) -> Bool {
         var x = Execution(
-            session: caller.session, actor: caller.actor, store: caller.store, batch: batch, command: batch[0],
+            session: caller.session, shard: caller.shard, store: caller.store, batch: batch, command: batch[0],
             output: caller.output)
         if next == 1 {
             guard begin(&x) else { return true }
         }
-        let deadline = monotonicNanos() + Continuation.sliceNanos
+        let deadline = x.sliceDeadline
         repeat {
             if let reply {
                 guard reply.copy(to: &x, outputMax: outputMax, until: deadline) else { return false }
@@ -78,7 +75,7 @@ final class LongCommand: Continuation {
                 next = end
             }
             if reply == nil, next >= x.count { return finish(&x) }
-        } while x.output.pointee.count <= outputMax && monotonicNanos() < deadline
+        } while x.output.pointee.count <= outputMax && Machine.monotonicNanos < deadline
         return false
     }
 

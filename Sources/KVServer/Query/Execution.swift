@@ -1,25 +1,27 @@
 // What one command sees while it runs: its arguments, the store, the client it answers. Loop thread, for one call.
 
-import Glibc
 import KVBase
 import KVCore
+import KVRuntime
 import RESP
 
-/// Passed `inout` to every handler. Holds no references that are counted: the session and the actor outlive the call.
+/// Passed `inout` to every handler. Holds no references that are counted: the session and the shard outlive the call.
 package struct Execution {
     unowned(unsafe) let session: Session
-    unowned(unsafe) let actor: QueryActor
+    unowned(unsafe) let shard: Shard
     let store: Store
     let batch: CommandBatch
-    let command: Command
+    let command: ParsedCommand
     let output: UnsafeMutablePointer<OutputBuffer>
 
     var count: Int { Int(command.argumentCount) }
     var resp3: Bool { session.state.pointee.resp3 }
-    var nowMillis: Millis { actor.state.pointee.nowMillis }
+    var nowMillis: Millis { shard.state.pointee.nowMillis }
+    /// When a slice that begins now is over, on the monotonic clock.
+    var sliceDeadline: Nanos { shard.state.pointee.budget.deadline(for: .slice, now: Machine.monotonicNanos) }
 
     /// Argument `k`, the command's name being argument 0.
-    func argument(_ k: Int) -> Argument { batch.argument(k, of: command) }
+    func argument(_ k: Int) -> ByteView { batch.argument(k, of: command) }
 
     /// Bytes of the command as an array of bulks, and of its arguments alone.
     var size: (bytes: Int, arguments: Int) {
@@ -45,7 +47,7 @@ package struct Execution {
     func error(_ text: StaticString) { output.pointee.error(text) }
 
     /// Whether a key is short enough to be stored; writes the error when it is not.
-    func acceptsKey(_ key: Argument) -> Bool {
+    func acceptsKey(_ key: ByteView) -> Bool {
         if key.count <= Limits.keyBytesMax { return true }
         error("ERR key is too long: the limit is 65536 bytes")
         return false
@@ -86,7 +88,7 @@ package struct Execution {
     }
 }
 
-extension Argument {
+extension ByteView {
     /// Case-insensitive; `word` is upper case ASCII.
     func equals(_ word: StaticString) -> Bool {
         guard count == word.utf8CodeUnitCount else { return false }
@@ -124,11 +126,4 @@ extension Argument {
 
     /// Lower case text for error messages.
     var lowercased: String { printable(max: 128).lowercased() }
-}
-
-/// Nanoseconds of the monotonic clock, for the slices of long commands. About 30 ns.
-func monotonicNanos() -> Nanos {
-    var t = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &t)
-    return Nanos(t.tv_sec) * 1_000_000_000 + Nanos(t.tv_nsec)
 }

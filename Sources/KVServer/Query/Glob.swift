@@ -2,6 +2,7 @@
 
 import Glibc
 package import KVBase
+import KVRuntime
 
 /// Redis's glob: `?`, `*`, `[abc]`, `[^a-z]`, `\x`. Matching is the extended Shift-And automaton (Navarro and Raffinot,
 /// "Flexible Pattern Matching in Strings", 2002, chapter 4): one bit per pattern position, a `*` is a self-loop, one
@@ -100,7 +101,7 @@ package struct Glob {
                 if progress.first > progress.last { return false }
             }
             progress.at += piece
-            if progress.at < key.count, deadline != .max, monotonicNanos() > deadline { return nil }
+            if progress.at < key.count, deadline != .max, Machine.monotonicNanos > deadline { return nil }
         }
         return live[positions / 64] >> UInt64(positions % 64) & 1 == 1
     }

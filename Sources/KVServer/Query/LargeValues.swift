@@ -28,25 +28,24 @@ final class LargeSet: Continuation {
     override var heldInputBytes: Int { inputBytes }
 
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {
-        let deadline = monotonicNanos() + Continuation.sliceNanos
+        let deadline = x.sliceDeadline
         let value = batch.argument(2, of: batch[0])
         let key = batch.argument(1, of: batch[0])
         var write =
             write
-            ?? x.store.beginLarge(
-                key.start, key.count, x.store.hash(key.start, key.count), valueCount: value.count)
+            ?? x.store.beginLarge(x.store.key(key), valueCount: value.count)
         store = x.store
         Loop.willFill(write.place, value.count - write.filled)
         repeat {
             x.store.advance(&write, from: value.start, bytes: LargeSet.pieceBytes)
-        } while !write.isReady && monotonicNanos() < deadline
+        } while !write.isReady && Machine.monotonicNanos < deadline
         guard write.isReady else {
             self.write = write
             return false
         }
         self.write = nil
         let record = x.store.finish(write, now: x.nowMillis)
-        record == nil ? x.error(QueryState.clockError) : x.output.pointee.ok()
+        record == nil ? x.error(ShardState.clockError) : x.output.pointee.ok()
         return true
     }
 
@@ -69,14 +68,14 @@ final class LargeReply: Continuation {
     init(_ records: [Record?]) { self.records = records }
 
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {
-        copy(to: &x, outputMax: outputMax, until: monotonicNanos() + Continuation.sliceNanos)
+        copy(to: &x, outputMax: outputMax, until: x.sliceDeadline)
     }
 
     /// A slice; whether it was the last.
     func copy(to x: inout Execution, outputMax: Int, until deadline: Nanos) -> Bool {
         while next < records.count {
             copyPiece(x.output, resp3: x.resp3)
-            if x.output.pointee.count > outputMax || monotonicNanos() > deadline { break }
+            if x.output.pointee.count > outputMax || Machine.monotonicNanos > deadline { break }
         }
         return next == records.count
     }

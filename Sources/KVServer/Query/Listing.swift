@@ -29,14 +29,14 @@ final class Listing: Continuation {
     private var collected = 0
     private var sent = 0
     private var sending = false
-    private let actor: QueryActor
+    private let shard: Shard
     /// The record whose match with a long pattern is not finished, and how far it is.
     private var unsure: Record?
     private var progress = GlobProgress()
 
     /// Takes over `glob`.
-    init(actor: QueryActor, form: Form, prefix: Bytes, after: Bytes?, limit: Int, glob: Glob?) {
-        (self.actor, self.form, self.prefix, self.limit, self.glob) = (actor, form, prefix, limit, glob)
+    init(shard: Shard, form: Form, prefix: Bytes, after: Bytes?, limit: Int, glob: Glob?) {
+        (self.shard, self.form, self.prefix, self.limit, self.glob) = (shard, form, prefix, limit, glob)
         position = OutputBuffer()
         hasPosition = after != nil
         if let after {
@@ -47,10 +47,10 @@ final class Listing: Continuation {
     override var turnWork: TurnWork { .list }
 
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {
-        let deadline = monotonicNanos() + Continuation.sliceNanos
+        let deadline = x.sliceDeadline
         if !sending {
             guard collect(&x, until: deadline) else { return false }
-            if actor.state.pointee.listedEntries > Limits.listingEntriesMax {
+            if shard.state.pointee.listedEntries > Limits.listingEntriesMax {
                 x.error("ERR too many listings in progress, try again or list with LIMIT")
                 return true
             }
@@ -68,7 +68,7 @@ final class Listing: Continuation {
             sent += 1
             if sent % Listing.blockEntries == 0 { freeBlock(sent / Listing.blockEntries - 1) }
             if x.output.pointee.count > outputMax { break }
-            if sent % Listing.pageEntries == 0, monotonicNanos() > deadline { break }
+            if sent % Listing.pageEntries == 0, Machine.monotonicNanos > deadline { break }
         }
         return sent == collected
     }
@@ -76,7 +76,7 @@ final class Listing: Continuation {
     /// True when the range is exhausted, the limit reached or the bound of all listings passed.
     private func collect(_ x: inout Execution, until deadline: Nanos) -> Bool {
         repeat {
-            if limit <= 0 || actor.state.pointee.listedEntries > Limits.listingEntriesMax { return true }
+            if limit <= 0 || shard.state.pointee.listedEntries > Limits.listingEntriesMax { return true }
             if unsure != nil {
                 guard decide(until: deadline) else { return false }
                 continue
@@ -98,7 +98,7 @@ final class Listing: Continuation {
             }
             guard page.count == wanted, let last = page.last else { return true }
             move(behind: last)
-        } while monotonicNanos() < deadline
+        } while Machine.monotonicNanos < deadline
         return false
     }
 
@@ -135,12 +135,12 @@ final class Listing: Continuation {
         if index == 0 { blocks.append(.allocate(capacity: Listing.blockEntries)) }
         blocks[blocks.count - 1][index] = record.retained()
         collected += 1
-        actor.state.pointee.listedEntries += 1
+        shard.state.pointee.listedEntries += 1
     }
 
     private func freeBlock(_ index: Int) {
         blocks[index].deallocate()
-        actor.state.pointee.listedEntries -= Listing.blockEntries
+        shard.state.pointee.listedEntries -= Listing.blockEntries
     }
 
     override func cancel() {
@@ -149,7 +149,7 @@ final class Listing: Continuation {
         for k in sent..<collected { blocks[k / Listing.blockEntries][k % Listing.blockEntries].release() }
         let firstBlock = sent / Listing.blockEntries
         for block in blocks.dropFirst(firstBlock) { block.deallocate() }
-        actor.state.pointee.listedEntries -= collected - firstBlock * Listing.blockEntries
+        shard.state.pointee.listedEntries -= collected - firstBlock * Listing.blockEntries
         (sent, collected) = (0, 0)
         blocks = []
         position.deallocate()

@@ -1,22 +1,22 @@
-// The connection side of a query port: bytes in, to the session; replies out, once per turn. Loop thread of its actor.
+// The connection side of a query port: moves bytes between a socket, its session and the shard's batch. Loop thread.
 
 import KVBase
 import KVRuntime
 import RESP
 
-/// Accepts clients for one query actor.
+/// Accepts clients for one shard.
 final class QueryAcceptor: Acceptor {
-    private let actor: QueryActor
+    private let shard: Shard
 
-    init(actor: QueryActor) { self.actor = actor }
+    init(shard: Shard) { self.shard = shard }
 
     override func accepted(_ connection: Connection) -> ConnectionHandler? {
-        guard actor.context.admitClient() else {
+        guard shard.context.admitClient() else {
             connection.output.pointee.error("ERR max number of clients reached")
             return nil
         }
-        actor.beginTurn(connection.loop)
-        return QueryReceiver(actor: actor, connection: connection)
+        shard.beginTurn(connection.loop)
+        return QueryReceiver(shard: shard, connection: connection)
     }
 }
 
@@ -29,86 +29,83 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
     private static let pendingInputMax = 64 * 1024
 
     private let session: Session
-    private let actor: QueryActor
+    private let shard: Shard
     /// The connection owns its handler, so it is there whenever the handler is called. Borrowed, never retained: at one
     /// request a turn the counting alone would be a hundredth of the request.
     private let link: Unmanaged<Connection>
     /// The peer has ended its stream: what it sent is still answered, then the connection closes.
     private var hasEnded = false
 
-    init(actor: QueryActor, connection: Connection) {
-        (self.actor, link) = (actor, Unmanaged.passUnretained(connection))
+    init(shard: Shard, connection: Connection) {
+        (self.shard, link) = (shard, Unmanaged.passUnretained(connection))
         session = Session(
-            actor: actor, peer: connection.peerAddress?.description ?? "",
+            shard: shard, peer: connection.peerAddress?.description ?? "",
             local: connection.localAddress?.description ?? "",
             descriptor: Int(connection.descriptor))
         super.init()
         session.owner = self
     }
 
-    /// Parses at once and, in the usual case, runs later, together with what other connections received.
+    // The usual way: Batch.swift has all of it.
+
+    /// Parses at once and, in the usual case, answers later, together with what other connections received.
     override func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {
-        let query = actor.state
-        if query.pointee.segmentCount == 0 { actor.beginTurn(connection.loop) }
-        query.pointee.bytesReceived &+= bytes.count
-        guard session.mayParseAhead, query.pointee.work <= QueryState.workMax, !actor.mustWaitForMemory(session)
+        let state = shard.state
+        if shard.batch.isEmpty { shard.beginTurn(connection.loop) }
+        state.pointee.counters.bytesReceived &+= bytes.count
+        guard session.mayParseAhead, !state.pointee.budget.isSpent, !shard.mustWaitForMemory(session)
         else { return receivedMore(connection, bytes) }
-        let parsed = session.parseAhead(bytes)
-        query.pointee.segments[query.pointee.segmentCount] = ReceivedSegment(
-            receiver: Unmanaged.passUnretained(self), bytes: bytes, parsed: parsed)
-        query.pointee.segmentCount &+= 1
-        if case .drained = parsed.status, query.pointee.batch.count < QueryState.commandsTogether,
-            query.pointee.segmentCount < QueryState.segmentsMax
-        {
-            return
-        }
-        actor.executeReceived()
+        let run = session.parseAhead(bytes)
+        if !shard.batch.append(self, bytes, run) { shard.answerReceived() }
     }
 
-    /// Runs what was parsed ahead. `keys`: how many there are. Who adds keys waits if the turn has done enough by now.
+    /// Answers what was parsed ahead. `keys`: how many there are. Who adds keys waits if the turn has done enough by
+    /// now.
     @inline(__always)
-    func execute(_ segment: ReceivedSegment, keys: inout Int) {
-        if session.state.pointee.isAdding, actor.state.pointee.work > QueryState.workMax {
+    func answer(_ segment: BatchSegment, keys: inout Int) {
+        if session.state.pointee.isAdding, shard.state.pointee.budget.isSpent {
             session.postpone(segment.bytes)
             return link._withUnsafeGuaranteedRef { settle($0, .ready) }
         }
         link._withUnsafeGuaranteedRef { connection in
-            answer(connection) { session.runParsed(segment, output: $0, unsent: $1) }
+            fillOutput(connection) { session.answerAhead(segment, output: $0, unsent: $1) }
             connection.outputMayHaveGrown()
         }
-        actor.noteAdding(session, keys: &keys)
+        shard.noteAdding(session, keys: &keys)
     }
 
     /// Bytes for a session that is in the middle of something, or in a turn that has done its work: then they wait.
     private func receivedMore(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {
-        actor.executeReceived()
-        if actor.state.pointee.work > QueryState.workMax || actor.mustWaitForMemory(session) { actor.enqueue(session) }
-        answer(connection) { session.receive(bytes, output: $0, unsent: $1) }
-        if session.pendingInput >= QueryActor.heldInputWatchedBytes { actor.boundInput() }
+        shard.answerReceived()
+        if shard.state.pointee.budget.isSpent || shard.mustWaitForMemory(session) { shard.enqueue(session) }
+        fillOutput(connection) { session.receive(bytes, output: $0, unsent: $1) }
+        if session.pendingInput >= Shard.heldInputWatchedBytes { shard.boundInput() }
     }
 
-    func sessionShouldRun() { link._withUnsafeGuaranteedRef { run($0) } }
+    // Later turns.
 
-    override func drained(_ connection: Connection) { run(connection) }
+    func sessionShouldRun() { link._withUnsafeGuaranteedRef { giveTurn($0) } }
 
-    private func run(_ connection: Connection) {
-        actor.executeReceived()
+    override func drained(_ connection: Connection) { giveTurn(connection) }
+
+    private func giveTurn(_ connection: Connection) {
+        shard.answerReceived()
         guard !connection.isClosing else { return }
-        actor.beginTurn(connection.loop)
+        shard.beginTurn(connection.loop)
         connection.expectMuchOutput()
-        answer(connection) { session.run(output: $0, unsent: $1) }
+        fillOutput(connection) { session.takeTurn(output: $0, unsent: $1) }
         connection.outputMayHaveGrown()
     }
 
     /// Lets the session work on its output, told how much of earlier output is unsent, and does what it asks for then.
     @inline(__always)
-    private func answer(
+    private func fillOutput(
         _ connection: Connection, _ work: (UnsafeMutablePointer<OutputBuffer>, Int) -> SessionStatus
     ) {
         let output = connection.output
         let before = output.pointee.count
         let status = work(output, connection.unsentBytes &- before)
-        actor.state.pointee.bytesSent &+= output.pointee.count &- before
+        shard.state.pointee.counters.bytesSent &+= output.pointee.count &- before
         settle(connection, status)
     }
 
@@ -127,7 +124,7 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         switch status {
         case .idle: break
         case .ready:
-            actor.enqueue(session)
+            shard.enqueue(session)
             if session.pendingInput > QueryReceiver.pendingInputMax { connection.pauseReading() }
         case .blocked:
             session.block()
@@ -140,11 +137,7 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         }
     }
 
-    override func ended(_ connection: Connection) {
-        actor.executeReceived()
-        hasEnded = true
-        if !session.state.pointee.isWaiting { run(connection) }
-    }
+    // What the shard wants of the connection.
 
     var sessionUnsentBytes: Int { link._withUnsafeGuaranteedRef { $0.unsentBytes } }
 
@@ -170,9 +163,17 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
     /// The server is going down: what has been answered is still sent.
     func finish() { link._withUnsafeGuaranteedRef { $0.close(afterFlush: true) } }
 
+    // The end.
+
+    override func ended(_ connection: Connection) {
+        shard.answerReceived()
+        hasEnded = true
+        if !session.state.pointee.isWaiting { giveTurn(connection) }
+    }
+
     override func closed(_ connection: Connection) {
-        actor.executeReceived()
+        shard.answerReceived()
         session.close()
-        actor.context.clientLeft()
+        shard.context.clientLeft()
     }
 }

@@ -37,9 +37,9 @@ final class ScanSearch: Continuation {
     override var turnWork: TurnWork { .list }
 
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {
-        let deadline = monotonicNanos() + Continuation.sliceNanos
+        let deadline = x.sliceDeadline
         while let mark {
-            guard monotonicNanos() < deadline else { return false }
+            guard Machine.monotonicNanos < deadline else { return false }
             search(x, mark)
         }
         if next == nil { takePage(x) }

@@ -1,4 +1,4 @@
-// One line of CLIENT LIST and CLIENT INFO, with the fields and names of Redis 7. Loop thread of the session's actor.
+// One line of CLIENT LIST and CLIENT INFO, with the fields and names of Redis 7. Loop thread of the session's shard.
 
 import KVBase
 import RESP
@@ -16,7 +16,7 @@ extension Session {
 
     /// `request`: bytes and arguments' bytes of the command under way, if it is this session's.
     func describe(into text: inout OutputBuffer, request: (bytes: Int, arguments: Int)? = nil) {
-        let now = actor.state.pointee.nowMillis
+        let now = shard.state.pointee.nowMillis
         let s = state
         let unsent = owner?.sessionUnsentBytes ?? 0
         let output = owner?.sessionOutputBytes ?? 0

@@ -1,4 +1,4 @@
-// CLIENT REPLY: a session whose replies are not sent, all or the next one. Loop thread of its actor.
+// CLIENT REPLY: a session whose replies are not sent, all or the next one. Loop thread of its shard.
 
 import KVBase
 import RESP
@@ -13,18 +13,18 @@ enum ReplyMode: UInt8 {
 }
 
 extension Session {
-    /// Runs buffered input one command at a time, each reply taken back. Who has replies never comes here.
-    func runMuted(_ output: UnsafeMutablePointer<OutputBuffer>, _ unsent: Int) -> SessionStatus {
-        let (s, query) = (state, actor.state)
-        defer { query.pointee.resetBatch() }
-        for _ in 0..<QueryState.commandsPerParse where s.pointee[.muted] {
+    /// Answers buffered input one command at a time, each reply taken back. Who has replies never comes here.
+    func answerMuted(_ output: UnsafeMutablePointer<OutputBuffer>, _ unsent: Int) -> SessionStatus {
+        let (s, batch) = (state, shard.batch)
+        defer { batch.reset() }
+        for _ in 0..<Batch.commandsPerParse where s.pointee[.muted] {
             if s.pointee.replies == .skipNext { s.pointee.replies = .skip }
-            query.pointee.resetBatch()
+            batch.reset()
             let rest = UnsafeRawBufferPointer(rebasing: s.pointee.input.bytes[s.pointee.inputStart...])
-            let parsed = query.pointee.parse(&s.pointee.parser, rest, max: 1)
+            let run = batch.parse(rest, with: &s.pointee.parser, max: 1, on: shard.state)
             let before = output.pointee.count
-            if parsed.end > parsed.first {
-                guard query.pointee.execute(self, parsed, output, outputMax: .max) == 1 else {
+            if run.count > 0 {
+                guard batch.run(run, of: self, output, outputMax: .max) == 1 else {
                     restartParser()
                     return beginLongCommand(output, unsent)
                 }
@@ -35,9 +35,9 @@ extension Session {
                 restartParser()
                 return .ready
             }
-            if parsed.end > parsed.first { mute(output, from: before) }
+            if run.count > 0 { mute(output, from: before) }
             if s.pointee.closing { return .closing }
-            switch parsed.status {
+            switch run.status {
             case .drained:
                 tidyInput()
                 return .idle

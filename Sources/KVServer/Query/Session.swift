@@ -1,5 +1,5 @@
 // One client: its unparsed input, its protocol, and the command it is in the middle of. Knows nothing of sockets: bytes
-// come in, replies go to a buffer the caller names. Loop thread of its actor.
+// come in, replies go to a buffer the caller names. Loop thread of its shard.
 
 package import KVBase
 import KVCore
@@ -39,7 +39,7 @@ struct SessionHolds: OptionSet {
 package struct SessionState {
     package var id: Int
     package var resp3 = false
-    /// What it ran last added keys: it waits where the actor is held back.
+    /// What it ran last added keys: it waits where the shard is held back.
     var isAdding = false
     var holds: SessionHolds = []
     var replies = ReplyMode.on {
@@ -47,7 +47,7 @@ package struct SessionState {
     }
     /// Blocked, and the client writes on without reading: it is read nevertheless, as it may read when it has written.
     var readsOn = false
-    /// Index in the actor's list; -1 once removed.
+    /// Index in the shard's list; -1 once removed.
     var place = -1
     var name = Bytes([])
     var libraryName = Bytes([])
@@ -68,7 +68,7 @@ package struct SessionState {
     /// Bytes `inputStart ..< input.count` are not consumed yet.
     var input = OutputBuffer()
     var inputStart = 0
-    /// What the actor's count of waiting input has of this session.
+    /// What the shard's count of waiting input has of this session.
     var heldInput = 0
 
     subscript(_ hold: SessionHolds) -> Bool {
@@ -107,7 +107,7 @@ package final class Session {
     /// Unparsed input kept when nothing is pending; more is given back.
     private static let inputKeptBytes = 16 * 1024
 
-    package let actor: QueryActor
+    package let shard: Shard
     package let state: UnsafeMutablePointer<SessionState>
     /// The command being carried on in slices.
     var continuation: Continuation? {
@@ -119,25 +119,25 @@ package final class Session {
     private var late = OutputBuffer()
     var isBeforeLongCommand: Bool { state.pointee[.beforeLongCommand] }
 
-    package init(actor: QueryActor, peer: String = "", local: String = "", descriptor: Int = -1) {
-        self.actor = actor
-        let now = actor.state.pointee.nowMillis
+    package init(shard: Shard, peer: String = "", local: String = "", descriptor: Int = -1) {
+        self.shard = shard
+        let now = shard.state.pointee.nowMillis
         state = .allocate(capacity: 1)
         state.initialize(
             to: SessionState(
-                id: actor.context.nextClientID(), peer: peer, local: local, descriptor: descriptor, createdMillis: now,
+                id: shard.context.nextClientID(), peer: peer, local: local, descriptor: descriptor, createdMillis: now,
                 activeMillis: now))
-        actor.add(self)
+        shard.add(self)
     }
 
     private var isClosed = false
 
-    /// Leaves the actor and frees what it holds, except `state`, which lives as long as the object.
+    /// Leaves the shard and frees what it holds, except `state`, which lives as long as the object.
     package func close() {
         guard !isClosed else { return }
         isClosed = true
         unblock()
-        actor.remove(self)
+        shard.remove(self)
         endContinuation()
         state.pointee.inputStart = state.pointee.input.count
         late.count = 0
@@ -167,23 +167,23 @@ package final class Session {
         return s.pointee.holds.isEmpty && s.pointee.inputStart == s.pointee.input.count
     }
 
-    /// Parses bytes into the actor's batch, behind what other sessions put there; `runParsed` must follow. Only if
-    /// `mayParseAhead`; the bytes stay until then.
+    /// Parses bytes into the shard's batch, behind what other sessions put there; `answerAhead` or `postpone` must
+    /// follow. Only if `mayParseAhead`; the bytes stay until then.
     @inline(__always)
-    func parseAhead(_ bytes: UnsafeRawBufferPointer) -> ParsedCommands {
-        let query = actor.state
-        state.pointee.activeMillis = query.pointee.nowMillis
+    func parseAhead(_ bytes: UnsafeRawBufferPointer) -> CommandRun {
+        state.pointee.activeMillis = shard.state.pointee.nowMillis
         state.pointee[.parsedAhead] = true
-        return query.pointee.parse(&state.pointee.parser, bytes, max: QueryState.commandsPerParse)
+        return shard.batch.parse(
+            bytes, with: &state.pointee.parser, max: Batch.commandsPerParse, on: shard.state)
     }
 
-    func runParsed(
-        _ segment: ReceivedSegment, output: UnsafeMutablePointer<OutputBuffer>, unsent: Int
-    ) -> SessionStatus {
+    /// Answers what was parsed ahead, and keeps what is left of it.
+    func answerAhead(_ segment: BatchSegment, output: UnsafeMutablePointer<OutputBuffer>, unsent: Int) -> SessionStatus
+    {
         state.pointee[.parsedAhead] = false
         var consumed = 0
-        let status = execute(
-            segment.bytes, segment.parsed, &consumed, output, outputMax: Limits.outputBytesHigh - unsent)
+        let status = shard.batch.answer(
+            self, segment.bytes, segment.run, &consumed, output, outputMax: Limits.outputBytesHigh - unsent)
         if consumed < segment.bytes.count { keep(UnsafeRawBufferPointer(rebasing: segment.bytes[consumed...])) }
         return isBeforeLongCommand ? beginLongCommand(output, unsent) : status
     }
@@ -201,7 +201,7 @@ package final class Session {
         _ bytes: UnsafeRawBufferPointer, output: UnsafeMutablePointer<OutputBuffer>, unsent: Int
     ) -> SessionStatus {
         let s = state
-        s.pointee.activeMillis = actor.state.pointee.nowMillis
+        s.pointee.activeMillis = shard.state.pointee.nowMillis
         if s.pointee.closing { return .closing }
         if s.pointee[[.continuation, .waiting, .blocked]] {
             if s.pointee[.continuation] { late.append(bytes) } else { s.pointee.input.append(bytes) }
@@ -209,7 +209,7 @@ package final class Session {
             return s.pointee.isBlocked ? .blocked : .ready
         }
         if s.pointee.inputStart == s.pointee.input.count, !s.pointee[.muted] {
-            return runDirectly(bytes, output, unsent)
+            return answerInPlace(bytes, output, unsent)
         }
         s.pointee.input.append(bytes)
         if s.pointee.input.count - s.pointee.inputStart < s.pointee.parser.wanted {
@@ -217,29 +217,29 @@ package final class Session {
             noteInput()
             return .idle
         }
-        return run(output: output, unsent: unsent)
+        return takeTurn(output: output, unsent: unsent)
     }
 
     /// The usual case: nothing is left over, so commands are parsed where the kernel put them.
-    private func runDirectly(
+    private func answerInPlace(
         _ bytes: UnsafeRawBufferPointer, _ output: UnsafeMutablePointer<OutputBuffer>, _ unsent: Int
     ) -> SessionStatus {
         var consumed = 0
-        let status = parseAndExecute(bytes, &consumed, output, outputMax: Limits.outputBytesHigh - unsent)
+        let status = parseAndAnswer(bytes, &consumed, output, outputMax: Limits.outputBytesHigh - unsent)
         if consumed < bytes.count { keep(UnsafeRawBufferPointer(rebasing: bytes[consumed...])) }
         return isBeforeLongCommand ? beginLongCommand(output, unsent) : status
     }
 
     /// Another turn: carries the command in progress on, or runs buffered input.
-    package func run(output: UnsafeMutablePointer<OutputBuffer>, unsent: Int) -> SessionStatus {
+    package func takeTurn(output: UnsafeMutablePointer<OutputBuffer>, unsent: Int) -> SessionStatus {
         defer { noteInput() }
         let outputMax = Limits.outputBytesHigh - unsent
         unblock()
-        state.pointee.activeMillis = actor.state.pointee.nowMillis
+        state.pointee.activeMillis = shard.state.pointee.nowMillis
         if let continuation {
-            var x = execution(Command(firstArgument: 0, argumentCount: 0), output)
+            var x = execution(ParsedCommand(firstArgument: 0, argumentCount: 0), of: shard.batch.commands, output)
             let before = output.pointee.count
-            actor.note(continuation.turnWork)
+            shard.note(continuation.turnWork)
             guard continuation.step(&x, outputMax: outputMax) else {
                 if state.pointee[.muted] { output.pointee.count = before }
                 return output.pointee.count > outputMax ? .blocked : .ready
@@ -248,10 +248,10 @@ package final class Session {
             if state.pointee[.muted] { mute(output, from: before) }
         }
         if state.pointee.closing { return .closing }
-        if state.pointee[.muted] { return runMuted(output, unsent) }
+        if state.pointee[.muted] { return answerMuted(output, unsent) }
         var consumed = 0
         let rest = UnsafeRawBufferPointer(rebasing: state.pointee.input.bytes[state.pointee.inputStart...])
-        let status = parseAndExecute(rest, &consumed, output, outputMax: outputMax)
+        let status = parseAndAnswer(rest, &consumed, output, outputMax: outputMax)
         state.pointee.inputStart += consumed
         tidyInput()
         return isBeforeLongCommand ? beginLongCommand(output, unsent) : status
@@ -280,11 +280,11 @@ package final class Session {
         noteInput()
     }
 
-    /// Tells the actor how much input of this session waits.
+    /// Tells the shard how much input of this session waits.
     private func noteInput() {
         let now = pendingInput
         guard now != state.pointee.heldInput else { return }
-        actor.state.pointee.heldInput &+= now &- state.pointee.heldInput
+        shard.state.pointee.heldInput &+= now &- state.pointee.heldInput
         state.pointee.heldInput = now
     }
 
@@ -308,14 +308,14 @@ package final class Session {
         guard !state.pointee.isBlocked else { return }
         state.pointee.isBlocked = true
         state.pointee.unsentBytesBefore = .max
-        actor.blockedSessions += 1
+        shard.blockedSessions += 1
     }
 
     private func unblock() {
         guard state.pointee.isBlocked else { return }
         state.pointee.isBlocked = false
         state.pointee.readsOn = false
-        actor.blockedSessions -= 1
+        shard.blockedSessions -= 1
     }
 
     /// Moves the rest to the front when at least half is consumed, so that moving costs O(1) per byte received.
@@ -331,91 +331,31 @@ package final class Session {
         }
     }
 
-    // Execution.
-
-    private func parseAndExecute(
+    private func parseAndAnswer(
         _ bytes: UnsafeRawBufferPointer, _ consumed: inout Int, _ output: UnsafeMutablePointer<OutputBuffer>,
         outputMax: Int
     ) -> SessionStatus {
-        let query = actor.state
-        query.pointee.resetBatch()
-        let parsed = query.pointee.parse(&state.pointee.parser, bytes, max: QueryState.commandsPerParse)
-        defer { query.pointee.resetBatch() }
-        return execute(bytes, parsed, &consumed, output, outputMax: outputMax)
+        let batch = shard.batch
+        batch.reset()
+        defer { batch.reset() }
+        let run = batch.parse(bytes, with: &state.pointee.parser, max: Batch.commandsPerParse, on: shard.state)
+        return batch.answer(self, bytes, run, &consumed, output, outputMax: outputMax)
     }
 
-    /// Runs the commands parsed from the beginning of `bytes`, then parses and runs the rest in further batches until
-    /// the turn's budget is spent. Only the last session of the actor's batch may have such a rest.
-    private func execute(
-        _ bytes: UnsafeRawBufferPointer, _ ahead: ParsedCommands, _ consumed: inout Int,
-        _ output: UnsafeMutablePointer<OutputBuffer>, outputMax: Int
-    ) -> SessionStatus {
-        let query = actor.state
-        var parsed = ahead
-        // Between two batches of a session that adds keys the actor looks at the clock.
-        var budget = state.pointee.isAdding ? QueryState.commandsPerParse : Limits.commandsPerTurnMax
-        while true {
-            let count = parsed.end - parsed.first
-            if count > 0 {
-                let executed =
-                    state.pointee.isAdding
-                    ? executeInSteps(parsed, output, outputMax: outputMax)
-                    : query.pointee.execute(self, parsed, output, outputMax: outputMax)
-                if executed < count || mustStop || output.pointee.count > outputMax {
-                    // The parser is ahead of what was run: it starts afresh behind the last command run.
-                    if executed > 0 { consumed += Int(query.pointee.batch[parsed.first + executed - 1].end) }
-                    restartParser()
-                    if state.pointee.closing { return .closing }
-                    return output.pointee.count > outputMax ? .blocked : .ready
-                }
-                budget -= count
-            }
-            consumed += state.pointee.parser.consumed
-            switch parsed.status {
-            case .drained: return .idle
-            case .batchFull: if budget <= 0 { return .ready }
-            case .failed:
-                state.pointee.parser.appendError(to: &output.pointee)
-                state.pointee.closing = true
-                return .closing
-            }
-            let rest = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
-            query.pointee.resetBatch()
-            parsed = query.pointee.parse(
-                &state.pointee.parser, rest, max: min(QueryState.commandsPerParse, budget))
-        }
-    }
-
+    /// The parser is ahead of what was run: it begins anew with the next bytes.
     func restartParser() {
         state.pointee.parser.deallocate()
         state.pointee.parser = RESPParser(limits: state.pointee.parser.limits)
     }
 
-    /// Of a session that adds keys: between two looks at the clock.
-    private static let commandsPerStep = 16
-
-    /// Runs the commands a step at a time, one at least, until the turn has done enough; returns how many were run.
-    private func executeInSteps(
-        _ parsed: ParsedCommands, _ output: UnsafeMutablePointer<OutputBuffer>, outputMax: Int
-    ) -> Int {
-        let query = actor.state
-        var step = parsed
-        repeat {
-            step.end = min(step.first + Session.commandsPerStep, parsed.end)
-            let executed = query.pointee.execute(self, step, output, outputMax: outputMax)
-            step.first += executed
-            if step.first < step.end || mustStop || output.pointee.count > outputMax { break }
-            actor.noteTime(isAdding: true)
-        } while step.first < parsed.end && query.pointee.work <= QueryState.workMax
-        return step.first - parsed.first
-    }
+    // Commands.
 
     /// A command that is neither GET nor SET: looks it up, checks its arity, runs its handler.
-    func dispatch(_ command: Command, _ output: UnsafeMutablePointer<OutputBuffer>) {
-        var x = execution(command, output)
+    func dispatch(_ command: ParsedCommand, of batch: CommandBatch, _ output: UnsafeMutablePointer<OutputBuffer>) {
+        var x = execution(command, of: batch, output)
         let before = output.pointee.count
         var counted: (index: Int, isRejected: Bool)?
-        defer { actor.noteCommand(counted, output, from: before) }
+        defer { shard.noteCommand(counted, output, from: before) }
         if command.isOversized {
             return command.hasTooManyArguments
                 ? x.error("ERR too many arguments: the limit is 1048576")
@@ -428,7 +368,7 @@ package final class Session {
                 counted = (index, true)
                 return x.wrongArity(row.nameText)
             }
-            if actor.state.pointee.refusesWrites, row.flags.contains(.write) { return x.refuseWrite() }
+            if shard.state.pointee.refusesWrites, row.flags.contains(.write) { return x.refuseWrite() }
             counted = (index, false)
             if x.count > LongCommand.argumentsMin {
                 guard row.flags.contains(.manyKeys) else {
@@ -441,9 +381,11 @@ package final class Session {
         }
     }
 
-    private func execution(_ command: Command, _ output: UnsafeMutablePointer<OutputBuffer>) -> Execution {
+    private func execution(
+        _ command: ParsedCommand, of batch: CommandBatch, _ output: UnsafeMutablePointer<OutputBuffer>
+    ) -> Execution {
         Execution(
-            session: self, actor: actor, store: actor.state.pointee.store, batch: actor.state.pointee.batch,
+            session: self, shard: shard, store: shard.state.pointee.store, batch: batch,
             command: command, output: output)
     }
 
@@ -462,11 +404,11 @@ package final class Session {
         parser.deallocate()
         if name == "set" || name == "put" {
             continuation = LargeSet(batch: batch, inputBytes: bytes)
-            actor.state.pointee.hotSets &+= 1
+            shard.state.pointee.counters.hotSets &+= 1
         } else {
             continuation = LongCommand(batch: batch, name: name, inputBytes: bytes)
         }
-        actor.state.pointee.commands &+= 1
+        shard.state.pointee.counters.commands &+= 1
         return output.pointee.count > Limits.outputBytesHigh - unsent ? .blocked : .ready
     }
 

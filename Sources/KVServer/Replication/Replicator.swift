@@ -19,12 +19,12 @@ package final class Replicator {
     package let replica: Replica
     private unowned let loop: Loop
     private unowned let system: ActorSystem
-    private let state: UnsafeMutablePointer<QueryState>
+    private let state: UnsafeMutablePointer<ShardState>
     private let log: Logger
     /// Set when the actor is installed on its loop; nothing is sent before.
     var context: ActorContext<SyncMessage>?
     /// Joining, and links to other servers: one actor of the process sees to them.
-    private var membership: Membership?
+    private var joinLinks: JoinLinks?
 
     private var effects = ReplicaEffects()
     private var siblings: [ActorRef<SyncMessage>] = []
@@ -38,25 +38,21 @@ package final class Replicator {
     private var timerDeadline = Millis.max
     private let status: ReplicatorStatus
     private var frames = FramesInProgress()
-    /// Entries between two looks at the clock, and how long replication's share of a turn may take. A shorter one while
-    /// clients are served, who wait for the end of it: unless that has not been enough for so many turns.
+    /// Entries between two looks at the clock.
     static let entriesPerStep = 16
-    private static let shareNanos: Nanos = 350_000
-    private static let shareNanosServing: Nanos = 100_000
+    /// While clients are served, who wait for the end of the turn, replication's share is shorter: unless that has not
+    /// been enough for so many turns.
     private static let turnsServingMax = 64
     private var turnsBehind = 0
     private var commandsSeen = 0
-    /// Less in a turn that others have made long already, but never nothing.
-    private static let turnNanosEnough: Nanos = 550_000
-    private static let shareNanosMin: Nanos = 50_000
     private let clockOffset: Millis
 
     init(
-        replica: Replica, state: UnsafeMutablePointer<QueryState>, loop: Loop, system: ActorSystem, log: Logger,
-        status: ReplicatorStatus, membership: Membership?
+        replica: Replica, state: UnsafeMutablePointer<ShardState>, loop: Loop, system: ActorSystem, log: Logger,
+        status: ReplicatorStatus, joinLinks: JoinLinks?
     ) {
         (self.replica, self.state, self.loop, self.system) = (replica, state, loop, system)
-        (self.log, self.status, self.membership) = (log, status, membership)
+        (self.log, self.status, self.joinLinks) = (log, status, joinLinks)
         clockOffset = state.pointee.clockShift
         siblings = (0..<replica.config.actorCount).map {
             ActorRef<SyncMessage>(address: system.address, counter: UInt64($0 + 1))!
@@ -132,7 +128,7 @@ package final class Replicator {
             if let before { replica.linkDown(before, at) }
             for (id, address) in addresses where address == change.address && id != before { replica.linkDown(id, at) }
         }
-        membership?.linkChanged(change)
+        joinLinks?.linkChanged(change)
         carryOut(at)
     }
 
@@ -154,7 +150,7 @@ package final class Replicator {
 
     private func noteAnswer(_ id: UInt64) {
         guard let link = links[id], let own = addresses[id] else { return }
-        membership?.answered(at: link, by: own)
+        joinLinks?.answered(at: link, by: own)
     }
 
     // MARK: Time
@@ -178,7 +174,7 @@ package final class Replicator {
             let framesLeft = advanceFrames(at)
             isLeft = replica.step(at, into: &effects) || framesLeft
             isShort = isLeft && loop.isMemoryShort
-        } while isLeft && !isShort && monotonicNanos() < end
+        } while isLeft && !isShort && Machine.monotonicNanos < end
         carryOut(at)
         guard !isLeft, frames.isEmpty else {
             turnsBehind += 1
@@ -191,13 +187,11 @@ package final class Replicator {
 
     /// When replication's share of this turn is over.
     private func shareEnd() -> Nanos {
-        let isServing = state.pointee.commands != commandsSeen
-        commandsSeen = state.pointee.commands
+        let isServing = state.pointee.counters.commands != commandsSeen
+        commandsSeen = state.pointee.counters.commands
         let isShort = isServing && turnsBehind < Replicator.turnsServingMax
-        let now = monotonicNanos()
-        let left = loop.nowNanos + Replicator.turnNanosEnough - now
-        let share = isShort ? Replicator.shareNanosServing : Replicator.shareNanos
-        return now + min(share, max(Replicator.shareNanosMin, left))
+        return state.pointee.budget.deadline(
+            for: isShort ? .replicationServing : .replication, now: Machine.monotonicNanos)
     }
 
     /// A slice of each large frame that is on its way in or out; true if any is left.
@@ -286,8 +280,8 @@ package final class Replicator {
             && addresses.contains { id, other in
                 other == address && replica.memberRows.contains { $0.server == id && $0.status.isMember }
             }
-        if isWanted { system.keepLink(to: address) } else { membership?.dropLink(to: address) }
-        if let before, before != address { membership?.dropLink(to: before) }
+        if isWanted { system.keepLink(to: address) } else { joinLinks?.dropLink(to: address) }
+        if let before, before != address { joinLinks?.dropLink(to: before) }
     }
 
     // MARK: Figures and the end

@@ -20,16 +20,14 @@ import Testing
     func put(_ store: Store, _ key: String, _ value: String, _ now: Millis = 1_000) {
         Bytes(key).withBytes { key in
             Bytes(value).withBytes { value in
-                _ = store.put(
-                    key.baseAddress!, key.count, store.hash(key.baseAddress!, key.count), value: value.baseAddress!,
-                    value.count, now: now)
+                _ = store.put(store.key(key), value: ByteView(value), now: now)
             }
         }
     }
 
     func build(_ store: Store, _ from: UInt64, _ to: UInt64, slice: Int = 7, bytes: Int = 1 << 20) -> DeltaSegment {
         var builder = SegmentBuilder(from: from, target: to, bytesMax: bytes, dotsMax: 1 << 20)
-        while !builder.isFinished { _ = builder.advance(store, budget: slice, bugs: []) }
+        while !builder.isFinished { _ = builder.advance(store, budget: slice, planted: []) }
         return builder.finish(origin: store.ownOrigin, cut: VersionVector())
     }
 
@@ -94,7 +92,7 @@ import Testing
         defer { store.destroy() }
         for i in 0..<20_000 { put(store, "k\(i)", "v") }
         var builder = SegmentBuilder(from: 0, target: 20_000, bytesMax: 1 << 20, dotsMax: 1 << 20)
-        while !builder.isFinished { _ = builder.advance(store, budget: 100, bugs: []) }
+        while !builder.isFinished { _ = builder.advance(store, budget: 100, planted: []) }
         #expect(builder.isOverrun && builder.reached == 0)
         builder.abandon()
     }
@@ -167,9 +165,9 @@ import Testing
         #expect(!set.contains(12_345))
     }
 
-    @Test func thePlantedBugsAreThirtySixDistinctOnes() {
-        #expect(PlantedBugs.all.count == 36 && Set(PlantedBugs.all.map(\.name)).count == 36)
-        let union = PlantedBugs.all.reduce(UInt64(0)) { $0 | $1.bug.rawValue }
+    @Test func thePlantedMistakesAreThirtySixDistinctOnes() {
+        #expect(PlantedMistakes.all.count == 36 && Set(PlantedMistakes.all.map(\.name)).count == 36)
+        let union = PlantedMistakes.all.reduce(UInt64(0)) { $0 | $1.bug.rawValue }
         #expect(union == 0xF_FFFF_FFFF)
     }
 }

@@ -32,11 +32,7 @@ final class TestActor {
     func delete(_ key: String, _ at: Moment) -> Bool { Bytes(key).withBytes { replica.delete(key: $0, at) } != nil }
 
     func get(_ key: String) -> String? {
-        Bytes(key).withBytes { key in
-            store.get(key.baseAddress!, key.count, store.hash(key.baseAddress!, key.count)).map {
-                String(decoding: $0.value, as: UTF8.self)
-            }
-        }
+        Bytes(key).withBytes { store.get(store.key($0)).map { String(decoding: $0.value, as: UTF8.self) } }
     }
 
     /// Damage: the key holds this from now on, whatever it held.
@@ -44,17 +40,15 @@ final class TestActor {
         Bytes(key).withBytes { key in
             Bytes(value).withBytes { value in
                 let record = Record.create(
-                    key: key.baseAddress!, key.count, value: value.baseAddress!, value.count, ms: version.ms,
+                    key: ByteView(key), value: ByteView(value), ms: version.ms,
                     origin: store.origins.index(of: version.uid)!, seq: version.seq, isTombstone: false)
-                store.overwriteUnconditionally(with: record, store.hash(key.baseAddress!, key.count))
+                store.overwriteUnconditionally(with: record, store.key(key).hash)
             }
         }
     }
 
     func version(_ key: String) -> Version? {
-        Bytes(key).withBytes { key in
-            store.find(key.baseAddress!, key.count, store.hash(key.baseAddress!, key.count))?.version(store.origins)
-        }
+        Bytes(key).withBytes { store.find(store.key($0))?.version(store.origins) }
     }
 }
 

@@ -12,9 +12,7 @@ import Testing
     }
 
     private static func begin(_ store: Store, _ key: Bytes, _ count: Int) -> LargeWrite {
-        key.withBytes {
-            store.beginLarge($0.baseAddress!, $0.count, store.hash($0.baseAddress!, $0.count), valueCount: count)
-        }
+        key.withView { store.beginLarge(store.key($0), valueCount: count) }
     }
 
     private static func fill(_ store: Store, _ write: inout LargeWrite, _ value: Bytes, piece: Int) {

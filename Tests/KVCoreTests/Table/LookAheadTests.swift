@@ -20,9 +20,9 @@ import Testing
         let table = store.state.pointee.table
         var overflowed = 0
         for i in 0..<20_000 {
-            StoreGrowthTests.key(i, 1).withBytes { key in
-                let place = store.place(store.hash(key.baseAddress!, key.count))
-                guard let slot = table.find(key.baseAddress!, key.count, place) else {
+            StoreGrowthTests.key(i, 1).withView { key in
+                let place = store.place(store.hash(key))
+                guard let slot = table.find(key, place) else {
                     Issue.record("key \(i) is missing")
                     return
                 }
@@ -31,7 +31,7 @@ import Testing
                 #expect(table.prefetchRecord(place) == isInFirst)
                 if !isInFirst {
                     overflowed += 1
-                    table.prefetchBehind(place)
+                    table.prefetchOverflow(place)
                 }
             }
         }
@@ -43,10 +43,10 @@ import Testing
         let store = filled(5_000)
         defer { store.destroy() }
         for i in 5_000..<10_000 {
-            StoreGrowthTests.key(i, 1).withBytes { key in
-                let hash = store.hash(key.baseAddress!, key.count)
-                if !store.prefetchRecord(hash) { store.prefetchBehind(hash) }
-                #expect(store.get(key.baseAddress!, key.count, hash) == nil)
+            StoreGrowthTests.key(i, 1).withView { view in
+                let key = store.key(view)
+                if !store.prefetchRecord(key.hash) { store.prefetchOverflow(key.hash) }
+                #expect(store.get(key) == nil)
             }
         }
     }
@@ -68,7 +68,7 @@ import Testing
             keys[i].withBytes {
                 UnsafeMutableRawPointer(bytes + 16 * i).copyMemory(from: $0.baseAddress!, byteCount: 16)
             }
-            ahead.keys[i] = KeyView(bytes + 16 * i, random.below(8) == 0 ? -1 : 16)
+            ahead.keys[i].view = ByteView(bytes + 16 * i, random.below(8) == 0 ? -1 : 16)
         }
         // The second time around, as if never used before.
         for _ in 0..<2 {
@@ -79,18 +79,18 @@ import Testing
                 // A lone key is looked up at once.
                 #expect(ahead.records > i && ahead.records <= count || count == 1)
                 #expect(ahead.buckets >= ahead.records && ahead.buckets <= count)
-                guard ahead.keys[i].count > 0 else { continue }
-                #expect(ahead.hashes[i] == store.hash(ahead.keys[i].start, 16))
+                guard ahead.keys[i].view.count > 0 else { continue }
+                #expect(ahead.keys[i].hash == store.hash(ahead.keys[i].view))
             }
         }
     }
 
     @Test func aSetOfLookUpsTellsEachOnce() {
-        var behind = BehindSet()
+        var overflowed = OverflowSet()
         for i in 0..<200 {
-            behind.note(i, isDone: i % 3 != 0)
+            overflowed.note(i, isDone: i % 3 != 0)
             if i >= 40 {
-                let (first, second) = (behind.take(i - 40), behind.take(i - 40))
+                let (first, second) = (overflowed.take(i - 40), overflowed.take(i - 40))
                 #expect(first == ((i - 40) % 3 == 0))
                 #expect(!second)
             }

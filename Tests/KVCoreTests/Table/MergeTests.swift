@@ -135,7 +135,7 @@ import Testing
         let records = entries.map { Record.make($0.key, $0.value, $0.version, origins) }
         let batch = MergeTests.makeStore(origins)
         let single = MergeTests.makeStore(origins, index: 2)
-        let hashes = records.map { batch.hash($0.keyPointer, $0.keyCount) }
+        let hashes = records.map { batch.hash($0.keyView) }
         var outcomes = [MergeOutcome](repeating: .rejected, count: records.count)
         batch.merge(records, hashes, count: records.count, outcomes: &outcomes)
         #expect(outcomes == records.map { single.merge($0) })

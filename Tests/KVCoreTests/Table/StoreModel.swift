@@ -116,10 +116,10 @@ final class ModelledStore {
 
 extension Record {
     static func make(_ key: Bytes, _ value: Bytes?, _ version: Version, _ origins: OriginTable) -> Record {
-        key.withPointer { k, n in
-            (value ?? "").withPointer { v, m in
+        key.withView { key in
+            (value ?? "").withView { bytes in
                 Record.create(
-                    key: k, n, value: v, m, ms: version.ms, origin: origins.intern(version.uid)!, seq: version.seq,
+                    key: key, value: bytes, ms: version.ms, origin: origins.intern(version.uid)!, seq: version.seq,
                     isTombstone: value == nil)
             }
         }
@@ -127,42 +127,31 @@ extension Record {
 }
 
 extension Bytes {
-    func withPointer<R>(_ body: (UnsafeRawPointer, Int) -> R) -> R {
-        withBytes { bytes in
-            var none: UInt8 = 0
-            return withUnsafePointer(to: &none) { body(bytes.baseAddress ?? UnsafeRawPointer($0), bytes.count) }
-        }
-    }
+    func withView<R>(_ body: (ByteView) -> R) -> R { withBytes { body(ByteView($0)) } }
 }
 
 /// The store's calls for keys that are values of their own.
 extension Store {
     func put(_ key: Bytes, _ value: Bytes, now: Millis, floor: Millis = 0) -> Record? {
-        key.withPointer { k, n in
-            value.withPointer { v, m in put(k, n, hash(k, n), value: v, m, now: now, floor: floor) }
-        }
+        key.withView { key in value.withView { put(self.key(key), value: $0, now: now, floor: floor) } }
     }
 
-    func delete(_ key: Bytes, now: Millis) -> Record? {
-        key.withPointer { k, n in delete(k, n, hash(k, n), now: now) }
-    }
+    func delete(_ key: Bytes, now: Millis) -> Record? { key.withView { delete(self.key($0), now: now) } }
 
     func merge(_ key: Bytes, _ value: Bytes?, _ version: Version) -> MergeOutcome {
-        key.withPointer { k, n in
-            guard let value else { return merge(key: k, n, hash(k, n), value: nil, version: version) }
-            return value.withBytes { merge(key: k, n, hash(k, n), value: $0, version: version) }
+        key.withView { key in
+            guard let value else { return merge(self.key(key), value: nil, version: version) }
+            return value.withView { merge(self.key(key), value: $0, version: version) }
         }
     }
 
-    func dropTombstone(_ key: Bytes) -> Bool { key.withPointer { k, n in dropTombstone(k, n, hash(k, n)) } }
+    func dropTombstone(_ key: Bytes) -> Bool { key.withView { dropTombstone(self.key($0)) } }
 
-    func value(_ key: Bytes) -> Bytes? {
-        key.withPointer { k, n in get(k, n, hash(k, n)).map { Bytes($0.value) } }
-    }
+    func value(_ key: Bytes) -> Bytes? { key.withView { get(self.key($0)).map { Bytes($0.value) } } }
 
     func entry(_ key: Bytes) -> ModelEntry? {
-        key.withPointer { k, n in
-            find(k, n, hash(k, n)).map {
+        key.withView {
+            find(self.key($0)).map {
                 ModelEntry(value: $0.isTombstone ? nil : Bytes($0.value), version: $0.version(origins))
             }
         }

@@ -10,15 +10,15 @@ import Testing
     /// A slot's three bits come out highest first, and its address and place stay what they were.
     @Test func aSlotsBitsAheadAreUsedUpOneByOne() {
         let hash: UInt64 = 0b1011_0010 << 56
-        let slot: UInt64 = 0xABCD_0000_1234_5670 | HashTable.Ahead.bits(of: hash, depth: 2)
+        let slot: UInt64 = 0xABCD_0000_1234_5670 | HashTable.SplitBits.bits(of: hash, depth: 2)
         var word = slot
         for bit in [1, 1, 0] as [UInt64] {
-            #expect(!HashTable.Ahead.isEmpty(word))
-            #expect(HashTable.Ahead.next(word) == bit)
-            word = HashTable.Ahead.withoutNext(word)
-            #expect(word & ~HashTable.Ahead.mask == slot & ~HashTable.Ahead.mask)
+            #expect(!HashTable.SplitBits.isEmpty(word))
+            #expect(HashTable.SplitBits.next(word) == bit)
+            word = HashTable.SplitBits.withoutNext(word)
+            #expect(word & ~HashTable.SplitBits.mask == slot & ~HashTable.SplitBits.mask)
         }
-        #expect(HashTable.Ahead.isEmpty(word))
+        #expect(HashTable.SplitBits.isEmpty(word))
     }
 
     /// As the table grows through several splits of every segment: all keys are found, and few slots would make the
@@ -36,7 +36,7 @@ import Testing
         #expect(shares.allSatisfy { $0 > 0 && $0 < 0.14 }, "\(shares)")
     }
 
-    /// The share of slots without bits ahead.
+    /// The share of slots without bits of splits.
     private func emptyShare(_ table: HashTable) -> Double {
         var empty = 0
         var i = 0
@@ -46,7 +46,7 @@ import Testing
                 var used = HashTable.tags(segment.bucket(index)) & HashTable.tagBits
                 while used != 0 {
                     let slot = HashTable.Slot(bucket: segment.bucket(index), index: HashTable.first(used))
-                    if HashTable.Ahead.isEmpty(slot.pointer.pointee) { empty += 1 }
+                    if HashTable.SplitBits.isEmpty(slot.pointer.pointee) { empty += 1 }
                     used &= used - 1
                 }
             }

@@ -10,24 +10,25 @@ let benchmarks: @Sendable () -> Void = {
     let operations = StoreFixture.operations
 
     gated("store get", operations: operations, gate: 0, prepare: { StoreFixture() }) { fixture in
-        fixture.pass { key, hash in blackHole(fixture.store.get(key, 16, hash)) }
+        fixture.pass { blackHole(fixture.store.get($0)) }
     }
     // The journal takes a chunk for each 1,024 writes.
     gated("store set in place", operations: operations, gate: 1, prepare: { StoreFixture() }) { fixture in
-        fixture.pass { key, hash in
-            fixture.store.put(
-                key, 16, hash, value: fixture.value, StoreFixture.valueBytes, now: StoreFixture.now)
+        fixture.pass { key in
+            fixture.store.put(key, value: ByteView(fixture.value, StoreFixture.valueBytes), now: StoreFixture.now)
         }
     }
     gated("store set of another length", operations: operations, gate: 1000, prepare: { StoreFixture() }) { fixture in
         // Another length for the same key in each pass.
         fixture.round = (fixture.round + 8) & 63
-        fixture.pass { key, hash in
-            let length = 40 + Int(truncatingIfNeeded: hash & 63) ^ fixture.round
-            fixture.store.put(key, 16, hash, value: fixture.value, length, now: StoreFixture.now)
+        fixture.pass { key in
+            let length = 40 + Int(truncatingIfNeeded: key.hash & 63) ^ fixture.round
+            fixture.store.put(key, value: ByteView(fixture.value, length), now: StoreFixture.now)
         }
     }
-    gated("set of a shared record, merged by a sibling", operations: operations, gate: 1000, prepare: SiblingsFixture.init) {
+    gated(
+        "set of a shared record, merged by a sibling", operations: operations, gate: 1000, prepare: SiblingsFixture.init
+    ) {
         $0.pass()
     }
     gated("store list of 100, per entry", operations: operations, gate: 10, prepare: { StoreFixture() }) { fixture in
@@ -43,7 +44,9 @@ let benchmarks: @Sendable () -> Void = {
     gated("parse GET, pipelined", operations: operations, gate: 0, prepare: { RequestFixture(writes: false) }) {
         $0.parse()
     }
-    gated("parse SET of 64 bytes, pipelined", operations: operations, gate: 0, prepare: { RequestFixture(writes: true) }) {
+    gated(
+        "parse SET of 64 bytes, pipelined", operations: operations, gate: 0, prepare: { RequestFixture(writes: true) }
+    ) {
         $0.parse()
     }
     gated("write a reply of 64 bytes", operations: operations, gate: 0, prepare: { ReplyFixture() }) { $0.write() }

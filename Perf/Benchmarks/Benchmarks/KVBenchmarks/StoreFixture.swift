@@ -54,21 +54,22 @@ final class StoreFixture {
     func key(_ place: Int) -> UnsafeRawPointer { UnsafeRawPointer(table + place * 16) }
 
     private func put(_ key: UnsafeRawPointer) {
-        store.put(key, 16, store.hash(key, 16), value: value, StoreFixture.valueBytes, now: StoreFixture.now)
+        store.put(
+            store.key(ByteView(key, 16)), value: ByteView(value, StoreFixture.valueBytes), now: StoreFixture.now)
     }
 
     /// The next keys in turn, 32 at a time, hashed and asked for as a receiver does it.
-    func pass(_ body: (UnsafeRawPointer, UInt64) -> Void) {
+    func pass(_ body: (HashedKey) -> Void) {
         var ahead = LookAhead(capacity: 32)
         defer { ahead.deallocate() }
         for _ in 0..<StoreFixture.operations / 32 {
             if next + 32 > StoreFixture.keys { next = 0 }
             ahead.reset()
-            for i in 0..<32 { ahead.keys[i] = KeyView(key(next + i), 16) }
+            for i in 0..<32 { ahead.keys[i].view = ByteView(key(next + i), 16) }
             store.prepare(&ahead, to: 32)
             for i in 0..<32 {
                 if ahead.isDue(i) { store.look(&ahead) }
-                body(ahead.keys[i].start, ahead.hashes[i])
+                body(ahead.keys[i])
             }
             next += 32
         }
@@ -82,8 +83,7 @@ final class SiblingsFixture {
 
     init() {
         for place in 0..<StoreFixture.keys {
-            let key = writer.key(place)
-            let hash = writer.store.hash(key, 16)
+            let hash = writer.store.hash(ByteView(writer.key(place), 16))
             writer.store.records(hash) { sibling.merge($0, hash) }
         }
     }
@@ -92,10 +92,10 @@ final class SiblingsFixture {
 
     /// The next keys are written in one store, whose sibling then shares what was written.
     func pass() {
-        writer.pass { key, hash in
+        writer.pass { key in
             let written = writer.store.put(
-                key, 16, hash, value: writer.value, StoreFixture.valueBytes, now: StoreFixture.now)
-            if let written { sibling.merge(written, hash) }
+                key, value: ByteView(writer.value, StoreFixture.valueBytes), now: StoreFixture.now)
+            if let written { sibling.merge(written, key.hash) }
         }
     }
 }

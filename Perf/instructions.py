@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Instructions per request of one or several builds of kvd, counted by callgrind: what a change costs the request path
+where times differ by more than the change does.
+
+    python3 Perf/instructions.py .build/release/kvd /tmp/before/kvd
+
+A server of one actor (epoll: valgrind knows it best) under callgrind answers N requests of one client, then another one
+3 N; the difference by 2 N leaves start and end out. What else the server does meanwhile (timers) is in it, by the time it
+takes: so the least of some rounds counts, and builds take turns. Needs valgrind, redis-benchmark and redis-cli.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+REQUESTS = 16_000
+KEYS = 1000
+VALUE_BYTES = 64
+START_SECONDS = 60
+LOAD_SECONDS = 300
+
+
+def wait_for(port, server):
+    """Until the server answers; valgrind takes some seconds to start it."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        done = subprocess.run(["redis-cli", "-p", str(port), "ping"], capture_output=True, check=False)
+        if done.stdout.strip() == b"PONG":
+            return
+        time.sleep(0.05)
+    sys.exit(f"no answer on port {port}")
+
+
+def count(binary, command, pipeline, requests, port):
+    """Instructions of the whole life of a server that answers so many requests."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = os.path.join(folder, "log")
+        server = subprocess.Popen(
+            ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out", f"--log-file={log}", binary,
+             "--io", "epoll", "--actors", "1", "--port", str(port), "--pin", "no"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_for(port + 1, server)
+            for name, n in (("set", KEYS * 5), (command, requests)):
+                subprocess.run(
+                    ["redis-benchmark", "-p", str(port + 1), "-c", "1", "-P", str(pipeline), "-n", str(n), "-r",
+                     str(KEYS), "-d", str(VALUE_BYTES), "-t", name, "-q"],
+                    stdout=subprocess.DEVNULL, check=True, timeout=LOAD_SECONDS)
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(timeout=START_SECONDS)
+        with open(log, encoding="utf-8") as lines:
+            return int(re.search(r"refs:\s*([\d,]+)", lines.read())[1].replace(",", ""))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("binaries", nargs="+", help="builds of kvd, compared in turns")
+    parser.add_argument("--pipeline", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--commands", nargs="+", default=["get", "set"])
+    parser.add_argument("--port", type=int, default=20_000 + os.getpid() % 500 * 20, help="first of some free ports")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        copies = []
+        for i, binary in enumerate(options.binaries):
+            # valgrind does not read the debug information of Swift.
+            copies.append(shutil.copy(binary, f"{folder}/kvd{i}"))
+            subprocess.run(["strip", "-g", copies[-1]], check=True)
+        print(f"instructions per request, pipeline {options.pipeline}, least of {options.rounds} rounds")
+        for command in options.commands:
+            least = [float("inf")] * len(copies)
+            for _ in range(options.rounds):
+                for i, copy in enumerate(copies):
+                    port = options.port + 4 * i
+                    few = count(copy, command, options.pipeline, REQUESTS, port)
+                    many = count(copy, command, options.pipeline, 3 * REQUESTS, port)
+                    least[i] = min(least[i], (many - few) / (2 * REQUESTS))
+            for binary, figure in zip(options.binaries, least):
+                print(f"{command.upper():4} {figure:7.1f}  {binary}")
+
+
+if __name__ == "__main__":
+    main()

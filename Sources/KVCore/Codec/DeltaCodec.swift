@@ -1,0 +1,160 @@
+// Entries as bytes: keys prefix-compressed, versions as differences. Pure; used by whoever encodes or merges a frame.
+
+import Glibc
+import KVBase
+
+/// An encoded run of entries is self-contained: writers are named by their UID on first use and by a small number
+/// after.
+///
+/// One entry: a byte of flags and shared-prefix length, the lengths, what changed of (writer, ms, seq) since the entry
+/// before, the rest of the key, the value. Typically 4 to 6 bytes more than key and value, and less than them for keys
+/// written in order.
+enum EntryFlag {
+    static let tombstone: UInt8 = 1
+    static let sameOrigin: UInt8 = 2
+    static let sameMillis: UInt8 = 4
+    static let nextSeq: UInt8 = 8
+    /// The high half byte is the shared-prefix length; 15 means that it follows.
+    static let prefixMax = 15
+}
+
+struct EntryEncoder {
+    private var origins: [OriginIndex] = []
+    private var lastCode = -1
+    private var lastMillis: Millis = 0
+    private var lastSeq: UInt64 = 0
+    private var previous: Record?
+    private(set) var count = 0
+    private(set) var millisMax: Millis = 0
+
+    /// Must be called before the record passed last may vanish: the next key is written in full.
+    mutating func forgetPrevious() { previous = nil }
+
+    /// Appends one entry. The record must stay valid until the next call or `forgetPrevious`.
+    mutating func encode(_ record: Record, _ table: OriginTable, into out: inout OutputBuffer) {
+        let keyCount = record.keyCount
+        let valueCount = record.valueCount
+        out.reserve(64 &+ keyCount &+ valueCount)
+        let shared = previous.map { EntryEncoder.sharedPrefix($0.key, record.key) } ?? 0
+        let origin = record.origin
+        let ms = record.ms
+        let seq = record.seq
+        var code = lastCode
+        if lastCode < 0 || origins[lastCode] != origin { code = origins.firstIndex(of: origin) ?? origins.count }
+        var flags = record.isTombstone ? EntryFlag.tombstone : 0
+        if code == lastCode { flags |= EntryFlag.sameOrigin }
+        if ms == lastMillis { flags |= EntryFlag.sameMillis }
+        if seq == lastSeq &+ 1 { flags |= EntryFlag.nextSeq }
+        out.append(flags | UInt8(min(shared, EntryFlag.prefixMax)) &<< 4)
+        if shared >= EntryFlag.prefixMax { out.appendVarint(UInt64(shared)) }
+        out.appendVarint(UInt64(keyCount &- shared))
+        if !record.isTombstone { out.appendVarint(UInt64(valueCount)) }
+        if code != lastCode {
+            out.appendVarint(UInt64(code))
+            if code == origins.count {
+                origins.append(origin)
+                let uid = table.uid(origin)
+                out.appendFixed64(uid.server)
+                out.appendVarint(UInt64(uid.index))
+            }
+        }
+        if ms != lastMillis { out.appendZigzag(ms &- lastMillis) }
+        if seq != lastSeq &+ 1 { out.appendZigzag(Int64(bitPattern: seq &- lastSeq)) }
+        out.append(record.keyPointer + shared, keyCount &- shared)
+        if valueCount > 0 { out.append(record.value) }
+        lastCode = code
+        lastMillis = ms
+        lastSeq = seq
+        previous = record
+        count &+= 1
+        millisMax = max(millisMax, ms)
+    }
+
+    private static func sharedPrefix(_ a: UnsafeRawBufferPointer, _ b: UnsafeRawBufferPointer) -> Int {
+        let most = min(a.count, b.count)
+        guard most > 0 else { return 0 }
+        let p = a.baseAddress.unsafelyUnwrapped
+        let q = b.baseAddress.unsafelyUnwrapped
+        var at = 0
+        while at &+ 8 <= most {
+            let difference =
+                p.loadUnaligned(fromByteOffset: at, as: UInt64.self)
+                ^ q.loadUnaligned(fromByteOffset: at, as: UInt64.self)
+            if difference != 0 { return at &+ UInt64(littleEndian: difference).trailingZeroBitCount / 8 }
+            at &+= 8
+        }
+        while at < most, p.load(fromByteOffset: at, as: UInt8.self) == q.load(fromByteOffset: at, as: UInt8.self) {
+            at &+= 1
+        }
+        return at
+    }
+}
+
+/// Decodes entry by entry, so that a long run can be merged in slices. Holds no pointer between calls.
+struct EntryDecoder {
+    private(set) var at: Int
+    let end: Int
+    private(set) var left: Int
+    private let millisMax: Millis
+    private var origins: [OriginIndex] = []
+    private var origin: OriginIndex = 0
+    private var lastMillis: Millis = 0
+    private var lastSeq: UInt64 = 0
+    private var key: [UInt8] = []
+    /// Writers one run may name: far above any cluster, and it bounds what a hostile peer can intern with one frame.
+    static let originsMax = 4096
+
+    init(from: Int, to: Int, count: Int, millisMax: Millis) {
+        (at, end, left, self.millisMax) = (from, to, count, millisMax)
+    }
+
+    /// Whether all entries were read and nothing is left over.
+    var isComplete: Bool { left == 0 && at == end }
+
+    /// The next entry as a new record that the caller owns, or nil if the bytes are malformed. Call only while `left >
+    /// 0`.
+    mutating func next(_ bytes: UnsafeRawBufferPointer, _ table: OriginTable) -> Record? {
+        var reader = WireReader(bytes, from: at, to: end)
+        let flags = reader.byte()
+        var shared = Int(flags &>> 4)
+        if shared == EntryFlag.prefixMax { shared = Int(truncatingIfNeeded: min(reader.varint(), UInt64(Int32.max))) }
+        let suffix = Int(truncatingIfNeeded: min(reader.varint(), UInt64(Int32.max)))
+        let isTombstone = flags & EntryFlag.tombstone != 0
+        let valueCount = isTombstone ? 0 : Int(truncatingIfNeeded: min(reader.varint(), UInt64(Int32.max)))
+        guard !reader.failed, shared <= key.count, shared &+ suffix <= Limits.keyBytesMax,
+            valueCount <= Limits.valueBytesMax, readOrigin(flags, &reader, table)
+        else { return nil }
+        let ms = flags & EntryFlag.sameMillis != 0 ? lastMillis : lastMillis &+ reader.zigzag()
+        let seq =
+            flags & EntryFlag.nextSeq != 0 ? lastSeq &+ 1 : lastSeq &+ UInt64(bitPattern: reader.zigzag())
+        let rest = reader.run(suffix)
+        let value = reader.run(valueCount)
+        guard !reader.failed, ms >= 0, ms <= min(millisMax, Version.msMax), seq <= Version.seqMax else { return nil }
+        key.removeSubrange(shared...)
+        key.append(contentsOf: rest)
+        lastMillis = ms
+        lastSeq = seq
+        at = reader.at
+        left &-= 1
+        return key.withUnsafeBytes { key in
+            Record.create(
+                key: ByteView(key), value: ByteView(value), ms: ms, origin: origin, seq: seq, isTombstone: isTombstone)
+        }
+    }
+
+    private mutating func readOrigin(_ flags: UInt8, _ reader: inout WireReader, _ table: OriginTable) -> Bool {
+        if flags & EntryFlag.sameOrigin != 0 { return !origins.isEmpty }
+        let code = reader.varint()
+        guard !reader.failed, code <= UInt64(origins.count) else { return false }
+        if code == UInt64(origins.count) {
+            let server = reader.fixed64()
+            let index = reader.varint()
+            guard !reader.failed, index < UInt64(Limits.actorsMax), origins.count < EntryDecoder.originsMax,
+                let interned = table.intern(ActorUID(server: server, index: UInt16(index)))
+            else { return false }
+            origins.append(interned)
+        }
+        origin = origins[Int(code)]
+        return true
+    }
+}

@@ -1,0 +1,191 @@
+// What the ends of a link prove to each other before either believes a word. Values; any thread.
+
+import CTLS
+import KVBase
+
+/// How systems of a cluster know each other.
+public enum LinkTrust: Sendable, Equatable {
+    /// By nothing: whoever reaches the port is believed.
+    case network
+    /// By one or two keys of 32 bytes. The first is used to dial, both are accepted, so that a key can be replaced
+    /// without a lost link: TLS 1.3 with a pre-shared key and a fresh Diffie-Hellman exchange.
+    case keys([[UInt8]])
+    /// By certificates of one authority, for `kvd://CLUSTER/NAME` in the URI field; PEM files.
+    case certificates(certificate: String, key: String, authority: String)
+}
+
+/// One line that says what cannot be used.
+public struct LinkTrustError: Error, CustomStringConvertible {
+    public let description: String
+    package init(description: String) { self.description = description }
+}
+
+/// What new connections are made from. Any thread; the old one lives on with its connections when it is replaced.
+final class LinkContext: @unchecked Sendable {
+    fileprivate let raw: OpaquePointer
+
+    /// Reads the files, if there are any. `incarnation` is this system's.
+    init(_ trust: LinkTrust, cluster: String, incarnation: UInt64) throws(LinkTrustError) {
+        switch trust {
+        case .network: throw LinkTrustError(description: "links are not protected")
+        case .keys(let keys):
+            guard keys.allSatisfy({ $0.count == Int(CS_TLS_KEY_BYTES) }),
+                let made = cs_tls_context_keys(cluster, incarnation, keys.flatMap { $0 }, Int32(keys.count))
+            else { throw LinkTrustError(description: "one or two keys of \(CS_TLS_KEY_BYTES) bytes are needed") }
+            raw = made
+        case .certificates(let certificate, let key, let authority):
+            var error = [CChar](repeating: 0, count: Int(CS_TLS_ERROR_BYTES))
+            guard let made = cs_tls_context_certificates(cluster, certificate, key, authority, &error) else {
+                let text = error.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
+                throw LinkTrustError(description: String(decoding: text, as: UTF8.self))
+            }
+            raw = made
+        }
+    }
+
+    deinit { cs_tls_context_release(raw) }
+
+    /// Seconds since 1970 at which this side's certificate ends; nil with keys.
+    var endsAtSeconds: Int64? {
+        let ends = cs_tls_context_ends(raw)
+        return ends == 0 ? nil : ends
+    }
+}
+
+/// The encryption of one connection: bytes in, bytes out, steps of a turn. Its loop only.
+final class LinkCipher {
+    enum Handshake { case underWay, done, failed }
+
+    private let raw: OpaquePointer
+    /// What is to be sealed next.
+    private var plain = OutputBuffer()
+    private(set) var isDone = false
+    /// The peer said that no more follows: a mere end of the connection may be somebody's cut.
+    private(set) var hasEnded = false
+    private var saidEnd = false
+
+    /// Nil if memory is short.
+    init?(_ context: LinkContext, isDialer: Bool) {
+        guard let made = cs_tls_new(context.raw, isDialer ? 1 : 0) else { return nil }
+        raw = made
+    }
+
+    deinit {
+        cs_tls_free(raw)
+        plain.deallocate()
+    }
+
+    /// Goes on as far as it can; what is to be sent is appended.
+    func shakeHands(_ output: inout OutputBuffer) -> Handshake {
+        let result = cs_tls_handshake(raw)
+        drain(into: &output)
+        isDone = result == 1
+        return result == 1 ? .done : result == 0 ? .underWay : .failed
+    }
+
+    /// Takes what came; false if memory is short.
+    func feed(_ bytes: UnsafeRawBufferPointer) -> Bool { cs_tls_feed(raw, bytes.baseAddress, bytes.count) == 0 }
+
+    /// Decrypts what was fed, a record at a time.
+    func open(_ body: (UnsafeRawBufferPointer) throws -> Void) throws {
+        try withUnsafeTemporaryAllocation(byteCount: LinkCipher.recordBytes, alignment: 8) { record in
+            while true {
+                let count = cs_tls_read(raw, record.baseAddress, record.count)
+                switch count {
+                case 1...: try body(UnsafeRawBufferPointer(rebasing: record[..<count]))
+                case 0: return
+                case -2:
+                    hasEnded = true
+                    return
+                default: throw LinkTrustError(description: reason)
+                }
+            }
+        }
+    }
+
+    /// Encrypts what `body` writes and appends it.
+    func seal(into output: inout OutputBuffer, _ body: (inout OutputBuffer) -> Void) throws(LinkTrustError) {
+        plain.count = 0
+        body(&plain)
+        let isSealed = cs_tls_write(raw, plain.base, plain.count) == 0
+        plain.count = 0
+        plain.shrink(to: LinkCipher.plainBytesKept)
+        drain(into: &output)
+        if !isSealed { throw LinkTrustError(description: reason) }
+    }
+
+    /// Appends that no more follows, once.
+    func end(into output: inout OutputBuffer) {
+        if saidEnd { return }
+        saidEnd = true
+        cs_tls_end(raw)
+        drain(into: &output)
+    }
+
+    /// At the side that was dialled, with keys: whom the dialler proved to be; else 0.
+    var peer: UInt64 { cs_tls_peer(raw) }
+    /// With certificates: the peer's name; else empty.
+    var peerName: String { String(cString: cs_tls_peer_name(raw)) }
+    /// Why it failed.
+    var reason: String { String(cString: cs_tls_error(raw)) }
+
+    /// Of every TLS handshake.
+    static let firstByte: UInt8 = 0x16
+    private static let recordBytes = 16 * 1024
+    private static let plainBytesKept = 256 * 1024
+
+    private func drain(into output: inout OutputBuffer) {
+        let waiting = cs_tls_pending(raw)
+        guard waiting > 0 else { return }
+        output.reserve(waiting)
+        output.count += cs_tls_take(raw, output.base + output.count, waiting)
+    }
+}
+
+/// Keys of a cluster as text: 64 hexadecimal digits a line, `#` comments. One or two.
+package enum ClusterKey {
+    package static let bytes = Int(CS_TLS_KEY_BYTES)
+    package static let most = Int(CS_TLS_KEYS_MAX)
+
+    /// A fresh one; nil if the system has no random bytes.
+    package static func make() -> String? {
+        var key = [UInt8](repeating: 0, count: bytes)
+        guard cs_tls_random(&key, key.count) == 0 else { return nil }
+        return text(key)
+    }
+
+    package static func text(_ key: [UInt8]) -> String {
+        key.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+    }
+
+    /// The keys of a file's text.
+    package static func parse(_ text: String) throws(LinkTrustError) -> [[UInt8]] {
+        var keys: [[UInt8]] = []
+        for (index, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
+            let content = line.prefix { $0 != "#" }.filter { !$0.isWhitespace }
+            if content.isEmpty { continue }
+            guard let key = decode(content) else {
+                throw LinkTrustError(
+                    description: "line \(index + 1) is no key: 64 hexadecimal digits, as `kvd secret` prints them")
+            }
+            keys.append(key)
+        }
+        guard (1...most).contains(keys.count) else {
+            throw LinkTrustError(description: "\(keys.count) keys where one or two are needed")
+        }
+        return keys
+    }
+
+    private static func decode(_ digits: String) -> [UInt8]? {
+        let values = digits.utf8.compactMap { digit -> UInt8? in
+            switch digit {
+            case UInt8(ascii: "0")...UInt8(ascii: "9"): digit - UInt8(ascii: "0")
+            case UInt8(ascii: "a")...UInt8(ascii: "f"): digit - UInt8(ascii: "a") + 10
+            case UInt8(ascii: "A")...UInt8(ascii: "F"): digit - UInt8(ascii: "A") + 10
+            default: nil
+            }
+        }
+        guard values.count == 2 * bytes, digits.utf8.count == values.count else { return nil }
+        return stride(from: 0, to: values.count, by: 2).map { values[$0] << 4 | values[$0 + 1] }
+    }
+}

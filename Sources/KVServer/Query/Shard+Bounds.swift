@@ -1,0 +1,61 @@
+// Clients that hold memory and do not go on: who is read although it does not read, and who is closed. Loop thread.
+
+import KVBase
+
+extension Shard {
+    /// A client that reads nothing of a reply that waits for it, or sends nothing more of a request it has begun, for
+    /// this long is closed: both hold memory.
+    static let stalledMillisMax: Millis = 60_000
+    /// Sessions that hold less input than this are not looked at when there is too much of it: as many as there may be
+    /// hold little together.
+    static let heldInputWatchedBytes = 16 * 1024
+
+    /// Closes who stands still. O(clients), once a second.
+    package func closeStalled() {
+        let now = state.pointee.nowMillis
+        for session in sessions {
+            let s = session.state
+            if session.continuation != nil || s.pointee.isBlocked {
+                let unsent = session.owner?.sessionUnsentBytes ?? 0
+                if unsent < s.pointee.unsentBytes { s.pointee.activeMillis = now }
+                s.pointee.unsentBytes = unsent
+                if now - s.pointee.activeMillis > Shard.stalledMillisMax { close(session, .readsNothing) }
+            } else if now - s.pointee.activeMillis > Shard.stalledMillisMax, session.isWithinRequest {
+                close(session, .standsStill)
+            }
+        }
+        if index == 1 { context.closedClients.report(to: context.log) }
+    }
+
+    /// A client that writes its whole pipeline before it reads waits for the server to read, while the server waits for
+    /// it to read: where nothing of the output was taken since the last look, the server gives way. O(clients) every
+    /// tenth of a second while any is blocked.
+    package func readOn() {
+        guard blockedSessions > 0 else { return }
+        for session in sessions where session.state.pointee.isBlocked {
+            let (s, unsent) = (session.state, session.owner?.sessionUnsentBytes ?? 0)
+            if unsent >= s.pointee.unsentBytesBefore, !s.pointee.readsOn { session.owner?.sessionReadsOn() }
+            s.pointee.unsentBytesBefore = unsent
+        }
+    }
+
+    /// When the unfinished requests of all clients hold more than `Limits.heldInputMax`, the largest of this shard's is
+    /// given up, as Redis gives up the largest client. To be called where one has grown.
+    func boundInput() {
+        statistics.setHeldInput(state.pointee.heldInput)
+        while context.heldInput > Limits.heldInputMax {
+            guard let session = sessions.max(by: { $0.pendingInput < $1.pendingInput }),
+                session.pendingInput >= Shard.heldInputWatchedBytes
+            else { return }
+            close(session, .holdsTooMuch)
+            statistics.setHeldInput(state.pointee.heldInput)
+            // One whose input a command still reads keeps it until it is closed.
+            if session.pendingInput > 0 { return }
+        }
+    }
+
+    private func close(_ session: Session, _ reason: ClosedClients.Reason) {
+        context.closedClients.note(reason, peer: session.state.pointee.peer)
+        session.owner?.sessionRefused(reply: reason.reply)
+    }
+}

@@ -1,0 +1,75 @@
+// How a query actor hangs on its loop: turns, timers, going down. Loop thread, except `attach` (before the loop runs).
+
+package import KVRuntime
+import KVBase
+import KVCore
+
+extension Shard {
+    private static let sampleMillis: Int64 = 100
+    /// Tending memory waits for a turn that leaves time for it, but for no more than so many turns.
+    private static let tendTurnsMax = 20
+    private static let stalledCheckMillis: Int64 = 1000
+
+    /// Registers the end-of-turn work and the timers. Before the loop runs.
+    package func attach(to loop: Loop) {
+        self.loop = loop
+        isMemoryShort = { [unowned(unsafe) loop] in loop.isMemoryShort }
+        beginTurn(loop)
+        // Borrowed: the server keeps both until the loop has ended, and counting them would be a part of every turn.
+        let (this, owner) = (Unmanaged.passUnretained(self), Unmanaged.passUnretained(loop))
+        loop.onReceived { this._withUnsafeGuaranteedRef { $0.answerReceived() } }
+        loop.onTurnEnd {
+            this._withUnsafeGuaranteedRef { shard in owner._withUnsafeGuaranteedRef { shard.endTurn($0) } }
+        }
+        var meter = RateMeter(now: loop.nowNanos)
+        loop.schedule(everyMillis: Shard.sampleMillis) { [unowned self, unowned loop] in
+            statistics.setRate(meter.sample(count: state.pointee.counters.commands, now: loop.nowNanos))
+            statistics.setFreshPages(Loop.freshPages)
+            replicator?.replica.trimJournal()
+            tendTurns = 1
+            statistics.setHeldInput(state.pointee.heldInput)
+            readOn()
+        }
+        loop.schedule(everyMillis: Shard.stalledCheckMillis) { [unowned self, unowned loop] in
+            beginTurn(loop)
+            closeStalled()
+        }
+    }
+
+    /// All that was received is answered, messages and timers are done: those who wait, replication, memory.
+    private func endTurn(_ loop: Loop) {
+        beginTurn(loop)
+        if hasWork, let millis = serveWaiting() { loop.requestTurn(afterMillis: millis) }
+        endedNanos = loop.nowNanos
+        replicator?.turnEnded()
+        publish()
+        if tendTurns > 0 { tend(loop) }
+    }
+
+    private func tend(_ loop: Loop) {
+        let now = Machine.monotonicNanos
+        guard now < state.pointee.budget.deadline(for: .tending, now: now) || tendTurns > Shard.tendTurnsMax else {
+            tendTurns += 1
+            return loop.requestTurn()
+        }
+        tendTurns = 0
+        loop.note(.tend)
+        loop.tendMemory()
+    }
+
+    /// To be called before anything is done in a turn; again in the same turn it changes nothing. Commands are stamped
+    /// with the loop's clock.
+    @inline(__always)
+    func beginTurn(_ loop: Loop) {
+        state.pointee.nowMillis = loop.nowMillis &+ state.pointee.clockShift
+        state.pointee.budget.begin(at: loop.nowNanos)
+    }
+
+    /// From now on a write is answered with an error; reads go on.
+    func refuseWrites() { state.pointee.refusesWrites = true }
+
+    /// Every client gets its replies and the end of the stream.
+    func finishClients() {
+        for session in sessions { (session.owner as? QueryReceiver)?.finish() }
+    }
+}

@@ -1,0 +1,298 @@
+// One query actor in a simulated world: the real store and the real replication machine, driven with virtual time. Used
+// by SimWorld only, one thread.
+import KVBase
+package import KVCore
+
+/// Secret of every simulated cluster; frames of another cluster are refused.
+private let simClusterID: UInt64 = 0x6B76_645F_7369_6D00
+/// The store's seeds: constants, so that a key is hashed once for all actors of a world.
+let simHashSeed: UInt64 = 0x1234_5678_9ABC_DEF1
+private let simDigestKey: UInt64 = 0x0FED_CBA9_8765_4321
+
+package final class SimActor {
+    /// What a delete did.
+    package enum DeleteOutcome {
+        case absent
+        case deleted(Record)
+    }
+
+    package let uid: ActorUID
+    package let view: SimView
+    /// Outlives every actor of it; a counted reference would be a cycle, a checked one costs on each use.
+    private unowned(unsafe) let world: SimWorld
+    private let origins: OriginTable
+    private let store: Store
+    private let replica: Replica
+    /// Dense numbers of actors by their index in this server's origin table, filled as they are met.
+    private var dense: [Int32] = []
+    package private(set) var isAlive = true
+    package var effects = ReplicaEffects()
+    /// A long turn: nothing is handled before.
+    package var busyUntil: SimTime = 0
+    package var scheduledTick: SimTime = .max
+    package var lastLocalArrival: SimTime = 0
+    /// Frames that arrived over connections and were not handled yet.
+    var wireInbox: [SimMessage] = []
+    private var hasMore = false
+    private var isFirstLook = true
+    private var lookDigest: UInt64 = 0
+    private var lookVector = VersionVector()
+
+    init(
+        uid: ActorUID, actorCount: Int, address: Bytes, isJoining: Bool, origins: OriginTable, view: SimView,
+        world: SimWorld
+    ) {
+        self.uid = uid
+        self.view = view
+        self.world = world
+        self.origins = origins
+        let options = world.options
+        store = Store(
+            StoreConfig(
+                hashSeed: simHashSeed, digestKey: simDigestKey, own: uid, origins: origins, journalCapacity: 4096))
+        world.keys.hashAll(with: store)
+        var config = ReplicaConfig(
+            clusterId: simClusterID, server: uid.server, actorIndex: Int(uid.index), actorCount: actorCount,
+            address: address, joining: isJoining)
+        config.planted = world.isRotten ? .advanceOverGap : world.bug?.bug ?? []
+        if options.frameBytesMax > 0 { config.frameBytesMax = options.frameBytesMax }
+        if options.scanEntriesPerTurn > 0 { config.entriesPerStep = options.scanEntriesPerTurn }
+        if options.bootstrapChunkBytes > 0 { config.chunkBytesMax = options.bootstrapChunkBytes }
+        config.chunkBytesMax = min(config.chunkBytesMax, config.frameBytesMax / 2)
+        if options.localEntriesMax > 0 { config.localEntriesMax = options.localEntriesMax }
+        if options.transport == .wire { config.transport = .connections }
+        config.tombstoneAgeMillis = options.tombstoneAgeMillis
+        config.collectEveryMillis = options.collectEveryMillis
+        replica = Replica(config: config, store: store, origins: origins)
+        replica.onRestamp = { [unowned self] in noteRestamp($0, $1) }
+    }
+
+    private var at: Moment { world.moment(view.slot) }
+
+    /// The process is gone; its memory with it.
+    func die() {
+        countPoints()
+        isAlive = false
+        wireInbox = []
+        effects.removeAll()
+        store.destroy()
+    }
+
+    /// The world ended.
+    func stop() { if isAlive { die() } }
+
+    // MARK: Driving
+
+    func receive(_ message: SimMessage) -> FrameVerdict {
+        replica.receive(frame: message.bytes, at, into: &effects)
+    }
+
+    func receive(_ batch: LocalBatch) { replica.receive(batch, at, into: &effects) }
+
+    /// What a loop does once a turn.
+    func turn() {
+        let at = self.at
+        // A small journal: what does not fit is forgotten at once, whoever still needs it.
+        let capacity = UInt64(world.options.journalCapacity)
+        if store.ownSeq > capacity, !replica.isJoining { store.trimJournal(through: store.ownSeq - capacity) }
+        if replica.nextDeadline(at) <= at.steady { replica.tick(at, into: &effects) }
+        hasMore = replica.step(at, into: &effects)
+    }
+
+    /// True time at which the actor wants its next turn.
+    func nextTurn() -> SimTime {
+        if hasMore { return world.now + 100 }
+        let at = self.at
+        let deadline = replica.nextDeadline(at)
+        guard deadline > at.steady else { return world.now + 50 }
+        return world.now + min(deadline - at.steady, 60_000) * simMillisecond
+    }
+
+    func learn(_ row: MemberRow) { replica.learn(row, at, into: &effects) }
+    func linkUp(_ server: UInt64, session: UInt64 = 0) { replica.linkUp(server, session: session, at) }
+    func linkMoved(_ server: UInt64, _ progress: LinkProgress) { replica.linkMoved(server, progress, at) }
+    func greet(_ session: UInt64) -> OutgoingFrame? { replica.greet(session: session, at) }
+    func knows(_ server: UInt64) -> Bool { replica.memberRows.contains { $0.server == server } }
+    func linkDown(_ server: UInt64, session: UInt64 = 0) { replica.linkDown(server, session: session, at) }
+    func forget(_ server: UInt64) { replica.forget(server, at, into: &effects) }
+    func beginLeave() { replica.beginLeave(at, into: &effects) }
+    var hasLeft: Bool { replica.hasLeft }
+
+    var rows: [MemberRow] { replica.memberRows }
+    var ownRow: MemberRow? { replica.memberRows.first { $0.server == uid.server } }
+
+    /// It has not left and does not know that others removed it.
+    var countsItself: Bool { ownRow?.status.isMember ?? true }
+
+    func countsAsMember(_ server: UInt64) -> Bool {
+        server == uid.server || replica.memberRows.contains { $0.server == server && $0.status.isMember }
+    }
+
+    // MARK: Client operations
+
+    func put(_ key: Int, _ value: [UInt8], floor: Millis) -> Record? {
+        value.withUnsafeBytes { replica.put(key: world.keys.bytes(key), value: $0, floor: floor, at) }
+    }
+
+    func delete(_ key: Int) -> DeleteOutcome {
+        replica.delete(key: world.keys.bytes(key), at).map { .deleted($0) } ?? .absent
+    }
+
+    var hasCaughtUp: Bool { replica.isCaughtUp }
+
+    /// The greatest timestamp the write rule may give a write now, over a version stamped `seen`.
+    func stampMillisMax(seen: Millis, floor: Millis) -> Millis {
+        max(at.wall + replica.clockCorrectionMillis, store.gcFloor + 1, floor > 0 ? floor + 1 : 0, seen + 1)
+    }
+
+    var ownSeq: UInt64 { store.ownSeq }
+
+    func get(_ key: Int) -> Record? {
+        store.get(world.keys.hashed(key))
+    }
+
+    /// Names of the live keys with a prefix, page by page.
+    func list(prefix: [UInt8], pageSize: Int) -> [[UInt8]] {
+        var names: [[UInt8]] = []
+        while true {
+            let page = prefix.withUnsafeBytes { prefix in
+                (names.last ?? []).withUnsafeBytes { last in
+                    store.list(prefix: prefix, after: names.isEmpty ? nil : last, limit: pageSize)
+                }
+            }
+            for index in 0..<page.count { names.append(Array(page[index].key)) }
+            if page.count < pageSize { return names }
+        }
+    }
+
+    // MARK: What the oracle looks at
+
+    func find(_ key: Int) -> Record? {
+        store.find(world.keys.hashed(key))
+    }
+
+    /// Early writes stamped again that the oracle was not told of yet, by sequence number: old version and new one.
+    private var restamps: [UInt64: (old: SimStamp, new: SimStamp, key: Int)] = [:]
+
+    func takeRestamp(_ seq: UInt64) -> (old: SimStamp, new: SimStamp, key: Int)? { restamps.removeValue(forKey: seq) }
+
+    private func noteRestamp(_ old: Record, _ new: Record) {
+        let oracle = world.oracle
+        guard let key = world.keys.number(of: new.key), let before = stamp(of: old, oracle),
+            let after = stamp(of: new, oracle)
+        else { return }
+        restamps[new.seq] = (before, after, key)
+    }
+
+    /// The key of an own sequence number that names another actor's record: an adopted entry.
+    func keyAdopted(by seq: UInt64) -> Int? {
+        guard seq >= store.journalFirstSeq, seq <= store.ownSeq else { return nil }
+        var key: Int?
+        store.records(store.journalHash(seq)) { record in
+            if record.origin != store.ownOrigin { key = world.keys.number(of: record.key) }
+        }
+        return key
+    }
+
+    /// A record's version with its actor as a dense number; nil when nobody has that identity.
+    func stamp(of record: Record, _ oracle: SimOracle) -> SimStamp? {
+        let index = Int(record.origin)
+        while dense.count <= index { dense.append(-1) }
+        if dense[index] < 0 {
+            guard let number = oracle.index(of: origins.uid(record.origin)) else { return nil }
+            dense[index] = Int32(number)
+        }
+        return SimStamp(ms: record.ms, origin: dense[index], seq: record.seq)
+    }
+
+    func liveStamp(_ key: Int, _ oracle: SimOracle) -> SimStamp? {
+        get(key).flatMap { stamp(of: $0, oracle) }
+    }
+
+    func tombstoneMillis(_ key: Int) -> Millis? { find(key).flatMap { $0.isTombstone ? $0.ms : nil } }
+
+    var vector: VersionVector { replica.vector }
+    func covered(_ uid: ActorUID, in vector: VersionVector) -> UInt64 { origins.index(of: uid).map { vector[$0] } ?? 0 }
+    func covered(_ uid: ActorUID) -> UInt64 { covered(uid, in: replica.vector) }
+
+    /// Entries that cost anything: departed servers that were retired stand at a constant.
+    var vectorSize: Int { vector.seqs.count { $0 != 0 && $0 != VersionVector.retired } }
+
+    var digest: UInt64 { replica.digest }
+    var liveCount: Int { store.count }
+    var tombstoneCount: Int { store.tombstoneCount }
+    var isJoining: Bool { replica.isJoining }
+    var heldEntries: Int { replica.heldEntries }
+
+    /// Whether anything changed since this was last asked.
+    func changedSinceLook() -> Bool {
+        let digest = store.digestAll
+        let vector = replica.vector
+        if !isFirstLook, digest == lookDigest, vector == lookVector { return false }
+        isFirstLook = false
+        lookDigest = digest
+        lookVector = vector
+        return true
+    }
+
+    func forceLook() { isFirstLook = true }
+
+    /// I9: what is kept incrementally equals what is computed afresh.
+    func recomputeDigest() -> SimViolation? {
+        var sum: UInt64 = 0
+        var cursor = WalkCursor()
+        while !cursor.isDone {
+            store.walk(&cursor, budget: 4096) { record in if !record.isTombstone { sum &+= store.digestTerm(record) } }
+        }
+        return sum == replica.digest
+            ? nil : SimViolation("I9", "actor \(view.origin) has digest \(replica.digest), its records sum to \(sum)")
+    }
+
+    /// What it has and whom it knows, for a trace.
+    func summary(_ oracle: SimOracle) -> String {
+        let vector = replica.vector
+        let seen = oracle.uids.indices.map { number -> String in
+            let value = covered(oracle.uids[number], in: vector)
+            return value == VersionVector.retired ? "-" : "\(value)"
+        }
+        return "actor \(view.origin) has [\(seen.joined(separator: " "))] \(replica.description)"
+    }
+
+    // MARK: Sometimes points
+
+    private func countPoints() {
+        let s = replica.statistics
+        let counts: [(String, UInt64)] = [
+            ("gap seen", s.gapsSeen), ("repair asked (NACK)", s.repairsAsked), ("repair answered", s.repairsAnswered),
+            ("repair relayed for another", s.repairsRelayed), ("resend after timeout", s.timeouts),
+            ("redundant section sent", s.redundantSections), ("gateway failover", s.gatewayFailovers),
+            ("L2 scan asked", s.scansAsked), ("L2 scan served", s.scansServed), ("L2 scan finished", s.scansFinished),
+            ("L2 scan between siblings", s.localScansFinished), ("scan chunk resent", s.chunksResent),
+            ("scan outgrown", s.scansOutgrown), ("journal overrun", s.journalOverruns),
+            ("local log overrun", s.localLogOverruns),
+            ("tombstone collected", s.tombstonesCollected), ("GC refused by members", s.collectRefusedByMembers),
+            ("GC refused by heads", s.collectRefusedByHeads), ("GC refused by age", s.collectRefusedByAge),
+            ("insert refused by frontier", s.insertRefusedByFrontier),
+            ("insert refused as covered", s.insertRefusedCovered), ("server forgotten", s.serversForgotten),
+            ("server retired", s.serversRetired), ("retired server taken up again", s.serversReopened),
+            ("clock reject", s.clockRejects),
+            ("clock corrected", s.clockCorrections), ("L3 digest repair", s.digestRepairs),
+            ("future stamp", s.futureStamps), ("frame rejected", s.framesRejected),
+            ("frame refused: overloaded", s.framesOverloaded),
+        ]
+        for (name, count) in counts { world.outcome.points.hit(name, Int(clamping: count)) }
+        if s.versionCollisions > 0 {
+            world.fail(SimViolation("I17", "actor \(view.origin) met two contents of one version"))
+        }
+    }
+
+    /// Every point a good set of seeds reaches.
+    static let pointNames = [
+        "gap seen", "repair asked (NACK)", "repair answered", "repair relayed for another", "resend after timeout",
+        "redundant section sent", "gateway failover", "L2 scan asked", "L2 scan served", "L2 scan finished",
+        "L2 scan between siblings", "scan chunk resent", "journal overrun", "local log overrun", "tombstone collected",
+        "GC refused by members", "GC refused by heads", "GC refused by age", "insert refused by frontier",
+        "insert refused as covered", "server forgotten", "server retired", "clock reject", "clock corrected",
+        "L3 digest repair", "future stamp", "frame rejected", "frame refused: overloaded",
+    ]
+}
