@@ -1,10 +1,11 @@
 # One verb per line. What needs more than one command lives in scripts/, which also works where make is missing.
 
-.PHONY: run test play build sim sim-long sim-bugs fuzz tsan asan bench links cluster-long clean
+.PHONY: run test play readme build sim sim-long sim-bugs fuzz tsan asan bench links cluster-long clean
 
 run:            ; @sh scripts/run $(ARGS)
 test:           ; @sh scripts/test $(ARGS)
 play:           ; @sh scripts/play $(ARGS)
+readme:         ; @sh scripts/readme
 build:          ; @sh scripts/deps && swift build -c release
 sim:            ; @sh scripts/sim --count 2000 $(ARGS)
 sim-long:       ; @sh scripts/sim --count 100000 $(ARGS)

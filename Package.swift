@@ -52,6 +52,7 @@ let rows: [Row] = [
     Row(
         .library, "KVServer", "Sources/KVServer", imports: ["KVRuntime", "KVCore", "RESP", "KVBase"],
         packages: [logging]),
+    Row(.library, "KVSim", "Sources/KVSim", imports: ["KVCore", "KVBase"]),
     Row(.library, "KVClient", "Sources/KVClient", imports: ["RESP", "KVBase"], packages: nio),
     Row(.library, "CMUDCore", "Sources/CMUDCore", imports: ["KVBase"]),
     Row(.executable, "kvd", "Sources/kvd", imports: ["KVServer", "KVBase"], packages: [argumentParser, logging]),
@@ -60,8 +61,9 @@ let rows: [Row] = [
         .executable, "cmud", "Sources/cmud", imports: ["CMUDCore", "KVClient", "KVBase"],
         packages: [argumentParser, ("CryptoExtras", "swift-crypto")] + nio),
     Row(.executable, "counter-example", "Sources/counter-example", imports: ["KVRuntime"]),
+    Row(.executable, "client-example", "Sources/client-example", imports: ["KVClient"]),
     Row(
-        .executable, "kvd-sim", "Sources/kvd-sim", imports: ["KVCore", "KVBase", "KVTestSupport"],
+        .executable, "kvd-sim", "Sources/kvd-sim", imports: ["KVSim", "KVCore", "KVBase"],
         packages: [argumentParser]),
     Row(
         .executable, "perf-driver", "Perf/perf-driver", imports: ["CPerf", "CSupport", "KVRuntime", "RESP", "KVBase"],
@@ -78,29 +80,29 @@ let rows: [Row] = [
     Row(
         .library, "FuzzSupport", "Tests/FuzzSupport",
         imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport"]),
-    Row(.library, "KVTestSupport", "Tests/KVTestSupport", imports: ["KVBase", "KVCore", "RESP"]),
+    Row(.library, "KVTestSupport", "Tests/KVTestSupport", imports: ["RESP", "KVBase"]),
     Row(.library, "KVTestTraits", "Tests/KVTestTraits"),
-    Row(.test, "KVBaseTests", "Tests/KVBaseTests", imports: ["KVTestTraits", "KVBase", "KVTestSupport"]),
+    Row(.test, "KVBaseTests", "Tests/KVBaseTests", imports: ["KVTestTraits", "KVBase"]),
     Row(.test, "RESPTests", "Tests/RESPTests", imports: ["KVTestTraits", "RESP", "KVBase", "KVTestSupport"]),
-    Row(.test, "KVCoreTests", "Tests/KVCoreTests", imports: ["KVTestTraits", "KVCore", "KVBase", "KVTestSupport"]),
+    Row(.test, "KVCoreTests", "Tests/KVCoreTests", imports: ["KVTestTraits", "KVCore", "KVBase"]),
     Row(
         .test, "KVRuntimeTests", "Tests/KVRuntimeTests",
-        imports: ["KVTestTraits", "KVRuntime", "CSupport", "CMemory", "KVBase", "KVTestSupport"]),
+        imports: ["KVTestTraits", "KVRuntime", "CSupport", "CMemory", "KVBase"]),
     Row(
         .test, "StressTests", "Tests/StressTests",
-        imports: ["KVTestTraits", "KVRuntime", "CSupport", "KVBase", "KVTestSupport"]),
+        imports: ["KVTestTraits", "KVRuntime", "CSupport", "KVBase"]),
     Row(
         .test, "KVServerTests", "Tests/KVServerTests",
         imports: ["KVTestTraits", "KVServer", "KVRuntime", "KVCore", "RESP", "KVBase", "KVTestSupport", "FuzzSupport"],
         packages: [logging]),
     Row(
         .test, "KVClientTests", "Tests/KVClientTests",
-        imports: ["KVTestTraits", "KVClient", "kv", "RESP", "KVBase", "KVTestSupport"],
+        imports: ["KVTestTraits", "KVClient", "kv", "RESP", "KVBase"],
         packages: nio),
     Row(.test, "CMUDCoreTests", "Tests/CMUDCoreTests", imports: ["KVTestTraits", "CMUDCore", "KVBase"]),
     Row(
         .test, "SimulationTests", "Tests/SimulationTests",
-        imports: ["KVTestTraits", "KVCore", "KVBase", "KVTestSupport"]),
+        imports: ["KVTestTraits", "KVSim", "KVCore", "KVBase"]),
     Row(
         .test, "IntegrationTests", "Tests/IntegrationTests",
         imports: ["KVTestTraits", "KVBase", "RESP", "KVTestSupport"]),
@@ -110,7 +112,7 @@ let rows: [Row] = [
 
 /// Executables that a test target runs as child processes, so that `swift test` builds them.
 let runs: [String: [String]] = [
-    "IntegrationTests": ["kvd", "kv", "cmud", "counter-example", "perf-driver"],
+    "IntegrationTests": ["kvd", "kv", "cmud", "counter-example", "client-example", "perf-driver"],
     "ClusterTests": ["kvd"],
     "KVClientTests": ["kvd"],
 ]

@@ -25,6 +25,7 @@ import multiprocessing
 import os
 import platform
 import random
+import re
 import statistics
 import subprocess
 import tempfile
@@ -34,6 +35,8 @@ from driver import (LOAD_CPU, SERVER_CPU, address, compare, cpu_micros, find, gr
                     middle, ratio, ratios, run)
 from lab import HERE, KVD, KVD_MICRO, PERF_DRIVER, Connection, Peer, Server, fill, need, percentile, stolen_millis
 import replication
+import tables
+from tables import FIGURES, MACHINE, REQUESTS, TURNS, stalls, turn
 
 ROWS = []
 # What measures the figure that is under way.
@@ -42,9 +45,15 @@ COMMAND = ""
 TODAY = datetime.date.today().isoformat()
 
 
-def report(figure, measured, goal=""):
-    """One line of the table: printed at once, kept for the results file."""
-    ROWS.append({"figure": figure, "measured": measured, "goal": goal, "command": COMMAND})
+# Columns that are no words of this language.
+NAMES = {"micros": "µs"}
+
+
+def report(figure, measured, goal="", table="", cells=None):
+    """One line of the results: printed at once, kept for the file of the day. `cells` are its values one by one, by
+    column, for the documents' table of that name."""
+    ROWS.append({"figure": figure, "measured": measured, "goal": goal, "command": COMMAND, "table": table,
+                 "cells": {NAMES.get(name) or name.replace("_", " "): value for name, value in (cells or {}).items()}})
     print("%-66s %-46s %s" % (figure, measured, ("goal " + goal) if goal else ""), flush=True)
 
 
@@ -52,6 +61,11 @@ GOALS = {
     ("get", 1): "<= 0.85 of Redis, <= 1.05 of null", ("get", 16): "<= 0.38, <= 1.08", ("get", 100): "<= 0.17, <= 1.4",
     ("set", 1): "<= 0.85 of Redis", ("set", 16): "<= 0.40", ("set", 100): "<= 0.20",
 }
+
+
+def goals(text):
+    """The first is of Redis, the second of the null responder."""
+    return dict(zip(("goal_of_Redis", "goal_of_null"), re.findall(r"<= [\d.]+", text)))
 
 
 def cpu(options):
@@ -68,13 +82,16 @@ def cpu(options):
                    "kvd %.3f us = %.3f of Redis (%.3f), %s of null (%.3f)" % (
                        microseconds(rows["kvd"]), ratio(rows, "kvd", "redis"), microseconds(rows["redis"]),
                        middle(ratios(rows, "kvd", "null"), 3), microseconds(rows["null"])),
-                   GOALS[(op, pipeline)])
+                   GOALS[(op, pipeline)], REQUESTS, dict(request="%s, pipeline %d" % (op.upper(), pipeline),
+                       micros="%.3f" % microseconds(rows["kvd"]), of_Redis="%.3f" % ratio(rows, "kvd", "redis"),
+                       of_null="%.3f" % statistics.median(ratios(rows, "kvd", "null")), **goals(GOALS[(op, pipeline)])))
         # In turn: the comparisons above are a minute apart, in which the machine may have become another.
         pairs = []
         for _ in range(max(options.rounds, 7)):
             get, put = (cpu_micros(run(address(kvd), kvd.pid, options, "--ops", op, "-P", str(pipeline))) for op in ("get", "set"))
             pairs.append(put / get)
-        report("SET over GET, pipeline %d" % pipeline, middle(pairs), "<= 1.15")
+        report("SET over GET, pipeline %d" % pipeline, middle(pairs), "<= 1.15", FIGURES,
+               dict(figure="SET over GET, pipeline %d" % pipeline, measured="%.2f" % statistics.median(pairs), goal="<= 1.15"))
     for server in (kvd, redis, null):
         server.stop()
 
@@ -90,7 +107,9 @@ def against_both(options, what, *arguments, size=64, keys=None):
         report("CPU per %s, %s" % (op.upper(), what),
                "kvd %.3f us = %.3f of Redis, %.3f of memcached" % (
                    microseconds(rows["kvd"]), ratio(rows, "kvd", "redis"), ratio(rows, "kvd", "memcached")),
-               "< 1 of each")
+               "< 1 of each", REQUESTS, dict(request="%s, %s" % (op.upper(), what), micros="%.3f" % microseconds(rows["kvd"]),
+               of_Redis="%.3f" % ratio(rows, "kvd", "redis"), of_memcached="%.3f" % ratio(rows, "kvd", "memcached"),
+               goal_of_Redis="< 1", goal_of_memcached="< 1"))
     for server in (kvd, redis, memcached):
         server.stop()
 
@@ -117,7 +136,9 @@ def commands(options):
         rows = compare(targets, options, "-P", "16", *arguments, load=first)
         first = False
         report("CPU per %s, pipeline 16" % name, "kvd %.3f us = %.3f of Redis (%.3f)" % (
-            microseconds(rows["kvd"]), ratio(rows, "kvd", "redis"), microseconds(rows["redis"])), "")
+            microseconds(rows["kvd"]), ratio(rows, "kvd", "redis"), microseconds(rows["redis"])), "", REQUESTS,
+            dict(request="%s, pipeline 16" % name, micros="%.3f" % microseconds(rows["kvd"]),
+            of_Redis="%.3f" % ratio(rows, "kvd", "redis")))
     for server in (kvd, redis):
         server.stop()
 
@@ -148,9 +169,11 @@ def listing(options):
         ours, lex = statistics.median(ours), statistics.median(lex)
         if pipeline == "1":
             report("LIST of 100 among %d keys against SCAN MATCH of all" % options.keys,
-                   "kvd %.1f us of CPU; Redis %.0f us = x %.0f" % (ours, scan, scan / ours), ">= 1,000 x less")
+                   "kvd %.1f us of CPU; Redis %.0f us = x %.0f" % (ours, scan, scan / ours), ">= 1,000 x less", FIGURES,
+                   dict(figure="Redis' SCAN MATCH of all over LIST of 100", measured="%.0f" % (scan / ours), goal=">= 1,000"))
         report("LIST of 100 (keys and values) against ZRANGEBYLEX of 100 (keys), pipeline " + pipeline,
-               "%.1f us, %.2f of %.1f us" % (ours, ratio, lex), "<= 0.5")
+               "%.1f us, %.2f of %.1f us" % (ours, ratio, lex), "<= 0.5", REQUESTS,
+               dict(request="LIST of 100, pipeline " + pipeline, micros="%.1f" % ours, of_Redis="%.2f" % ratio, goal_of_Redis="<= 0.5"))
     kvd.stop(), redis.stop()
 
 
@@ -173,12 +196,15 @@ def resident_per_key(actors, keys):
 
 def memory(options):
     for keys in (1_000_000, 10_000_000):
-        report("bytes per key, %d M keys x 64 B, one actor, ordered index included" % (keys // 1_000_000),
-               "%.1f" % resident_per_key(1, keys), "<= 128")
+        figure = "%.1f" % resident_per_key(1, keys)
+        report("bytes per key, %d M keys x 64 B, one actor, ordered index included" % (keys // 1_000_000), figure,
+               "<= 128", FIGURES, dict(figure="bytes per key, %d M keys" % (keys // 1_000_000), measured=figure, goal="<= 128"))
     # Now and then the kernel's khugepaged makes huge pages out of such with holes, 2 MB more each: medians.
     one, two = ([resident_per_key(actors, 1_000_000) for _ in range(3)] for actors in (1, 2))
     report("bytes per key of a second actor, 1 M keys", "%.1f [%.1f %.1f]" % (
-        statistics.median(two) - statistics.median(one), min(two) - max(one), max(two) - min(one)), "<= 26")
+        statistics.median(two) - statistics.median(one), min(two) - max(one), max(two) - min(one)), "<= 26", FIGURES,
+        dict(figure="bytes per key of a second actor", measured="%.1f" % (statistics.median(two) - statistics.median(one)),
+        goal="<= 26"))
 
 
 def on_cores(ends, options, *arguments):
@@ -215,9 +241,14 @@ def actors(options):
             against.append(both / median_of(find(other, "operationsPerSecond")))
         rate = two.connect().info("max_message_rate")
         report("two actors on two cores against one on one, %s" % name,
-               "x %s throughput; two null responders x %s; at most %d messages/s a pair" % (middle(gains), middle(limits), rate), goal)
+               "x %s throughput; two null responders x %s; at most %d messages/s a pair" % (middle(gains), middle(limits), rate), goal,
+               FIGURES, dict(figure="two actors over one, %s" % name, measured="%.2f" % statistics.median(gains), goal=goal))
+        report("two null responders over one, %s" % name, "x " + middle(limits), "", FIGURES,
+               dict(figure="two null responders over one, %s" % name, measured="%.2f" % statistics.median(limits)))
         if "hot" in arguments:
-            report("one hot key written at both actors, against Redis on the two cores", "x %s throughput" % middle(against), ">= 1.8")
+            report("one hot key written at both actors, against Redis on the two cores", "x %s throughput" % middle(against), ">= 1.8", FIGURES,
+                   dict(figure="one hot key written at both actors, over Redis", measured="%.2f" % statistics.median(against),
+                   goal=">= 1.8"))
     for server in [one, two, redis] + nulls:
         server.stop()
 
@@ -254,7 +285,8 @@ def deltas(options):
         rate, statistics.median(written)),
            "%.0f us [%.0f %.0f] against %.0f us [%.0f %.0f] without = x %.2f" % (
                with_deltas, min(tails["with"]), max(tails["with"]), without, min(tails["without"]), max(tails["without"]),
-               with_deltas / without), "<= 2")
+               with_deltas / without), "<= 2", FIGURES, dict(figure="p99.9 of GET while a sibling applies 200 k deltas/s, over without",
+           measured="%.2f" % (with_deltas / without), goal="<= 2"))
     server.stop()
 
 
@@ -278,7 +310,9 @@ def stall(options):
         count, waited, late, pages = (now - then for now, then in zip(beginning(server), before))
         report("longest turn, %d M keys: %s" % (keys // 1_000_000, what),
                "%s of the processor, %d above 1 ms; %s by the wall; gave way %d times, %.1f ms; %d of %d fresh pages late" % (
-                   processor, above, wall, count, waited, late, pages), "<= 1 ms")
+                   processor, above, wall, count, waited, late, pages), "<= 1 ms", TURNS,
+               {"work": what, "by the processor, ms": turn(processor), "above 1 ms": "%d" % above,
+                  "by the wall, ms": turn(wall), "pages late": "%d" % late})
 
     def control(*arguments):
         """What the machine itself takes, on the same core: as much memory as the server has, read at random."""
@@ -286,7 +320,7 @@ def stall(options):
                               capture_output=True, text=True, check=True,
                               preexec_fn=lambda: os.sched_setaffinity(0, cores)).stdout.strip()
         what, figures = line.split(": ", 1)
-        report("the machine itself: " + what, figures)
+        report("the machine itself: " + what, figures, "", MACHINE, dict(what=what, **stalls(figures)))
 
     def timed(name, action):
         stop.clear()
@@ -301,7 +335,9 @@ def stall(options):
         times = queue.get()
         probe.join()
         report("GET meanwhile", "p99 %.2f ms, max %.2f ms (%d samples); stolen from the core %d ms" % (
-            percentile(times, 99), times[-1], len(times), stolen_millis(SERVER_CPU) - stolen))
+            percentile(times, 99), times[-1], len(times), stolen_millis(SERVER_CPU) - stolen), "", TURNS,
+            {"work": name, "p99 of GET meanwhile, ms": "%.2f" % percentile(times, 99),
+               "core stolen, ms": "%d" % (stolen_millis(SERVER_CPU) - stolen)})
 
     timed("nothing else", lambda: time.sleep(3))
     # As fast as the server grows, before it and after: what such a program sees of it is not the server's.
@@ -336,7 +372,8 @@ def start(options):
         server.connect().call("PING")
         times.append((time.perf_counter() - begin) * 1000)
         server.stop()
-    report("start of kvd to its first reply, empty", "%.1f ms [%.1f %.1f]" % (statistics.median(times), min(times), max(times)), "<= 50 ms")
+    report("start of kvd to its first reply, empty", "%.1f ms [%.1f %.1f]" % (statistics.median(times), min(times), max(times)),
+           "<= 50 ms", FIGURES, dict(figure="start to the first reply", measured="%.1f" % statistics.median(times), goal="<= 50 ms"))
 
 
 def idle(options):
@@ -347,7 +384,9 @@ def idle(options):
     before = [s.cpu_seconds() for s in servers]
     time.sleep(20)
     shares = [(s.cpu_seconds() - b) / 20 * 100 for s, b in zip(servers, before)]
-    report("idle CPU of each of four servers with %d keys" % options.keys, "%.2f %% of a core at most" % max(shares), "<= 0.5 %")
+    report("idle CPU of each of four servers with %d keys" % options.keys, "%.2f %% of a core at most" % max(shares),
+           "<= 0.5 %", FIGURES, dict(figure="idle processor time of each of four servers, % of a core", measured="%.2f" % max(shares),
+           goal="<= 0.5"))
     for s in servers:
         s.stop()
 
@@ -386,47 +425,30 @@ def write_results(options):
             out.write("\nLatency of GET by percentile, 50 connections, pipeline 1, every server as fast as it can:\n\n")
             out.write("![latency by percentile](%s.svg)\n" % os.path.basename(stem))
     print("wrote %s.md and .json" % stem)
-    write_readme(stem, facts)
+    tables.write(os.path.join(HERE, ".."), os.path.basename(stem), facts, ROWS)
+    print("README.md and docs/PERFORMANCE.md show these figures now")
 
 
-def write_readme(stem, facts):
-    """Replaces what stands between the two marks in README.md by the table and the plot."""
-    path = os.path.join(HERE, "..", "README.md")
-    text = open(path).read()
-    begin, end = "<!-- make bench begins -->\n", "<!-- make bench ends -->"
-    if begin not in text or end not in text:
-        return
-    name = os.path.basename(stem)
-    lines = ["Measured on %s by `make bench` on %s, %d cores, Linux %s, against %s.\n" % (
-        TODAY, facts["cpu"], facts["cores"], facts["kernel"], ", ".join(facts["versions"][:2])), "\n"]
-    lines += ["| figure | measured | goal |\n", "|---|---|---|\n"]
-    lines += ["| %(figure)s | %(measured)s | %(goal)s |\n" % row for row in ROWS]
-    lines += ["\n", "![GET latency by percentile, 50 connections](Perf/results/%s.svg)\n" % name]
-    text = text[:text.index(begin) + len(begin)] + "".join(lines) + text[text.index(end):]
-    open(path, "w").write(text)
-    print("README.md shows this table now")
-
-
-FIGURES = {"cpu": cpu, "connections": connections, "values": values, "commands": commands, "list": listing, "memory": memory, "actors": actors,
+MEASURED = {"cpu": cpu, "connections": connections, "values": values, "commands": commands, "list": listing, "memory": memory, "actors": actors,
            "deltas": deltas, "stall": stall, "start": start, "idle": idle}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("figure", nargs="*", choices=[[], *FIGURES, "all"], default=[])
+    parser.add_argument("figure", nargs="*", choices=[[], *MEASURED, "all"], default=[])
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds of each comparison")
     parser.add_argument("--seconds", type=float, default=1, help="measured seconds of each round")
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--stall-keys", type=int, default=10_000_000)
-    parser.add_argument("--write", action="store_true", help="write Perf/results/DATE.md and .json and the table in README.md, if all figures were measured")
+    parser.add_argument("--write", action="store_true", help="write Perf/results/DATE.md and .json and the tables of README.md and docs/PERFORMANCE.md, if all figures were measured")
     options = parser.parse_args()
-    names = list(FIGURES) if not options.figure or "all" in options.figure else options.figure
+    names = list(MEASURED) if not options.figure or "all" in options.figure else options.figure
     need(KVD, PERF_DRIVER, "redis-server", "memcached", *([KVD_MICRO] if "stall" in names else []))
     global COMMAND
     for name in names:
         COMMAND = "python3 Perf/bench.py " + name
-        FIGURES[name](options)
-    if options.write and names != list(FIGURES):
+        MEASURED[name](options)
+    if options.write and names != list(MEASURED):
         print("nothing written: that takes all figures")
     elif options.write:
         write_results(options)

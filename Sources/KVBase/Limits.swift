@@ -1,5 +1,6 @@
-// Every bound of the product in one place; Tests/KVBaseTests checks how they relate. Bytes unless the name says
-// otherwise. Those read for every request are computed, because a stored one of another module costs a call.
+// Bounds that a user or another server can meet; one that nobody else can care about is beside its only use.
+// Tests/KVBaseTests checks how they relate. Bytes unless the name says otherwise. Those read for every request are
+// computed, because a stored one of another module costs a call.
 
 @usableFromInline package enum Limits {
     // What a client may send.
@@ -28,8 +29,6 @@
     @inlinable package static var outputBytesMax: Int { 96 * 1024 * 1024 }
     /// Commands executed for one connection before others get their turn.
     @inlinable package static var commandsPerTurnMax: Int { 256 }
-    /// Pieces a slow reader's LIST is produced in.
-    package static let listSliceEntries = 1000
     /// Large output buffers that a loop keeps for the next part of a long reply; the largest kept.
     package static let spareBuffersMax = 4
     package static let spareBufferBytesMax = 2 * outputBytesHigh
@@ -49,7 +48,7 @@
     /// fit is dropped, and counted.
     package static let linkBytesMax = 32 * 1024 * 1024
 
-    // Replication (replication.md b0, b3).
+    // Replication (docs/replication.md 12).
     /// Shortest distance of two messages of one ordered pair: 105 ms keeps at most 10 in every closed second.
     package static let pairSpacingMillis: Millis = 105
     /// The same between servers, where they leave. The queue of a path delays one more than the next: up to 100 ms of

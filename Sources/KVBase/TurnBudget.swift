@@ -1,9 +1,9 @@
 // How long a turn of a loop may be: what it has done, and when each kind of work in it ends. A value; one thread, which
 // passes the clock in.
 
-/// Begun once a turn. A turn is measured in two ways: by units of work, which need no clock, and by nanoseconds, because
-/// memory may be far slower than the units suppose. Whichever is used up first ends it. What arrives then waits for the
-/// next turn.
+/// Begun once a turn. A turn is measured in two ways: by units of work, which need no clock, and by nanoseconds,
+/// because memory may be far slower than the units suppose. Whichever is used up first ends it. What arrives then waits
+/// for the next turn.
 ///
 /// One unit is about a quarter of a microsecond, by the cache misses at 10 M keys. Reading and overwriting single keys
 /// costs none.

@@ -1,4 +1,4 @@
-// The text of INFO: sections and fields of spec.md, with Redis's names where Redis has the field. Any loop's thread.
+// The text of INFO (docs/protocol.md 5), with Redis's names where Redis has the field. Any loop's thread.
 
 import Glibc
 import KVBase

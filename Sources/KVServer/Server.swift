@@ -84,6 +84,7 @@ package final class Server {
                 "actors": "\(config.actors)", "io": "\(context.inputOutput)", "first port": "\(config.port + 1)",
                 "server": "\(description.id)",
             ])
+        log.notice("data lives in memory, here and at the servers that join: when the last of them ends, it is gone")
         return description
     }
 

@@ -56,7 +56,7 @@ package struct PeerRow: Sendable {
 
 package final class ServerContext: Sendable {
     package let config: Config
-    /// New at every start: a restarted server is a new writer (replication.md b1).
+    /// New at every start: a restarted server is a new writer (docs/replication.md 2.1).
     package let serverID: UInt64
     package let hashSeed: UInt64
     package let digestKey: UInt64

@@ -113,7 +113,6 @@ package struct LongestTurn: Sendable {
 
 /// Commands per second over the last 1.6 s, as Redis computes it: 16 samples, one every 100 ms.
 struct RateMeter {
-    static let sampleNanos: Nanos = 100_000_000
     private var samples = [Int](repeating: 0, count: 16)
     private var next = 0
     private var lastCount = 0

@@ -1,7 +1,7 @@
 // Plants each bug in turn and finds the first seed that shows it: the proof that the invariants have teeth. One thread
 // per worker; results behind one lock.
 import Foundation
-import KVTestSupport
+import KVSim
 
 private let chunkSeeds: UInt64 = 50
 

@@ -1,6 +1,6 @@
 // Runs many seeds in worker processes and adds up what they report. One thread per worker; results behind one lock.
 import Foundation
-import KVTestSupport
+import KVSim
 
 /// Seeds one worker process runs before it is replaced.
 private let chunkSeeds: UInt64 = 64
@@ -12,6 +12,7 @@ final class Fleet: @unchecked Sendable {
     private let seeds: Range<UInt64>
     private let jobs: Int
     private let twice: Bool
+    private let printsHashes: Bool
     private let force: SimForce
     private let lock = NSLock()
     // Guarded by `lock`.
@@ -27,10 +28,11 @@ final class Fleet: @unchecked Sendable {
     private var countedWrites = 0
     private let started = Date()
 
-    init(seeds: Range<UInt64>, jobs: Int, twice: Bool, force: SimForce) {
+    init(seeds: Range<UInt64>, jobs: Int, twice: Bool, printsHashes: Bool, force: SimForce) {
         self.seeds = seeds
         self.jobs = jobs
         self.twice = twice
+        self.printsHashes = printsHashes
         self.force = force
         next = seeds.lowerBound
         points.expect(SimWorld.expectedPoints)
@@ -74,6 +76,7 @@ final class Fleet: @unchecked Sendable {
     }
 
     private func add(_ outcome: SimOutcome) {
+        if printsHashes { emit("hash \(outcome.seed) \(String(outcome.traceHash, radix: 16))") }
         points.merge(outcome.points)
         simulatedMillis += outcome.simulatedMillis
         operations += outcome.operations

@@ -3,7 +3,7 @@ import ArgumentParser
 import Foundation
 import KVBase
 import KVCore
-import KVTestSupport
+import KVSim
 
 struct KVDSim: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -39,6 +39,9 @@ struct KVDSim: ParsableCommand {
 
     @Flag(name: .long, help: "Run every seed twice, in two processes, and compare the trace hashes.")
     var checkDeterminism = false
+
+    @Flag(name: .long, help: "Print the trace hash of every seed, to compare two builds.")
+    var hashes = false
 
     @Option(name: .long, help: "Plant this bug (a name of --list-bugs, or all) and report which invariant catches it.")
     var bug: String?
@@ -77,6 +80,10 @@ struct KVDSim: ParsableCommand {
         if let bug, bug != "all", SimBug.named(bug) == nil {
             throw ValidationError("no planted bug is called \(bug); see --list-bugs")
         }
+        if bug != nil, !PlantedMistakes.isPossible {
+            throw ValidationError(
+                "this build makes no mistakes: build it with -Xswiftc -DKV_CHECKS, as scripts/sim does")
+        }
         if seed == nil, seeds == nil, count == nil, bug == nil, !listBugs, !failed, one.scenario == nil {
             throw ValidationError("say which seeds: --seed N, --seeds A..<B, --count N or --failed; or --scenario join")
         }
@@ -101,7 +108,8 @@ struct KVDSim: ParsableCommand {
             let hunt = BugHunt(bugs: bugs, seeds: bugSeeds, jobs: jobs ?? coreCount)
             if !hunt.run() { throw ExitCode(1) }
         } else {
-            let fleet = Fleet(seeds: chosen, jobs: jobs ?? coreCount, twice: checkDeterminism, force: force)
+            let fleet = Fleet(
+                seeds: chosen, jobs: jobs ?? coreCount, twice: checkDeterminism, printsHashes: hashes, force: force)
             if !fleet.run() { throw ExitCode(1) }
         }
     }

@@ -1,7 +1,7 @@
 // The part of the command line that runs one fixed trial over a long and thin line. Main thread only.
 import ArgumentParser
 import KVBase
-import KVTestSupport
+import KVSim
 
 extension SimScenario.Kind: ExpressibleByArgument {}
 

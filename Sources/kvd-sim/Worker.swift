@@ -1,6 +1,6 @@
 // A worker process of the fleet: runs seeds one after another and prints one line each. Main thread only.
 import Foundation
-import KVTestSupport
+import KVSim
 
 /// A trapped check stops the process; the "S" line printed before each seed tells the fleet which one it was.
 struct Worker {

@@ -1,5 +1,5 @@
-// Regressions by the ids of the design: collisions and injection in the key space (K1 to K5), and 1c: crashes, hangs
-// and arithmetic.
+// Collisions and injection in the key space, by the rules of docs/cmud/design.md 4 (K1 to K5); crashes, hangs and
+// arithmetic.
 
 @testable import CMUDCore
 import KVBase
@@ -100,7 +100,7 @@ import Testing
         for bad in ["", "A", "a/b", "ä", String(repeating: "x", count: 33)] { #expect(!Keys.isWorld(bad)) }
     }
 
-    // MARK: 1c
+    // MARK: Crashes, hangs and arithmetic
 
     @Test func numbersOutOfPlaceAreAnsweredInOneLine() {
         let world = SimWorld(seed: 6)

@@ -1,4 +1,4 @@
-// Regressions by the ids of the design: data races and lost updates that a naive stateless client suffers (R1 to R11).
+// Data races and lost updates that a naive stateless client suffers, by the rules of docs/cmud/design.md 3 (R1 to R11).
 
 @testable import CMUDCore
 import KVBase

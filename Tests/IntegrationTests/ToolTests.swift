@@ -19,7 +19,9 @@ import Testing
 
     /// The first python3 on the path that has redis-py: the distribution's package serves the distribution's python3.
     private func pythonWithRedis() throws -> String? {
-        for python in Tool.paths("python3") where try Tool.run(python, ["-c", "import redis"]).code == 0 { return python }
+        for python in Tool.paths("python3") where try Tool.run(python, ["-c", "import redis"]).code == 0 {
+            return python
+        }
         missing("redis-py")
         return nil
     }

@@ -110,9 +110,4 @@ import Testing
         withExtendedLifetime(second) {}
         await client.close()
     }
-
-    @Test func theReadmeSnippetRuns() async throws {
-        let server = try Server()
-        try await readmeSnippet(servers: server.addresses)
-    }
 }

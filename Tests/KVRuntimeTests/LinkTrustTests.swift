@@ -39,13 +39,13 @@ import Testing
     }
 
     @Test func onlyWhoHasTheKeyIsBelieved() async throws {
-        let b = try node(1)
-        defer { b.close() }
         for (stranger, itsWord, ourWord) in [
             (try node(2), "does not accept this server's key", "another cluster's key"),
             (try node(1, cluster: "other"), "does not accept this server's key", "another cluster's key"),
             (try node(), "links are protected there", "does not speak TLS"),
         ] {
+            let b = try node(1)
+            defer { b.close() }
             #expect(try await !talks(stranger, b))
             let theirs = stranger.problems.withLock { $0 }.joined(separator: "\n")
             #expect(theirs.contains(itsWord), "\(theirs)")

@@ -1,5 +1,6 @@
 // One shard's batch by itself: what it recognises, and that several sessions' commands lie behind each other in it.
 
+import FuzzSupport
 import KVBase
 import KVTestTraits
 import RESP

@@ -1,5 +1,6 @@
 // Every command's reply, in process. Error texts are those of Redis 7.0.15 where Redis has the case.
 
+import FuzzSupport
 import KVBase
 import KVCore
 import RESP

@@ -1,5 +1,6 @@
 // SCAN over actors, servers, deletes and long patterns. In process.
 
+import FuzzSupport
 import KVBase
 import KVCore
 import KVTestTraits

@@ -1,5 +1,6 @@
 // Sessions: cut input, fairness, long commands, listings, back-pressure, and random traces against a model. In process.
 
+import FuzzSupport
 import KVBase
 import KVCore
 import RESP
@@ -404,139 +405,6 @@ import Testing
         #expect(turns <= 1)
     }
 
-    private final class Reader: SessionOwner {
-        var sessionUnsentBytes = 1000
-        var sessionOutputBytes: Int { sessionUnsentBytes }
-        var isStalled = false
-        var reply: StaticString?
-        var readsOn = 0
-        func sessionShouldRun() {}
-        func sessionReadsOn() { readsOn += 1 }
-        func sessionRefused(reply: StaticString?) {
-            isStalled = true
-            self.reply = reply
-        }
-    }
-
-    @Test func aRequestThatStandsStillIsClosedAfterAWhile() {
-        let session = LocalSession()
-        let shard = session.shard
-        // Cut in the middle of an array, of a line, of a value that is passed over; and between two requests.
-        let big = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$\(Limits.valueBytesMax + 1)\r\nxxx"
-        let inputs = ["*2\r\n$3\r\nGET\r\n$5\r\nab", "GET k", big, "", "PING\r\n"]
-        let clients = inputs.map { _ in Session(shard: shard) }
-        let readers = inputs.map { _ in Reader() }
-        var output = OutputBuffer()
-        defer {
-            output.deallocate()
-            for client in clients { client.close() }
-            session.close()
-        }
-        for (i, client) in clients.enumerated() {
-            client.owner = readers[i]
-            _ = Array(inputs[i].utf8).withUnsafeBytes { client.receive($0, output: &output, unsent: 0) }
-        }
-        shard.state.pointee.nowMillis += Shard.stalledMillisMax
-        // A byte is enough for another minute.
-        _ = Array("a".utf8).withUnsafeBytes { clients[1].receive($0, output: &output, unsent: 0) }
-        shard.state.pointee.nowMillis += 1
-        shard.closeStalled()
-        #expect(readers.map(\.isStalled) == [true, false, true, false, false])
-        #expect(readers[0].reply != nil && shard.context.closedClients.count(.standsStill) == 2)
-    }
-
-    @Test func aBlockedClientThatOnlyWritesIsReadOn() {
-        let session = LocalSession()
-        let shard = session.shard
-        let (client, reader) = (Session(shard: shard), Reader())
-        client.owner = reader
-        var output = OutputBuffer()
-        defer {
-            output.deallocate()
-            client.close()
-            session.close()
-        }
-        client.block()
-        shard.readOn()
-        #expect(reader.readsOn == 0, "it may be reading")
-        reader.sessionUnsentBytes -= 1
-        shard.readOn()
-        #expect(reader.readsOn == 0, "it is reading")
-        shard.readOn()
-        #expect(reader.readsOn == 1)
-        // What it writes is kept, not run, until its output has drained.
-        let input = request("SET", "k", "v") + request("GET", "k")
-        #expect(input.withUnsafeBytes { client.receive($0, output: &output, unsent: 0) } == .blocked)
-        #expect(output.count == 0 && client.pendingInput == input.count && shard.state.pointee.heldInput == input.count)
-        #expect(client.takeTurn(output: &output, unsent: 0) == .idle)
-        #expect(String(decoding: output.bytes, as: UTF8.self) == "+OK\r\n$1\r\nv\r\n")
-        #expect(shard.state.pointee.heldInput == 0 && shard.blockedSessions == 0)
-    }
-
-    @Test func theLongestUnfinishedRequestIsGivenUpAtTheBoundOfAll() {
-        let session = LocalSession()
-        let shard = session.shard
-        let clients = (0..<3).map { _ in Session(shard: shard) }
-        let readers = clients.map { _ in Reader() }
-        var output = OutputBuffer()
-        defer {
-            output.deallocate()
-            for client in clients { client.close() }
-            session.close()
-        }
-        let head = Array("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000\r\n".utf8)
-        for (i, client) in clients.enumerated() {
-            client.owner = readers[i]
-            let input = head + [UInt8](repeating: 7, count: 100_000 * (i + 1))
-            _ = input.withUnsafeBytes { client.receive($0, output: &output, unsent: 0) }
-        }
-        #expect(shard.state.pointee.heldInput == 3 * head.count + 600_000)
-        shard.boundInput()
-        #expect(!readers.contains { $0.isStalled })
-        // What other actors hold counts as well; there is only this one, so its own count is made large.
-        shard.state.pointee.heldInput += Limits.heldInputMax - 500_000
-        shard.boundInput()
-        #expect(readers.map(\.isStalled) == [false, false, true] && readers[2].reply != nil)
-        clients[2].dropInput()
-        shard.boundInput()
-        #expect(readers.map(\.isStalled) == [false, false, true])
-        shard.state.pointee.heldInput -= Limits.heldInputMax - 500_000
-    }
-
-    @Test func memoryForARequestFollowsWhatCameNotWhatWasAnnounced() {
-        let session = LocalSession()
-        defer { session.close() }
-        _ = session.reply(to: Array("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$60000000\r\n".utf8))
-        for _ in 0..<4 { _ = session.reply(to: [UInt8](repeating: 7, count: 200_000)) }
-        let client = session.shard.sessions[0]
-        #expect(client.state.pointee.input.capacity < 2_000_000, "announced lengths are not believed")
-    }
-
-    @Test func whoReadsNothingOfAnyReplyIsClosedAfterAWhile() {
-        let session = LocalSession()
-        let (blocked, idle) = (Session(shard: session.shard), Session(shard: session.shard))
-        let (reader, other) = (Reader(), Reader())
-        (blocked.owner, idle.owner) = (reader, other)
-        defer {
-            blocked.close()
-            idle.close()
-            session.close()
-        }
-        blocked.block()
-        func pass(_ millis: Millis) {
-            session.now += millis
-            session.shard.closeStalled()
-        }
-        pass(Shard.stalledMillisMax)
-        // A little was taken: that is enough for another minute.
-        reader.sessionUnsentBytes -= 1
-        pass(1)
-        pass(Shard.stalledMillisMax)
-        #expect(!reader.isStalled)
-        pass(1)
-        #expect(reader.isStalled && !other.isStalled)
-    }
-
     @Test func aClosedSessionGivesItsListingBack() {
         let session = LocalSession()
         defer { session.close() }
@@ -585,33 +453,5 @@ import Testing
         }
         total += output.pointee.count
         #expect(status == .idle && total == 200 * 100_011)
-    }
-
-    @Test(arguments: 0..<8) func randomTracesAgreeWithAModel(_ seed: Int) {
-        var random = PRNG(seed: UInt64(seed))
-        let session = LocalSession(seed: UInt64(seed) + 1)
-        defer { session.close() }
-        var model = StoreModel()
-        var input: [UInt8] = []
-        var expected: [UInt8] = []
-        for step in 0..<600 {
-            session.now += Millis(random.below(3))
-            let arguments = model.randomCommand(&random)
-            input += request(arguments)
-            expected += model.reply(to: arguments)
-            // Sometimes a single command, sometimes a pipeline, cut anywhere.
-            if random.chance(0.4) || step == 599 {
-                var replies: [UInt8] = []
-                while !input.isEmpty {
-                    let n = min(input.count, 1 + random.below(200))
-                    replies += session.reply(to: Array(input.prefix(n)))
-                    input.removeFirst(n)
-                }
-                #expect(replies == expected, "seed \(seed), step \(step)")
-                if replies != expected { return }
-                expected = []
-            }
-        }
-        #expect(session.shard.state.pointee.store.count == model.pairs.count)
     }
 }

@@ -1,1 +1,1 @@
-// KVTestSupport: what tests share.
+// KVTestSupport: what the suites of RESP and the fuzzers share.

@@ -1,7 +1,7 @@
 // The oracle must notice what it exists to notice: each check is shown a wrong history and must object.
 import KVBase
 import KVCore
-import KVTestSupport
+import KVSim
 import KVTestTraits
 import Testing
 

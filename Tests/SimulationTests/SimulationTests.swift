@@ -1,7 +1,7 @@
 // Whole simulated clusters in the ordinary test run: a few fixed seeds, determinism, and a canary that must be caught.
 import KVBase
 import KVCore
-import KVTestSupport
+import KVSim
 import KVTestTraits
 import Testing
 

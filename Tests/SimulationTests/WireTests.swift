@@ -1,7 +1,7 @@
 // Connections of the simulated world, and what the replication machine makes of long and thin lines.
 import KVBase
 import KVCore
-import KVTestSupport
+import KVSim
 import KVTestTraits
 import Testing
 
@@ -170,7 +170,8 @@ struct WireTests {
         let report = scenario.run()
         #expect(report.outcome.violation == nil, "\(scenario): \(report.text)")
         #expect(report.sentBytes <= report.dataBytes / 10 * 11, "\(report.text)")
-        #expect(report.live.count > 10 && report.live.maxMillis <= 550 && report.stillWaiting == 0, "\(report.text)")
+        // One-way and 500 ms, and half a pace: here a line has no window that keeps its queue short.
+        #expect(report.live.count > 10 && report.live.maxMillis <= 600 && report.stillWaiting == 0, "\(report.text)")
     }
 
     // Once chunks of 2.5 MiB, eight of them under way, were given up after five seconds without a whole one and sent

@@ -1,7 +1,7 @@
 // The parts a simulated world is made of: event queue, clocks, random streams, network, pace, report lines.
 import KVBase
 import KVCore
-import KVTestSupport
+import KVSim
 import KVTestTraits
 import Testing
 

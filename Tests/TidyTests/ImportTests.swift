@@ -6,6 +6,7 @@ import Testing
 @Suite(.blocking) struct ImportTests {
     static func imports(of file: SourceFile) -> [String] {
         file.lines.compactMap { line in
+            guard Text.has(line, "import ") else { return nil }
             let words = line.split(separator: " ")
             guard let at = words.firstIndex(of: "import"), at + 1 < words.count, at <= 2, !line.hasPrefix(" * "),
                 !line.trimmingPrefix(while: { $0 == " " }).hasPrefix("//")

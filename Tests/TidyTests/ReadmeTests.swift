@@ -1,17 +1,17 @@
-// The README's example is the code that a test of KVClient runs, word for word.
+// README's Swift program is the one that IntegrationTests run, word for word.
 
+import Foundation
 import KVTestTraits
 import Testing
 
 @Suite(.blocking) struct ReadmeTests {
     @Test func theExampleIsTheOneThatIsTested() throws {
-        let tested = try Repository.text("Tests/KVClientTests/ReadmeSnippetTests.swift")
-            .split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
-        let begin = try #require(tested.firstIndex { $0.contains("// README begins") })
-        let end = try #require(tested.firstIndex { $0.contains("// README ends") })
-        let lines = tested[(begin + 1)..<end].map { $0.hasPrefix("    ") ? String($0.dropFirst(4)) : $0 }
-        #expect(lines.count > 5)
+        let tested = try Repository.text("Sources/client-example/main.swift")
+        let begin = try #require(tested.range(of: "import KVClient"))
+        let program = String(tested[begin.lowerBound...])
         let readme = try Repository.text("README.md")
-        #expect(readme.contains(lines.joined(separator: "\n")), "README.md and ReadmeSnippetTests.swift differ")
+        if !readme.contains("```swift\n" + program + "```") {
+            Issue.record("README.md and Sources/client-example/main.swift differ: change both")
+        }
     }
 }

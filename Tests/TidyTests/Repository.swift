@@ -41,8 +41,59 @@ enum Repository {
         try files(under: ["Sources", "Tests", "Perf"], endings: ["swift"])
     }
 
-    static func allCode() throws -> [SourceFile] {
+    static func allCode() throws -> [SourceFile] { try code.get() }
+
+    private static let code = Result {
         try swiftFiles() + files(under: ["CSupport", "Perf/support"], endings: ["c", "h"])
+    }
+
+    /// The pages that say what is true now, and those of `docs/log`, which say what was.
+    static func documents(withLog: Bool = false) throws -> [SourceFile] {
+        let pages = try outside.map { name in
+            SourceFile(path: name, lines: try text(name).split(separator: "\n", omittingEmptySubsequences: false))
+        }
+        return pages + (try files(under: ["docs"], endings: ["md"]).filter { withLog || !$0.path.contains("/log/") })
+    }
+
+    /// Pages that are not in docs/.
+    private static let outside = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CSupport/memory/README.md"]
+
+    static func exists(_ path: String) -> Bool {
+        FileManager.default.fileExists(atPath: root.appendingPathComponent(path).path)
+    }
+
+    /// Names of all files of the checkout, without their folders.
+    static let fileNames: Set<String> = {
+        var names: Set<String> = []
+        for folder in ["", "Sources", "Tests", "Perf", "CSupport", "docs", "scripts", ".ci"] {
+            let base = root.appendingPathComponent(folder)
+            guard !folder.isEmpty else {
+                names.formUnion((try? FileManager.default.contentsOfDirectory(atPath: base.path)) ?? [])
+                continue
+            }
+            guard let walker = FileManager.default.enumerator(atPath: base.path) else { continue }
+            for case let name as String in walker where !name.contains(".build") {
+                names.insert((name as NSString).lastPathComponent)
+            }
+        }
+        return names
+    }()
+
+    /// Runs a program of the checkout or of the path in the checkout's folder; nil if there is no such program.
+    static func run(_ program: String, _ arguments: [String]) throws -> (code: Int32, output: String)? {
+        let folders = (ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin").split(separator: ":")
+        let found = folders.map { "\($0)/\(program)" }.first { FileManager.default.isExecutableFile(atPath: $0) }
+        guard let found else { return nil }
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: found)
+        process.arguments = arguments
+        process.currentDirectoryURL = root
+        let output = Pipe()
+        (process.standardOutput, process.standardError) = (output, output)
+        try process.run()
+        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        return (process.terminationStatus, text)
     }
 
     struct Target {

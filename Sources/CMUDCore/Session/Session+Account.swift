@@ -1,4 +1,4 @@
-// Passwords and names (cmud design 3e). Called by the session.
+// Passwords and names (docs/cmud/design.md 5). Called by the session.
 
 import KVBase
 

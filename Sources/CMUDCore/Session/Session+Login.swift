@@ -1,5 +1,5 @@
-// From a name to a character in the world: claims, passwords, slots (cmud design 3e, rules R7, R8). Called by the
-// session.
+// From a name to a character in the world: claims, passwords, slots (docs/cmud/design.md 5, rules R7 and
+// R8). Called by the session.
 
 import KVBase
 

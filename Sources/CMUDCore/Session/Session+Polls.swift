@@ -1,5 +1,5 @@
-// What a session looks at again and again: its room, its tells, the building, its own records (cmud design 3a). Called
-// by the session.
+// What a session looks at again and again: its room, its tells, the building, its own records
+// (docs/cmud/design.md 7). Called by the session.
 
 import KVBase
 

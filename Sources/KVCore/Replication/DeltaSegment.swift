@@ -50,8 +50,8 @@ struct DeltaEntries {
 
 /// One interval of one origin's writes with everything they left behind, or one page of a scan.
 ///
-/// Closure rule (replication.md b3): for every write of `origin` in `from + 1 ... to` the entries hold what was the
-/// current winner of that write's key when the segment was made, whoever wrote it.
+/// Closure rule (docs/replication.md 4.2): for every write of `origin` in `from + 1 ... to` the entries hold what was
+/// the current winner of that write's key when the segment was made, whoever wrote it.
 package final class DeltaSegment: @unchecked Sendable {
     /// Whose writes the interval counts; meaningless for a page.
     package let origin: OriginIndex

@@ -40,7 +40,7 @@ final class ScanEnd: Sendable {
     }
 }
 
-/// What a whole server had seen at some moment: the basis of tombstone collection (replication.md b5).
+/// What a whole server had seen at some moment: the basis of tombstone collection (docs/replication.md 10.1).
 package struct StabilityReport: Sendable, Equatable {
     /// The reporting process's steady clock; later reports replace earlier ones.
     package var stamp: Millis
@@ -89,8 +89,8 @@ struct ServerNews: Sendable {
     var server: UInt64
     /// Steady time at which this process last heard from it; nil if never.
     var heardAt: Millis?
-    var reach: VersionVector
-    var tops: VersionVector
+    var seenGapless: VersionVector
+    var seenAtMost: VersionVector
     var report: StabilityReport?
     var offset: Millis?
     /// Steady time of the frame from which it was last estimated.

@@ -1,22 +1,28 @@
 // The numbered stream of deltas one actor offers its siblings. Owned by that actor.
 
+import KVBase
+
 /// Items stay until every sibling acknowledged them or the bounds of the configuration push them out; who is behind
 /// then sees a hole and catches up by a local scan.
 struct LocalLog {
     private var items: [LocalItem] = []
     private var head = 0
+    private var firstNumber: UInt64 = 1
+    private var entries = 0
+    private var bytes = 0
+
     /// Number of the oldest item kept; numbers start at 1.
-    private(set) var first: UInt64 = 1
-    private(set) var entryCount = 0
-    private(set) var byteCount = 0
+    var first: UInt64 { firstNumber }
+    var entryCount: Int { entries }
+    var byteCount: Int { bytes }
 
     /// Number of the last item ever appended.
     var last: UInt64 { first &+ UInt64(items.count - head) &- 1 }
 
     mutating func append(_ item: LocalItem) {
         items.append(item)
-        entryCount += item.entryCount
-        byteCount += item.byteCount
+        entries += item.entryCount
+        bytes += item.byteCount
     }
 
     /// Forgets items up to `number`; hands over their segments.
@@ -39,12 +45,12 @@ struct LocalLog {
     }
 
     private mutating func dropFirst(_ take: (DeltaSegment) -> Void) {
-        entryCount -= items[head].entryCount
-        byteCount -= items[head].byteCount
+        entries -= items[head].entryCount
+        bytes -= items[head].byteCount
         if case .delta(let segment) = items[head] { take(segment) }
         items[head] = .scanEnd(LocalLog.placeholder)
         head += 1
-        first &+= 1
+        firstNumber &+= 1
     }
 
     private static let placeholder = ScanEnd(
@@ -57,5 +63,10 @@ struct LocalLog {
         let skip = Int(from &- first)
         guard skip < items.count - head else { return (last &+ 1, []) }
         return (from, Array(items[(head + skip)...]))
+    }
+
+    func checkInvariants() {
+        check(head <= items.count && entries >= 0 && bytes >= 0)
+        check(head < items.count || entries == 0 && bytes == 0)
     }
 }

@@ -3,28 +3,31 @@
 import KVBase
 
 struct Membership {
+    private var table: [MemberRow] = []
+    private var fingerprint: UInt64 = 0
+
     /// Sorted by server id, so that nothing depends on the order of arrival.
-    private(set) var rows: [MemberRow] = []
+    var rows: [MemberRow] { table }
     /// Order-independent fingerprint: equal tables, equal hash. Frames carry it, and the rows only while it differs.
-    private(set) var hash: UInt64 = 0
+    var hash: UInt64 { fingerprint }
 
     func row(_ server: UInt64) -> MemberRow? {
-        place(server).flatMap { rows[$0] }
+        place(server).flatMap { table[$0] }
     }
 
     func isMember(_ server: UInt64) -> Bool { row(server)?.status.isMember ?? false }
 
     func place(_ server: UInt64) -> Int? {
         let at = lowerBound(server)
-        return at < rows.count && rows[at].server == server ? at : nil
+        return at < table.count && table[at].server == server ? at : nil
     }
 
     private func lowerBound(_ server: UInt64) -> Int {
         var low = 0
-        var high = rows.count
+        var high = table.count
         while low < high {
             let middle = (low + high) / 2
-            if rows[middle].server < server { low = middle + 1 } else { high = middle }
+            if table[middle].server < server { low = middle + 1 } else { high = middle }
         }
         return low
     }
@@ -32,18 +35,23 @@ struct Membership {
     /// Merges a row; returns the new row if that changed anything.
     mutating func merge(_ row: MemberRow) -> MemberRow? {
         let at = lowerBound(row.server)
-        if at < rows.count, rows[at].server == row.server {
-            let merged = rows[at].merged(with: row)
-            guard merged != rows[at] else { return nil }
-            hash &-= Membership.term(rows[at])
-            rows[at] = merged
+        if at < table.count, table[at].server == row.server {
+            let merged = table[at].merged(with: row)
+            guard merged != table[at] else { return nil }
+            fingerprint &-= Membership.term(table[at])
+            table[at] = merged
         } else {
             // Rows of retired servers are kept for ever: they are what tells a latecomer that the id is spent.
-            guard rows.count < FrameFormat.rowsMax else { return nil }
-            rows.insert(row, at: at)
+            guard table.count < FrameFormat.rowsMax else { return nil }
+            table.insert(row, at: at)
         }
-        hash &+= Membership.term(rows[at])
-        return rows[at]
+        fingerprint &+= Membership.term(table[at])
+        return table[at]
+    }
+
+    func checkInvariants() {
+        check(table.count <= FrameFormat.rowsMax)
+        for i in table.indices.dropFirst() { check(table[i - 1].server < table[i].server) }
     }
 
     /// The same on every server, so seeded with a constant.

@@ -2,78 +2,22 @@
 
 import KVBase
 
-/// A frame's block being decoded and merged.
-struct BlockWork {
-    var bytes: [UInt8]
-    var block: Block
-    var decoder: EntryDecoder
-    var sender: ActorUID
-    /// What the maker of the block had seen.
-    var cut: VersionVector
-    var entries = DeltaEntries()
-    var isRefused = false
-}
-
-enum WorkItem {
-    case block(BlockWork)
-    /// A sibling's item, its number, and how many entries of it are merged.
-    case local(LocalItem, from: Int, number: UInt64, done: Int, isRefused: Bool)
-    case localChunk(LocalChunk, from: Int, done: Int, isRefused: Bool)
-    case done
-
-    var byteCount: Int {
-        switch self {
-        case .block(let work): work.block.to - work.block.from
-        case .local(let item, _, _, _, _): item.byteCount
-        case .localChunk(let chunk, _, _, _): chunk.page.payloadBytes
-        case .done: 0
-        }
-    }
-}
-
 extension Replica {
-    func enqueue(_ item: WorkItem) {
-        inboxBytes += item.byteCount
-        inbox.append(item)
-    }
-
-    func clearInbox() {
-        for item in inbox { if case .block(var work) = item { work.entries.clear() } }
-        inbox.removeAll()
-        inboxHead = 0
-    }
-
     /// What arrived just now is merged at once where it is little. Otherwise `step` does it, whose work would come on
     /// top in the same turn.
     func workOnLittle(_ at: Moment, into effects: inout ReplicaEffects) {
-        if inboxBytes <= Replica.littleBytesMax { _ = work(budget: config.entriesPerStep, at, into: &effects) }
+        if inbox.isLittle { _ = work(budget: config.entriesPerStep, at, into: &effects) }
     }
-
-    private static let littleBytesMax = 16 * 1024
 
     /// Merges up to about `budget` entries; returns how many units of work that was.
     func work(budget: Int, _ at: Moment, into effects: inout ReplicaEffects) -> Int {
         var left = budget
-        while left > 0, inboxHead < inbox.count {
-            let item = inbox[inboxHead]
-            inbox[inboxHead] = .done
-            let bytes = item.byteCount
+        while left > 0, let item = inbox.take() {
             let (rest, used) = proceed(item, left, at, into: &effects)
             left -= used + 1
-            if let rest {
-                inbox[inboxHead] = rest
-            } else {
-                inboxBytes -= bytes
-                inboxHead += 1
-            }
+            inbox.finish(rest)
         }
-        if inboxHead == inbox.count {
-            inbox.removeAll(keepingCapacity: inbox.count < 1024)
-            inboxHead = 0
-        } else if inboxHead > 256, inboxHead * 2 > inbox.count {
-            inbox.removeFirst(inboxHead)
-            inboxHead = 0
-        }
+        inbox.compact()
         return budget - left
     }
 
@@ -82,18 +26,18 @@ extension Replica {
     ) -> (rest: WorkItem?, used: Int) {
         switch item {
         case .block(var work):
-            let used = merge(&work, budget)
+            let used = merge(&work, budget, at)
             if used < 0 || work.decoder.left == 0 {
                 finish(&work, isWhole: used >= 0 && work.decoder.isComplete, at, into: &effects)
                 return (nil, max(used, 0))
             }
             return (.block(work), used)
         case .local(.delta(let segment), let from, let number, var done, var isRefused):
-            if !segment.isPage, seen.covers(segment.origin, segment.to), !config.bugs.contains(.stalePageAccepted) {
-                sibling(from)?.applied = number
+            if !segment.isPage, seen.covers(segment.origin, segment.to), !planted(.stalePageAccepted) {
+                sibling(from)?.stream.noteMerged(number)
                 return (nil, 1)
             }
-            let used = merge(segment, from: &done, budget, isDirect: true, force: false, &isRefused)
+            let used = merge(segment, from: &done, budget, at, force: false, &isRefused)
             guard done == segment.count else {
                 return (.local(.delta(segment), from: from, number: number, done: done, isRefused: isRefused), used)
             }
@@ -101,13 +45,13 @@ extension Replica {
             return (nil, used)
         case .local(.scanEnd(let end), let from, let number, _, _):
             if let sibling = sibling(from) {
-                if sibling.jumped <= end.firstItem || sibling.jumped == 0 { conclude(end, at) }
-                sibling.applied = number
+                if sibling.stream.isWhole(since: end.firstItem) { conclude(end, at) }
+                sibling.stream.noteMerged(number)
             }
             return (nil, 1)
         case .localChunk(let chunk, let from, var done, var isRefused):
-            let force = localAsker?.everything ?? false
-            let used = merge(chunk.page, from: &done, budget, isDirect: false, force: force, &isRefused)
+            let force = catchUp.localAsker?.everything ?? false
+            let used = merge(chunk.page, from: &done, budget, at, force: force, &isRefused)
             guard done == chunk.page.count else {
                 return (.localChunk(chunk, from: from, done: done, isRefused: isRefused), used)
             }
@@ -125,7 +69,7 @@ extension Replica {
     ///
     /// An absent key is only filled if the entry's write is new here: a covered write without a record was superseded
     /// and its tombstone collected. What a third party relays must moreover come from a cut that includes every
-    /// tombstone collected here (replication.md b5, clause 3), and so must a writer's own up to `doubtfulTo`.
+    /// tombstone collected here (docs/replication.md 10.3), and so must a writer's own up to `doubtfulTo`.
     @inline(__always)
     private func mergeEntry(
         _ record: Record, _ hash: UInt64, sectionOrigin: OriginIndex?, isBeyondGap: Bool, cut: VersionVector,
@@ -135,17 +79,17 @@ extension Replica {
         let isCovered = origin == own ? true : seen.covers(origin, record.seq)
         if isCovered || !(isCurrent || sectionOrigin == origin && record.ms > doubtfulTo) {
             if store.find(HashedKey(record, hash: hash)) == nil {
-                if isCovered, !force, !config.bugs.contains(.reinsertCovered) {
+                if isCovered, !force, !planted(.reinsertCovered) {
                     statistics.insertRefusedCovered += 1
                     return true
                 }
-                if !isCovered, !force, !config.bugs.contains(.collectWithoutFrontier) {
+                if !isCovered, !force, !planted(.collectWithoutFrontier) {
                     statistics.insertRefusedByFrontier += 1
                     return false
                 }
             }
         }
-        if config.bugs.rawValue != 0, mergeWithBugs(record, hash) { return true }
+        if planted.isAny, mergeWithBugs(record, hash) { return true }
         if !isCovered, !isBeyondGap, let writer = sectionOrigin, writer != origin {
             notePassedOn(record, by: writer, cut)
         }
@@ -159,7 +103,7 @@ extension Replica {
             if !isCovered {
                 let isTied =
                     sectionOrigin != nil && sectionOrigin != origin && !isBeyondGap && !cut.covers(origin, record.seq)
-                if !isTied || members.isMember(origins.uid(origin).server) { newest.raise(origin, to: record.seq) }
+                if !isTied || members.isMember(origins.uid(origin).server) { seen.noteLoose(origin, record.seq) }
             }
         case .divergent: statistics.versionCollisions &+= 1
         default: statistics.entriesIgnored &+= 1
@@ -175,30 +119,27 @@ extension Replica {
             !cut.covers(record.origin, record.seq)
         else { return }
         // Of a writer that can be heard nothing is adopted.
-        if let server = server(source), server.announced != .down, server.announced != .suspect { return }
-        isNewlyAdopted(record)
+        if let server = server(source), server.hearing.isAudible { return }
+        departures.noteAdopted(record)
     }
 
     /// Whether whoever stood at `cut` knew every tombstone collected here.
-    private func includesCollected(_ cut: VersionVector) -> Bool { cut.dominates(frontier) }
+    private func includesCollected(_ cut: VersionVector) -> Bool { collector.isKnown(at: cut) }
 
-    /// A writer's own writes stamped up to here are no better than relayed ones: what was collected here before the
-    /// writer was known was collected without asking it, and may have deleted them.
-    private func doubtfulTo(_ writer: OriginIndex, _ cut: VersionVector) -> Millis {
-        guard let server = server(origins.uid(writer).server), !cut.dominates(server.frontierBefore) else {
-            return .min
-        }
-        return server.floorBefore
+    /// A newcomer's own writes stamped up to here are no better than relayed ones: what was collected here before it was
+    /// known was collected without asking it, and may have deleted them.
+    private func doubtfulTo(_ writer: OriginIndex, _ cut: VersionVector, _ at: Moment) -> Millis {
+        server(origins.uid(writer).server)?.unasked.doubtfulTo(cut, at.steady) ?? .min
     }
 
     /// Decodes and merges; returns the entries handled, or -1 if the bytes are malformed.
-    private func merge(_ work: inout BlockWork, _ budget: Int) -> Int {
+    private func merge(_ work: inout BlockWork, _ budget: Int, _ at: Moment) -> Int {
         var sectionOrigin: OriginIndex?
         var isBeyondGap = false
         var force = false
         switch work.block.kind {
         case .section(let origin, let from, let to):
-            if seen.covers(origin, to), !config.bugs.contains(.acknowledgeBeforeApply) {
+            if seen.covers(origin, to), !planted(.acknowledgeBeforeApply) {
                 // A repetition: everything in it has taken effect.
                 work.decoder = EntryDecoder(from: work.block.to, to: work.block.to, count: 0, millisMax: 0)
                 return 0
@@ -211,7 +152,7 @@ extension Replica {
         }
         let cut = work.cut
         let isCurrent = includesCollected(cut)
-        let doubtfulTo = sectionOrigin.map { self.doubtfulTo($0, cut) } ?? .min
+        let doubtfulTo = sectionOrigin.map { self.doubtfulTo($0, cut, at) } ?? .min
         let hasher = store.hasher
         var used = 0
         let keepsEntries = !siblings.isEmpty || !isChunk(work.block)
@@ -262,14 +203,14 @@ extension Replica {
 
     /// Merges a segment's entries from `done` on, by reference.
     private func merge(
-        _ segment: DeltaSegment, from done: inout Int, _ budget: Int, isDirect: Bool, force: Bool,
+        _ segment: DeltaSegment, from done: inout Int, _ budget: Int, _ at: Moment, force: Bool,
         _ isRefused: inout Bool
     ) -> Int {
         let isCurrent = includesCollected(segment.cut)
         let isTrusted =
             !segment.isPage && (members.row(origins.uid(segment.origin).server)?.status.isMember ?? false)
         let sectionOrigin = isTrusted ? segment.origin : nil
-        let doubtfulTo = isTrusted ? self.doubtfulTo(segment.origin, segment.cut) : .min
+        let doubtfulTo = isTrusted ? self.doubtfulTo(segment.origin, segment.cut, at) : .min
         let isBeyondGap = !seen.covers(segment.origin, segment.from)
         let entries = segment.entries
         let end = min(entries.count, done + budget)
@@ -292,49 +233,11 @@ extension Replica {
 
     /// An interval's entries are all merged: the vector follows if there is no gap before it.
     func advance(_ origin: OriginIndex, _ from: UInt64, _ to: UInt64) {
-        guard origin != own, to > seen[origin] else { return }
-        if from <= seen[origin] || config.bugs.contains(.advanceOverGap) {
-            seen.raise(origin, to: to)
-            return connectIslands()
-        }
-        statistics.gapsSeen += 1
-        var merged = Island(origin: origin, from: from, to: to)
-        islands.removeAll { island in
-            guard island.origin == origin, merged.from <= island.to, merged.to >= island.from else { return false }
-            merged.from = min(merged.from, island.from)
-            merged.to = max(merged.to, island.to)
-            return true
-        }
-        // What is forgotten is asked for again.
-        if islands.count(where: { $0.origin == origin }) >= Replica.islandsMax,
-            let first = islands.firstIndex(where: { $0.origin == origin })
-        {
-            islands.remove(at: first)
-        }
-        islands.append(merged)
-    }
-
-    /// Intervals beyond gaps of one origin that are remembered: a few large values may be on their way at once.
-    static let islandsMax = 2 * RemoteServer.largeMax
-
-    /// The vector was raised: islands it reaches are connected.
-    func connectIslands() {
-        var isMore = !islands.isEmpty
-        while isMore {
-            isMore = false
-            islands.removeAll { island in
-                guard island.from <= seen[island.origin] else { return false }
-                if island.to > seen[island.origin] {
-                    seen.raise(island.origin, to: island.to)
-                    isMore = true
-                }
-                return true
-            }
-        }
+        if !seen.advance(origin, from, to, leaps: planted(.advanceOverGap)) { statistics.gapsSeen += 1 }
     }
 
     private func finish(_ work: inout BlockWork, isWhole: Bool, _ at: Moment, into effects: inout ReplicaEffects) {
-        if let server = server(work.sender.server) { server.wantedAt = min(server.wantedAt, at.steady) }
+        if let server = server(work.sender.server) { server.wish.want(by: at.steady) }
         guard isWhole else {
             statistics.framesRejected += 1
             effects.events.append(.malformed(server: work.sender.server))
@@ -344,12 +247,12 @@ extension Replica {
         switch work.block.kind {
         case .section(let origin, let from, let to):
             defer { work.entries.clear() }
-            guard !work.isRefused, to > seen[origin] || config.bugs.contains(.acknowledgeBeforeApply) else { return }
+            guard !work.isRefused, to > seen[origin] || planted(.acknowledgeBeforeApply) else { return }
             let segment = DeltaSegment(
-                origin: origin, from: config.bugs.contains(.relayWrongBounds) ? 0 : from, to: to, isPage: false,
+                origin: origin, from: planted(.relayWrongBounds) ? 0 : from, to: to, isPage: false,
                 cut: work.cut, taking: work.entries.take())
             advance(origin, from, to)
-            remember(segment)
+            recent.remember(segment, discard)
             offerToSiblings(.delta(segment))
         case .chunk(let chunk):
             finishChunk(chunk, &work, at, into: &effects)
@@ -357,14 +260,18 @@ extension Replica {
     }
 
     private func finishLocal(_ segment: DeltaSegment, from: Int, number: UInt64, _ isRefused: Bool) {
-        sibling(from)?.applied = number
+        sibling(from)?.stream.noteMerged(number)
         guard !segment.isPage else {
-            if isRefused { sibling(from)?.jumped = number + 1 }
+            if isRefused { sibling(from)?.stream.noteRefused(number) }
             return discard(segment)
         }
         guard !isRefused else { return discard(segment) }
         advance(segment.origin, segment.from, segment.to)
-        if origins.uid(segment.origin).server != uid.server { remember(segment) } else { discard(segment) }
+        if origins.uid(segment.origin).server != uid.server {
+            recent.remember(segment, discard)
+        } else {
+            discard(segment)
+        }
     }
 
     func offerToSiblings(_ item: LocalItem) {
@@ -374,54 +281,6 @@ extension Replica {
         if dropped > 0 { statistics.localLogOverruns += 1 }
     }
 
-    // MARK: Giving segments up
-
-    /// Shorter segments are given up in one piece.
-    private static let discardedCountMin = 128
-    /// With so many still to be given up the next ones go in one piece too: work comes before giving up, and what a
-    /// replica that never rests holds back must have an end.
-    static let discardedMax = 64
-
-    /// To be called with a segment that is no longer needed here: whoever lets the last reference go gives up one to
-    /// each record, and these lie all over memory.
-    func discard(_ segment: DeltaSegment) {
-        guard segment.count >= Replica.discardedCountMin, discarded.count < Replica.discardedMax else { return }
-        discarded.append(segment)
-    }
-
-    /// Gives up to `budget` references of discarded segments up; returns how many. A segment that somebody else holds
-    /// too is left to them. Two that let it go in the very same moment would both leave it to the other: then it goes
-    /// in one piece.
-    func releaseDiscarded(budget: Int) -> Int {
-        var left = budget
-        while left > 0, var segment = discarded.popLast() {
-            left -= 1
-            guard isKnownUniquelyReferenced(&segment) else { continue }
-            let some = max(1, min(left, segment.count))
-            if segment.release(upTo: some) { discarded.append(segment) }
-            left -= some
-        }
-        return budget - left
-    }
-
-    // MARK: Recent segments of others
-
-    static let recentSegmentsMax = 512
-    static let recentBytesMax = 4 * 1024 * 1024
-
-    private func remember(_ segment: DeltaSegment) {
-        guard segment.wireBytes <= Replica.recentBytesMax / 4 else { return discard(segment) }
-        recent.append(segment)
-        recentBytes += segment.wireBytes
-        while recent.count > Replica.recentSegmentsMax || recentBytes > Replica.recentBytesMax {
-            let oldest = recent.removeFirst()
-            recentBytes -= oldest.wireBytes
-            discard(oldest)
-        }
-    }
-
-    func dropRecent(where isDropped: (DeltaSegment) -> Bool) {
-        recent.removeAll(where: isDropped)
-        recentBytes = recent.reduce(0) { $0 + $1.wireBytes }
-    }
+    /// Gives the segment up, in slices where it is long.
+    func discard(_ segment: DeltaSegment) { discards.add(segment) }
 }

@@ -3,22 +3,9 @@
 
 import KVBase
 
-/// A walk for a departed server's loose entries.
-struct Adoption {
-    var server: UInt64
-    var origins: [OriginIndex]
-    var cursor = WalkCursor()
-}
-
 extension Replica {
-    /// Time for ordinary repair to close gaps in a departed server's writes.
-    static let adoptAfterMillis: Millis = 3_000
-    /// How long an actor waits for each sibling before it, of the first few.
-    private static let adoptTurnMillis: Millis = 1_000
-    private static let adoptTurnsMax = 4
-
     private func departedRows() -> [MemberRow] {
-        members.rows.filter { !$0.status.isMember && $0.server != uid.server && !retiredHere.contains($0.server) }
+        members.rows.filter { !$0.status.isMember && $0.server != uid.server && !retired.contains($0.server) }
     }
 
     func originsOf(_ row: MemberRow) -> [OriginIndex] {
@@ -29,17 +16,13 @@ extension Replica {
         guard isCaughtUp else { return }
         reopenRetired()
         for row in departedRows() {
-            if !departedSince.contains(where: { $0.server == row.server }) {
-                departedSince.append((row.server, at.steady))
-            }
-            guard let since = departedSince.first(where: { $0.server == row.server })?.at else { continue }
-            adoptLoose(row, since: since, at)
+            adoptLoose(row, since: departures.note(row.server, at.steady), at)
             retireIfAgreed(row, at, into: &effects)
         }
         // A server that is silent for long may stay away for ever: those it cannot reach must agree without it.
         for server in servers {
             // Others may have passed on writes of one that this actor never heard itself.
-            let since = server.heardAt ?? max(server.knownSince, startedAt ?? at.steady)
+            let since = server.heardAt ?? max(server.knownSince, census.start ?? at.steady)
             guard at.steady - since > config.downMillis, let row = members.row(server.id) else { continue }
             adoptLoose(row, since: since, at)
         }
@@ -51,75 +34,43 @@ extension Replica {
     /// vector, so nothing would ever make the others fetch it. Whoever holds such an entry sends it on as part of its
     /// own stream: it notes an own write to the key without changing the record, and the closure rule does the rest.
     private func adoptLoose(_ row: MemberRow, since: Millis, _ at: Moment) {
-        // One actor after the other: siblings mostly hold the same, and die together.
-        let turn = Millis(min(config.actorIndex, Replica.adoptTurnsMax)) * Replica.adoptTurnMillis
-        guard adoption == nil, at.steady - since >= Replica.adoptAfterMillis + turn else { return }
+        guard departures.mayAdopt(since: since, actorIndex: config.actorIndex, at.steady) else { return }
         // An interval beyond a gap may have brought nothing new and still stand in the way of retiring.
         let loose = originsOf(row).filter { origin in
-            (newest[origin] > seen[origin] || islands.contains { $0.origin == origin }) && !isStillToCome(origin, at)
+            (seen.isLoose(origin) || seen.hasIsland { $0 == origin }) && !isStillToCome(origin, at)
         }
-        if !loose.isEmpty { adoption = Adoption(server: row.server, origins: loose) }
+        if !loose.isEmpty { departures.adopt(row.server, loose) }
     }
 
-    /// Somebody who can be heard has more of the writer without a gap: the ordinary repair brings that, over a line that
-    /// may be slow. Only what it leaves is loose.
+    /// Somebody who can be heard has more of the writer without a gap: the ordinary repair brings that, over a line
+    /// that may be slow. Only what it leaves is loose.
     private func isStillToCome(_ origin: OriginIndex, _ at: Moment) -> Bool {
         let mine = seen[origin]
         return siblings.contains { $0.vector[origin] > mine && $0.vector[origin] != VersionVector.retired }
-            || servers.contains { $0.reach[origin] > mine && !$0.isSuspect(at.steady, config.suspectMillis) }
+            || servers.contains { $0.seenGapless[origin] > mine && !$0.isSuspect(at.steady, config.suspectMillis) }
     }
 
     /// One slice of the walk; returns the entries looked at.
     func advanceAdoption(budget: Int, into effects: inout ReplicaEffects) -> Int {
-        guard var current = adoption else { return 0 }
-        var looked = 0
-        var found: [UInt64] = []
-        let hasher = store.hasher
-        store.walk(&current.cursor, budget: min(budget, 512)) { record in
-            looked += 1
-            if current.origins.contains(record.origin), record.seq > seen[record.origin], isNewlyAdopted(record) {
-                found.append(hasher.hash(record.keyView))
-            }
-        }
+        let (found, looked, ended) = departures.walk(store, budget: budget, seen)
         for hash in found { store.noteOwnWrite(hash) }
         if !found.isEmpty {
             effects.events.append(.restamped((store.ownSeq - UInt64(found.count) + 1)...store.ownSeq))
             statistics.entriesAdopted += UInt64(found.count)
         }
-        if current.cursor.isDone {
-            for origin in current.origins {
-                newest.set(origin, 0)
-                islands.removeAll { $0.origin == origin }
-            }
-            adoption = nil
-        } else {
-            adoption = current
-        }
+        for origin in ended { seen.forgetLoose(origin) }
         return max(looked, 64)
     }
-
-    /// Each entry is adopted once, by this actor or a sibling: a walk finds again what the walks before it found, and
-    /// loose entries come in many pieces over a thin line.
-    @discardableResult
-    func isNewlyAdopted(_ record: Record) -> Bool {
-        if adoptedCount >= Replica.adoptedMax { (adopted, adoptedCount) = (HashSet64(), 0) }
-        let isNew = adopted.insert(UInt64(record.origin) << 40 | record.seq)
-        if isNew { adoptedCount += 1 }
-        return isNew
-    }
-
-    /// Adopted entries that are remembered; beyond, all are forgotten, and perhaps adopted once more.
-    private static let adoptedMax = 64 * 1024
 
     // MARK: Retiring
 
     /// This actor knows that the server departed, holds nothing loose of it, and so will never learn of a write of it
     /// that the others do not learn of too.
     func isLevel(_ row: MemberRow) -> Bool {
-        guard !row.status.isMember, isCaughtUp, inboxHead == inbox.count else { return false }
-        if retiredHere.contains(row.server) { return true }
-        return adoption?.server != row.server && originsOf(row).allSatisfy { newest[$0] <= seen[$0] }
-            && !islands.contains { origins.uid($0.origin).server == row.server }
+        guard !row.status.isMember, isCaughtUp, inbox.isEmpty else { return false }
+        if retired.contains(row.server) { return true }
+        return !departures.isAdopting(row.server) && originsOf(row).allSatisfy { !seen.isLoose($0) }
+            && !seen.hasIsland { origins.uid($0).server == row.server }
     }
 
     /// Departed servers for which `isLevel` holds here.
@@ -146,7 +97,7 @@ extension Replica {
     /// A report counts only if it names every server that is known here to have departed: one of them may have handed
     /// the retiring server's writes to the reporter after an older report, and can no longer say so itself.
     private func retireIfAgreed(_ row: MemberRow, _ at: Moment, into effects: inout ReplicaEffects) {
-        if !config.bugs.contains(.retireEarly) {
+        if !planted(.retireEarly) {
             let departed = members.rows.filter { !$0.status.isMember && $0.server != uid.server }.map(\.server)
             let level = levelEverywhereHere()
             guard departed.allSatisfy(level.hasSorted) else { return }
@@ -161,22 +112,18 @@ extension Replica {
             }
         }
         for origin in originsOf(row) {
-            finals.set(origin, seen[origin])
-            seen.set(origin, VersionVector.retired)
-            frontier.set(origin, 0)
-            newest.set(origin, 0)
-            islands.removeAll { $0.origin == origin }
-            dropRecent { $0.origin == origin }
+            retired.note(origin, last: seen.retire(origin))
+            collector.forget(origin)
+            recent.drop(origin)
         }
-        retiredHere.append(row.server)
-        retiredMarks.append(mark(row))
-        if departedRows().isEmpty { (adopted, adoptedCount) = (HashSet64(), 0) }
-        departedSince.removeAll { $0.server == row.server }
+        retired.add(row, origins)
+        if departedRows().isEmpty { departures.forgetAdopted() }
+        departures.forget(row.server)
         statistics.serversRetired += 1
         if row.status != .retired {
-            var retired = row
-            retired.status = .retired
-            learnTrusted(retired, at, into: &effects)
+            var row = row
+            row.status = .retired
+            learnTrusted(row, at, into: &effects)
         }
     }
 }
@@ -195,10 +142,10 @@ extension Replica {
 
     private func shown(_ vector: VersionVector, to marks: [UInt64]) -> VersionVector {
         var vector = vector
-        for (id, mark) in zip(retiredHere, retiredMarks) where !marks.hasSorted(mark) {
+        for id in retired.servers(where: { !marks.hasSorted($0) }) {
             guard let row = members.row(id) else { continue }
             for origin in originsOf(row) where vector[origin] == VersionVector.retired {
-                vector.set(origin, finals[origin])
+                vector.set(origin, retired.last(origin))
             }
         }
         return vector
@@ -209,61 +156,36 @@ extension Replica {
     func completed(_ vector: VersionVector, from server: RemoteServer) -> VersionVector {
         var vector = vector
         guard let marks = server.report?.retired else { return vector }
-        for (id, mark) in zip(retiredHere, retiredMarks) where marks.hasSorted(mark) {
+        for id in retired.servers(where: { marks.hasSorted($0) }) {
             guard let row = members.row(id) else { continue }
-            for origin in originsOf(row) where seen[origin] == VersionVector.retired {
+            for origin in originsOf(row) where seen.isRetired(origin) {
                 vector.set(origin, VersionVector.retired)
             }
         }
         return vector
     }
 
-    /// Names a retired server and how far its writes were seen: where marks are equal, nothing is left to compare.
-    private func mark(_ row: MemberRow) -> UInt64 {
-        var words = [row.server.littleEndian]
-        for index in 0..<row.actorCount {
-            let origin = origins.index(of: ActorUID(server: row.server, index: UInt16(index)))
-            words.append((origin.map { finals[$0] } ?? 0).littleEndian)
-        }
-        return words.withUnsafeBytes { hashBytes($0.baseAddress!, $0.count, seed: 0x7265_7469_7265_6421) }
-    }
-
     /// Marks of the servers that all actors of this process retired at the same writes, sorted.
     func marksOfAll() -> [UInt64] {
-        retiredMarks.filter { mark in siblings.allSatisfy { $0.retired.hasSorted(mark) } }.sorted()
+        retired.marks { mark in siblings.allSatisfy { $0.retired.hasSorted(mark) } }
     }
 
     /// A member that was not known when a server was retired has more of it: the server's entries come back, the
     /// ordinary repair fills the gap, and all retire it again.
     private func reopenRetired() {
-        for id in retiredHere {
+        for id in retired.servers {
             guard let row = members.row(id) else { continue }
             let isShort = originsOf(row).contains { origin in
-                servers.contains { $0.reach[origin] > finals[origin] }
+                servers.contains { $0.seenGapless[origin] > retired.last(origin) }
                     || siblings.contains {
-                        $0.vector[origin] > finals[origin] && $0.vector[origin] != VersionVector.retired
+                        $0.vector[origin] > retired.last(origin) && $0.vector[origin] != VersionVector.retired
                     }
             }
             guard isShort else { continue }
-            for origin in originsOf(row) { seen.set(origin, finals[origin]) }
-            let place = retiredHere.firstIndex(of: id)!
-            retiredHere.remove(at: place)
-            retiredMarks.remove(at: place)
+            for origin in originsOf(row) { seen.reopen(origin, at: retired.last(origin)) }
+            retired.remove(id)
             statistics.serversReopened += 1
         }
-    }
-}
-
-extension [UInt64] {
-    /// Whether a sorted array has the element.
-    func hasSorted(_ element: UInt64) -> Bool {
-        var low = 0
-        var high = count
-        while low < high {
-            let middle = (low + high) / 2
-            if self[middle] < element { low = middle + 1 } else { high = middle }
-        }
-        return low < count && self[low] == element
     }
 }
 

@@ -14,33 +14,34 @@ extension Replica: CustomStringConvertible {
         }
         var lines = [
             "replica \(uid.server % 10_000)/\(uid.index) \(isCaughtUp ? "caught up" : "catching up")"
-                + " seen [\(text(vector))] frontier [\(text(frontier))] floor \(store.gcFloor)"
-                + " log \(log.first)...\(log.last) logged to \(loggedTo) inbox \(inbox.count - inboxHead)"
+                + " seen [\(text(vector))] frontier [\(text(collector.frontier))] floor \(store.gcFloor)"
+                + " log \(log.first)...\(log.last) logged to \(round.logged) inbox \(inbox.count)"
         ]
-        for island in islands {
+        for island in seen.islands {
             lines.append("  island of \(text(single(island.origin, island.to))) from \(island.from)")
         }
         for row in members.rows { lines.append("  member \(row.server % 10_000) \(row.status) \(row.address)") }
-        if let asker {
+        if let asker = catchUp.asker {
             lines.append(
                 "  asks \(asker.source % 10_000) session \(asker.session) next \(asker.next) of \(asker.queued)")
         }
-        if let asker = localAsker {
+        if let asker = catchUp.localAsker {
             lines.append("  asks sibling \(asker.source) session \(asker.session) next \(asker.next)")
         }
         for sibling in siblings {
             lines.append(
-                "  sibling \(sibling.index) acked \(sibling.acked) enqueued \(sibling.enqueued)"
-                    + " applied \(sibling.applied)"
-                    + " jumped \(sibling.jumped) donor \(sibling.donor != nil) vector [\(text(sibling.vector))]")
+                "  sibling \(sibling.index) acked \(sibling.stream.acked) enqueued \(sibling.stream.enqueued)"
+                    + " applied \(sibling.stream.appliedTo)"
+                    + " jumped \(sibling.stream.jumped) donor \(sibling.donor != nil) vector [\(text(sibling.vector))]")
         }
         for server in servers {
             lines.append(
                 "  server \(server.id % 10_000) heard \(server.heardAt ?? -1) contacted \(server.isContacted)"
-                    + " sent \(server.sent)"
-                    + " backoff \(server.backoff) shift \(server.shift) in flight \(server.inFlight.count)"
-                    + " donor \(server.donor != nil) reach [\(text(server.reach))] top \(server.tops[own])"
-                    + " announced \(server.announcedTo.map { "\($0.origin):\($0.to)" }) repairs \(server.repairs.count)"
+                    + " sent \(server.stream.sent)"
+                    + " backoff \(server.stream.retries) gateway offset \(server.gateway.offset)"
+                    + " in flight \(server.stream.sectionsInFlight)"
+                    + " donor \(server.donor != nil) gapless [\(text(server.seenGapless))] at most \(server.seenAtMost[own])"
+                    + " announced \(server.view.announcedTo.map { "\($0.origin):\($0.to)" }) repairs \(server.repairs.count)"
             )
         }
         return lines.joined(separator: "\n")

@@ -11,9 +11,8 @@ extension Replica {
         let isDue =
             siblings.contains { due($0, at) <= at.steady } || servers.contains { due($0, at) <= at.steady }
         guard isDue else { return }
-        isRoundOpen = true
-        roundTarget = store.ownSeq
-        startSegment(at.steady)
+        round.open(through: store.ownSeq)
+        startSegment()
     }
 
     /// The next round may bring a server own writes.
@@ -21,55 +20,44 @@ extension Replica {
         server.isContacted && isLinked(server) && isFree(server, .live)
     }
 
-    private func startSegment(_ steady: Millis) {
+    private func startSegment() {
         let from: UInt64
         var limits = FrameLimits(config)
         if !siblings.isEmpty {
-            from = loggedTo
-        } else if let server = servers.first(where: { mayTake($0) && $0.sent < roundTarget }) {
-            from = server.sent
+            from = round.logged
+        } else if let server = servers.first(where: { mayTake($0) && $0.stream.sent < round.end }) {
+            from = server.stream.sent
             limits = self.limits(of: server)
         } else {
             return
         }
-        guard from < roundTarget else { return }
-        builder = SegmentBuilder(
-            from: from, target: roundTarget, bytesMax: limits.sectionBytes, dotsMax: config.dotsPerSegmentMax,
-            largeBytes: limits.largeBytes, encodes: servers.contains { mayTake($0) && $0.sent == from })
+        guard from < round.end else { return }
+        round.begin(
+            from: from, limits, dotsMax: config.dotsPerSegmentMax,
+            encodes: servers.contains { mayTake($0) && $0.stream.sent == from })
     }
 
-    /// Returns the writes looked at; `builder` is nil once all segments of the round are made.
+    /// Returns the writes looked at; the round builds nothing more once all its segments are made.
     func advanceRound(budget: Int) -> Int {
         var left = budget
-        while left > 0, builder != nil {
-            left -= builder!.advance(store, budget: left, bugs: config.bugs)
-            guard builder!.isFinished else { continue }
-            let isOverrun = builder!.isOverrun
-            if builder!.reached > builder!.from {
-                let segment = builder!.finish(origin: own, cut: vector)
-                ownSegments.append(OwnSegment(segment: segment, section: builder!.takeSection()))
-                if !siblings.isEmpty { offerToSiblings(.delta(segment)) }
-                if segment.from == loggedTo { loggedTo = segment.to }
-            } else {
-                builder!.abandon()
-            }
-            builder = nil
-            if isOverrun {
-                statistics.journalOverruns += 1
-                loggedTo = max(loggedTo, store.journalFirstSeq - 1)
-            }
-            if !siblings.isEmpty, loggedTo < roundTarget { startSegment(0) }
+        while left > 0, round.isBuilding {
+            let (looked, isFinished) = round.advance(store, budget: left, planted: planted)
+            left -= looked
+            guard isFinished else { continue }
+            let (segment, isOverrun) = round.take(store, cut: vector)
+            if let segment, !siblings.isEmpty { offerToSiblings(.delta(segment)) }
+            if isOverrun { statistics.journalOverruns += 1 }
+            if !siblings.isEmpty, round.isLogBehind { startSegment() }
         }
         return budget - left
     }
 
     func closeRound(_ at: Moment, into effects: inout ReplicaEffects) {
-        isRoundOpen = false
+        round.close()
         for sibling in siblings where due(sibling, at) <= at.steady { send(to: sibling, at, into: &effects) }
         for server in servers where due(server, at) <= at.steady { send(to: server, at, into: &effects) }
         // Kept only while several servers may stand at the same position: they hold on to superseded values.
-        for own in ownSegments { discard(own.segment) }
-        ownSegments.removeAll()
+        for own in round.takeMade() { discard(own.segment) }
     }
 
     /// Writes whose journal entries are kept although nobody needs them: a server that comes soon is told them without
@@ -80,7 +68,7 @@ extension Replica {
     /// everything. To be called now and then. O(entries forgotten / 1024).
     package func trimJournal() {
         guard servers.isEmpty, !isJoining, isCaughtUp else { return }
-        let needed = siblings.isEmpty ? store.ownSeq : min(loggedTo, store.ownSeq)
+        let needed = siblings.isEmpty ? store.ownSeq : min(round.logged, store.ownSeq)
         if needed > Replica.journalKeptAlone { store.trimJournal(through: needed - Replica.journalKeptAlone) }
     }
 
@@ -88,38 +76,38 @@ extension Replica {
 
     func due(_ sibling: Sibling, _ at: Moment) -> Millis {
         let token = sibling.pacer.earliest(spacing)
-        if store.ownSeq > loggedTo || log.last > sibling.acked { return token }
+        if store.ownSeq > round.logged || log.last > sibling.stream.acked { return token }
         if let donor = sibling.donor, donor.isReady(unackedBytesMax: config.unackedBytesMax) { return token }
         let keepAlive = sibling.pacer.lastSent.map { $0 + config.keepAliveMillis } ?? .min
-        let wanted = localAsker?.source == UInt64(sibling.index) ? token : sibling.wantedAt
+        let wanted = catchUp.asks(sibling: sibling.index) ? token : sibling.wish.at
         return max(token, min(wanted, keepAlive))
     }
 
     private func send(to sibling: Sibling, _ at: Moment, into effects: inout ReplicaEffects) {
-        let (first, items) = log.items(after: sibling.acked)
+        let (first, items) = log.items(after: sibling.stream.acked)
         var chunk: LocalChunk?
         if let donor = sibling.donor, donor.isReady(unackedBytesMax: config.unackedBytesMax) {
-            let isLate = config.bugs.contains(.vectorAtScanEnd) && donor.isLast
+            let isLate = planted(.vectorAtScanEnd) && donor.isLast
             let start = isLate ? shown(vector, to: sibling) : donor.start
             chunk = LocalChunk(
-                session: donor.session, number: donor.building, isLast: donor.isLast, start: start, frontier: frontier,
+                session: donor.session, number: donor.building, isLast: donor.isLast, start: start,
+                frontier: collector.frontier,
                 page: DeltaSegment(
-                    origin: own, from: 0, to: 0, isPage: true, cut: donor.start, taking: donor.entries.take()))
+                    origin: own, from: 0, to: 0, isPage: true, cut: donor.start, taking: donor.takeEntries()))
             donor.sent(at: at.steady)
         }
-        let saysFlushed = isLeaving && isFlushed(at)
-        if saysFlushed { hasSaidFlushed = true }
+        let saysFlushed = leaving.hasBegun && isFlushed(at)
+        if saysFlushed { leaving.noteSaidFlushed() }
         let batch = LocalBatch(
             fromIndex: config.actorIndex, vector: shown(vector, to: sibling), digest: digest, floor: store.gcFloor,
-            firstItem: first, items: items, ackedItem: sibling.applied, news: servers.map(news), rowsHash: members.hash,
-            rows: sibling.rowsHash == members.hash ? [] : members.rows, asks: sibling.asks,
-            scanAsk: scanAsk(localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
-            isFlushed: saysFlushed, isSettled: isSettled, hasGreeted: hasGreeted(at), level: levelHere(),
-            retired: retiredMarks.sorted())
-        sibling.asks.removeAll()
-        sibling.sentTo = log.last
+            firstItem: first, items: items, ackedItem: sibling.stream.appliedTo, news: servers.map(news),
+            rowsHash: members.hash,
+            rows: sibling.rowsHash == members.hash ? [] : members.rows, asks: sibling.takeAsks(),
+            scanAsk: scanAsk(catchUp.localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
+            isFlushed: saysFlushed, isSettled: isSettled, hasGreeted: links.isHoldingCollection(at.steady),
+            level: levelHere(), retired: retired.sortedMarks)
         sibling.pacer.sent(at.steady)
-        sibling.wantedAt = .max
+        sibling.wish.fulfil()
         statistics.batchesSent &+= 1
         statistics.localBytesSent &+= UInt64(batch.wireBytes)
         statistics.entriesSent &+= UInt64(batch.entryCount)
@@ -128,9 +116,10 @@ extension Replica {
 
     private func news(_ server: RemoteServer) -> ServerNews {
         ServerNews(
-            server: server.id, heardAt: server.heardAt, reach: server.reach, tops: server.tops, report: server.report,
-            offset: server.offset, offsetAt: server.offsetAt, roundTrip: server.roundTrip,
-            announcedTo: server.announcedTo, scanStart: server.donor?.start)
+            server: server.id, heardAt: server.heardAt, seenGapless: server.seenGapless, seenAtMost: server.seenAtMost,
+            report: server.report,
+            offset: server.hearing.offset, offsetAt: server.hearing.offsetAt, roundTrip: server.hearing.roundTrip,
+            announcedTo: server.view.announcedTo, scanStart: server.donor?.start)
     }
 
     // MARK: Receiving
@@ -139,31 +128,16 @@ extension Replica {
     package func receive(_ batch: LocalBatch, _ at: Moment, into effects: inout ReplicaEffects) {
         guard let sibling = sibling(batch.fromIndex) else { return }
         statistics.batchesReceived &+= 1
-        sibling.isHeard = true
-        sibling.isFlushed = batch.isFlushed
-        sibling.hasGreeted = batch.hasGreeted
-        sibling.level = batch.level
-        sibling.retired = batch.retired
-        sibling.floor = max(sibling.floor, batch.floor)
-        for i in 0..<min(sibling.vector.count, batch.vector.count)
-        where sibling.vector.seqs[i] == VersionVector.retired {
-            // It may have taken a retired server up again.
-            sibling.vector.set(OriginIndex(i), batch.vector.seqs[i])
-        }
-        sibling.vector.join(batch.vector)
-        if sibling.rowsHash != batch.rowsHash {
-            sibling.rowsHash = batch.rowsHash
-            if batch.rowsHash != members.hash { sibling.wantedAt = min(sibling.wantedAt, at.steady) }
-        }
+        if sibling.view.take(batch), batch.rowsHash != members.hash { sibling.wish.want(by: at.steady) }
         for row in batch.rows { learnTrusted(row, at, into: &effects) }
         if !isCaughtUp { adoptFloor(batch.floor, from: 1, at, into: &effects) }
-        sibling.acked = max(sibling.acked, min(batch.ackedItem, log.last))
-        log.drop(through: siblings.reduce(UInt64.max) { min($0, $1.acked) }, discard)
+        sibling.stream.acknowledge(batch.ackedItem, of: log.last)
+        log.drop(through: siblings.reduce(UInt64.max) { min($0, $1.stream.acked) }, discard)
         for news in batch.news {
             hear(news, at)
             // Whoever heard the server took over its floor before it told of it.
             if isCaughtUp, let server = server(news.server), isNewlyMet(server, at) {
-                adoptFloor(batch.floor, from: server.reach[own] + 1, at, into: &effects)
+                adoptFloor(batch.floor, from: server.seenGapless[own] + 1, at, into: &effects)
             }
         }
         for forwarded in batch.asks {
@@ -178,30 +152,19 @@ extension Replica {
 
     private func take(_ batch: LocalBatch, from sibling: Sibling, _ at: Moment) {
         if !batch.items.isEmpty {
-            sibling.wantedAt = min(sibling.wantedAt, at.steady)
-            guard inboxBytes < config.inboxBytesMax else { return }
-            if batch.firstItem > sibling.enqueued + 1 {
-                // Items it could not keep any longer for this slow reader: vectors tell what is missing.
-                sibling.jumped = batch.firstItem
-                statistics.gapsSeen += 1
-                sibling.enqueued = batch.firstItem - 1
-            }
+            sibling.wish.want(by: at.steady)
+            guard !inbox.isFull else { return }
+            if sibling.stream.receive(from: batch.firstItem) { statistics.gapsSeen += 1 }
             var number = batch.firstItem
             for item in batch.items {
-                if number > sibling.enqueued {
-                    enqueue(.local(item, from: sibling.index, number: number, done: 0, isRefused: false))
-                    sibling.enqueued = number
+                if sibling.stream.queue(number) {
+                    inbox.enqueue(.local(item, from: sibling.index, number: number, done: 0, isRefused: false))
                 }
                 number += 1
             }
         }
-        if let chunk = batch.scanChunk, localAsker?.source == UInt64(sibling.index),
-            localAsker?.session == chunk.session,
-            localAsker?.queued == chunk.number
-        {
-            localAsker!.queued += 1
-            localAsker!.lastProgress = at.steady
-            enqueue(.localChunk(chunk, from: sibling.index, done: 0, isRefused: false))
+        if let chunk = batch.scanChunk, catchUp.queueLocal(chunk, from: sibling.index, at.steady) {
+            inbox.enqueue(.localChunk(chunk, from: sibling.index, done: 0, isRefused: false))
         }
     }
 
@@ -209,19 +172,14 @@ extension Replica {
     private func hear(_ news: ServerNews, _ at: Moment) {
         guard let server = server(news.server) else { return }
         if let heard = news.heardAt {
-            server.heardAt = max(server.heardAt ?? heard, heard)
-            contact(server, news.reach, scanStart: news.scanStart, at)
+            server.hearing.note(bySibling: heard)
+            contact(server, news.seenGapless, scanStart: news.scanStart, at)
         }
-        for (origin, to) in news.announcedTo { server.announced(origin, to) }
-        server.reach.join(news.reach)
-        server.tops.join(news.tops)
-        if let report = news.report, report.stamp > server.report?.stamp ?? .min { server.report = report }
-        if news.offsetAt > server.offsetAt {
-            server.offset = news.offset
-            server.offsetAt = news.offsetAt
-            server.roundTrip = news.roundTrip
-        }
-        server.acknowledged(server.tops[own], at.steady)
+        for (origin, to) in news.announcedTo { server.view.announce(origin, to) }
+        server.view.join(news.seenGapless, atMost: news.seenAtMost)
+        server.view.take(news.report)
+        server.hearing.note(news)
+        server.stream.acknowledge(server.seenAtMost[own], at.steady)
     }
 
     /// First word from a server: from where on it is sent own writes.
@@ -229,20 +187,17 @@ extension Replica {
         _ server: RemoteServer, _ vector: VersionVector, scanStart: VersionVector? = nil, _ at: Moment
     ) {
         guard !server.isContacted else { return }
-        server.isContacted = true
-        server.contactedAt = at.steady
-        server.reach.join(vector)
-        server.tops.join(vector)
-        let known = server.reach[own]
+        server.hearing.noteContact(at.steady)
+        server.view.join(vector, atMost: vector)
+        let known = server.seenGapless[own]
         if isConnected, let scanStart {
             // A scan brings it everything up to there. The latest writes go ahead: somebody may wait for them.
             let start = min(scanStart[own], store.ownSeq)
-            server.sent = max(known, latest(upTo: start), server.sent)
-            return
+            return server.stream.begin(after: max(known, latest(upTo: start), server.stream.sent))
         }
         // A newcomer fetches what is old by a scan; the stream gives it what is new.
         let isNew = members.row(server.id)?.status == .joining && isLong(since: known)
-        server.sent = max(isNew ? store.ownSeq : known, isConnected ? server.sent : 0)
+        server.stream.begin(after: max(isNew ? store.ownSeq : known, isConnected ? server.stream.sent : 0))
     }
 
     /// The write after which the latest ones up to `start` are few and small.

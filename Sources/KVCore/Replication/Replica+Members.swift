@@ -3,11 +3,6 @@
 package import KVBase
 
 extension Replica {
-    /// How often silence, retirement and clocks are looked at.
-    static let censusMillis: Millis = 500
-    /// A census that comes later than this shows that this process was held up.
-    static let pauseMillis: Millis = 1_000
-
     /// A member row arrived: from a handshake, from --join, from a frame or a batch.
     package func learn(_ row: MemberRow, _ at: Moment, into effects: inout ReplicaEffects) {
         var row = row
@@ -27,22 +22,26 @@ extension Replica {
         if merged.server == uid.server {
             if merged.status >= .forgotten { effects.events.append(.forgotten) }
             // From a sibling, perhaps: every actor says good-bye for itself.
-            if isLeaving { for server in servers { server.wantedAt = at.steady } }
+            if leaving.hasBegun { for server in servers { server.wish.want(at: at.steady) } }
             return
         }
         apply(merged, at)
     }
 
+    /// What was collected up to `frontier` was collected without asking a newcomer.
+    func noteUnasked(_ server: RemoteServer, _ frontier: VersionVector, _ at: Moment) {
+        server.unasked.note(frontier, floor: store.gcFloor, until: at.steady + config.downMillis)
+    }
+
     private func apply(_ row: MemberRow, _ at: Moment) {
         if row.status.isMember {
             if let server = server(row.server) {
-                server.actorCount = row.actorCount
+                server.noteActors(row.actorCount)
             } else {
                 let place = servers.firstIndex { $0.id > row.server } ?? servers.count
                 let server = RemoteServer(id: row.server, actorCount: row.actorCount, knownSince: at.steady)
-                server.wantedAt = at.steady
-                server.frontierBefore = frontier
-                server.floorBefore = store.gcFloor
+                server.wish.want(at: at.steady)
+                if row.status == .joining { noteUnasked(server, collector.frontier, at) }
                 keepPace(of: server, at: row)
                 servers.insert(server, at: place)
                 takeStanding(server, at)
@@ -50,28 +49,26 @@ extension Replica {
         } else {
             if let server = server(row.server) {
                 // Whatever it is told later keeps its distance from what it was sent last.
-                outcastAnswers.append((server.id, server.pacer.lastSent ?? at.steady))
-                if outcastAnswers.count > Replica.outcastsMax { outcastAnswers.removeFirst() }
+                outcasts.note(server.id, at: server.pacer.lastSent ?? at.steady)
             }
             servers.removeAll { $0.id == row.server }
-            if asker?.source == row.server { asker = nil }
+            if catchUp.asks(server: row.server) { catchUp.drop() }
             if row.status >= .forgotten { statistics.serversForgotten += 1 }
         }
         for sibling in siblings where sibling.rowsHash != members.hash {
-            sibling.wantedAt = min(sibling.wantedAt, at.steady)
+            sibling.wish.want(by: at.steady)
         }
-        for server in servers where server.isContacted { server.wantedAt = min(server.wantedAt, at.steady) }
+        for server in servers where server.isContacted { server.wish.want(by: at.steady) }
     }
 
     /// A new life at a known address goes on with the pace of the one before: the limit is the address's.
     private func keepPace(of server: RemoteServer, at row: MemberRow) {
-        guard !config.bugs.contains(.paceById) else { return }
+        guard !planted(.paceById) else { return }
         for other in servers where members.row(other.id)?.isAtAddress(of: row) ?? false {
             if let last = other.pacer.lastSent, last > server.pacer.lastSent ?? .min { server.pacer.sent(last) }
         }
-        for other in outcastAnswers where members.row(other.server)?.isAtAddress(of: row) ?? false {
-            if other.at > server.pacer.lastSent ?? .min { server.pacer.sent(other.at) }
-        }
+        let last = outcasts.lastTold { members.row($0)?.isAtAddress(of: row) ?? false }
+        if let last, last > server.pacer.lastSent ?? .min { server.pacer.sent(last) }
     }
 
     /// Removes a server by hand: it must never come back under this id, and its writes that nobody received are lost.
@@ -81,6 +78,14 @@ extension Replica {
         learn(row, at, into: &effects)
     }
 
+    /// Tells everybody about a new address of this server.
+    package func changeAddress(_ address: Bytes, _ at: Moment, into effects: inout ReplicaEffects) {
+        guard var row = members.row(uid.server), row.address != address else { return }
+        row.address = address
+        row.incarnation += 1
+        learnTrusted(row, at, into: &effects)
+    }
+
     /// One line per other server, members first as they are sorted by id.
     package func peers(_ at: Moment) -> [PeerSummary] {
         members.rows.compactMap { row in
@@ -88,16 +93,16 @@ extension Replica {
             return PeerSummary(
                 server: row.server, address: row.address, name: row.name, status: row.status,
                 state: state(of: server, at), caughtUpPercent: caughtUpPercent(server),
-                pendingDeltas: store.ownSeq - min(store.ownSeq, server.reach[own]),
+                pendingDeltas: store.ownSeq - min(store.ownSeq, server.seenGapless[own]),
                 silentMillis: server.heardAt.map { at.steady - $0 },
-                roundTripMillis: server.link.roundTripMillis ?? server.roundTrip,
-                lagMillis: ages.age(after: server.reach[own], at.steady), backlogBytes: backlogBytes(server),
-                bytesPerSecond: server.link.bytesPerSecond, clockOffsetMillis: server.offset)
+                roundTripMillis: server.link.roundTripMillis ?? server.hearing.roundTrip,
+                lagMillis: ages.age(after: server.seenGapless[own], at.steady), backlogBytes: backlogBytes(server),
+                bytesPerSecond: server.link.bytesPerSecond, clockOffsetMillis: server.hearing.offset)
         }
     }
 
     private func caughtUpPercent(_ server: RemoteServer) -> Int? {
-        if let asker, asker.source == server.id { return asker.percent }
+        if let asker = catchUp.asker, asker.source == server.id { return asker.percent }
         if let donor = server.donor, !donor.isDone { return donor.percent }
         return nil
     }
@@ -105,7 +110,7 @@ extension Replica {
     /// How long the oldest own write has waited that a server has not acknowledged which is up, at the slowest of them.
     package func lagMillis(_ at: Moment) -> Millis {
         servers.reduce(0) { lag, server in
-            state(of: server, at) == .up ? max(lag, ages.age(after: server.reach[own], at.steady)) : lag
+            state(of: server, at) == .up ? max(lag, ages.age(after: server.seenGapless[own], at.steady)) : lag
         }
     }
 
@@ -113,14 +118,14 @@ extension Replica {
     private func backlogBytes(_ server: RemoteServer) -> Int {
         let records = store.count + store.tombstoneCount
         guard records > 0 else { return 0 }
-        let writes = store.ownSeq - min(store.ownSeq, server.reach[own])
+        let writes = store.ownSeq - min(store.ownSeq, server.seenGapless[own])
         return Int(clamping: min(writes, UInt64(records))) * (store.recordBytes / records)
     }
 
     func state(of server: RemoteServer, _ at: Moment) -> PeerState {
         if server.isSuspect(at.steady, config.downMillis) || isCutOff(server, at) { return .down }
         if server.isSuspect(at.steady, config.suspectMillis) { return .suspect }
-        if members.row(server.id)?.status == .joining || asker?.source == server.id {
+        if members.row(server.id)?.status == .joining || catchUp.asks(server: server.id) {
             return .syncing
         }
         if let donor = server.donor, !donor.isDone { return .syncing }
@@ -153,46 +158,25 @@ extension Replica {
     static let reconnectMillis: Millis = 1_000
 
     /// Looks twice a second at who is silent, who was replaced, who can be retired, and at the clocks.
-    func census(_ at: Moment, into effects: inout ReplicaEffects) {
-        guard lastCensus == .min || at.steady - lastCensus >= Replica.censusMillis || isLeaving else { return }
-        noticePause(at)
-        lastCensus = at.steady
+    func takeCensus(_ at: Moment, into effects: inout ReplicaEffects) {
+        guard census.isDue(at.steady) || leaving.hasBegun else { return }
+        forgive(census.take(at.steady), at)
         for server in servers {
             let state = state(of: server, at)
-            if state != server.announced {
-                if server.announced != nil || state != .down {
-                    effects.events.append(.serverState(server: server.id, state))
-                }
-                server.announced = state
-            }
+            if server.hearing.change(to: state) { effects.events.append(.serverState(server: server.id, state)) }
         }
         forgetReplaced(at, into: &effects)
         watchDeparted(at, into: &effects)
         watchClocks(&effects)
-        ages.drop(through: servers.reduce(store.ownSeq) { min($0, $1.reach[own]) })
+        ages.drop(through: servers.reduce(store.ownSeq) { min($0, $1.seenGapless[own]) })
         startCollecting(at)
         leave(at, into: &effects)
     }
 
     /// This process itself did not run for a while (stopped, starved): the others' silence is its own fault.
-    private func noticePause(_ at: Moment) {
-        guard lastCensus != .min else { return }
-        let pause = at.steady - lastCensus - Replica.censusMillis
-        guard pause > Replica.pauseMillis else { return }
-        for server in servers { if let heardAt = server.heardAt { server.heardAt = min(at.steady, heardAt + pause) } }
-    }
-
-    private func leave(_ at: Moment, into effects: inout ReplicaEffects) {
-        guard isLeaving, var row = members.row(uid.server) else { return }
-        guard row.status < .left else {
-            if !servers.contains(where: { isLinked($0) }) { noteLeft() }
-            return
-        }
-        guard isFlushed(at), siblings.allSatisfy(\.isFlushed) else { return }
-        row.status = .left
-        learnTrusted(row, at, into: &effects)
-        for sibling in siblings { sibling.wantedAt = at.steady }
-        if !servers.contains(where: { isLinked($0) }) { noteLeft() }
+    private func forgive(_ pause: Millis, _ at: Moment) {
+        guard pause > 0 else { return }
+        for server in servers { server.hearing.forgive(pause, at.steady) }
     }
 
     /// A restarted process has a new id at the old address, or under the old name at another one: the old id can never
@@ -200,26 +184,22 @@ extension Replica {
     /// one for long, so a mistaken address alone never removes a living server; nor do two that were heard beside each
     /// other, or a name that no user gave.
     private func forgetReplaced(_ at: Moment, into effects: inout ReplicaEffects) {
-        guard let startedAt, at.steady - startedAt > config.downMillis else { return }
+        guard census.age(at.steady) > config.downMillis else { return }
         var gone: [UInt64] = []
         for server in servers where server.isSuspect(at.steady, config.downMillis) {
             guard let row = members.row(server.id) else { continue }
+            let began = at.steady - census.age(at.steady)
             let replaced =
-                members.row(uid.server).map { isSuccessor($0, since: startedAt, of: row, server) } ?? false
+                members.row(uid.server).map { isSuccessor($0, since: began, of: row, server) } ?? false
                 || servers.contains { other in
                     guard other.id != server.id, let its = members.row(other.id) else { return false }
                     return !other.isSuspect(at.steady, config.suspectMillis)
-                        && isSuccessor(its, since: other.contactedAt ?? at.steady, of: row, server)
+                        && isSuccessor(its, since: other.hearing.contactedAt ?? at.steady, of: row, server)
                 }
-            if config.bugs.contains(.forgetOnSilence) { gone.append(server.id) }
-            guard replaced else {
-                server.replacedSince = nil
-                continue
-            }
+            if planted(.forgetOnSilence) { gone.append(server.id) }
             // A frame of the old process may still arrive long after its end and make it look alive: once is not
             // enough.
-            let since = server.replacedSince ?? at.steady
-            server.replacedSince = since
+            guard let since = server.hearing.replacedSince(replaced, at.steady) else { continue }
             if at.steady - since > 2 * config.suspectMillis { gone.append(server.id) }
         }
         for id in gone { forget(id, at, into: &effects) }
@@ -234,11 +214,8 @@ extension Replica {
     }
 
     private func watchClocks(_ effects: inout ReplicaEffects) {
-        let correction = SkewGuard.correction(servers.compactMap(\.offset))
-        if (correction == 0) != (clockCorrection == 0) {
-            statistics.clockCorrections += 1
-            effects.events.append(.clockSkewed(correction))
-        }
-        clockCorrection = correction
+        guard clock.follow(servers.compactMap(\.hearing.offset)) else { return }
+        statistics.clockCorrections += 1
+        effects.events.append(.clockSkewed(clock.millis))
     }
 }

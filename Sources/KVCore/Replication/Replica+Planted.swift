@@ -12,9 +12,9 @@ extension Replica {
     ) -> Record? {
         let key = store.key(key)
         var floor = floor
-        if config.bugs.contains(.lastPlusOne) { floor = max(floor, lastStamp) }
+        if planted(.lastPlusOne) { floor = max(floor, plantedState.lastStamp) }
         guard let record = store.put(key, value: ByteView(value), now: corrected(at), floor: floor) else { return nil }
-        lastStamp = record.ms
+        plantedState.noteStamp(record.ms)
         return bend(record, key.hash, at)
     }
 
@@ -29,8 +29,8 @@ extension Replica {
     /// `nowOnly` stamps with the clock whatever was there before; `noFloor` forgets what was collected.
     private func bend(_ record: Record, _ hash: UInt64, _ at: Moment) -> Record {
         var ms = record.ms
-        if config.bugs.contains(.nowOnly) { ms = corrected(at) }
-        if config.bugs.contains(.noFloor), record.ms == store.gcFloor + 1 { ms = corrected(at) }
+        if planted(.nowOnly) { ms = corrected(at) }
+        if planted(.noFloor), record.ms == store.gcFloor + 1 { ms = corrected(at) }
         guard ms != record.ms else { return record }
         let bent = Record.create(
             key: record.keyView, value: ByteView(record.value), ms: ms, origin: record.origin, seq: record.seq,
@@ -42,17 +42,17 @@ extension Replica {
     /// Merges an entry the wrong way, if a bug says so; true if that settled it.
     func mergeWithBugs(_ record: Record, _ hash: UInt64) -> Bool {
         guard let old = store.find(HashedKey(record, hash: hash)), old != record else { return false }
-        if config.bugs.contains(.digestForgetsOld), !old.isTombstone,
+        if planted(.digestForgetsOld), !old.isTombstone,
             old.version(origins) < record.version(origins)
         {
-            digestDrift &+= store.digestTerm(old)
+            plantedState.addDrift(store.digestTerm(old))
         }
-        if config.bugs.contains(.sequenceIgnored), old.ms == record.ms, old.origin == record.origin { return true }
-        if config.bugs.contains(.tieByArrival), old.ms == record.ms, old.origin != record.origin {
+        if planted(.sequenceIgnored), old.ms == record.ms, old.origin == record.origin { return true }
+        if planted(.tieByArrival), old.ms == record.ms, old.origin != record.origin {
             store.overwriteUnconditionally(with: record.retained(), hash)
             return true
         }
-        if config.bugs.contains(.mergeSwapped) {
+        if planted(.mergeSwapped) {
             if record.version(origins) < old.version(origins) {
                 store.overwriteUnconditionally(with: record.retained(), hash)
             }

@@ -45,16 +45,16 @@ extension Replica {
         if members.row(head.sender.server)?.status == .left {
             // It handed everything over before it left; a late frame must not teach one actor what the others never
             // learn.
-        } else if inboxBytes > 0, inboxBytes + bytes.count > config.inboxBytesMax {
+        } else if !inbox.hasRoom(for: bytes.count) {
             statistics.framesOverloaded += 1
             verdict = .overloaded
         } else {
             for block in blocks { take(block, bytes, head, at) }
         }
-        if !blocks.isEmpty { server?.wantedAt = at.steady }
+        if !blocks.isEmpty { server?.wish.want(at: at.steady) }
         workOnLittle(at, into: &effects)
         if let server {
-            if hasHole(server) { server.wantedAt = min(server.wantedAt, at.steady) }
+            if hasHole(server) { server.wish.want(by: at.steady) }
             compareDigests(with: server, head, at, into: &effects)
         }
         scheduleNext(at)
@@ -68,50 +68,29 @@ extension Replica {
 
     /// Takes over what the head says.
     private func hear(_ head: FrameHead, from server: RemoteServer, _ at: Moment, into effects: inout ReplicaEffects) {
-        // Its silence is over: from now on its gateway is to blame for what it does not acknowledge.
-        if server.isSuspect(at.steady, config.suspectMillis) { server.waitingSince = at.steady }
-        server.heardAt = at.steady
-        if head.rowsHash != server.rowsHash {
-            server.rowsHash = head.rowsHash
-            if head.rowsHash != members.hash { server.wantedAt = at.steady }
-        }
-        if !server.isContacted { server.wantedAt = at.steady }
+        if server.isSuspect(at.steady, config.suspectMillis) { server.stream.restartWaiting(at.steady) }
+        server.hearing.note(at.steady)
+        if server.hearing.noteRows(head.rowsHash), head.rowsHash != members.hash { server.wish.want(at: at.steady) }
+        if !server.isContacted { server.wish.want(at: at.steady) }
         let asksForAll = isConnected && head.scanAsk != nil && isCaughtUp
         contact(server, head.vector, scanStart: asksForAll ? shown(vector, to: server) : nil, at)
         bindAsker(head, at)
-        if let current = asker, current.source == server.id, head.serving == current.session, isConnected,
-            !config.bugs.contains(.progressByMessages)
-        {
-            asker?.lastProgress = at.steady
+        if isConnected, !planted(.progressByMessages) { catchUp.noteServing(server.id, head.serving, at.steady) }
+        server.hearing.note(head, at)
+        let before = siblings.map { server.seenAtMost[$0.origin] }
+        server.view.join(head.vector, atMost: head.vector)
+        for island in head.islands { server.view.note(island) }
+        for (sibling, top) in zip(siblings, before) where server.seenAtMost[sibling.origin] > top {
+            sibling.wish.want(by: at.steady)
         }
-        if head.echo != 0 {
-            let roundTrip = max(0, at.steady - head.echo - head.echoHold)
-            server.clock.add(roundTrip: roundTrip, offset: head.wall + roundTrip / 2 - at.wall, at: at.steady)
-            server.offset = server.clock.best?.offset
-            server.offsetAt = at.steady
-            server.roundTrip = server.clock.best?.roundTrip
-        }
-        if head.steady > server.echo || server.echo == 0 {
-            server.echo = head.steady
-            server.echoAt = at.steady
-        }
-        let before = siblings.map { server.tops[$0.origin] }
-        server.reach.join(head.vector)
-        server.tops.join(head.vector)
-        for island in head.islands { server.tops.raise(island.origin, to: island.to) }
-        for (sibling, top) in zip(siblings, before) where server.tops[sibling.origin] > top {
-            sibling.wantedAt = min(sibling.wantedAt, at.steady)
-        }
-        server.acknowledged(server.tops[own], at.steady)
+        server.stream.acknowledge(server.seenAtMost[own], at.steady)
         if !isCaughtUp {
             adoptFloor(head.floor, from: 1, at, into: &effects)
         } else if isNewlyMet(server, at) {
-            adoptFloor(head.floor, from: server.reach[own] + 1, at, into: &effects)
+            adoptFloor(head.floor, from: server.seenGapless[own] + 1, at, into: &effects)
         }
-        if let report = head.report, report.stamp > server.report?.stamp ?? .min { server.report = report }
-        if let origin = origins.intern(head.sender) {
-            server.announced(origin, head.sentTo)
-        }
+        server.view.take(head.report)
+        if let origin = origins.intern(head.sender) { server.view.announce(origin, head.sentTo) }
         for ask in head.asks { answer(ask, to: server, at) }
         // A newcomer that greets another one looks for somebody better first.
         if let ask = head.scanAsk, isCaughtUp || head.toServer != 0 {
@@ -127,31 +106,19 @@ extension Replica {
             guard origins.uid(origin).server != uid.server else { return }
             if seen.covers(origin, to) { return }
             cut = head.vector
-            if config.bugs.contains(.acknowledgeBeforeApply) { advance(origin, from, to) }
+            if planted(.acknowledgeBeforeApply) { advance(origin, from, to) }
         case .chunk(let chunk):
-            guard var current = asker, current.source == head.sender.server else { return }
-            let isExpected =
-                current.session == chunk.session && current.queued == chunk.number
-                && current.donorIndex == Int(head.sender.index)
-            guard isExpected || config.bugs.contains(.stalePageAccepted) else { return }
-            current.queued += 1
-            current.lastProgress = at.steady
-            asker = current
+            guard catchUp.queue(chunk, from: head.sender, any: planted(.stalePageAccepted), at.steady) else { return }
             cut = chunk.start
         }
         let decoder = EntryDecoder(from: block.from, to: block.to, count: block.count, millisMax: block.millisMax)
-        enqueue(
+        inbox.enqueue(
             .block(BlockWork(bytes: bytes, block: block, decoder: decoder, sender: head.sender, cut: cut)))
     }
 
     /// A server that was removed still talks: it is told so, at most once per keep-alive.
     private func answerOutcast(_ sender: ActorUID, _ at: Moment, into effects: inout ReplicaEffects) {
-        if let last = outcastAnswers.first(where: { $0.server == sender.server }) {
-            guard at.steady - last.at >= config.keepAliveMillis else { return }
-            outcastAnswers.removeAll { $0.server == sender.server }
-        }
-        outcastAnswers.append((sender.server, at.steady))
-        if outcastAnswers.count > Replica.outcastsMax { outcastAnswers.removeFirst() }
+        guard outcasts.tell(sender.server, at: at.steady, every: config.keepAliveMillis) else { return }
         var head = FrameHead()
         head.sender = uid
         head.toServer = sender.server
@@ -159,14 +126,9 @@ extension Replica {
         head.wall = at.wall
         head.rowsHash = members.hash
         head.rows = members.rows
-        var writer = FrameWriter(buffer: frameBuffer, table: origins)
-        writer.head(head, cluster: config.clusterId)
-        let (bytes, buffer) = writer.finish()
-        frameBuffer = buffer
+        guard case .bytes(let bytes) = bench.make(head, [], slices: false) else { return }
         statistics.framesSent &+= 1
         statistics.remoteBytesSent &+= UInt64(bytes.count)
         effects.frames.append(OutgoingFrame(to: sender, bytes: bytes))
     }
-
-    static let outcastsMax = 64
 }

@@ -3,44 +3,35 @@
 import KVBase
 
 extension Replica {
-    static let lookEveryMillis: Millis = 100
-    static let scanTimeoutMillis: Millis = 5_000
     static let localPatienceMillis: Millis = 300
-    static let repairsQueuedMax = 16
 
     // MARK: Gaps seen in a stream
 
     /// A server's own writes that it sent us and that did not arrive, or only behind a gap.
     func hasHole(_ server: RemoteServer) -> Bool {
-        guard isCaughtUp, asker == nil, inboxHead == inbox.count else { return false }
-        return server.announcedTo.contains { seen[$0.origin] < $0.to }
+        guard isCaughtUp, !catchUp.isAsking, inbox.isEmpty else { return false }
+        return server.view.hasHole(seen)
     }
 
     /// Missing intervals to ask this server for: of its own actors, and of servers that are out of reach.
     func asks(for server: RemoteServer, _ at: Moment) -> [RepairAsk] {
-        guard isCaughtUp, asker == nil, inboxHead == inbox.count else { return [] }
+        guard isCaughtUp, !catchUp.isAsking, inbox.isEmpty else { return [] }
         var asks: [RepairAsk] = []
-        for (origin, to) in server.announcedTo where seen[origin] < to {
-            asks.append(hole(origin, upTo: to))
+        for (origin, to) in server.view.announcedTo where seen[origin] < to {
+            asks.append(seen.hole(origin, upTo: to))
         }
         if config.actorIndex == 0 {
             for other in servers where other.id != server.id && other.isSuspect(at.steady, config.suspectMillis) {
                 for index in 0..<other.actorCount {
                     guard let origin = origins.index(of: ActorUID(server: other.id, index: UInt16(index))),
-                        server.reach[origin] > seen[origin]
+                        server.seenGapless[origin] > seen[origin]
                     else { continue }
-                    asks.append(hole(origin, upTo: server.reach[origin]))
+                    asks.append(seen.hole(origin, upTo: server.seenGapless[origin]))
                 }
             }
         }
         statistics.repairsAsked &+= UInt64(asks.count)
         return asks
-    }
-
-    private func hole(_ origin: OriginIndex, upTo to: UInt64) -> RepairAsk {
-        let from = seen[origin]
-        let next = islands.reduce(to) { $1.origin == origin && $1.from > from ? min($0, $1.from) : $0 }
-        return RepairAsk(origin: origin, from: from, to: next)
     }
 
     /// A server misses an interval.
@@ -49,78 +40,67 @@ extension Replica {
         if ask.origin == own {
             guard ask.from < store.ownSeq else { return }
             // Asked again before the answer can have arrived.
-            if let last = server.lastRepair, last.ask.from == ask.from,
-                at.steady - last.at < max(RemoteServer.timeoutMillisMin, server.smoothedAck ?? 0)
-            {
-                return
-            }
-            if config.bugs.contains(.gatewayChangeResets), ask.to <= server.tops[own] { return }
-            if config.bugs.contains(.keepAliveWithoutHead), ask.from >= server.tops[own] { return }
-            server.lossSeenAt = at.steady
+            if server.repairs.isOnItsWay(ask, at.steady, server.stream.answerMillis) { return }
+            if planted(.gatewayChangeResets), ask.to <= server.seenAtMost[own] { return }
+            if planted(.keepAliveWithoutHead), ask.from >= server.seenAtMost[own] { return }
+            server.stream.noteLoss(at.steady)
         } else if writer.server == uid.server {
             // A sibling's write: it has the journal.
-            guard let sibling = sibling(Int(writer.index)), sibling.asks.count < Replica.repairsQueuedMax else {
-                return
-            }
-            sibling.asks.append(ForwardedAsk(server: server.id, ask: ask))
-            sibling.wantedAt = min(sibling.wantedAt, at.steady)
-            return
-        } else if !recent.contains(where: { $0.origin == ask.origin && $0.from <= ask.from && $0.to > ask.from }) {
+            guard let sibling = sibling(Int(writer.index)), sibling.add(ForwardedAsk(server: server.id, ask: ask))
+            else { return }
+            return sibling.wish.want(by: at.steady)
+        } else if recent.segment(ask.origin, after: ask.from) == nil {
             return
         }
-        guard server.repairs.count < Replica.repairsQueuedMax, !server.repairs.contains(ask) else { return }
-        server.repairs.append(ask)
+        server.repairs.add(ask)
     }
 
     // MARK: Gaps seen in vectors
 
     /// Looks ten times a second for entries of the vector that do not move although a peer is ahead, and starts a scan.
     func lookForGaps(_ at: Moment) {
-        guard lastRepairLook == .min || at.steady - lastRepairLook >= Replica.lookEveryMillis else { return }
-        lastRepairLook = at.steady
+        guard gaps.look(at.steady) else { return }
         dropIdleScans(at)
         if !isCaughtUp {
             // Only a server that is `up` has an actor 0 to catch up with; one that leaves before it joined has none.
             let isUp = members.row(uid.server)?.status == .up
             if isUp, config.actorIndex != 0 { catchUpWithFirst(at) } else { startJoinScan(at) }
         }
-        guard inboxHead == inbox.count else { return }
+        guard inbox.isEmpty else { return }
         var local: (sibling: Sibling, since: Millis)?
         var remote: (server: RemoteServer, since: Millis)?
         let donors = donors
-        while stalled.count < origins.count { stalled.append((0, at.steady)) }
-        for index in 0..<stalled.count {
+        gaps.watch(origins.count, at.steady)
+        for index in 0..<gaps.watched {
             let origin = OriginIndex(index)
             let value = seen[origin]
             guard origin != own, value != VersionVector.retired else { continue }
-            if stalled[index].value != value { stalled[index] = (value, at.steady) }
+            gaps.note(origin, value, at.steady)
             let sibling = siblings.first { $0.vector[origin] > value && $0.vector[origin] != VersionVector.retired }
             // Joining may take for ever, if nobody can be reached: siblings stay equal meanwhile.
             let server =
                 isCaughtUp && !isOnItsWay(origin, at)
-                ? donors.first { $0.reach[origin] > value && !$0.isSuspect(at.steady, config.suspectMillis) } : nil
-            if sibling == nil && server == nil { stalled[index].since = at.steady }
-            let since = stalled[index].since
+                ? donors.first { $0.seenGapless[origin] > value && !$0.isSuspect(at.steady, config.suspectMillis) }
+                : nil
+            let since = gaps.stalledSince(origin, isPeerAhead: sibling != nil || server != nil, at.steady)
             if let sibling, since < local?.since ?? .max { local = (sibling, since) }
             if let server, since < remote?.since ?? .max { remote = (server, since) }
         }
         // A sibling may lack what this actor's frontier asks for, just as this actor does: another server has it then.
-        let isStuck = wasLocalRefused && remote != nil && config.actorIndex == 0
-        if let local, !isStuck, localAsker == nil,
+        let isStuck = catchUp.wasLocalRefused && remote != nil && config.actorIndex == 0
+        if let local, !isStuck, !catchUp.isAskingSibling,
             at.steady - local.since > max(Replica.localPatienceMillis, 3 * spacing)
         {
             startLocalScan(local.sibling, everything: false, at)
-        } else if let remote, local == nil || isStuck, config.actorIndex == 0, asker == nil {
+        } else if let remote, local == nil || isStuck, config.actorIndex == 0, !catchUp.isAsking {
             let patience = config.patienceMillis + 2 * remote.server.usualRoundTrip
-            if at.steady - remote.since > patience,
-                lastScanEnded == .min || at.steady - lastScanEnded > config.patienceMillis
-            {
-                wasLocalRefused = false
+            if at.steady - remote.since > patience, catchUp.isRested(at.steady, config.patienceMillis) {
+                catchUp.forgetRefusal()
                 startScan(remote.server, everything: false, completesJoin: false, at)
             }
         }
-        if let id = repairByDigestFrom, asker == nil, let server = server(id) {
-            repairByDigestFrom = nil
+        if let id = gaps.toScan, !catchUp.isAsking, let server = server(id) {
+            gaps.noteScan()
             startScan(server, everything: true, completesJoin: false, at)
         }
     }
@@ -130,7 +110,7 @@ extension Replica {
     private func isOnItsWay(_ origin: OriginIndex, _ at: Moment) -> Bool {
         guard isConnected, let writer = server(origins.uid(origin).server), writer.isContacted,
             !writer.isSuspect(at.steady, config.suspectMillis),
-            let announced = writer.announcedTo.first(where: { $0.origin == origin })
+            let announced = writer.view.announcedTo.first(where: { $0.origin == origin })
         else { return false }
         return announced.to <= seen[origin]
     }
@@ -138,23 +118,16 @@ extension Replica {
     /// The server's join is over, but its end, an item of actor 0's stream, was pushed out before it reached this
     /// actor: it takes what actor 0 has.
     private func catchUpWithFirst(_ at: Moment) {
-        let since = joinEndedAt ?? at.steady
-        joinEndedAt = since
-        guard localAsker == nil, inboxHead == inbox.count, let first = sibling(0), first.isHeard,
+        let since = catchUp.joinEnded(at.steady)
+        guard !catchUp.isAskingSibling, inbox.isEmpty, let first = sibling(0), first.isHeard,
             at.steady - since > max(Replica.localPatienceMillis, 3 * spacing)
         else { return }
         startLocalScan(first, everything: false, completesJoin: true, at)
     }
 
     private func dropIdleScans(_ at: Moment) {
-        if let current = asker {
-            if isGivenUp(current, at) {
-                asker = nil
-                silentDonor = current.source
-                lastScanEnded = at.steady
-            }
-        }
-        if let current = localAsker, at.steady - current.lastProgress > Replica.scanTimeoutMillis { localAsker = nil }
+        if let asker = catchUp.asker, isGivenUp(asker, at) { catchUp.giveUp(at.steady) }
+        catchUp.dropSilentLocal(at.steady)
         for server in servers {
             let idleMax = isConnected ? ScanDonor.idleMillisMaxConnected : ScanDonor.idleMillisMax
             if let donor = server.donor, at.steady - donor.lastAskAt > idleMax { server.donor = nil }
@@ -165,7 +138,7 @@ extension Replica {
     }
 
     private func isGivenUp(_ asker: ScanAsker, _ at: Moment) -> Bool {
-        let isLate = at.steady - asker.lastProgress > Replica.scanTimeoutMillis
+        let isLate = at.steady - asker.lastProgress > CatchUp.silenceMillisMax
         // A greeting that nobody answered.
         if asker.source == 0 { return isLate && !servers.isEmpty || at.steady - asker.lastProgress > 60_000 }
         guard let source = server(asker.source) else { return true }
@@ -188,41 +161,24 @@ extension Replica {
     ) {
         guard isSettled, head.isSettled else { return }
         guard shown(vector, to: server) == completed(head.vector, from: server) else { return }
-        if digest == head.digest {
-            server.unequalSince = nil
-            server.unequalCount = 0
-            return
-        }
-        differedAt = at.steady
-        server.unequalCount += 1
-        guard let since = server.unequalSince else {
-            server.unequalSince = at.steady
-            return
-        }
-        guard at.steady - since > config.divergenceMillis, server.unequalCount >= 3 else { return }
-        server.unequalSince = nil
-        server.unequalCount = 0
+        if digest == head.digest { return server.digests.noteEqual() }
+        gaps.noteDifference(at.steady)
+        guard server.digests.noteDifferent(at.steady, patience: config.divergenceMillis, timesMin: 3) else { return }
         statistics.divergences += 1
         effects.events.append(.divergence(server: server.id))
-        repairByDigestFrom = server.id
+        gaps.mustScan(server.id)
     }
 
     /// The same between siblings; repaired by a local scan.
     func compareDigests(
         with sibling: Sibling, _ batch: LocalBatch, _ at: Moment, into effects: inout ReplicaEffects
     ) {
-        guard isSettled, batch.isSettled, localAsker == nil, batch.vector == shown(vector, to: sibling) else { return }
-        if digest == batch.digest {
-            sibling.unequalSince = nil
+        guard isSettled, batch.isSettled, !catchUp.isAskingSibling, batch.vector == shown(vector, to: sibling) else {
             return
         }
-        differedAt = at.steady
-        guard let since = sibling.unequalSince else {
-            sibling.unequalSince = at.steady
-            return
-        }
-        guard at.steady - since > config.divergenceMillis else { return }
-        sibling.unequalSince = nil
+        if digest == batch.digest { return sibling.digests.noteEqual() }
+        gaps.noteDifference(at.steady)
+        guard sibling.digests.noteDifferent(at.steady, patience: config.divergenceMillis) else { return }
         statistics.divergences += 1
         effects.events.append(.divergence(server: uid.server))
         startLocalScan(sibling, everything: true, at)

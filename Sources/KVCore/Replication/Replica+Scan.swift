@@ -18,7 +18,7 @@ extension Replica {
     private func leastVector() -> VersionVector {
         var least = vector
         for sibling in siblings {
-            if config.bugs.contains(.askWithMaximum) {
+            if planted(.askWithMaximum) {
                 least.join(sibling.vector)
             } else if sibling.isHeard {
                 least.meet(sibling.vector)
@@ -31,46 +31,43 @@ extension Replica {
 
     /// Servers in the order in which they are asked for a scan: who did not help the last time comes last.
     var donors: [RemoteServer] {
-        servers.filter { $0.id != silentDonor } + servers.filter { $0.id == silentDonor }
+        servers.filter { $0.id != catchUp.lastSilent } + servers.filter { $0.id == catchUp.lastSilent }
     }
 
     /// The newcomer's first scan, from the best server that can be heard. One actor asks for all siblings.
     func startJoinScan(_ at: Moment) {
-        guard asker == nil, config.actorIndex == 0, siblings.allSatisfy(\.isHeard) else { return }
+        guard !catchUp.isAsking, config.actorIndex == 0, siblings.allSatisfy(\.isHeard) else { return }
         let heard = donors.filter { $0.isContacted && !$0.isSuspect(at.steady, config.suspectMillis) }
         let best =
             heard.first { members.row($0.id)?.status == .up }
-            ?? (at.steady - (startedAt ?? at.steady) > Replica.joinPatienceMillis ? heard.first : nil)
+            ?? (census.age(at.steady) > Replica.joinPatienceMillis ? heard.first : nil)
         guard let best else { return }
         startScan(best, everything: false, completesJoin: true, at)
     }
 
     func startScan(_ server: RemoteServer, everything: Bool, completesJoin: Bool, _ at: Moment) {
-        asker = ScanAsker(
-            source: server.id, donorIndex: (config.actorIndex + server.shift) % server.actorCount, session: nextSession,
-            asked: everything ? VersionVector() : leastVector(),
-            everything: everything, completesJoin: completesJoin, lastProgress: at.steady, firstItem: log.last + 1)
-        asker?.isOfNewcomer = members.row(server.id)?.status == .joining
-        nextSession += 1
+        catchUp.begin(
+            server.id, donorIndex: server.gateway.usual(config.actorIndex, of: server.actorCount),
+            asked: everything ? VersionVector() : leastVector(), everything: everything, completesJoin: completesJoin,
+            isOfNewcomer: members.row(server.id)?.status == .joining, firstItem: log.last + 1, at.steady)
         statistics.scansAsked += 1
         if everything { statistics.digestRepairs += 1 }
-        server.wantedAt = at.steady
+        server.wish.want(at: at.steady)
     }
 
     func startLocalScan(_ sibling: Sibling, everything: Bool, completesJoin: Bool = false, _ at: Moment) {
-        localAsker = ScanAsker(
-            source: UInt64(sibling.index), session: nextSession, asked: everything ? VersionVector() : vector,
-            everything: everything, completesJoin: completesJoin, lastProgress: at.steady, firstItem: 0)
-        nextSession += 1
+        catchUp.beginLocal(
+            sibling.index, asked: everything ? VersionVector() : vector, everything: everything,
+            completesJoin: completesJoin, at.steady)
         statistics.scansAsked += 1
-        sibling.wantedAt = at.steady
+        sibling.wish.want(at: at.steady)
     }
 
     /// The request as it goes into every message to the source while the scan runs; it is also the acknowledgement.
     func scanAsk(_ asker: ScanAsker?, of source: UInt64) -> ScanAsk? {
         guard let asker, asker.source == source else { return nil }
         // Siblings that are slow to take the pages slow the donor down.
-        let isPaused = log.byteCount > config.localBytesMax / 4 || inboxBytes > config.inboxBytesMax / 2
+        let isPaused = log.byteCount > config.localBytesMax / 4 || inbox.isHalfFull
         // Everything of a retired server is here; frames leave such origins out, but a donor may not have retired it
         // yet.
         var filter = asker.asked
@@ -89,24 +86,16 @@ extension Replica {
         let entries = work.entries.take()
         let page = DeltaSegment(origin: own, from: 0, to: 0, isPage: true, cut: work.cut, taking: entries)
         if page.count > 0 { offerToSiblings(.delta(page)) }
-        guard var current = asker, current.session == chunk.session || config.bugs.contains(.stalePageAccepted) else {
-            return
-        }
-        current.next += 1
-        current.percent = Int(chunk.percent)
-        current.isRefused = current.isRefused || work.isRefused
-        current.lastProgress = at.steady
-        asker = current
-        if let server = server(work.sender.server) { server.wantedAt = at.steady }
+        let any = planted(.stalePageAccepted)
+        guard
+            let current = catchUp.merged(
+                chunk.session, percent: Int(chunk.percent), any: any, isRefused: work.isRefused, at.steady)
+        else { return }
+        if let server = server(work.sender.server) { server.wish.want(at: at.steady) }
         guard chunk.isLast else { return }
-        asker = nil
-        silentDonor = current.isRefused ? current.source : nil
-        lastScanEnded = at.steady
+        catchUp.end(at.steady)
         guard !current.isRefused else { return }
-        let end = ScanEnd(
-            firstItem: current.firstItem, asked: current.asked, start: chunk.start, frontier: chunk.frontier,
-            floor: store.gcFloor, completesJoin: current.completesJoin,
-            isOfNewcomer: current.isOfNewcomer)
+        let end = current.end(chunk.start, chunk.frontier, floor: store.gcFloor)
         statistics.scansFinished += 1
         conclude(end, at)
         offerToSiblings(.scanEnd(end))
@@ -119,44 +108,27 @@ extension Replica {
 
     /// A page from a sibling is merged.
     func finishLocalChunk(_ chunk: LocalChunk, from index: Int, _ isRefused: Bool, _ at: Moment) {
-        guard var current = localAsker, current.source == UInt64(index), current.session == chunk.session else {
-            return
-        }
-        current.next += 1
-        current.isRefused = current.isRefused || isRefused
-        current.lastProgress = at.steady
-        localAsker = current
-        sibling(index)?.wantedAt = at.steady
+        guard let current = catchUp.mergedLocal(chunk, from: index, isRefused: isRefused, at.steady) else { return }
+        sibling(index)?.wish.want(at: at.steady)
         guard chunk.isLast else { return }
-        localAsker = nil
-        wasLocalRefused = current.isRefused
+        catchUp.endLocal()
         guard !current.isRefused else { return }
         statistics.localScansFinished += 1
-        conclude(
-            ScanEnd(
-                firstItem: 0, asked: current.asked, start: chunk.start, frontier: chunk.frontier, floor: store.gcFloor,
-                completesJoin: current.completesJoin, isOfNewcomer: current.isOfNewcomer), at)
+        conclude(current.end(chunk.start, chunk.frontier, floor: store.gcFloor), at)
     }
 
     /// Every page of a scan is merged here: what the donor held when it began is held here too.
     func conclude(_ end: ScanEnd, _ at: Moment) {
-        guard vector.dominates(end.asked) || config.bugs.contains(.askWithMaximum) else { return }
-        for i in 0..<end.start.count {
-            let origin = OriginIndex(i)
-            if origin != own, end.start.seqs[i] != VersionVector.retired { seen.raise(origin, to: end.start.seqs[i]) }
+        guard vector.dominates(end.asked) || planted(.askWithMaximum) else { return }
+        seen.prove(end.start)
+        for i in 0..<end.frontier.count where !seen.isRetired(OriginIndex(i)) {
+            collector.noteCollected(OriginIndex(i), end.frontier.seqs[i])
         }
-        connectIslands()
-        for i in 0..<end.frontier.count where seen[OriginIndex(i)] != VersionVector.retired {
-            frontier.raise(OriginIndex(i), to: end.frontier.seqs[i])
-        }
-        if end.completesJoin {
-            isCaughtUp = true
-            joinedNewcomer = end.isOfNewcomer
-            // Of whom the donor knew when it collected nothing is known here.
-            for server in servers {
-                server.frontierBefore.join(end.frontier)
-                server.floorBefore = max(server.floorBefore, store.gcFloor)
-            }
+        guard end.completesJoin else { return }
+        catchUp.complete(fromNewcomer: end.isOfNewcomer)
+        // Of whom the donor knew when it collected nothing is known here.
+        for server in servers where members.row(server.id)?.status == .joining {
+            noteUnasked(server, end.frontier, at)
         }
     }
 
@@ -166,7 +138,7 @@ extension Replica {
     /// on, is written again just above it, so that whoever replaced it elsewhere since still wins, unless it leaves and
     /// has handed that over: the new write would be lost, after it had beaten here what others wrote over the old one.
     func adoptFloor(_ floor: Millis, from first: UInt64, _ at: Moment, into effects: inout ReplicaEffects) {
-        guard floor > store.gcFloor, !config.bugs.contains(.floorMissingFromBootstrap) else { return }
+        guard floor > store.gcFloor, !planted(.floorMissingFromBootstrap) else { return }
         // That would be the clock of a machine whose date is wrong, and this one's writes would be stamped by it.
         guard floor <= corrected(at) + Limits.floorAheadMillis else { return }
         store.raiseGCFloor(to: floor)
@@ -196,7 +168,8 @@ extension Replica {
     /// A server met a short while ago, whose actors perhaps have not all heard of this one yet. A newcomer has its
     /// floor from others.
     func isNewlyMet(_ server: RemoteServer, _ at: Moment) -> Bool {
-        guard joinedNewcomer, let since = server.contactedAt, members.row(server.id)?.status == .up else {
+        guard catchUp.joinedNewcomer, let since = server.hearing.contactedAt, members.row(server.id)?.status == .up
+        else {
             return false
         }
         return at.steady - since < config.suspectMillis
@@ -221,8 +194,8 @@ extension Replica {
                 start: shown(vector, to: server), isLocal: false, at: at.steady)
             statistics.scansServed += 1
         }
-        var patience = max(1_000, 2 * (server.smoothedAck ?? RemoteServer.roundTripGuess))
-        if isConnected, !config.bugs.contains(.resendOnLivingLink) {
+        var patience = max(1_000, 2 * server.stream.expectedAckMillis)
+        if isConnected, !planted(.resendOnLivingLink) {
             patience = server.link.isAllDelivered(.bulk) ? ScanDonor.patienceConnected : .max
         }
         let credit = min(ask.credit, UInt64(config.chunkWindow))
@@ -263,7 +236,7 @@ extension Replica {
     }
 
     private func advance(_ donor: ScanDonor, _ bytesMax: Int, budget: Int) -> Int {
-        let looked = donor.advance(store, budget: budget, bytesMax: bytesMax, bugs: config.bugs)
+        let looked = donor.advance(store, budget: budget, bytesMax: bytesMax, planted: planted)
         if donor.isOutgrown { statistics.scansOutgrown += 1 }
         return looked
     }

@@ -46,7 +46,8 @@ package struct ReplicaConfig: Sendable {
     /// Replicas with equal vectors but different digests for this long are a fault: counted, then repaired.
     package var divergenceMillis: Millis = 5_000
     package var transport = FrameTransport.datagrams
-    package var bugs: PlantedBugs = []
+    /// Mistakes to be made, for the simulator. None in a server.
+    package var planted: PlantedMistakes = []
 
     package init(
         clusterId: UInt64, server: UInt64, actorIndex: Int, actorCount: Int, address: Bytes, joining: Bool

@@ -3,7 +3,7 @@
 import KVBase
 
 /// One scan for one asker. A chunk number stands for a fixed range of the table: a lost one is built again from where
-/// it began to where it ended, so nothing is kept for resending but cursors (replication.md b4 L2, b6), and the asker
+/// it began to where it ended, so nothing is kept for resending but cursors (docs/replication.md 7.3), and the asker
 /// may have taken either copy.
 final class ScanDonor {
     /// A donor that was not asked for this long forgets the scan.
@@ -22,38 +22,35 @@ final class ScanDonor {
     let session: UInt32
     /// For a remote asker, the actor that asked: pages go to it.
     let askerIndex: Int
-    let filter: VersionVector
+    private let filter: VersionVector
     let everything: Bool
-    var start: VersionVector
-    var lastAskAt: Millis
+    private var startVector: VersionVector
+    private var askedAt: Millis
     let startedAt: Millis
     /// What was on the way when the connection was lost has to go again.
     private var isBroken = false
     /// Chunks below are merged by the asker; it may be sent chunks below `limit`.
-    var acked: UInt64 = 0
-    var limit: UInt64 = 1
+    private var acked: UInt64 = 0
+    private var limit: UInt64 = 1
 
     /// Where each chunk from `acked` on begins, as far as that is settled.
     private var starts: [UInt64]
     private var cursor: WalkCursor
     /// Number of the chunk being built, or waiting to be sent when `isBuilt`.
-    private(set) var building: UInt64 = 0
-    private(set) var isBuilt = false
-    private(set) var isLast = false
-    /// The last chunk went out.
-    private(set) var isDone = false
-    private(set) var sentAt: Millis = 0
+    private var number: UInt64 = 0
+    private var isBuilt = false
+    private var isEnd = false
+    private var wasLastSent = false
+    private var sentAt: Millis = 0
 
     // Encoded for another server, by reference for a sibling.
     private let isLocal: Bool
-    var encoded = OutputBuffer()
-    var encoder = EntryEncoder()
-    var entries = DeltaEntries()
+    private var encoded = OutputBuffer()
+    private var encoder = EntryEncoder()
+    private var entries = DeltaEntries()
     /// Of the step under way. Borrowed: good until the store changes.
     private var offered: [Record] = []
-    /// The chunk cannot be sent any more. The scan stands still and its asker asks anew after a while, under a new
-    /// number: another donor for this one would cut its chunks differently.
-    private(set) var isOutgrown = false
+    private var hasGrown = false
     /// Bytes of the chunk that is built, and of those sent and not merged yet as far as known.
     private var builtBytes = 0
     private var largestBytes = 0
@@ -67,9 +64,9 @@ final class ScanDonor {
         self.askerIndex = askerIndex
         self.filter = filter
         self.everything = everything
-        self.start = start
+        startVector = start
         self.isLocal = isLocal
-        (lastAskAt, startedAt) = (now, now)
+        (askedAt, startedAt) = (now, now)
         cursor = WalkCursor()
         starts = [cursor.position]
     }
@@ -79,27 +76,49 @@ final class ScanDonor {
         entries.clear()
     }
 
+    /// The vector that the scan proves: what had been seen when it began.
+    var start: VersionVector { startVector }
+    var lastAskAt: Millis { askedAt }
+    /// Number of the chunk being built, or waiting to be sent.
+    var building: UInt64 { number }
+    /// It is the last one.
+    var isLast: Bool { isEnd }
+    /// The last chunk went out.
+    var isDone: Bool { wasLastSent }
+    /// The chunk cannot be sent any more. The scan stands still and its asker asks anew after a while, under a new
+    /// number: another donor for this one would cut its chunks differently.
+    var isOutgrown: Bool { hasGrown }
+    /// Entries of the built chunk for another server, and the latest stamp among them.
+    var entryCount: Int { encoder.count }
+    var millisMax: Millis { encoder.millisMax }
+
+    /// For a planted mistake: the scan proves a vector that is newer than the state it began with.
+    func pretend(_ start: VersionVector) { startVector = start }
+
+    /// The built chunk's entries for a sibling.
+    func takeEntries() -> DeltaEntries { entries.take() }
+
     /// Whether a slice of walking would bring the next chunk nearer.
-    var wantsWork: Bool { !isDone && !isBuilt && !isOutgrown && building < limit }
+    var wantsWork: Bool { !wasLastSent && !isBuilt && !hasGrown && number < limit }
 
     /// Whether a chunk is ready to go. A large one waits until the asker has merged those before it: what a link holds
     /// is bounded, and it would be dropped.
     func isReady(unackedBytesMax: Int) -> Bool {
-        guard isBuilt, !isDone, !isOutgrown, !isBroken, building < limit else { return false }
+        guard isBuilt, !wasLastSent, !hasGrown, !isBroken, number < limit else { return false }
         return isLocal || unacked.isEmpty || unacked.reduce(builtBytes, +) <= unackedBytesMax
     }
 
     /// The asker's state: what it merged, how far it may be sent to. A chunk that it should have had by now is built
     /// again.
     func asked(next: UInt64, credit: UInt64, at now: Millis, patience: Millis) -> Bool {
-        lastAskAt = now
-        guard !isOutgrown, next >= acked, next - acked <= UInt64(starts.count) else { return false }
+        askedAt = now
+        guard !hasGrown, next >= acked, next - acked <= UInt64(starts.count) else { return false }
         starts.removeFirst(Int(next - acked))
         unacked.removeFirst(min(unacked.count, Int(next - acked)))
         acked = next
         limit = next + credit
-        if next > building, !isDone { skip(to: next) }
-        let position = isBuilt && !isDone ? building : building + (isDone ? 1 : 0)
+        if next > number, !wasLastSent { skip(to: next) }
+        let position = isBuilt && !wasLastSent ? number : number + (wasLastSent ? 1 : 0)
         if next >= position { isBroken = false }
         if credit > 0, next < position, isBroken || patience != .max && now - sentAt > patience,
             let from = starts.first
@@ -114,33 +133,33 @@ final class ScanDonor {
     func linkBroke() { isBroken = true }
 
     /// How much of the table has been walked.
-    var percent: Int { isDone || isLast ? 100 : Int(cursor.position * 100 / WalkCursor.positions) }
+    var percent: Int { wasLastSent || isEnd ? 100 : Int(cursor.position * 100 / WalkCursor.positions) }
 
     /// All that was sent is with the other machine.
     func arrived(at now: Millis) { sentAt = now }
 
     /// The asker took first copies of chunks that were being built again.
-    private func skip(to number: UInt64) {
-        building = number
+    private func skip(to next: UInt64) {
+        number = next
         isBuilt = false
-        isLast = false
+        isEnd = false
         clear()
-        if let from = starts.first { cursor = WalkCursor(position: from) } else { isDone = true }
+        if let from = starts.first { cursor = WalkCursor(position: from) } else { wasLastSent = true }
     }
 
     /// Where the chunk being built must end because it was sent before; nil if it may end anywhere.
     private var settledEnd: UInt64? {
-        let next = Int(building - acked) + 1
+        let next = Int(number - acked) + 1
         return next < starts.count ? starts[next] : nil
     }
 
-    private func rewind(to number: UInt64, _ from: UInt64) {
+    private func rewind(to next: UInt64, _ from: UInt64) {
         unacked.removeAll()
         cursor = WalkCursor(position: from)
-        building = number
+        number = next
         isBuilt = false
-        isLast = false
-        isDone = false
+        isEnd = false
+        wasLastSent = false
         clear()
     }
 
@@ -152,7 +171,7 @@ final class ScanDonor {
     }
 
     /// Walks on, at most about `budget` entries. Returns the entries looked at.
-    func advance(_ store: Store, budget: Int, bytesMax: Int, bugs: PlantedBugs) -> Int {
+    func advance(_ store: Store, budget: Int, bytesMax: Int, planted: PlantedMistakes) -> Int {
         guard wantsWork else { return 0 }
         // At once instead of by doubling: each step of that would copy, into memory that is fresh.
         let overshootMax = max(bytesMax / 16, ScanDonor.overshootBytes)
@@ -165,11 +184,11 @@ final class ScanDonor {
         var isFull = false
         while looked < budget, !cursor.isDone, !isFull, end.map({ cursor.position < $0 }) ?? (byteCount < bytesMax) {
             let before = cursor
-            var bytes = look(bugs) { store.walk(&cursor, budget: ScanDonor.entriesPerWalk, $0) }
+            var bytes = look(planted) { store.walk(&cursor, budget: ScanDonor.entriesPerWalk, $0) }
             if byteCount + bytes > bytesMax + overshootMax {
                 // One by one: a message has room for one largest value beside a chunk, and not for a bucket of them.
                 cursor = before
-                bytes = look(bugs) { store.walkNarrowly(&cursor, $0) }
+                bytes = look(planted) { store.walkNarrowly(&cursor, $0) }
                 if end == nil, byteCount > 0, byteCount + bytes > bytesMax {
                     (cursor, isFull) = (before, true)
                     offered.removeAll(keepingCapacity: true)
@@ -184,10 +203,10 @@ final class ScanDonor {
         if let end {
             isBuilt = cursor.position >= end
             // What was few bytes when the chunk's end was settled is more than a message now.
-            isOutgrown = byteCount - largestBytes > ScanDonor.grownMax * bytesMax + overshootMax
+            hasGrown = byteCount - largestBytes > ScanDonor.grownMax * bytesMax + overshootMax
         } else if cursor.isDone {
             isBuilt = true
-            isLast = true
+            isEnd = true
         } else {
             isBuilt = isFull || byteCount >= bytesMax
         }
@@ -198,12 +217,12 @@ final class ScanDonor {
     private var byteCount: Int { isLocal ? entries.payloadBytes : encoded.count }
 
     /// Remembers in `offered` what a step of the walk visits and the asker lacks; returns about how many bytes that is.
-    private func look(_ bugs: PlantedBugs, _ step: ((Record) -> Void) -> Void) -> Int {
+    private func look(_ planted: PlantedMistakes, _ step: ((Record) -> Void) -> Void) -> Int {
         offered.removeAll(keepingCapacity: true)
         var bytes = 0
         step { record in
             if !everything, filter.covers(record.origin, record.seq) { return }
-            if bugs.contains(.tombstoneSkippedInScan), record.isTombstone { return }
+            if planted(.tombstoneSkippedInScan), record.isTombstone { return }
             offered.append(record)
             bytes += record.keyCount + record.valueCount
         }
@@ -221,6 +240,9 @@ final class ScanDonor {
         }
     }
 
+    /// The built chunk's entries, until the chunk goes out.
+    var bytes: UnsafeRawBufferPointer { encoded.bytes }
+
     /// The built chunk's entries; the caller owns them and calls `sent` next.
     func takeEncoded() -> OutputBuffer {
         defer { encoded = OutputBuffer() }
@@ -232,37 +254,18 @@ final class ScanDonor {
         sentAt = now
         unacked.append(builtBytes)
         clear()
-        if isLast {
-            isDone = true
+        if isEnd {
+            wasLastSent = true
             return
         }
         // A repeated chunk may have been walked a little beyond its end; the next one begins where it did before.
         if let end = settledEnd { cursor = WalkCursor(position: end) } else { starts.append(cursor.position) }
-        building += 1
+        number += 1
         isBuilt = false
     }
-}
 
-/// The asking side: one scan at a time.
-struct ScanAsker {
-    /// Server, or for a local scan the sibling's index.
-    var source: UInt64
-    /// For a remote scan, the one actor of the source that may serve it: two would cut their chunks differently.
-    var donorIndex = 0
-    var session: UInt32
-    var asked: VersionVector
-    var everything: Bool
-    var completesJoin: Bool
-    /// The source was catching up itself when it was asked.
-    var isOfNewcomer = false
-    /// Chunks queued for merging, and merged.
-    var queued: UInt64 = 0
-    var next: UInt64 = 0
-    /// How much of the source's table is merged.
-    var percent = 0
-    var lastProgress: Millis
-    /// An entry was refused (gcFrontier): the scan cannot count.
-    var isRefused = false
-    /// Number of the first page in the stream to the siblings.
-    var firstItem: UInt64
+    func checkInvariants() {
+        check(!starts.isEmpty || wasLastSent)
+        check(number + 1 >= acked)
+    }
 }

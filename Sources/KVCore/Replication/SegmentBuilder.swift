@@ -4,12 +4,11 @@
 import KVBase
 
 /// Walks the journal from `from + 1` to `target`. Each key goes in once, with its current winner, at the first of its
-/// writes, so the interval may be cut anywhere and is still closed (replication.md b3, closure rule).
+/// writes, so the interval may be cut anywhere and is still closed (docs/replication.md 4.2).
 struct SegmentBuilder {
     let from: UInt64
-    let target: UInt64
-    /// Last write looked at.
-    private(set) var reached: UInt64
+    private let target: UInt64
+    private var last: UInt64
     private var entries = DeltaEntries()
     /// Hashes of keys that went in before the last of their writes was reached; empty while no key is overwritten.
     private var coalesced = HashSet64()
@@ -30,33 +29,37 @@ struct SegmentBuilder {
     ) {
         (self.from, self.target, self.bytesMax, self.dotsMax) = (from, target, bytesMax, UInt64(dotsMax))
         self.largeBytes = largeBytes
-        reached = from
+        last = from
         if encodes { section = EncodedSection() }
     }
 
+    private var hasLost = false
+
+    /// Last write looked at.
+    var reached: UInt64 { last }
     /// The journal lost writes that were still to be looked at: what was reached is closed, the rest takes a scan.
-    private(set) var isOverrun = false
+    var isOverrun: Bool { hasLost }
 
     var isFinished: Bool {
-        isAtLarge || reached >= target || otherBytes >= bytesMax || reached &- from >= dotsMax || isOverrun
+        isAtLarge || last >= target || otherBytes >= bytesMax || last &- from >= dotsMax || hasLost
     }
 
     /// Looks at up to `budget` writes; returns how many it looked at.
-    mutating func advance(_ store: Store, budget: Int, bugs: PlantedBugs) -> Int {
+    mutating func advance(_ store: Store, budget: Int, planted: PlantedMistakes) -> Int {
         let own = store.ownOrigin
         let first = store.journalFirstSeq
         var left = budget
         let ahead: UInt64 = 16
         var behind = OverflowSet()
         while left > 0, !isFinished {
-            let seq = reached &+ 1
+            let seq = last &+ 1
             if seq < first {
                 // Skipping what the journal no longer knows would claim writes that were never sent.
-                guard bugs.contains(.journalCutPastAck) else {
-                    isOverrun = true
+                guard planted(.journalCutPastAck) else {
+                    hasLost = true
                     break
                 }
-                reached = min(first &- 1, target)
+                last = min(first &- 1, target)
                 left &-= 1
                 continue
             }
@@ -73,9 +76,9 @@ struct SegmentBuilder {
                     isAtLarge = true
                     break
                 }
-                take(store.journalHash(seq), seq, own, store, bugs)
+                take(store.journalHash(seq), seq, own, store, planted)
             }
-            reached = seq
+            last = seq
             left &-= 1
         }
         return budget &- left
@@ -90,12 +93,12 @@ struct SegmentBuilder {
 
     /// Whether the segment ends here because a large record comes, or what one stands for is complete.
     private mutating func stops(before hash: UInt64, _ store: Store) -> Bool {
-        if largeSeq > 0 { return reached >= largeSeq }
+        if largeSeq > 0 { return last >= largeSeq }
         var seq: UInt64 = 0
         let own = store.ownOrigin
         store.records(hash) { record in
             if record.keyCount + record.valueCount > largeBytes {
-                seq = max(seq, record.origin == own ? record.seq : reached &+ 1)
+                seq = max(seq, record.origin == own ? record.seq : last &+ 1)
             }
         }
         if seq > 0, entries.count > 0 { return true }
@@ -109,7 +112,7 @@ struct SegmentBuilder {
     }
 
     private mutating func take(
-        _ hash: UInt64, _ seq: UInt64, _ own: OriginIndex, _ store: Store, _ bugs: PlantedBugs
+        _ hash: UInt64, _ seq: UInt64, _ own: OriginIndex, _ store: Store, _ planted: PlantedMistakes
     ) {
         store.records(hash) { record in
             let isOwn = record.origin == own
@@ -120,8 +123,8 @@ struct SegmentBuilder {
             } else if !coalesced.insert(SegmentBuilder.identity(record)) {
                 return
             }
-            if bugs.contains(.skipClosure), !isOwn { return }
-            if bugs.contains(.coalesceDropsLast), isOwn, record.seq != seq { return }
+            if planted(.skipClosure), !isOwn { return }
+            if planted(.coalesceDropsLast), isOwn, record.seq != seq { return }
             entries.append(hash, record.retained())
             section?.append(record, store.origins)
         }
@@ -135,7 +138,7 @@ struct SegmentBuilder {
     /// The segment for what was walked. `cut` is the vector now.
     mutating func finish(origin: OriginIndex, cut: VersionVector) -> DeltaSegment {
         DeltaSegment(
-            origin: origin, from: from, to: reached, isPage: false, cut: cut, taking: entries.take())
+            origin: origin, from: from, to: last, isPage: false, cut: cut, taking: entries.take())
     }
 
     /// The bytes of what `finish` returned. They must be taken while that is held.

@@ -4,17 +4,14 @@
 import KVBase
 
 struct ServerLink {
-    /// 0: none.
-    private(set) var session: UInt64 = 0
-    private(set) var downSince: Millis?
+    private var current: UInt64 = 0
+    private var lostAt: Millis?
     private var handed: [UInt64] = [0, 0]
     private var progress = LinkProgress(session: 0)
-    /// Kept over the end of a connection: the next one takes the same path.
-    private(set) var bytesPerSecond = 0
-    private(set) var roundTripMillis: Millis?
-
-    /// Chunks are so many times what the rate known so far asks for: a line that takes them at once is hungry.
-    private(set) var appetite = 1
+    /// These are kept over the end of a connection: the next one takes the same path.
+    private var rate = 0
+    private var roundTrip: Millis?
+    private var hunger = 1
     /// When each bulk frame that has not left was handed over, and when the last one left.
     private var bulkHandedAt: [Millis] = []
     private var bulkLeftAt: Millis = 0
@@ -24,12 +21,21 @@ struct ServerLink {
     private static let hungryMillis: Millis = 105
     private static let fullMillis: Millis = 800
 
-    var isUp: Bool { session != 0 }
+    /// The connection that stands; 0 if there is none.
+    var session: UInt64 { current }
+    var isUp: Bool { current != 0 }
+    /// Since when there is none, if there was one.
+    var downSince: Millis? { lostAt }
+    /// What the line carries, as far as known; 0 and nil if not.
+    var bytesPerSecond: Int { rate }
+    var roundTripMillis: Millis? { roundTrip }
+    /// Chunks are so many times what the rate known so far asks for: a line that takes them at once is hungry.
+    var appetite: Int { hunger }
 
     /// `greeted` frames went over it before it was known whose it is.
     mutating func up(_ session: UInt64, greeted: UInt64) {
-        self.session = session
-        downSince = nil
+        current = session
+        lostAt = nil
         handed = [greeted, 0]
         progress = LinkProgress(session: session)
         progress.live.left = greeted
@@ -37,23 +43,24 @@ struct ServerLink {
     }
 
     mutating func down(_ now: Millis) {
-        if session != 0 || downSince == nil { downSince = now }
-        session = 0
+        if current != 0 || lostAt == nil { lostAt = now }
+        current = 0
     }
 
     /// False if it is about another connection.
     mutating func moved(_ progress: LinkProgress, _ now: Millis) -> Bool {
-        guard progress.session == session, session != 0 else { return false }
-        let gone = progress.bulk.left - min(progress.bulk.left, self.progress.bulk.left)
+        guard progress.session == current, current != 0 else { return false }
+        let before = self.progress.bulk.left
+        let gone = max(before, progress.bulk.left) - before
         for _ in 0..<min(gone, UInt64(bulkHandedAt.count)) {
             let taken = now - max(bulkHandedAt.removeFirst(), bulkLeftAt)
             bulkLeftAt = now
-            if taken < ServerLink.hungryMillis { appetite = min(2 * appetite, ServerLink.appetiteMax) }
-            if taken > ServerLink.fullMillis { appetite = max(1, appetite / 2) }
+            if taken < ServerLink.hungryMillis { hunger = min(2 * hunger, ServerLink.appetiteMax) }
+            if taken > ServerLink.fullMillis { hunger = max(1, hunger / 2) }
         }
         self.progress = progress
-        if progress.bytesPerSecond > 0 { bytesPerSecond = progress.bytesPerSecond }
-        roundTripMillis = progress.roundTripMillis ?? roundTripMillis
+        if progress.bytesPerSecond > 0 { rate = progress.bytesPerSecond }
+        roundTrip = progress.roundTripMillis ?? roundTrip
         return true
     }
 
@@ -77,6 +84,12 @@ struct ServerLink {
     func hasLeft(_ lane: FrameLane, _ number: UInt64) -> Bool { self.lane(lane).left >= number }
     func isDelivered(_ lane: FrameLane, _ number: UInt64) -> Bool { self.lane(lane).delivered >= number }
     func isAllDelivered(_ lane: FrameLane) -> Bool { self.lane(lane).delivered >= handed[Int(lane.rawValue)] }
+
+    func checkInvariants() {
+        check((1...ServerLink.appetiteMax).contains(hunger) && handed.count == 2)
+        check(progress.session == current || current == 0)
+        check(bulkHandedAt.count <= ServerLink.bulkWaitingMax)
+    }
 }
 
 /// How large what goes to one server in one frame may be.
@@ -128,12 +141,4 @@ extension FrameLimits {
         sectionBytes = config.frameBytesMax / 4 * 3
         (largeBytes, chunkBytes, quickBytes) = (.max, config.chunkBytesMax, .max)
     }
-}
-
-/// Own writes of which one is large, owed to a server apart from the stream of the others.
-struct LargeInterval {
-    var from: UInt64
-    var to: UInt64
-    /// The bulk frame it went in; 0 if it waits.
-    var number: UInt64 = 0
 }

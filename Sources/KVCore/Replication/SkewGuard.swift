@@ -37,6 +37,20 @@ struct ClockSample: Sendable {
     }
 }
 
+/// What this server's clock is corrected by when it stamps writes.
+struct ClockCorrection {
+    private var current: Millis = 0
+
+    var millis: Millis { current }
+
+    /// Takes over what the other servers' clocks minus ours say. True if a correction begins or ends.
+    mutating func follow(_ offsets: [Millis]) -> Bool {
+        let before = current
+        current = SkewGuard.correction(offsets)
+        return (before == 0) != (current == 0)
+    }
+}
+
 /// Decides by how much this server's clock is corrected when it stamps writes.
 enum SkewGuard {
     /// Beyond this the median of the cluster's clocks is used instead of the own one.

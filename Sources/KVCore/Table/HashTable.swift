@@ -12,7 +12,7 @@ package import KVBase
 /// address in bits 47…4 (records are aligned to 16 bytes) and hash bits 47…32 in the high 16, so a segment grows in
 /// small steps (1.2 x, hence 69 % average load) without touching a record. Its low 4 bits hold up to three hash bits
 /// that the next splits of its segment go by (`SplitBits`), so a split of a growing table reads one record of 15. No
-/// operation handles more than one segment: the longest is a split of 1,144 entries. The high 32 bits of the hash
+/// operation handles more than one segment: the longest is a split of 1,170 entries. The high 32 bits of the hash
 /// locate an entry, which is what the ordered index keeps of a key.
 struct HashTable {
     /// The largest block that jemalloc cuts out of a slab: from 16 KiB on every block costs a page more than it holds,

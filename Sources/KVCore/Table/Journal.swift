@@ -4,8 +4,8 @@ import Glibc
 import KVBase
 
 /// Eight bytes per own write. A delta frame looks the keys up again when it is built, so a key overwritten many times
-/// goes out once, with its current winner (replication.md b3). Held in chunks that come and go, so neither growth nor
-/// trimming copies.
+/// goes out once, with its current winner (docs/replication.md 4.1). Held in chunks that come and go, so neither
+/// growth nor trimming copies.
 struct Journal {
     static let chunkEntries = 1024
 

@@ -8,10 +8,10 @@ extension Store {
 
     /// Stores a value under a new version of this actor and returns its record (borrowed).
     ///
-    /// Write rule (replication.md b1): the timestamp is the greatest of `now`, `floor` + 1, `gcFloor` + 1 and that of
-    /// the key's record, tombstones included, plus 1 if that would not be greater than the record's version. Nil, and
-    /// nothing written, only if no storable version is left (a floor or a clock beyond the year 2527). `floor` 0 is
-    /// none. At most one allocation.
+    /// Write rule (docs/replication.md 3.2): the timestamp is the greatest of `now`, `floor` + 1, `gcFloor` + 1 and
+    /// that of the key's record, tombstones included, plus 1 if that would not be greater than the record's version.
+    /// Nil, and nothing written, only if no storable version is left (a floor or a clock beyond the year 2527).
+    /// `floor` 0 is none. At most one allocation.
     @discardableResult
     package func put(_ key: HashedKey, value: ByteView, now: Millis, floor: Millis = 0) -> Record? {
         let slot = state.pointee.table.find(key.view, place(key.hash))
@@ -181,7 +181,7 @@ extension Store {
     // MARK: Tombstones
 
     /// Forgets a key's tombstone and lifts `gcFloor` to it. False if the key has none. The caller has proved that no
-    /// older write can still arrive (replication.md b5).
+    /// older write can still arrive (docs/replication.md 10.2).
     @discardableResult
     package func dropTombstone(_ key: HashedKey) -> Bool {
         guard let slot = state.pointee.table.find(key.view, place(key.hash)), slot.record.isTombstone else {

@@ -76,7 +76,8 @@ package struct Store {
     package var origins: OriginTable { state.pointee.config.origins }
     /// Merges that met the same version with different content; must stay 0.
     package var divergenceCount: Int { state.pointee.divergences }
-    /// Greatest timestamp of any tombstone collected; later writes are stamped above it (replication.md b1, b5).
+    /// Greatest timestamp of any tombstone collected; later writes are stamped above it (docs/replication.md
+    /// 3.2, 10.4).
     package var gcFloor: Millis { state.pointee.gcFloor }
     /// Lifts `gcFloor`, for a joiner that is handed one. Never lowers it.
     package func raiseGCFloor(to ms: Millis) {

@@ -42,7 +42,7 @@ package struct ActorUID: Hashable, Comparable, Sendable, CustomStringConvertible
 /// The version of a value: the greater wins (last writer wins).
 ///
 /// `(ms, uid)` is what users see; `seq`, the writing actor's own write counter, only orders its writes within one
-/// millisecond (replication.md b1).
+/// millisecond (docs/replication.md 3.1).
 package struct Version: Hashable, Comparable, Sendable, CustomStringConvertible {
     package var ms: Millis
     package var uid: ActorUID

@@ -58,7 +58,9 @@ extension RemoteTransport {
         guard reach > .nowhere, reach > .machine || link.reach <= .machine else { return false }
         let isOwn = SocketAddress(host: address.host, port: address.port).map { own.isOwn($0) } ?? false
         guard isOwn || address == own.announced else { return true }
-        say("\(seen) says that it is reached at \(claimed), which is this server's own address")
+        say(
+            "\(seen) says that it is reached at \(claimed), which is this server's own address",
+            about: "claim of \(seen)")
         return false
     }
 
@@ -200,6 +202,6 @@ extension RemoteTransport {
     /// An address leads back here: said once, and not dialled any more.
     func foundItself(at address: SocketAddress) {
         own.prove(address)
-        say("\(address) leads back to this server itself; it is not dialled any more")
+        say("\(address) leads back to this server itself; it is not dialled any more", about: "own \(address)")
     }
 }

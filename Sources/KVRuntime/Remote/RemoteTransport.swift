@@ -121,8 +121,8 @@ final class RemoteTransport: @unchecked Sendable {
     /// One that has not proved and said who it is by then is nobody.
     static let handshakeNanosMax: Nanos = 5_000_000_000
     static let incomingMax = 1024
-    /// One line about one peer a minute, and so many different ones; a stranger's words are not repeated in them.
-    static let loggedLinesMax = 64
+    /// One line about a peer a minute, and about so many peers.
+    static let loggedPeersMax = 64
     static let logAgainNanos: Nanos = 60_000_000_000
 
     unowned(unsafe) let system: ActorSystem
@@ -336,17 +336,17 @@ final class RemoteTransport: @unchecked Sendable {
     func bad(peer: String, _ error: any Error, isSaid: Bool = true) {
         cs_counter_add(&counters.pointee.badFrames, 1)
         guard isSaid else { return }
-        say("link with \(peer) closed because of \(error is WireError ? LinkError.malformed : error)")
+        say("link with \(peer) closed because of \(error is WireError ? LinkError.malformed : error)", about: peer)
     }
 
-    /// The same line again only after a while.
-    func say(_ line: String) {
+    /// Another line about the same one only after a while.
+    func say(_ line: String, about peer: String) {
         let now = loop.nowNanos
-        if logged.count >= Self.loggedLinesMax { logged = logged.filter { now - $0.value < Self.logAgainNanos } }
-        guard logged.count < Self.loggedLinesMax, logged[line].map({ now - $0 >= Self.logAgainNanos }) ?? true else {
+        if logged.count >= Self.loggedPeersMax { logged = logged.filter { now - $0.value < Self.logAgainNanos } }
+        guard logged.count < Self.loggedPeersMax, logged[peer].map({ now - $0 >= Self.logAgainNanos }) ?? true else {
             return
         }
-        logged[line] = now
+        logged[peer] = now
         let handler = observers.withLock { $0.onProblem }
         handler(line)
     }

@@ -11,7 +11,7 @@ package struct CommandFlags: OptionSet, Sendable {
     package static let write = CommandFlags(rawValue: 2)
     package static let fast = CommandFlags(rawValue: 4)
     package static let admin = CommandFlags(rawValue: 8)
-    /// Takes any number of keys: with very many arguments it runs in slices (LongCommand.swift).
+    /// Takes any number of keys: with very many arguments it runs in slices (Continuation.swift).
     package static let manyKeys = CommandFlags(rawValue: 16)
     package static let connection = CommandFlags(rawValue: 32)
     package static let keyspace = CommandFlags(rawValue: 64)

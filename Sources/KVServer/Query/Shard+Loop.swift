@@ -15,15 +15,11 @@ extension Shard {
         self.loop = loop
         isMemoryShort = { [unowned(unsafe) loop] in loop.isMemoryShort }
         beginTurn(loop)
-        loop.onReceived { [unowned(unsafe) self] in answerReceived() }
-        // Unsafe: the server keeps both until the loop has ended, and counting them is a part of every turn.
-        loop.onTurnEnd { [unowned(unsafe) self, unowned(unsafe) loop] in
-            beginTurn(loop)
-            if hasWork, let millis = serveWaiting() { loop.requestTurn(afterMillis: millis) }
-            endedNanos = loop.nowNanos
-            replicator?.turnEnded()
-            publish()
-            if tendTurns > 0 { tend(loop) }
+        // Borrowed: the server keeps both until the loop has ended, and counting them would be a part of every turn.
+        let (this, owner) = (Unmanaged.passUnretained(self), Unmanaged.passUnretained(loop))
+        loop.onReceived { this._withUnsafeGuaranteedRef { $0.answerReceived() } }
+        loop.onTurnEnd {
+            this._withUnsafeGuaranteedRef { shard in owner._withUnsafeGuaranteedRef { shard.endTurn($0) } }
         }
         var meter = RateMeter(now: loop.nowNanos)
         loop.schedule(everyMillis: Shard.sampleMillis) { [unowned self, unowned loop] in
@@ -38,6 +34,16 @@ extension Shard {
             beginTurn(loop)
             closeStalled()
         }
+    }
+
+    /// All that was received is answered, messages and timers are done: those who wait, replication, memory.
+    private func endTurn(_ loop: Loop) {
+        beginTurn(loop)
+        if hasWork, let millis = serveWaiting() { loop.requestTurn(afterMillis: millis) }
+        endedNanos = loop.nowNanos
+        replicator?.turnEnded()
+        publish()
+        if tendTurns > 0 { tend(loop) }
     }
 
     private func tend(_ loop: Loop) {

@@ -34,7 +34,7 @@ package struct ShardState {
     /// Wall clock of the turn, corrected when this machine's is far from the other servers'.
     package var nowMillis: Millis = 0
     /// Of the turn under way.
-    var budget = TurnBudget()
+    package var budget = TurnBudget()
     /// Why writes are refused, if they are.
     var writeRefusal = WriteRefusal.none
     /// The server fetches what others have, and answers no data command before it has it.
@@ -63,7 +63,7 @@ package struct ShardState {
 
     var counters = RequestCounters()
 
-    /// No storable version is left: the clock, or a version that reached us, is beyond the year 2500.
+    /// No storable version is left: the clock, or a version that reached us, is beyond the year 2527.
     static let clockError: StaticString = "ERR no version above the key's current one can be stored; check the clocks"
 
     init(store: Store) { self.store = store }

@@ -271,7 +271,7 @@ import Testing
             cluster.run(130)
         }
         let origin = b.origins.index(of: ActorUID(server: a.id, index: 0))!
-        b.actors[0].replica.frontier.raise(origin, to: 9_000)
+        b.actors[0].replica.collector.noteCollected(origin, 9_000)
         cluster.drops = { _, _ in false }
         #expect(cluster.run(until: { cluster.isConverged }, within: 20_000))
     }

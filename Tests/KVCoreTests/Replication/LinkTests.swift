@@ -74,6 +74,30 @@ import Testing
         #expect(cluster.actors.allSatisfy { $0.1.store.tombstoneCount == 0 })
     }
 
+    /// Neither could prove to the other that it knows what that has collected.
+    @Test func twoPartsThatHaveEachCollectedBelieveEachOther() {
+        let cluster = cluster()
+        let parts = (0..<2).map { _ in cluster.start(actors: 1) }
+        let others = parts.map { cluster.start(actors: 1, joining: $0) }
+        cluster.run(4_000)
+        for (i, part) in parts.enumerated() {
+            part.actors[0].put("old\(i)", "v", cluster.moment(part))
+            cluster.run(10)
+            part.actors[0].put("k", "v", cluster.moment(part))
+            part.actors[0].delete("k", cluster.moment(part))
+        }
+        #expect(cluster.run(until: { cluster.actors.allSatisfy { $0.1.store.gcFloor > 0 } }, within: 5_000))
+        var effects = ReplicaEffects()
+        let row = parts[1].actors[0].replica.memberRows.first { $0.server == parts[1].id }!
+        parts[0].actors[0].replica.learn(row, cluster.moment(parts[0]), into: &effects)
+        let all = parts + others
+        #expect(
+            cluster.run(
+                until: { all.allSatisfy { $0.actors[0].get("old0") == "v" && $0.actors[0].get("old1") == "v" } },
+                within: 8_000))
+        #expect(cluster.sum(\.insertRefusedByFrontier) == 0 && cluster.sum(\.divergences) == 0)
+    }
+
     /// What is stamped above all that was collected needs no such proof: a newcomer's write is there at once.
     @Test func anEarlyWriteAboveWhatWasCollectedIsTakenAtOnce() throws {
         let cluster = cluster()

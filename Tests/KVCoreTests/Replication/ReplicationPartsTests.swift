@@ -27,7 +27,7 @@ import Testing
 
     func build(_ store: Store, _ from: UInt64, _ to: UInt64, slice: Int = 7, bytes: Int = 1 << 20) -> DeltaSegment {
         var builder = SegmentBuilder(from: from, target: to, bytesMax: bytes, dotsMax: 1 << 20)
-        while !builder.isFinished { _ = builder.advance(store, budget: slice, bugs: []) }
+        while !builder.isFinished { _ = builder.advance(store, budget: slice, planted: []) }
         return builder.finish(origin: store.ownOrigin, cut: VersionVector())
     }
 
@@ -92,7 +92,7 @@ import Testing
         defer { store.destroy() }
         for i in 0..<20_000 { put(store, "k\(i)", "v") }
         var builder = SegmentBuilder(from: 0, target: 20_000, bytesMax: 1 << 20, dotsMax: 1 << 20)
-        while !builder.isFinished { _ = builder.advance(store, budget: 100, bugs: []) }
+        while !builder.isFinished { _ = builder.advance(store, budget: 100, planted: []) }
         #expect(builder.isOverrun && builder.reached == 0)
         builder.abandon()
     }
@@ -166,9 +166,9 @@ import Testing
         #expect(!set.contains(12_345))
     }
 
-    @Test func thePlantedBugsAreThirtySixDistinctOnes() {
-        #expect(PlantedBugs.all.count == 36 && Set(PlantedBugs.all.map(\.name)).count == 36)
-        let union = PlantedBugs.all.reduce(UInt64(0)) { $0 | $1.bug.rawValue }
+    @Test func thePlantedMistakesAreThirtySixDistinctOnes() {
+        #expect(PlantedMistakes.all.count == 36 && Set(PlantedMistakes.all.map(\.name)).count == 36)
+        let union = PlantedMistakes.all.reduce(UInt64(0)) { $0 | $1.bug.rawValue }
         #expect(union == 0xF_FFFF_FFFF)
     }
 }

@@ -25,7 +25,8 @@ import Testing
         #expect(cluster.run(until: { gone.actors[0].replica.hasLeft }, within: 2_000))
         cluster.run(500)
         cluster.stop(gone)
-        #expect(cluster.run(until: { old.actors.allSatisfy { $0.replica.retiredHere == [gone.id] } }, within: 10_000))
+        #expect(
+            cluster.run(until: { old.actors.allSatisfy { $0.replica.retired.servers == [gone.id] } }, within: 10_000))
         cluster.run(70_000)
         #expect(old.actors.allSatisfy { $0.store.tombstoneCount == 0 && $0.store.gcFloor > 0 })
 
@@ -46,7 +47,7 @@ import Testing
         cluster.drops = { _, _ in false }
         #expect(cluster.run(until: { cluster.isConverged && newcomers[1].actors[1].get("k7") == "v" }, within: 10_000))
         cluster.run(20_000)
-        #expect(cluster.actors.allSatisfy { $0.1.replica.retiredHere == [gone.id] })
+        #expect(cluster.actors.allSatisfy { $0.1.replica.retired.servers == [gone.id] })
         // Once all agree, the retired server costs nothing in the frames again.
         for (server, actor) in cluster.actors {
             for peer in actor.replica.servers {
@@ -130,14 +131,15 @@ import Testing
         for server in [one, two] {
             for actor in server.actors { actor.replica.forget(shared.id, cluster.moment(server), into: &effects) }
         }
-        #expect(cluster.run(until: { one.actors.allSatisfy { $0.replica.retiredHere == [shared.id] } }, within: 10_000))
-        #expect(one.actors[0].get("late") == nil && two.actors[0].replica.retiredHere.isEmpty)
+        #expect(
+            cluster.run(until: { one.actors.allSatisfy { $0.replica.retired.servers == [shared.id] } }, within: 10_000))
+        #expect(one.actors[0].get("late") == nil && two.actors[0].replica.retired.servers.isEmpty)
 
         cluster.drops = { _, _ in false }
         #expect(cluster.run(until: { cluster.isConverged && one.actors[1].get("late") == "v" }, within: 10_000))
         #expect(cluster.sum(\.serversReopened) == 2 && cluster.sum(\.divergences) == 0)
         cluster.run(10_000)
-        #expect(cluster.actors.allSatisfy { $0.1.replica.retiredHere == [shared.id] })
+        #expect(cluster.actors.allSatisfy { $0.1.replica.retired.servers == [shared.id] })
     }
 
     @Test func aReportFromBeforeADepartureRetiresNobody() {
@@ -169,12 +171,12 @@ import Testing
         #expect(cluster.run(until: { taker.actors[0].get("k") == "v" }, within: 10_000))
         depart(giver)
         cluster.run(5_000)
-        #expect(apart.actors.allSatisfy { $0.replica.retiredHere.isEmpty })
+        #expect(apart.actors.allSatisfy { $0.replica.retired.servers.isEmpty })
 
         groups = [[taker.id, apart.id]]
         #expect(cluster.run(until: { cluster.isConverged && apart.actors[1].get("k") == "v" }, within: 10_000))
         cluster.run(10_000)
-        #expect(cluster.actors.allSatisfy { $0.1.replica.retiredHere.sorted() == [gone.id, giver.id].sorted() })
+        #expect(cluster.actors.allSatisfy { $0.1.replica.retired.servers.sorted() == [gone.id, giver.id].sorted() })
         #expect(cluster.sum(\.serversReopened) == 0 && cluster.sum(\.divergences) == 0)
     }
 }

@@ -32,7 +32,7 @@ import Testing
 
     private func build(_ donor: ScanDonor, _ store: Store) {
         while donor.wantsWork {
-            _ = donor.advance(store, budget: 64, bytesMax: ScanDonorTests.chunkBytes, bugs: [])
+            _ = donor.advance(store, budget: 64, bytesMax: ScanDonorTests.chunkBytes, planted: [])
         }
     }
 
@@ -41,7 +41,7 @@ import Testing
         var chunks: [(Int, Int)] = []
         while !donor.isDone {
             build(donor, store)
-            chunks.append((donor.encoded.count, donor.encoder.count))
+            chunks.append((donor.bytes.count, donor.entryCount))
             donor.sent(at: 0)
             _ = donor.asked(next: donor.building, credit: 1_000_000, at: 0, patience: 1_000)
         }
@@ -139,8 +139,8 @@ import Testing
         defer { store.destroy() }
         let before = chunks(donor(), store).map(\.count)
         let donor = repeated(store) { for i in 0..<3_000 { put(store, i, 3_000) } }
-        #expect(!donor.isOutgrown && donor.building == 0 && donor.encoder.count >= before[0])
-        #expect(donor.encoded.count > ScanDonorTests.chunkBytes * 5 / 4)
+        #expect(!donor.isOutgrown && donor.building == 0 && donor.entryCount >= before[0])
+        #expect(donor.bytes.count > ScanDonorTests.chunkBytes * 5 / 4)
         donor.sent(at: 2_000)
         #expect(before[0] + chunks(donor, store).reduce(0) { $0 + $1.count } == 3_000)
     }
@@ -152,7 +152,7 @@ import Testing
         var (cursor, first) = (WalkCursor(), Bytes([]))
         store.walk(&cursor, budget: 1) { first = Bytes($0.key) }
         let grown = repeated(store) { _ = store.put(first, Bytes([UInt8](repeating: 1, count: 5_000_000)), now: 2_000) }
-        #expect(!grown.isOutgrown && grown.encoded.count > 5_000_000)
+        #expect(!grown.isOutgrown && grown.bytes.count > 5_000_000)
         _ = store.put(first, Bytes("small again"), now: 3_000)
         let outgrown = repeated(store) { for i in 0..<3_000 { put(store, i, 20_000) } }
         // Nothing brings it back to life: its asker has to begin anew.

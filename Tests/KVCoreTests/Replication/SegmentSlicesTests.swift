@@ -20,7 +20,7 @@ import Testing
         let (store, origins) = filled(9_000)
         defer { store.destroy() }
         var builder = SegmentBuilder(from: 0, target: 9_000, bytesMax: 1 << 24, dotsMax: 1 << 20, encodes: true)
-        while !builder.isFinished { _ = builder.advance(store, budget: 500, bugs: []) }
+        while !builder.isFinished { _ = builder.advance(store, budget: 500, planted: []) }
         let segment = builder.finish(origin: store.ownOrigin, cut: VersionVector())
         guard let section = builder.takeSection() else {
             Issue.record("no section")
@@ -56,10 +56,10 @@ import Testing
         defer { store.destroy() }
         let cluster = TestCluster()
         let replica = cluster.start(actors: 1).actors[0].replica
-        let segments = (0..<Replica.discardedMax + 6).map { _ in parts.build(store, 0, 200) }
+        let segments = (0..<Discards.segmentsMax + 6).map { _ in parts.build(store, 0, 200) }
         for segment in segments { replica.discard(segment) }
-        #expect(replica.discarded.count == Replica.discardedMax)
-        replica.discarded.removeAll()
+        #expect(replica.discards.count == Discards.segmentsMax)
+        replica.discards = Discards()
     }
 
     /// The memory its pieces lie in is the seal's: what was done to the buffers since changes nothing.

@@ -32,7 +32,9 @@ import Testing
     }
 
     /// Whatever the value is: one equal to its key once cancelled the key's part of the digest.
-    @Test(arguments: ["", "k", "a key of some length", String(repeating: "x", count: 40), String(repeating: "x", count: 999)])
+    @Test(arguments: [
+        "", "k", "a key of some length", String(repeating: "x", count: 40), String(repeating: "x", count: 999),
+    ])
     func everyWriteChangesTheDigest(_ text: String) {
         let store = WriteRuleTests.makeStore()
         let bytes = Bytes(text)

@@ -2,13 +2,6 @@
 
 import KVBase
 
-/// An out-of-order interval of an origin's writes that has been merged although a gap lies before it.
-struct Island: Sendable, Equatable {
-    var origin: OriginIndex
-    var from: UInt64
-    var to: UInt64
-}
-
 /// Everything in a frame except the entries, which stay bytes until they are merged.
 struct FrameHead: Sendable {
     var sender = ActorUID(server: 0, index: 0)

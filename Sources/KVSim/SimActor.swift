@@ -54,7 +54,7 @@ package final class SimActor {
         var config = ReplicaConfig(
             clusterId: simClusterID, server: uid.server, actorIndex: Int(uid.index), actorCount: actorCount,
             address: address, joining: isJoining)
-        config.bugs = world.isRotten ? .advanceOverGap : world.bug?.bug ?? []
+        config.planted = world.isRotten ? .advanceOverGap : world.bug?.bug ?? []
         if options.frameBytesMax > 0 { config.frameBytesMax = options.frameBytesMax }
         if options.scanEntriesPerTurn > 0 { config.entriesPerStep = options.scanEntriesPerTurn }
         if options.bootstrapChunkBytes > 0 { config.chunkBytesMax = options.bootstrapChunkBytes }

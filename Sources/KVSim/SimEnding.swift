@@ -32,8 +32,8 @@ extension SimWorld {
         }
         guard !failed else { return }
         // Newcomers alone have fragments of streams whose beginnings they were to scan: they are not ready
-        // (replication.md b6) while who is is out of reach. What their own clients write their actors exchange all the
-        // same.
+        // (docs/replication.md 8.4) while who is is out of reach. What their own clients write their actors exchange
+        // all the same.
         if !actorsUp(in: subset).contains(where: \.hasCaughtUp) {
             outcome.points.hit("end: subset of newcomers alone")
             return

@@ -1,6 +1,7 @@
 // A client without a socket: bytes in, bytes out, in process. For tests and the fuzzer. One thread.
 
 package import KVBase
+package import KVServer
 import RESP
 
 /// Owns a query actor and one session on it; time is whatever the caller says.

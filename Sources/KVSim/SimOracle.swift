@@ -3,7 +3,7 @@
 package import KVBase
 package import KVCore
 
-/// A broken invariant, by its name in the list of docs/TESTING.md.
+/// A broken invariant, by its name in docs/replication.md 11.
 package struct SimViolation: Error, Sendable, CustomStringConvertible {
     package var invariant: String
     package var detail: String
@@ -156,9 +156,9 @@ package final class SimOracle {
 
     /// Excuses the writes of a key older than a tombstone which somebody collected who had not heard of their server.
     ///
-    /// Clauses 1 and 2 of collection (replication.md b5) speak of the members a replica knows. A newcomer that takes
-    /// writes before it reaches anybody, or a part of a cluster that never met the other, is not among them: its writes
-    /// count as new when they arrive, and win or lose as any. All must still become equal (I10, I17).
+    /// Clauses 1 and 2 of collection (docs/replication.md 10.1) speak of the members a replica knows. A newcomer that
+    /// takes writes before it reaches anybody, or a part of a cluster that never met the other, is not among them: its
+    /// writes count as new when they arrive, and win or lose as any. All must still become equal (I10, I17).
     package func excuse(writesOf key: Int, before tombstone: SimStamp, isUnknown: (UInt64) -> Bool) {
         for origin in uids.indices where isUnknown(uids[origin].server) {
             for index in history[origin].indices where history[origin][index].key == Int32(key) {

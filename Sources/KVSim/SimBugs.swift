@@ -2,11 +2,11 @@
 import KVBase
 package import KVCore
 
-/// One switch of the engine's `PlantedBugs` with the conditions under which it can show: a hunt runs swarm worlds in
-/// which those conditions are common instead of rare.
+/// One switch of the engine's `PlantedMistakes` with the conditions under which it can show: a hunt runs swarm worlds
+/// in which those conditions are common instead of rare.
 package struct SimBug: Sendable {
     package let name: String
-    package let bug: PlantedBugs
+    package let bug: PlantedMistakes
     let adjust: @Sendable (inout SimOptions, inout PRNG) -> Void
 
     package func options(seed: UInt64) -> SimOptions {
@@ -21,7 +21,7 @@ package struct SimBug: Sendable {
         return options
     }
 
-    package static let all: [SimBug] = PlantedBugs.all.map { entry in
+    package static let all: [SimBug] = PlantedMistakes.all.map { entry in
         SimBug(name: entry.name, bug: entry.bug, adjust: adjustments[entry.name] ?? unchanged)
     }
 

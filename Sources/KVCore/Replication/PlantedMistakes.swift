@@ -1,0 +1,106 @@
+// The faults that the simulator plants to prove that it would notice them. Plain value, any thread.
+
+/// One switch per classic mistake of a replicated store; `kvd-sim --bug NAME` turns one on and must then fail.
+///
+/// The code asks with one word, `planted(.skipClosure)`. In a build without `KV_CHECKS` the answer is the constant
+/// false, so a server carries none of them.
+///
+/// Mistakes that concern disk files, which this product does not have yet, have a stand-in:
+///
+/// | designed mistake (disk)               | stand-in                                                              |
+/// |---------------------------------------|-----------------------------------------------------------------------|
+/// | GC on applied, not durable VV         | `collectOnMaximum`: one sibling having seen a tombstone is enough     |
+/// | max instead of min over donors        | `askWithMaximum`: catch-up from where the best sibling is, for all    |
+/// | log after reply                       | `leaveWithoutFlush`: a graceful leave drops what nobody acknowledged  |
+/// | gcFloor missing from snapshot         | `floorMissingFromBootstrap`                                           |
+/// | auto-forget without majority          | `forgetOnSilence`: forgets whoever is silent, not only the replaced   |
+package struct PlantedMistakes: OptionSet, Sendable, Hashable {
+    package let rawValue: UInt64
+
+    package init(rawValue: UInt64) { self.rawValue = rawValue }
+
+    /// Whether this build can make mistakes at all.
+    package static var isPossible: Bool {
+        #if KV_CHECKS
+            true
+        #else
+            false
+        #endif
+    }
+
+    /// Whether this mistake is to be made. O(1); constant false without `KV_CHECKS`.
+    @inline(__always)
+    package func callAsFunction(_ mistake: PlantedMistakes) -> Bool {
+        #if KV_CHECKS
+            return contains(mistake)
+        #else
+            return false
+        #endif
+    }
+
+    /// Whether any is planted.
+    @inline(__always)
+    var isAny: Bool { PlantedMistakes.isPossible && rawValue != 0 }
+
+    package static let skipClosure = PlantedMistakes(rawValue: 1 << 0)
+    package static let advanceOverGap = PlantedMistakes(rawValue: 1 << 1)
+    package static let mergeSwapped = PlantedMistakes(rawValue: 1 << 2)
+    package static let tieByArrival = PlantedMistakes(rawValue: 1 << 3)
+    package static let sequenceIgnored = PlantedMistakes(rawValue: 1 << 4)
+    package static let nowOnly = PlantedMistakes(rawValue: 1 << 5)
+    package static let lastPlusOne = PlantedMistakes(rawValue: 1 << 6)
+    package static let noFloor = PlantedMistakes(rawValue: 1 << 7)
+    package static let collectWithoutMembers = PlantedMistakes(rawValue: 1 << 8)
+    package static let collectWithoutHeads = PlantedMistakes(rawValue: 1 << 9)
+    package static let collectWithoutFrontier = PlantedMistakes(rawValue: 1 << 10)
+    package static let collectOnMaximum = PlantedMistakes(rawValue: 1 << 11)
+    package static let askWithMaximum = PlantedMistakes(rawValue: 1 << 12)
+    package static let vectorAtScanEnd = PlantedMistakes(rawValue: 1 << 13)
+    package static let joiningNotCounted = PlantedMistakes(rawValue: 1 << 14)
+    package static let tombstoneSkippedInScan = PlantedMistakes(rawValue: 1 << 15)
+    package static let reinsertCovered = PlantedMistakes(rawValue: 1 << 16)
+    /// Carried out by whoever starts the process: the restarted server takes its old id again and counts from 1.
+    package static let uidReused = PlantedMistakes(rawValue: 1 << 17)
+    package static let leaveWithoutFlush = PlantedMistakes(rawValue: 1 << 18)
+    package static let acknowledgeBeforeApply = PlantedMistakes(rawValue: 1 << 19)
+    package static let coalesceDropsLast = PlantedMistakes(rawValue: 1 << 20)
+    package static let keepAliveWithoutHead = PlantedMistakes(rawValue: 1 << 21)
+    package static let relayWrongBounds = PlantedMistakes(rawValue: 1 << 22)
+    package static let gatewayChangeResets = PlantedMistakes(rawValue: 1 << 23)
+    package static let digestForgetsOld = PlantedMistakes(rawValue: 1 << 24)
+    package static let retireEarly = PlantedMistakes(rawValue: 1 << 25)
+    package static let spacing100 = PlantedMistakes(rawValue: 1 << 26)
+    package static let forgetOnSilence = PlantedMistakes(rawValue: 1 << 27)
+    package static let stalePageAccepted = PlantedMistakes(rawValue: 1 << 28)
+    package static let journalCutPastAck = PlantedMistakes(rawValue: 1 << 29)
+    package static let floorMissingFromBootstrap = PlantedMistakes(rawValue: 1 << 30)
+    package static let headsFromOtherVectors = PlantedMistakes(rawValue: 1 << 31)
+    /// What is not acknowledged in time goes out again although the connection lives.
+    package static let resendOnLivingLink = PlantedMistakes(rawValue: 1 << 32)
+    /// A scan is given up when no whole chunk came for five seconds.
+    package static let progressByMessages = PlantedMistakes(rawValue: 1 << 33)
+    /// The pace of messages is kept by server id, not by address.
+    package static let paceById = PlantedMistakes(rawValue: 1 << 34)
+    /// A scan proves a vector that is newer than the state it began with.
+    package static let stateBeforeVector = PlantedMistakes(rawValue: 1 << 35)
+
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 36.
+    package static let all: [(name: String, bug: PlantedMistakes)] = [
+        ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
+        ("tieByArrival", .tieByArrival), ("sequenceIgnored", .sequenceIgnored), ("nowOnly", .nowOnly),
+        ("lastPlusOne", .lastPlusOne), ("noFloor", .noFloor), ("collectWithoutMembers", .collectWithoutMembers),
+        ("collectWithoutHeads", .collectWithoutHeads), ("collectWithoutFrontier", .collectWithoutFrontier),
+        ("collectOnMaximum", .collectOnMaximum), ("askWithMaximum", .askWithMaximum),
+        ("vectorAtScanEnd", .vectorAtScanEnd), ("joiningNotCounted", .joiningNotCounted),
+        ("tombstoneSkippedInScan", .tombstoneSkippedInScan), ("reinsertCovered", .reinsertCovered),
+        ("uidReused", .uidReused), ("leaveWithoutFlush", .leaveWithoutFlush),
+        ("acknowledgeBeforeApply", .acknowledgeBeforeApply), ("coalesceDropsLast", .coalesceDropsLast),
+        ("keepAliveWithoutHead", .keepAliveWithoutHead), ("relayWrongBounds", .relayWrongBounds),
+        ("gatewayChangeResets", .gatewayChangeResets), ("digestForgetsOld", .digestForgetsOld),
+        ("retireEarly", .retireEarly), ("spacing100", .spacing100), ("forgetOnSilence", .forgetOnSilence),
+        ("stalePageAccepted", .stalePageAccepted), ("journalCutPastAck", .journalCutPastAck),
+        ("floorMissingFromBootstrap", .floorMissingFromBootstrap), ("headsFromOtherVectors", .headsFromOtherVectors),
+        ("resendOnLivingLink", .resendOnLivingLink), ("progressByMessages", .progressByMessages),
+        ("paceById", .paceById), ("stateBeforeVector", .stateBeforeVector),
+    ]
+}

@@ -1,0 +1,61 @@
+// What a sibling said last about itself. A part of `Sibling`; on the replica's thread.
+
+import KVBase
+
+struct SiblingView {
+    private var wasHeard = false
+    private var flushed = false
+    private var greeted = false
+    private var seen = VersionVector()
+    private var levels: [UInt64] = []
+    private var marks: [UInt64] = []
+    private var gcFloor: Millis = 0
+    private var rows: UInt64 = 0
+    /// Its newest vector that may be used for collection, and one that waits for its actor's own writes to arrive.
+    private var usableVector: VersionVector?
+    private var waiting: VersionVector?
+
+    var isHeard: Bool { wasHeard }
+    var isFlushed: Bool { flushed }
+    /// Own writes of it went to somebody who has not said who it is.
+    var hasGreeted: Bool { greeted }
+    var vector: VersionVector { seen }
+    /// Departed servers of which it holds nothing loose.
+    var level: [UInt64] { levels }
+    /// Marks of the servers that it retired, sorted.
+    var retired: [UInt64] { marks }
+    var floor: Millis { gcFloor }
+    var rowsHash: UInt64 { rows }
+    var usable: VersionVector? { usableVector }
+
+    /// Takes over what a batch says. True if its table of members changed. O(origins).
+    mutating func take(_ batch: LocalBatch) -> Bool {
+        wasHeard = true
+        flushed = batch.isFlushed
+        greeted = batch.hasGreeted
+        levels = batch.level
+        marks = batch.retired
+        gcFloor = max(gcFloor, batch.floor)
+        for i in 0..<min(seen.count, batch.vector.count) where seen.seqs[i] == VersionVector.retired {
+            // It may have taken a retired server up again.
+            seen.set(OriginIndex(i), batch.vector.seqs[i])
+        }
+        seen.join(batch.vector)
+        defer { rows = batch.rowsHash }
+        return rows != batch.rowsHash
+    }
+
+    /// A vector counts for collection once what its actor had written by then has arrived here (`isCovered`).
+    mutating func promote(_ isCovered: (VersionVector) -> Bool) {
+        guard wasHeard else { return }
+        let candidate = waiting ?? seen
+        if isCovered(candidate) {
+            usableVector = candidate
+            waiting = nil
+        } else {
+            waiting = candidate
+        }
+    }
+
+    func checkInvariants() { check(wasHeard || seen.count == 0 && usableVector == nil && waiting == nil) }
+}

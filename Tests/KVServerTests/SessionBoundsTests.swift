@@ -1,0 +1,154 @@
+// What a session that stands still, only writes or asks for too much is allowed: closing, reading on, giving up. In
+// process.
+
+import KVBase
+import KVCore
+import FuzzSupport
+import RESP
+import KVTestTraits
+import Testing
+
+@testable import KVRuntime
+@testable import KVServer
+
+@Suite(.blocking) struct SessionBoundsTests {
+    private func request(_ words: String...) -> [UInt8] {
+        var bytes = OutputBuffer()
+        defer { bytes.deallocate() }
+        bytes.request(words.map { Bytes($0) })
+        return Array(bytes.bytes)
+    }
+
+    private final class Reader: SessionOwner {
+        var sessionUnsentBytes = 1000
+        var sessionOutputBytes: Int { sessionUnsentBytes }
+        var isStalled = false
+        var reply: StaticString?
+        var readsOn = 0
+        func sessionShouldRun() {}
+        func sessionReadsOn() { readsOn += 1 }
+        func sessionRefused(reply: StaticString?) {
+            isStalled = true
+            self.reply = reply
+        }
+    }
+
+    @Test func aRequestThatStandsStillIsClosedAfterAWhile() {
+        let session = LocalSession()
+        let shard = session.shard
+        // Cut in the middle of an array, of a line, of a value that is passed over; and between two requests.
+        let big = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$\(Limits.valueBytesMax + 1)\r\nxxx"
+        let inputs = ["*2\r\n$3\r\nGET\r\n$5\r\nab", "GET k", big, "", "PING\r\n"]
+        let clients = inputs.map { _ in Session(shard: shard) }
+        let readers = inputs.map { _ in Reader() }
+        var output = OutputBuffer()
+        defer {
+            output.deallocate()
+            for client in clients { client.close() }
+            session.close()
+        }
+        for (i, client) in clients.enumerated() {
+            client.owner = readers[i]
+            _ = Array(inputs[i].utf8).withUnsafeBytes { client.receive($0, output: &output, unsent: 0) }
+        }
+        shard.state.pointee.nowMillis += Shard.stalledMillisMax
+        // A byte is enough for another minute.
+        _ = Array("a".utf8).withUnsafeBytes { clients[1].receive($0, output: &output, unsent: 0) }
+        shard.state.pointee.nowMillis += 1
+        shard.closeStalled()
+        #expect(readers.map(\.isStalled) == [true, false, true, false, false])
+        #expect(readers[0].reply != nil && shard.context.closedClients.count(.standsStill) == 2)
+    }
+
+    @Test func aBlockedClientThatOnlyWritesIsReadOn() {
+        let session = LocalSession()
+        let shard = session.shard
+        let (client, reader) = (Session(shard: shard), Reader())
+        client.owner = reader
+        var output = OutputBuffer()
+        defer {
+            output.deallocate()
+            client.close()
+            session.close()
+        }
+        client.block()
+        shard.readOn()
+        #expect(reader.readsOn == 0, "it may be reading")
+        reader.sessionUnsentBytes -= 1
+        shard.readOn()
+        #expect(reader.readsOn == 0, "it is reading")
+        shard.readOn()
+        #expect(reader.readsOn == 1)
+        // What it writes is kept, not run, until its output has drained.
+        let input = request("SET", "k", "v") + request("GET", "k")
+        #expect(input.withUnsafeBytes { client.receive($0, output: &output, unsent: 0) } == .blocked)
+        #expect(output.count == 0 && client.pendingInput == input.count && shard.state.pointee.heldInput == input.count)
+        #expect(client.takeTurn(output: &output, unsent: 0) == .idle)
+        #expect(String(decoding: output.bytes, as: UTF8.self) == "+OK\r\n$1\r\nv\r\n")
+        #expect(shard.state.pointee.heldInput == 0 && shard.blockedSessions == 0)
+    }
+
+    @Test func theLongestUnfinishedRequestIsGivenUpAtTheBoundOfAll() {
+        let session = LocalSession()
+        let shard = session.shard
+        let clients = (0..<3).map { _ in Session(shard: shard) }
+        let readers = clients.map { _ in Reader() }
+        var output = OutputBuffer()
+        defer {
+            output.deallocate()
+            for client in clients { client.close() }
+            session.close()
+        }
+        let head = Array("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000\r\n".utf8)
+        for (i, client) in clients.enumerated() {
+            client.owner = readers[i]
+            let input = head + [UInt8](repeating: 7, count: 100_000 * (i + 1))
+            _ = input.withUnsafeBytes { client.receive($0, output: &output, unsent: 0) }
+        }
+        #expect(shard.state.pointee.heldInput == 3 * head.count + 600_000)
+        shard.boundInput()
+        #expect(!readers.contains { $0.isStalled })
+        // What other actors hold counts as well; there is only this one, so its own count is made large.
+        shard.state.pointee.heldInput += Limits.heldInputMax - 500_000
+        shard.boundInput()
+        #expect(readers.map(\.isStalled) == [false, false, true] && readers[2].reply != nil)
+        clients[2].dropInput()
+        shard.boundInput()
+        #expect(readers.map(\.isStalled) == [false, false, true])
+        shard.state.pointee.heldInput -= Limits.heldInputMax - 500_000
+    }
+
+    @Test func memoryForARequestFollowsWhatCameNotWhatWasAnnounced() {
+        let session = LocalSession()
+        defer { session.close() }
+        _ = session.reply(to: Array("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$60000000\r\n".utf8))
+        for _ in 0..<4 { _ = session.reply(to: [UInt8](repeating: 7, count: 200_000)) }
+        let client = session.shard.sessions[0]
+        #expect(client.state.pointee.input.capacity < 2_000_000, "announced lengths are not believed")
+    }
+
+    @Test func whoReadsNothingOfAnyReplyIsClosedAfterAWhile() {
+        let session = LocalSession()
+        let (blocked, idle) = (Session(shard: session.shard), Session(shard: session.shard))
+        let (reader, other) = (Reader(), Reader())
+        (blocked.owner, idle.owner) = (reader, other)
+        defer {
+            blocked.close()
+            idle.close()
+            session.close()
+        }
+        blocked.block()
+        func pass(_ millis: Millis) {
+            session.now += millis
+            session.shard.closeStalled()
+        }
+        pass(Shard.stalledMillisMax)
+        // A little was taken: that is enough for another minute.
+        reader.sessionUnsentBytes -= 1
+        pass(1)
+        pass(Shard.stalledMillisMax)
+        #expect(!reader.isStalled)
+        pass(1)
+        #expect(reader.isStalled && !other.isStalled)
+    }
+}

@@ -1,0 +1,134 @@
+// The walls of the replication machine: state belongs to the part that owns it, and nobody else can reach it.
+
+import KVTestTraits
+import Testing
+
+@Suite(.blocking) struct WallTests {
+    static let folder = "Sources/KVCore/Replication"
+
+    /// What the replica, a server and a sibling are made of. A new part goes in here.
+    static let parts: Set<String> = [
+        "CatchUp", "Census", "ClockCorrection", "ClockSample", "Collector", "Departures", "DigestWatch", "Discards",
+        "FrameBench", "FrameTurns", "GapWatch", "GatewayChoice", "Hearing", "Inbox", "Leaving", "LinkBook", "LocalLog",
+        "Membership", "Outcasts", "OutgoingRound", "OwnStream", "PairPacer", "PeerView", "PlantedState",
+        "RecentSegments", "RepairQueue", "RetiredServers", "ScanDonor", "Schedule", "Seen", "SegmentBuilder",
+        "SendWish", "ServerLink", "SiblingStream", "SiblingView", "UnaskedCollection", "WriteAges",
+    ]
+    /// They hold parts, what never changes, and nothing else.
+    static let holders: Set<String> = ["Replica", "RemoteServer", "Sibling"]
+
+    struct Property: CustomStringConvertible {
+        var file: String
+        var line: Int
+        var owner: String
+        var name: String
+        /// As written; empty if the compiler infers it.
+        var type: String
+        var words: Set<String>
+        var isConstant: Bool
+        var description: String { "\(file):\(line) \(owner).\(name)" }
+    }
+
+    /// Stored properties of types, read from lines: `var` and `let` one level inside a type, not `static`, without a
+    /// body that computes them.
+    static func storedProperties(of file: SourceFile) -> [Property] {
+        var found: [Property] = []
+        var owner: String?
+        for (number, line) in file.lines.enumerated() {
+            if let name = typeName(line) { owner = name }
+            if line.hasPrefix("extension ") { owner = nil }
+            guard let owner, line.hasPrefix("    "), !line.hasPrefix("     ") else { continue }
+            let code = line.split(separator: "//", omittingEmptySubsequences: false)[0]
+            let words = code.split(whereSeparator: { $0 == " " }).map(String.init)
+            guard let at = words.firstIndex(where: { $0 == "var" || $0 == "let" }), at + 1 < words.count,
+                words[..<at].allSatisfy({ !$0.contains("=") && !$0.hasPrefix("func") && !$0.hasPrefix("case") })
+            else { continue }
+            let isComputed = code.contains("{") && !code.prefix { $0 != "{" }.contains("=")
+            guard !words.contains("static"), !isComputed else { continue }
+            let rest = words[(at + 1)...].joined(separator: " ")
+            let name = rest.prefix { $0.isLetter || $0.isNumber || $0 == "_" }
+            var type = rest.dropFirst(name.count)
+            type = type.hasPrefix(":") ? type.dropFirst().prefix { $0 != "=" } : type.drop { $0 == " " || $0 == "=" }
+            found.append(
+                Property(
+                    file: file.path, line: number + 1, owner: owner, name: String(name),
+                    type: type.trimmingPrefix(" ").prefix { $0.isLetter || $0.isNumber }.description,
+                    words: Set(words[..<at]), isConstant: words[at] == "let"))
+        }
+        return found
+    }
+
+    private static func typeName(_ line: Substring) -> String? {
+        guard !line.hasPrefix(" "), !line.hasPrefix("/"), line.contains("{") else { return nil }
+        let words = line.split(whereSeparator: { " :{<".contains($0) }).map(String.init)
+        guard let at = words.firstIndex(where: { ["struct", "class", "enum"].contains($0) }), at + 1 < words.count
+        else {
+            return nil
+        }
+        return words[at + 1]
+    }
+
+    @Test func noStoredPropertyOfAPartIsReachableOutsideItsFile() throws {
+        var seen: Set<String> = []
+        for file in try Repository.files(under: [Self.folder], endings: ["swift"]) {
+            for property in Self.storedProperties(of: file) where Self.parts.contains(property.owner) {
+                seen.insert(property.owner)
+                if property.isConstant && !property.words.contains("private") {
+                    // What is fixed when a part is made may be read, as an argument may.
+                    #expect(
+                        ["ScanDonor", "SegmentBuilder"].contains(property.owner),
+                        "\(property): keep it private and give it a method")
+                    continue
+                }
+                #expect(
+                    property.words.contains("private") || property.words.contains("fileprivate"),
+                    "\(property) is reachable from other files: make it private and give the part a method")
+            }
+        }
+        #expect(seen == Self.parts, "no state found in \(Self.parts.subtracting(seen).sorted()): gone, or not read?")
+    }
+
+    @Test func whoHoldsPartsHoldsNothingElse() throws {
+        var count = 0
+        for file in try Repository.files(under: [Self.folder], endings: ["swift"]) {
+            for property in Self.storedProperties(of: file) where Self.holders.contains(property.owner) {
+                count += 1
+                if property.isConstant || property.words.contains("private") || property.words.contains("package") {
+                    continue
+                }
+                let isPart = Self.parts.contains(property.type)
+                #expect(
+                    isPart || Self.isList(property), "\(property) of \(property.type) is no part: which one owns it?")
+            }
+        }
+        #expect(count > 40, "the properties could not be read")
+    }
+
+    /// The peers: `[Sibling]`, `[RemoteServer]`.
+    private static func isList(_ property: Property) -> Bool { ["siblings", "servers"].contains(property.name) }
+
+    @Test func theReaderFindsWhatIsReachable() {
+        let text = """
+            struct Gateway {
+                private var offset = 0
+                var reachable = 0
+                var computed: Bool { offset >= 0 }
+                let fixed: Int
+                private(set) var readable: [UInt64] = []
+                static let limit = 4
+                func move() {
+                    let local = 1
+                }
+            }
+            extension Gateway {
+                var late: Int { 0 }
+            }
+            """
+        let file = SourceFile(
+            path: "Gateway.swift", lines: text.split(separator: "\n", omittingEmptySubsequences: false))
+        let found = Self.storedProperties(of: file)
+        #expect(found.map(\.name) == ["offset", "reachable", "fixed", "readable"])
+        #expect(found.map { $0.words.contains("private") } == [true, false, false, false])
+        #expect(found.map(\.owner) == Array(repeating: "Gateway", count: 4))
+    }
+}
