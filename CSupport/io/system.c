@@ -61,8 +61,10 @@ int cs_address_resolve(const char *host, uint16_t port, cs_address *out, int cap
     struct addrinfo hints, *found = NULL;
     memset(&hints, 0, sizeof hints);
     hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = AI_ADDRCONFIG;
-    if (getaddrinfo(host, NULL, &hints, &found) != 0) return -EADDRNOTAVAIL;
+    int failure = getaddrinfo(host, NULL, &hints, &found);
+    if (failure == EAI_NONAME || failure == EAI_NODATA) return -ENXIO;
+    if (failure == EAI_AGAIN) return -EAGAIN;
+    if (failure != 0) return -EADDRNOTAVAIL;
     int count = 0;
     for (struct addrinfo *at = found; at && count < capacity; at = at->ai_next) {
         if (at->ai_family == AF_INET) {

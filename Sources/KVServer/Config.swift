@@ -2,7 +2,7 @@
 
 import Glibc
 package import KVBase
-import KVRuntime
+package import KVRuntime
 
 /// A setting that cannot be used; `description` is one line that says which, why and what would do. Exit code 64.
 package struct ConfigError: Error, CustomStringConvertible {
@@ -21,6 +21,8 @@ package struct Config: Sendable {
     /// Only this machine reaches it.
     var isLoopback: Bool { host.hasPrefix("127.") || host == "::1" || host.lowercased() == "localhost" }
     package var advertise: Endpoint?
+    /// Given by the user, who says that no other server has it.
+    package var name: String?
     package var join: [Endpoint] = []
     /// Servers of different clusters refuse each other.
     package var cluster = "kvd"
@@ -33,6 +35,10 @@ package struct Config: Sendable {
     package var warmsMemory = true
     /// How long handing over the last writes may take.
     package var drainSeconds = 30
+    /// Data commands are answered while the server fetches what others have.
+    package var servesWhileJoining = true
+    /// Writes are refused while one has waited longer than this for a server that is up; nil: never.
+    package var maxLagSeconds: Int?
     /// Added to the wall clock, for tests of skewed clocks.
     package var clockOffsetMillis: Millis = 0
 
@@ -56,7 +62,13 @@ package struct Config: Sendable {
         },
         Row(name: "host") { config, text throws(ConfigError) in
             guard !text.isEmpty else { throw ConfigError("is empty; give an address such as 127.0.0.1") }
-            config.host = text
+            config.host = text.hasPrefix("[") && text.hasSuffix("]") ? String(text.dropFirst().dropLast()) : text
+        },
+        Row(name: "name") { config, text throws(ConfigError) in
+            guard text.utf8.count <= nameBytesMax, SystemName.isUsable(text) else {
+                throw ConfigError("'\(text)' is not 1 to \(nameBytesMax) letters, digits and signs of .-_:@/[]%")
+            }
+            config.name = text
         },
         Row(name: "advertise") { config, text throws(ConfigError) in
             guard let endpoint = Endpoint(text, defaultPort: 0) else {
@@ -68,6 +80,9 @@ package struct Config: Sendable {
             let endpoint = text.hasPrefix("{") ? ServerDescription.address(inJSON: text) : Endpoint(text)
             guard let endpoint else {
                 throw ConfigError("'\(text)' is neither HOST:PORT nor the description line of a server")
+            }
+            guard config.join.count < Seeds.seedsMax else {
+                throw ConfigError("more than \(Seeds.seedsMax) servers to join; one is enough to learn all")
             }
             config.join.append(endpoint)
         },
@@ -100,6 +115,12 @@ package struct Config: Sendable {
         Row(name: "drain-timeout") { config, text throws(ConfigError) in
             config.drainSeconds = try number(text, 0...3600)
         },
+        Row(name: "serve-while-joining") { config, text throws(ConfigError) in
+            config.servesWhileJoining = try flag(text)
+        },
+        Row(name: "max-lag") { config, text throws(ConfigError) in
+            config.maxLagSeconds = text == "off" ? nil : try number(text, 1...86_400)
+        },
         Row(name: "debug-clock-offset-ms") { config, text throws(ConfigError) in
             config.clockOffsetMillis = Millis(try number(text, -1_000_000_000_000...1_000_000_000_000))
         },
@@ -111,6 +132,8 @@ package struct Config: Sendable {
             config.warmsMemory = flag
         },
     ]
+
+    private static let nameBytesMax = 64
 
     package static let logLevels = ["trace", "debug", "info", "notice", "warning", "error", "critical"]
     package static var names: [String] { rows.map(\.name) }
@@ -267,9 +290,33 @@ package struct Config: Sendable {
         }
         try trust.check(host: host, port: port, isLoopback: isLoopback)
         if let given = advertise, given.port == 0 { advertise = Endpoint(host: given.host, port: port) }
+        let own = advertisedAddress.description
+        guard SystemName.isWord(own) else {
+            throw ConfigError("--\(advertise == nil ? "host" : "advertise") '\(own)' is not plain text without commas")
+        }
     }
 
-    /// What other servers are told.
-    package var advertisedAddress: Endpoint { advertise ?? Endpoint(host: host, port: port) }
+    /// Nobody is reached at a wildcard: such an --advertise counts as none.
+    private var usableAdvertise: Endpoint? { advertise.flatMap { $0.isWildcard ? nil : $0 } }
+    var ignoresAdvertise: Bool { advertise != nil && usableAdvertise == nil }
+
+    /// Where this server says that it is reached: as it is told, or at the one address it is bound to. nil where it is
+    /// bound to all of the machine's: then its peers tell it what they see.
+    package var announcedAddress: Endpoint? {
+        let own = usableAdvertise ?? Endpoint(host: host, port: port)
+        return own.isWildcard ? nil : own
+    }
+
+    /// The same, or what it is bound to.
+    package var advertisedAddress: Endpoint { announcedAddress ?? Endpoint(host: host, port: port) }
+
+    var nameText: String { systemName.text }
+
+    /// `--name`, or the host's name and the port.
+    package var systemName: SystemName {
+        if let name { return SystemName(name, isGiven: true) }
+        let machine = String(Machine.hostName.prefix(Config.nameBytesMax).filter { SystemName.isUsable("\($0)") })
+        return SystemName("\(machine.isEmpty ? "kvd" : machine):\(port)", isGiven: false)
+    }
     package func actorAddress(_ index: Int) -> Endpoint { Endpoint(host: host, port: port + index) }
 }

@@ -1,5 +1,7 @@
 // A host and a port, and the JSON description a server prints about itself. Values; any thread.
 
+import KVRuntime
+
 /// Where a socket is: `127.0.0.1:6000`, `[::1]:6000`, `name.example:6000`.
 package struct Endpoint: Hashable, Sendable, CustomStringConvertible {
     package var host: String
@@ -34,6 +36,9 @@ package struct Endpoint: Hashable, Sendable, CustomStringConvertible {
         return (1...65535).contains(port) ? port : nil
     }
 
+    /// All addresses of a machine, and none that others reach.
+    var isWildcard: Bool { HostPort(host: host, port: UInt16(port)).reach == .nowhere }
+
     package var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 }
 
@@ -46,12 +51,14 @@ package struct ServerDescription: Sendable, Equatable {
     package var inputOutput: String
     package var version: String
     package var processID: Int
+    package var name = ""
 
     package var json: String {
         var text = "{\"id\":\"\(id)\",\"address\":\"\(address)\",\"actors\":["
         text += actors.map { "\"\($0)\"" }.joined(separator: ",")
         text += "]"
         if let shared { text += ",\"shared\":\"\(shared)\"" }
+        if !name.isEmpty { text += ",\"name\":\"\(name)\"" }
         text += ",\"io\":\"\(inputOutput)\",\"version\":\"\(version)\",\"pid\":\(processID)}"
         return text
     }

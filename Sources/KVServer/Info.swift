@@ -48,6 +48,7 @@ enum Info {
         line(&text, "redis_version", ServerVersion.redis)
         line(&text, "redis_mode", "standalone")
         line(&text, "server_id", hex16(context.serverID))
+        line(&text, "server_name", context.config.nameText)
         line(&text, "os", operatingSystem)
         line(&text, "arch_bits", 64)
         line(&text, "io_backend", context.inputOutput)
@@ -122,7 +123,14 @@ enum Info {
         line(&text, "connected_slaves", 0)
         line(&text, "master_repl_offset", Int(shard.state.pointee.store.ownSeq))
         line(&text, "servers", peers.count + 1)
-        line(&text, "state", shard.replicator?.replica.ownState ?? "up")
+        let own = shard.replicator?.replica
+        line(&text, "state", own?.ownState ?? "up")
+        line(&text, "caught_up_percent", shard.replicator?.caughtUpPercent ?? 100)
+        line(&text, "name", shard.context.config.nameText)
+        line(&text, "address", own?.ownAddress ?? "?")
+        line(&text, "lag_ms", Int(shard.replicator?.lagMillis ?? 0))
+        line(&text, "max_lag_ms", shard.context.config.maxLagSeconds.map { String($0 * 1000) } ?? "off")
+        line(&text, "data_commands", shard.state.pointee.isLoading ? "loading" : shard.state.pointee.writeRefusal.info)
         for (index, peer) in peers.enumerated() { text.append("peer\(index + 1):\(peer.fields)\r\n") }
         line(&text, "tombstones", shard.state.pointee.store.tombstoneCount)
     }

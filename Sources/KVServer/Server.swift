@@ -3,7 +3,7 @@
 import Glibc
 import KVBase
 import KVCore
-import KVRuntime
+package import KVRuntime
 package import Logging
 
 /// Why the server could not start; one line for standard error, exit code 1.
@@ -19,6 +19,8 @@ package final class Server {
     private var cores: [Core] = []
     private var system: ActorSystem?
     private let status: ReplicatorStatus
+    /// What host names stand for; nil: what the system says. Set before the start.
+    package var resolver: NameResolver?
 
     /// A loop with its thread, its shard and its listeners.
     private struct Core {
@@ -65,6 +67,10 @@ package final class Server {
         if context.clientsMax < config.clientsMax {
             log.notice("the limit of open files allows \(context.clientsMax) clients, not \(config.clientsMax)")
         }
+        if config.ignoresAdvertise {
+            let instead = config.announcedAddress.map { "announcing \($0)" } ?? "announcing what others see"
+            log.warning("--advertise \(config.advertise!) is no address that others reach; \(instead)")
+        }
         if !config.isLoopback {
             log.warning(
                 "\(config.host) may be reached by others, and clients need no password: only for trusted networks")
@@ -90,7 +96,8 @@ package final class Server {
             id: hex16(context.serverID), address: config.advertisedAddress,
             actors: (1...config.actors).map { config.actorAddress($0) },
             shared: config.sharedPort.map { Endpoint(host: config.host, port: $0) },
-            inputOutput: context.inputOutput, version: ServerVersion.kvd, processID: Int(getpid()))
+            inputOutput: context.inputOutput, version: ServerVersion.kvd, processID: Int(getpid()),
+            name: config.nameText)
     }
 
     private func chooseBackend() throws(StartFailure) -> LoopBackend {
@@ -185,9 +192,12 @@ package final class Server {
         do { trust = try config.trust.resolve() } catch { throw StartFailure(description: error.description) }
         do {
             // A link's incarnation is the server's id, so that a peer knows at once whom it reached.
-            let remote = try RemoteConfiguration(
+            var remote = try RemoteConfiguration(
                 listen: try address(config.port), cluster: config.cluster, trust: trust,
-                incarnation: context.serverID, loop: loops[0], trackedSpacingMillis: Limits.linkSpacingMillis)
+                incarnation: context.serverID, name: config.systemName, loop: loops[0],
+                trackedSpacingMillis: Limits.linkSpacingMillis)
+            remote.lineForStrangers = "this port is for other kvd servers; clients connect to \(clientPorts)"
+            if let resolver { remote.resolver = resolver }
             system = try ActorSystem(address: config.advertisedAddress.description, loops: loops, remote: remote)
         } catch let error as LinkTrustError { throw StartFailure(description: error.description) } catch {
             throw failure(config.port, error)
@@ -199,6 +209,9 @@ package final class Server {
         context.countMessages { [unowned system] in MessageCounters(system.statistics) }
         for core in cores { addReplica(core, system) }
         let boxes = cores.map { (loop: $0.thread.loop, shard: UncheckedBox($0.shard)) }
+        system.onOwnAddress { address in
+            boxes[0].loop.perform { boxes[0].shard.value.replicator?.addressChanged(address) }
+        }
         system.onLinkChange { change in
             for box in boxes { box.loop.perform { box.shard.value.replicator?.linkChanged(change) } }
         }
@@ -212,24 +225,32 @@ package final class Server {
         }
     }
 
+    private var clientPorts: String {
+        let ports = (config.port + 1, config.port + config.actors)
+        let own = config.actors == 1 ? "port \(ports.0)" : "ports \(ports.0) to \(ports.1)"
+        return own + (config.sharedPort.map { " or \($0)" } ?? "")
+    }
+
     private func addReplica(_ core: Core, _ system: ActorSystem) {
         let shard = core.shard
         let loop = core.thread.loop
         var replicaConfig = ReplicaConfig(
             clusterId: Server.clusterID(config.cluster), server: context.serverID, actorIndex: shard.index - 1,
-            actorCount: config.actors, address: Bytes(config.advertisedAddress.description),
+            actorCount: config.actors, address: Bytes(config.announcedAddress?.description ?? ""),
             joining: !config.join.isEmpty)
+        (replicaConfig.name, replicaConfig.isNamed) = (Bytes(config.nameText), config.systemName.isGiven)
         // One byte says what kind of message a frame is.
         replicaConfig.frameBytesMax = Limits.frameBytesMax - 1024
         replicaConfig.transport = .connections
         replicaConfig.entriesPerStep = Replicator.entriesPerStep
         let replica = Replica(config: replicaConfig, store: shard.state.pointee.store, origins: context.origins)
         let joinLinks =
-            shard.index == 1 ? JoinLinks(system: system, join: config.join, log: log) : nil
+            shard.index == 1 ? JoinLinks(system: system, loop: loop, join: config.join, log: log) : nil
+        let gate = Gate(config)
+        gate.begin(shard.state)
         let replicator = Replicator(
             replica: replica, state: shard.state, loop: loop, system: system, log: log, status: status,
-            joinLinks: joinLinks)
-        joinLinks?.replicator = replicator
+            joinLinks: joinLinks, gate: gate)
         shard.replicator = replicator
         let box = UncheckedBox((replicator, joinLinks))
         let ref = system.start(on: shard.index - 1) { (context: ActorContext<SyncMessage>) in

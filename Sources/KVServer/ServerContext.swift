@@ -16,8 +16,11 @@ package struct Setting: Sendable {
 package struct PeerRow: Sendable {
     package enum State: String, Sendable { case up, suspect, down, syncing }
     package var id: UInt64
-    package var address: Endpoint
+    package var address: String
+    package var name = "-"
     package var state: State
+    /// How far one of the two has caught up with the other; nil where nobody is catching up.
+    package var caughtUpPercent: Int?
     package var pending: Int
     /// -1 if never.
     package var heardMillisAgo: Millis
@@ -30,23 +33,24 @@ package struct PeerRow: Sendable {
     package var backlogBytes = 0
     package var bytesPerSecond = 0
 
-    package init(id: UInt64, address: Endpoint, state: State, pending: Int, heardMillisAgo: Millis) {
+    package init(id: UInt64, address: String, state: State, pending: Int, heardMillisAgo: Millis) {
         (self.id, self.address, self.state) = (id, address, state)
         (self.pending, self.heardMillisAgo) = (pending, heardMillisAgo)
     }
 
-    /// The line of KVD PEERS: id, address, state, pending deltas, milliseconds since last heard, name (none yet),
-    /// encryption, round trip and clock offset in milliseconds.
+    /// The line of KVD PEERS: id, address, state, pending deltas, milliseconds since last heard, name, encryption,
+    /// round trip and clock offset in milliseconds, how far one of the two has caught up with the other.
     var line: String {
-        "\(hex16(id)) \(address) \(state.rawValue) \(pending) \(heardMillisAgo) - none \(roundTripMillis)"
-            + " \(clockOffsetMillis)"
+        "\(hex16(id)) \(address) \(state.rawValue) \(pending) \(heardMillisAgo) \(name) none \(roundTripMillis)"
+            + " \(clockOffsetMillis) \(caughtUpPercent.map { "\($0)%" } ?? "-")"
     }
 
     /// The value of INFO's peerN.
     var fields: String {
         "id=\(hex16(id)),address=\(address),state=\(state.rawValue),pending=\(pending),lag_ms=\(lagMillis)"
             + ",heard_ms=\(heardMillisAgo),rtt_ms=\(roundTripMillis),bytes_per_sec=\(bytesPerSecond)"
-            + ",backlog_bytes=\(backlogBytes)"
+            + ",backlog_bytes=\(backlogBytes),name=\(name)"
+            + (caughtUpPercent.map { ",caught_up_percent=\($0)" } ?? "")
     }
 }
 
@@ -142,6 +146,9 @@ package final class ServerContext: Sendable {
             Setting(name: "advertise", value: config.advertisedAddress.description),
             Setting(name: "join", value: config.join.map(\.description).joined(separator: ",")),
             Setting(name: "cluster", value: config.cluster),
+            Setting(name: "name", value: config.nameText),
+            Setting(name: "serve-while-joining", value: config.servesWhileJoining ? "yes" : "no"),
+            Setting(name: "max-lag", value: config.maxLagSeconds.map { String($0) } ?? "off"),
             Setting(name: "pin", value: config.pinLoops ? "yes" : "no"),
             Setting(name: "warm-memory", value: config.warmsMemory ? "yes" : "no"),
             Setting(name: "io", value: config.inputOutput.rawValue),

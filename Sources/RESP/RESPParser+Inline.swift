@@ -15,6 +15,7 @@ extension RESPParser {
     ) -> Step {
         let start = at
         if start.load(as: UInt8.self) == Self.tlsHandshake { return fail(.tls) }
+        if Self.isServer(start, end) { return fail(.server) }
         // One byte beyond the limit tells that the line is too long; no need to look further.
         let length = indexOfByte(10, start, min(end - start, limits.inlineBytesMax + 1))
         guard length <= limits.inlineBytesMax else { return fail(.inlineTooBig) }
@@ -37,6 +38,14 @@ extension RESPParser {
         }
         at = start + length + 1
         return .advanced
+    }
+
+    /// What servers say to each other begins with a short length of four bytes, little endian; no line has two zeros
+    /// there.
+    private static func isServer(_ start: UnsafeRawPointer, _ end: UnsafeRawPointer) -> Bool {
+        guard end - start >= 4 else { return false }
+        let word = start.loadUnaligned(as: UInt32.self).littleEndian
+        return word &>> 16 == 0 && word & 0xFF != 10 && word &>> 8 != 10
     }
 
     private static func isSpace(_ byte: UInt8) -> Bool { byte == 32 || (byte >= 9 && byte <= 13) }

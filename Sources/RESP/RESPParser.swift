@@ -203,7 +203,7 @@ package struct RESPParser {
 
 /// Why a connection's requests cannot be read on; the texts are Redis 7's where Redis has the case.
 enum RESPFailure {
-    case none, multibulkLength, bulkLength, expectedDollar, inlineTooBig, unbalancedQuotes, http, tls
+    case none, multibulkLength, bulkLength, expectedDollar, inlineTooBig, unbalancedQuotes, http, tls, server
 
     var text: StaticString {
         switch self {
@@ -215,6 +215,7 @@ enum RESPFailure {
         case .unbalancedQuotes: "Protocol error: unbalanced quotes in request"
         case .http: "Protocol error: HTTP request on a RESP port"
         case .tls: "Protocol error: TLS on a port without TLS"
+        case .server: "Protocol error: a kvd server on a port for clients"
         }
     }
 }

@@ -28,7 +28,8 @@ struct Runner {
                 Terminal.write(json ? "{\"deleted\":\(deleted)}\n" : "\(deleted)\n")
             case .raw(let arguments):
                 let reply = try await client.send(arguments)
-                if json { Terminal.write(Self.json(reply) + "\n") } else { Terminal.write(Self.lines(reply)) }
+                let table = isConversation && PeerTable.isAsked(arguments) ? PeerTable.text(reply) : nil
+                Terminal.write(json ? Self.json(reply) + "\n" : table ?? Self.lines(reply))
             case .help: Terminal.write(Request.helpText + "\n")
             case .quit: break
             }

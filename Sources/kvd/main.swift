@@ -28,6 +28,11 @@ struct KVD: ParsableCommand {
     var host: String?
     @Option(help: ArgumentHelp("What other servers are told instead of host and port.", valueName: "HOST[:PORT]"))
     var advertise: String?
+    @Option(
+        help: ArgumentHelp(
+            "Name of this server, the same over restarts and addresses. (default: host name and port)",
+            valueName: "NAME"))
+    var name: String?
     @Option(help: ArgumentHelp("Any server to join, or its description line; repeatable.", valueName: "HOST:PORT"))
     var join: [String] = []
     @Option(help: ArgumentHelp("Servers of different clusters refuse each other. (default: kvd)", valueName: "NAME"))
@@ -63,6 +68,15 @@ struct KVD: ParsableCommand {
             valueName: "SECONDS"))
     var drainTimeout: String?
     @Option(
+        help: ArgumentHelp(
+            "Answer data commands while still fetching what others have: yes or no. (default: yes)", valueName: "YES"))
+    var serveWhileJoining: String?
+    @Option(
+        help: ArgumentHelp(
+            "Refuse writes while one has waited longer for another server that is up. (default: off)",
+            valueName: "SECONDS"))
+    var maxLag: String?
+    @Option(
         name: .customLong("debug-clock-offset-ms"), parsing: .unconditional,
         help: ArgumentHelp("Added to the clock, for tests.", valueName: "MS", visibility: .hidden))
     var clockOffset: String?
@@ -78,6 +92,7 @@ struct KVD: ParsableCommand {
             ("drain-timeout", drainTimeout), ("debug-clock-offset-ms", clockOffset),
             ("cluster-key-file", clusterKeyFile), ("peer-tls-cert", peerTlsCert), ("peer-tls-key", peerTlsKey),
             ("peer-tls-ca", peerTlsCa), ("trust-the-network", trustTheNetwork ? "yes" : nil),
+            ("name", name), ("serve-while-joining", serveWhileJoining), ("max-lag", maxLag),
         ]
         return single.compactMap { name, value in value.map { (name, $0) } } + join.map { ("join", $0) }
     }

@@ -8,8 +8,9 @@ final class Client {
     private let socket: TestSocket
     private var buffer: [UInt8] = []
 
-    init(port: Int, receiveBufferBytes: Int32? = nil) throws {
-        socket = try TestSocket(port: UInt16(port), timeoutSeconds: 20, receiveBufferBytes: receiveBufferBytes)
+    init(port: Int, host: UInt8 = 1, receiveBufferBytes: Int32? = nil) throws {
+        socket = try TestSocket(
+            port: UInt16(port), host: host, timeoutSeconds: 20, receiveBufferBytes: receiveBufferBytes)
     }
 
     static func encode(_ arguments: [Bytes]) -> [UInt8] {

@@ -77,7 +77,25 @@ final class KVDProcess {
         return process.terminationReason == .exit ? process.terminationStatus : -process.terminationStatus
     }
 
-    func connect(_ actor: Int = 1) throws -> Client { try Client(port: port + actor) }
+    func connect(_ actor: Int = 1, host: UInt8 = 1) throws -> Client { try Client(port: port + actor, host: host) }
+
+    /// Ends it; what it wrote to standard error.
+    func end(_ number: Int32 = SIGKILL) -> String {
+        signal(number)
+        process.waitUntilExit()
+        return errorText
+    }
+
+    /// The words of each line of KVD PEERS.
+    func peers(host: UInt8 = 1) throws -> [[String]] {
+        try connect(host: host).command("KVD", "PEERS").split(separator: "\r\n").map { $0.split(separator: " ") }
+            .filter { $0.count > 1 }.map { $0.map(String.init) }
+    }
+
+    func info(_ field: String, host: UInt8 = 1) throws -> String? {
+        let lines = try connect(host: host).command("INFO").split(separator: "\r\n")
+        return lines.first { $0.hasPrefix(field + ":") }.map { String($0.dropFirst(field.count + 1)) }
+    }
 
     /// Runs kvd with arguments that make it end by itself.
     static func run(_ arguments: [String], environment: [String: String] = [:]) throws -> (

@@ -218,6 +218,29 @@ import Testing
     }
 }
 
+@Suite struct PeerTableTests {
+    @Test func peersStandUnderHeadings() {
+        let rows: [KVReply] = [
+            .bytes("0123456789abcdef 10.0.0.1:6000 up 0 12 kvd-1 none 250 -3 -"),
+            .bytes("fedcba9876543210 [2001:db8::1]:6000 syncing 1200 7 a none -1 0 62%"),
+        ]
+        #expect(
+            PeerTable.text(.array(rows))?.split(separator: "\n") == [
+                "ID                ADDRESS             STATE    PENDING  HEARD MS  NAME   ENCRYPTION  RTT MS  CLOCK MS  CAUGHT UP",
+                "0123456789abcdef  10.0.0.1:6000       up       0        12        kvd-1  none        250     -3        -",
+                "fedcba9876543210  [2001:db8::1]:6000  syncing  1200     7         a      none        -1      0         62%",
+            ])
+        #expect(PeerTable.text(.array([])) == nil && PeerTable.text(.null) == nil)
+        #expect(PeerTable.isAsked(["kvd", "PEERS"]) && !PeerTable.isAsked(["KVD", "DIGEST"]))
+        // Of an older or a later server.
+        let short = PeerTable.text(.array([.bytes("a b")]))
+        #expect(short == "ID  ADDRESS\na   b\n")
+        let long = PeerTable.text(.array([.bytes("0 1 2 3 4 5 6 7 8 9 10")]))
+        #expect(long?.hasSuffix("9          10\n") == true)
+        #expect(PeerTable.text(.array([.bytes("a\u{1B}[2J b")]))?.contains("\u{1B}") == false)
+    }
+}
+
 @Suite struct LineTests {
     @Test func wordsAndQuotes() throws {
         #expect(try Request.words(#"a  "b c"'d e' f"#) == ["a", "b cd e", "f"])

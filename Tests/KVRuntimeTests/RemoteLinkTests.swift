@@ -134,6 +134,29 @@ import Testing
         #expect(waits.last! >= RemoteLink.backoffNanosMax)
     }
 
+    /// Nothing but a change by hand helps one who was refused.
+    @Test func whoWasRefusedComesAgainSlowly() {
+        var link = RemoteLink(seed: 9)
+        link.isKept = true
+        var now: Nanos = 0
+        var waits: [Nanos] = []
+        _ = link.tick(now: now)
+        for _ in 0..<8 {
+            _ = link.closed(now: now, isRefused: true)
+            let began = now
+            while link.tick(now: now) != .connect { now += 10_000_000 }
+            waits.append(now - began)
+        }
+        #expect(waits[0] >= 2 * Self.second && waits[0] <= 5 * Self.second / 2 + 10_000_000)
+        #expect(waits[1] > waits[0])
+        #expect(waits.last! >= 30 * Self.second && waits.last! <= 75 * Self.second / 2 + 10_000_000)
+        // An attempt that nobody refused begins anew.
+        _ = link.closed(now: now)
+        let began = now
+        while link.tick(now: now) != .connect { now += 10_000_000 }
+        #expect(now - began < 2 * Self.second)
+    }
+
     @Test func stuckConnectsAndHandshakesTimeOut() {
         var link = RemoteLink(seed: 1)
         _ = link.wanted(now: 0)

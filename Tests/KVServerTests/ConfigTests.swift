@@ -2,6 +2,7 @@
 
 import Foundation
 import KVBase
+import KVRuntime
 import KVTestTraits
 import Testing
 
@@ -63,6 +64,49 @@ import Testing
         #expect(one.join == [Endpoint(host: "10.0.0.7", port: 6000)])
     }
 
+    private func config(_ flags: (String, String)...) throws -> Config {
+        try Config.resolve(flags: flags.map { (name: $0.0, value: $0.1) }, environment: [:])
+    }
+
+    /// Who is bound to all addresses of its machine announces none of itself.
+    @Test func whatOtherServersAreToldIsAnAddress() throws {
+        for (flags, announced) in [
+            ([("host", "10.0.0.1")], "10.0.0.1:6000"), ([("host", "0.0.0.0")], nil), ([("host", "::")], nil),
+            ([("host", "[::]")], nil), ([("host", "[fd00::1]")], "[fd00::1]:6000"),
+            ([("host", "kvd.example")], "kvd.example:6000"),
+            ([("host", "0.0.0.0"), ("advertise", "10.0.0.9")], "10.0.0.9:6000"),
+            ([("host", "127.0.0.2"), ("advertise", "0.0.0.0:32100")], "127.0.0.2:6000"),
+            ([("host", "0.0.0.0"), ("advertise", "[::]:7")], nil),
+        ] as [([(String, String)], String?)] {
+            let all = [("trust-the-network", "yes")] + flags
+            let config = try Config.resolve(flags: all.map { (name: $0.0, value: $0.1) }, environment: [:])
+            #expect(config.announcedAddress?.description == announced, "\(flags)")
+            #expect(config.ignoresAdvertise == (flags.last!.1.hasPrefix("0.0.0.0:") || flags.last!.1 == "[::]:7"))
+        }
+    }
+
+    @Test func theNameIsGivenOrMadeOfHostAndPort() throws {
+        let given = try config(("name", "kvd-0.kvd:6000")).systemName
+        #expect(given == SystemName("kvd-0.kvd:6000", isGiven: true))
+        let made = try config(("port", "7000")).systemName
+        #expect(!made.isGiven && made.text.hasSuffix(":7000") && SystemName.isUsable(made.text))
+        #expect(made.text.hasPrefix(ProcessInfo.processInfo.hostName.prefix(3)))
+    }
+
+    @Test func lagAndServingAreOffAndOnByDefault() throws {
+        let plain = try config()
+        #expect(plain.maxLagSeconds == nil && plain.servesWhileJoining)
+        let other = try config(("max-lag", "10"), ("serve-while-joining", "no"))
+        #expect(other.maxLagSeconds == 10 && !other.servesWhileJoining)
+        #expect(try config(("max-lag", "off")).maxLagSeconds == nil)
+    }
+
+    @Test func moreServersToJoinThanAnybodyNeedsAreRefused() {
+        let join = (0..<Seeds.seedsMax + 1).map { ("join", "10.0.0.1:\($0 + 1)") }
+        #expect(message(Array(join.dropLast())) == nil)
+        #expect(message(join)?.contains("more than 64") == true)
+    }
+
     @Test func advertiseMayLeaveThePortOut() throws {
         let config = try Config.resolve(
             flags: [(name: "port", value: "7000"), (name: "advertise", value: "example.org")], environment: [:])
@@ -73,11 +117,14 @@ import Testing
         ("port", "abc"), ("port", "0"), ("port", "65535"), ("actors", "0"), ("actors", "129"), ("io", "kqueue"),
         ("log-level", "loud"), ("join", "nowhere"), ("join", "{\"id\":1}"), ("join", "host:99999"),
         ("shared-port", "x"),
-        ("maxclients", "-1"), ("pin", "maybe"), ("warm-memory", "1"), ("nonsense", "1"), ("host", ""),
+        ("maxclients", "-1"), ("pin", "maybe"), ("warm-memory", "1"), ("nonsense", "1"), ("host", ""), ("name", "a b"),
+        ("name", "a,b"),
+        ("name", ""), ("name", String(repeating: "n", count: 65)), ("serve-while-joining", "perhaps"),
+        ("max-lag", "0"), ("max-lag", "1.5"), ("max-lag", "yes"), ("advertise", "é:1"), ("host", "a,b"),
     ])
     func aBadValueIsNamedInOneLine(_ name: String, _ value: String) throws {
         let text = try #require(message([(name, value)]))
-        #expect(text.hasPrefix("--\(name):") && !text.contains("\n"), "\(text)")
+        #expect(text.hasPrefix("--\(name)") && !text.contains("\n"), "\(text)")
         #expect(name == "nonsense" || value.isEmpty || text.contains(value), "\(text)")
     }
 

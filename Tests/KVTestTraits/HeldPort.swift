@@ -8,11 +8,15 @@ package final class HeldPort: Sendable {
     package let fd: Int32
     package let port: UInt16
 
-    package init() throws {
+    /// 0 for any port that is free.
+    package init(_ wanted: UInt16 = 0) throws {
         let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        address.sin_port = wanted.bigEndian
+        var one: Int32 = 1
+        if wanted != 0 { setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, socklen_t(MemoryLayout<Int32>.size)) }
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
         let size = length
         let isBound = withUnsafeMutablePointer(to: &address) {
@@ -30,4 +34,27 @@ package final class HeldPort: Sendable {
     package func listen() throws {
         guard Glibc.listen(fd, 4) == 0 else { throw TestSocket.Failure("listen: errno \(errno)") }
     }
+
+    /// Somebody connects within the time; who does is left waiting.
+    package func isConnected(withinMillis: Int32) -> Bool {
+        var ready = pollfd(fd: fd, events: Int16(POLLIN), revents: 0)
+        return poll(&ready, 1, withinMillis) > 0
+    }
+
+    /// Who connects next is told this and then nothing more.
+    package func accept(saying bytes: [UInt8], withinMillis: Int32 = 20_000) throws -> AcceptedSocket {
+        guard isConnected(withinMillis: withinMillis) else { throw TestSocket.Failure("nobody connects") }
+        let link = Glibc.accept(fd, nil, nil)
+        guard link >= 0, send(link, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count else {
+            throw TestSocket.Failure("accept: errno \(errno)")
+        }
+        return AcceptedSocket(fd: link)
+    }
+}
+
+/// To be closed by whoever has it.
+package struct AcceptedSocket {
+    let fd: Int32
+
+    package func close() { Glibc.close(fd) }
 }

@@ -21,7 +21,7 @@ import Testing
             requestText(["PING"]) + "*1\r\n$3001\r\n", "*1401\r\n",
             "*1401\r\n" + String(repeating: "$1\r\na\r\n", count: 1401) + requestText(["PING"]),
             "PRI * HTTP/2.0\r\n", "--x\r\n", "a: b\r\n", "CONNECT a:1 HTTP/1.1\r\n", "GET a://b HTTP/1\r\n",
-            "PING\r\n\u{16}\u{3}\u{1}",
+            "PING\r\n\u{16}\u{3}\u{1}", "PING\r\nZ\u{1}\u{0}\u{0}ab\ncd\n", "a\n\u{0}\u{0}b\n", "\u{0}\u{0}\n\u{0}c\n",
             String(repeating: "i", count: 121) + "\r\n", "*2\r\n$1001\r\n\(big)\r\n$1\r\nxx\r\n",
         ]
         return texts.map { Array($0.utf8) }

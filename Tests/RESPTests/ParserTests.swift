@@ -100,6 +100,8 @@ import Testing
         ("--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nSET k v\r\n", "HTTP request on a RESP port"),
         ("\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}", "TLS on a port without TLS"),
         ("\u{16}", "TLS on a port without TLS"),
+        ("Z\u{0}\u{0}\u{0}abcd\u{2}\u{1}\u{0}\u{0}", "a kvd server on a port for clients"),
+        ("Z\u{1}\u{0}\u{0}\n", "a kvd server on a port for clients"),
     ])
     func refuses(input: String, message: String) {
         let parsed = parseRequests(requestText(["PING"]) + input + requestText(["PING"]))

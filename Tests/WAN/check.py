@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The short part of Perf/links.py that the test suite runs: correct over a path that TCP itself sees, with generous
-deadlines. check.py --bin DIR [NAME…]; exit code 0: holds, 1: does not, 77: there can be no such network here, and why.
+deadlines. check.py --bin DIR [NAME…]; exit code 0: holds, 1: does not, 77: there can be no such network here, and
+why.
 """
 import argparse
 import os
@@ -69,7 +70,66 @@ def beside():
         expect(equal(servers, 10) is not None, "both are equal")
 
 
-CHECKS = {"join": join, "thin": thin, "beside": beside}
+def peers(server):
+    """KVD PEERS: {address: state}."""
+    lines = [line.decode().split() for line in server.ask("KVD", "PEERS")]
+    return {words[1]: words[2] for words in lines}
+
+
+def until(condition, within):
+    begin = time.monotonic()
+    while time.monotonic() - begin < within:
+        if condition():
+            return time.monotonic() - begin
+        time.sleep(0.01)
+    return None
+
+
+def names():
+    """A host that is cut off without a word: its server starts again, by its name, on another host."""
+    with Cluster(3, delay=0.02) as c:
+        first = c.start(0, arguments=["--name", "first"])
+        old = c.start(1, [0], arguments=["--name", "second"])
+        expect(all_up([first, old], 20) is not None, "two servers find each other")
+        c.wan.pair(0, 1, down=1)
+        new = c.start(2, [0], arguments=["--name", "second"])
+        at = {n: "%s:%d" % (c.wan.ip(n), first.port) for n in range(3)}
+        took = until(lambda: peers(first).get(at[2]) == "up", 15)
+        expect(took and took < 8, "the name is at the new address (%s s)" % took)
+        expect(peers(first).get(at[1], "down") == "down", "the old id is down at once: %s" % peers(first))
+        c.wan.pair(0, 1, down=0)
+        refused = "the name second belongs to the server at %s" % at[2]
+        took = until(lambda: refused in old.log(), 15)
+        expect(took, "the old one is told so when it is back (%s s)" % took)
+        expect(until(lambda: peers(first) == {at[2]: "up"}, 40), "and is removed")
+        expect(peers(first).get(at[1]) != "up" and peers(new).get(at[0]) == "up", "the new one stays")
+
+
+def wildcard():
+    """Servers bound to all addresses, one of them beside one that is on loopback alone."""
+    with Cluster(2, delay=0.02) as c:
+        bound = ["--host", "0.0.0.0"]
+        first = c.start(0, arguments=bound)
+        near = c.start(0, ["127.0.0.1:%d" % first.port], arguments=["--host", "127.0.0.1"], port=first.port + 100)
+        near.ip = "127.0.0.1"
+        expect(all_up([first, near], 20) is not None, "two servers of one machine find each other")
+        expect(first.info()["address"] == "127.0.0.1:%d" % first.port, "on loopback")
+        # A server of another machine has the same loopback address, and is none of theirs.
+        other = c.start(1, arguments=["--host", "127.0.0.1"], port=near.port)
+        other.ip = "127.0.0.1"
+        far = c.start(1, [0], arguments=bound)
+        expect(all_up([first, near, far], 20) is not None, "three servers find each other")
+        own = {s: "%s:%d" % (s.wan.ip(s.host), s.port) for s in (first, far)}
+        for server, address in own.items():
+            expect(until(lambda: server.info()["address"] == address, 5), "announces %s" % address)
+        expect(until(lambda: peers(near).get(own[far]) == "up" and peers(far).get(own[first]) == "up", 10),
+               "all have each other's: %s, %s" % (peers(near), peers(far)))
+        far.ask("SET", "k", "v")
+        expect(until(lambda: near.ask("GET", "k") == b"v", 5), "they sync")
+        expect(other.ask("KVD", "PEERS") == [] and other.info()["servers"] == "1", "nobody takes the stranger for one")
+
+
+CHECKS = {"join": join, "thin": thin, "beside": beside, "names": names, "wildcard": wildcard}
 
 
 def main():

@@ -40,6 +40,8 @@ struct ChunkHead: Sendable {
     var number: UInt64
     var isLast: Bool
     var everything: Bool
+    /// How much of the donor's table lies behind its end.
+    var percent: UInt8 = 0
     /// The donor's vector when the scan began.
     var start: VersionVector
     var frontier: VersionVector

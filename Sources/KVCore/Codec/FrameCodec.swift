@@ -6,12 +6,19 @@ import KVBase
 /// integers as LEB128; a server is named by its id on first use and by a small number after.
 enum FrameFormat {
     static let magic: UInt32 = 0x4644_564B  // "KVDF"
-    static let version: UInt8 = 2
+    static let version: UInt8 = 3
     static let headerBytes = 17
     /// Where the checksum is, and the first byte it is made of.
     static let crcAt = 5
     static let summedFrom = 9
     static let rowsMax = 4096
+    static let addressBytesMax = 300
+    static let nameBytesMax = 255
+
+    /// It stands between blanks and commas where it is shown.
+    static func isWord(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        bytes.allSatisfy { (33..<127).contains($0) && $0 != UInt8(ascii: ",") && $0 != UInt8(ascii: "=") }
+    }
     /// Islands, repair asks, servers that are level, servers that are retired: far above what any cluster has.
     static let listMax = 65_536
     static let blocksMax = 4096
@@ -117,6 +124,9 @@ struct FrameWriter {
         out.appendVarint(UInt64(row.actorCount))
         out.appendVarint(UInt64(row.address.count))
         row.address.withBytes { out.append($0) }
+        out.appendVarint(UInt64(row.name.count))
+        row.name.withBytes { out.append($0) }
+        out.append(row.isNamed ? 1 : 0)
     }
 
     private mutating func report(_ report: StabilityReport) {
@@ -146,6 +156,7 @@ struct FrameWriter {
             out.appendVarint(chunk.number)
             out.append(
                 (chunk.isLast ? FrameFormat.chunkIsLast : 0) | (chunk.everything ? FrameFormat.chunkIsEverything : 0))
+            out.append(chunk.percent)
             vector(chunk.start)
             vector(chunk.frontier)
         }
@@ -310,7 +321,7 @@ struct FrameReader {
             if reader.failed { return head }
         }
         head.rowsHash = reader.fixed64()
-        for _ in 0..<min(reader.count(bytesEach: 5), FrameFormat.rowsMax) {
+        for _ in 0..<min(reader.count(bytesEach: 7), FrameFormat.rowsMax) {
             head.rows.append(row())
             if reader.failed { return head }
         }
@@ -340,15 +351,18 @@ struct FrameReader {
         let status = MemberStatus(rawValue: reader.byte())
         let actors = reader.varint()
         let address = reader.run(reader.count(bytesEach: 1))
+        let name = reader.run(reader.count(bytesEach: 1))
+        let isNamed = reader.byte()
         guard !reader.failed, let status, incarnation <= UInt64(UInt32.max), actors >= 1,
-            actors <= UInt64(Limits.actorsMax), address.count <= 300
+            actors <= UInt64(Limits.actorsMax), address.count <= FrameFormat.addressBytesMax,
+            name.count <= FrameFormat.nameBytesMax, isNamed <= 1, FrameFormat.isWord(address), FrameFormat.isWord(name)
         else {
             reader.failed = true
             return MemberRow(server: 0, status: .up, actorCount: 1, address: "")
         }
         return MemberRow(
             server: id, incarnation: UInt32(incarnation), status: status, actorCount: Int(actors),
-            address: Bytes(address))
+            address: Bytes(address), name: Bytes(name), isNamed: isNamed == 1)
     }
 
     private mutating func report() -> StabilityReport {
@@ -378,10 +392,13 @@ struct FrameReader {
                 let session = UInt32(truncatingIfNeeded: reader.varint())
                 let number = reader.varint()
                 let flags = reader.byte()
+                let percent = reader.byte()
+                if percent > 100 { reader.failed = true }
                 kind = .chunk(
                     ChunkHead(
                         session: session, number: number, isLast: flags & FrameFormat.chunkIsLast != 0,
-                        everything: flags & FrameFormat.chunkIsEverything != 0, start: vector(), frontier: vector()))
+                        everything: flags & FrameFormat.chunkIsEverything != 0, percent: percent, start: vector(),
+                        frontier: vector()))
             default:
                 reader.failed = true
                 return blocks

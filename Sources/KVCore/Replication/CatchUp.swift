@@ -19,6 +19,8 @@ struct ScanAsker {
     /// Chunks queued for merging, and merged.
     fileprivate(set) var queued: UInt64 = 0
     fileprivate(set) var next: UInt64 = 0
+    /// How much of the source's table is merged.
+    fileprivate(set) var percent = 0
     fileprivate(set) var lastProgress: Millis
     /// An entry was refused (the frontier): the scan cannot count.
     fileprivate(set) var isRefused = false
@@ -130,9 +132,12 @@ struct CatchUp {
     }
 
     /// A chunk is merged. Returns the scan as it is now, nil if it is none of it.
-    mutating func merged(_ session: UInt32, any: Bool, isRefused: Bool, _ now: Millis) -> ScanAsker? {
+    mutating func merged(
+        _ session: UInt32, percent: Int = 0, any: Bool, isRefused: Bool, _ now: Millis
+    ) -> ScanAsker? {
         guard let current = remote, current.session == session || any else { return nil }
         remote!.next += 1
+        remote!.percent = percent
         remote!.isRefused = current.isRefused || isRefused
         remote!.lastProgress = now
         check(any || remote!.next <= remote!.queued)

@@ -27,26 +27,46 @@ package struct MemberRow: Sendable, Hashable {
     package var incarnation: UInt32
     package var status: MemberStatus
     package var actorCount: Int
+    /// Empty as long as the server does not know where others reach it.
     package var address: Bytes
+    /// The same over restarts and addresses.
+    package var name: Bytes
+    /// The name was given by the server's user, who says that no other server has it.
+    package var isNamed: Bool
 
-    package init(server: UInt64, incarnation: UInt32 = 0, status: MemberStatus, actorCount: Int, address: Bytes) {
+    package init(
+        server: UInt64, incarnation: UInt32 = 0, status: MemberStatus, actorCount: Int, address: Bytes,
+        name: Bytes = "", isNamed: Bool = false
+    ) {
         self.server = server
         self.incarnation = incarnation
         self.status = status
         self.actorCount = actorCount
         self.address = address
+        (self.name, self.isNamed) = (name, isNamed)
     }
 
-    /// The greater incarnation decides about the address, the greater status always survives. Commutative, idempotent;
-    /// equal incarnations with different addresses (only a fault can cause that) are decided by byte order.
+    /// The greater incarnation decides about address and name, the greater status always survives. Commutative,
+    /// idempotent; equal incarnations with different ones (only a fault can cause that) are decided by byte order.
     package func merged(with other: MemberRow) -> MemberRow {
         var row = self
-        if other.incarnation > incarnation || (other.incarnation == incarnation && other.address > address) {
+        if other.incarnation > incarnation || (other.incarnation == incarnation && other.isBehind(self)) {
             row = other
         }
         row.status = max(status, other.status)
         return row
     }
+
+    private func isBehind(_ other: MemberRow) -> Bool {
+        if address != other.address { return address > other.address }
+        return name != other.name ? name > other.name : isNamed && !other.isNamed
+    }
+
+    /// Both are said to be reached at one address: at most one of them is there.
+    func isAtAddress(of other: MemberRow) -> Bool { address.count > 0 && address == other.address }
+
+    /// Both have one name, by their users' will: at most one of them lives.
+    func isNamed(as other: MemberRow) -> Bool { isNamed && other.isNamed && name == other.name }
 }
 
 /// State of a server as this actor sees it.
@@ -64,8 +84,11 @@ package enum PeerState: String, Sendable {
 package struct PeerSummary: Sendable {
     package var server: UInt64
     package var address: Bytes
+    package var name: Bytes
     package var status: MemberStatus
     package var state: PeerState
+    /// How far one of the two has caught up with the other; nil where nobody is catching up.
+    package var caughtUpPercent: Int?
     /// Own writes of this actor that the server has not acknowledged.
     package var pendingDeltas: UInt64
     /// Milliseconds since this process last heard from it; nil if never.

@@ -63,6 +63,8 @@ struct Membership {
         for shift in stride(from: 0, to: 32, by: 8) {
             text.append(UInt8(truncatingIfNeeded: row.incarnation >> UInt32(shift)))
         }
+        text.append(contentsOf: row.name.array)
+        text.append(row.isNamed ? 1 : 0)
         text.append(row.status.rawValue)
         text.append(UInt8(truncatingIfNeeded: row.actorCount))
         return text.withUnsafeBytes { hashBytes($0.baseAddress!, $0.count, seed: 0x6D65_6D62_6572_7321) }

@@ -64,10 +64,10 @@ extension Replica {
     /// A new life at a known address goes on with the pace of the one before: the limit is the address's.
     private func keepPace(of server: RemoteServer, at row: MemberRow) {
         guard !planted(.paceById) else { return }
-        for other in servers where members.row(other.id)?.address == row.address {
+        for other in servers where members.row(other.id)?.isAtAddress(of: row) ?? false {
             if let last = other.pacer.lastSent, last > server.pacer.lastSent ?? .min { server.pacer.sent(last) }
         }
-        let last = outcasts.lastTold { members.row($0)?.address == row.address }
+        let last = outcasts.lastTold { members.row($0)?.isAtAddress(of: row) ?? false }
         if let last, last > server.pacer.lastSent ?? .min { server.pacer.sent(last) }
     }
 
@@ -80,7 +80,7 @@ extension Replica {
 
     /// Tells everybody about a new address of this server.
     package func changeAddress(_ address: Bytes, _ at: Moment, into effects: inout ReplicaEffects) {
-        guard var row = members.row(uid.server) else { return }
+        guard var row = members.row(uid.server), row.address != address else { return }
         row.address = address
         row.incarnation += 1
         learnTrusted(row, at, into: &effects)
@@ -91,12 +91,26 @@ extension Replica {
         members.rows.compactMap { row in
             guard row.server != uid.server, row.status.isMember, let server = server(row.server) else { return nil }
             return PeerSummary(
-                server: row.server, address: row.address, status: row.status, state: state(of: server, at),
+                server: row.server, address: row.address, name: row.name, status: row.status,
+                state: state(of: server, at), caughtUpPercent: caughtUpPercent(server),
                 pendingDeltas: store.ownSeq - min(store.ownSeq, server.seenGapless[own]),
                 silentMillis: server.heardAt.map { at.steady - $0 },
                 roundTripMillis: server.link.roundTripMillis ?? server.hearing.roundTrip,
                 lagMillis: ages.age(after: server.seenGapless[own], at.steady), backlogBytes: backlogBytes(server),
                 bytesPerSecond: server.link.bytesPerSecond, clockOffsetMillis: server.hearing.offset)
+        }
+    }
+
+    private func caughtUpPercent(_ server: RemoteServer) -> Int? {
+        if let asker = catchUp.asker, asker.source == server.id { return asker.percent }
+        if let donor = server.donor, !donor.isDone { return donor.percent }
+        return nil
+    }
+
+    /// How long the oldest own write has waited that a server has not acknowledged which is up, at the slowest of them.
+    package func lagMillis(_ at: Moment) -> Millis {
+        servers.reduce(0) { lag, server in
+            state(of: server, at) == .up ? max(lag, ages.age(after: server.seenGapless[own], at.steady)) : lag
         }
     }
 
@@ -118,12 +132,26 @@ extension Replica {
         return .up
     }
 
-    /// Its connection ended and is not back within a second, or its address belongs to another life now.
+    /// Its connection ended and is not back within a second, or its address or name belongs to another life now.
     private func isCutOff(_ server: RemoteServer, _ at: Moment) -> Bool {
         guard isConnected, !server.link.isUp else { return false }
         if let since = server.link.downSince, at.steady - since >= Replica.reconnectMillis { return true }
-        let address = members.row(server.id)?.address
-        return servers.contains { $0.link.isUp && members.row($0.id)?.address == address }
+        guard let row = members.row(server.id) else { return false }
+        return servers.contains { other in
+            guard other.id != server.id, other.link.isUp, let its = members.row(other.id) else { return false }
+            return its.isAtAddress(of: row) || row.name.count > 0 && its.name == row.name
+        }
+    }
+
+    /// Another server has its address, or the name that its user gave it, and is connected while it is not: it need not
+    /// be looked for.
+    package func isReplaced(_ id: UInt64) -> Bool {
+        guard let server = server(id), !server.link.isUp, let row = members.row(id) else { return false }
+        if let own = members.row(uid.server), row.isNamed(as: own) { return true }
+        return servers.contains { other in
+            guard other.id != id, other.link.isUp, let its = members.row(other.id) else { return false }
+            return its.isAtAddress(of: row) || its.isNamed(as: row)
+        }
     }
 
     /// How long a lost connection may take to come back before it counts.
@@ -151,19 +179,22 @@ extension Replica {
         for server in servers { server.hearing.forgive(pause, at.steady) }
     }
 
-    /// A restarted process has a new id at the old address: the old id can never come back, for its memory is gone. It
-    /// is forgotten once this actor hears the new one and has not heard the old one for long, so a mistaken address
-    /// alone never removes a living server.
+    /// A restarted process has a new id at the old address, or under the old name at another one: the old id can never
+    /// come back, for its memory is gone. It is forgotten once this actor hears the new one and has not heard the old
+    /// one for long, so a mistaken address alone never removes a living server; nor do two that were heard beside each
+    /// other, or a name that no user gave.
     private func forgetReplaced(_ at: Moment, into effects: inout ReplicaEffects) {
         guard census.age(at.steady) > config.downMillis else { return }
         var gone: [UInt64] = []
         for server in servers where server.isSuspect(at.steady, config.downMillis) {
             guard let row = members.row(server.id) else { continue }
+            let began = at.steady - census.age(at.steady)
             let replaced =
-                row.address == config.address
+                members.row(uid.server).map { isSuccessor($0, since: began, of: row, server) } ?? false
                 || servers.contains { other in
-                    other.id != server.id && members.row(other.id)?.address == row.address
-                        && !other.isSuspect(at.steady, config.suspectMillis)
+                    guard other.id != server.id, let its = members.row(other.id) else { return false }
+                    return !other.isSuspect(at.steady, config.suspectMillis)
+                        && isSuccessor(its, since: other.hearing.contactedAt ?? at.steady, of: row, server)
                 }
             if planted(.forgetOnSilence) { gone.append(server.id) }
             // A frame of the old process may still arrive long after its end and make it look alive: once is not
@@ -172,6 +203,14 @@ extension Replica {
             if at.steady - since > 2 * config.suspectMillis { gone.append(server.id) }
         }
         for id in gone { forget(id, at, into: &effects) }
+    }
+
+    private func isSuccessor(
+        _ successor: MemberRow, since: Millis, of row: MemberRow, _ server: RemoteServer
+    ) -> Bool {
+        // Over connections no frame arrives long after its sender's end.
+        if isConnected, let heardAt = server.heardAt, heardAt - since > config.downMillis { return false }
+        return successor.isAtAddress(of: row) || successor.isNamed(as: row)
     }
 
     private func watchClocks(_ effects: inout ReplicaEffects) {

@@ -87,9 +87,10 @@ extension Replica {
         let page = DeltaSegment(origin: own, from: 0, to: 0, isPage: true, cut: work.cut, taking: entries)
         if page.count > 0 { offerToSiblings(.delta(page)) }
         let any = planted(.stalePageAccepted)
-        guard let current = catchUp.merged(chunk.session, any: any, isRefused: work.isRefused, at.steady) else {
-            return
-        }
+        guard
+            let current = catchUp.merged(
+                chunk.session, percent: Int(chunk.percent), any: any, isRefused: work.isRefused, at.steady)
+        else { return }
         if let server = server(work.sender.server) { server.wish.want(at: at.steady) }
         guard chunk.isLast else { return }
         catchUp.end(at.steady)
@@ -138,6 +139,8 @@ extension Replica {
     /// has handed that over: the new write would be lost, after it had beaten here what others wrote over the old one.
     func adoptFloor(_ floor: Millis, from first: UInt64, _ at: Moment, into effects: inout ReplicaEffects) {
         guard floor > store.gcFloor, !planted(.floorMissingFromBootstrap) else { return }
+        // That would be the clock of a machine whose date is wrong, and this one's writes would be stamped by it.
+        guard floor <= corrected(at) + Limits.floorAheadMillis else { return }
         store.raiseGCFloor(to: floor)
         guard !hasHandedOver(at) else { return }
         var below = DeltaEntries()

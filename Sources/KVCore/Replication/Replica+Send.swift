@@ -87,7 +87,7 @@ extension Replica {
         let start = isLate ? shown(vector, to: server) : donor.start
         let head = ChunkHead(
             session: donor.session, number: donor.building, isLast: donor.isLast, everything: donor.everything,
-            start: start, frontier: donor.isLast ? collector.frontier : VersionVector())
+            percent: UInt8(donor.percent), start: start, frontier: donor.isLast ? collector.frontier : VersionVector())
         statistics.entriesSent &+= UInt64(donor.entryCount)
         return Block(kind: .chunk(head), count: donor.entryCount, millisMax: donor.millisMax)
     }

@@ -86,7 +86,7 @@ package final class Replica {
         _ = members.merge(
             MemberRow(
                 server: config.server, status: config.joining ? .joining : .up, actorCount: config.actorCount,
-                address: config.address))
+                address: config.address, name: config.name, isNamed: config.isNamed))
         var ignored = ReplicaEffects()
         for row in rows { learn(row, Moment(wall: 0, steady: .min), into: &ignored) }
     }
@@ -117,7 +117,17 @@ package final class Replica {
         return servers.contains(where: \.isContacted) ? "syncing" : "alone"
     }
 
+    /// Where others are told that they reach this server; nil as long as it does not know.
+    package var ownAddress: String? {
+        members.row(uid.server).flatMap { $0.address.count > 0 ? $0.address.description : nil }
+    }
+
     package var isJoining: Bool { members.row(uid.server)?.status == .joining }
+
+    /// How much of what a newcomer fetches it has; 100 for who has caught up. Known to the actor that asks for all.
+    package var caughtUpPercent: Int {
+        !isJoining && isCaughtUp ? 100 : catchUp.asker?.percent ?? (isJoining ? 0 : 100)
+    }
 
     /// Add this to the wall clock when stamping writes: 0 unless this machine's clock is far from the majority's.
     package var clockCorrectionMillis: Millis { clock.millis }
@@ -198,7 +208,7 @@ package final class Replica {
 
     func scheduleNext(_ at: Moment) {
         let ownSeq = store.ownSeq
-        var deadline = at.steady + Census.everyMillis
+        var deadline = census.due(at.steady)
         // What arrives meanwhile must not put leaving off.
         if leaving.hasBegun, let next = census.next(spacing) { deadline = min(deadline, next) }
         var token = Millis.max

@@ -12,6 +12,9 @@ package struct ReplicaConfig: Sendable {
     package var actorCount: Int
     /// Where other servers reach this one ("host:port"); opaque here, it travels in the membership rows.
     package var address: Bytes
+    /// What it is called over restarts, and whether that is by its user's will.
+    package var name: Bytes = ""
+    package var isNamed = false
     /// True when the server was told to join others: it then stays `joining` until it holds what a donor held.
     package var joining: Bool
 

@@ -132,6 +132,9 @@ final class ScanDonor {
 
     func linkBroke() { isBroken = true }
 
+    /// How much of the table has been walked.
+    var percent: Int { wasLastSent || isEnd ? 100 : Int(cursor.position * 100 / WalkCursor.positions) }
+
     /// All that was sent is with the other machine.
     func arrived(at now: Millis) { sentAt = now }
 

@@ -43,8 +43,8 @@ struct ServerLink {
     }
 
     mutating func down(_ now: Millis) {
+        if current != 0 || lostAt == nil { lostAt = now }
         current = 0
-        lostAt = now
     }
 
     /// False if it is about another connection.

@@ -40,6 +40,13 @@ package enum Machine {
     package static var monotonicNanos: Int64 { cs_monotonic_nanos() }
     /// Processors this process may use.
     package static var processorCount: Int { Int(cs_processor_count()) }
+
+    /// As its user set it; empty if that fails.
+    package static var hostName: String {
+        var text = [CChar](repeating: 0, count: 256)
+        guard gethostname(&text, text.count - 1) == 0 else { return "" }
+        return text.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+    }
     /// Raises the limit of open descriptors as far as allowed; returns it.
     package static func raiseOpenFilesLimit() -> Int { Int(cs_raise_open_files()) }
     package static func ignoreBrokenPipes() { cs_ignore_broken_pipes() }

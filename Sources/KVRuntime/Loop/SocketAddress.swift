@@ -8,13 +8,14 @@ package struct SocketFailure: Error, CustomStringConvertible, Sendable {
     package let operation: String
     /// Positive errno.
     package let code: Int32
+    /// In words, where errno has none that fit.
+    let reason: String?
 
-    package init(_ operation: String, code: Int32) {
-        self.operation = operation
-        self.code = code
+    package init(_ operation: String, code: Int32, reason: String? = nil) {
+        (self.operation, self.code, self.reason) = (operation, code, reason)
     }
 
-    package var description: String { "\(operation): \(String(cString: strerror(code)))" }
+    package var description: String { "\(operation): \(reason ?? String(cString: strerror(code)))" }
 }
 
 /// An IPv4 or IPv6 address and port, 32 bytes, compared by value.
@@ -69,9 +70,47 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
         return HostPort(host: text.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }, port: port)
     }
 
+    /// 4 or 16 bytes in the network's order; none of another family.
+    private var octets: [UInt8] {
+        withUnsafeBytes(of: raw) { bytes in
+            switch Int32(bytes.load(as: sa_family_t.self)) {
+            case AF_INET: Array(bytes[4..<8])
+            case AF_INET6: Array(bytes[8..<24])
+            default: []
+            }
+        }
+    }
+
+    /// An IPv4 address that came by an IPv6 socket, `::ffff:10.0.0.1`, as itself.
+    package var unmapped: SocketAddress {
+        let octets = octets
+        guard octets.count == 16, octets[..<12] == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF] else { return self }
+        return SocketAddress(host: octets[12...].map { "\($0)" }.joined(separator: "."), port: port) ?? self
+    }
+
+    package var reach: AddressReach {
+        let octets = unmapped.octets
+        if octets.allSatisfy({ $0 == 0 }) { return .nowhere }
+        guard octets.count == 16 else { return octets.first == 127 ? .machine : .network }
+        if octets.dropLast() == [UInt8](repeating: 0, count: 15), octets.last == 1 { return .machine }
+        // Good together with an interface of one machine only.
+        return octets[0] == 0xFE && octets[1] & 0xC0 == 0x80 ? .nowhere : .network
+    }
+
     package var host: String { hostAndPort.host }
     package var port: UInt16 { hostAndPort.port }
     package var description: String { hostAndPort.description }
+}
+
+/// How far an address is of use, the farther the greater.
+package enum AddressReach: Int, Comparable, Sendable {
+    /// No address to go to: a wildcard, or one that needs an interface's name.
+    case nowhere
+    /// Loopback: on the same machine.
+    case machine
+    case network
+
+    package static func < (a: AddressReach, b: AddressReach) -> Bool { a.rawValue < b.rawValue }
 }
 
 /// A host (name or number) and a port as users write them: `localhost:6000`, `10.0.0.1:6000`, `[::1]:6000`.
@@ -104,9 +143,34 @@ package struct HostPort: Hashable, Sendable, CustomStringConvertible {
     /// The addresses the host stands for, best first. Blocks on the resolver unless the host is numeric: never on a
     /// loop.
     package func resolve() throws -> [SocketAddress] {
-        var found = [cs_address](repeating: cs_address(), count: 16)
+        var found = [cs_address](repeating: cs_address(), count: HostPort.addressesMax)
         let count = cs_address_resolve(host, port, &found, Int32(found.count))
-        guard count > 0 else { throw SocketFailure("cannot resolve \(host)", code: -count) }
-        return found[..<Int(count)].map(SocketAddress.init)
+        guard count > 0 || isLocalhost else {
+            throw SocketFailure("cannot resolve \(host)", code: -count, reason: HostPort.reason(-count))
+        }
+        var addresses = found[..<Int(max(0, count))].map(SocketAddress.init)
+        // Both, whatever /etc/hosts has.
+        for host in isLocalhost ? ["127.0.0.1", "::1"] : [] {
+            let address = SocketAddress(host: host, port: port)!
+            if !addresses.contains(address) { addresses.append(address) }
+        }
+        return addresses
+    }
+
+    /// Addresses of one name that are looked at.
+    static let addressesMax = 16
+
+    package var isLocalhost: Bool { ["localhost", "localhost."].contains(host.lowercased()) }
+
+    /// Of a number; nil for a name, about which nothing is known.
+    package var reach: AddressReach? { isLocalhost ? .machine : SocketAddress(host: host, port: port)?.reach }
+
+    private static func reason(_ code: Int32) -> String? {
+        switch code {
+        case ENXIO: "there is no such host name"
+        case EAGAIN: "no name server answers"
+        case EADDRNOTAVAIL: "the name has no address"
+        default: nil
+        }
     }
 }

@@ -33,16 +33,33 @@ extension ActorSystem {
         transport.loop.perform { transport.context = context }
     }
 
-    /// Opens the link to `address` and keeps reopening it until `dropLink`, traffic or not.
-    package func keepLink(to address: String) {
-        guard let transport, let id = SystemRegistry.intern(address) else { return }
-        transport.loop.perform { transport.keepLink(to: id) }
+    /// Calls `handler`, on the transport's loop, when it becomes known, or changes, where others reach this system: one
+    /// that is bound to every address of its machine hears that from its peers.
+    package func onOwnAddress(_ handler: @escaping @Sendable (String) -> Void) {
+        transport?.observe { $0.onOwnAddress = handler }
     }
 
-    /// Closes the link to `address` and forgets what was queued for it.
-    package func dropLink(to address: String) {
+    /// Opens the link to `address` and keeps reopening it until `dropLink`, traffic or not. `incarnation`: the system
+    /// that others say is there; 0 for whoever is.
+    package func keepLink(to address: String, of incarnation: UInt64 = 0) {
         guard let transport, let id = SystemRegistry.intern(address) else { return }
-        transport.loop.perform { transport.dropLink(to: id) }
+        transport.loop.perform { transport.keepLink(to: id, of: incarnation) }
+    }
+
+    /// Closes the link to `address` and forgets what was queued for it. With `closing` false a connection that stands
+    /// stays, but is not opened again. `isTold`: it was kept to a system that others told of, not to whoever is there;
+    /// each wish is given up by itself.
+    package func dropLink(to address: String, isTold: Bool = false, closing: Bool = true) {
+        guard let transport, let id = SystemRegistry.intern(address) else { return }
+        transport.loop.perform { transport.dropLink(to: id, isTold ? .told : .given, closing: closing) }
+    }
+
+    /// Finds out, on a thread of its own, what a name stands for; `done` is called on the transport's loop.
+    package func resolve(
+        _ target: HostPort, _ done: @escaping @Sendable (Result<[SocketAddress], SocketFailure>) -> Void
+    ) {
+        guard let transport else { return }
+        transport.resolver.start([target]) { result in transport.loop.perform { done(result) } }
     }
 
     /// Closes the link that `address` opened to this system, for what came by it; it may open another.

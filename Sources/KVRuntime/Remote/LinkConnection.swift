@@ -6,8 +6,8 @@ import KVBase
 final class LinkConnection: ConnectionHandler {
     /// Never used twice, and never 0.
     let number: UInt64
-    /// This side dialled.
-    let isDialed: Bool
+    /// Where this side dialled; nil if the other did.
+    let target: SocketAddress?
     private unowned(unsafe) let transport: RemoteTransport
     private(set) var connection: Connection!
     /// Whom it belongs to; nil for a stranger who has not said who it is.
@@ -15,6 +15,18 @@ final class LinkConnection: ConnectionHandler {
     /// Who is at the other end; 0 before the handshake.
     private(set) var peerIncarnation: UInt64 = 0
     private(set) var peerAddress = ""
+    private(set) var peerName = SystemName.none
+    /// The address of this system that it shows.
+    var shown: HostPort?
+    /// The other one does not want this system, or is none.
+    private(set) var isRefused = false
+    /// It leads back to this system.
+    private(set) var isItself = false
+    /// The port that the one who dialled listens on.
+    private var peerPort: UInt16 = 0
+    /// The first bytes of one that has not said who it is.
+    private var beginning: [UInt8] = []
+    private static let beginningBytesMax = 64
     /// TCP stands, and both ends have proved what they must.
     private(set) var isOpen = false
     /// Another connection took over: what was begun here ends here.
@@ -42,11 +54,10 @@ final class LinkConnection: ConnectionHandler {
     /// What is tracked, from its last byte on.
     private var tracked = TrackedMessages()
 
-    /// `address` is where it was dialled; nil for one that was accepted.
-    init(number: UInt64, transport: RemoteTransport, isDialed: Bool) {
+    init(number: UInt64, transport: RemoteTransport, target: SocketAddress?) {
         self.number = number
         self.transport = transport
-        self.isDialed = isDialed
+        self.target = target
         startedAt = transport.loop.nowNanos
         lastHeard = startedAt
         super.init()
@@ -82,6 +93,7 @@ final class LinkConnection: ConnectionHandler {
         case .underWay: break
         case .done: open()
         case .failed:
+            isRefused = true
             report(LinkTrustError(description: cipher.reason))
             if let firstByte, firstByte != LinkCipher.firstByte { refusePlainly() }
             // With what tells the peer.
@@ -105,6 +117,19 @@ final class LinkConnection: ConnectionHandler {
     }
 
     var isIdentified: Bool { peerIncarnation != 0 }
+    var isDialed: Bool { target != nil }
+
+    /// The other end, as the kernel has it.
+    private var otherEnd: SocketAddress? { target?.unmapped ?? connection.peerAddress?.unmapped }
+    /// How far away it may be.
+    var reach: AddressReach { otherEnd?.reach ?? .network }
+    /// Where the peer is, as seen from here; empty for one that listens nowhere.
+    var seenAddress: String {
+        if let target { return target.unmapped.description }
+        guard peerPort != 0, let other = otherEnd else { return "" }
+        return HostPort(host: other.host, port: peerPort).description
+    }
+
     /// Whoever dialled, for both sides to choose the same one of two connections.
     var dialer: UInt64 { isDialed ? transport.incarnation : peerIncarnation }
     var unsentBytes: Int { outbox.byteCount + (connection?.unsentBytes ?? 0) }
@@ -253,6 +278,7 @@ final class LinkConnection: ConnectionHandler {
         lastHeard = now
         transport.countReceived(bytes.count)
         peer?.heard(by: self)
+        if !isIdentified, !(cipher?.isDone ?? false), isStranger(bytes) { return }
         do {
             guard let cipher else { return try take(bytes) }
             guard cipher.feed(bytes) else { return close("memory is short") }
@@ -278,7 +304,38 @@ final class LinkConnection: ConnectionHandler {
 
     private func report(_ error: any Error) {
         reason = "\(error)"
-        transport.bad(peer: peerAddress.isEmpty ? peer?.address ?? remoteHost : peerAddress, error)
+        bad(error)
+    }
+
+    /// Whoever wants the link is told why there is none; of all others it is said.
+    private func bad(_ error: any Error) {
+        let name = peerAddress.isEmpty ? peer?.address ?? remoteHost : peerAddress
+        transport.bad(peer: name, error, isSaid: isIdentified || !(peer?.isWanted ?? false))
+    }
+
+    /// Looks at the first bytes. A client of another kind is told where it is, on a connection that this side dialled
+    /// nobody is told anything.
+    private func isStranger(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard !connection.isClosing else { return true }
+        beginning += bytes.prefix(max(0, LinkConnection.beginningBytesMax - beginning.count))
+        guard let stranger = beginning.withUnsafeBytes({ Stranger($0) }) else { return false }
+        // Where links are protected those two are for the cipher to judge.
+        if cipher != nil, stranger == .tls || stranger == .unknown { return false }
+        isRefused = true
+        reason = stranger.peer
+        if isDialed {
+            bad(LinkError.stranger(reason))
+            connection.close()
+            return true
+        }
+        transport.bad(peer: remoteHost, LinkError.stranger(stranger.client))
+        if stranger == .unknown {
+            connection.close()
+        } else {
+            append { $0.append(stranger.reply(transport.lineForStrangers)) }
+            connection.close(afterFlush: true)
+        }
+        return true
     }
 
     private var remoteHost: String { connection.peerAddress?.host ?? "?" }
@@ -299,6 +356,9 @@ final class LinkConnection: ConnectionHandler {
             guard peer?.isDelivering(besides: self) ?? false else { return }
             held = []
             connection.pauseReading()
+        case LinkFrame.Kind.reject:
+            // What the one who dialled found out of this one's answer.
+            try rejected(contents)
         default: throw LinkError.unexpected(kind)
         }
     }
@@ -332,17 +392,21 @@ final class LinkConnection: ConnectionHandler {
     private func shakeHands(_ kind: UInt8, _ contents: UnsafeRawBufferPointer) throws {
         switch (kind, isDialed) {
         case (LinkFrame.Kind.hello, false): try greet(try read { try Hello(from: contents) })
-        case (LinkFrame.Kind.welcome, true):
-            let welcome = try read { try Welcome(from: contents) }
-            (peerIncarnation, peerAddress) = (welcome.incarnation, welcome.address)
-            transport.identified(self)
-        case (LinkFrame.Kind.reject, true):
-            var reader = WireReader(contents)
-            let code: UInt8 = try reader.read()
-            if code == LinkFrame.RejectCode.itself { peer?.isSelf = true }
-            throw code == LinkFrame.RejectCode.itself ? .itself : LinkError.rejected(try reader.readString())
+        case (LinkFrame.Kind.welcome, true): try take(try read { try Welcome(from: contents) })
+        case (LinkFrame.Kind.reject, true): try rejected(contents)
         default: throw LinkError.unexpected(kind)
         }
+    }
+
+    private func rejected(_ contents: UnsafeRawBufferPointer) throws {
+        var reader = WireReader(contents)
+        let code = try read { try reader.read(UInt8.self) }
+        let why = try read { try reader.readString() }
+        isRefused = true
+        guard code == LinkFrame.RejectCode.itself, let target else { throw LinkError.rejected(why) }
+        isItself = true
+        transport.foundItself(at: target)
+        close("it leads back to this server itself")
     }
 
     private func read<T>(_ body: () throws -> T) throws -> T {
@@ -350,27 +414,49 @@ final class LinkConnection: ConnectionHandler {
     }
 
     private func greet(_ hello: Hello) throws {
-        if hello.cluster != transport.cluster {
-            refuse(LinkFrame.RejectCode.cluster, "this system belongs to another cluster")
-            return transport.bad(peer: hello.address, LinkError.cluster(hello.cluster))
-        }
         if hello.incarnation == transport.incarnation {
-            return refuse(LinkFrame.RejectCode.itself, "this is the very system that asks")
+            reject(LinkFrame.RejectCode.itself, "this is the very system that asks")
+            return connection.close(afterFlush: true)
         }
         guard hello.incarnation != 0 else { throw LinkError.malformed }
         // With a key it has proved who it is: it may not be somebody else now.
         guard cipher == nil || cipher!.peer == 0 || cipher!.peer == hello.incarnation else { throw LinkError.borrowed }
-        (peerIncarnation, peerAddress) = (hello.incarnation, hello.address)
-        send(LinkFrame.Kind.welcome) { transport.welcome.encode(into: &$0) }
+        peerPort = hello.port
+        let address = transport.address(claimed: hello.address, seen: seenAddress, by: self)
+        if let refusal = transport.refusal(of: hello, from: address) { return refuse(refusal, address) }
+        transport.shownByAccepting(self)
+        (peerIncarnation, peerAddress, peerName) = (hello.incarnation, address, hello.name)
+        send(LinkFrame.Kind.welcome) { transport.welcome(self).encode(into: &$0) }
         transport.identified(self)
     }
 
-    private func refuse(_ code: UInt8, _ why: String) {
+    private func take(_ welcome: Welcome) throws {
+        guard welcome.protocolVersion == LinkFrame.protocolVersion else {
+            throw LinkError.protocolVersion(welcome.protocolVersion)
+        }
+        guard welcome.incarnation != 0 else { throw LinkError.malformed }
+        let address = transport.address(claimed: welcome.address, seen: seenAddress, by: self)
+        if let refusal = transport.refusal(of: welcome.name, welcome.incarnation, address) {
+            return refuse(refusal, address)
+        }
+        if let seen = HostPort(welcome.seen) { transport.shown(seen, .seen, by: self) }
+        (peerIncarnation, peerAddress, peerName) = (welcome.incarnation, address, welcome.name)
+        transport.identified(self)
+    }
+
+    private func refuse(_ refusal: LinkRefusal, _ address: String) {
+        isRefused = true
+        reason = "\(refusal.error)"
+        reject(refusal.code, refusal.reply)
+        transport.bad(peer: address.isEmpty ? remoteHost : address, refusal.error)
+        connection.close(afterFlush: true)
+    }
+
+    private func reject(_ code: UInt8, _ why: String) {
         send(LinkFrame.Kind.reject) {
             $0.write(code)
             $0.write(why)
         }
-        connection.close(afterFlush: true)
     }
 
     /// What came by it was faulty in a way that only its receiver could tell.
@@ -402,9 +488,10 @@ final class LinkConnection: ConnectionHandler {
 
     override func closed(_ connection: Connection) {
         if reason.isEmpty {
+            let what = isOpen ? "connection lost" : "no connection"
             reason =
                 connection.closeReason == 0
-                ? "closed by the peer" : "\(SocketFailure("connection lost", code: -connection.closeReason))"
+                ? "closed by the peer" : "\(SocketFailure(what, code: -connection.closeReason))"
         }
         hasDelivered = true
         transport.closed(self)

@@ -8,7 +8,7 @@ import KVBase
 enum LinkFrame {
     static let version: UInt8 = 2
     /// Of what is said after the handshake. Two neighbouring ones shall understand each other.
-    static let protocolVersion: UInt16 = 1
+    static let protocolVersion: UInt16 = 2
     /// A bit for each thing that only some builds can do; none yet.
     static let features: UInt64 = 0
     static let headerBytes = 8
@@ -48,6 +48,10 @@ enum LinkFrame {
         static let itself: UInt8 = 2
         /// Links here are protected, and the dialler's are not.
         static let unprotected: UInt8 = 3
+        /// Another system has its name.
+        static let name: UInt8 = 4
+        /// It speaks another version of the protocol.
+        static let version: UInt8 = 5
     }
 
     /// Appends one frame whose contents `body` writes.
@@ -126,12 +130,16 @@ extension LinkFrame {
 /// What the dialer says first.
 struct Hello: Equatable {
     var cluster: String
+    /// Where it says that it is reached; empty if it does not know.
     var address: String
     /// The address it dialled.
     var target: String
     var incarnation: UInt64
     var protocolVersion = LinkFrame.protocolVersion
     var features = LinkFrame.features
+    /// The port it listens on, at the address that the acceptor sees; 0 if it does not.
+    var port: UInt16
+    var name: SystemName
 
     func encode(into writer: inout WireWriter) {
         writer.write(cluster)
@@ -140,16 +148,26 @@ struct Hello: Equatable {
         writer.write(incarnation)
         writer.write(protocolVersion)
         writer.write(features)
+        writer.write(port)
+        writer.write(name)
     }
 
-    init(cluster: String, address: String, target: String, incarnation: UInt64) {
+    init(
+        cluster: String, address: String, target: String, incarnation: UInt64, port: UInt16 = 0,
+        name: SystemName = .none
+    ) {
         (self.cluster, self.address, self.target, self.incarnation) = (cluster, address, target, incarnation)
+        (self.port, self.name) = (port, name)
     }
 
+    /// Of another version only what all versions have is read.
     init(from contents: UnsafeRawBufferPointer) throws {
         var reader = WireReader(contents)
         (cluster, address, target) = (try reader.readString(), try reader.readString(), try reader.readString())
         (incarnation, protocolVersion, features) = (try reader.read(), try reader.read(), try reader.read())
+        (port, name) = (0, .none)
+        guard protocolVersion == LinkFrame.protocolVersion else { return }
+        (port, name) = (try reader.read(), try SystemName(from: &reader))
     }
 }
 
@@ -159,20 +177,44 @@ struct Welcome: Equatable {
     var incarnation: UInt64
     var protocolVersion = LinkFrame.protocolVersion
     var features = LinkFrame.features
+    /// Where the connection comes from, with the port that the dialer listens on; empty if it listens on none.
+    var seen: String
+    var name: SystemName
 
     func encode(into writer: inout WireWriter) {
         writer.write(address)
         writer.write(incarnation)
         writer.write(protocolVersion)
         writer.write(features)
+        writer.write(seen)
+        writer.write(name)
     }
 
-    init(address: String, incarnation: UInt64) { (self.address, self.incarnation) = (address, incarnation) }
+    init(address: String, incarnation: UInt64, seen: String = "", name: SystemName = .none) {
+        (self.address, self.incarnation, self.seen, self.name) = (address, incarnation, seen, name)
+    }
 
     init(from contents: UnsafeRawBufferPointer) throws {
         var reader = WireReader(contents)
         address = try reader.readString()
         (incarnation, protocolVersion, features) = (try reader.read(), try reader.read(), try reader.read())
+        (seen, name) = ("", .none)
+        guard protocolVersion == LinkFrame.protocolVersion else { return }
+        (seen, name) = (try reader.readString(), try SystemName(from: &reader))
+    }
+}
+
+extension WireWriter {
+    fileprivate mutating func write(_ name: SystemName) {
+        write(name.text)
+        write(name.isGiven)
+    }
+}
+
+extension SystemName {
+    fileprivate init(from reader: inout WireReader) throws {
+        self.init(try reader.readString(), isGiven: try reader.readBool())
+        guard text.isEmpty || SystemName.isUsable(text) else { throw WireError.invalid("no name") }
     }
 }
 
@@ -188,6 +230,9 @@ enum LinkError: Error, Equatable, CustomStringConvertible {
     case itself
     /// It has proved another identity than it gives.
     case borrowed
+    case name(String)
+    case protocolVersion(UInt16)
+    case stranger(String)
     case tooMany(Int)
     case message(String)
 
@@ -199,9 +244,12 @@ enum LinkError: Error, Equatable, CustomStringConvertible {
         case .unexpected(let kind): "a frame of type \(kind) out of place"
         case .malformed: "a malformed frame"
         case .cluster(let name): "the cluster name '\(name)', not ours"
-        case .rejected(let why): "a refusal: \(why)"
+        case .rejected(let why): "refused: \(why)"
         case .itself: "its address, which leads back to this system itself"
         case .borrowed: "a name that is not the one it has proved"
+        case .name(let why): why
+        case .protocolVersion(let v): "version \(v) of the protocol, not \(LinkFrame.protocolVersion)"
+        case .stranger(let who): who
         case .tooMany(let n): "more than \(n) messages begun at once"
         case .message(let why): why
         }

@@ -4,13 +4,22 @@
 import CSupport
 import KVBase
 
+/// Who wants a link to an address.
+struct LinkWish: OptionSet {
+    let rawValue: UInt8
+    /// The user, to whoever is there.
+    static let given = LinkWish(rawValue: 1)
+    /// Another system said that a third one is there.
+    static let told = LinkWish(rawValue: 2)
+}
+
 final class LinkPeer {
     /// The address it is dialled at.
     let address: String
     private unowned(unsafe) let transport: RemoteTransport
     private(set) var link: RemoteLink
-    /// Addresses under which somebody wants the link kept.
-    private var wanted: Set<UInt32> = []
+    /// Addresses under which somebody wants the link kept, and who.
+    private var wanted: [UInt32: LinkWish] = [:]
     /// Addresses that lead here, and one of them.
     var addresses: Set<UInt32>
     let mainAddress: UInt32
@@ -29,8 +38,14 @@ final class LinkPeer {
     private var reason = ""
     private var isResolving = false
     private var isAbandoned = false
-    /// The address leads to this very system: said once, then left alone.
-    var isSelf = false
+    /// Where it was reached last.
+    private var worked: SocketAddress?
+    /// The address leads to this very system, and never elsewhere: left alone.
+    private var isSelf = false
+    /// The attempt that somebody was told of before it had come to anything.
+    private var opening: UInt64 = 0
+    /// Another one says since then that it is at its place.
+    private var doubtedAt: Nanos?
 
     init(addressId: UInt32, transport: RemoteTransport) {
         self.transport = transport
@@ -42,22 +57,53 @@ final class LinkPeer {
 
     private var now: Nanos { transport.loop.nowNanos }
     var isUp: Bool { current != nil }
+    /// Somebody hears of what becomes of it.
+    var isWanted: Bool { !wanted.isEmpty }
     /// Nobody wants it and nothing is under way.
     var isIdle: Bool {
         wanted.isEmpty && current == nil && dialing == nil && retired.isEmpty && waiting.isEmpty && !isResolving
     }
 
-    func keep(_ id: UInt32) {
-        wanted.insert(id)
+    func keep(_ id: UInt32, _ wish: LinkWish) {
+        wanted[id, default: []].formUnion(wish)
         link.isKept = true
         if !isSelf { carryOut(link.wanted(now: now)) }
     }
 
-    /// Nobody asks for it under this address any more; true if the link is not wanted under any.
-    func unkeep(_ id: UInt32) -> Bool {
-        wanted.remove(id)
+    /// Whoever had this wish has it no more. True if nobody asks for the link under this address now.
+    func unkeep(_ id: UInt32, _ wish: LinkWish) -> Bool {
+        let left = (wanted[id] ?? []).subtracting(wish)
+        wanted[id] = left.isEmpty ? nil : left
         link.isKept = !wanted.isEmpty
-        return wanted.isEmpty
+        return left.isEmpty
+    }
+
+    // MARK: Two of one name or address
+
+    /// The one it is connected with was heard a short while ago.
+    var isHeard: Bool { current.map { now - $0.lastHeard < RemoteLink.livingNanosMax } ?? false }
+
+    /// Another one says that it is at this one's place, or has its name: who lives answers soon.
+    func doubt() {
+        guard doubtedAt == nil, let current else { return }
+        doubtedAt = now
+        current.send(LinkFrame.Kind.ping) { _ in }
+    }
+
+    private func settleDoubt() {
+        guard let since = doubtedAt else { return }
+        guard let current, current.lastHeard <= since else { return doubtedAt = nil }
+        if now - since > RemoteLink.doubtNanosMax { giveWay("another system has taken its place") }
+    }
+
+    /// What it is connected with is gone.
+    func giveWay(_ why: String) {
+        doubtedAt = nil
+        guard let gone = current else { return }
+        current = nil
+        reason = why
+        lose(gone, why)
+        end(of: gone, link.closed(now: now))
     }
 
     // MARK: Sending
@@ -96,12 +142,14 @@ final class LinkPeer {
         reason = ""
         // Ours may be on its way still, when the peer's own has come and gone.
         guard dialing == nil, !isResolving else { return }
-        guard let target = HostPort(address) else { return unusable("'\(address)' is no host:port") }
-        if let numeric = SocketAddress(host: target.host, port: target.port) { return connect(to: numeric) }
+        let targets = targets
+        guard !targets.isEmpty else { return unusable("'\(address)' is no host:port") }
+        let numeric = targets.compactMap { SocketAddress(host: $0.host, port: $0.port) }
+        if numeric.count == targets.count { return connect(toOneOf: numeric) }
         isResolving = true
         let loop = transport.loop
         let held = UInt(bitPattern: Unmanaged.passRetained(self).toOpaque())
-        Resolver.resolve(target) { result in
+        transport.resolver.start(targets) { result in
             let returned = loop.perform {
                 let this = Unmanaged<LinkPeer>.fromOpaque(UnsafeRawPointer(bitPattern: held)!).takeRetainedValue()
                 this.resolved(result)
@@ -111,25 +159,41 @@ final class LinkPeer {
         }
     }
 
+    private var targets: [HostPort] {
+        (wanted.isEmpty ? [mainAddress] : wanted.keys.sorted()).compactMap { HostPort(SystemRegistry.name($0)) }
+    }
+
     private func resolved(_ result: Result<[SocketAddress], SocketFailure>) {
         isResolving = false
         if isAbandoned || isUp { return }
         switch result {
-        case .success(let found): connect(to: found[link.choice(of: found.count)])
+        case .success(let found): connect(toOneOf: found)
         case .failure(let failure): unusable("\(failure)")
         }
     }
 
-    private func connect(to target: SocketAddress) {
-        do { dialing = try transport.dial(target, for: self) } catch { unusable("\(error)") }
+    private func connect(toOneOf found: [SocketAddress]) {
+        let isGiven = wanted.values.contains { $0.contains(.given) } || wanted.isEmpty
+        var useful = found.filter { transport.mayDial($0, isGiven: isGiven) }
+        // An address that the peer does not tell itself may be the only one that leads there from here.
+        if let worked, !useful.contains(worked), transport.mayDial(worked, isGiven: true) { useful.append(worked) }
+        guard useful.isEmpty else {
+            do { dialing = try transport.dial(useful[link.choice(of: useful.count)], for: self) } catch {
+                unusable("\(error)")
+            }
+            return
+        }
+        let leadsHere = found.allSatisfy { transport.own.isOwn($0) }
+        reason = leadsHere ? "it leads back to this server itself" : "it is of no use on this machine"
+        let effects = link.closed(now: now, isRefused: true)
+        // What others say of each other is no news to whoever wants the link.
+        end(of: nil, isGiven ? effects : effects.subtracting(.reportDown), isItself: leadsHere && isGiven)
     }
 
     private func unusable(_ why: String) {
         reason = why
-        failed()
+        end(of: nil, link.closed(now: now))
     }
-
-    private func failed() { carryOut(link.closed(now: now)) }
 
     /// TCP stands on our own attempt: the first words go out with the greeting.
     func opened(_ connection: LinkConnection) {
@@ -137,6 +201,7 @@ final class LinkPeer {
         let effects = isUp ? .sendHello : link.connected(now: now)
         carryOut(effects)
         if !isUp, effects.contains(.sendHello) {
+            opening = connection.number
             transport.reportOpened(LinkOpening(address: address, session: connection.number))
         }
     }
@@ -144,6 +209,8 @@ final class LinkPeer {
     /// The other side is known: the connection serves, unless the two have a better one.
     func identified(_ connection: LinkConnection) {
         if dialing === connection { dialing = nil }
+        (opening, doubtedAt) = (0, nil)
+        worked = connection.target ?? worked
         if let current, current !== connection {
             if current.peerIncarnation == connection.peerIncarnation {
                 // Both dialled: the smaller dialler's connection stays. The same one dialled again: the older is dead.
@@ -153,10 +220,7 @@ final class LinkPeer {
                 if isDead { lose(current, "replaced by a newer connection") } else { retire(current, for: connection) }
                 return serve()
             }
-            self.current = nil
-            lose(current, "another system answers at this address")
-            _ = link.closed(now: now)
-            reportDown("another system answers at this address")
+            giveWay("another system answers at this address")
         }
         current = connection
         serve()
@@ -165,10 +229,12 @@ final class LinkPeer {
     private func serve() { carryOut(link.accepted(now: now)) }
 
     private func reportUp(_ connection: LinkConnection) {
+        var names = addresses.map { SystemRegistry.name($0) }
+        if let target = connection.target { names.append(target.description) }
         transport.report(
             LinkChange(
-                address: address, isUp: true, peerAddress: connection.peerAddress,
-                incarnation: connection.peerIncarnation, session: connection.number,
+                address: address, isUp: true, addresses: names, peerAddress: connection.peerAddress,
+                name: connection.peerName, incarnation: connection.peerIncarnation, session: connection.number,
                 isDialed: connection.isDialed))
     }
 
@@ -211,14 +277,18 @@ final class LinkPeer {
             dialing = nil
             transport.countDropped(UInt64(connection.countLost()))
             if reason.isEmpty { reason = connection.reason }
-            if !isUp, !isAbandoned { failed() }
+            guard !isUp, !isAbandoned else { return }
+            end(of: connection, link.closed(now: now, isRefused: connection.isRefused), isItself: connection.isItself)
             return
         }
         guard connection === current else { return }
         current = nil
         reason = connection.reason
         transport.countDropped(UInt64(connection.countLost()))
-        if !isAbandoned { carryOut(link.closed(now: now, isTheirs: !connection.isDialed)) }
+        guard !isAbandoned else { return }
+        end(
+            of: connection,
+            link.closed(now: now, isTheirs: !connection.isDialed, isRefused: connection.isRefused))
     }
 
     func report(_ progress: SenderProgress, by connection: LinkConnection) {
@@ -234,6 +304,7 @@ final class LinkPeer {
 
     func tick() {
         if isSelf { return }
+        settleDoubt()
         carryOut(link.tick(now: now))
         for connection in retired where now - connection.lastHeard > RemoteLink.silenceNanosMax {
             connection.close("timed out")
@@ -254,25 +325,41 @@ final class LinkPeer {
     private func carryOut(_ effects: LinkEffects) {
         if effects.isEmpty || isAbandoned { return }
         if effects.contains(.close) {
-            reason = "timed out"
-            if let connection = current ?? dialing { connection.close(reason) } else if !isResolving { failed() }
+            reason = link.isHandshaking ? "it does not answer as a server does; is it a server's port?" : "timed out"
+            if let connection = current ?? dialing {
+                connection.close(reason)
+            } else if !isResolving {
+                end(of: nil, link.closed(now: now))
+            }
         }
-        if effects.contains(.reportDown) { reportDown(reason) }
         if effects.contains(.dropQueue) {
             countDrops()
             _ = waiting.removeAll()
         }
         if effects.contains(.connect), !isSelf { connect() }
         if effects.contains(.sendHello), let dialing {
-            dialing.send(LinkFrame.Kind.hello) { transport.hello(to: address).encode(into: &$0) }
+            dialing.send(LinkFrame.Kind.hello) { transport.hello(to: address, dialing).encode(into: &$0) }
         }
         if effects.contains(.reportUp), let current { reportUp(current) }
         if effects.contains(.sendQueue), let current { for frame in waiting.takeUnbegun() { current.send(frame) } }
         if effects.contains(.sendPing) { current?.send(LinkFrame.Kind.ping) { _ in } }
     }
 
-    private func reportDown(_ why: String) {
-        transport.report(LinkChange(address: address, isUp: false, reason: why))
+    /// A connection is gone, or an attempt (nil: one that did not get so far) was in vain. Whoever was told of it hears
+    /// that.
+    private func end(of connection: LinkConnection?, _ effects: LinkEffects, isItself: Bool = false) {
+        let wasTold = connection != nil && connection!.number == opening
+        opening = 0
+        // A name may lead elsewhere tomorrow.
+        if isItself { isSelf = targets.allSatisfy { SocketAddress(host: $0.host, port: $0.port) != nil } }
+        if wasTold || effects.contains(.reportDown) || isItself {
+            transport.report(
+                LinkChange(
+                    address: address, isUp: false, addresses: addresses.map { SystemRegistry.name($0) },
+                    incarnation: connection?.peerIncarnation ?? 0, session: connection?.number ?? 0, reason: reason,
+                    isItself: isItself, isRefused: connection?.isRefused ?? false))
+        }
+        carryOut(effects)
     }
 
     /// Brings the transport's figure up to what the link has dropped.
@@ -284,14 +371,14 @@ final class LinkPeer {
     /// Another peer serves the same system; our attempt is its connection now.
     func give(up connection: LinkConnection) {
         if dialing === connection { dialing = nil }
-        link.isKept = false
         abandon()
     }
 
     /// Whoever waits there is reached here from now on.
     func take(over other: LinkPeer) {
         addresses.formUnion(other.addresses)
-        wanted.formUnion(other.wanted)
+        wanted.merge(other.wanted) { $0.union($1) }
+        worked = worked ?? other.worked
         link.isKept = !wanted.isEmpty
         for frame in other.waiting.takeUnbegun() {
             if let current { current.send(frame) } else { waiting.append(frame) }

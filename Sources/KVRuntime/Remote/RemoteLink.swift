@@ -38,8 +38,16 @@ struct RemoteLink {
     static let silenceNanosMax: Nanos = 10_000_000_000
     /// So much longer waits the side that did not dial the link that was lost, so that both do not dial at once.
     static let courtesyNanos: Nanos = 500_000_000
+    /// Who was heard so short a while ago lives. Pings go each second.
+    static let livingNanosMax: Nanos = 3_000_000_000
+    /// Who lives is heard within this, pinged at its beginning.
+    static let doubtNanosMax: Nanos = 2_000_000_000
     static let backoffNanosMin: Nanos = 50_000_000
     static let backoffNanosMax: Nanos = 1_000_000_000
+    /// Who was refused, or reached somebody who is no peer, comes again only after this, longer each time: nothing but
+    /// a change by hand helps, or that the other one of its name is gone.
+    static let refusedNanosMin: Nanos = 2_000_000_000
+    static let refusedNanosMax: Nanos = 30_000_000_000
     /// Frames queued for longer than this without a connection are of no use any more.
     static let queueNanosMax: Nanos = 10_000_000_000
 
@@ -47,6 +55,8 @@ struct RemoteLink {
     /// True while somebody wants the link even without traffic.
     var isKept = false
     private var failures = 0
+    /// Those in a row that were refusals.
+    private var refusals = 0
     private var attemptsInVain = 0
     private var queuedSince: Nanos?
     private(set) var queuedBytes = 0
@@ -89,7 +99,7 @@ struct RemoteLink {
     mutating func welcomed(now: Nanos) -> LinkEffects {
         guard case .handshaking = state else { return .close }
         state = .up
-        failures = 0
+        (failures, refusals) = (0, 0)
         lastHeard = now
         lastPing = now
         queuedBytes = 0
@@ -107,16 +117,21 @@ struct RemoteLink {
     /// A byte came, or one of ours was acknowledged.
     mutating func heard(now: Nanos) { lastHeard = now }
 
-    /// The connection is gone or could not be made. `isTheirs`: the peer had dialled it.
-    mutating func closed(now: Nanos, isTheirs: Bool = false) -> LinkEffects {
+    /// The connection is gone or could not be made. `isTheirs`: the peer had dialled it. `isRefused`: somebody is there
+    /// and does not want it, or is not wanted.
+    mutating func closed(now: Nanos, isTheirs: Bool = false, isRefused: Bool = false) -> LinkEffects {
         let wasUp = state == .up
         failures = min(failures + 1, 16)
+        refusals = isRefused ? min(refusals + 1, 16) : 0
         if !wasUp { attemptsInVain &+= 1 }
         // Whoever wants the link hears of the first attempt in vain too: else nothing ever said that nobody is there.
         var effects: LinkEffects = wasUp || (isKept && failures == 1) ? .reportDown : []
         effects.formUnion(expireQueue(now: now))
         if isKept || queuedFrames > 0 || wasUp {
-            let delay = min(Self.backoffNanosMin << Int64(failures - 1), Self.backoffNanosMax)
+            let delay =
+                isRefused
+                ? min(Self.refusedNanosMin << Int64(refusals - 1), Self.refusedNanosMax)
+                : min(Self.backoffNanosMin << Int64(failures - 1), Self.backoffNanosMax)
             // Up to a quarter more, so that servers that lost each other at once do not meet at once.
             let courtesy = isTheirs ? Self.courtesyNanos : 0
             state = .waiting(until: now + delay + courtesy + Int64(jitter.below(Int(delay / 4))))
@@ -126,9 +141,12 @@ struct RemoteLink {
         return effects
     }
 
-    /// Which of the `count` addresses of the peer's name the next attempt tries: one after the other, as a name may
+    /// Which of the `count` addresses of the peer's names the next attempt tries: one after the other, as a name may
     /// stand for addresses nobody listens on (::1 before 127.0.0.1); the one that worked last comes first again.
     func choice(of count: Int) -> Int { attemptsInVain % count }
+
+    /// Waits for the peer's first frame, by now in vain if the link is to be closed.
+    var isHandshaking: Bool { if case .handshaking = state { true } else { false } }
 
     private mutating func expireQueue(now: Nanos) -> LinkEffects {
         guard let since = queuedSince, now - since > Self.queueNanosMax else { return [] }

@@ -15,18 +15,23 @@ package struct RemoteConfiguration {
     let listener: Listener?
     /// Nil where whoever reaches the port is believed.
     let context: LinkContext?
+    let name: SystemName
+    /// What a client of another kind is told that connects to the port of systems: one line.
+    package var lineForStrangers = "this port is for actor systems only"
+    package var resolver: NameResolver = { try $0.resolve() }
 
     /// Listens on `address` (nil: opens links only). Only systems of the same `cluster` accept each other, and only
-    /// those that prove what `trust` asks; `incarnation` tells restarts of a system apart.
-    /// Tracked messages of one actor to another leave this far apart.
+    /// those that prove what `trust` asks; `incarnation` tells restarts of a system apart, `name` is the same over
+    /// them. Tracked messages of one actor to another leave this far apart.
     package init(
         listen address: SocketAddress?, cluster: String, trust: LinkTrust = .network,
-        incarnation: UInt64 = Machine.random(), loop: Loop, trackedSpacingMillis: Int64 = 0
+        incarnation: UInt64 = Machine.random(), name: SystemName = .none, loop: Loop, trackedSpacingMillis: Int64 = 0
     ) throws {
         context = trust == .network ? nil : try LinkContext(trust, cluster: cluster, incarnation: incarnation)
         trackedSpacing = trackedSpacingMillis * 1_000_000
         self.cluster = cluster
         self.incarnation = incarnation
+        self.name = name
         if let address {
             let acceptor = LinkAcceptor()
             let listener = try loop.listen(address, acceptor: acceptor)
@@ -54,12 +59,15 @@ final class LinkAcceptor: Acceptor {
 }
 
 /// A link to another system went up or down. `address` is the one it was asked for by, or what the peer calls itself if
-/// it came to us; `peerAddress` what the peer calls itself.
+/// it came to us; `peerAddress` where the peer is reached, as it says or as it is seen.
 package struct LinkChange: Sendable, Equatable {
     package var address: String
     package var isUp: Bool
+    /// Every address that led to this link.
+    package var addresses: [String] = []
     package var peerAddress = ""
-    /// Differs between two lives of a system.
+    package var name = SystemName.none
+    /// Differs between two lives of a system. 0 where nobody has answered: an attempt was in vain.
     package var incarnation: UInt64 = 0
     /// Numbers the connection: what is told over it is tracked. An up after an up means that another connection took
     /// over without loss.
@@ -68,6 +76,10 @@ package struct LinkChange: Sendable, Equatable {
     package var isDialed = false
     /// Why it went down.
     package var reason = ""
+    /// The address leads back to this system.
+    package var isItself = false
+    /// Whoever is there does not want this system, or is none.
+    package var isRefused = false
 }
 
 /// TCP stands to an address; nobody has answered yet, and what is told over `session` goes out with the greeting.
@@ -119,10 +131,13 @@ final class RemoteTransport: @unchecked Sendable {
     let loop: Loop
     let cluster: String
     let incarnation: UInt64
+    let name: SystemName
     let trackedSpacing: Nanos
     /// What new connections are protected by; nil: by nothing.
     var context: LinkContext?
-    private let listener: Listener?
+    let lineForStrangers: String
+    let resolver: Resolver
+    let listener: Listener?
     private let counters = UnsafeMutablePointer<TransportCounters>.allocate(capacity: 1)
     private let observers = Locked<Observers>(Observers())
 
@@ -131,16 +146,21 @@ final class RemoteTransport: @unchecked Sendable {
         var onOpening: @Sendable (LinkOpening) -> Void = { _ in }
         var onMovement: @Sendable (LinkMovement) -> Void = { _ in }
         var onProblem: @Sendable (String) -> Void = { Machine.writeStandardError($0) }
+        var onOwnAddress: @Sendable (String) -> Void = { _ in }
     }
 
     // The loop's thread only.
-    private var peers: [UInt32: LinkPeer] = [:]
+    /// By each address that leads to one.
+    var peers: [UInt32: LinkPeer] = [:]
+    /// Every one, once.
+    private(set) var allPeers: [LinkPeer] = []
     /// Those accepted, until they are closed.
-    private var strangers: [UInt64: LinkConnection] = [:]
-    private var links: [UInt64: LinkConnection] = [:]
+    var strangers: [UInt64: LinkConnection] = [:]
+    private(set) var links: [UInt64: LinkConnection] = [:]
     private var linksMade: UInt64 = 0
     private var logged: [String: Nanos] = [:]
-    private var isClosed = false
+    private(set) var isClosed = false
+    var own: OwnAddress
     private var timer: LoopTimer?
     private var isWatching = false
 
@@ -149,9 +169,14 @@ final class RemoteTransport: @unchecked Sendable {
         self.loop = loop
         cluster = configuration.cluster
         incarnation = configuration.incarnation
+        name = configuration.name
         trackedSpacing = configuration.trackedSpacing
+        lineForStrangers = configuration.lineForStrangers
+        resolver = Resolver(resolve: configuration.resolver)
         listener = configuration.listener
         context = configuration.context
+        let given = HostPort(system.address).flatMap { $0.reach == .nowhere ? nil : $0 }
+        own = OwnAddress(given: listener == nil ? nil : given, bound: listener?.localAddress)
         counters.initialize(to: TransportCounters())
         configuration.acceptor?.transport = self
         timer = loop.schedule(everyMillis: Self.tickMillis) { [unowned(unsafe) self] in tick() }
@@ -166,7 +191,7 @@ final class RemoteTransport: @unchecked Sendable {
 
     private func tick() {
         if isClosed { return }
-        for peer in uniquePeers {
+        for peer in allPeers {
             peer.tick()
             for connection in peer.connections { _ = connection.look() }
             if peer.isIdle { forget(peer) }
@@ -187,7 +212,7 @@ final class RemoteTransport: @unchecked Sendable {
     private func look() {
         if isClosed { return }
         var isLeft = false
-        for peer in uniquePeers {
+        for peer in allPeers {
             for connection in peer.connections where connection.isAwaited {
                 _ = connection.look()
                 isLeft = isLeft || connection.isAwaited
@@ -200,30 +225,22 @@ final class RemoteTransport: @unchecked Sendable {
 
     // MARK: Peers
 
-    private var uniquePeers: [LinkPeer] {
-        peers.count == 1 ? Array(peers.values) : peers.filter { $0.key == $0.value.mainAddress }.map(\.value)
-    }
-
-    private func peer(_ id: UInt32) -> LinkPeer {
+    func peer(_ id: UInt32) -> LinkPeer {
         if let found = peers[id] { return found }
         let made = LinkPeer(addressId: id, transport: self)
         peers[id] = made
+        allPeers.append(made)
         return made
     }
 
-    private func forget(_ peer: LinkPeer) { for id in peer.addresses { peers[id] = nil } }
-
-    func keepLink(to id: UInt32) { if !isClosed { peer(id).keep(id) } }
-
-    func dropLink(to id: UInt32) {
-        guard let peer = peers[id], peer.unkeep(id) else { return }
-        forget(peer)
-        peer.abandon()
+    func forget(_ peer: LinkPeer) {
+        for id in peer.addresses where peers[id] === peer { peers[id] = nil }
+        allPeers.removeAll { $0 === peer }
     }
 
     func dial(_ target: SocketAddress, for peer: LinkPeer) throws -> LinkConnection {
         linksMade += 1
-        let link = LinkConnection(number: linksMade, transport: self, isDialed: true)
+        let link = LinkConnection(number: linksMade, transport: self, target: target)
         link.peer = peer
         link.attach(try loop.connect(target, handler: link))
         links[link.number] = link
@@ -233,39 +250,11 @@ final class RemoteTransport: @unchecked Sendable {
     func accepted(_ connection: Connection) -> ConnectionHandler? {
         guard !isClosed, links.count < Self.incomingMax else { return nil }
         linksMade += 1
-        let link = LinkConnection(number: linksMade, transport: self, isDialed: false)
+        let link = LinkConnection(number: linksMade, transport: self, target: nil)
         link.attach(connection)
         links[link.number] = link
         strangers[link.number] = link
         return link
-    }
-
-    /// Both ends of a connection know each other: it goes to the peer of that address, which may be known by others.
-    func identified(_ link: LinkConnection) {
-        strangers[link.number] = nil
-        guard let id = SystemRegistry.intern(link.peerAddress) else { return link.close("too many addresses") }
-        if let dialer = link.peer {
-            if let other = peers[id], other !== dialer {
-                // Reached by another name: one of the two serves both from now on.
-                merge(dialer, into: other, with: link)
-            } else {
-                peers[id] = dialer
-                dialer.addresses.insert(id)
-                dialer.identified(link)
-            }
-            return
-        }
-        let peer = peer(id)
-        link.peer = peer
-        peer.identified(link)
-    }
-
-    private func merge(_ dialer: LinkPeer, into other: LinkPeer, with link: LinkConnection) {
-        for address in dialer.addresses { peers[address] = other }
-        other.take(over: dialer)
-        dialer.give(up: link)
-        link.peer = other
-        other.identified(link)
     }
 
     func closed(_ link: LinkConnection) {
@@ -280,12 +269,6 @@ final class RemoteTransport: @unchecked Sendable {
         guard let id = SystemRegistry.intern(address) else { return }
         peers[id]?.current?.refuse(reason)
     }
-
-    func hello(to address: String) -> Hello {
-        Hello(cluster: cluster, address: system.address, target: address, incarnation: incarnation)
-    }
-
-    var welcome: Welcome { Welcome(address: system.address, incarnation: incarnation) }
 
     func report(_ change: LinkChange) {
         let handler = observers.withLock { $0.onChange }
@@ -322,7 +305,7 @@ final class RemoteTransport: @unchecked Sendable {
             target: payload.load(fromByteOffset: tailReferenceBytes + 16, as: UInt64.self),
             lane: UInt8(payload.load(fromByteOffset: tailReferenceBytes + 12, as: UInt32.self)))
         guard session != 0 else { return peer(address).send(frame, tail, stream) }
-        guard let peer = peers[address] ?? links[session]?.peer else { return countDropped(1) }
+        guard let peer = links[session]?.peer ?? peers[address] else { return countDropped(1) }
         peer.send(frame, tail, stream, over: session)
     }
 
@@ -352,9 +335,14 @@ final class RemoteTransport: @unchecked Sendable {
     func countReceived(_ n: Int) { cs_counter_add(&counters.pointee.received, UInt64(n)) }
 
     /// A link is about to be closed for what its peer sent. Logged once per peer.
-    func bad(peer: String, _ error: any Error) {
+    func bad(peer: String, _ error: any Error, isSaid: Bool = true) {
         cs_counter_add(&counters.pointee.badFrames, 1)
-        let line = "link with \(peer) closed because of \(error is WireError ? LinkError.malformed : error)"
+        guard isSaid else { return }
+        say("link with \(peer) closed because of \(error is WireError ? LinkError.malformed : error)", about: peer)
+    }
+
+    /// Another line about the same one only after a while.
+    func say(_ line: String, about peer: String) {
         let now = loop.nowNanos
         if logged.count >= Self.loggedPeersMax { logged = logged.filter { now - $0.value < Self.logAgainNanos } }
         guard logged.count < Self.loggedPeersMax, logged[peer].map({ now - $0 >= Self.logAgainNanos }) ?? true else {
@@ -363,6 +351,11 @@ final class RemoteTransport: @unchecked Sendable {
         logged[peer] = now
         let handler = observers.withLock { $0.onProblem }
         handler(line)
+    }
+
+    func reportOwnAddress(_ address: String) {
+        let handler = observers.withLock { $0.onOwnAddress }
+        handler(address)
     }
 
     func addStatistics(to total: inout ActorSystemStatistics) {
@@ -375,7 +368,7 @@ final class RemoteTransport: @unchecked Sendable {
         isClosed = true
         timer?.cancel()
         listener?.close()
-        for peer in uniquePeers { peer.abandon() }
+        for peer in allPeers { peer.abandon() }
         for link in links.values { link.close("this system ends") }
     }
 }

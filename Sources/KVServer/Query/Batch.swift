@@ -82,9 +82,13 @@ struct Batch {
         let first = state.pointee.commands.count
         let status = parser.parse(bytes, into: &state.pointee.commands, maxCommands: max)
         let end = state.pointee.commands.count
-        let takesWrites = !shard.pointee.refusesWrites
+        let takesWrites = shard.pointee.writeRefusal == .none
+        let argumentsMax = shard.pointee.recognisedArgumentsMax
         let (commands, kinds, keys) = (state.pointee.commands, state.pointee.kinds, state.pointee.ahead.keys)
-        for i in first..<end { kinds[i] = Batch.recognise(commands[i], of: commands, takesWrites, key: &keys[i].view) }
+        for i in first..<end {
+            kinds[i] = Batch.recognise(
+                commands[i], of: commands, takesWrites, argumentsMax: argumentsMax, key: &keys[i].view)
+        }
         shard.pointee.store.prepare(&state.pointee.ahead, to: end)
         return CommandRun(first: first, end: end, status: status)
     }
@@ -92,14 +96,15 @@ struct Batch {
     /// `key`: the first key of nearly every command. Its memory is asked for whatever the command is.
     @inline(__always)
     private static func recognise(
-        _ command: ParsedCommand, of commands: CommandBatch, _ takesWrites: Bool, key: inout ByteView
+        _ command: ParsedCommand, of commands: CommandBatch, _ takesWrites: Bool, argumentsMax: Int32,
+        key: inout ByteView
     ) -> CommandKind {
         key.count = -1
         guard command.argumentCount >= 2 else { return .other }
         let first = commands.argument(1, of: command)
         guard first.count <= Limits.keyBytesMax else { return .other }
         key = first
-        guard command.argumentCount <= 3 else { return .other }
+        guard command.argumentCount <= argumentsMax else { return .other }
         let name = commands.argument(0, of: command)
         guard name.count == 3 else { return .other }
         let word = upperCaseWord(name.start)

@@ -31,7 +31,7 @@ extension Commands {
             }
             floor = Millis(given)
         }
-        if x.shard.state.pointee.refusesWrites { return x.refuseWrite() }
+        if x.isRefused(isWrite: true) { return }
         let key = x.argument(2)
         let value = x.argument(3)
         guard x.acceptsKey(key) else { return }
@@ -43,6 +43,7 @@ extension Commands {
 
     private static func kvdVersion(_ x: inout Execution) {
         guard x.count == 3 else { return x.wrongArity("kvd|version") }
+        if x.isRefused(isWrite: false) { return }
         let key = x.argument(2)
         guard x.acceptsKey(key) else { return }
         guard let record = x.store.find(x.store.key(key)) else {

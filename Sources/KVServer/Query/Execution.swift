@@ -53,8 +53,18 @@ package struct Execution {
         return false
     }
 
-    /// Nothing was executed, so a client may do it elsewhere.
-    func refuseWrite() { error("LEAVING this server is shutting down and takes no writes; use another server") }
+    /// Whether a data command may not be run at the moment; writes the error then. Nothing was executed, so a client
+    /// may do it elsewhere.
+    func isRefused(isWrite: Bool) -> Bool {
+        let state = shard.state
+        if state.pointee.isLoading {
+            error("LOADING this server is catching up with the others; try again later or use another server")
+            return true
+        }
+        guard isWrite, state.pointee.writeRefusal != .none else { return false }
+        error(state.pointee.writeRefusal.reply)
+        return true
+    }
 
     // Replies as Redis words them.
 

@@ -368,7 +368,9 @@ package final class Session {
                 counted = (index, true)
                 return x.wrongArity(row.nameText)
             }
-            if shard.state.pointee.refusesWrites, row.flags.contains(.write) { return x.refuseWrite() }
+            if !row.flags.isDisjoint(with: [.readonly, .write]), x.isRefused(isWrite: row.flags.contains(.write)) {
+                return
+            }
             counted = (index, false)
             if x.count > LongCommand.argumentsMin {
                 guard row.flags.contains(.manyKeys) else {

@@ -66,7 +66,7 @@ extension Shard {
     }
 
     /// From now on a write is answered with an error; reads go on.
-    func refuseWrites() { state.pointee.refusesWrites = true }
+    func refuseWrites() { state.pointee.writeRefusal = .leaving }
 
     /// Every client gets its replies and the end of the stream.
     func finishClients() {

@@ -3,14 +3,46 @@
 package import KVBase
 package import KVCore
 
+/// Why no write is executed; a client may go elsewhere with it.
+enum WriteRefusal: UInt8 {
+    case none
+    /// What this server took is being handed over.
+    case leaving
+    /// A write has waited too long for another server.
+    case lag
+
+    /// What INFO says of data commands.
+    var info: String {
+        switch self {
+        case .none: "served"
+        case .leaving: "read-only (leaving)"
+        case .lag: "read-only (max-lag)"
+        }
+    }
+
+    var reply: StaticString {
+        switch self {
+        case .none, .leaving: "LEAVING this server is shutting down and takes no writes; use another server"
+        case .lag:
+            "LAG a write has waited longer than --max-lag for another server that is up; write later or elsewhere"
+        }
+    }
+}
+
 package struct ShardState {
     package var store: Store
     /// Wall clock of the turn, corrected when this machine's is far from the other servers'.
     package var nowMillis: Millis = 0
     /// Of the turn under way.
     package var budget = TurnBudget()
-    /// The server is leaving: what it took is being handed over.
-    var refusesWrites = false
+    /// Why writes are refused, if they are.
+    var writeRefusal = WriteRefusal.none
+    /// The server fetches what others have, and answers no data command before it has it.
+    var isLoading = false {
+        didSet { recognisedArgumentsMax = isLoading ? 0 : 3 }
+    }
+    /// Commands of more arguments, or all, go through the table.
+    private(set) var recognisedArgumentsMax: Int32 = 3
     /// What is added to the loop's wall clock: the correction, and an offset in tests.
     var clockShift: Millis = 0
 

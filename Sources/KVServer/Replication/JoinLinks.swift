@@ -1,56 +1,99 @@
 // Joining, and one log line per change of a link. Loop thread of the first query actor; decisions about members are the
-// replica's.
+// replica's, those about --join its seeds'.
 
+import KVBase
 import KVRuntime
 import Logging
 
-/// Keeps the links to the addresses of `--join` until each has answered; the members that the answers name take over.
+/// Carries out what the seeds decide; the members that the answers name take over.
 final class JoinLinks {
     private let system: ActorSystem
+    private unowned let loop: Loop
     private let log: Logger
-    private var unanswered: [String]
+    private var seeds: Seeds
     private var states: [String: Bool] = [:]
-    unowned var replicator: Replicator!
+    /// Why an address refuses this server, as it was said last.
+    private var refusals: [String: String] = [:]
+    private var timer: LoopTimer?
 
-    init(system: ActorSystem, join: [Endpoint], log: Logger) {
-        (self.system, self.log) = (system, log)
-        unanswered = join.map(\.description).filter { $0 != system.address }
+    init(system: ActorSystem, loop: Loop, join: [Endpoint], log: Logger) {
+        (self.system, self.loop, self.log) = (system, loop, log)
+        seeds = Seeds(join)
     }
+
+    deinit { timer?.cancel() }
+
+    private var now: Millis { loop.nowNanos / 1_000_000 }
 
     /// Once the actor is on its loop.
     func begin() {
-        for address in unanswered { system.keepLink(to: address) }
-        guard !unanswered.isEmpty else { return }
-        log.info("joining \(unanswered.joined(separator: ", "))")
+        carryOut(seeds.tick(now))
+        timer = loop.schedule(everyMillis: Seeds.retryMillis) { [unowned self] in carryOut(seeds.tick(now)) }
     }
 
-    /// Nobody has answered at an address of `--join` yet.
-    var isUnanswered: Bool { !unanswered.isEmpty }
-
-    /// The member table knows the server at the other end of a link. The address it was asked for may be another than
-    /// it calls itself by.
-    func answered(at address: String, by own: String) {
-        guard let place = unanswered.firstIndex(of: address) else { return }
-        unanswered.remove(at: place)
-        if own != address { dropLink(to: address) }
-    }
-
-    func linkChanged(_ change: LinkChange) {
-        if states[change.address] != change.isUp {
-            let reason = change.reason.isEmpty ? "" : ": \(change.reason)"
-            if change.isUp {
-                log.info("connected to \(change.address)")
-            } else if states[change.address] == nil {
-                log.warning("no answer from \(change.address)\(reason); trying again until there is one")
-            } else {
-                log.warning("lost \(change.address)\(reason)")
+    private func carryOut(_ effects: [Seeds.Effect]) {
+        for effect in effects {
+            switch effect {
+            case .resolve(let seed, let target): resolve(seed, target)
+            case .keep(let address): system.keepLink(to: address)
+            case .drop(let address):
+                forget(address)
+                system.dropLink(to: address, closing: false)
+            case .tell(let line): log.info("\(line)")
+            case .warn(let line): log.warning("\(line)")
             }
         }
-        states[change.address] = change.isUp
     }
 
-    func dropLink(to address: String) {
-        states[address] = nil
-        system.dropLink(to: address)
+    private func resolve(_ seed: Int, _ target: HostPort) {
+        let box = UncheckedBox(WeakJoinLinks(value: self))
+        system.resolve(target) { result in
+            guard let this = box.value.value else { return }
+            this.carryOut(this.seeds.resolved(seed, result.map { $0.map(\.description) }, this.now))
+        }
     }
+
+    /// The member table knows the server at the other end of a link.
+    func known(_ server: UInt64) { carryOut(seeds.known(server)) }
+
+    func linkChanged(_ change: LinkChange) {
+        if change.isUp {
+            seeds.linkUp(change.incarnation, at: change.addresses + [change.peerAddress], now)
+        } else if change.incarnation != 0 {
+            seeds.linkDown(change.incarnation)
+        } else {
+            let (isSeed, effects) = seeds.linkFailed(
+                at: change.addresses, change.reason, isItself: change.isItself, now)
+            carryOut(effects)
+            if isSeed { return }
+        }
+        say(change)
+    }
+
+    private func say(_ change: LinkChange) {
+        defer { states[change.address] = change.isUp }
+        let refusal = change.isRefused ? change.reason : nil
+        // The line may be cut and then be refused: both are news.
+        let isNews = states[change.address] != change.isUp || refusal != nil && refusals[change.address] != refusal
+        guard isNews else { return }
+        refusals[change.address] = change.isUp ? nil : refusal ?? refusals[change.address]
+        let reason = change.reason.isEmpty ? "" : ": \(change.reason)"
+        if change.isUp {
+            log.info("connected to \(change.name.text.isEmpty ? "" : "\(change.name.text) at ")\(change.peerAddress)")
+        } else if states[change.address] == nil || refusal != nil {
+            log.warning("no answer from \(change.address)\(reason); trying again until there is one")
+        } else {
+            log.warning("lost \(change.address)\(reason)")
+        }
+    }
+
+    /// Not a member's any more.
+    func dropLink(to address: String) {
+        forget(address)
+        system.dropLink(to: address, isTold: true)
+    }
+
+    private func forget(_ address: String) { (states[address], refusals[address]) = (nil, nil) }
 }
+
+private struct WeakJoinLinks { weak var value: JoinLinks? }

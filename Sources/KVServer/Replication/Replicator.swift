@@ -30,10 +30,13 @@ package final class Replicator {
     private var siblings: [ActorRef<SyncMessage>] = []
     /// By server id, then actor index.
     private var remotes: [UInt64: [ActorRef<SyncMessage>]] = [:]
+    /// Where members say that they are reached.
     private var addresses: [UInt64: String] = [:]
-    /// Who answered last at an address, and the address by which a server was reached.
+    /// Who answered last at an address, and the connections that stand.
     private var lastAnswered: [String: UInt64] = [:]
-    private var links: [UInt64: String] = [:]
+    private var links: [UInt64: Link] = [:]
+    /// Links that are kept to members, and to whom.
+    private var dialled: [String: UInt64] = [:]
     private var timer: LoopTimer?
     private var timerDeadline = Millis.max
     private let status: ReplicatorStatus
@@ -46,13 +49,21 @@ package final class Replicator {
     private var turnsBehind = 0
     private var commandsSeen = 0
     private let clockOffset: Millis
+    private var gate: Gate
+
+    private struct Link {
+        /// By which the transport knows it, and where the server is reached.
+        var address: String
+        var seen: String
+        var session: UInt64
+    }
 
     init(
         replica: Replica, state: UnsafeMutablePointer<ShardState>, loop: Loop, system: ActorSystem, log: Logger,
-        status: ReplicatorStatus, joinLinks: JoinLinks?
+        status: ReplicatorStatus, joinLinks: JoinLinks?, gate: Gate
     ) {
         (self.replica, self.state, self.loop, self.system) = (replica, state, loop, system)
-        (self.log, self.status, self.joinLinks) = (log, status, joinLinks)
+        (self.log, self.status, self.joinLinks, self.gate) = (log, status, joinLinks, gate)
         clockOffset = state.pointee.clockShift
         siblings = (0..<replica.config.actorCount).map {
             ActorRef<SyncMessage>(address: system.address, counter: UInt64($0 + 1))!
@@ -90,7 +101,7 @@ package final class Replicator {
     /// TCP stands to an address: what may be known of who is there goes out with the greeting of the systems.
     func linkOpened(_ opening: LinkOpening) {
         let at = moment
-        if let id = lastAnswered[opening.address], addresses[id] == opening.address {
+        if let id = lastAnswered[opening.address], addresses[id] != nil, links[id] == nil, !replica.isReplaced(id) {
             replica.linkUp(id, session: opening.session, at)
         } else {
             greet(opening.address, opening.session, at)
@@ -113,22 +124,36 @@ package final class Replicator {
         let before = lastAnswered[change.address]
         if change.isUp {
             let id = change.incarnation
-            if let before, before != id { replica.linkDown(before, at) }
+            // It was spoken to as the one who was there before.
+            if let before, before != id { replica.linkDown(before, session: change.session, at) }
             lastAnswered[change.address] = id
-            lastAnswered[change.peerAddress] = id
-            links[id] = change.address
+            links[id] = Link(address: change.address, seen: change.peerAddress, session: change.session)
+            remotes[id] = nil
             replica.linkUp(id, session: change.session, at)
-            if addresses[id] != nil {
-                noteAnswer(id)
-            } else if change.isDialed {
-                // Whoever opened a connection speaks first.
-                greet(change.address, change.session, at)
-            }
+            // Whoever opened a connection speaks first.
+            if addresses[id] == nil, change.isDialed { greet(change.address, change.session, at) }
+        } else if change.incarnation != 0 {
+            let id = change.incarnation
+            replica.linkDown(id, session: change.session, at)
+            if links[id]?.session == change.session { links[id] = nil }
         } else {
-            if let before { replica.linkDown(before, at) }
-            for (id, address) in addresses where address == change.address && id != before { replica.linkDown(id, at) }
+            // In vain: neither who was there before nor who is said to be.
+            if let before, links[before] == nil { replica.linkDown(before, at) }
+            for (id, address) in addresses where change.addresses.contains(address) && links[id] == nil {
+                replica.linkDown(id, at)
+            }
         }
         joinLinks?.linkChanged(change)
+        if change.isUp || change.incarnation != 0 { updateDials() }
+        if change.isUp, addresses[change.incarnation] != nil { joinLinks?.known(change.incarnation) }
+        carryOut(at)
+    }
+
+    /// This server's own address became known, or changed.
+    func addressChanged(_ address: String) {
+        let at = moment
+        log.info("other servers reach this one at \(address)")
+        replica.changeAddress(Bytes(address), at, into: &effects)
         carryOut(at)
     }
 
@@ -148,11 +173,6 @@ package final class Replicator {
         status.noteProgress()
     }
 
-    private func noteAnswer(_ id: UInt64) {
-        guard let link = links[id], let own = addresses[id] else { return }
-        joinLinks?.answered(at: link, by: own)
-    }
-
     // MARK: Time
 
     /// After every turn of the loop: sends what is due, does a slice of pending work, sets the alarm for the next.
@@ -164,6 +184,8 @@ package final class Replicator {
             return
         }
         guard context != nil else { return }
+        gate.look(replica, at, state)
+        if speaks { status.noteCaughtUp(replica.caughtUpPercent) }
         loop.note(.sync)
         if deadline <= at.steady { replica.tick(at, into: &effects) }
         let end = shareEnd()
@@ -230,8 +252,10 @@ package final class Replicator {
     }
 
     private func remote(_ uid: ActorUID) -> ActorRef<SyncMessage>? {
-        // An id that had this very address before a restart: nobody is there any more.
-        guard let address = addresses[uid.server], address != system.address else { return nil }
+        // Without a link, an id that had this very address before a restart: nobody is there any more.
+        guard let address = links[uid.server]?.address ?? addresses[uid.server], !address.isEmpty,
+            address != system.address
+        else { return nil }
         var known = remotes[uid.server] ?? []
         while known.count <= Int(uid.index) {
             guard let ref = ActorRef<SyncMessage>(address: address, counter: UInt64(known.count + 1)) else {
@@ -248,14 +272,16 @@ package final class Replicator {
         case .member(let row): memberChanged(row)
         case .serverState(let server, let state):
             guard speaks else { return }
-            log.info("server \(hex16(server)) at \(addresses[server] ?? "?") is \(state.rawValue)")
+            log.info("server \(hex16(server)) at \(shownAddress(server)) is \(state.rawValue)")
         case .forgotten:
             guard speaks else { return }
             log.error("the other servers have removed this one: it starts again under a new id")
-            status.noteForgotten(addresses.values.filter { $0 != system.address })
+            status.noteForgotten(addresses.values.filter { $0 != system.address && !$0.isEmpty })
         case .joined: if speaks { log.info("joined: all existing data has arrived") }
         case .malformed(let server):
-            if let address = addresses[server] { system.refuseLink(from: address, because: "\(FrameFault.malformed)") }
+            if let link = links[server] {
+                system.refuseLink(from: link.address, because: "\(FrameFault.malformed)")
+            }
         case .divergence(let server):
             log.critical("replicas with equal histories differ; repairing", metadata: ["server": "\(hex16(server))"])
         case .restamped(let seqs):
@@ -272,26 +298,55 @@ package final class Replicator {
         let before = addresses[row.server]
         addresses[row.server] = address
         if before != address { remotes[row.server] = nil }
-        noteAnswer(row.server)
         guard speaks else { return }
-        if before == nil { log.info("server \(hex16(row.server)) at \(address): \(row.status)") }
-        let isWanted =
-            address != system.address
-            && addresses.contains { id, other in
-                other == address && replica.memberRows.contains { $0.server == id && $0.status.isMember }
-            }
-        if isWanted { system.keepLink(to: address) } else { joinLinks?.dropLink(to: address) }
-        if let before, before != address { joinLinks?.dropLink(to: before) }
+        if before == nil {
+            let name = row.name.count > 0 ? "\(row.name) " : ""
+            log.info("server \(name)\(hex16(row.server)) at \(shownAddress(row.server)): \(row.status)")
+        }
+        updateDials()
+        if links[row.server] != nil { joinLinks?.known(row.server) }
+    }
+
+    /// Links are kept to every member that is not known to be gone, where it says that it is reached.
+    private func updateDials() {
+        guard speaks else { return }
+        var wanted: [String: UInt64] = [:]
+        for row in replica.memberRows where row.server != replica.uid.server && row.status.isMember {
+            let address = row.address.description
+            guard row.address.count > 0, address != system.address, !replica.isReplaced(row.server) else { continue }
+            if wanted[address] == nil || links[row.server] != nil { wanted[address] = row.server }
+        }
+        // First: who moved keeps the connection it has.
+        for (address, id) in wanted where dialled[address] != id || links[id] != nil {
+            system.keepLink(to: address, of: id)
+        }
+        for (address, _) in dialled where wanted[address] == nil { joinLinks?.dropLink(to: address) }
+        dialled = wanted
+    }
+
+    /// As it says, or as it is seen where it says nothing, or what is of no use here.
+    private func shownAddress(_ id: UInt64) -> String {
+        let (said, seen) = (addresses[id] ?? "", links[id]?.seen)
+        guard let seen, said != seen, said.isEmpty || HostPort(said)?.reach == .machine else {
+            return said.isEmpty ? "?" : said
+        }
+        return seen
     }
 
     // MARK: Figures and the end
 
+    /// Of the whole server; a moment old.
+    var caughtUpPercent: Int { replica.ownState == "up" ? 100 : status.caughtUpPercent }
+    var lagMillis: Millis { replica.lagMillis(moment) }
+
     func peers() -> [PeerRow] {
         replica.peers(moment).map { peer in
             var row = PeerRow(
-                id: peer.server, address: Endpoint(peer.address.description) ?? Endpoint(host: "?", port: 0),
+                id: peer.server, address: shownAddress(peer.server),
                 state: PeerRow.State(rawValue: peer.state.rawValue) ?? .down, pending: Int(peer.pendingDeltas),
                 heardMillisAgo: peer.silentMillis ?? -1)
+            if peer.name.count > 0 { row.name = peer.name.description }
+            row.caughtUpPercent = peer.caughtUpPercent
             row.lagMillis = peer.lagMillis
             row.roundTripMillis = peer.roundTripMillis ?? -1
             row.clockOffsetMillis = peer.clockOffsetMillis ?? 0

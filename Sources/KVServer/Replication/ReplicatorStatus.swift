@@ -5,6 +5,7 @@ import Synchronization
 package final class ReplicatorStatus: Sendable {
     private let left = Atomic<Int>(0)
     private let progress = Atomic<Int>(0)
+    private let caughtUp = Atomic<Int>(0)
     /// Writes that no other server has, by actor.
     private let owed = Mutex<[Int: UInt64]>([:])
     private let forgotten = Mutex<[String]?>(nil)
@@ -16,6 +17,10 @@ package final class ReplicatorStatus: Sendable {
     /// Actors that have told the others good-bye, each counted once.
     package var leftCount: Int { left.load(ordering: .relaxed) }
     func noteLeft() { left.add(1, ordering: .relaxed) }
+
+    /// How much of what a newcomer fetches it has; the actor that fetches it for all knows.
+    var caughtUpPercent: Int { caughtUp.load(ordering: .relaxed) }
+    func noteCaughtUp(_ percent: Int) { caughtUp.store(percent, ordering: .relaxed) }
 
     /// Counts frames that left or arrived: while it grows, handing over goes on.
     package var progressCount: Int { progress.load(ordering: .relaxed) }

@@ -7,6 +7,9 @@ import Testing
 @testable import KVCore
 
 @Suite(.blocking) struct FrameCodecTests {
+    static let sampleRow = MemberRow(
+        server: 22, incarnation: 2, status: .joining, actorCount: 4, address: "h:1", name: "kvd-1", isNamed: true)
+
     /// A frame with every part present.
     static func sample(_ table: OriginTable, entries: Int = 20) -> [UInt8] {
         let a = table.intern(ActorUID(server: 11, index: 0))!
@@ -22,7 +25,7 @@ import Testing
         head.digest = 0xDEAD_BEEF_0000_1111
         (head.floor, head.sentTo, head.rowsHash) = (123, 456, 789)
         head.islands = [Island(origin: b, from: 5, to: 9)]
-        head.rows = [MemberRow(server: 22, incarnation: 2, status: .joining, actorCount: 4, address: "h:1")]
+        head.rows = [sampleRow]
         head.report = StabilityReport(stamp: 77, least: vector, heads: [1, 2], level: [99], retired: [77])
         head.asks = [RepairAsk(origin: a, from: 1, to: 2)]
         head.scanAsk = ScanAsk(session: 3, next: 4, credit: 5, vector: vector, everything: true)
@@ -48,7 +51,8 @@ import Testing
         writer.block(
             Block(kind: .section(origin: a, from: 3, to: 40), count: encoder.count, millisMax: encoder.millisMax),
             entries: out.bytes)
-        let chunk = ChunkHead(session: 3, number: 1, isLast: true, everything: false, start: vector, frontier: vector)
+        let chunk = ChunkHead(
+            session: 3, number: 1, isLast: true, everything: false, percent: 62, start: vector, frontier: vector)
         writer.block(
             Block(kind: .chunk(chunk), count: encoder.count, millisMax: encoder.millisMax), entries: out.bytes)
         let (bytes, buffer) = writer.finish()
@@ -78,6 +82,32 @@ import Testing
         }
     }
 
+    /// Names and addresses stand between blanks and commas where they are shown.
+    @Test func rowsOfOtherThanWordsAreRefused() {
+        for (address, name, isTaken) in [
+            ("h:1", "a", true), ("", "", true), ("h:1", "a b", false), ("h:1", "a,b", false), ("h:1", "a=b", false),
+            ("h 1", "a", false), ("h:1", "\u{1B}[2J", false), ("h:1", "é", false),
+            ("h:1", String(repeating: "n", count: FrameFormat.nameBytesMax), true),
+            ("h:1", String(repeating: "n", count: FrameFormat.nameBytesMax + 1), false),
+        ] {
+            var head = FrameHead()
+            head.sender = ActorUID(server: 11, index: 0)
+            head.rows = [
+                MemberRow(server: 22, status: .up, actorCount: 1, address: Bytes(address), name: Bytes(name))
+            ]
+            let table = OriginTable()
+            var writer = FrameWriter(buffer: OutputBuffer(), table: table)
+            writer.head(head, cluster: 7)
+            let (bytes, buffer) = writer.finish()
+            buffer.deallocate()
+            if case .frame = FrameCodecTests.decode(bytes, table) {
+                #expect(isTaken, "\(address) \(name)")
+            } else {
+                #expect(!isTaken, "\(address) \(name)")
+            }
+        }
+    }
+
     static func decode(_ bytes: [UInt8], _ table: OriginTable, cluster: UInt64 = 7) -> FrameReader.Result {
         bytes.withUnsafeBytes { FrameReader.decode($0, cluster: cluster, table) }
     }
@@ -94,7 +124,12 @@ import Testing
         let b = try #require(table.index(of: ActorUID(server: 22, index: 3)))
         #expect(head.sender == ActorUID(server: 11, index: 0) && head.toServer == 33 && head.steady == 5_000)
         #expect(head.vector[a] == 300 && head.vector[b] == 70_000 && head.digest == 0xDEAD_BEEF_0000_1111)
-        #expect(head.islands == [Island(origin: b, from: 5, to: 9)] && head.rows.count == 1)
+        #expect(head.islands == [Island(origin: b, from: 5, to: 9)] && head.rows == [FrameCodecTests.sampleRow])
+        guard case .chunk(let chunk) = blocks[1].kind else {
+            Issue.record("not a chunk")
+            return
+        }
+        #expect(chunk.percent == 62 && chunk.isLast && chunk.start == head.vector)
         #expect(
             head.report?.heads == [1, 2] && head.report?.level == [99] && head.report?.retired == [77]
                 && head.report?.least == head.vector)

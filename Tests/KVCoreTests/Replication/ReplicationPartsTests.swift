@@ -103,7 +103,8 @@ import Testing
             MemberRow(
                 server: UInt64(1 + random.below(5)), incarnation: UInt32(random.below(3)),
                 status: MemberStatus(rawValue: UInt8(random.below(5)))!, actorCount: 2,
-                address: Bytes("h:\(random.below(3))"))
+                address: Bytes("h:\(random.below(3))"), name: Bytes("n\(random.below(2))"),
+                isNamed: random.below(2) == 0)
         }
         var first = Membership()
         for row in rows { _ = first.merge(row) }

@@ -82,6 +82,16 @@ final class TestCluster {
     var tune: (inout ReplicaConfig) -> Void = { _ in }
     var verdicts: [FrameVerdict] = []
     private var nextId: UInt64 = 100
+    /// Connections by the ids of both ends, for replicas of the transport `.connections`: frames leave and arrive at
+    /// once as far as the senders are told.
+    private var sessions: [Set<UInt64>: UInt64] = [:]
+    private var left: [LinkSender: LaneProgress] = [:]
+
+    private struct LinkSender: Hashable {
+        var actor: ActorUID
+        var session: UInt64
+        var lane: FrameLane
+    }
 
     private struct Delivery {
         var at: Millis
@@ -122,6 +132,35 @@ final class TestCluster {
         return server
     }
 
+    /// A connection between the two stands from now on; instead of the one before, if there is one.
+    func connect(_ a: TestServer, _ b: TestServer) {
+        let session = UInt64(sessions.count + 1)
+        sessions[[a.id, b.id]] = session
+        for (server, other) in [(a, b), (b, a)] {
+            for actor in server.actors { actor.replica.linkUp(other.id, session: session, moment(server)) }
+        }
+    }
+
+    /// What connects `server` with the one of that id, which may be gone, has ended.
+    func disconnect(_ server: TestServer, _ id: UInt64) {
+        for actor in server.actors { actor.replica.linkDown(id, moment(server)) }
+    }
+
+    private func noteLeft(_ frame: OutgoingFrame, _ actor: TestActor, _ from: ActorUID) {
+        guard actor.replica.config.transport == .connections, frame.session != 0,
+            let server = servers.first(where: { $0.id == from.server })
+        else { return }
+        var progress = LinkProgress(session: frame.session)
+        for lane in FrameLane.allCases {
+            let sender = LinkSender(actor: from, session: frame.session, lane: lane)
+            var count = left[sender] ?? LaneProgress()
+            if lane == frame.lane { count = LaneProgress(left: count.left + 1, delivered: count.delivered + 1) }
+            left[sender] = count
+            if lane == .live { progress.live = count } else { progress.bulk = count }
+        }
+        actor.replica.linkMoved(frame.to.server, progress, moment(server))
+    }
+
     func stop(_ server: TestServer) {
         servers.removeAll { $0 === server }
         deliveries.removeAll { $0.to.server == server.id }
@@ -132,6 +171,7 @@ final class TestCluster {
     private func carryOut(_ effects: ReplicaEffects, _ from: ActorUID, _ actor: TestActor) {
         actor.events += effects.events
         for frame in effects.frames {
+            noteLeft(frame, actor, from)
             sent.append(Sent(from: from, to: frame.to, at: now, bytes: frame.bytes.count))
             if frame.session != 0 { takeAll(actor, frame) }
             if drops(from, frame.to) { continue }

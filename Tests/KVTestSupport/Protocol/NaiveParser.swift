@@ -93,6 +93,10 @@ package struct NaiveParser {
 
     private mutating func inline() throws(Stop) {
         if input[at] == 0x16 { throw .protocolError("TLS on a port without TLS") }
+        let beginning = input[at...].prefix(4)
+        if beginning.count == 4, !beginning.prefix(2).contains(10), beginning.suffix(2) == [0, 0] {
+            throw .protocolError("a kvd server on a port for clients")
+        }
         guard let newline = input[at...].firstIndex(of: 10) else {
             if input.count - at > limits.inlineBytesMax { throw .protocolError("too big inline request") }
             throw .needMore
