@@ -53,6 +53,8 @@ public final class DNSRouter: KVRouter {
 
     public func connectionSucceeded(_ address: KVAddress) { sticky.connectionSucceeded(address) }
 
+    public func alternatives(to address: KVAddress) -> [KVAddress] { sticky.alternatives(to: address) }
+
     public var staysWithOneServer: Bool { true }
 
     private func accept(_ addresses: [KVAddress]) {
