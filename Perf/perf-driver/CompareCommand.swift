@@ -28,7 +28,7 @@ struct CompareCommand: ParsableCommand {
     @Option(help: "Write the result as JSON to this file; - prints it instead of the text.")
     var json: String?
 
-    @Option(help: "Draw latency by percentile of the last round into this SVG file.")
+    @Option(help: "Draw latency by percentile, of each target's round with the median p99, into this SVG file.")
     var svg: String?
 
     struct Spread: Codable {
@@ -105,7 +105,9 @@ struct CompareCommand: ParsableCommand {
         if let svg {
             let curves = targets.indices.map { t in
                 Plot.Series(
-                    name: targets[t].name, points: measured[t].last?.histogram.map { Plot.percentiles($0) } ?? [])
+                    name: targets[t].name,
+                    points: Self.median(measured[t], by: \.latency.p99Micros)?.histogram.map { Plot.percentiles($0) }
+                        ?? [])
             }
             try write(Plot.latencyByPercentile(curves), to: svg)
         }
@@ -113,6 +115,12 @@ struct CompareCommand: ParsableCommand {
         try failOnErrors(
             all.reduce(0) { $0 + $1.errors }, of: all.reduce(0) { $0 + $1.requests },
             all.compactMap(\.firstError).first)
+    }
+
+    /// The element whose `figure` is the median, of an even number the lower; one disturbed round is not shown.
+    static func median<Element>(_ all: [Element], by figure: (Element) -> Double) -> Element? {
+        guard !all.isEmpty else { return nil }
+        return all.sorted { figure($0) < figure($1) }[(all.count - 1) / 2]
     }
 
     /// By target, then by round.

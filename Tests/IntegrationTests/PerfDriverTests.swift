@@ -132,7 +132,7 @@ import Testing
         #expect(none["knee"] is NSNull)
         let rates = (none["steps"] as? [[String: Any]] ?? []).compactMap { $0["rate"] as? Double }
         #expect(rates.count == 14 && rates == rates.sorted() && rates[12] == 1000, "\(rates)")
-        #expect(steps(none).allSatisfy { $0["tries"] as? Int == 2 }, "two tries of three agree")
+        #expect(self.steps(none).allSatisfy { $0["tries"] as? Int == 2 }, "two tries of three agree")
         #expect(none["bound"] is String)
     }
 

@@ -62,6 +62,13 @@ import Testing
         #expect(decided([.latency, .server, nil]) == (.server, 1))
     }
 
+    @Test func thePlotShowsTheMedianRound() {
+        #expect(CompareCommand.median([5.0, 1, 900], by: \.self) == 5)
+        #expect(CompareCommand.median([4.0, 3, 2, 1], by: \.self) == 2)
+        #expect(CompareCommand.median([7.0], by: \.self) == 7)
+        #expect(CompareCommand.median([Double](), by: \.self) == nil)
+    }
+
     @Test func weightsAreShownAlike() {
         func text(_ mix: String) -> String {
             var workload = Workload()
