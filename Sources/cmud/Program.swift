@@ -49,19 +49,19 @@ struct Program {
         configuration.utcOffsetSeconds = Int64(TimeZone.current.secondsFromGMT())
 
         var generator = SystemRandomNumberGenerator()
-        let session = Session(configuration, seed: generator.next(), at: instantNow())
-        let mailbox = Mailbox()
-        Signals.forward(to: mailbox)
+        let session = Session(configuration, seed: generator.next(), at: momentNow())
+        let wakeups = Wakeups()
+        Signals.forward(to: wakeups)
         let renderer = Renderer(isReader: configuration.isReader, utcOffsetSeconds: configuration.utcOffsetSeconds)
         let frontEnd: FrontEnd
         if isInteractive {
             frontEnd = TerminalFrontEnd(
-                session: session, store: store, hasher: ScryptHasher(), mailbox: mailbox, renderer: renderer,
+                session: session, store: store, hasher: ScryptHasher(), wakeups: wakeups, renderer: renderer,
                 style: TerminalFrontEnd.Style(color: wantsColor(hasTerminal, term), isUnicode: isUnicode))
         } else {
             let color = options.ui == .plain ? false : wantsColor(Terminal.isTerminal(STDOUT_FILENO), term)
             frontEnd = LineFrontEnd(
-                session: session, store: store, hasher: ScryptHasher(), mailbox: mailbox, renderer: renderer,
+                session: session, store: store, hasher: ScryptHasher(), wakeups: wakeups, renderer: renderer,
                 style: LineFrontEnd.Style(
                     showsPrompt: Terminal.isTerminal(STDIN_FILENO) || options.prompt, color: color,
                     isTerminal: Terminal.isTerminal(STDIN_FILENO), script: options.execute))

@@ -25,11 +25,11 @@ final class TerminalFrontEnd: FrontEnd {
     static let doubleInterruptMillis: Int64 = 2_000
 
     init(
-        session: Session, store: any GameStore, hasher: any PasswordHasher, mailbox: Mailbox, renderer: Renderer,
+        session: Session, store: any GameStore, hasher: any PasswordHasher, wakeups: Wakeups, renderer: Renderer,
         style: Style
     ) {
         (self.style, self.renderer) = (style, renderer)
-        super.init(session: session, store: store, hasher: hasher, mailbox: mailbox)
+        super.init(session: session, store: store, hasher: hasher, wakeups: wakeups)
     }
 
     // MARK: beginning and end
@@ -54,20 +54,20 @@ final class TerminalFrontEnd: FrontEnd {
 
     override func received(_ bytes: [UInt8]) {
         apply(decoder.feed(bytes))
-        escapeDeadline = decoder.isUndecided ? instantNow().mono + KeyDecoder.escapeTimeoutMillis : nil
+        escapeDeadline = decoder.isUndecided ? momentNow().steady + KeyDecoder.escapeTimeoutMillis : nil
     }
 
     override var nextTick: Int64? { [escapeDeadline, barDeadline].compactMap { $0 }.min() }
 
     override func tick() {
-        if let deadline = escapeDeadline, deadline <= instantNow().mono {
+        if let deadline = escapeDeadline, deadline <= momentNow().steady {
             escapeDeadline = nil
             apply(decoder.flush())
         }
         if session.progress == nil || renderer.isReader {
             barDeadline = nil
-        } else if barDeadline.map({ $0 <= instantNow().mono }) ?? true {
-            barDeadline = instantNow().mono + TerminalFrontEnd.barMillis
+        } else if barDeadline.map({ $0 <= momentNow().steady }) ?? true {
+            barDeadline = momentNow().steady + TerminalFrontEnd.barMillis
         }
     }
 
@@ -115,22 +115,22 @@ final class TerminalFrontEnd: FrontEnd {
         }
         drawn = []
         shownPrompt = ""
-        session.input(line, at: instantNow())
+        session.input(line, at: momentNow())
         showOutputs()
     }
 
     private func interrupt() {
-        let now = instantNow()
+        let now = momentNow()
         if session.interrupt(at: now) { return }
         if !editor.line.isEmpty {
             editor.clear()
             lastInterrupt = nil
             return
         }
-        if let last = lastInterrupt, now.mono - last < TerminalFrontEnd.doubleInterruptMillis {
+        if let last = lastInterrupt, now.steady - last < TerminalFrontEnd.doubleInterruptMillis {
             return session.hangUp(at: now, as: .interrupted)
         }
-        lastInterrupt = now.mono
+        lastInterrupt = now.steady
         printLines([Line("Ctrl-C again leaves; so does `quit`.", .dim)])
     }
 
@@ -138,11 +138,11 @@ final class TerminalFrontEnd: FrontEnd {
         if session.prompt == .mining || session.prompt == .solving {
             submit("quit")
         } else {
-            session.hangUp(at: instantNow(), as: .quit)
+            session.hangUp(at: momentNow(), as: .quit)
         }
     }
 
-    override func inputEnded() { session.hangUp(at: instantNow(), as: .quit) }
+    override func inputEnded() { session.hangUp(at: momentNow(), as: .quit) }
 
     private func complete() {
         let (word, candidates) = session.completions(of: editor.beforeCursor)
@@ -200,8 +200,7 @@ final class TerminalFrontEnd: FrontEnd {
 
     private func showOutputs() {
         renderer.isReader = session.isReader
-        let outputs = session.outputs
-        session.outputs.removeAll()
+        let outputs = session.takeOutputs()
         var lines: [Line] = []
         for output in outputs {
             if case .progress = output.event { continue }  // the bar shows it

@@ -91,7 +91,7 @@ extension Session {
                 fail("The name \(text) is taken", "try another")
                 return finish()
             }
-            let time = isSameKey ? login.claim?.time ?? correctedWall : correctedWall
+            let time = isSameKey ? player.claim?.time ?? correctedWall : correctedWall
             let claim = Claim(pid: pid, name: text, time: time)
             publish(keys.claim(canonical, pid), claim.bytes) { [unowned self] in
                 guard !isSameKey else { return renamed(claim, from: old) }
@@ -116,10 +116,8 @@ extension Session {
     }
 
     private func renamed(_ claim: Claim, from old: String) {
-        name = claim.name
-        displayName = claim.name
-        login.claim = claim
-        names.learn(pid, name, now: now.mono)
+        player.take(claim)
+        names.learn(pid, name, now: now.steady)
         publishHere()
         publishScore()
         emit(.notice("You were \(old). You are \(name)."))

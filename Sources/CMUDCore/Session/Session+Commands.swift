@@ -1,6 +1,6 @@
 // One typed line becomes one command. Called by the session.
 
-import KVBase
+package import KVBase
 
 extension Session {
     func perform(_ typed: TypedLine) {
@@ -84,7 +84,7 @@ extension Session {
         case .off where !isAsked:
             if record.rank == .undergraduate { emit(.chapterLine(chapter.lines.last!)) }
         case .full:
-            storyRest = lines
+            output.tell(lines)
             tellNext()
         default: for line in lines { emit(line) }
         }
@@ -93,19 +93,14 @@ extension Session {
     static let storyLineMillis: Millis = 1_500
 
     private func tellNext() {
-        guard !storyRest.isEmpty else { return }
-        emitNow(storyRest.removeFirst())
-        guard !storyRest.isEmpty else { return drainQueue() }
+        guard output.tellNext() else { return }
+        guard isTelling else { return drainQueue() }
         after(Session.storyLineMillis) { [unowned self] in tellNext() }
     }
 
     /// Any key cuts a chapter short: the rest of it appears at once.
     package func skipStory() {
-        answer {
-            let rest = storyRest
-            storyRest = []
-            for line in rest { emit(line) }
-        }
+        answer { output.tellRest() }
         drainQueue()
     }
 
@@ -134,7 +129,7 @@ extension Session {
                         "ignored",
                         record.options.ignored.isEmpty ? "nobody" : Show.list(record.options.ignored.values.sorted())
                     ),
-                    ("away", awayText?.string ?? "no"), ("pace", balance.pace.rawValue),
+                    ("away", signs.away?.string ?? "no"), ("pace", balance.pace.rawValue),
                 ]))
         }
         guard ["hints", "brief", "reader"].contains(name.lowercased()), words.count <= 2 else {
@@ -160,10 +155,10 @@ extension Session {
         default: return fail("\"\(clip(value))\" is neither on nor off", "type `set \(name) on` or `set \(name) off`")
         }
         switch name {
-        case "hints": record.options.hints = wanted
-        case "brief": record.options.brief = wanted
+        case "hints": sheet.setHints(wanted)
+        case "brief": sheet.setBrief(wanted)
         default:
-            record.options.reader = wanted
+            sheet.setReader(wanted)
             isReader = wanted
         }
         commit {}
@@ -189,12 +184,12 @@ extension Session {
     static let leaveMillis: Millis = 5_000
 
     /// The terminal is gone or the program was told to end: as `quit`, without waiting for a prompt.
-    package func hangUp(at instant: Instant, as how: Ending) {
-        advance(to: instant)
+    package func hangUp(at moment: Moment, as how: Ending) {
+        advance(to: moment)
         guard ending == nil else { return }
         // Leaving already: what is being saved sets the pace.
         guard phase != .leaving else { return }
-        guard phase == .playing else { return end(storeIsDown ? .unreachable : how) }
+        guard phase == .playing else { return end(health.isDown ? .unreachable : how) }
         leave { [unowned self] in end(how) }
         after(Session.hangUpMillis) { [unowned self] in end(how == .quit ? .unreachable : how) }
     }
@@ -202,15 +197,15 @@ extension Session {
     static let hangUpMillis: Millis = 2_000
 
     private func leave(_ then: @escaping () -> Void) {
-        if let timer = work?.timer { cancel(timer) }
+        if let alarm = work?.undecided { alarms.cancel(alarm) }
         work = nil
-        phase = .leaving
-        prompt = .none
+        stage.enter(.leaving)
+        lines.show(.none)
         ring(.leave(to: nil))
         publishHere(isGone: true)
         publishScore()
-        record.closed = true
-        record.total.playSeconds = record.total.playSeconds.adding(max(0, now.mono - lastBeat) / 1_000)
+        sheet.close()
+        sheet.play(signs.takeSeconds(now: now.steady))
         commit { [unowned self] in
             whenSettled(then)
         }
@@ -218,14 +213,14 @@ extension Session {
 
     /// Once everything that was to be written is written.
     func whenSettled(_ then: @escaping () -> Void) {
-        if outbox.isEmpty { return then() }
+        if puts.isEmpty { return then() }
         after(20) { [unowned self] in whenSettled(then) }
     }
 
     private func sessionSummary(isSaved: Bool) -> SessionSummary {
         SessionSummary(
-            name: displayName, seconds: (now.mono - sessionStarted.mono) / 1_000, coins: coins,
-            earned: total.earned - earnedAtStart, rank: record.rank, rankAtStart: rankAtStart, isSaved: isSaved)
+            name: displayName, seconds: visit.seconds(now: now.steady), coins: coins,
+            earned: visit.earned(of: total.earned), rank: record.rank, rankAtStart: visit.rankAtStart, isSaved: isSaved)
     }
 
     /// What somebody who comes back may want to do next.
@@ -274,7 +269,7 @@ extension Session {
         case .mentor: Rank.working.map(\.key)
         case .set: ["hints", "brief", "reader"]
         case .tell, .gift, .look, .stats, .where, .ignore, .unignore:
-            presence.present.map { names[$0.occupant.pid] }
+            presence.present.map { names[$0.pid] }
         default: []
         }
     }

@@ -1,45 +1,16 @@
-// The machinery of a session: outputs, timers, store requests and the outbox of idempotent writes. Called by the
+// How a session does things: outputs, alarms, store requests, writes, and one command after the other. Called by the
 // session.
 
 import KVBase
-
-struct Timer {
-    let id: UInt64
-    let due: Millis
-    let run: () -> Void
-}
-
-/// A command as it was typed; one line may hold several.
-struct TypedLine {
-    var text: String
-    var followsSemicolon = false
-}
-
-/// A value on its way to its key. One Put per key is under way at a time and the newest value replaces a waiting one,
-/// so writes of one key can never overtake each other.
-struct OutboxEntry {
-    var value: [UInt8]
-    var isSending = false
-    var isChangedSince = false
-    var acknowledged: [() -> Void] = []
-}
 
 extension Session {
     static let retryMillis: Millis = 1_000
 
     // MARK: outputs
 
-    func emit(_ event: Event) {
-        // A chapter is told in one piece: what the player is answered meanwhile follows it.
-        if !storyRest.isEmpty, isAnswering || event.isHint { return storyRest.append(event) }
-        emitNow(event)
-    }
+    func emit(_ event: Event) { output.emit(event) }
 
-    func emitNow(_ event: Event) {
-        outputs.append(Output(event: event, isAsync: !isAnswering))
-    }
-
-    /// Marks what `body` emits as the answer to a command. Timers and store replies inherit the mark of the moment they
+    /// Marks what `body` emits as the answer to a command. Alarms and store replies inherit the mark of the moment they
     /// were asked for, so a command keeps it over its waits.
     func answer(_ body: () -> Void) { marked(true, body) }
 
@@ -47,49 +18,37 @@ extension Session {
     func detached(_ body: () -> Void) { marked(false, body) }
 
     private func marked(_ mark: Bool, _ body: () -> Void) {
-        let before = isAnswering
-        isAnswering = mark
+        let before = output.mark(mark)
         body()
-        isAnswering = before
+        _ = output.mark(before)
     }
 
     func fail(_ what: String, _ fix: String) { emit(.failure(what, fix: fix)) }
 
     /// A piece of advice, shown once per session unless `isRepeated`, and never when hints are off.
     func hint(_ key: String, _ text: String, isRepeated: Bool = false) {
-        guard record.options.hints, isRepeated || !hintsShown.contains(key) else { return }
-        hintsShown.insert(key)
+        guard record.options.hints, hints.note(key) || isRepeated else { return }
         emit(.hint(text))
     }
 
-    // MARK: timers
+    // MARK: alarms
 
     @discardableResult
     func after(_ millis: Millis, _ run: @escaping () -> Void) -> UInt64 {
-        timerCount += 1
-        let mark = isAnswering
-        let timer = Timer(id: timerCount, due: now.mono + max(0, millis)) { [unowned self] in marked(mark, run) }
-        let index = timers.firstIndex { $0.due > timer.due } ?? timers.count
-        timers.insert(timer, at: index)
-        return timer.id
+        let mark = output.isAnswering
+        return alarms.set(now.steady + max(0, millis)) { [unowned self] in marked(mark, run) }
     }
 
-    func cancel(_ id: UInt64) { timers.removeAll { $0.id == id } }
-
-    func runTimers() {
-        while ending == nil, let first = timers.first, first.due <= now.mono {
-            timers.removeFirst()
-            first.run()
-        }
+    func runAlarms() {
+        while ending == nil, let run = alarms.takeDue(now.steady) { run() }
         drainQueue()
     }
 
     // MARK: the store
 
     func request(_ operation: StoreOperation, _ continuation: @escaping (StoreReply) -> Void) {
-        requestCount += 1
-        let mark = isAnswering
-        pending[requestCount] = { [unowned self] reply in
+        let mark = output.isAnswering
+        calls.add(operation) { [unowned self] reply in
             switch reply {
             case .failed: detached { noteFailure() }
             case .derived: break  // made here, not by the store
@@ -98,7 +57,6 @@ extension Session {
             guard ending == nil else { return }
             marked(mark) { continuation(reply) }
         }
-        requests.append(StoreRequest(id: requestCount, operation: operation))
     }
 
     func list(_ prefix: String, limit: Int = 1_000, _ body: @escaping ([(key: String, value: [UInt8])]?) -> Void) {
@@ -124,91 +82,64 @@ extension Session {
 
     /// Puts `value` at `key`, again and again until the store says it has it.
     func publish(_ key: String, _ value: [UInt8], acknowledged: (() -> Void)? = nil) {
-        var entry = outbox[key] ?? OutboxEntry(value: value)
-        entry.value = value
-        entry.isChangedSince = entry.isSending
-        let mark = isAnswering
-        if let acknowledged {
-            entry.acknowledged.append { [unowned self] in marked(mark, acknowledged) }
-        }
-        outbox[key] = entry
+        let mark = output.isAnswering
+        puts.add(key, value, acknowledged.map { told in { [unowned self] in marked(mark, told) } })
         send(key)
     }
 
     private func send(_ key: String) {
-        guard var entry = outbox[key], !entry.isSending, !isResyncing else { return }
-        entry.isSending = true
-        entry.isChangedSince = false
-        // Those who wait for this value are told when it, or anything later, has arrived.
-        let waiting = entry.acknowledged.count
-        outbox[key] = entry
-        request(.put(key, entry.value)) { [unowned self] reply in
-            guard var entry = outbox[key] else { return }
-            entry.isSending = false
+        guard !stage.isResyncing, let (value, number) = puts.begin(key) else { return }
+        request(.put(key, value)) { [unowned self] reply in
             guard case .stored(let stamp) = reply else {
-                outbox[key] = entry
+                guard puts.failed(key, number) else { return }
                 after(Session.retryMillis) { [unowned self] in send(key) }
                 return
             }
-            if let stamp { clockOffset = stamp - now.wall }
-            let told = Array(entry.acknowledged.prefix(waiting))
-            entry.acknowledged.removeFirst(min(waiting, entry.acknowledged.count))
-            outbox[key] = entry.isChangedSince ? entry : nil
-            if entry.isChangedSince { send(key) }
+            guard let (told, isChanged) = puts.stored(key, number) else { return }
+            if let stamp { clock.learn(stamp: stamp) }
+            if isChanged { send(key) }
             for acknowledge in told { acknowledge() }
         }
     }
 
-    func resumeOutbox() {
-        for key in outbox.keys.sorted() { send(key) }
+    func sendWaiting() {
+        for key in puts.keys { send(key) }
     }
-
-    /// The store's idea of the time, from the stamps of own writes.
-    var correctedWall: Millis { now.wall + clockOffset }
 
     private func noteFailure() {
         guard ending == nil else { return }
-        if !storeIsDown {
-            storeIsDown = true
-            storeDownSince = now.mono
+        if health.failed(now: now.steady) {
             emit(.warning("The store does not answer. Trying again every second; nothing you type is lost."))
         }
-        if let patience = configuration.patienceMillis, now.mono - storeDownSince >= patience {
+        if let patience = configuration.patienceMillis, health.silence(now: now.steady) >= patience {
             emit(.failure("The store stayed unreachable", fix: "check the address and try again later"))
             end(.unreachable)
         }
     }
 
     private func noteSuccess() {
-        presence.listened(now: now.mono)
-        guard storeIsDown else { return }
-        storeIsDown = false
-        emit(.notice("The store is back."))
+        presence.listened(now: now.steady)
+        if health.answered() { emit(.notice("The store is back.")) }
     }
 
     // MARK: commands, one after the other
 
     /// Starts something that has to wait for the store; the next command waits for `finish`.
-    func begin() { running += 1 }
+    func begin() { lines.begin() }
 
     func finish() {
-        running = max(0, running - 1)
+        lines.finish()
         drainQueue()
     }
 
     func drainQueue() {
-        while running == 0, !queue.isEmpty, ending == nil, storyRest.isEmpty {
-            let typed = queue.removeFirst()
+        while ending == nil, !isTelling, let typed = lines.next() {
             answer { accept(typed) }
         }
     }
 
     private func accept(_ typed: TypedLine) {
-        if let asked = question {
-            question = nil
-            asked(typed.text)
-            return
-        }
+        if let asked = lines.takeQuestion() { return asked(typed.text) }
         switch phase {
         case .naming: chooseName(Command.trimmed(typed.text))
         case .playing: perform(typed)
@@ -217,18 +148,14 @@ extension Session {
     }
 
     /// Shows `prompt` and hands the next line to `answered` instead of reading it as a command.
-    func ask(_ prompt: Prompt, _ answered: @escaping (String) -> Void) {
-        self.prompt = prompt
-        question = answered
-    }
+    func ask(_ prompt: Prompt, _ answered: @escaping (String) -> Void) { lines.ask(prompt, answered) }
 
     /// The prompt of the mode the player is in.
     func promptAgain() {
         switch phase {
-        case .naming: prompt = .login
-        case .entering, .leaving: prompt = .none
-        case .playing: prompt = mode == .solving ? .solving : .mining
+        case .naming: lines.show(.login)
+        case .entering, .leaving: lines.show(.none)
+        case .playing: lines.show(mode == .solving ? .solving : .mining)
         }
     }
-
 }

@@ -27,22 +27,7 @@ struct Claim: Equatable {
     }
 }
 
-struct LoginState {
-    static let triesMax = 3
-    static let claimsMax = 4
-    var name = ""
-    var claims: [Claim] = []
-    var verifiers: [String: Verifier] = [:]
-    var tries = 0
-    var previousSid = ""
-    var previousTime: Millis = 0
-    var sessionTime: Millis = 0
-    var claim: Claim?
-}
-
 extension Session {
-    static let slotClosedMillis: Millis = 10_000
-    static let slotSilentMillis: Millis = 60_000
     static let claimSettleMillis: Millis = 4_000
 
     func readWorld() {
@@ -51,9 +36,9 @@ extension Session {
                 guard let found = reply else { return done(false) }
                 let json = found.flatMap { JSON.parse($0) }
                 if let pace = json?["pace"]?.text.flatMap(Pace.init(rawValue:)) {
-                    balance = .of(pace)
+                    world.follow(pace)
                 } else if found == nil, let pace = configuration.newWorldPace {
-                    balance = .of(pace)
+                    world.follow(pace)
                     publish(keys.world, JSON.object([("v", .number(1)), ("pace", .string(pace.rawValue))]).bytes)
                 }
                 if let note = json?["motd"]?.text { emit(.operatorNote(Safe.text(note))) }
@@ -70,13 +55,12 @@ extension Session {
         }
         if let fault = Names.fault(text) {
             fail(fault, "try another name, such as ada or turing-7")
-            phase = .naming
+            stage.enter(.naming)
             return promptAgain()
         }
-        login = LoginState()
-        login.name = text
-        phase = .entering
-        prompt = .none
+        login = LoginAttempt(name: text)
+        stage.enter(.entering)
+        lines.show(.none)
         begin()
         let canonical = Names.canonical(text)
         untilItWorks { [unowned self] done in
@@ -84,7 +68,7 @@ extension Session {
                 guard let pairs else { return done(false) }
                 done(true)
                 let claims = Claim.all(pairs, canonical: canonical, prefix: keys.claims(canonical))
-                login.claims = Array(claims.prefix(LoginState.claimsMax))
+                login.found(claims)
                 if login.claims.isEmpty { createCharacter() } else { readVerifiers(0) }
             }
         }
@@ -99,23 +83,22 @@ extension Session {
             get(keys.auth(pid)) { [unowned self] reply in
                 guard let found = reply else { return done(false) }
                 done(true)
-                login.verifiers[pid] = found.flatMap(Verifier.init)
+                login.found(found.flatMap(Verifier.init), of: pid)
                 readVerifiers(index + 1)
             }
         }
     }
 
     private func chooseClaim() {
-        if login.verifiers.isEmpty { return enter(login.claims[0], isNew: false) }
-        if let password = configuration.password, login.tries == 0 { return tryPassword(password) }
+        if !login.hasPassword { return enter(login.claims[0], isNew: false) }
+        if let password = configuration.password, login.isFirstTry { return tryPassword(password) }
         askPassword()
     }
 
     private func askPassword() {
-        let isOpen = login.verifiers[login.claims[0].pid] == nil
-        let text = isOpen ? "Password (Enter if \(login.name) has none): " : "Password: "
+        let text = login.isOpen ? "Password (Enter if \(login.name) has none): " : "Password: "
         ask(.secret(text)) { [unowned self] password in
-            prompt = .none
+            lines.show(.none)
             begin()
             tryPassword(password)
         }
@@ -123,15 +106,15 @@ extension Session {
     }
 
     private func tryPassword(_ password: String) {
-        if password.isEmpty, login.verifiers[login.claims[0].pid] == nil { return enter(login.claims[0], isNew: false) }
+        if password.isEmpty, login.isOpen { return enter(login.claims[0], isNew: false) }
         compare(password, 0) { [unowned self] claim in
             if let claim { return enter(claim, isNew: false) }
-            login.tries += 1
-            if login.tries >= LoginState.triesMax || (configuration.password != nil && configuration.name != nil) {
+            login.failed()
+            if login.triesLeft <= 0 || (configuration.password != nil && configuration.name != nil) {
                 fail("Wrong password", "if \(login.name) is not yours, come back with another name")
                 return end(.refused)
             }
-            fail("Wrong password", "try again (\(LoginState.triesMax - login.tries) left)")
+            fail("Wrong password", "try again (\(login.triesLeft) left)")
             askPassword()
         }
     }
@@ -140,7 +123,7 @@ extension Session {
     private func compare(_ password: String, _ index: Int, _ found: @escaping (Claim?) -> Void) {
         guard index < login.claims.count else { return found(nil) }
         let claim = login.claims[index]
-        guard let verifier = login.verifiers[claim.pid], verifier.parameters.isBearable else {
+        guard let verifier = login.verifier(claim), verifier.parameters.isBearable else {
             return compare(password, index + 1, found)
         }
         request(.derive(password: password, salt: verifier.salt, parameters: verifier.parameters)) {
@@ -160,22 +143,18 @@ extension Session {
     // MARK: into the world
 
     private func enter(_ claim: Claim, isNew: Bool) {
-        pid = claim.pid
-        name = claim.name
-        displayName = claim.name
-        login.claim = claim
-        names.learn(pid, claim.name, now: now.mono)
+        player.enter(claim, at: correctedWall)
+        names.learn(pid, claim.name, now: now.steady)
         // The session's own Put comes first: it tells an older session to leave and its stamp sets the clock.
-        login.sessionTime = correctedWall
         publishSession { [unowned self] in
-            login.sessionTime = correctedWall
+            player.noteLogin(at: correctedWall)
             readSlots(isNew: isNew)
         }
     }
 
     private func publishSession(_ then: (() -> Void)? = nil) {
         let value = JSON.object([
-            ("v", .number(1)), ("sid", .string(sid)), ("slot", .number(Int64(slot))), ("t", .number(login.sessionTime)),
+            ("v", .number(1)), ("sid", .string(sid)), ("slot", .number(Int64(slot))), ("t", .number(player.loginTime)),
         ])
         publish(keys.session(pid), value.bytes, acknowledged: then)
     }
@@ -187,17 +166,17 @@ extension Session {
             list(keys.slots(pid)) { [unowned self] pairs in
                 guard let pairs else { return done(false) }
                 done(true)
-                slots = CharacterSlots(pairs, prefix: keys.slots(pid))
-                guard let free = freeSlot() else {
+                sheet.load(CharacterSlots(pairs, prefix: keys.slots(pid)))
+                guard let free = sheet.freeSlot(corrected: correctedWall, using: &random) else {
                     fail("All \(Keys.slotCount) terminals of \(name) are in use", "try again in a minute")
                     return end(.refused)
                 }
-                takeSlot(free)
+                sheet.take(free)
                 commit { [unowned self] in
                     publishSession()
-                    if isNew, let old = login.claim {
+                    if isNew, let old = player.claim {
                         let claim = Claim(pid: old.pid, name: old.name, time: correctedWall)
-                        login.claim = claim
+                        player.take(claim)
                         publish(keys.claim(Names.canonical(name), pid), claim.bytes) { [unowned self] in
                             arrive(isNew: true)
                         }
@@ -209,46 +188,12 @@ extension Session {
         }
     }
 
-    /// A never used slot if there is one, so that nobody's last words are overwritten by somebody who has not read them
-    /// yet; then a cleanly closed one; then the one that fell silent longest ago. Random, so that two logins on two
-    /// servers that cannot see each other rarely choose the same.
-    func freeSlot() -> Int? {
-        let unused = (0..<Keys.slotCount).filter { slots.records[$0] == nil }
-        if let choice = unused.randomElement(using: &random) { return choice }
-        let age = { [correctedWall, slots] (slot: Int) in correctedWall - (slots.records[slot]?.time ?? 0) }
-        let closed = (0..<Keys.slotCount).filter {
-            slots.records[$0]?.closed == true && age($0) > Session.slotClosedMillis
-        }
-        if let choice = closed.randomElement(using: &random) { return choice }
-        let silent = (0..<Keys.slotCount).filter { age($0) > Session.slotSilentMillis && slots.records[$0]?.sid != sid }
-        return silent.max { age($0) < age($1) }
-    }
-
-    private func takeSlot(_ free: Int) {
-        slot = free
-        let previous = slots.records[free]
-        login.previousSid = previous?.sid ?? ""
-        login.previousTime = previous?.time ?? 0
-        record = SlotRecord(sid: sid)
-        record.seq = previous?.seq ?? 0
-        record.base = slots.counted(free)
-        record.total = record.base
-        record.moved = previous?.moved ?? [:]
-        record.rank = slots.rank
-        record.place = slots.place
-        record.options = slots.options
-    }
-
     private func arrive(isNew: Bool) {
-        let lastSeen =
-            slots.records.filter { $0.key != slot }.values.map(\.time).max().map { max($0, login.previousTime) }
-            ?? (login.previousTime > 0 ? login.previousTime : nil)
-        phase = .playing
-        sessionStarted = now
-        rankAtStart = record.rank
-        earnedAtStart = total.earned
+        let lastSeen = sheet.lastSeen
+        stage.enter(.playing)
+        visit.arrive(now, record.rank, earned: total.earned)
         if record.options.reader { isReader = true }
-        lastBeat = now.mono
+        signs.startCounting(now: now.steady)
         ring(.arrive(from: nil))
         publishHere()
         detached { startPolling() }
@@ -263,7 +208,7 @@ extension Session {
                 emit(.returning(rank: record.rank, coins: coins, power: power, awaySeconds: away))
                 loginHint()
             }
-            isWelcomed = true
+            visit.welcome()
             noteGifts(from: nil)
             repairProjections()
             checkPromotion()
@@ -275,10 +220,10 @@ extension Session {
 
     /// Looks again at who owns the name: a claim made on another server may have come first.
     func checkClaim() {
-        guard let mine = login.claim else { return }
+        guard let mine = player.claim else { return }
         let canonical = Names.canonical(name)
         list(keys.claims(canonical)) { [unowned self] pairs in
-            guard let pairs, let current = login.claim, Names.canonical(name) == canonical else { return }
+            guard let pairs, let current = player.claim, Names.canonical(name) == canonical else { return }
             let claims = Claim.all(pairs, canonical: canonical, prefix: keys.claims(canonical))
             if !claims.contains(where: { $0.pid == pid }) {
                 publish(keys.claim(canonical, pid), current.bytes)
@@ -287,8 +232,8 @@ extension Session {
             let isMine = owner.pid == pid || (mine.time, pid) < (owner.time, owner.pid)
             let shown = isMine ? name : Directory.marked(name, pid)
             guard shown != displayName else { return }
-            displayName = shown
-            names.learn(pid, shown, now: now.mono)
+            player.show(as: shown)
+            names.learn(pid, shown, now: now.steady)
             publishHere()
             if isMine {
                 emit(.notice("The name \(name) is yours alone again."))

@@ -4,6 +4,8 @@ import KVBase
 
 extension Session {
     static let namesResolvedMax = 200
+    /// Of those who left, `map all` shows so many.
+    static let goneMax = 50
 
     // MARK: names
 
@@ -14,7 +16,7 @@ extension Session {
         for (other, claimed) in people where other != pid {
             let bare = Directory.unmarked(claimed)
             // A name that changed is looked up again at once.
-            if names.isKnown(other, now: now.mono), bare.isEmpty || Directory.unmarked(names[other]) == bare {
+            if names.isKnown(other, now: now.steady), bare.isEmpty || Directory.unmarked(names[other]) == bare {
                 continue
             }
             if !bare.isEmpty || unknown[other] == nil { unknown[other] = bare }
@@ -45,12 +47,12 @@ extension Session {
             guard let pairs else { return }
             let claims = Claim.all(pairs, canonical: canonical, prefix: keys.claims(canonical))
             if let owner = claims.first, owner.pid == other {
-                names.learn(other, owner.name, now: now.mono)
+                names.learn(other, owner.name, now: now.steady)
             } else if let claim = claims.first(where: { $0.pid == other }) {
-                names.learn(other, Directory.marked(claim.name, other), now: now.mono)
+                names.learn(other, Directory.marked(claim.name, other), now: now.steady)
             } else {
                 let stranger = Directory.marked("someone", other)
-                names.learn(other, stranger, now: now.mono, for: Directory.unknownMillis)
+                names.learn(other, stranger, now: now.steady, for: Directory.unknownMillis)
             }
         }
     }
@@ -94,7 +96,7 @@ extension Session {
                 let choices = candidates.prefix(8).map(\.name)
                 return fail("\"\(clip(word))\" could be \(Show.list(choices))", "type more of the name")
             }
-            names.learn(only.pid, only.name, now: now.mono)
+            names.learn(only.pid, only.name, now: now.steady)
             found(only.pid, only.name)
         }
     }
@@ -110,14 +112,14 @@ extension Session {
                     String(parts[2]) != pid
                 else { continue }
                 guard let occupant = Occupant(place: place, pid: String(parts[2]), value: value) else {
-                    unreadableRecords += 1
+                    world.noteUnreadable()
                     continue
                 }
                 occupants.append(occupant)
             }
             presence.see(
                 occupants, in: nil, areAll: pairs.count < Session.occupantsMax, correctedWall: correctedWall)
-            resolve(presence.present.map { ($0.occupant.pid, $0.occupant.name) }, then)
+            resolve(presence.present.map { ($0.pid, $0.name) }, then)
         }
     }
 
@@ -134,17 +136,17 @@ extension Session {
     }
 
     private func showRoom(isHeard: Bool) {
-        let others = presence.present.filter { $0.occupant.place == record.place }
-        let people = others.prefix(Session.namesResolvedMax).map { entry in
+        let others = presence.present.filter { $0.place == record.place }
+        let people = others.prefix(Session.namesResolvedMax).map { occupant in
             RoomPerson(
-                name: names[entry.occupant.pid], rank: entry.occupant.rank, activity: entry.occupant.activity,
-                away: entry.occupant.away, isLinkLost: presence.state(entry.occupant.pid) == .linkLost)
+                name: names[occupant.pid], rank: occupant.rank, activity: occupant.activity, away: occupant.away,
+                isLinkLost: presence.state(occupant.pid) == .linkLost)
         }
         var view = RoomView(place: record.place, isBrief: record.options.brief, people: Array(people))
         view.hiddenPeople = others.count - people.count
         view.isHeard = isHeard
         view.terms = balance.terms(record.place).text
-        if record.place == .fence, let paint = fencePainting { view.paint = (paint.text, paint.name) }
+        if record.place == .fence { view.paint = world.painting }
         emit(.room(view))
         if record.place == .fence { hint("paint", "`paint TEXT` gives the Fence a new coat.") }
         if balance.terms(record.place).hasLessons, let lesson = lessonAdvice { hint("hall", lesson) }
@@ -160,10 +162,9 @@ extension Session {
             begin()
             everybody { [unowned self] in
                 defer { finish() }
-                guard presence.state(other) != .hidden, let entry = presence.entries[other],
-                    entry.occupant.place == record.place
+                guard presence.state(other) != .hidden, let occupant = presence.occupant(other),
+                    occupant.place == record.place
                 else { return fail("\(shown) is not here", "`where \(shown)` tells where") }
-                let occupant = entry.occupant
                 emit(
                     .person(
                         RoomPerson(
@@ -180,11 +181,10 @@ extension Session {
     private func rows() -> [WhoRow] {
         let mine = WhoRow(
             name: displayName, rank: record.rank, place: record.place, activity: activityNow, idleSeconds: 0,
-            away: awayText, isSelf: true)
+            away: signs.away, isSelf: true)
         return [mine]
-            + presence.present.map { entry in
-                let occupant = entry.occupant
-                return WhoRow(
+            + presence.present.map { occupant in
+                WhoRow(
                     name: names[occupant.pid], rank: occupant.rank, place: occupant.place, activity: occupant.activity,
                     idleSeconds: max(0, (correctedWall - occupant.since) / 1_000), away: occupant.away,
                     isLinkLost: presence.state(occupant.pid) == .linkLost)
@@ -235,13 +235,12 @@ extension Session {
                 emit(.map(map))
                 return finish()
             }
-            let gone = presence.entries.values.filter { presence.state($0.occupant.pid) == .hidden }
-                .sorted { $0.occupant.time > $1.occupant.time }.prefix(50)
-            resolve(gone.map { ($0.occupant.pid, $0.occupant.name) }) { [unowned self] in
-                for entry in gone {
-                    guard let index = map.firstIndex(where: { $0.place == entry.occupant.place }) else { continue }
-                    let seconds = max(0, (correctedWall - entry.occupant.time) / 1_000)
-                    map[index].lastSeen.append((names[entry.occupant.pid], seconds))
+            let gone = presence.gone.prefix(Session.goneMax)
+            resolve(gone.map { ($0.pid, $0.name) }) { [unowned self] in
+                for occupant in gone {
+                    guard let index = map.firstIndex(where: { $0.place == occupant.place }) else { continue }
+                    let seconds = max(0, (correctedWall - occupant.time) / 1_000)
+                    map[index].lastSeen.append((names[occupant.pid], seconds))
                 }
                 emit(.map(map))
                 finish()
@@ -283,7 +282,7 @@ extension Session {
     private func view(of records: CharacterSlots, _ other: String, _ shown: String) -> StatsView {
         let total = records.total
         let isOnline = presence.state(other) != .hidden
-        let occupant = presence.entries[other]?.occupant
+        let occupant = presence.occupant(other)
         return StatsView(
             name: shown, rank: records.rank, isSelf: false, coins: nil, power: total.power, hardware: hardware(total),
             place: isOnline ? occupant?.place ?? records.place : records.place, playSeconds: total.playSeconds,
@@ -368,7 +367,7 @@ extension Session {
         guard let other = Keys.identifier(key, after: keys.scores), let json = JSON.parse(value), json["v"]?.int == 1,
             let name = json["name"]?.text
         else {
-            unreadableRecords += 1
+            world.noteUnreadable()
             return nil
         }
         return Score(

@@ -51,15 +51,14 @@ extension Session {
                 guard let owner = Keys.identifierAndSlot(key, after: prefix), let json = JSON.parse(value),
                     json["v"]?.int == 1
                 else {
-                    unreadableRecords += 1
+                    world.noteUnreadable()
                     continue
                 }
                 shares["\(owner.pid)-\(owner.slot)"] = json["c"]?.amount ?? 0
             }
             // The own slots are known better than any replica knows them.
-            slots.records[slot] = record
-            for index in slots.records.keys.sorted() {
-                let work = slots.counted(index).work[rank.rawValue][instance] ?? 0
+            for (index, ledger) in sheet.counted {
+                let work = ledger.work[rank.rawValue][instance] ?? 0
                 if work > 0 { shares["\(pid)-\(index)"] = max(work, shares["\(pid)-\(index)"] ?? 0) }
             }
             let state = ProblemState(rank: rank, instance: instance, size: balance.size(rank), shares: shares)
@@ -98,8 +97,8 @@ extension Session {
         refreshProblem(record.rank) { [unowned self] state in
             defer { finish() }
             guard let state else { return storeFailed() }
-            problemSeen = state
-            mode = .solving
+            whiteboard.look(state)
+            whiteboard.step(to: .solving)
             promptAgain()
             publishHere()
             emit(.problemText(state.rank, instance: state.instance))
@@ -121,8 +120,10 @@ extension Session {
     /// The end of one step of solving or mentoring: decide, commit, publish the share, then look at the whole.
     func finishStep(_ dice: Outcome, _ action: Action) {
         var outcome = dice
-        guard let current = work, let state = problemSeen, state.rank == current.rank else { return finishWork() }
-        record.total.solveSteps += 1
+        guard let current = work, let state = whiteboard.problem, state.rank == current.rank else {
+            return finishWork()
+        }
+        sheet.step()
         let breaks = balance.breakPermille(care: total.lessons(.care), isOnCoffee: current.isOnCoffee)
         switch outcome.step(balance, breakPermille: breaks) {
         case .progress:
@@ -133,7 +134,7 @@ extension Session {
                 ? balance.solvePercent(record.place, partners: team.count, theory: total.lessons(.theory))
                 : balance.mentorPercent
             let amount = max(1, power.times(percent) / 100)
-            record.total.addWork(amount, state.rank, state.instance)
+            sheet.work(amount, state.rank, state.instance)
             commitAttempt { [unowned self] in
                 publishShare(state.rank, state.instance) { [unowned self] in
                     progressMade(amount, bonus: bonus, team: team, state)
@@ -146,9 +147,9 @@ extension Session {
             let item = fragile[Int(choice % UInt64(fragile.count))]
             // What breaks in this slot may have been bought in another; the counters of all slots add up.
             let taken = balance.broken(item, count: total.owned(item))
-            record.total.lost[item.rawValue] = record.total.lost[item.rawValue].adding(taken)
+            sheet.lose(item, taken)
             commitAttempt { [unowned self] in
-                work?.summary.broken += taken
+                work?.lose(taken)
                 emit(.stepBroke(item, count: taken, left: self.total.owned(item)))
                 stopIfBroken()
                 stepDone()
@@ -160,9 +161,9 @@ extension Session {
     /// A long run is a plan made with the power of its beginning; when too much of that is gone, the player decides
     /// anew.
     private func stopIfBroken() {
-        guard let current = work, !current.isStopping, current.done + 1 < current.total else { return }
+        guard let current = work, current.goesOn else { return }
         guard power * 4 <= current.powerAtStart * 3 else { return }
-        work?.isStopping = true
+        work?.stop()
         emit(
             .notice(
                 "You step back: breakages took your power from \(Show.number(current.powerAtStart)) to "
@@ -183,7 +184,7 @@ extension Session {
             var after = found ?? before
             if found == nil { after.shares["\(pid)-\(slot)", default: 0] += amount }
             let isSolved = after.instance > before.instance
-            problemSeen = after
+            whiteboard.look(after)
             emit(
                 .stepHit(
                     work: amount, bonusPercent: bonus, team: team, remaining: isSolved ? 0 : after.remaining,
@@ -192,7 +193,7 @@ extension Session {
             if isSolved { instanceSolved(before) }
             let rankBefore = record.rank
             checkPromotion()
-            if record.rank != rankBefore { work?.isStopping = true }
+            if record.rank != rankBefore { work?.stop() }
             stepDone()
         }
     }
@@ -212,30 +213,31 @@ extension Session {
         publish(keys.share(rank, instance, pid, slot), Session.shareBytes(work), acknowledged: then)
     }
 
-    /// My work on one instance, over all slots.
+    /// The player's work on one instance, over all slots.
     func credit(_ rank: Rank, _ instance: Int64) -> Int64 { total.work[rank.rawValue][instance] ?? 0 }
 
-    /// Other online players of my rank who solve in this room.
+    /// Other online players of the same rank who solve in this room.
     private func teamHere() -> [String] {
         partners.filter { $0.place == record.place && $0.activity == .solving }.map { names[$0.pid] }
     }
 
-    /// Connected players of my rank with whom I could work: who is in this room, or at a whiteboard anywhere.
+    /// Connected players of the same rank to work with: who is in this room, or at a whiteboard anywhere.
     var partners: [Occupant] {
-        presence.present.map(\.occupant).filter {
+        presence.present.filter {
             $0.pid != pid && $0.rank == record.rank && presence.state($0.pid) == .online
                 && ($0.place == record.place || $0.activity == .solving)
         }
     }
 
-    /// The power with which my problem is attacked if all of `partners` take part.
+    /// The power with which the problem is attacked if all of `partners` take part.
     var strength: Int64 { power.adding(partners.map(\.power).saturatedSum) }
 
     // MARK: promotion
 
-    /// Promoted when my work for the rank is a tenth of its size and an instance that I worked on is solved.
+    /// Promotes the player who did a tenth of the size for this rank and worked on an instance that is solved.
     func checkPromotion() {
-        guard record.rank < .retired, phase == .playing, let state = problemSeen, state.rank == record.rank else {
+        guard record.rank < .retired, phase == .playing, let state = whiteboard.problem, state.rank == record.rank
+        else {
             return
         }
         let rank = record.rank
@@ -250,10 +252,8 @@ extension Session {
                     + "it is \(Show.number(total.work(rank))). "
                     + "Go on with number \(state.instance).")
         }
-        record.rank = next
-        record.total.fold(rank, solvedBelow: state.instance)
-        problemSeen = nil
-        mode = .mining
+        sheet.promote(to: next, solvedBelow: state.instance)
+        whiteboard.leaveBehind()
         promptAgain()
         commit {}
         publishHere()
@@ -272,16 +272,16 @@ extension Session {
         }
     }
 
-    /// Every few seconds while something of mine is unsolved: others may finish it.
+    /// Looks at the player's unsolved problem: others may finish it.
     func pollProblem(_ done: @escaping () -> Void) {
         guard record.rank < .retired, work == nil, mode == .solving || total.work(record.rank) > 0 else {
             return done()
         }
-        let before = problemSeen
+        let before = whiteboard.problem
         refreshProblem(record.rank) { [unowned self] state in
             defer { done() }
             guard let state, work == nil, state.rank == record.rank else { return }
-            problemSeen = state
+            whiteboard.look(state)
             if let before, before.rank == state.rank, before.instance < state.instance,
                 credit(before.rank, before.instance) > 0
             {
@@ -291,11 +291,10 @@ extension Session {
         }
     }
 
-    /// Writes the projections of my records again: a crash between the record and its projection left them behind.
+    /// Writes the projections of the player's records again: a crash between a record and its projection leaves them
+    /// behind.
     func repairProjections() {
-        slots.records[slot] = record
-        for index in slots.records.keys.sorted() {
-            let ledger = slots.counted(index)
+        for (index, ledger) in sheet.counted {
             for rank in Rank.working where rank >= record.rank || index == slot {
                 for (instance, work) in ledger.work[rank.rawValue].sorted(by: { $0.key < $1.key }) where instance > 0 {
                     publish(keys.share(rank, instance, pid, index), Session.shareBytes(work))
@@ -311,7 +310,7 @@ extension Session {
 
     func resign() {
         guard mode == .solving else { return fail("You are not solving anything", "`solve` goes to the whiteboard") }
-        mode = .mining
+        whiteboard.step(to: .mining)
         promptAgain()
         publishHere()
         emit(.notice("You put the marker down. What you contributed stays on the board."))
@@ -327,7 +326,7 @@ extension Session {
                 storeFailed()
                 return finish()
             }
-            problemSeen = state
+            whiteboard.look(state)
             everybody { [unowned self] in
                 resolve(state.people.prefix(20).map { ($0.pid, "") }) { [unowned self] in
                     emit(.problem(problemView(state)))
@@ -379,7 +378,7 @@ extension Session {
         refreshProblem(rank) { [unowned self] state in
             defer { finish() }
             guard let state else { return storeFailed() }
-            problemSeen = state
+            whiteboard.look(state)
             emit(.problemText(rank, instance: state.instance))
             startWork(.mentoring, tries: steps, rank: rank)
         }

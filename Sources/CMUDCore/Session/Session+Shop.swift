@@ -81,12 +81,9 @@ extension Session {
     /// A purchase is one write of one record, whatever it holds.
     private func take(_ items: [(item: Item, count: Int64)], cost: Int64) {
         begin()
-        for (item, count) in items {
-            record.total.bought[item.rawValue] = record.total.bought[item.rawValue].adding(count)
-        }
-        record.total.spent = record.total.spent.adding(cost)
+        sheet.buy(items, cost: cost)
         commit { [unowned self] in
-            hintsShown.insert("buy")
+            hints.note("buy")
             emit(.bought(items, cost: cost, coins: coins, power: power))
             adviseAfterBuying()
             finish()
@@ -105,7 +102,7 @@ extension Session {
         }
     }
 
-    /// The power at which the problem of my rank is a good plan for one person: below it, breakages eat the progress.
+    /// The power at which the problem of this rank is a good plan for one person: below it, breakages eat the progress.
     var goodPower: Int64 { (balance.size(record.rank) + balance.goodSteps - 1) / balance.goodSteps }
 
     // MARK: gifts
@@ -136,9 +133,7 @@ extension Session {
                     "You have given to \(Ledger.receiversMax) people from this terminal", "give to one of them again")
             }
             begin()
-            record.options.giftDay = today
-            record.options.giftToday = given.adding(amount)
-            record.total.given[receiver] = (record.total.given[receiver] ?? 0).adding(amount)
+            sheet.give(amount, to: receiver, day: today, today: given.adding(amount))
             commit { [unowned self] in
                 publishGift(to: receiver, from: slot, record.total.given[receiver] ?? 0)
                 emit(.gifted(to: shown, amount: amount, coins: coins))
@@ -152,7 +147,7 @@ extension Session {
         publish(keys.gift(to: receiver, from: pid, slot), value.bytes)
     }
 
-    /// Counts what others gave me: what the gift says, but never more than the giver's own record was charged with.
+    /// Counts what others gave: what the gift says, but never more than the giver's own record was charged with.
     func readGifts(_ done: @escaping () -> Void) {
         let prefix = keys.gifts(to: pid)
         list(prefix) { [unowned self] pairs in
@@ -164,11 +159,11 @@ extension Session {
                     let json = JSON.parse(value),
                     json["v"]?.int == 1
                 else {
-                    unreadableRecords += 1
+                    world.noteUnreadable()
                     continue
                 }
                 let amount = json["c"]?.amount ?? 0
-                guard amount > (giftsIn["\(giver.pid)-\(giver.slot)"] ?? 0) else { continue }
+                guard amount > gifts.amount(giver.pid, giver.slot) else { continue }
                 claimed[giver.pid, default: [:]][giver.slot] = amount
                 people.append((giver.pid, json["name"]?.text ?? ""))
             }
@@ -198,18 +193,17 @@ extension Session {
     private func count(_ giver: String, _ claimed: [Int: Int64], _ records: CharacterSlots) {
         for (slot, amount) in claimed.sorted(by: { $0.key < $1.key }) {
             let proven = min(amount, records.counted(slot).given[pid] ?? 0)
-            let key = "\(giver)-\(slot)"
-            giftsIn[key] = max(giftsIn[key] ?? 0, proven)
+            gifts.count(proven, from: giver, slot)
         }
         noteGifts(from: giver)
     }
 
     /// Says what arrived since the last time it was said; the first time, at login, without names.
     func noteGifts(from giver: String?) {
-        let sum = giftsIn.values.saturatedSum
+        let sum = gifts.sum
         let news = sum - record.options.giftsSeen
-        guard news > 0, isWelcomed else { return }
-        record.options.giftsSeen = sum
+        guard news > 0, visit.isWelcomed else { return }
+        sheet.noteGifts(sum)
         if let giver {
             emit(.giftReceived(from: names[giver], amount: news, coins: coins))
         } else {

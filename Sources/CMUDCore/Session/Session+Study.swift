@@ -7,12 +7,12 @@ extension Session {
 
     /// Others in this room who are connected and do the same work.
     func companions(_ activity: Activity) -> [String] {
-        presence.present.map(\.occupant).filter {
+        presence.present.filter {
             $0.pid != pid && $0.place == record.place && $0.activity == activity && presence.state($0.pid) == .online
         }.map { names[$0.pid] }
     }
 
-    /// Lessons that my rank still has for me.
+    /// Lessons of the player's rank that are left.
     var lessonsOpen: Int64 { balance.hasLessons ? max(0, balance.lessonsMax(record.rank) - total.lessonsHad) : 0 }
 
     // MARK: study
@@ -31,8 +31,7 @@ extension Session {
     func finishStudy(_ dice: Outcome) {
         var outcome = dice
         let found = outcome.isInsight(balance) ? balance.insight(companions: companions(.studying).count) : 0
-        record.total.studyTries += 1
-        record.total.insight = record.total.insight.adding(found)
+        sheet.study(found)
         commitAttempt { [unowned self] in
             if found > 0 { work?.gain(found) }
             stepDone()
@@ -63,7 +62,7 @@ extension Session {
             return fail("A lesson takes \(Balance.lessonInsight) insight; you lack \(short)", "`study 15` brings it")
         }
         begin()
-        record.total.lessons[subject.rawValue] += 1
+        sheet.learn(subject)
         commit { [unowned self] in
             emit(.learnt(subject, lessons: self.total.lessons(subject)))
             hint("learnt", "Mining is best on floor 1, solving alone on floor 8: `map` shows what places are good for.")
@@ -88,12 +87,12 @@ extension Session {
                 "A round costs \(Show.coins(price)); you are short by \(Show.coins(price - coins))", "`mine 10` first")
         }
         begin()
-        record.total.spent = record.total.spent.adding(price)
-        fillCup()
+        sheet.pay(price)
+        sheet.fillCup()
         commit { [unowned self] in
             ring(.coffee)
             publishHere()
-            let guests = presence.present.map(\.occupant).filter { $0.place == record.place && $0.pid != pid }
+            let guests = presence.present.filter { $0.place == record.place && $0.pid != pid }
             emit(.coffeeBought(price: price, coins: coins, names: guests.map { names[$0.pid] }))
             finish()
         }
@@ -102,17 +101,13 @@ extension Session {
     /// Somebody in this room bought a round.
     func roundArrived() {
         guard balance.terms(record.place).hasCoffee, total.cupLeft < Balance.cupTries else { return }
-        fillCup()
+        sheet.fillCup()
         commit {}
-    }
-
-    private func fillCup() {
-        record.total.cups = record.total.cups.adding(Balance.cupTries - total.cupLeft)
     }
 
     /// Commits an attempt, and the sip it was made on.
     func commitAttempt(_ then: @escaping () -> Void) {
-        if work?.isOnCoffee == true { record.total.sips += 1 }
+        if work?.isOnCoffee == true { sheet.sip() }
         commit(then)
     }
 

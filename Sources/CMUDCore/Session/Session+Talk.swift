@@ -20,7 +20,7 @@ extension Session {
     }
 
     private func mayTalk() -> Bool {
-        guard let wait = sayBucket.take(now: now.mono + 1) else { return true }
+        guard let wait = limits.take(.say, now: now.steady) else { return true }
         fail("You are talking too fast", "wait \((wait + 999) / 1_000) s")
         return false
     }
@@ -41,14 +41,14 @@ extension Session {
         let event = Event.talk(name: displayName, talk, isOwn: true)
         emit(event)
         remember(event, at: now.wall)
-        if presence.present.allSatisfy({ $0.occupant.place != record.place }) {
+        if presence.present.allSatisfy({ $0.place != record.place }) {
             hint("alone", "Nobody else is here. `who` shows who is online, `shout` reaches the whole building.")
         }
     }
 
     func shout(_ text: String) {
         guard let safe = spoken(text, .shout) else { return }
-        if let wait = shoutBucket.take(now: now.mono + 1) {
+        if let wait = limits.take(.shout, now: now.steady) {
             return fail("Your voice is not back yet", "wait \((wait + 999) / 1_000) s")
         }
         ringEverywhere(.shout(safe))
@@ -66,7 +66,7 @@ extension Session {
     }
 
     func reply(_ text: String) {
-        guard let receiver = lastTeller else {
+        guard let receiver = history.lastTeller else {
             return fail("Nobody told you anything yet", "type `\(Command.tell.example)`")
         }
         guard let safe = spoken(text, .reply) else { return }
@@ -116,17 +116,17 @@ extension Session {
             return fail("You are already \(place.preposition) \(place.phrase)", "`look` shows it")
         }
         if mode == .solving { return fail("You are at the whiteboard", "`resign` first, then `move \(place.key)`") }
-        if moveBucket.take(now: now.mono + 1) != nil { return fail("You are out of breath", "wait a second") }
+        if limits.take(.move, now: now.steady) != nil { return fail("You are out of breath", "wait a second") }
         let old = record.place
-        moves += 1
+        signs.move()
         ring(.leave(to: place))
         publishHere(isGone: true)
         after(10_000) { [unowned self] in
             if record.place != old { request(.delete(keys.here(old, pid))) { _ in } }
         }
-        record.place = place
-        roomRing.removeAll()
-        moves += 1
+        sheet.walk(to: place)
+        rings.leaveRoom()
+        signs.move()
         ring(.arrive(from: old))
         publishHere()
         begin()
@@ -144,7 +144,7 @@ extension Session {
     func paint(_ text: String) {
         guard record.place == .fence else { return fail("There is nothing to paint here", "`move fence` first") }
         guard let safe = spoken(text, .paint) else { return }
-        if let wait = paintBucket.take(now: now.mono + 1) {
+        if let wait = limits.take(.paint, now: now.steady) {
             return fail("Your brush is still wet", "wait \(Show.duration((wait + 999) / 1_000))")
         }
         let value = JSON.object([
@@ -153,7 +153,7 @@ extension Session {
         ])
         begin()
         publish(keys.fence, value.bytes) { [unowned self] in
-            fencePainting = (safe, pid, displayName)
+            world.saw(safe, by: displayName)
             ring(.paint(safe))
             publishHere()
             let event = Event.talk(name: displayName, .paint(safe), isOwn: true)
@@ -169,7 +169,7 @@ extension Session {
                 let text = json["text"]?.text, let painter = json["pid"]?.text, Names.isIdentifier(painter)
             else { return then() }
             resolve([(painter, json["name"]?.text ?? "")]) { [unowned self] in
-                fencePainting = (Safe.text(text), painter, names[painter])
+                world.saw(Safe.text(text), by: names[painter])
                 then()
             }
         }
@@ -187,7 +187,7 @@ extension Session {
             guard record.options.ignored.count < Options.ignoredMax else {
                 return fail("You ignore \(Options.ignoredMax) people already", "`unignore` one of them first")
             }
-            record.options.ignored[other] = Directory.unmarked(shown)
+            sheet.ignore(other, Directory.unmarked(shown))
             commit {}
             emit(.notice("You no longer hear \(shown)."))
         }
@@ -200,28 +200,29 @@ extension Session {
                 text.isEmpty ? "Unignore whom?" : "You do not ignore \"\(clip(text))\"",
                 "`ignore` lists whom you ignore")
         }
-        record.options.ignored[found.key] = nil
+        sheet.unignore(found.key)
         commit {}
         emit(.notice("You hear \(found.value) again."))
     }
 
     func away(_ text: String) {
-        if awayText != nil, text.isEmpty {
-            awayText = nil
+        if signs.away != nil, text.isEmpty {
+            signs.setAway(nil)
             emit(.notice("Welcome back."))
         } else {
-            awayText = Safe.text(text.isEmpty ? "away" : text, columns: 60)
-            emit(.notice("Others see you as away: \(awayText!.string). `away` ends it."))
+            let note = Safe.text(text.isEmpty ? "away" : text, columns: 60)
+            signs.setAway(note)
+            emit(.notice("Others see you as away: \(note.string). `away` ends it."))
         }
         publishHere()
     }
 
     func history(_ text: String) {
-        let most = Session.historyMax
+        let most = TalkHistory.eventsMax
         guard text.isEmpty || Int(text).map({ (1...most).contains($0) }) == true else {
             return fail("\"\(clip(text))\" is not a number from 1 to \(most)", "type `history 20`")
         }
-        emit(.history(Array(seenHistory.suffix(Int(text) ?? 20))))
+        emit(.history(history.last(Int(text) ?? 20)))
     }
 }
 

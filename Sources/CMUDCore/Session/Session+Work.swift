@@ -3,54 +3,12 @@
 
 import KVBase
 
-/// A running action.
-struct Work {
-    var activity: Activity
-    var total: Int64
-    var done: Int64 = 0
-    var summary = WorkSummary()
-    var isStopping = false
-    /// The attempt under way: when it began, how long it takes, and the timer that ends it (nil while it commits).
-    var stepStarted: Millis = 0
-    var stepMillis: Millis = 0
-    var timer: UInt64?
-    /// Whose problem is worked on.
-    var rank: Rank = .undergraduate
-    var isForeground: Bool
-    var powerAtStart: Int64 = 0
-    /// Whether the attempt under way is made on coffee.
-    var isOnCoffee = false
-
-    mutating func gain(_ amount: Int64) {
-        summary.hits += 1
-        summary.gained = summary.gained.adding(amount)
-    }
-}
-
 extension Session {
     static let triesMax: Int64 = 100
 
-    // MARK: what the character has
-
-    /// All slots, with this session's own record as it is in memory.
-    var total: Ledger {
-        slots.records[slot] = record
-        return slots.total
-    }
-
-    var power: Int64 { total.power }
-
-    var coins: Int64 {
-        let total = total
-        return total.earned.adding(giftsIn.values.saturatedSum) - total.spent - total.givenTotal
-    }
-
     /// Puts the record and calls back when the store has it: what was changed before this call is then committed.
     func commit(_ then: @escaping () -> Void) {
-        record.seq += 1
-        record.time = correctedWall
-        slots.records[slot] = record
-        publish(keys.slot(pid, slot), record.bytes, acknowledged: then)
+        publish(keys.slot(pid, slot), sheet.write(at: correctedWall), acknowledged: then)
     }
 
     // MARK: the loop
@@ -58,28 +16,26 @@ extension Session {
     func startWork(_ activity: Activity, tries: Int64, rank: Rank) {
         let isForeground = !configuration.isBackground
         if isForeground { begin() }
-        work = Work(
-            activity: activity, total: tries, rank: rank, isForeground: isForeground, powerAtStart: power)
+        work = Work(activity, tries: tries, rank: rank, isForeground: isForeground, power: power)
         publishHere()
         nextStep()
     }
 
     private func nextStep() {
-        guard var current = work else { return }
-        let (action, number, range) = nextAttempt(current.activity)
+        guard let activity = work?.activity else { return }
+        let (action, number, range) = nextAttempt(activity)
         var outcome = Outcome(pid: pid, slot: slot, action: action, number: number + 1)
-        current.isOnCoffee = total.cupLeft > 0
-        current.stepMillis = outcome.millis(range) * (current.isOnCoffee ? Balance.cupTimePercent : 100) / 100
-        current.stepStarted = now.mono
-        current.timer = after(current.stepMillis) { [unowned self] in
-            work?.timer = nil
+        let isOnCoffee = total.cupLeft > 0
+        let takes = outcome.millis(range) * (isOnCoffee ? Balance.cupTimePercent : 100) / 100
+        let alarm = after(takes) { [unowned self] in
+            work?.decide()
             switch action {
             case .mine: finishMining(outcome)
             case .study: finishStudy(outcome)
             case .solve, .mentor: finishStep(outcome, action)
             }
         }
-        work = current
+        work?.beginAttempt(alarm, now: now.steady, takes: takes, isOnCoffee: isOnCoffee)
     }
 
     /// What the next attempt is, how many of the kind this slot has made, and how long one takes.
@@ -97,8 +53,7 @@ extension Session {
         let found = outcome.coins(
             balance, power: power, percent: balance.minePercent(record.place, tuning: total.lessons(.tuning)),
             hitPercent: balance.hitPercent(companions: companions(.mining).count))
-        record.total.mineAttempts += 1
-        record.total.earned = record.total.earned.adding(found ?? 0)
+        sheet.mine(found ?? 0)
         commitAttempt { [unowned self] in
             if let found {
                 work?.gain(found)
@@ -112,36 +67,30 @@ extension Session {
 
     /// One attempt is committed: goes on, or sums up.
     func stepDone() {
-        guard var current = work else { return }
-        current.done += 1
-        current.summary.tries += 1
-        work = current
-        if current.isStopping || current.done >= current.total { return finishWork() }
-        // A line at each quarter, for those who see no bar.
-        if current.total >= 4, current.done * 4 / current.total != (current.done - 1) * 4 / current.total {
-            emit(.progress(current.activity, done: current.done, total: current.total))
-        }
+        work?.finishAttempt()
+        guard let work else { return }
+        if work.isOver { return finishWork() }
+        if work.isAtQuarter { emit(.progress(work.activity, done: work.done, total: work.total)) }
         nextStep()
     }
 
     /// Stops at once when an attempt has not been decided yet; one that is being committed finishes first.
     func stopNow() {
-        guard let timer = work?.timer else { return }
-        cancel(timer)
+        guard let alarm = work?.undecided else { return }
+        alarms.cancel(alarm)
         finishWork()
     }
 
     func finishWork() {
         guard let finished = work else { return }
         work = nil
-        var summary = finished.summary
-        summary.wasStopped = finished.done < finished.total
+        let summary = finished.summary
         publishHere()
         switch finished.activity {
         case .mining: emit(.mineFinished(summary, coins: coins, afford: affordable()))
         case .studying: emit(.studyFinished(summary, insight: total.insightLeft))
         case .solving, .mentoring:
-            if summary.tries > 1 || summary.wasStopped, let state = problemSeen {
+            if summary.tries > 1 || summary.wasStopped, let state = whiteboard.problem {
                 let steps = steps(state.remaining, power)
                 emit(.solveFinished(summary, remaining: state.remaining, size: state.size, steps: steps))
             }
@@ -161,7 +110,7 @@ extension Session {
         }
     }
 
-    /// Steps that `work` takes here, with what I know.
+    /// Steps that `work` takes in this place, with the lessons had.
     func steps(_ work: Int64, _ power: Int64) -> Int64 {
         let percent = balance.solvePercent(record.place, partners: 0, theory: total.lessons(.theory))
         return balance.steps(work, power: max(1, power.times(percent) / 100))
@@ -171,16 +120,9 @@ extension Session {
 
     package var progress: ProgressView? {
         guard let work else { return nil }
-        let elapsed = work.timer == nil ? work.stepMillis : min(work.stepMillis, max(0, now.mono - work.stepStarted))
-        let part = work.stepMillis > 0 ? elapsed * 1_000 / work.stepMillis : 1_000
-        let permille = (work.done * 1_000 + part) / max(1, work.total)
         let range = nextAttempt(work.activity).2
         let share = work.isOnCoffee ? Balance.cupTimePercent : 100
-        let mean = (range.lowerBound + range.upperBound) / 2 * share / 100
-        let left = work.stepMillis - elapsed + (work.total - work.done - 1) * mean
-        return ProgressView(
-            activity: work.activity, done: work.done, total: work.total, permille: Int(min(1_000, permille)),
-            secondsLeft: max(0, (left + 999) / 1_000))
+        return work.progress(now: now.steady, mean: (range.lowerBound + range.upperBound) / 2 * share / 100)
     }
 
     // MARK: commands
@@ -189,7 +131,7 @@ extension Session {
         guard mode == .mining else { return fail("You are at the whiteboard", "`resign` first, then `mine`") }
         guard let tries = countArgument(argument, Command.mine) else { return }
         if tries > 1 {
-            hintsShown.insert("mine many")
+            hints.note("mine many")
             emit(.mineStarted(tries: tries))
         }
         startWork(.mining, tries: tries, rank: record.rank)
@@ -219,7 +161,7 @@ extension Session {
 
     func stopCommand() {
         guard work != nil else { return fail("Nothing is running", "`mine` or `solve` begins something") }
-        work?.isStopping = true
+        work?.stop()
         stopNow()
     }
 
@@ -229,7 +171,7 @@ extension Session {
     var advice: String {
         guard record.rank < .retired else { return "Nothing is due. `mentor masters 10` helps others." }
         if work != nil { return "You are busy; `stop` ends it." }
-        let seen = problemSeen.flatMap { $0.rank == record.rank ? $0.remaining : nil }
+        let seen = whiteboard.problem.flatMap { $0.rank == record.rank ? $0.remaining : nil }
         let steps = Show.count(steps(seen ?? balance.size(record.rank), strength), "step")
         if strength >= goodPower {
             let whose =
@@ -251,7 +193,7 @@ extension Session {
             if record.rank < .retired, strength >= goodPower { return adviseAttack() }
             if let best = affordable().first {
                 let isNew = total.bought[best.item.rawValue] == 0
-                if isNew || !hintsShown.contains("buy") {
+                if isNew || !hints.has("buy") {
                     return hint(
                         "buy",
                         "You can afford \(article(best.item)): `buy \(best.item.key)` buys as many as you can pay, "
@@ -263,7 +205,7 @@ extension Session {
         case .studying:
             if let lesson = lessonAdvice { hint("lesson", lesson, isRepeated: true) }
         case .solving:
-            guard let state = problemSeen, state.rank == record.rank else { return }
+            guard let state = whiteboard.problem, state.rank == record.rank else { return }
             let left = steps(state.remaining, strength)
             if strength < goodPower * 9 / 10 {
                 hint(
@@ -279,7 +221,7 @@ extension Session {
         }
     }
 
-    /// The next step of somebody who is strong enough; said every time, since nothing else helps them on.
+    /// The next step of somebody who is strong enough. Said every time, since nothing else helps them on.
     func adviseAttack() {
         let whose = power >= goodPower ? "Your" : "With \(Show.list(partners.map { names[$0.pid] })) a"
         hint(

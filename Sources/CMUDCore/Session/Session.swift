@@ -3,13 +3,6 @@
 
 package import KVBase
 
-/// The two clocks of a moment: monotonic milliseconds for durations, wall clock for what is shown and stored.
-package struct Instant: Equatable, Sendable {
-    package var mono: Millis
-    package var wall: Millis
-    package init(mono: Millis, wall: Millis) { (self.mono, self.wall) = (mono, wall) }
-}
-
 package enum StoryMode: String, Sendable { case full, fast, off }
 
 package struct SessionConfiguration: Sendable {
@@ -29,108 +22,118 @@ package struct SessionConfiguration: Sendable {
     package init() {}
 }
 
+/// Holds the parts of a session and decides what happens in which order. State belongs to the parts, each in a file of
+/// its own in `Parts`; no part reaches into another. What a command does is in the extensions.
 package final class Session {
-    // MARK: what the front end reads
-
-    package var outputs: [Output] = []
-    package var requests: [StoreRequest] = []
-    package private(set) var ending: Ending?
-    package var prompt = Prompt.none
-
-    /// True when the next line may be given: nothing is being answered and nothing is queued.
-    package var isReady: Bool { running == 0 && queue.isEmpty && ending == nil && prompt != .none && storyRest.isEmpty }
-    /// True while a chapter is being told that any key may cut short.
-    package var isTelling: Bool { !storyRest.isEmpty }
-
-    // MARK: state, in the files that use it
-
     let configuration: SessionConfiguration
     let keys: Keys
+
+    // The front end.
+    var lines = LineQueue()
+    var output: OutputQueue
+    var hints = HintsShown()
+
+    // Time and the store.
     var random: PRNG
-    var now: Instant
-    let started: Instant
-    var balance = Balance.standard
-    package var isReader: Bool
+    var clock: PlayClock
+    var alarms = Alarms()
+    var calls = StoreCalls()
+    var puts = PutQueue()
+    var health = StoreHealth()
 
-    // The engine (this file and Session+Engine).
-    var timers: [Timer] = []
-    var timerCount: UInt64 = 0
-    var pending: [UInt64: (StoreReply) -> Void] = [:]
-    var requestCount: UInt64 = 0
-    var outbox: [String: OutboxEntry] = [:]
-    var queue: [TypedLine] = []
-    var running = 0
-    var isAnswering = false
-    var storeIsDown = false
-    var storeDownSince: Millis = 0
-    var lastAdvance: Millis = 0
-    /// Server time minus own wall clock, learnt from the stamps of writes.
-    var clockOffset: Millis = 0
-    var unreadableRecords = 0
+    // Who is playing.
+    var stage = Stage()
+    var login = LoginAttempt()
+    var player: Identity
+    var sheet: CharacterSheet
+    var visit: Visit
 
-    // Who is playing (Session+Login, Session+Account).
-    var phase = Phase.naming
-    var login = LoginState()
-    var pid = ""
-    var sid: String
-    var slot = 0
-    var name = ""
-    var displayName = ""
-    var slots = CharacterSlots()
-    var record: SlotRecord
-    var sessionStarted: Instant
-    var rankAtStart = Rank.undergraduate
-    var earnedAtStart: Int64 = 0
-    var isResyncing = false
-    var question: ((String) -> Void)?
-
-    // Play (Session+Work, Session+Problem, Session+Shop).
-    var mode = Mode.mining
+    // Play.
+    var world = WorldSeen()
+    var whiteboard = Whiteboard()
     var work: Work?
-    var storyRest: [Event] = []
-    var hintsShown: Set<String> = []
-    var problemSeen: ProblemState?
+    var gifts = GiftsReceived()
 
-    // People (Session+People, Session+Talk).
+    // People.
     var names = Directory()
     var presence = PresenceBoard()
-    var mySequence: Int64 = 0
-    var ringMarks: [String: (sid: String, seq: Int64)] = [:]
-    var polledPlace: Place?
-    var polledGlobal = false
-    var lastBeat: Millis = 0
-    var roomRing: [RingLine] = []
-    var globalRing: [RingLine] = []
-    var beats: Int64 = 0
-    var moves: Int64 = 0
-    var awayText: SafeText?
-    var lastInput: Millis
-    var lastTeller: String?
-    var seenHistory: [(time: Millis, event: Event)] = []
-    var sayBucket = TokenBucket(burst: 5, refillMillis: 1_000)
-    var shoutBucket = TokenBucket(burst: 1, refillMillis: 30_000)
-    var moveBucket = TokenBucket(burst: 4, refillMillis: 500)
-    var paintBucket = TokenBucket(burst: 1, refillMillis: 300_000)
-    var giftsIn: [String: Int64] = [:]
-    var isWelcomed = false
-    var fencePainting: (text: SafeText, pid: String, name: String)?
+    var signs: SignsOfLife
+    var rings = OwnRings()
+    var reader = RingReader()
+    var history = TalkHistory()
+    var limits = TalkLimits()
 
-    enum Phase: Equatable { case naming, entering, playing, leaving }
-    enum Mode: Equatable { case mining, solving }
-
-    package init(_ configuration: SessionConfiguration, seed: UInt64, at now: Instant) {
+    package init(_ configuration: SessionConfiguration, seed: UInt64, at now: Moment) {
         self.configuration = configuration
         keys = Keys(world: configuration.world)
         random = PRNG(seed: seed)
-        sid = Names.identifier(random.next())
-        record = SlotRecord(sid: sid)
-        self.now = now
-        started = now
-        sessionStarted = now
-        lastInput = now.mono
-        lastAdvance = now.mono
-        isReader = configuration.isReader
+        let sid = Names.identifier(random.next())
+        player = Identity(sid: sid)
+        sheet = CharacterSheet(sid: sid)
+        clock = PlayClock(now)
+        visit = Visit(now)
+        signs = SignsOfLife(now: now.steady)
+        output = OutputQueue(isReader: configuration.isReader)
     }
+
+    // MARK: what the parts say, in the words of the rules
+
+    var now: Moment { clock.now }
+    /// The store's idea of the time, from the stamps of own writes.
+    var correctedWall: Millis { clock.corrected }
+    var phase: Stage.Phase { stage.phase }
+    var pid: String { player.pid }
+    var sid: String { player.sid }
+    var name: String { player.name }
+    var displayName: String { player.displayName }
+    var slot: Int { sheet.slot }
+    var record: SlotRecord { sheet.record }
+    /// All slots, with this session's own record as it is in memory.
+    var total: Ledger { sheet.total }
+    var power: Int64 { total.power }
+    var balance: Balance { world.balance }
+    var mode: Whiteboard.Mode { whiteboard.mode }
+
+    var coins: Int64 {
+        let total = total
+        return total.earned.adding(gifts.sum) - total.spent - total.givenTotal
+    }
+
+    // MARK: what the front end reads
+
+    package var ending: Ending? { stage.ending }
+    package var prompt: Prompt { lines.prompt }
+    /// True when the next line may be given: nothing is being answered and nothing is queued.
+    package var isReady: Bool { lines.isIdle && ending == nil && prompt != .none && !isTelling }
+    /// True while a chapter is being told that any key may cut short.
+    package var isTelling: Bool { output.isTelling }
+    /// When `advance` should be called next, on the steady clock.
+    package var nextWake: Millis? { alarms.next }
+    /// Whether a screen reader reads the outputs. The player may change it, and so may a front end that finds out.
+    package var isReader: Bool {
+        get { output.isReader }
+        set { output.setReader(newValue) }
+    }
+    /// Coins as the player would see them.
+    package var coinsNow: Int64 { coins }
+    package var powerNow: Int64 { power }
+    package var rankNow: Rank { record.rank }
+    package var ledgerNow: Ledger { total }
+    package var shownName: String { displayName }
+    package var identity: String { pid }
+    package var currentPlace: Place { record.place }
+    package var problemNow: (remaining: Int64, rank: Rank)? { whiteboard.problem.map { ($0.remaining, $0.rank) } }
+    package var isSolving: Bool { mode == .solving }
+    package var balanceNow: Balance { balance }
+    package var unreadableNow: Int { world.unreadableRecords }
+    package var keysNow: Keys { keys }
+    package var slotNow: Int { slot }
+
+    /// What is to be shown, in order; each output is given once.
+    package func takeOutputs() -> [Output] { output.take() }
+
+    /// What the store is to be asked, in order; each request is given once and answered by `complete`.
+    package func takeRequests() -> [StoreRequest] { calls.takeUnsent() }
 
     // MARK: entry points
 
@@ -143,93 +146,103 @@ package final class Session {
                 chooseName(name)
             } else {
                 emit(.askName)
-                prompt = .login
+                lines.show(.login)
             }
         }
+        checkInvariants()
     }
 
-    /// A line that the player typed. Lines beyond the running command wait their turn, at most `queueMax` of them.
-    package func input(_ line: String, at instant: Instant) {
-        advance(to: instant)
+    /// A line that the player typed. Lines beyond the running command wait their turn, at most `LineQueue.linesMax` of
+    /// them.
+    package func input(_ line: String, at moment: Moment) {
+        advance(to: moment)
         guard ending == nil else { return }
-        lastInput = now.mono
-        if !storyRest.isEmpty { skipStory() }
-        let isAnswer = question != nil || prompt.isSecret || phase == .naming
+        signs.typed(at: now.steady)
+        if isTelling { skipStory() }
+        let isAnswer = lines.isQuestion || prompt.isSecret || phase == .naming
         // An answer to a question is one line as it is; a password may contain a semicolon.
-        let pieces = isAnswer && queue.isEmpty ? [line] : Command.split(line)
-        guard queue.count + pieces.count <= Session.queueMax else {
+        let pieces = isAnswer && lines.isEmpty ? [line] : Command.split(line)
+        let typed = pieces.enumerated().map { TypedLine(text: $0.element, followsSemicolon: $0.offset > 0) }
+        guard lines.add(typed) else {
             answer {
                 emit(
-                    .failure("That is more than \(Session.queueMax) commands at once", fix: "type them a few at a time")
-                )
+                    .failure(
+                        "That is more than \(LineQueue.linesMax) commands at once", fix: "type them a few at a time"))
             }
             return
         }
-        queue += pieces.enumerated().map { TypedLine(text: $0.element, followsSemicolon: $0.offset > 0) }
         drainQueue()
+        checkInvariants()
     }
 
     /// Ctrl-C: stops the running action. False when there was nothing to stop.
-    package func interrupt(at instant: Instant) -> Bool {
-        advance(to: instant)
-        queue.removeAll()
-        if !storyRest.isEmpty {
+    package func interrupt(at moment: Moment) -> Bool {
+        advance(to: moment)
+        lines.clear()
+        if isTelling {
             skipStory()
             return true
         }
-        guard work != nil, work?.isStopping == false else { return false }
-        work?.isStopping = true
+        guard work?.isStopping == false else { return false }
+        work?.stop()
         stopNow()
+        checkInvariants()
         return true
     }
 
     /// Time has passed: runs what is due.
-    package func advance(to instant: Instant) {
+    package func advance(to moment: Moment) {
         guard ending == nil else { return }
-        let gap = instant.mono - lastAdvance
-        now = Instant(mono: max(now.mono, instant.mono), wall: instant.wall)
-        lastAdvance = now.mono
-        if gap > Session.suspendMillis, phase == .playing { resynchronize() }
-        runTimers()
+        if clock.advance(to: moment), phase == .playing { resynchronize() }
+        runAlarms()
+        checkInvariants()
     }
 
-    /// When `advance` should be called next, on the monotonic clock.
-    /// Coins as the player would see them.
-    package var coinsNow: Int64 { coins }
-    package var powerNow: Int64 { power }
-    package var rankNow: Rank { record.rank }
-    package var ledgerNow: Ledger { total }
-    package var shownName: String { displayName }
-    package var identity: String { pid }
-    package var currentPlace: Place { record.place }
-    package var problemNow: (remaining: Int64, rank: Rank)? { problemSeen.map { ($0.remaining, $0.rank) } }
-    package var isSolving: Bool { mode == .solving }
-    package var balanceNow: Balance { balance }
-    package var unreadableNow: Int { unreadableRecords }
-    package var keysNow: Keys { keys }
-    package var slotNow: Int { slot }
-
-    package var nextWake: Millis? { timers.first?.due }
-
-    /// The reply to one of `requests`.
-    package func complete(_ id: UInt64, _ reply: StoreReply, at instant: Instant) {
-        advance(to: instant)
-        guard let continuation = pending.removeValue(forKey: id), ending == nil else { return }
+    /// The reply to one of the requests.
+    package func complete(_ id: UInt64, _ reply: StoreReply, at moment: Moment) {
+        advance(to: moment)
+        guard let continuation = calls.take(id), ending == nil else { return }
         continuation(reply)
         drainQueue()
+        checkInvariants()
     }
 
     func end(_ how: Ending) {
-        guard ending == nil else { return }
-        ending = how
-        prompt = .none
-        queue.removeAll()
-        timers.removeAll()
-        pending.removeAll()
-        outbox.removeAll()
+        guard stage.finish(how) else { return }
+        lines.show(.none)
+        lines.clear()
+        alarms.clear()
+        calls.forget()
+        puts.clear()
     }
 
-    package static let queueMax = 20
-    /// A gap between two calls that means the process was stopped: others may have taken the session over meanwhile.
-    static let suspendMillis: Millis = 10_000
+    /// In checking builds, at the end of each call from outside. O(people + lines).
+    func checkInvariants() {
+        #if KV_CHECKS
+            lines.checkInvariants()
+            output.checkInvariants()
+            hints.checkInvariants()
+            clock.checkInvariants()
+            alarms.checkInvariants()
+            calls.checkInvariants()
+            puts.checkInvariants()
+            health.checkInvariants(now: now.steady)
+            stage.checkInvariants()
+            login.checkInvariants()
+            player.checkInvariants()
+            sheet.checkInvariants()
+            visit.checkInvariants(now: now.steady, rank: record.rank)
+            world.checkInvariants()
+            whiteboard.checkInvariants()
+            work?.checkInvariants()
+            gifts.checkInvariants()
+            names.checkInvariants()
+            presence.checkInvariants()
+            signs.checkInvariants(now: now.steady)
+            rings.checkInvariants()
+            reader.checkInvariants()
+            history.checkInvariants()
+            limits.checkInvariants()
+        #endif
+    }
 }

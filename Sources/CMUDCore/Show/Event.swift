@@ -99,7 +99,7 @@ package struct ProblemView: Equatable, Sendable {
     package var remaining: Int64
     package var people: [(name: String, work: Int64)]
     package var mine: Int64
-    /// What I have contributed to this rank, over all instances, and what the promotion asks for.
+    /// The player's work for this rank, over all instances, and what the promotion asks for.
     package var credit: Int64
     package var creditNeeded: Int64
     package var steps: Int64

@@ -10,7 +10,7 @@ enum Wakeup: Sendable {
 }
 
 /// Filled from any thread, emptied by the main loop, which polls `readEnd`.
-final class Mailbox: Sendable {
+final class Wakeups: Sendable {
     private let waiting = Mutex<[Wakeup]>([])
     let readEnd: Int32
     private let writeEnd: Int32
@@ -62,24 +62,24 @@ enum Signals {
         signal(SIGTTOU, SIG_IGN)
     }
 
-    static func forward(to mailbox: Mailbox) {
+    static func forward(to wakeups: Wakeups) {
         Thread.detachNewThread {
             var awaited = set()
             while true {
                 var number: Int32 = 0
-                if sigwait(&awaited, &number) == 0 { mailbox.post(.signal(number)) }
+                if sigwait(&awaited, &number) == 0 { wakeups.post(.signal(number)) }
             }
         }
     }
 }
 
 /// The clocks of this moment.
-func instantNow() -> Instant {
-    var mono = timespec()
+func momentNow() -> Moment {
+    var steady = timespec()
     var wall = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &mono)
+    clock_gettime(CLOCK_MONOTONIC, &steady)
     clock_gettime(CLOCK_REALTIME, &wall)
-    return Instant(
-        mono: Int64(mono.tv_sec) * 1_000 + Int64(mono.tv_nsec) / 1_000_000,
-        wall: Int64(wall.tv_sec) * 1_000 + Int64(wall.tv_nsec) / 1_000_000)
+    return Moment(
+        wall: Int64(wall.tv_sec) * 1_000 + Int64(wall.tv_nsec) / 1_000_000,
+        steady: Int64(steady.tv_sec) * 1_000 + Int64(steady.tv_nsec) / 1_000_000)
 }
