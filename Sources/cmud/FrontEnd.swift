@@ -2,6 +2,7 @@
 
 import CMUDCore
 import Foundation
+import KVBase
 
 class FrontEnd {
     let session: Session

@@ -3,6 +3,7 @@
 
 import CMUDCore
 import Foundation
+import KVBase
 import KVClient
 import NIOCore
 import NIOPosix

@@ -2,6 +2,7 @@
 
 import CMUDCore
 import Foundation
+import KVBase
 import NIOCore
 
 final class TelnetHandler: ChannelInboundHandler {

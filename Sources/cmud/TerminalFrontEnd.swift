@@ -3,6 +3,7 @@
 
 import CMUDCore
 import Foundation
+import KVBase
 
 final class TerminalFrontEnd: FrontEnd {
     struct Style {
