@@ -5,13 +5,13 @@ import Foundation
 import KVBase
 
 class FrontEnd {
-    let session: Session
+    let session: GameSession
     let wakeups: Wakeups
     private let store: any GameStore
     private let hasher: any PasswordHasher
     var inputIsOpen = true
 
-    init(session: Session, store: any GameStore, hasher: any PasswordHasher, wakeups: Wakeups) {
+    init(session: GameSession, store: any GameStore, hasher: any PasswordHasher, wakeups: Wakeups) {
         (self.session, self.store, self.hasher, self.wakeups) = (session, store, hasher, wakeups)
     }
 

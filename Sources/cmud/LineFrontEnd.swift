@@ -23,7 +23,7 @@ final class LineFrontEnd: FrontEnd {
     static let lineBytesMax = 16 * 1024
 
     init(
-        session: Session, store: any GameStore, hasher: any PasswordHasher, wakeups: Wakeups, renderer: Renderer,
+        session: GameSession, store: any GameStore, hasher: any PasswordHasher, wakeups: Wakeups, renderer: Renderer,
         style: Style
     ) {
         (self.style, self.renderer) = (style, renderer)
@@ -74,7 +74,7 @@ final class LineFrontEnd: FrontEnd {
         guard session.isReady else { return }
         if !scriptIsGiven, session.prompt == .mining || session.prompt == .solving {
             scriptIsGiven = true
-            for command in Command.split(style.script ?? "") {
+            for command in GameCommand.split(style.script ?? "") {
                 pending += Array((command.split(separator: ";").joined(separator: ";;") + "\n").utf8)
             }
         }
@@ -168,7 +168,7 @@ final class LineFrontEnd: FrontEnd {
     private func setEcho(_ isOn: Bool) {
         guard style.isTerminal else { return }
         echoIsOff = !isOn
-        Terminal.setEcho(isOn)
+        TerminalControl.setEcho(isOn)
     }
 
     override func restore() {

@@ -11,14 +11,14 @@ final class TelnetHandler: ChannelInboundHandler {
 
     private let registry: GatewayRegistry
     private let store: any GameStore
-    private let session: Session
+    private let session: GameSession
     private var peer = TelnetPeer()
     private var channel: (any Channel)?
     private var address = ""
     private var timer: Scheduled<Void>?
     private var hasStarted = false
     private var isPrompting = false
-    private var promptShown: Prompt = .none
+    private var promptShown: PlayerPrompt = .none
     private var lastLine = momentNow().steady
     private let opened = momentNow().steady
     private var closed: EventLoopPromise<Void>?
@@ -35,7 +35,7 @@ final class TelnetHandler: ChannelInboundHandler {
         configuration.story = .fast
         configuration.utcOffsetSeconds = Int64(TimeZone.current.secondsFromGMT())
         var generator = SystemRandomNumberGenerator()
-        session = Session(configuration, seed: generator.next(), at: momentNow())
+        session = GameSession(configuration, seed: generator.next(), at: momentNow())
     }
 
     // MARK: the channel
@@ -70,7 +70,7 @@ final class TelnetHandler: ChannelInboundHandler {
                 context.close(promise: nil)
                 return
             }
-            if hasStarted { give(line) } else if early.count < Session.queueMax { early.append(line) }
+            if hasStarted { give(line) } else if early.count < GameSession.queueMax { early.append(line) }
         }
         turn()
     }

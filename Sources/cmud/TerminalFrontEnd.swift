@@ -13,7 +13,7 @@ final class TerminalFrontEnd: FrontEnd {
 
     private let style: Style
     private var renderer: Renderer
-    private var decoder = KeyDecoder()
+    private var decoder = KeyParser()
     private var editor = Editor()
     private var block = PromptBlock()
     private var escapeDeadline: Int64?
@@ -26,7 +26,7 @@ final class TerminalFrontEnd: FrontEnd {
     static let doubleInterruptMillis: Int64 = 2_000
 
     init(
-        session: Session, store: any GameStore, hasher: any PasswordHasher, wakeups: Wakeups, renderer: Renderer,
+        session: GameSession, store: any GameStore, hasher: any PasswordHasher, wakeups: Wakeups, renderer: Renderer,
         style: Style
     ) {
         (self.style, self.renderer) = (style, renderer)
@@ -36,18 +36,18 @@ final class TerminalFrontEnd: FrontEnd {
     // MARK: beginning and end
 
     override func prepare() {
-        Terminal.enterRaw()
+        TerminalControl.enterRaw()
         readSize()
         write("\u{1B}[?2004h")
     }
 
     override func restore() {
         write(leaveBlock() + "\u{1B}[?2004l")
-        Terminal.leaveRaw()
+        TerminalControl.leaveRaw()
     }
 
     private func readSize() {
-        guard let size = Terminal.size() else { return }
+        guard let size = TerminalControl.size() else { return }
         block.resize(width: size.columns, height: size.rows)
     }
 
@@ -55,7 +55,7 @@ final class TerminalFrontEnd: FrontEnd {
 
     override func received(_ bytes: [UInt8]) {
         apply(decoder.feed(bytes))
-        escapeDeadline = decoder.isUndecided ? momentNow().steady + KeyDecoder.escapeTimeoutMillis : nil
+        escapeDeadline = decoder.isUndecided ? momentNow().steady + KeyParser.escapeTimeoutMillis : nil
     }
 
     override var nextTick: Int64? { [escapeDeadline, barDeadline].compactMap { $0 }.min() }
@@ -170,7 +170,7 @@ final class TerminalFrontEnd: FrontEnd {
             drawn = []
         case SIGTSTP:
             write(leaveBlock() + "\u{1B}[?2004l")
-            Terminal.leaveRaw()
+            TerminalControl.leaveRaw()
             raise(SIGSTOP)
             resume()
         case SIGCONT: resume()
@@ -179,7 +179,7 @@ final class TerminalFrontEnd: FrontEnd {
     }
 
     private func resume() {
-        Terminal.enterRaw()
+        TerminalControl.enterRaw()
         readSize()
         write("\u{1B}[?2004h")
         drawn = []

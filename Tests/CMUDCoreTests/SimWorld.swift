@@ -5,7 +5,7 @@ import KVBase
 import Testing
 
 final class SimPlayer {
-    let session: Session
+    let session: GameSession
     var replica: Int
     let label: String
     /// Lines as line mode prints them, commands included.
@@ -20,7 +20,7 @@ final class SimPlayer {
     var clockSkew: Millis
     var renderer = Renderer()
 
-    init(_ label: String, session: Session, replica: Int, clockSkew: Millis) {
+    init(_ label: String, session: GameSession, replica: Int, clockSkew: Millis) {
         (self.label, self.session, self.replica, self.clockSkew) = (label, session, replica, clockSkew)
     }
 
@@ -85,7 +85,7 @@ final class SimWorld {
         configuration.name = name
         configure(&configuration)
         let moment = Moment(wall: wall + skew, steady: now)
-        let session = Session(configuration, seed: random.next(), at: moment)
+        let session = GameSession(configuration, seed: random.next(), at: moment)
         let player = SimPlayer(name ?? "?", session: session, replica: replica, clockSkew: skew)
         player.renderer.isReader = configuration.isReader
         players.append(player)

@@ -41,7 +41,7 @@ import Testing
                 "SignsOfLife", "Stage", "StoreCalls", "StoreHealth", "TalkHistory", "TalkLimits", "Visit", "Whiteboard",
                 "Work", "WorldSeen",
             ],
-            holders: ["Session"], others: ["Session.random"], propertiesMin: 27),
+            holders: ["GameSession"], others: ["GameSession.random"], propertiesMin: 27),
     ]
 
     struct Property: CustomStringConvertible {

@@ -1,4 +1,4 @@
-// What is to be done later. A part of `Session`; on its thread.
+// What is to be done later. A part of `GameSession`; on its thread.
 
 import KVBase
 

@@ -1,5 +1,5 @@
 // What a character has and is: the slot this session writes, and the others that it reads (docs/cmud/design.md 5.3,
-// rules R4 to R6). A part of `Session`; on its thread.
+// rules R4 to R6). A part of `GameSession`; on its thread.
 
 import KVBase
 
@@ -211,6 +211,8 @@ struct CharacterSheet {
         check((0..<Keys.slotCount).contains(index))
         // Before login there is no slot yet.
         check(slots.records[index] == own || own.seq == 0)
-        check(own.options.ignored.count <= Options.ignoredMax && own.options.marks.count <= Options.marksMax)
+        check(
+            own.options.ignored.count <= PlayerSettings.ignoredMax && own.options.marks.count <= PlayerSettings.marksMax
+        )
     }
 }

@@ -1,4 +1,4 @@
-// Who is called what. A part of `Session`; on its thread.
+// Who is called what. A part of `GameSession`; on its thread.
 
 import KVBase
 

@@ -1,4 +1,4 @@
-// Coins that others gave. A part of `Session`; on its thread.
+// Coins that others gave. A part of `GameSession`; on its thread.
 
 import KVBase
 

@@ -1,4 +1,4 @@
-// Which advice a player was given. A part of `Session`; on its thread.
+// Which advice a player was given. A part of `GameSession`; on its thread.
 
 import KVBase
 

@@ -1,4 +1,4 @@
-// Who plays. A part of `Session`; on its thread.
+// Who plays. A part of `GameSession`; on its thread.
 
 import KVBase
 

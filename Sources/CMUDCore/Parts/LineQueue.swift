@@ -1,4 +1,4 @@
-// What the player is asked and what they typed. A part of `Session`; on its thread.
+// What the player is asked and what they typed. A part of `GameSession`; on its thread.
 
 import KVBase
 
@@ -15,10 +15,10 @@ struct LineQueue {
     private var waiting: [TypedLine] = []
     /// How many things hold the next command back.
     private var underWay = 0
-    private var asked = Prompt.none
+    private var asked = PlayerPrompt.none
     private var question: ((String) -> Void)?
 
-    var prompt: Prompt { asked }
+    var prompt: PlayerPrompt { asked }
     var isEmpty: Bool { waiting.isEmpty }
     /// Nothing is being answered and nothing waits.
     var isIdle: Bool { underWay == 0 && waiting.isEmpty }
@@ -40,10 +40,10 @@ struct LineQueue {
     mutating func begin() { underWay += 1 }
     mutating func finish() { underWay = max(0, underWay - 1) }
 
-    mutating func show(_ prompt: Prompt) { asked = prompt }
+    mutating func show(_ prompt: PlayerPrompt) { asked = prompt }
 
     /// The next line goes to `answered` instead of being read as a command.
-    mutating func ask(_ prompt: Prompt, _ answered: @escaping (String) -> Void) {
+    mutating func ask(_ prompt: PlayerPrompt, _ answered: @escaping (String) -> Void) {
         (asked, question) = (prompt, answered)
     }
 

@@ -1,4 +1,4 @@
-// A name that was typed, and whether who typed it may have the character. A part of `Session`; on its thread.
+// A name that was typed, and whether who typed it may have the character. A part of `GameSession`; on its thread.
 
 import KVBase
 

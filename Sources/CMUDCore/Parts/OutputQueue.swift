@@ -1,4 +1,4 @@
-// What the front end is to show. A part of `Session`; on its thread.
+// What the front end is to show. A part of `GameSession`; on its thread.
 
 import KVBase
 

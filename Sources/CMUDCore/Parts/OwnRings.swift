@@ -1,4 +1,4 @@
-// The last lines of a player, as others read them. A part of `Session`; on its thread.
+// The last lines of a player, as others read them. A part of `GameSession`; on its thread.
 
 import KVBase
 

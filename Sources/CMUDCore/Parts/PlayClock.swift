@@ -1,4 +1,4 @@
-// What time it is for a session, and for the store. A part of `Session`; on its thread.
+// What time it is for a session, and for the store. A part of `GameSession`; on its thread.
 
 import KVBase
 

@@ -1,4 +1,4 @@
-// Who is there, and who has fallen silent. A part of `Session`; on its thread.
+// Who is there, and who has fallen silent. A part of `GameSession`; on its thread.
 
 import KVBase
 

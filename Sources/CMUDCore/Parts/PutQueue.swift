@@ -1,4 +1,4 @@
-// Values on their way to their keys. A part of `Session`; on its thread.
+// Values on their way to their keys. A part of `GameSession`; on its thread.
 
 import KVBase
 

@@ -1,4 +1,4 @@
-// What was heard of others: the last line of each ring that was shown. A part of `Session`; on its thread.
+// What was heard of others: the last line of each ring that was shown. A part of `GameSession`; on its thread.
 
 import KVBase
 

@@ -1,4 +1,4 @@
-// What others judge a player's presence by: beats, moves, typing. A part of `Session`; on its thread.
+// What others judge a player's presence by: beats, moves, typing. A part of `GameSession`; on its thread.
 
 import KVBase
 

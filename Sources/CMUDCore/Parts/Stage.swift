@@ -1,4 +1,4 @@
-// How far a session is, from the name to the end. A part of `Session`; on its thread.
+// How far a session is, from the name to the end. A part of `GameSession`; on its thread.
 
 import KVBase
 

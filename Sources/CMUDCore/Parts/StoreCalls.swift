@@ -1,4 +1,4 @@
-// Requests to the store, and who waits for each reply. A part of `Session`; on its thread.
+// Requests to the store, and who waits for each reply. A part of `GameSession`; on its thread.
 
 import KVBase
 

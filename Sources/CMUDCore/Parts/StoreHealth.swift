@@ -1,4 +1,4 @@
-// Whether the store answers. A part of `Session`; on its thread.
+// Whether the store answers. A part of `GameSession`; on its thread.
 
 import KVBase
 

@@ -1,4 +1,4 @@
-// What was said, for `history` and `reply`. A part of `Session`; on its thread.
+// What was said, for `history` and `reply`. A part of `GameSession`; on its thread.
 
 import KVBase
 

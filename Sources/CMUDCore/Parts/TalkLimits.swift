@@ -1,4 +1,4 @@
-// How fast a player may talk and walk (docs/cmud/design.md 10). A part of `Session`; on its thread.
+// How fast a player may talk and walk (docs/cmud/design.md 10). A part of `GameSession`; on its thread.
 
 import KVBase
 

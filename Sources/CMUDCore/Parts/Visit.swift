@@ -1,4 +1,4 @@
-// What a session was when it began, for the summary at its end. A part of `Session`; on its thread.
+// What a session was when it began, for the summary at its end. A part of `GameSession`; on its thread.
 
 import KVBase
 

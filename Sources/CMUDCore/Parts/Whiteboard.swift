@@ -1,4 +1,4 @@
-// Whether the player is at the whiteboard, and what was last read there. A part of `Session`; on its thread.
+// Whether the player is at the whiteboard, and what was last read there. A part of `GameSession`; on its thread.
 
 import KVBase
 

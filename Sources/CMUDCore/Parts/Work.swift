@@ -1,4 +1,4 @@
-// A running action: mining, studying, solving or mentoring, try by try. A part of `Session`; on its thread.
+// A running action: mining, studying, solving or mentoring, try by try. A part of `GameSession`; on its thread.
 
 import KVBase
 

@@ -1,4 +1,4 @@
-// What was read of the world and belongs to nobody. A part of `Session`; on its thread.
+// What was read of the world and belongs to nobody. A part of `GameSession`; on its thread.
 
 import KVBase
 

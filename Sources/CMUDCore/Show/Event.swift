@@ -225,7 +225,7 @@ package enum Event: Sendable {
 
     case help(isSolving: Bool)
     case helpGroup(CommandGroup)
-    case helpTopic(Command)
+    case helpTopic(GameCommand)
     case goodbye(SessionSummary)
 }
 
@@ -241,7 +241,7 @@ package struct Output: Sendable {
 }
 
 /// What the front end should ask the player for.
-package enum Prompt: Equatable, Sendable {
+package enum PlayerPrompt: Equatable, Sendable {
     /// Nothing: a command or a chapter is running.
     case none
     case login

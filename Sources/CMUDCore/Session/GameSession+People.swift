@@ -2,7 +2,7 @@
 
 import KVBase
 
-extension Session {
+extension GameSession {
     static let namesResolvedMax = 200
     /// Of those who left, `map all` shows so many.
     static let goneMax = 50
@@ -21,7 +21,7 @@ extension Session {
             }
             if !bare.isEmpty || unknown[other] == nil { unknown[other] = bare }
         }
-        let all = unknown.keys.sorted().prefix(Session.namesResolvedMax)
+        let all = unknown.keys.sorted().prefix(GameSession.namesResolvedMax)
         guard !all.isEmpty else { return then() }
         var waiting = all.count
         for other in all {
@@ -103,7 +103,7 @@ extension Session {
 
     /// Reads the presence of the whole building.
     func everybody(_ then: @escaping () -> Void) {
-        list(keys.everywhere, limit: Session.occupantsMax) { [unowned self] pairs in
+        list(keys.everywhere, limit: GameSession.occupantsMax) { [unowned self] pairs in
             guard let pairs else { return then() }
             var occupants: [Occupant] = []
             for (key, value) in pairs {
@@ -118,7 +118,7 @@ extension Session {
                 occupants.append(occupant)
             }
             presence.see(
-                occupants, in: nil, areAll: pairs.count < Session.occupantsMax, correctedWall: correctedWall)
+                occupants, in: nil, areAll: pairs.count < GameSession.occupantsMax, correctedWall: correctedWall)
             resolve(presence.present.map { ($0.pid, $0.name) }, then)
         }
     }
@@ -137,7 +137,7 @@ extension Session {
 
     private func showRoom(isHeard: Bool) {
         let others = presence.present.filter { $0.place == record.place }
-        let people = others.prefix(Session.namesResolvedMax).map { occupant in
+        let people = others.prefix(GameSession.namesResolvedMax).map { occupant in
             RoomPerson(
                 name: names[occupant.pid], rank: occupant.rank, activity: occupant.activity, away: occupant.away,
                 isLinkLost: presence.state(occupant.pid) == .linkLost)
@@ -235,7 +235,7 @@ extension Session {
                 emit(.map(map))
                 return finish()
             }
-            let gone = presence.gone.prefix(Session.goneMax)
+            let gone = presence.gone.prefix(GameSession.goneMax)
             resolve(gone.map { ($0.pid, $0.name) }) { [unowned self] in
                 for occupant in gone {
                     guard let index = map.firstIndex(where: { $0.place == occupant.place }) else { continue }

@@ -22,7 +22,7 @@ struct ProblemState {
     }
 }
 
-extension Session {
+extension GameSession {
     static let sharesMax = 2_000
     static let solvedTopMax = 8
 
@@ -44,7 +44,7 @@ extension Session {
 
     private func readShares(_ rank: Rank, _ instance: Int64, _ then: @escaping (ProblemState?) -> Void) {
         let prefix = keys.problem(rank, instance)
-        list(prefix, limit: Session.sharesMax) { [unowned self] pairs in
+        list(prefix, limit: GameSession.sharesMax) { [unowned self] pairs in
             guard let pairs else { return then(nil) }
             var shares: [String: Int64] = [:]
             for (key, value) in pairs {
@@ -70,7 +70,7 @@ extension Session {
     }
 
     private func announceSolved(_ state: ProblemState) {
-        let top = state.people.prefix(Session.solvedTopMax)
+        let top = state.people.prefix(GameSession.solvedTopMax)
         let value = JSON.object([
             ("v", .number(1)), ("t", .number(correctedWall)),
             ("top", .array(top.map { .array([.string($0.pid), .number($0.work)]) })),
@@ -199,8 +199,8 @@ extension Session {
     }
 
     private func instanceSolved(_ state: ProblemState) {
-        resolve(state.people.prefix(Session.solvedTopMax).map { ($0.pid, "") }) { [unowned self] in
-            let people = state.people.prefix(Session.solvedTopMax).map { names[$0.pid] }
+        resolve(state.people.prefix(GameSession.solvedTopMax).map { ($0.pid, "") }) { [unowned self] in
+            let people = state.people.prefix(GameSession.solvedTopMax).map { names[$0.pid] }
             emit(
                 .solved(
                     state.rank, instance: state.instance,
@@ -210,7 +210,7 @@ extension Session {
 
     func publishShare(_ rank: Rank, _ instance: Int64, _ then: (() -> Void)? = nil) {
         let work = record.total.work[rank.rawValue][instance] ?? 0
-        publish(keys.share(rank, instance, pid, slot), Session.shareBytes(work), acknowledged: then)
+        publish(keys.share(rank, instance, pid, slot), GameSession.shareBytes(work), acknowledged: then)
     }
 
     /// The player's work on one instance, over all slots.
@@ -297,7 +297,7 @@ extension Session {
         for (index, ledger) in sheet.counted {
             for rank in Rank.working where rank >= record.rank || index == slot {
                 for (instance, work) in ledger.work[rank.rawValue].sorted(by: { $0.key < $1.key }) where instance > 0 {
-                    publish(keys.share(rank, instance, pid, index), Session.shareBytes(work))
+                    publish(keys.share(rank, instance, pid, index), GameSession.shareBytes(work))
                 }
             }
             for (receiver, coins) in ledger.given.sorted(by: { $0.key < $1.key }) {

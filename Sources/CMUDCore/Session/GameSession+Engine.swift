@@ -3,7 +3,7 @@
 
 import KVBase
 
-extension Session {
+extension GameSession {
     static let retryMillis: Millis = 1_000
 
     // MARK: outputs
@@ -76,7 +76,7 @@ extension Session {
     func untilItWorks(_ attempt: @escaping (_ done: @escaping (Bool) -> Void) -> Void) {
         attempt { [unowned self] worked in
             guard !worked else { return }
-            after(Session.retryMillis) { [unowned self] in untilItWorks(attempt) }
+            after(GameSession.retryMillis) { [unowned self] in untilItWorks(attempt) }
         }
     }
 
@@ -92,7 +92,7 @@ extension Session {
         request(.put(key, value)) { [unowned self] reply in
             guard case .stored(let stamp) = reply else {
                 guard puts.failed(key, number) else { return }
-                after(Session.retryMillis) { [unowned self] in send(key) }
+                after(GameSession.retryMillis) { [unowned self] in send(key) }
                 return
             }
             guard let (told, isChanged) = puts.stored(key, number) else { return }
@@ -141,14 +141,14 @@ extension Session {
     private func accept(_ typed: TypedLine) {
         if let asked = lines.takeQuestion() { return asked(typed.text) }
         switch phase {
-        case .naming: chooseName(Command.trimmed(typed.text))
+        case .naming: chooseName(GameCommand.trimmed(typed.text))
         case .playing: perform(typed)
         case .entering, .leaving: break
         }
     }
 
     /// Shows `prompt` and hands the next line to `answered` instead of reading it as a command.
-    func ask(_ prompt: Prompt, _ answered: @escaping (String) -> Void) { lines.ask(prompt, answered) }
+    func ask(_ prompt: PlayerPrompt, _ answered: @escaping (String) -> Void) { lines.ask(prompt, answered) }
 
     /// The prompt of the mode the player is in.
     func promptAgain() {

@@ -24,7 +24,7 @@ package struct SessionConfiguration: Sendable {
 
 /// Holds the parts of a session and decides what happens in which order. State belongs to the parts, each in a file of
 /// its own in `Parts`; no part reaches into another. What a command does is in the extensions.
-package final class Session {
+package final class GameSession {
     let configuration: SessionConfiguration
     let keys: Keys
 
@@ -102,7 +102,7 @@ package final class Session {
     // MARK: what the front end reads
 
     package var ending: Ending? { stage.ending }
-    package var prompt: Prompt { lines.prompt }
+    package var prompt: PlayerPrompt { lines.prompt }
     /// True when the next line may be given: nothing is being answered and nothing is queued.
     package var isReady: Bool { lines.isIdle && ending == nil && prompt != .none && !isTelling }
     /// True while a chapter is being told that any key may cut short.
@@ -161,7 +161,7 @@ package final class Session {
         if isTelling { skipStory() }
         let isAnswer = lines.isQuestion || prompt.isSecret || phase == .naming
         // An answer to a question is one line as it is; a password may contain a semicolon.
-        let pieces = isAnswer && lines.isEmpty ? [line] : Command.split(line)
+        let pieces = isAnswer && lines.isEmpty ? [line] : GameCommand.split(line)
         let typed = pieces.enumerated().map { TypedLine(text: $0.element, followsSemicolon: $0.offset > 0) }
         guard lines.add(typed) else {
             answer {

@@ -3,7 +3,7 @@
 import Foundation
 import Synchronization
 
-enum Terminal {
+enum TerminalControl {
     /// The modes found at the start, kept so that every way out of the program can restore them.
     nonisolated(unsafe) private static var original: termios?
 
@@ -22,7 +22,7 @@ enum Terminal {
         guard tcgetattr(STDIN_FILENO, &modes) == 0 else { return }
         if original == nil {
             original = modes
-            atexit { Terminal.leaveRaw() }
+            atexit { TerminalControl.leaveRaw() }
         }
         modes.c_iflag &= ~tcflag_t(ICRNL | IXON | BRKINT | INPCK | ISTRIP)
         modes.c_lflag &= ~tcflag_t(ECHO | ICANON | IEXTEN | ISIG)

@@ -15,14 +15,14 @@ import Testing
 
     @Test func helpFitsAScreenAndNamesEveryCommand() {
         let lines = screen(.help(isSolving: false))
-        for command in Command.allCases {
+        for command in GameCommand.allCases {
             #expect(lines.contains { $0.split(whereSeparator: { !$0.isLetter }).contains { $0 == command.rawValue } })
         }
         #expect(lines[0].contains("mine 5") && !lines[0].contains("resign"))
         #expect(screen(.help(isSolving: true)).prefix(3).joined().contains("resign"))
         let events: [Event] =
             [.help(isSolving: false), .help(isSolving: true)] + CommandGroup.allCases.map { .helpGroup($0) }
-            + Command.allCases.map { .helpTopic($0) }
+            + GameCommand.allCases.map { .helpTopic($0) }
         for event in events {
             let rows = screen(event)
             // A screen of 24 rows keeps the typed line and the next prompt.
@@ -34,9 +34,9 @@ import Testing
     @Test func eachStepOfHelpSaysMoreThanTheOneBefore() {
         for group in CommandGroup.allCases {
             let rows = screen(.helpGroup(group)).joined(separator: " ")
-            for command in Command.allCases where command.group == group { #expect(rows.contains(command.usage)) }
+            for command in GameCommand.allCases where command.group == group { #expect(rows.contains(command.usage)) }
         }
-        for command in Command.allCases {
+        for command in GameCommand.allCases {
             let topic = Renderer().lines(.helpTopic(command)).map(\.text)
             #expect(topic.contains { $0.count > 30 && !$0.contains(command.summary) }, "\(topic)")
         }
@@ -48,13 +48,13 @@ import Testing
     }
 
     @Test func anExampleIsWhatOneTypesAndNothingElse() {
-        for command in Command.allCases {
+        for command in GameCommand.allCases {
             #expect(!command.example.contains("`") && !command.example.contains("  "), "\(command.example)")
             let word = command.example.prefix { $0.isLetter }
             if word.isEmpty {
-                #expect([Command.say, .emote].contains(command))
+                #expect([GameCommand.say, .emote].contains(command))
             } else {
-                #expect(Command.match(String(word)) == .one(command))
+                #expect(GameCommand.match(String(word)) == .one(command))
             }
         }
         let world = SimWorld(seed: 2)
@@ -70,13 +70,13 @@ import Testing
     // MARK: words
 
     @Test func oneLetterIsEnoughForWhatIsTypedMost() {
-        let meant: [String: Command] = [
+        let meant: [String: GameCommand] = [
             "m": .mine, "b": .buy, "s": .say, "t": .tell, "l": .look, "i": .inv, "p": .problem, "q": .quit, "w": .who,
             "r": .reply, "h": .help, "e": .emote, "g": .gift,
         ]
-        for (letter, command) in meant { #expect(Command.match(letter) == .one(command), "\(letter)") }
-        for letter in Set(Command.allCases.map { String($0.rawValue.prefix(1)) }) {
-            if case .one = Command.match(letter) { continue }
+        for (letter, command) in meant { #expect(GameCommand.match(letter) == .one(command), "\(letter)") }
+        for letter in Set(GameCommand.allCases.map { String($0.rawValue.prefix(1)) }) {
+            if case .one = GameCommand.match(letter) { continue }
             Issue.record("\(letter) is ambiguous")
         }
     }

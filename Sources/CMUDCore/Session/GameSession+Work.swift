@@ -3,7 +3,7 @@
 
 import KVBase
 
-extension Session {
+extension GameSession {
     static let triesMax: Int64 = 100
 
     /// Puts the record and calls back when the store has it: what was changed before this call is then committed.
@@ -129,7 +129,7 @@ extension Session {
 
     func mine(_ argument: String) {
         guard mode == .mining else { return fail("You are at the whiteboard", "`resign` first, then `mine`") }
-        guard let tries = countArgument(argument, Command.mine) else { return }
+        guard let tries = countArgument(argument, GameCommand.mine) else { return }
         if tries > 1 {
             hints.note("mine many")
             emit(.mineStarted(tries: tries))
@@ -138,7 +138,7 @@ extension Session {
     }
 
     /// The number after `mine`, `solve` or `mentor`; nil after saying what is wrong with it.
-    func countArgument(_ text: String, _ command: Command) -> Int64? {
+    func countArgument(_ text: String, _ command: GameCommand) -> Int64? {
         if text.isEmpty { return 1 }
         guard let number = Int64(text) else {
             let isDigits = text.allSatisfy { $0.isNumber || $0 == "-" }
@@ -147,10 +147,10 @@ extension Session {
                 "type `\(command.rawValue) 10`, for instance")
             return nil
         }
-        guard (1...Session.triesMax).contains(number) else {
+        guard (1...GameSession.triesMax).contains(number) else {
             fail(
                 "\(number) is out of range",
-                "type a number from 1 to \(Session.triesMax), such as `\(command.rawValue) 10`")
+                "type a number from 1 to \(GameSession.triesMax), such as `\(command.rawValue) 10`")
             return nil
         }
         return number

@@ -2,7 +2,7 @@
 
 import KVBase
 
-extension Session {
+extension GameSession {
     static let passwordGood = 8
 
     /// Asks for the old password if there is one, then twice for the new one.
@@ -53,10 +53,10 @@ extension Session {
                 then()
             }
         }
-        if password.count < Session.passwordGood || password.allSatisfy(\.isNumber) {
+        if password.count < GameSession.passwordGood || password.allSatisfy(\.isNumber) {
             emit(
                 .warning(
-                    "A short password, or digits only, is soon guessed; \(Session.passwordGood) or more are better."
+                    "A short password, or digits only, is soon guessed; \(GameSession.passwordGood) or more are better."
                 ))
         }
         var salt: [UInt8] = []
@@ -96,7 +96,7 @@ extension Session {
             publish(keys.claim(canonical, pid), claim.bytes) { [unowned self] in
                 guard !isSameKey else { return renamed(claim, from: old) }
                 emit(.notice("Asking around whether anybody else is \(text)..."))
-                after(Session.claimSettleMillis) { [unowned self] in confirm(claim, from: old) }
+                after(GameSession.claimSettleMillis) { [unowned self] in confirm(claim, from: old) }
             }
         }
     }

@@ -11,7 +11,7 @@ package enum Key: Equatable, Sendable {
     case paste(String)
 }
 
-package struct KeyDecoder: Sendable {
+package struct KeyParser: Sendable {
     private enum State { case ground, escape, csi, ss3 }
 
     private var state = State.ground
@@ -50,14 +50,14 @@ package struct KeyDecoder: Sendable {
         case .escape: escape(byte, &keys)
         case .ss3:
             state = .ground
-            if let key = KeyDecoder.final(byte, modifier: 1) { keys.append(key) }
+            if let key = KeyParser.final(byte, modifier: 1) { keys.append(key) }
         case .csi:
             if (0x40...0x7E).contains(byte) {
                 state = .ground
                 csi(byte, &keys)
             } else if byte == 0x1B {
                 state = .escape
-            } else if parameters.count < KeyDecoder.parametersMax {
+            } else if parameters.count < KeyParser.parametersMax {
                 parameters.append(byte)
             } else {
                 state = .ground
@@ -117,7 +117,7 @@ package struct KeyDecoder: Sendable {
         parameters = []
         let modifier = numbers.count > 1 ? numbers[1] : 1
         guard final == UInt8(ascii: "~") else {
-            if let key = KeyDecoder.final(final, modifier: modifier) { keys.append(key) }
+            if let key = KeyParser.final(final, modifier: modifier) { keys.append(key) }
             return
         }
         switch numbers.first ?? 0 {
@@ -144,11 +144,11 @@ package struct KeyDecoder: Sendable {
 
     private mutating func feedPaste(_ byte: UInt8, _ keys: inout [Key]) {
         pasted!.append(byte)
-        if byte == UInt8(ascii: "~"), pasted!.suffix(KeyDecoder.pasteEnd.count).elementsEqual(KeyDecoder.pasteEnd) {
-            let text = String(decoding: pasted!.dropLast(KeyDecoder.pasteEnd.count), as: UTF8.self)
+        if byte == UInt8(ascii: "~"), pasted!.suffix(KeyParser.pasteEnd.count).elementsEqual(KeyParser.pasteEnd) {
+            let text = String(decoding: pasted!.dropLast(KeyParser.pasteEnd.count), as: UTF8.self)
             pasted = nil
             keys.append(.paste(text))
-        } else if pasted!.count > KeyDecoder.pasteBytesMax {
+        } else if pasted!.count > KeyParser.pasteBytesMax {
             // Keep looking for the end mark, forget what no command line can use.
             pasted!.removeSubrange(1024..<(pasted!.count - 64))
         }

@@ -151,11 +151,11 @@ import Testing
 
     @Test func abbreviationsPlacesAndSemicolons() {
         #expect(
-            Command.match("inv") == .one(.inv) && Command.match("i") == .one(.inv)
-                && Command.match("PROB") == .one(.problem))
-        #expect(Command.match("sh") == .several([.shop, .shout]) && Command.match("m") == .one(.mine))
-        #expect(Command.match("slove") == .none(.solve) && Command.match("xyzzyplugh") == .none(nil))
-        #expect(Command.split("a ;; b; c ;;;d;") == ["a ; b", "c ;", "d"])
+            GameCommand.match("inv") == .one(.inv) && GameCommand.match("i") == .one(.inv)
+                && GameCommand.match("PROB") == .one(.problem))
+        #expect(GameCommand.match("sh") == .several([.shop, .shout]) && GameCommand.match("m") == .one(.mine))
+        #expect(GameCommand.match("slove") == .none(.solve) && GameCommand.match("xyzzyplugh") == .none(nil))
+        #expect(GameCommand.split("a ;; b; c ;;;d;") == ["a ; b", "c ;", "d"])
         #expect(Place(words: "the Fence") == .fence && Place(words: "floor 9") == .floor9 && Place(words: "10") == nil)
         #expect(
             Item(word: "GPUs") == .gpu && Item(word: "dark-matter") == .darkMatter && Item(word: "d") == .darkMatter)

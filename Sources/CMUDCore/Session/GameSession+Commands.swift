@@ -2,16 +2,16 @@
 
 package import KVBase
 
-extension Session {
+extension GameSession {
     func perform(_ typed: TypedLine) {
-        let text = Command.trimmed(typed.text)
+        let text = GameCommand.trimmed(typed.text)
         guard let first = text.first else { return }
-        if first == "'" { return run(.say, Command.trimmed(String(text.dropFirst()))) }
-        if first == ":" { return run(.emote, Command.trimmed(String(text.dropFirst()))) }
+        if first == "'" { return run(.say, GameCommand.trimmed(String(text.dropFirst()))) }
+        if first == ":" { return run(.emote, GameCommand.trimmed(String(text.dropFirst()))) }
         let word = text.prefix { !$0.isWhitespace }
-        let rest = Command.trimmed(String(text.dropFirst(word.count)))
+        let rest = GameCommand.trimmed(String(text.dropFirst(word.count)))
         if rest.isEmpty, let place = Place(words: text) { return run(.move, place.key) }
-        switch Command.match(String(word)) {
+        switch GameCommand.match(String(word)) {
         case .one(let command): run(command, rest)
         case .several(let commands):
             let choices = commands.map { "`\($0.rawValue)`" }
@@ -27,7 +27,7 @@ extension Session {
         }
     }
 
-    private func run(_ command: Command, _ rest: String) {
+    private func run(_ command: GameCommand, _ rest: String) {
         if let work, command.isEconomy {
             return fail("Busy (\(work.done)/\(work.total))", "`stop` first, or wait")
         }
@@ -95,7 +95,7 @@ extension Session {
     private func tellNext() {
         guard output.tellNext() else { return }
         guard isTelling else { return drainQueue() }
-        after(Session.storyLineMillis) { [unowned self] in tellNext() }
+        after(GameSession.storyLineMillis) { [unowned self] in tellNext() }
     }
 
     /// Any key cuts a chapter short: the rest of it appears at once.
@@ -109,7 +109,7 @@ extension Session {
     private func help(_ topic: String) {
         if topic.isEmpty { return emit(.help(isSolving: mode == .solving)) }
         if let group = CommandGroup(word: topic) { return emit(.helpGroup(group)) }
-        switch Command.match(topic) {
+        switch GameCommand.match(topic) {
         case .one(let command): emit(.helpTopic(command))
         case .several(let commands): for command in commands { emit(.helpTopic(command)) }
         case .none(let nearest):
@@ -175,7 +175,7 @@ extension Session {
             end(.quit)
         }
         // In a front end that cannot wait for ever, an unreachable store ends the wait.
-        after(Session.leaveMillis) { [unowned self] in
+        after(GameSession.leaveMillis) { [unowned self] in
             emit(.goodbye(sessionSummary(isSaved: false)))
             end(.unreachable)
         }
@@ -191,7 +191,7 @@ extension Session {
         guard phase != .leaving else { return }
         guard phase == .playing else { return end(health.isDown ? .unreachable : how) }
         leave { [unowned self] in end(how) }
-        after(Session.hangUpMillis) { [unowned self] in end(how == .quit ? .unreachable : how) }
+        after(GameSession.hangUpMillis) { [unowned self] in end(how == .quit ? .unreachable : how) }
     }
 
     static let hangUpMillis: Millis = 2_000
@@ -252,18 +252,18 @@ extension Session {
         let wanted = last.lowercased()
         var candidates: [String] = []
         if trimmed.count == 1 {
-            candidates = (Command.allCases.map(\.rawValue) + Place.allCases.map(\.key))
-        } else if case .one(let command) = Command.match(trimmed[0]) {
+            candidates = (GameCommand.allCases.map(\.rawValue) + Place.allCases.map(\.key))
+        } else if case .one(let command) = GameCommand.match(trimmed[0]) {
             candidates = arguments(of: command)
         }
         return (last, candidates.filter { $0.lowercased().hasPrefix(wanted) }.sorted())
     }
 
-    private func arguments(of command: Command) -> [String] {
+    private func arguments(of command: GameCommand) -> [String] {
         switch command {
         case .move: Place.allCases.map(\.key)
         case .buy: Item.allCases.filter { $0.unlockedAt <= record.rank }.map(\.key)
-        case .help: Command.allCases.map(\.rawValue)
+        case .help: GameCommand.allCases.map(\.rawValue)
         case .learn: Subject.allCases.map(\.key)
         case .scores: ScoreKind.allCases.map(\.rawValue)
         case .mentor: Rank.working.map(\.key)

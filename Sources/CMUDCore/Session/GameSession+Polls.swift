@@ -3,7 +3,7 @@
 
 import KVBase
 
-extension Session {
+extension GameSession {
     static let occupantsMax = 400
     static let staleKeyMillis: Millis = 3_600_000
     /// The claim is looked at once others had time to object, and again when most replicas have heard of it.
@@ -11,14 +11,14 @@ extension Session {
 
     func startPolling() {
         for poll in Poll.allCases { schedule(poll, after: poll.times.first) }
-        for delay in Session.claimChecks { after(delay) { [unowned self] in checkClaim() } }
+        for delay in GameSession.claimChecks { after(delay) { [unowned self] in checkClaim() } }
         pollRoom { _ in }
     }
 
     private func schedule(_ poll: Poll, after millis: Millis) {
         after(millis) { [unowned self] in
             guard phase == .playing, !stage.isResyncing else {
-                if ending == nil { schedule(poll, after: Session.retryMillis) }
+                if ending == nil { schedule(poll, after: GameSession.retryMillis) }
                 return
             }
             run(poll) { [unowned self] in
@@ -91,7 +91,7 @@ extension Session {
         let place = record.place
         let isFirst = reader.isNew(place)
         let read = { [unowned self] in
-            list(keys.room(place), limit: Session.occupantsMax) { [unowned self] pairs in
+            list(keys.room(place), limit: GameSession.occupantsMax) { [unowned self] pairs in
                 guard let pairs, place == record.place else { return done(pairs != nil) }
                 reader.listened(in: place)
                 let occupants = occupants(pairs, in: place)
@@ -99,7 +99,8 @@ extension Session {
                 resolve(occupants.map { ($0.pid, $0.name) }) { [unowned self] in
                     guard place == record.place else { return done(true) }
                     presence.see(
-                        occupants, in: place, areAll: pairs.count < Session.occupantsMax, correctedWall: correctedWall)
+                        occupants, in: place, areAll: pairs.count < GameSession.occupantsMax,
+                        correctedWall: correctedWall)
                     let sources = occupants.map { RingSource(pid: $0.pid, sid: $0.sid, lines: $0.lines) }
                     detached { show(sources, .room, isFirst: isFirst) }
                     done(true)
@@ -124,7 +125,9 @@ extension Session {
 
     /// Presence that nobody refreshed for an hour may be deleted by anybody; its owner's next beat would restore it.
     private func removeStale(_ occupants: [Occupant]) {
-        guard let stale = occupants.first(where: { correctedWall - $0.time > Session.staleKeyMillis }) else { return }
+        guard let stale = occupants.first(where: { correctedWall - $0.time > GameSession.staleKeyMillis }) else {
+            return
+        }
         request(.delete(keys.here(stale.place, stale.pid))) { _ in }
     }
 
@@ -256,7 +259,7 @@ extension Session {
         detached {
             emit(.warning("\(name) has logged in elsewhere; this terminal is done. Everything is saved."))
             guard otherSlot == Int64(slot) else { return whenSettled { [unowned self] in end(.refused) } }
-            vacate(until: now.steady + Session.vacateMillis)
+            vacate(until: now.steady + GameSession.vacateMillis)
         }
     }
 
@@ -264,7 +267,7 @@ extension Session {
         let old = slot
         readOwnSlots { [unowned self] in
             if slot != old || now.steady >= deadline { return whenSettled { [unowned self] in end(.refused) } }
-            after(Session.retryMillis) { [unowned self] in vacate(until: deadline) }
+            after(GameSession.retryMillis) { [unowned self] in vacate(until: deadline) }
         }
     }
 
@@ -289,7 +292,7 @@ extension Session {
         for rank in Rank.working {
             for (instance, amount) in other.total.work[rank.rawValue].sorted(by: { $0.key < $1.key }) where instance > 0
             {
-                publish(keys.share(rank, instance, pid, old), Session.shareBytes(amount))
+                publish(keys.share(rank, instance, pid, old), GameSession.shareBytes(amount))
             }
         }
         repairProjections()

@@ -2,11 +2,11 @@
 
 import KVBase
 
-extension Session {
+extension GameSession {
     // MARK: speaking
 
     /// The text of a command that says something, or nil after saying what is wrong with it.
-    private func spoken(_ text: String, _ command: Command) -> SafeText? {
+    private func spoken(_ text: String, _ command: GameCommand) -> SafeText? {
         let safe = Safe.text(text)
         guard !safe.isEmpty else {
             fail("\(command.rawValue.capitalizedFirst) what?", "type `\(command.example)`")
@@ -59,15 +59,15 @@ extension Session {
 
     func tellCommand(_ rest: String) {
         let word = String(rest.prefix { !$0.isWhitespace })
-        let text = Command.trimmed(String(rest.dropFirst(word.count)))
-        guard !word.isEmpty, !text.isEmpty else { return fail("Tell whom what?", "type `\(Command.tell.example)`") }
+        let text = GameCommand.trimmed(String(rest.dropFirst(word.count)))
+        guard !word.isEmpty, !text.isEmpty else { return fail("Tell whom what?", "type `\(GameCommand.tell.example)`") }
         guard let safe = spoken(text, .tell) else { return }
         findPlayer(word) { [unowned self] receiver, shown in sendTell(to: receiver, shown, safe) }
     }
 
     func reply(_ text: String) {
         guard let receiver = history.lastTeller else {
-            return fail("Nobody told you anything yet", "type `\(Command.tell.example)`")
+            return fail("Nobody told you anything yet", "type `\(GameCommand.tell.example)`")
         }
         guard let safe = spoken(text, .reply) else { return }
         sendTell(to: receiver, names[receiver], safe)
@@ -108,9 +108,9 @@ extension Session {
     // MARK: walking
 
     func move(_ text: String) {
-        guard !text.isEmpty else { return fail("Move where?", "places: " + Session.placeList) }
+        guard !text.isEmpty else { return fail("Move where?", "places: " + GameSession.placeList) }
         guard let place = Place(words: text) else {
-            return fail("There is no place \"\(clip(text))\"", "places: " + Session.placeList)
+            return fail("There is no place \"\(clip(text))\"", "places: " + GameSession.placeList)
         }
         guard place != record.place else {
             return fail("You are already \(place.preposition) \(place.phrase)", "`look` shows it")
@@ -184,8 +184,8 @@ extension Session {
         }
         findPlayer(text) { [unowned self] other, shown in
             guard other != pid else { return fail("You cannot ignore yourself", "many have tried") }
-            guard record.options.ignored.count < Options.ignoredMax else {
-                return fail("You ignore \(Options.ignoredMax) people already", "`unignore` one of them first")
+            guard record.options.ignored.count < PlayerSettings.ignoredMax else {
+                return fail("You ignore \(PlayerSettings.ignoredMax) people already", "`unignore` one of them first")
             }
             sheet.ignore(other, Directory.unmarked(shown))
             commit {}

@@ -2,7 +2,7 @@
 
 import KVBase
 
-extension Session {
+extension GameSession {
     private static let lectureHall = "the lecture hall is on floor 4: `move 4`"
 
     /// Others in this room who are connected and do the same work.
@@ -21,7 +21,7 @@ extension Session {
         guard balance.hasLessons else { return fail("Nothing is taught in a classic world", "`mine` and `solve`") }
         guard mode == .mining else { return fail("You are at the whiteboard", "`resign` first") }
         guard balance.terms(record.place).hasLessons else {
-            return fail("There is nothing to study here", Session.lectureHall)
+            return fail("There is nothing to study here", GameSession.lectureHall)
         }
         guard let tries = countArgument(argument, .study) else { return }
         if tries > 1 { emit(.studyStarted(tries: tries)) }
@@ -50,7 +50,7 @@ extension Session {
             return fail("\"\(clip(argument))\" is not taught", "subjects: \(subjects); `learn` alone compares them")
         }
         guard balance.terms(record.place).hasLessons else {
-            return fail("Nobody teaches here", Session.lectureHall)
+            return fail("Nobody teaches here", GameSession.lectureHall)
         }
         guard lessonsOpen > 0 else {
             return fail(

@@ -27,7 +27,7 @@ struct Claim: Equatable {
     }
 }
 
-extension Session {
+extension GameSession {
     static let claimSettleMillis: Millis = 4_000
 
     func readWorld() {

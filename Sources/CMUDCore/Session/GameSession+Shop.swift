@@ -2,7 +2,7 @@
 
 import KVBase
 
-extension Session {
+extension GameSession {
     func shop() {
         let (total, coins) = (total, coins)
         let rows = Item.allCases.map { item in

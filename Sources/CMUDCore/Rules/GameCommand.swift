@@ -13,7 +13,7 @@ package enum CommandGroup: String, CaseIterable, Sendable {
 
 /// An abbreviation that fits several words is refused with the choices. A single letter always means something: where
 /// several words begin with it, the one typed most has it as an alias.
-package enum Command: String, CaseIterable, Sendable {
+package enum GameCommand: String, CaseIterable, Sendable {
     case mine, stop, shop, buy, coffee, inv, study, learn, solve, problem, resign, mentor, story, hint, hints
     case say, emote, tell, reply, shout, who, `where`, gift, ignore, unignore, away, history
     case look, map, move, stats, scores, paint
@@ -173,13 +173,13 @@ package enum Command: String, CaseIterable, Sendable {
 }
 
 package enum CommandMatch: Equatable, Sendable {
-    case one(Command)
-    case several([Command])
+    case one(GameCommand)
+    case several([GameCommand])
     /// The nearest word, if any is near.
-    case none(Command?)
+    case none(GameCommand?)
 }
 
-extension Command {
+extension GameCommand {
     /// Exact words and aliases first, then unique beginnings. O(number of commands).
     package static func match(_ word: String) -> CommandMatch {
         let wanted = word.lowercased()
@@ -189,7 +189,7 @@ extension Command {
         let found = allCases.filter { $0.rawValue.hasPrefix(wanted) }
         if found.count == 1 { return .one(found[0]) }
         if found.count > 1 { return .several(found) }
-        return .none(nearest(wanted, in: allCases.map(\.rawValue)).flatMap(Command.init(rawValue:)))
+        return .none(nearest(wanted, in: allCases.map(\.rawValue)).flatMap(GameCommand.init(rawValue:)))
     }
 
     /// The candidate with the fewest edits, if they are at most a third of the word (and at least one is allowed).

@@ -1,6 +1,6 @@
 // What `help COMMAND` adds to the one line that `help` has: numbers, limits, what follows. Pure text, any thread.
 
-extension Command {
+extension GameCommand {
     package var details: String {
         switch self {
         case .mine:
