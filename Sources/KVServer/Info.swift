@@ -159,8 +159,10 @@ enum Info {
     }
 
     @Sendable private static func keyspace(_ shard: Shard, _ text: inout OutputBuffer) {
-        let keys = shard.state.pointee.store.count
-        if keys > 0 { line(&text, "db0", "keys=\(keys),expires=0,avg_ttl=0") }
+        for number in 0..<UInt8(Keyspace.count) {
+            let keys = Keyspace(number: number, store: shard.state.pointee.store).count
+            if keys > 0 { text.append("db\(number):keys=\(keys),expires=0,avg_ttl=0\r\n") }
+        }
     }
 }
 

@@ -134,7 +134,7 @@ package final class ServerContext: Sendable {
             Setting(name: "appendonly", value: "no"),
             Setting(name: "maxmemory", value: "0"),
             Setting(name: "maxmemory-policy", value: "noeviction"),
-            Setting(name: "databases", value: "1"),
+            Setting(name: "databases", value: String(Keyspace.count)),
             Setting(name: "timeout", value: "0"),
             Setting(name: "proto-max-bulk-len", value: String(Limits.valueBytesMax)),
             Setting(name: "bind", value: config.host),

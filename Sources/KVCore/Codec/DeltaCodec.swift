@@ -121,7 +121,7 @@ struct EntryDecoder {
         let suffix = Int(truncatingIfNeeded: min(reader.varint(), UInt64(Int32.max)))
         let isTombstone = flags & EntryFlag.tombstone != 0
         let valueCount = isTombstone ? 0 : Int(truncatingIfNeeded: min(reader.varint(), UInt64(Int32.max)))
-        guard !reader.failed, shared <= key.count, shared &+ suffix <= Limits.keyBytesMax,
+        guard !reader.failed, shared <= key.count, shared &+ suffix <= Limits.storedKeyBytesMax,
             valueCount <= Limits.valueBytesMax, readOrigin(flags, &reader, table)
         else { return nil }
         let ms = flags & EntryFlag.sameMillis != 0 ? lastMillis : lastMillis &+ reader.zigzag()

@@ -21,6 +21,9 @@ import KVBase
         return base[index]
     }
 
+    /// The first `n` of them.
+    package func prefix(_ n: Int) -> RecordPage { RecordPage(base: base, count: min(n, count)) }
+
     package var last: Record? { count > 0 ? base[count - 1] : nil }
 }
 

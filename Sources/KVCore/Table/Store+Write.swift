@@ -111,7 +111,7 @@ extension Store {
     package func merge(
         _ key: HashedKey, value: ByteView?, version: Version
     ) -> MergeOutcome {
-        guard version.isStorable, key.view.count <= Limits.keyBytesMax, value?.count ?? 0 <= Limits.valueBytesMax,
+        guard version.isStorable, key.view.count <= Limits.storedKeyBytesMax, value?.count ?? 0 <= Limits.valueBytesMax,
             let origin = state.pointee.config.origins.intern(version.uid)
         else { return .rejected }
         let slot = state.pointee.table.find(key.view, place(key.hash))
@@ -303,6 +303,7 @@ extension Store {
         } else {
             state.pointee.liveDigest &+= term
             state.pointee.liveCount &+= sign
+            if record.isMarked { state.pointee.marked[record.secondByte] &+= sign }
         }
     }
 

@@ -217,6 +217,7 @@ struct StoreState {
     var gcFloor: Millis = 0
     var ownOrigin: OriginIndex
     var liveCount = 0
+    let marked = MarkedCounts()
     var liveDigest: UInt64 = 0
     var tombstoneDigest: UInt64 = 0
     var recordBytes = 0
@@ -244,6 +245,7 @@ struct StoreState {
     mutating func deallocate() {
         table.deallocate()
         journal.deallocate()
+        marked.deallocate()
         recordDigest.deallocate()
         pending.deallocate()
         page.deallocate()

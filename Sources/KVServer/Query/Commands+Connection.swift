@@ -14,10 +14,11 @@ extension Commands {
 
     @Sendable static func echo(_ x: inout Execution) { x.output.pointee.bulk(x.argument(1).bytes) }
 
-    /// There is one database, 0.
     @Sendable static func select(_ x: inout Execution) {
         guard let index = x.integer(1) else { return x.error("ERR value is not an integer or out of range") }
-        index == 0 ? x.output.pointee.ok() : x.error("ERR DB index is out of range")
+        guard (0..<Keyspace.count).contains(index) else { return x.error("ERR DB index is out of range") }
+        x.session.state.pointee.database = UInt8(index)
+        x.output.pointee.ok()
     }
 
     @Sendable static func auth(_ x: inout Execution) {
@@ -51,6 +52,7 @@ extension Commands {
 
     @Sendable static func reset(_ x: inout Execution) {
         x.session.state.pointee.resp3 = false
+        x.session.state.pointee.database = 0
         x.session.state.pointee.name = Bytes([])
         x.session.state.pointee.replies = .on
         x.output.pointee.simple("RESET")

@@ -32,6 +32,7 @@ extension Commands {
             floor = Millis(given)
         }
         if x.isRefused(isWrite: true) { return }
+        x.storeKeys(first: 2, last: 2, step: 1)
         let key = x.argument(2)
         let value = x.argument(3)
         guard x.acceptsKey(key) else { return }
@@ -44,6 +45,7 @@ extension Commands {
     private static func kvdVersion(_ x: inout Execution) {
         guard x.count == 3 else { return x.wrongArity("kvd|version") }
         if x.isRefused(isWrite: false) { return }
+        x.storeKeys(first: 2, last: 2, step: 1)
         let key = x.argument(2)
         guard x.acceptsKey(key) else { return }
         guard let record = x.store.find(x.store.key(key)) else {

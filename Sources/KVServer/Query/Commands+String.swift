@@ -18,6 +18,10 @@ extension Commands {
         guard x.count == 3 else { return x.error("ERR syntax error") }
         let key = x.argument(1)
         guard x.acceptsKey(key) else { return }
+        guard x.argument(2).count < LargeSet.valueBytesMin else {
+            x.session.state.pointee[.beforeLongCommand] = true
+            return
+        }
         Batch.set(x.store.key(key), x.argument(2), on: x.shard.state, x.output)
     }
 
@@ -26,6 +30,22 @@ extension Commands {
         guard x.acceptsKey(key) else { return }
         let record = x.store.get(x.store.key(key))
         x.output.pointee.integer(record?.valueCount ?? 0)
+    }
+
+    /// GETRANGE and SUBSTR.
+    @Sendable static func getrange(_ x: inout Execution) {
+        guard var first = x.integer(2), var last = x.integer(3) else {
+            return x.error("ERR value is not an integer or out of range")
+        }
+        let key = x.argument(1)
+        guard x.acceptsKey(key) else { return }
+        let value = x.store.get(x.store.key(key))?.value ?? UnsafeRawBufferPointer(start: nil, count: 0)
+        if first < 0, last < 0, first > last { return x.output.pointee.bulk("") }
+        first = max(0, first < 0 ? value.count + first : first)
+        last = min(value.count - 1, max(0, last < 0 ? value.count + last : last))
+        if first > last { return x.output.pointee.bulk("") }
+        x.shard.state.pointee.budget.spend(TurnBudget.units(bytes: last - first))
+        x.output.pointee.bulk(UnsafeRawBufferPointer(rebasing: value[first...last]))
     }
 
     /// In one go when the reply is small, else in slices.

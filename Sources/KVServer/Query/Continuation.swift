@@ -80,6 +80,9 @@ final class LongCommand: Continuation {
     }
 
     private func handle(_ x: inout Execution, _ range: Range<Int>) {
+        x.shard.storeKeys(
+            of: batch, range.lowerBound, through: range.upperBound - 1, step: kind == .mset ? 2 : 1,
+            x.session.state.pointee.database)
         switch kind {
         case .mget: reply = LargeReply(Commands.records(x, range))
         case .mset: Commands.mset(&x, range)
@@ -103,7 +106,11 @@ final class LongCommand: Continuation {
             x.wrongArity("mset")
             return false
         }
-        guard Commands.acceptsKeys(x, step: kind == .mset ? 2 : 1) else { return false }
+        for k in stride(from: 1, to: x.count, by: kind == .mset ? 2 : 1) where x.argument(k).count > Limits.keyBytesMax
+        {
+            x.error("ERR key is too long: the limit is 65536 bytes")
+            return false
+        }
         if kind == .mget { x.output.pointee.arrayHeader(x.count - 1) }
         // Slices of MSET must begin at a key: 128 arguments are 64 pairs.
         check(LongCommand.sliceArguments % 2 == 0)

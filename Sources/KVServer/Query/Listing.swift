@@ -62,7 +62,7 @@ final class Listing: Continuation {
         }
         while sent < collected {
             let record = blocks[sent / Listing.blockEntries][sent % Listing.blockEntries]
-            x.output.pointee.bulk(record.key)
+            x.output.pointee.bulk(Keyspace.shown(record.key))
             if form == .pairs { x.output.pointee.bulk(record.value) }
             record.release()
             sent += 1
@@ -82,8 +82,8 @@ final class Listing: Continuation {
                 continue
             }
             let wanted = glob == nil ? min(limit, Listing.pageEntries) : Listing.pageEntries
-            let page = prefix.withBytes {
-                x.store.list(prefix: $0, after: hasPosition ? position.bytes : nil, limit: wanted)
+            let (page, isLast) = prefix.withBytes {
+                x.keyspace.page(prefix: $0, after: hasPosition ? position.bytes : nil, limit: wanted)
             }
             for i in 0..<page.count {
                 if limit == 0 { break }
@@ -96,7 +96,7 @@ final class Listing: Continuation {
                 append(page[i])
                 limit -= 1
             }
-            guard page.count == wanted, let last = page.last else { return true }
+            guard !isLast, let last = page.last else { return true }
             move(behind: last)
         } while Machine.monotonicNanos < deadline
         return false
@@ -105,14 +105,16 @@ final class Listing: Continuation {
     /// Nil when a long pattern needs another slice.
     private func matches(_ record: Record, until deadline: Nanos) -> Bool? {
         guard let glob else { return true }
-        guard glob.isLong else { return glob.matches(record.key) }
+        let key = Keyspace.shown(record.key)
+        guard glob.isLong else { return glob.matches(key) }
         progress = GlobProgress()
-        return glob.resume(&progress, record.key, until: deadline)
+        return glob.resume(&progress, key, until: deadline)
     }
 
     /// Goes on with the record that was not decided; whether it is now.
     private func decide(until deadline: Nanos) -> Bool {
-        guard let record = unsure, let matches = glob?.resume(&progress, record.key, until: deadline) else {
+        guard let record = unsure, let matches = glob?.resume(&progress, Keyspace.shown(record.key), until: deadline)
+        else {
             return false
         }
         if matches {

@@ -39,6 +39,12 @@ struct SessionHolds: OptionSet {
 package struct SessionState {
     package var id: Int
     package var resp3 = false
+    /// As SELECT chose.
+    var database: UInt8 = 0 {
+        didSet { recognisedArgumentsMax = database == 0 ? 3 : 0 }
+    }
+    /// Commands of more arguments, or all, go through the table.
+    private(set) var recognisedArgumentsMax: Int32 = 3
     /// What it ran last added keys: it waits where the shard is held back.
     var isAdding = false
     var holds: SessionHolds = []
@@ -174,7 +180,7 @@ package final class Session {
         state.pointee.activeMillis = shard.state.pointee.nowMillis
         state.pointee[.parsedAhead] = true
         return shard.batch.parse(
-            bytes, with: &state.pointee.parser, max: Batch.commandsPerParse, on: shard.state)
+            bytes, of: state, max: Batch.commandsPerParse, on: shard.state)
     }
 
     /// Answers what was parsed ahead, and keeps what is left of it.
@@ -338,7 +344,7 @@ package final class Session {
         let batch = shard.batch
         batch.reset()
         defer { batch.reset() }
-        let run = batch.parse(bytes, with: &state.pointee.parser, max: Batch.commandsPerParse, on: shard.state)
+        let run = batch.parse(bytes, of: state, max: Batch.commandsPerParse, on: shard.state)
         return batch.answer(self, bytes, run, &consumed, output, outputMax: outputMax)
     }
 
@@ -378,6 +384,10 @@ package final class Session {
                 }
                 state.pointee[.beforeLongCommand] = true
                 return
+            }
+            if !row.keys.isNone {
+                let last = row.keys.last < 0 ? x.count + row.keys.last : row.keys.last
+                x.storeKeys(first: row.keys.first, last: last, step: row.keys.step)
             }
             row.handler(&x)
         }

@@ -15,6 +15,9 @@ package final class Shard {
     package let state: UnsafeMutablePointer<ShardState>
     /// What the connections sent in this turn.
     let batch = Batch()
+    /// Keys of the command under way that are not stored as the client names them.
+    let storedKeys = UnsafeMutablePointer<OutputBuffer>.allocate(capacity: 1)
+    static let storedKeysKeptBytes = 64 * 1024
     /// Nil when the shard stands alone (in-process tests).
     var replicator: Replicator?
 
@@ -51,6 +54,7 @@ package final class Shard {
         state = .allocate(capacity: 1)
         state.initialize(to: ShardState(store: store))
         state.pointee.clockShift = context.config.clockOffsetMillis
+        storedKeys.initialize(to: OutputBuffer())
     }
 
     /// Frees the replica. Its sessions must have been closed.
@@ -58,6 +62,8 @@ package final class Shard {
         for session in sessions { session.close() }
         state.pointee.store.destroy()
         batch.deallocate()
+        storedKeys.pointee.deallocate()
+        storedKeys.deallocate()
         state.pointee.deallocate()
         state.deinitialize(count: 1)
         state.deallocate()

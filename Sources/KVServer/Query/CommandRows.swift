@@ -1,0 +1,106 @@
+// The commands of keys and values, as Redis 7 tells of them, and what runs each. Read by every loop.
+
+extension CommandTable {
+    static let stringRows: [CommandRow] = [
+        CommandRow(
+            "get", 2, "readonly fast", (1, 1, 1), "@read @string @fast", specs: "RO access/1/0/1",
+            since: "1.0.0", group: "string", "O(1)", "Get the value of a key", Commands.get),
+        CommandRow(
+            "set", -3, "write denyoom", (1, 1, 1), "@write @string @slow",
+            specs: "RW access update variable_flags/1/0/1/RW and ACCESS due to the optional `GET` argument",
+            since: "1.0.0", group: "string", "O(1)", "Set the string value of a key", Commands.set),
+        CommandRow(
+            "put", -3, "write denyoom", (1, 1, 1), "@write @string @slow",
+            specs: "RW access update variable_flags/1/0/1/RW and ACCESS due to the optional `GET` argument",
+            since: "1.0.0", group: "string", "O(1)", "Set the value of a key (alias of SET)", Commands.set),
+        CommandRow(
+            "mget", -2, "readonly fast", (1, -1, 1), "@read @string @fast", tips: "request_policy:multi_shard",
+            specs: "RO access/1/-1/1", since: "1.0.0", group: "string",
+            "O(N) where N is the number of keys to retrieve.", "Get the values of all the given keys",
+            traits: [.manyKeys], Commands.mget),
+        CommandRow(
+            "mset", -3, "write denyoom", (1, -1, 2), "@write @string @slow",
+            tips: "request_policy:multi_shard response_policy:all_succeeded", specs: "OW update/1/-1/2",
+            since: "1.0.1", group: "string", "O(N) where N is the number of keys to set.",
+            "Set multiple keys to multiple values", traits: [.manyKeys], Commands.mset),
+        CommandRow(
+            "strlen", 2, "readonly fast", (1, 1, 1), "@read @string @fast", specs: "RO/1/0/1",
+            since: "2.2.0", group: "string", "O(1)", "Get the length of the value stored in a key", Commands.strlen),
+        CommandRow(
+            "getrange", 4, "readonly", (1, 1, 1), "@read @string @slow", specs: "RO access/1/0/1",
+            since: "2.4.0", group: "string", "O(N) where N is the length of the returned string.",
+            "Get a substring of the string stored at a key", Commands.getrange),
+        CommandRow(
+            "substr", 4, "readonly", (1, 1, 1), "@read @string @slow", specs: "RO access/1/0/1",
+            since: "1.0.0", group: "string", "O(N) where N is the length of the returned string.",
+            "Get a substring of the string stored at a key", Commands.getrange),
+    ]
+
+    static let keyspaceRows: [CommandRow] = [
+        CommandRow(
+            "del", -2, "write", (1, -1, 1), "@keyspace @write @slow",
+            tips: "request_policy:multi_shard response_policy:agg_sum", specs: "RM delete/1/-1/1",
+            since: "1.0.0", group: "generic", "O(N) where N is the number of keys that will be removed.",
+            "Delete a key", traits: [.manyKeys], Commands.del),
+        CommandRow(
+            "delete", -2, "write", (1, -1, 1), "@keyspace @write @slow",
+            tips: "request_policy:multi_shard response_policy:agg_sum", specs: "RM delete/1/-1/1",
+            since: "1.0.0", group: "generic", "O(N) where N is the number of keys that will be removed.",
+            "Delete keys (alias of DEL)", traits: [.manyKeys], Commands.del),
+        CommandRow(
+            "unlink", -2, "write fast", (1, -1, 1), "@keyspace @write @fast",
+            tips: "request_policy:multi_shard response_policy:agg_sum", specs: "RM delete/1/-1/1",
+            since: "4.0.0", group: "generic", "O(1) for each key removed regardless of its size.",
+            "Delete a key asynchronously in another thread. Otherwise it is just as DEL, but non blocking.",
+            traits: [.manyKeys], Commands.del),
+        CommandRow(
+            "exists", -2, "readonly fast", (1, -1, 1), "@keyspace @read @fast",
+            tips: "request_policy:multi_shard response_policy:agg_sum", specs: "RO/1/-1/1",
+            since: "1.0.0", group: "generic", "O(N) where N is the number of keys to check.",
+            "Determine if a key exists", traits: [.manyKeys], Commands.exists),
+        CommandRow(
+            "touch", -2, "readonly fast", (1, -1, 1), "@keyspace @read @fast",
+            tips: "request_policy:multi_shard response_policy:agg_sum", specs: "RO/1/-1/1",
+            since: "3.2.1", group: "generic", "O(N) where N is the number of keys that will be touched.",
+            "Alters the last access time of a key(s). Returns the number of existing keys specified.",
+            Commands.touch),
+        CommandRow(
+            "type", 2, "readonly fast", (1, 1, 1), "@keyspace @read @fast", specs: "RO/1/0/1",
+            since: "1.0.0", group: "generic", "O(1)", "Determine the type stored at key", Commands.type),
+        CommandRow(
+            "object", -2, "", (0, 0, 0), "@slow", since: "2.2.3", group: "generic", "Depends on subcommand.",
+            "A container for object introspection commands", traits: [.subcommands], Commands.object),
+        CommandRow(
+            "list", -1, "readonly", (0, 0, 0), "@keyspace @read @slow", since: "1.0.0", group: "generic",
+            "O(N) with N being the number of keys in the database.",
+            "All pairs whose key starts with a prefix, in byte order: LIST [prefix] [LIMIT n] [AFTER key]",
+            Commands.list),
+        CommandRow(
+            "keys", 2, "readonly", (0, 0, 0), "@keyspace @read @slow @dangerous",
+            tips: "request_policy:all_shards nondeterministic_output_order", since: "1.0.0", group: "generic",
+            "O(N) with N being the number of keys in the database.", "Find all keys matching the given pattern",
+            Commands.keys),
+        CommandRow(
+            "scan", -2, "readonly", (0, 0, 0), "@keyspace @read @slow",
+            tips: "nondeterministic_output request_policy:special", since: "2.8.0", group: "generic",
+            "O(1) for every call.", "Incrementally iterate the keys space", Commands.scan),
+        CommandRow(
+            "randomkey", 1, "readonly", (0, 0, 0), "@keyspace @read @slow",
+            tips: "request_policy:all_shards nondeterministic_output", since: "1.0.0", group: "generic", "O(1)",
+            "Return a random key from the keyspace", Commands.randomkey),
+        CommandRow(
+            "dbsize", 1, "readonly fast", (0, 0, 0), "@keyspace @read @fast",
+            tips: "request_policy:all_shards response_policy:agg_sum", since: "1.0.0", group: "server", "O(1)",
+            "Return the number of keys in the selected database", Commands.dbsize),
+        CommandRow(
+            "flushdb", -1, "write", (0, 0, 0), "@keyspace @write @slow @dangerous",
+            tips: "request_policy:all_shards response_policy:all_succeeded", since: "1.0.0", group: "server",
+            "O(N) where N is the number of keys in the selected database",
+            "Remove all keys from the current database", Commands.flushdb),
+        CommandRow(
+            "flushall", -1, "write", (0, 0, 0), "@keyspace @write @slow @dangerous",
+            tips: "request_policy:all_shards response_policy:all_succeeded", since: "1.0.0", group: "server",
+            "O(N) where N is the total number of keys in all databases", "Remove all keys from all databases",
+            Commands.flushall),
+    ]
+}
