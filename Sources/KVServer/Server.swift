@@ -62,6 +62,10 @@ package final class Server {
             cores = []
             throw error
         }
+        if cores.count > 1 {
+            let homes = LoopHomes(cores.map { ($0.thread.loop, $0.shard) })
+            for core in cores { core.shard.homes = homes }
+        }
         for core in cores { core.thread.start() }
         let description = self.description
         if context.clientsMax < config.clientsMax {

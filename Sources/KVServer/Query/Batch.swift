@@ -175,7 +175,8 @@ struct Batch {
                     if done > 0 { consumed += Int(state.pointee.commands[run.first + done - 1].end) }
                     session.restartParser()
                     if client.pointee.closing { return .closing }
-                    return output.pointee.count > outputMax ? .blocked : .ready
+                    if output.pointee.count > outputMax { return .blocked }
+                    return session.isSuspended ? .suspended : .ready
                 }
                 commandsLeft -= run.count
             }
@@ -201,10 +202,12 @@ struct Batch {
         _ run: CommandRun, of session: Session, _ output: UnsafeMutablePointer<OutputBuffer>, outputMax: Int
     ) -> Int {
         var step = run
+        let recognised = session.state.pointee.recognisedArgumentsMax
         repeat {
             step.end = min(step.first + Batch.commandsPerStep, run.end)
             step.first += self.run(step, of: session, output, outputMax: outputMax)
             if step.first < step.end || session.mustStop || output.pointee.count > outputMax { break }
+            if session.state.pointee.recognisedArgumentsMax != recognised { break }
             session.shard.noteTime(isAdding: true)
         } while step.first < run.end && !session.shard.state.pointee.budget.isSpent
         return step.first - run.first

@@ -1,6 +1,29 @@
 // The commands of connections and the server, as Redis 7 tells of them, and what runs each. Read by every loop.
 
 extension CommandTable {
+    static let transactionRows: [CommandRow] = [
+        CommandRow(
+            "multi", 1, "noscript loading stale fast allow_busy", (0, 0, 0), "@fast @transaction",
+            since: "1.2.0", group: "transactions", "O(1)", "Mark the start of a transaction block",
+            traits: [.immediate], Commands.multi),
+        CommandRow(
+            "exec", 1, "noscript loading stale skip_slowlog", (0, 0, 0), "@slow @transaction",
+            since: "1.2.0", group: "transactions", "Depends on commands in the transaction",
+            "Execute all commands issued after MULTI", traits: [.immediate], Commands.exec),
+        CommandRow(
+            "discard", 1, "noscript loading stale fast allow_busy", (0, 0, 0), "@fast @transaction",
+            since: "2.0.0", group: "transactions", "O(N), when N is the number of queued commands",
+            "Discard all commands issued after MULTI", traits: [.immediate], Commands.discard),
+        CommandRow(
+            "watch", -2, "noscript loading stale fast allow_busy", (1, -1, 1), "@fast @transaction",
+            specs: "RO/1/-1/1", since: "2.2.0", group: "transactions", "O(1) for every key.",
+            "Watch the given keys to determine execution of the MULTI/EXEC block", traits: [.immediate],
+            Commands.watch),
+        CommandRow(
+            "unwatch", 1, "noscript loading stale fast allow_busy", (0, 0, 0), "@fast @transaction",
+            since: "2.2.0", group: "transactions", "O(1)", "Forget about all watched keys", Commands.unwatch),
+    ]
+
     static let connectionRows: [CommandRow] = [
         CommandRow(
             "ping", -1, "fast", (0, 0, 0), "@fast @connection",
@@ -16,15 +39,21 @@ extension CommandTable {
             "hello", -1, "noscript loading stale fast no_auth allow_busy", (0, 0, 0), "@fast @connection",
             since: "6.0.0", group: "connection", "O(1)", "Handshake with Redis", Commands.hello),
         CommandRow(
+            "wait", 3, "noscript", (0, 0, 0), "@slow @connection",
+            tips: "request_policy:all_shards response_policy:agg_min", since: "3.0.0", group: "generic", "O(1)",
+            "Wait for the synchronous replication of all the write commands sent in the context of the current connection",
+            Commands.wait),
+        CommandRow(
             "auth", -2, "noscript loading stale fast no_auth allow_busy", (0, 0, 0), "@fast @connection",
             since: "1.0.0", group: "connection", "O(N) where N is the number of passwords defined for the user",
             "Authenticate to the server", Commands.auth),
         CommandRow(
             "quit", -1, "noscript loading stale fast no_auth allow_busy", (0, 0, 0), "@fast @connection",
-            since: "1.0.0", group: "connection", "O(1)", "Close the connection", Commands.quit),
+            since: "1.0.0", group: "connection", "O(1)", "Close the connection", traits: [.immediate], Commands.quit),
         CommandRow(
             "reset", 1, "noscript loading stale fast no_auth allow_busy", (0, 0, 0), "@fast @connection",
-            since: "6.2.0", group: "connection", "O(1)", "Reset the connection", Commands.reset),
+            since: "6.2.0", group: "connection", "O(1)", "Reset the connection", traits: [.immediate],
+            Commands.reset),
         CommandRow(
             "client", -2, "", (0, 0, 0), "@slow", since: "2.4.0", group: "connection", "Depends on subcommand.",
             "A container for client connection commands", traits: [.subcommands], Commands.client),
@@ -104,5 +133,9 @@ extension CommandTable {
         SubcommandRow("object|help", 2, "loading stale", (0, 0, 0), "@keyspace @slow"),
         SubcommandRow("memory|usage", -3, "readonly", (2, 2, 1), "@read @slow", specs: "RO/2/0/1"),
         SubcommandRow("memory|help", 2, "loading stale", (0, 0, 0), "@slow"),
+        SubcommandRow("kvd|put", -4, "write", (2, 2, 1), "@write @slow", specs: "OW update/2/0/1"),
+        SubcommandRow("kvd|version", 3, "readonly", (2, 2, 1), "@read @slow", specs: "RO/2/0/1"),
+        SubcommandRow("kvd|digest", -2, "readonly", (0, 0, 0), "@read @slow"),
+        SubcommandRow("kvd|peers", 2, "readonly", (0, 0, 0), "@read @slow"),
     ]
 }

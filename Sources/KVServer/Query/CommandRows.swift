@@ -14,6 +14,17 @@ extension CommandTable {
             specs: "RW access update variable_flags/1/0/1/RW and ACCESS due to the optional `GET` argument",
             since: "1.0.0", group: "string", "O(1)", "Set the value of a key (alias of SET)", Commands.set),
         CommandRow(
+            "setnx", 3, "write denyoom fast", (1, 1, 1), "@write @string @fast", specs: "OW insert/1/0/1",
+            since: "1.0.0", group: "string", "O(1)", "Set the value of a key, only if the key does not exist",
+            Commands.setnx),
+        CommandRow(
+            "getset", 3, "write denyoom fast", (1, 1, 1), "@write @string @fast", specs: "RW access update/1/0/1",
+            since: "1.0.0", group: "string", "O(1)", "Set the string value of a key and return its old value",
+            Commands.getset),
+        CommandRow(
+            "getdel", 2, "write fast", (1, 1, 1), "@write @string @fast", specs: "RW access delete/1/0/1",
+            since: "6.2.0", group: "string", "O(1)", "Get the value of a key and delete the key", Commands.getdel),
+        CommandRow(
             "mget", -2, "readonly fast", (1, -1, 1), "@read @string @fast", tips: "request_policy:multi_shard",
             specs: "RO access/1/-1/1", since: "1.0.0", group: "string",
             "O(N) where N is the number of keys to retrieve.", "Get the values of all the given keys",
@@ -23,6 +34,11 @@ extension CommandTable {
             tips: "request_policy:multi_shard response_policy:all_succeeded", specs: "OW update/1/-1/2",
             since: "1.0.1", group: "string", "O(N) where N is the number of keys to set.",
             "Set multiple keys to multiple values", traits: [.manyKeys], Commands.mset),
+        CommandRow(
+            "msetnx", -3, "write denyoom", (1, -1, 2), "@write @string @slow",
+            tips: "request_policy:multi_shard response_policy:agg_min", specs: "OW insert/1/-1/2",
+            since: "1.0.1", group: "string", "O(N) where N is the number of keys to set.",
+            "Set multiple keys to multiple values, only if none of the keys exist", Commands.msetnx),
         CommandRow(
             "strlen", 2, "readonly fast", (1, 1, 1), "@read @string @fast", specs: "RO/1/0/1",
             since: "2.2.0", group: "string", "O(1)", "Get the length of the value stored in a key", Commands.strlen),
@@ -54,6 +70,13 @@ extension CommandTable {
             "Delete a key asynchronously in another thread. Otherwise it is just as DEL, but non blocking.",
             traits: [.manyKeys], Commands.del),
         CommandRow(
+            "delex", -2, "write fast", (1, 1, 1), "@write @string @fast", specs: "RW access delete/1/0/1",
+            since: "6.2.0", group: "string", "O(1)", "Delete a key if its value is, or is not, the given one",
+            Commands.delex),
+        CommandRow(
+            "delifeq", 3, "write fast", (1, 1, 1), "@write @string @fast", specs: "RW access delete/1/0/1",
+            since: "6.2.0", group: "string", "O(1)", "Delete a key if its value is the given one", Commands.delifeq),
+        CommandRow(
             "exists", -2, "readonly fast", (1, -1, 1), "@keyspace @read @fast",
             tips: "request_policy:multi_shard response_policy:agg_sum", specs: "RO/1/-1/1",
             since: "1.0.0", group: "generic", "O(N) where N is the number of keys to check.",
@@ -67,6 +90,19 @@ extension CommandTable {
         CommandRow(
             "type", 2, "readonly fast", (1, 1, 1), "@keyspace @read @fast", specs: "RO/1/0/1",
             since: "1.0.0", group: "generic", "O(1)", "Determine the type stored at key", Commands.type),
+        CommandRow(
+            "rename", 3, "write", (1, 2, 1), "@keyspace @write @slow",
+            specs: "RW access delete/1/0/1;OW update/2/0/1", since: "1.0.0", group: "generic", "O(1)", "Rename a key",
+            Commands.rename),
+        CommandRow(
+            "renamenx", 3, "write fast", (1, 2, 1), "@keyspace @write @fast",
+            specs: "RW access delete/1/0/1;OW insert/2/0/1", since: "1.0.0", group: "generic", "O(1)",
+            "Rename a key, only if the new key does not exist", Commands.renamenx),
+        CommandRow(
+            "copy", -3, "write denyoom", (1, 2, 1), "@keyspace @write @slow",
+            specs: "RO access/1/0/1;OW update/2/0/1", since: "6.2.0", group: "generic",
+            "O(N) worst case for collections, where N is the number of nested items. O(1) for string values.",
+            "Copy a key", Commands.copy),
         CommandRow(
             "object", -2, "", (0, 0, 0), "@slow", since: "2.2.3", group: "generic", "Depends on subcommand.",
             "A container for object introspection commands", traits: [.subcommands], Commands.object),

@@ -13,6 +13,8 @@ package struct CommandFlags: OptionSet, Sendable {
     /// Takes any number of keys: with very many arguments it runs in slices (Continuation.swift).
     package static let manyKeys = CommandFlags(rawValue: 16)
     package static let subcommands = CommandFlags(rawValue: 128)
+    /// Not queued by MULTI.
+    package static let immediate = CommandFlags(rawValue: 256)
 
     /// Those that Redis names, of its words.
     init(words: StaticString) {
@@ -98,6 +100,7 @@ package struct SubcommandRow: Sendable {
     }
 
     package var nameText: String { name.description }
+    package func accepts(_ count: Int) -> Bool { arity >= 0 ? count == arity : count >= -arity }
 }
 
 /// Looks a command up by its name packed into two words, upper case: two multiplications and a probe or two.
@@ -144,7 +147,8 @@ package struct CommandTable: Sendable {
         rows.withUnsafeBufferPointer { body($0[index]) }
     }
 
-    package static let standard = CommandTable(rows: stringRows + keyspaceRows + connectionRows + adminRows)
+    package static let standard = CommandTable(
+        rows: stringRows + keyspaceRows + transactionRows + connectionRows + adminRows)
 
     /// The subcommands of a command of that name.
     func subcommands(of name: String) -> [SubcommandRow] {

@@ -187,7 +187,7 @@ extension Commands {
                 return x.error("ERR Invalid command specified")
             }
             (keys, facts) = (sub.keys, sub.facts)
-            accepts = sub.arity >= 0 ? count == sub.arity : count >= -sub.arity
+            accepts = sub.accepts(count)
         }
         if keys.isNone { return x.error("ERR The command has no key arguments") }
         guard accepts else { return x.error("ERR Invalid number of arguments specified for command") }

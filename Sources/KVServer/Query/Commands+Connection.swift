@@ -53,6 +53,7 @@ extension Commands {
     @Sendable static func reset(_ x: inout Execution) {
         x.session.state.pointee.resp3 = false
         x.session.state.pointee.database = 0
+        x.session.discardTransaction()
         x.session.state.pointee.name = Bytes([])
         x.session.state.pointee.replies = .on
         x.output.pointee.simple("RESET")

@@ -64,7 +64,7 @@ extension Commands {
     // RANDOMKEY
 
     /// Keys looked at for one that is returned.
-    private static let randomPageKeys = 64
+    private static let randomPageKeys = 512
 
     /// Any key of the database, each about as likely as any other: one of a page that begins at a random place of the
     /// index. With no more keys than a page has, all are equally likely. O(log n).

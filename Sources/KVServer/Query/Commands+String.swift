@@ -13,12 +13,14 @@ extension Commands {
         }
     }
 
-    /// Plain SET only: an option of Redis's SET (EX, NX, …) is answered with its syntax error.
     @Sendable static func set(_ x: inout Execution) {
-        guard x.count == 3 else { return x.error("ERR syntax error") }
         let key = x.argument(1)
         guard x.acceptsKey(key) else { return }
-        guard x.argument(2).count < LargeSet.valueBytesMin else {
+        if x.count > 3 {
+            guard let options = SetOptions(x) else { return }
+            return set(&x, options)
+        }
+        guard x.argument(2).count < LargeSet.valueBytesMin || x.session.isGuest else {
             x.session.state.pointee[.beforeLongCommand] = true
             return
         }
@@ -85,7 +87,9 @@ extension Commands {
 
     @Sendable static func del(_ x: inout Execution) {
         guard acceptsKeys(x, step: 1) else { return }
-        x.output.pointee.integer(del(&x, x.batch.range(x.command, 1, x.count)))
+        let (deleted, ask) = del(&x, x.batch.range(x.command, 1, x.count))
+        guard let ask else { return x.output.pointee.integer(deleted) }
+        x.session.continuation = HomeDelete(ask, deleted)
     }
 
     // The work on a range of arguments, for whole commands and for the slices of long ones. Keys are hashed 64 at a
@@ -120,13 +124,21 @@ extension Commands {
         return found
     }
 
-    static func del(_ x: inout Execution, _ range: Range<Int>) -> Int {
+    /// Deletes those of the keys that are here and have their home here, and asks the homes of the others that are
+    /// here: only there it is certain who deletes a key first.
+    static func del(_ x: inout Execution, _ range: Range<Int>) -> (deleted: Int, ask: HomeAsk?) {
         let now = x.nowMillis
-        var deleted = 0
+        let homes = x.session.isGuest ? nil : x.shard.homes
+        var (deleted, elsewhere) = (0, [Int: [Bytes]]())
         forEachKey(x, range, step: 1) { key, _ in
+            if let homes, x.store.get(key) != nil {
+                let home = homes.home(of: key.view, x.store)
+                if home != x.shard.index { return elsewhere[home, default: []].append(Bytes(key.view.bytes)) }
+            }
             if x.store.delete(key, now: now) != nil { deleted += 1 }
         }
-        return deleted
+        guard let homes, !elsewhere.isEmpty else { return (deleted, nil) }
+        return (deleted, HomeDelete.ask(x, homes, elsewhere))
     }
 
     /// Checks every key's length before anything is read or written, so that such a command fails as a whole.

@@ -35,7 +35,9 @@ struct Keyspace {
     }
 
     /// A client's key, or the beginning of keys, as it is stored.
-    func stored(_ key: UnsafeRawBufferPointer) -> Bytes {
+    func stored(_ key: UnsafeRawBufferPointer) -> Bytes { Keyspace.stored(key, number) }
+
+    static func stored(_ key: UnsafeRawBufferPointer, _ number: UInt8) -> Bytes {
         if number > 0 { return Bytes([Store.mark, number] + Array(key)) }
         return Bytes(key.first == Store.mark ? [Store.mark] + Array(key) : Array(key))
     }
@@ -94,6 +96,17 @@ struct Keyspace {
 
 extension Execution {
     var keyspace: Keyspace { Keyspace(number: session.state.pointee.database, store: store) }
+
+    /// Puts argument `k`, a key in the form in which it is stored, into another database.
+    func moveKey(_ k: Int, to number: UInt8) {
+        let shown = Bytes(Keyspace.shown(argument(k).bytes))
+        let bytes = shown.withBytes { Keyspace.stored($0, number) }
+        storedKey.pointee.count = 0
+        bytes.withBytes { storedKey.pointee.append($0) }
+        batch.arguments[Int(command.firstArgument) + k] = ByteView(storedKey.pointee.bytes)
+    }
+
+    private var storedKey: UnsafeMutablePointer<OutputBuffer> { shard.movedKey }
 
     /// Puts the keys among the arguments, from `first` to `last`, into the form in which they are stored.
     func storeKeys(first: Int, last: Int, step: Int) {

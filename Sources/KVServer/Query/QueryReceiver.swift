@@ -132,6 +132,8 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
                 connection.pauseReading()
             }
             connection.notifyWhenDrained()
+        case .suspended:
+            if session.pendingInput > QueryReceiver.pendingInputMax { connection.pauseReading() }
         case .closing:
             connection.close(afterFlush: true)
         }

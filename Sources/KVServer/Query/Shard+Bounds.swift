@@ -15,6 +15,7 @@ extension Shard {
         let now = state.pointee.nowMillis
         for session in sessions {
             let s = session.state
+            if session.isSuspended { continue }
             if session.continuation != nil || s.pointee.isBlocked {
                 let unsent = session.owner?.sessionUnsentBytes ?? 0
                 if unsent < s.pointee.unsentBytes { s.pointee.activeMillis = now }

@@ -39,6 +39,10 @@ extension Shard {
     /// All that was received is answered, messages and timers are done: those who wait, replication, memory.
     private func endTurn(_ loop: Loop) {
         beginTurn(loop)
+        if !homeQueue.isEmpty {
+            let now = Machine.monotonicNanos
+            serveHome(until: state.pointee.budget.deadline(for: .waiting, now: now))
+        }
         if hasWork, let millis = serveWaiting() { loop.requestTurn(afterMillis: millis) }
         endedNanos = loop.nowNanos
         replicator?.turnEnded()

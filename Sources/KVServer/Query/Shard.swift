@@ -18,6 +18,20 @@ package final class Shard {
     /// Keys of the command under way that are not stored as the client names them.
     let storedKeys = UnsafeMutablePointer<OutputBuffer>.allocate(capacity: 1)
     static let storedKeysKeptBytes = 64 * 1024
+    /// One that a command moved to another database.
+    let movedKey = UnsafeMutablePointer<OutputBuffer>.allocate(capacity: 1)
+    /// Where keys have their home; nil where this is the only actor.
+    package var homes: Homes?
+    /// What siblings' clients asked of this actor and has not run yet.
+    var homeQueue: [HomeRequest] = []
+    /// Stands for the clients of siblings, and of transactions.
+    var guest: Session {
+        if let guestSession { return guestSession }
+        let guest = Session(guestOf: self)
+        guestSession = guest
+        return guest
+    }
+    private var guestSession: Session?
     /// Nil when the shard stands alone (in-process tests).
     var replicator: Replicator?
 
@@ -55,15 +69,22 @@ package final class Shard {
         state.initialize(to: ShardState(store: store))
         state.pointee.clockShift = context.config.clockOffsetMillis
         storedKeys.initialize(to: OutputBuffer())
+        movedKey.initialize(to: OutputBuffer())
     }
 
     /// Frees the replica. Its sessions must have been closed.
     package func close() {
         for session in sessions { session.close() }
+        guestSession?.close()
+        guestSession = nil
+        homes = nil
+        homeQueue = []
         state.pointee.store.destroy()
         batch.deallocate()
         storedKeys.pointee.deallocate()
         storedKeys.deallocate()
+        movedKey.pointee.deallocate()
+        movedKey.deallocate()
         state.pointee.deallocate()
         state.deinitialize(count: 1)
         state.deallocate()
