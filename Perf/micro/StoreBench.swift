@@ -164,7 +164,7 @@ struct StoreBench {
         for batch in [1, 16, 32, 64] {
             let cost = best(rounds) { run in
                 batched(store, batch, rounds, seed: run) { key in
-                    if store.get(key) != nil { found += 1 }
+                    if store.get(key, now: StoreBench.now) != nil { found += 1 }
                 }
             }
             line("lookup, batches of \(batch)", cost, "ns")
@@ -173,7 +173,7 @@ struct StoreBench {
         for batch in [1, 32] {
             let cost = best(rounds) { run in
                 batched(store, batch, rounds, seed: run) { key in
-                    if let record = store.get(key) { output.append(record.value) }
+                    if let record = store.get(key, now: StoreBench.now) { output.append(record.value) }
                     if output.count > 60_000 { output.count = 0 }
                 }
             }
@@ -223,7 +223,7 @@ struct StoreBench {
         let rounds = 4000
         let cost = best(rounds) { _ in
             for _ in 0..<rounds {
-                let page = store.list(prefix: none, after: start(), limit: 100)
+                let page = store.list(prefix: none, after: start(), limit: 100, now: StoreBench.now)
                 for i in 0..<page.count { bytes += page[i].valueCount }
             }
         }
@@ -231,7 +231,7 @@ struct StoreBench {
         if isDense {
             let cost = best(rounds) { _ in
                 for _ in 0..<rounds {
-                    let page = store.list(prefix: UnsafeRawBufferPointer(rebasing: start()[..<14]), limit: 256)
+                    let page = store.list(prefix: UnsafeRawBufferPointer(rebasing: start()[..<14]), limit: 256, now: StoreBench.now)
                     for i in 0..<page.count { bytes += page[i].valueCount }
                 }
             }
@@ -240,7 +240,7 @@ struct StoreBench {
         var output = OutputBuffer(capacity: 1 << 16)
         let written = best(rounds) { _ in
             for _ in 0..<rounds {
-                let page = store.list(prefix: none, after: start(), limit: 100)
+                let page = store.list(prefix: none, after: start(), limit: 100, now: StoreBench.now)
                 output.count = 0
                 output.bulks(page.count * 2, bytes: page.count * (StoreBench.keyBytes + StoreBench.valueBytes)) {
                     for i in 0..<page.count {
@@ -257,7 +257,7 @@ struct StoreBench {
             var last: Record?
             while true {
                 let page = store.list(
-                    prefix: UnsafeRawBufferPointer(start: nil, count: 0), after: last?.key, limit: 1000)
+                    prefix: UnsafeRawBufferPointer(start: nil, count: 0), after: last?.key, limit: 1000, now: StoreBench.now)
                 for i in 0..<page.count { bytes += page[i].valueCount }
                 if page.count < 1000 { break }
                 last = page.last

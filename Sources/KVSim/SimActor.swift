@@ -147,8 +147,11 @@ package final class SimActor {
 
     var ownSeq: UInt64 { store.ownSeq }
 
+    /// The clock that decides what is shown.
+    var corrected: Millis { at.wall + replica.clockCorrectionMillis }
+
     func get(_ key: Int) -> Record? {
-        store.get(world.keys.hashed(key))
+        store.get(world.keys.hashed(key), now: corrected)
     }
 
     /// Names of the live keys with a prefix, page by page.
@@ -157,11 +160,11 @@ package final class SimActor {
         while true {
             let page = prefix.withUnsafeBytes { prefix in
                 (names.last ?? []).withUnsafeBytes { last in
-                    store.list(prefix: prefix, after: names.isEmpty ? nil : last, limit: pageSize)
+                    store.list(prefix: prefix, after: names.isEmpty ? nil : last, limit: pageSize, now: corrected)
                 }
             }
             for index in 0..<page.count { names.append(Array(page[index].key)) }
-            if page.count < pageSize { return names }
+            if page.isLast { return names }
         }
     }
 

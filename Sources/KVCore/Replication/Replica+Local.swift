@@ -206,7 +206,7 @@ extension Replica {
         var seq = start
         var bytes = 0
         while seq >= first {
-            store.records(store.journalHash(seq)) { bytes += $0.keyCount + $0.valueCount }
+            store.records(store.journalHash(seq)) { bytes += $0.keyCount + $0.contentCount }
             if bytes > Replica.latestBytesMax { break }
             seq -= 1
         }

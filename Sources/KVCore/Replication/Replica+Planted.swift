@@ -32,9 +32,7 @@ extension Replica {
         if planted(.nowOnly) { ms = corrected(at) }
         if planted(.noFloor), record.ms == store.gcFloor + 1 { ms = corrected(at) }
         guard ms != record.ms else { return record }
-        let bent = Record.create(
-            key: record.keyView, value: ByteView(record.value), ms: ms, origin: record.origin, seq: record.seq,
-            isTombstone: record.isTombstone)
+        let bent = record.copied(ms: ms, origin: record.origin, seq: record.seq)
         store.overwriteUnconditionally(with: bent, hash)
         return bent
     }

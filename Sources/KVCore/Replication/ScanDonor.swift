@@ -224,14 +224,14 @@ final class ScanDonor {
             if !everything, filter.covers(record.origin, record.seq) { return }
             if planted(.tombstoneSkippedInScan), record.isTombstone { return }
             offered.append(record)
-            bytes += record.keyCount + record.valueCount
+            bytes += record.keyCount + record.contentCount
         }
         return bytes
     }
 
     private func offer(_ store: Store) {
         for record in offered {
-            largestBytes = max(largestBytes, record.keyCount + record.valueCount)
+            largestBytes = max(largestBytes, record.keyCount + record.contentCount)
             if isLocal {
                 entries.append(store.hasher.hash(record.keyView), record.retained())
             } else {

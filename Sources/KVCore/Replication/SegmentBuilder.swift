@@ -97,7 +97,7 @@ struct SegmentBuilder {
         var seq: UInt64 = 0
         let own = store.ownOrigin
         store.records(hash) { record in
-            if record.keyCount + record.valueCount > largeBytes {
+            if record.keyCount + record.contentCount > largeBytes {
                 seq = max(seq, record.origin == own ? record.seq : last &+ 1)
             }
         }

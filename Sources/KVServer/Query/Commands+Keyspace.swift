@@ -37,7 +37,7 @@ extension Commands {
         if glob.isLiteral {
             defer { glob.deallocate() }
             return glob.prefix.withBytes { key in
-                let isPresent = x.store.get(x.store.key(key)) != nil
+                let isPresent = x.store.get(x.store.key(key), now: x.nowMillis) != nil
                 x.output.pointee.arrayHeader(isPresent ? 1 : 0)
                 if isPresent { x.output.pointee.bulk(key) }
             }
@@ -59,9 +59,10 @@ extension Commands {
         let shard = x.shard.state
         x.shard.note(.list)
         if glob == nil, !shard.pointee.budget.isSpent {
-            let page = x.store.list(prefix: prefix, after: after, limit: min(limit, ShardState.pageEntries))
+            let page = x.store.list(
+                prefix: prefix, after: after, limit: min(limit, ShardState.pageEntries), now: x.nowMillis)
             shard.pointee.budget.spend(TurnBudget.units(entries: page.count))
-            let isComplete = page.count < ShardState.pageEntries || page.count == limit
+            let isComplete = page.isLast || page.count == limit
             if isComplete {
                 let bytes = payloadBytes(page, form)
                 if bytes <= ShardState.pageBytesMax {

@@ -98,16 +98,16 @@ extension Commands {
             page = list(x, request.prefix, after, wanted)
         }
         x.shard.state.pointee.budget.spend(TurnBudget.units(entries: page.count))
-        guard page.count == wanted, let last = page.last else { return (page, 0) }
-        let mark = x.store.mark(last.key)
-        x.shard.context.scanMarks.remember(mark, last.key)
+        guard !page.isLast, let position = page.position else { return (page, 0) }
+        let mark = x.store.mark(position)
+        x.shard.context.scanMarks.remember(mark, position)
         return (page, mark.number)
     }
 
     static func list(_ x: Execution, _ prefix: Bytes, _ after: Bytes?, _ limit: Int) -> RecordPage {
         prefix.withBytes { prefix in
-            after?.withBytes { x.store.list(prefix: prefix, after: $0, limit: limit) }
-                ?? x.store.list(prefix: prefix, after: nil, limit: limit)
+            after?.withBytes { x.store.list(prefix: prefix, after: $0, limit: limit, now: x.nowMillis) }
+                ?? x.store.list(prefix: prefix, after: nil, limit: limit, now: x.nowMillis)
         }
     }
 

@@ -24,7 +24,7 @@ extension Commands {
     @Sendable static func strlen(_ x: inout Execution) {
         let key = x.argument(1)
         guard x.acceptsKey(key) else { return }
-        let record = x.store.get(x.store.key(key))
+        let record = x.store.get(x.store.key(key), now: x.nowMillis)
         x.output.pointee.integer(record?.valueCount ?? 0)
     }
 
@@ -75,7 +75,7 @@ extension Commands {
     static func records(_ x: Execution, _ range: Range<Int>) -> [Record?] {
         var records: [Record?] = []
         forEachKey(x, range, step: 1) { key, _ in
-            records.append(x.store.get(key)?.retained())
+            records.append(x.store.get(key, now: x.nowMillis)?.retained())
         }
         let found = records.reduce(0) { $0 + ($1 == nil ? 0 : 1) }
         x.shard.state.pointee.counters.hits &+= found
@@ -93,7 +93,7 @@ extension Commands {
     static func exists(_ x: inout Execution, _ range: Range<Int>) -> Int {
         var found = 0
         forEachKey(x, range, step: 1) { key, _ in
-            if x.store.get(key) != nil { found += 1 }
+            if x.store.get(key, now: x.nowMillis) != nil { found += 1 }
         }
         x.shard.state.pointee.counters.hits &+= found
         x.shard.state.pointee.counters.misses &+= range.count - found

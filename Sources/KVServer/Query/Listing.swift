@@ -83,21 +83,22 @@ final class Listing: Continuation {
             }
             let wanted = glob == nil ? min(limit, Listing.pageEntries) : Listing.pageEntries
             let page = prefix.withBytes {
-                x.store.list(prefix: $0, after: hasPosition ? position.bytes : nil, limit: wanted)
+                x.store.list(
+                    prefix: $0, after: hasPosition ? position.bytes : nil, limit: wanted, now: x.nowMillis)
             }
             for i in 0..<page.count {
                 if limit == 0 { break }
                 guard let matches = matches(page[i], until: deadline) else {
                     unsure = page[i].retained()
-                    move(behind: page[i])
+                    move(behind: page[i].key)
                     return false
                 }
                 guard matches else { continue }
                 append(page[i])
                 limit -= 1
             }
-            guard page.count == wanted, let last = page.last else { return true }
-            move(behind: last)
+            guard !page.isLast, let position = page.position else { return true }
+            move(behind: position)
         } while Machine.monotonicNanos < deadline
         return false
     }
@@ -124,9 +125,9 @@ final class Listing: Continuation {
         return true
     }
 
-    private func move(behind record: Record) {
+    private func move(behind key: UnsafeRawBufferPointer) {
         position.count = 0
-        position.append(record.key)
+        position.append(key)
         hasPosition = true
     }
 

@@ -66,8 +66,8 @@ final class ScanSearch: Continuation {
             self.mark = nil
             return
         }
-        if let last = page.last, page.count == ScanSearch.pageKeys {
-            position = Bytes(last.key)
+        if !page.isLast, let last = page.position {
+            position = Bytes(last)
             guard let end, end < position.unsafelyUnwrapped else { return }
         }
         // This round is over.
