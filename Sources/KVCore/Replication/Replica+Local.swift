@@ -99,13 +99,13 @@ extension Replica {
         let saysFlushed = leaving.hasBegun && isFlushed(at)
         if saysFlushed { leaving.noteSaidFlushed() }
         let batch = LocalBatch(
-            fromIndex: config.actorIndex, vector: shown(vector, to: sibling), digest: digest, floor: store.gcFloor,
+            fromIndex: config.actorIndex, vector: shown(vector, to: sibling), digest: comparedDigest, floor: store.gcFloor,
             firstItem: first, items: items, ackedItem: sibling.stream.appliedTo, news: servers.map(news),
             rowsHash: members.hash,
             rows: sibling.rowsHash == members.hash ? [] : members.rows, asks: sibling.takeAsks(),
             scanAsk: scanAsk(catchUp.localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
             isFlushed: saysFlushed, isSettled: isSettled, hasGreeted: links.isHoldingCollection(at.steady),
-            level: levelHere(), retired: retired.sortedMarks)
+            level: levelHere(), retired: retired.sortedMarks, clock: corrected(at))
         sibling.pacer.sent(at.steady)
         sibling.wish.fulfil()
         statistics.batchesSent &+= 1
