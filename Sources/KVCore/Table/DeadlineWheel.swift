@@ -3,19 +3,19 @@
 import Glibc
 import KVBase
 
-/// Entries of eight bytes: the deadline in ticks of 64 ms, modulo 2^32, and the high half of where the key's hash
+/// Entries of eight bytes: the deadline in ticks of 64 ms, modulo 2^30, and the high half of where the key's hash
 /// belongs in the table. An entry is a hint. Whoever takes one looks at the keys that it may mean, and passes it over
 /// if they have another deadline by now.
 ///
 /// A radix heap (Ahuja, Mehlhorn, Orlin, Tarjan, 1990) with digits of six bits: an entry lies at the level of the
 /// highest digit in which its tick differs from where the wheel stands, in the bucket of that digit. The next bucket is
 /// the lowest one of the lowest level that has any. When its time comes its entries go to lower levels, so each is
-/// copied at most five times. A deadline far ahead (`farMillis`) is met too early, and put in again.
+/// copied at most five times. A deadline that is more than 2^30 ticks ahead, two years, is filed that much earlier, as
+/// often as needed; it is met too early then, and put in again.
 struct DeadlineWheel {
     /// 2^6 ms.
     static let tickBits: Millis = 6
-    /// A deadline further ahead than this may be met early: about a year.
-    static let farMillis: Millis = Millis(1 << 29) << tickBits
+    private static let roundMask: UInt32 = 1 << 30 - 1
     private static let digitBits = 6
     private static let levels = 6
     private static let chunkBytes = 512
@@ -59,7 +59,7 @@ struct DeadlineWheel {
 
     /// The first tick at which a deadline has surely passed.
     @inline(__always)
-    static func tick(_ deadline: Millis) -> UInt32 { UInt32(truncatingIfNeeded: (deadline &+ 63) &>> tickBits) }
+    private static func tick(_ deadline: Millis) -> Millis { (deadline &+ 63) &>> tickBits }
 
     @inline(__always)
     private static func tick(of entry: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: entry &>> 32) }
@@ -68,14 +68,16 @@ struct DeadlineWheel {
     static func fragment(of entry: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: entry) }
 
     @inline(__always)
-    static func means(_ entry: UInt64, _ deadline: Millis) -> Bool { tick(of: entry) == tick(deadline) }
+    static func means(_ entry: UInt64, _ deadline: Millis) -> Bool {
+        (tick(of: entry) ^ UInt32(truncatingIfNeeded: tick(deadline))) & roundMask == 0
+    }
 
     /// Notes a deadline. O(1).
     mutating func push(_ deadline: Millis, fragment: UInt32, now: Millis) {
         if count == 0 { position = limit(now) }
-        // Half a round ahead would look like half a round ago.
-        let noted = min(deadline, now &+ 2 &* DeadlineWheel.farMillis)
-        put(UInt64(DeadlineWheel.tick(noted)) &<< 32 | UInt64(fragment))
+        let present = now &>> DeadlineWheel.tickBits
+        let ahead = max(0, DeadlineWheel.tick(deadline) &- present) & Millis(DeadlineWheel.roundMask)
+        put(UInt64(UInt32(truncatingIfNeeded: present &+ ahead)) &<< 32 | UInt64(fragment))
     }
 
     private mutating func put(_ entry: UInt64) {

@@ -87,7 +87,7 @@ extension Store {
             forEachVolatile(fragment) { slot, deadline in
                 if deadline <= now {
                     noteExpired(slot)
-                } else if DeadlineWheel.means(entry, deadline) || isFar(deadline) {
+                } else if DeadlineWheel.means(entry, deadline) {
                     // It was filed by a clock that was ahead, or is too far ahead to be filed right.
                     later = deadline
                 }

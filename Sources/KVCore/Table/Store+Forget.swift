@@ -105,7 +105,9 @@ extension Store {
         var going: [(Record, UInt64)] = []
         for _ in 0..<min(budget, state.pointee.leftovers.count) {
             guard let entry = state.pointee.leftovers.pop() else { break }
-            guard let slot = slot(of: entry), !slot.record.isTombstone else { continue }
+            // A companion may go with its key and have an entry of its own.
+            guard let slot = slot(of: entry), !slot.record.isTombstone, !going.contains(where: { $0.0 == slot.record })
+            else { continue }
             let count = going.count
             let isWaiting =
                 slot.record.isCompanion
@@ -129,7 +131,9 @@ extension Store {
         let why = Leftover.expired(deadline(of: slot))
         let companion = slot.marks & HashTable.companionsMark != 0 ? companionSlot(of: slot.record.keyView) : nil
         guard mayDrop(slot.record, why), companion.map({ mayDrop($0.slot.record, why) }) ?? true else { return true }
-        if let companion { going.append((companion.slot.record, companion.hash)) }
+        if let companion, !going.contains(where: { $0.0 == companion.slot.record }) {
+            going.append((companion.slot.record, companion.hash))
+        }
         going.append((slot.record, hash))
         return true
     }

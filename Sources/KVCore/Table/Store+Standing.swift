@@ -184,13 +184,11 @@ extension Store {
             previous = entry
             var isMeant = false
             forEachVolatile(DeadlineWheel.fragment(of: entry)) { slot, deadline in
-                isMeant = isMeant || DeadlineWheel.means(entry, deadline) || isFar(deadline)
+                isMeant = isMeant || deadline <= state.pointee.clock || DeadlineWheel.means(entry, deadline)
             }
             if isMeant { state.pointee.wheel.putBack(entry) }
         }
     }
-
-    func isFar(_ deadline: Millis) -> Bool { deadline &- state.pointee.clock > DeadlineWheel.farMillis }
 
     /// Every shown key with a deadline whose hash begins so.
     func forEachVolatile(_ fragment: UInt32, _ body: (HashTable.Slot, Millis) -> Void) {
