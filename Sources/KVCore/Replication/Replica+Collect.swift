@@ -20,7 +20,10 @@ extension Replica {
     func startCollecting(_ at: Moment) {
         guard !collector.isSweeping, isCaughtUp, !gaps.isCollectingHeld(at.steady) else { return }
         let deletes = store.tombstoneCount > 0 && collector.isDue(at.steady, every: config.collectEveryMillis)
-        let leftovers = store.leftoverCount > 0 && collector.isForgettingDue(at.steady, every: config.forgetEveryMillis)
+        // What a departed server left may be an extension that somebody has not passed on yet.
+        let leftovers =
+            store.leftoverCount > 0 && collector.isForgettingDue(at.steady, every: config.forgetEveryMillis)
+            && departedRows().isEmpty
         guard deletes || leftovers else { return }
         // Whoever was greeted has own writes of this server, perhaps without the deletes that came later.
         guard !links.isHoldingCollection(at.steady), !siblings.contains(where: \.hasGreeted) else { return }
@@ -33,7 +36,8 @@ extension Replica {
         }
         collector.begin(
             stable: stable, retiredEverywhere: everywhere, tombstones: deletes ? store.tombstoneCount : nil,
-            leftovers: leftovers ? store.leftoverCount : 0, deadlinesTo: min(clock, corrected(at) - skew()))
+            leftovers: leftovers ? store.leftoverCount : 0,
+            deadlinesTo: planted(.forgetWithoutReports) ? corrected(at) : min(clock, corrected(at) - skew()))
     }
 
     /// By how much clocks of members may differ: as far as is seen, if all are.
@@ -73,7 +77,7 @@ extension Replica {
                 return nil
             }
             if planted(.collectWithoutMembers) { continue }
-            clock = min(clock, report.clock)
+            if !planted(.reportWithoutClock) { clock = min(clock, report.clock) }
             if planted(.collectOnMaximum) {
                 stable.meet(server.seenGapless)
             } else {

@@ -20,6 +20,7 @@ extension Replica {
     /// One slice; returns the entries looked at.
     func expire(budget: Int, _ at: Moment) -> Int {
         let slice = min(budget, Replica.expiredPerStep)
+        if planted(.expiryDeletes) { store.deletesExpired(now: corrected(at)) }
         let used = store.expireDue(now: corrected(at), budget: slice)
         if used < slice { expiry.end() }
         return used

@@ -75,6 +75,7 @@ package final class Replica {
         uid = ActorUID(server: config.server, index: UInt16(config.actorIndex))
         own = store.ownOrigin
         seen = Seen(own: own)
+        if config.planted(.stampIgnoresDeadline) { store.state.pointee.ignoresCompanions = true }
         inbox = Inbox(bytesMax: config.inboxBytesMax)
         bench = FrameBench(origins: origins, cluster: config.clusterId)
         catchUp = CatchUp(isCaughtUp: !config.joining)

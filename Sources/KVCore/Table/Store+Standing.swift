@@ -22,6 +22,9 @@ extension Store {
     func newest(_ key: HashedKey, _ slot: HashTable.Slot?) -> Record? {
         let main = slot?.record
         guard state.pointee.figures.companions > 0, let companion = companion(of: key.view) else { return main }
+        #if KV_CHECKS
+            if state.pointee.ignoresCompanions { return main }
+        #endif
         guard let main else { return companion }
         return compareStamps(main.ms, main.origin, main.seq, companion) < 0 ? companion : main
     }

@@ -246,6 +246,8 @@ struct StoreState {
     var leftovers = TombstoneQueue()
     /// Scratch for looking after the wheel.
     var entries: [UInt64] = []
+    /// A planted mistake: a write looks at its own record alone.
+    var ignoresCompanions = false
     let config: StoreConfig
 
     init(_ config: StoreConfig) {
