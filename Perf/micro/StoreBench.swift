@@ -231,7 +231,8 @@ struct StoreBench {
         if isDense {
             let cost = best(rounds) { _ in
                 for _ in 0..<rounds {
-                    let page = store.list(prefix: UnsafeRawBufferPointer(rebasing: start()[..<14]), limit: 256, now: StoreBench.now)
+                    let page = store.list(
+                        prefix: UnsafeRawBufferPointer(rebasing: start()[..<14]), limit: 256, now: StoreBench.now)
                     for i in 0..<page.count { bytes += page[i].valueCount }
                 }
             }
@@ -257,7 +258,8 @@ struct StoreBench {
             var last: Record?
             while true {
                 let page = store.list(
-                    prefix: UnsafeRawBufferPointer(start: nil, count: 0), after: last?.key, limit: 1000, now: StoreBench.now)
+                    prefix: UnsafeRawBufferPointer(start: nil, count: 0), after: last?.key, limit: 1000,
+                    now: StoreBench.now)
                 for i in 0..<page.count { bytes += page[i].valueCount }
                 if page.count < 1000 { break }
                 last = page.last

@@ -34,7 +34,8 @@ extension SimWorld {
             return fail(SimViolation("I4", "a touch of \(keys.name(key)) left no record"))
         }
         guard oracle.precedes(newestSeen(key, actor.view), stamp) else {
-            return fail(SimViolation("I5", "\(keys.name(touched)) \(oracle.name(stamp)) is not above its key's version"))
+            return fail(
+                SimViolation("I5", "\(keys.name(touched)) \(oracle.name(stamp)) is not above its key's version"))
         }
         if stamp.ms > most {
             return fail(SimViolation("I5", "touch of \(keys.name(key)) stamped \(stamp.ms), the rule allows \(most)"))

@@ -132,7 +132,11 @@ package final class SimOracle {
         writes += 1
         let key = Int(write.key)
         floors[key] = greater(floors[key], stamp)
-        if write.isTombstone { deletes[key].append(stamp) } else if keys.total > keys.count { forgettable[key].append(stamp) }
+        if write.isTombstone {
+            deletes[key].append(stamp)
+        } else if keys.total > keys.count {
+            forgettable[key].append(stamp)
+        }
         return nil
     }
 

@@ -118,7 +118,8 @@ extension SimWorld {
             guard present, record.isTombstone, let stamp = actor.stamp(of: record, oracle) else {
                 return fail(SimViolation("I15", "a delete of \(keys.name(key)) returned no tombstone of its own"))
             }
-            acknowledge(SimWrite(key: Int32(key), valueLength: -1, valueID: 0, ms: stamp.ms, at: now), stamp, actor.view)
+            acknowledge(
+                SimWrite(key: Int32(key), valueLength: -1, valueID: 0, ms: stamp.ms, at: now), stamp, actor.view)
         }
     }
 

@@ -99,7 +99,8 @@ extension Replica {
         let saysFlushed = leaving.hasBegun && isFlushed(at)
         if saysFlushed { leaving.noteSaidFlushed() }
         let batch = LocalBatch(
-            fromIndex: config.actorIndex, vector: shown(vector, to: sibling), digest: comparedDigest, floor: store.gcFloor,
+            fromIndex: config.actorIndex, vector: shown(vector, to: sibling), digest: comparedDigest,
+            floor: store.gcFloor,
             firstItem: first, items: items, ackedItem: sibling.stream.appliedTo, news: servers.map(news),
             rowsHash: members.hash,
             rows: sibling.rowsHash == members.hash ? [] : members.rows, asks: sibling.takeAsks(),

@@ -181,7 +181,8 @@ struct DeadlineWheel {
         for _ in 0..<(DeadlineWheel.levels << DeadlineWheel.digitBits) {
             purgeAt = (purgeAt &+ 1) % (DeadlineWheel.levels << DeadlineWheel.digitBits)
             guard let chunk = buckets[purgeAt] else { continue }
-            some.append(contentsOf: UnsafeBufferPointer(start: DeadlineWheel.entries(chunk), count: chunk.pointee.count))
+            some.append(
+                contentsOf: UnsafeBufferPointer(start: DeadlineWheel.entries(chunk), count: chunk.pointee.count))
             count &-= chunk.pointee.count
             drop(chunk, purgeAt)
             some.sort()

@@ -64,7 +64,9 @@ extension HashTable {
         var part = UInt64.max
         _ = visit(segment, home: home, from: from) { part = min(part, HashTable.part(slot: $0)) }
         guard part != .max else { return cursor.position = position(ofBucket: home &+ 1, segment, prefix) }
-        _ = visit(segment, home: home, from: part) { if HashTable.part(slot: $0) == part { body(HashTable.record($0)) } }
+        _ = visit(segment, home: home, from: part) {
+            if HashTable.part(slot: $0) == part { body(HashTable.record($0)) }
+        }
         cursor.position = part < 65_535 ? prefix &<< 16 | (part &+ 1) : position(ofBucket: home &+ 1, segment, prefix)
     }
 

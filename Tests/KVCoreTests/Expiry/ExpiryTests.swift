@@ -106,7 +106,8 @@ import Testing
                 #expect(store.increment("t", now: 1_000) == .notAnInteger, "\(text)")
             }
             store.set("most", "9223372036854775807", now: 1_000)
-            #expect(store.increment("most", now: 1_000) == .overflow && store.increment("most", by: 0, now: 1) != .overflow)
+            #expect(
+                store.increment("most", now: 1_000) == .overflow && store.increment("most", by: 0, now: 1) != .overflow)
             store.set("least", "-9223372036854775808", now: 1_000)
             #expect(store.increment("least", by: -1, now: 1_000) == .overflow)
             #expect(store.increment("least", by: 1, now: 1_000) == .value(-9_223_372_036_854_775_807))
