@@ -287,6 +287,15 @@ package struct SimBug: Sendable {
             o.clockOffsetMillisMax = 5_000
             o.lifeMillisMax = 5_000
         },
+        // A newcomer gets the value from one, the deadline from nobody.
+        "escortForgotten": { o, random in
+            shortLives(&o, &random)
+            o.faults.formUnion([.join, .partition])
+            o.clockOffsetMillisMax = 900
+            o.operationsPerSecond = 20
+            o.keys = 100
+            o.touchPercent = 40
+        },
         "keepStampsDeadline": { o, random in shortLives(&o, &random) },
         "stampIgnoresDeadline": { o, random in
             shortLives(&o, &random)

@@ -160,7 +160,8 @@ extension SimWorld {
                     + "\(actor.covered(peer.uid)) of actor \(peer.view.origin)"
             }
         }
-        return "digests only: " + group.map { String($0.digest, radix: 16) }.joined(separator: " ")
+        return "digests only: " + group.map { String($0.steadyDigest, radix: 16) }.joined(separator: " ")
+            + (options.expires ? steadyDifference(group) : "")
     }
 
     /// The state of each actor, into the trace.

@@ -12,7 +12,9 @@ extension SimWorld {
     }
 
     private func drawEnd(_ actor: SimActor) -> Millis {
-        actor.corrected + 1 + Millis(random.expiry.below(Int(options.lifeMillisMax)))
+        min(
+            RecordExtension.deadlineMax,
+            max(0, actor.corrected) + 1 + Millis(random.expiry.below(Int(options.lifeMillisMax))))
     }
 
     /// EXPIRE, or in one of four cases PERSIST.
@@ -99,11 +101,40 @@ extension SimWorld {
     /// take their time, and an expired value may be gone here and hidden there.
     func showsAlike(_ key: Int, _ one: SimActor, _ other: SimActor) -> Bool {
         if oracle.excusedKeys.contains(key) { return true }
+        // A clock that was ahead may have let one forget what another shows again.
+        let passed = upActors().reduce(Millis(0)) { max($0, $1.view.clockMax, $1.corrected) } + 2_000
+        guard holdsAlike(key, one, other, passed) else { return false }
         let (a, b) = (shown(key, one), shown(key, other))
         if a == b { return true }
-        // A clock that was ahead may have let one forget what another shows again.
-        let passed = upActors().reduce(Millis(0)) { max($0, $1.view.clockMax) } + 2_000
         return [a, b].allSatisfy { $0.map { $0.deadline > 0 && $0.deadline <= passed } ?? true }
+    }
+
+    /// What both hold of a key or its deadline is the same; what only one holds is no longer shown.
+    private func holdsAlike(_ key: Int, _ one: SimActor, _ other: SimActor, _ passed: Millis) -> Bool {
+        for (key, isMain) in [(key, true), (keys.count + key, false)] {
+            let (a, b) = (one.find(key), other.find(key))
+            if let a, let b, one.stamp(of: a, oracle) != other.stamp(of: b, oracle) { return false }
+            guard isMain, (a == nil) != (b == nil) else { continue }
+            let holder = a == nil ? other : one
+            guard let effective = holder.effective(key, oracle) else { continue }
+            if effective.deadline == 0 || effective.deadline > passed { return false }
+        }
+        return true
+    }
+
+    /// Which keys count as steady at one and not, or not so, at another.
+    func steadyDifference(_ group: [SimActor]) -> String {
+        var text = ""
+        for key in 0..<keys.count {
+            let steady = group.map { actor in
+                actor.effective(key, oracle).flatMap { $0.deadline == 0 ? actor.find(key) : nil }
+                    .flatMap { actor.stamp(of: $0, oracle) } ?? .none
+            }
+            if Set(steady).count > 1 {
+                text += "; \(keys.name(key)): " + steady.map { oracle.name($0) }.joined(separator: " ")
+            }
+        }
+        return text + (oracle.excusedKeys.isEmpty ? "" : "; excused: \(oracle.excusedKeys.count)")
     }
 
     func showsAlike(_ one: SimActor, _ other: SimActor) -> Bool {

@@ -97,7 +97,10 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A write is stamped without regard to the key's deadline set apart.
     package static let stampIgnoresDeadline = PlantedMistakes(rawValue: 1 << 41)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 42.
+    /// A value goes out without the deadline that was set apart from it.
+    package static let escortForgotten = PlantedMistakes(rawValue: 1 << 42)
+
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 43.
     package static let all: [(name: String, bug: PlantedMistakes)] = [
         ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
         ("tieByArrival", .tieByArrival), ("sequenceIgnored", .sequenceIgnored), ("nowOnly", .nowOnly),
@@ -117,6 +120,6 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
         ("paceById", .paceById), ("stateBeforeVector", .stateBeforeVector), ("touchWritesValue", .touchWritesValue),
         ("expiryDeletes", .expiryDeletes), ("forgetWithoutReports", .forgetWithoutReports),
         ("reportWithoutClock", .reportWithoutClock), ("keepStampsDeadline", .keepStampsDeadline),
-        ("stampIgnoresDeadline", .stampIgnoresDeadline),
+        ("stampIgnoresDeadline", .stampIgnoresDeadline), ("escortForgotten", .escortForgotten),
     ]
 }

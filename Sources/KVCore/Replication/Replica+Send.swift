@@ -306,6 +306,9 @@ extension Replica {
                     continue
                 }
                 entries.append(entry.hash, winner.retained())
+                if let escort = store.escort(winner, entry.hash) {
+                    entries.append(escort.hash, escort.record.retained())
+                }
                 if entries.payloadBytes > config.frameBytesMax / 2 { break }
             }
             // The winners of now may be far larger than what the segment held, and it cannot be cut: leave that to a

@@ -237,6 +237,16 @@ final class ScanDonor {
             } else {
                 encoder.encode(record, store.origins, into: &encoded)
             }
+            offerEscort(of: record, store)
+        }
+    }
+
+    private func offerEscort(of record: Record, _ store: Store) {
+        guard store.hasCompanions, let escort = store.escort(record, store.hasher.hash(record.keyView)) else { return }
+        if isLocal {
+            entries.append(escort.hash, escort.record.retained())
+        } else {
+            encoder.encode(escort.record, store.origins, into: &encoded)
         }
     }
 

@@ -127,6 +127,10 @@ struct SegmentBuilder {
             if planted(.coalesceDropsLast), isOwn, record.seq != seq { return }
             entries.append(hash, record.retained())
             section?.append(record, store.origins)
+            if let escort = store.escort(record, hash), !planted(.escortForgotten) {
+                entries.append(escort.hash, escort.record.retained())
+                section?.append(escort.record, store.origins)
+            }
         }
     }
 

@@ -57,6 +57,30 @@ extension Store {
         main.map { !$0.isTombstone && isNewer(companion, than: $0) } ?? false
     }
 
+    var hasCompanions: Bool { state.pointee.figures.companions > 0 }
+
+    /// The companion that goes where the record of that key goes: who gets the one must have the other, as its writer
+    /// may have forgotten both (docs/replication.md 15.2). Costs a look at a counter where there are none, and the
+    /// search of a chain where there are; O(key) for a key that has one.
+    @inline(__always)
+    func escort(_ record: Record, _ hash: UInt64) -> (record: Record, hash: UInt64)? {
+        state.pointee.figures.companions == 0 ? nil : escortThere(record, hash)
+    }
+
+    @inline(never)
+    private func escortThere(_ record: Record, _ hash: UInt64) -> (record: Record, hash: UInt64)? {
+        guard !record.isTombstone, state.pointee.table.findMarked(record.keyView, place(hash)) != nil,
+            let companion = companionSlot(of: record.keyView), isInEffect(companion.slot.record, record)
+        else { return nil }
+        return (companion.slot.record, companion.hash)
+    }
+
+    /// Whether a companion's key is here and expires by it: then it is taken, whatever was forgotten before.
+    func isAwaited(_ companion: Record) -> Bool {
+        let key = companion.companionOf
+        return isInEffect(companion, state.pointee.table.find(key, place(hash(key)))?.record)
+    }
+
     // MARK: Deadlines
 
     /// When the key in a slot expires, by its record and its companion: the greater version decides. 0 is never.
