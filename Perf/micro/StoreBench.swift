@@ -11,7 +11,7 @@ func monotonicNanos() -> Int { Int(cs_monotonic_nanos()) }
 
 /// Keys of 16 bytes ("key:" and 12 digits of a number in random order, or 16 random bytes), values of 64.
 struct StoreBench {
-    static let usage = "all|get|set|insert|list|merge|memory|stall [KEYS=1000000] [dense|random]"
+    static let usage = "all|get|set|insert|list|merge|memory|stall|expiry [KEYS=1000000] [dense|random]"
     static let keyBytes = 16
     static let valueBytes = 64
     static let now: Millis = 1_790_000_000_000
@@ -36,10 +36,12 @@ struct StoreBench {
             bench.list()
             bench.memoryAndMerge()
             bench.stall()
+            bench.expiry()
         case "get": bench.get()
         case "set": bench.set()
         case "insert", "stall": bench.stall()
         case "list": bench.list()
+        case "expiry": bench.expiry()
         case "merge", "memory": bench.memoryAndMerge()
         default: return false
         }

@@ -164,12 +164,14 @@ package final class SimOracle {
 
     /// The same of any write that may be forgotten: in a world with deadlines each may be.
     package func latestGone(of key: Int, since stamp: SimStamp, covers: (SimStamp) -> Bool) -> SimStamp? {
-        let delete = latestDelete(of: key, since: stamp, covers: covers)
-        var best = delete
+        // A departed actor's delete, taken over without its dot, only if nothing that is surely here explains it.
+        var best = deletes[key].filter { !precedes($0, stamp) && covers($0) }.reduce(SimStamp?.none) { best, delete in
+            best.map { greater($0, delete) } ?? delete
+        }
         for write in forgettable[key] where !precedes(write, stamp) && covers(write) {
             best = best.map { greater($0, write) } ?? write
         }
-        return best
+        return best ?? latestDelete(of: key, since: stamp, covers: covers)
     }
 
     /// Touches of a key that are newer than `stamp`.

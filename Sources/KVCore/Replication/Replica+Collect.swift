@@ -139,7 +139,8 @@ extension Replica {
         statistics.tombstonesCollected &+= UInt64(dropped)
         statistics.collectRefusedByAge &+= tooYoung
         guard !collector.isSweepingTombstones else { return }
-        let (forgotten, tooSoon) = collector.forget(store, budget: budget, oldest: oldest, seen, origins)
+        let slice = min(budget, Replica.forgottenPerStep)
+        let (forgotten, tooSoon) = collector.forget(store, budget: slice, oldest: oldest, seen, origins)
         statistics.leftoversCollected &+= UInt64(forgotten)
         statistics.forgetRefusedByClock &+= tooSoon
     }

@@ -15,6 +15,9 @@ extension Replica {
     /// Entries of the wheel looked at in one slice: each may wait for a key's memory twice.
     static let expiredPerStep = 128
 
+    /// Expired values looked at in one slice: each that is forgotten leaves table and index.
+    static let forgottenPerStep = 128
+
     func lookForExpired(_ at: Moment) { if store.isExpiryDue(now: corrected(at)) { expiry.begin() } }
 
     /// One slice; returns the entries looked at.

@@ -67,6 +67,10 @@ struct DeadlineWheel {
     @inline(__always)
     static func fragment(of entry: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: entry) }
 
+    /// Whether one entry does for both.
+    @inline(__always)
+    static func isSame(_ a: Millis, _ b: Millis) -> Bool { tick(a) == tick(b) }
+
     @inline(__always)
     static func means(_ entry: UInt64, _ deadline: Millis) -> Bool {
         (tick(of: entry) ^ UInt32(truncatingIfNeeded: tick(deadline))) & roundMask == 0

@@ -36,7 +36,7 @@ extension Store {
         let key = record.companionOf
         let hash = hash(key)
         guard let before = state.pointee.table.find(key, place(hash)) else { return change() }
-        withdraw(before)
+        let deadlineBefore = withdraw(before)
         let hadExpired = before.marks & HashTable.expiredMark != 0
         change()
         // The table may have moved it.
@@ -48,7 +48,7 @@ extension Store {
             tally(slot, 1)
             pushLeftover(slot.record, hash)
         } else {
-            admit(slot, hash)
+            admit(slot, hash, deadlineBefore: hadExpired ? 0 : deadlineBefore)
         }
     }
 
@@ -132,13 +132,15 @@ extension Store {
 
     // MARK: Figures
 
-    /// Takes what is in a slot out of the figures.
-    func withdraw(_ slot: HashTable.Slot) { tally(slot, -1) }
+    /// Takes what is in a slot out of the figures. Returns when it expires.
+    @discardableResult
+    func withdraw(_ slot: HashTable.Slot) -> Millis { tally(slot, -1) }
 
-    /// Adds what is in a slot to the figures, and its deadline to the wheel.
-    func admit(_ slot: HashTable.Slot, _ hash: UInt64) {
+    /// Adds what is in a slot to the figures, and its deadline to the wheel, unless there is an entry for it from
+    /// before.
+    func admit(_ slot: HashTable.Slot, _ hash: UInt64, deadlineBefore: Millis = 0) {
         let deadline = tally(slot, 1)
-        if deadline > 0 {
+        if deadline > 0, deadlineBefore == 0 || !DeadlineWheel.isSame(deadline, deadlineBefore) {
             state.pointee.wheel.push(
                 deadline, fragment: UInt32(truncatingIfNeeded: place(hash) &>> 32), now: state.pointee.clock)
             purgeWheel()
@@ -194,18 +196,29 @@ extension Store {
             } else {
                 state.pointee.figures.shown &+= sign
                 state.pointee.figures.volatile &+= sign
-                state.pointee.figures.deadlines += Int128(deadline) * Int128(sign)
+                state.pointee.figures.deadlines &+= Int128(sign < 0 ? -deadline : deadline)
             }
         }
         return deadline
     }
 
-    /// Throws stale entries out of the wheel about as fast as new ones come, so that it stays within about twice the
-    /// keys with a deadline.
+    /// The wheel may hold so many entries for each key with a deadline, and a few: then stale ones are thrown out, as
+    /// fast as new ones come.
+    static let entriesPerKeyMax = 3
+    static let entriesSpareMax = 4096
+    /// New entries after which some are looked at: of those two thirds are stale, which is more.
+    private static let purgeEvery = 32
+
     private func purgeWheel() {
-        let kept = state.pointee.figures.volatile &+ state.pointee.figures.expiredKept
-        guard state.pointee.wheel.count > 2 &* kept &+ 1024 else { return }
+        state.pointee.filed &+= 1
+        guard state.pointee.filed >= Store.purgeEvery else { return }
+        state.pointee.filed = 0
+        let kept = state.pointee.figures.volatile
+        guard state.pointee.wheel.count > Store.entriesPerKeyMax &* kept &+ Store.entriesSpareMax else { return }
         state.pointee.wheel.takeSome(into: &state.pointee.entries)
+        let table = state.pointee.table
+        for entry in state.pointee.entries { table.prefetchBucket(UInt64(DeadlineWheel.fragment(of: entry)) &<< 32) }
+        for entry in state.pointee.entries { table.prefetchRecords(fragment: DeadlineWheel.fragment(of: entry)) }
         var previous: UInt64?
         for entry in state.pointee.entries where entry != previous {
             previous = entry

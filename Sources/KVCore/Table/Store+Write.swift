@@ -57,6 +57,15 @@ extension Store {
         guard let ms = stamp(over: newest(key, slot), now: now, floor: floor) else { return nil }
         let (origin, seq) = (state.pointee.ownOrigin, nextSeq(key.hash))
         state.pointee.clock = max(state.pointee.clock, now)
+        if let slot, let addition, slot.marks == 0 {
+            let old = slot.record
+            if old.canOverwriteExtended(contentCount: addition.byteCount &+ value.count) {
+                let before = withdraw(slot)
+                old.overwrite(addition, value: value, ms: ms, origin: origin, seq: seq)
+                admit(slot, key.hash, deadlineBefore: before)
+                return old
+            }
+        }
         let record =
             addition.map { Record.create(key: key.view, $0, value: value, ms: ms, origin: origin, seq: seq) }
             ?? Record.create(key: key.view, value: value, ms: ms, origin: origin, seq: seq, isTombstone: false)
@@ -266,11 +275,13 @@ extension Store {
     private func replaceUnusual(_ slot: HashTable.Slot, _ old: Record, with new: Record, _ hash: UInt64) {
         let wasStored = !old.isTombstone
         withMain(of: new) {
-            withdraw(slot)
+            // An expired key's entry of the wheel is used up.
+            let isFiled = slot.marks & HashTable.expiredMark == 0
+            let before = withdraw(slot)
             slot.store(new)
             old.release()
-            state.pointee.table.mark(slot, slot.marks & ~HashTable.expiredMark)
-            admit(slot, hash)
+            if !isFiled { state.pointee.table.mark(slot, slot.marks & ~HashTable.expiredMark) }
+            admit(slot, hash, deadlineBefore: isFiled ? before : 0)
         }
         if new.isTombstone { enqueue(new, hash) }
         if wasStored == new.isTombstone { noteIndexChange(hash) }

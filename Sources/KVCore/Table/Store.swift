@@ -100,6 +100,8 @@ package struct Store {
     package var recordBytes: Int { state.pointee.recordBytes }
     /// Allocated for table and index: what one more actor costs when it shares the records.
     package var indexBytes: Int { state.pointee.table.bytes + state.pointee.index.bytes }
+    /// Allocated for the wheel of deadlines.
+    package var expiryBytes: Int { state.pointee.wheel.bytes }
     package var journalBytes: Int { state.pointee.journal.bytes }
 
     // MARK: Hashing and prefetching
@@ -244,6 +246,8 @@ struct StoreState {
     var clock: Millis = 0
     /// Expired keys and companions that may be superseded, as they came.
     var leftovers = TombstoneQueue()
+    /// New entries of the wheel since stale ones were looked for.
+    var filed = 0
     /// Scratch for looking after the wheel.
     var entries: [UInt64] = []
     /// A planted mistake: a write looks at its own record alone.

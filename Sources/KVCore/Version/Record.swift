@@ -349,6 +349,21 @@ public import KVBase
         copyContent(value, form)
     }
 
+    /// Whether an extension and a value of that length together may replace this extended record's in place.
+    @inline(__always)
+    func canOverwriteExtended(contentCount new: Int) -> Bool {
+        ci_count_load(countPointer) == 1 && contentCount == new
+            && stampWord & (Record.tombstoneFlag | Record.extendedFlag) == Record.extendedFlag
+    }
+
+    /// Writes a new extension, value and version in place; only after `canOverwriteExtended`.
+    func overwrite(_ addition: RecordExtension, value: ByteView, ms: Millis, origin: OriginIndex, seq: UInt64) {
+        let flags = stampWord & (Record.formFlags | Record.extendedFlag)
+        stamp(contentCount: contentCount, ms: ms, origin: origin, seq: seq, flags: flags)
+        addition.write(to: raw + Record.headerBytes(flags) + keyCount)
+        copyValue(value, skipped: addition.byteCount, flags)
+    }
+
     /// Whether, besides `canOverwrite`, lengths and writer stay and are short: then little of the header changes.
     @inline(__always)
     func canOverwriteAlike(valueCount new: Int, origin: OriginIndex) -> Bool {
