@@ -107,6 +107,7 @@ enum Info {
         line(&text, "rejected_connections", shard.context.rejectedConnections)
         line(&text, "keyspace_hits", all.reduce(0) { $0 + $1.hits })
         line(&text, "keyspace_misses", all.reduce(0) { $0 + $1.misses })
+        line(&text, "expired_keys", Int(shard.state.pointee.store.expiredTotal))
         closedClients(shard, &text)
         let byWall = all.map(\.longestTurn).max { $0.word < $1.word } ?? LongestTurn(word: 0)
         let byProcessor = all.map(\.longestTurnOnProcessor).max { $0.word < $1.word } ?? LongestTurn(word: 0)
@@ -160,8 +161,13 @@ enum Info {
 
     @Sendable private static func keyspace(_ shard: Shard, _ text: inout OutputBuffer) {
         for number in 0..<UInt8(Keyspace.count) {
-            let keys = Keyspace(number: number, store: shard.state.pointee.store).count
-            if keys > 0 { text.append("db\(number):keys=\(keys),expires=0,avg_ttl=0\r\n") }
+            let (store, now) = (shard.state.pointee.store, shard.state.pointee.nowMillis)
+            let keyspace = Keyspace(number: number, store: store, now: now)
+            guard keyspace.count > 0 else { continue }
+            let expires = keyspace.volatileCount
+            // The mean is of all databases.
+            let mean = expires > 0 ? store.averageTimeToLive(now: now) : 0
+            text.append("db\(number):keys=\(keyspace.count),expires=\(expires),avg_ttl=\(mean)\r\n")
         }
     }
 }

@@ -311,7 +311,7 @@ import Testing
         for name in ["APPEND", "setrange", "LPUSH", "HSET", "ZADD", "XADD", "EVAL", "SWAPDB", "MOVE", "INCRBYFLOAT"] {
             s.expect(
                 "\(name) a b",
-                "-ERR '\(name.lowercased())' is refused: docs/data-model.md, section 7, says why")
+                "-ERR '\(name.lowercased())' is refused: docs/data-model.md, section 5, says why")
         }
     }
 

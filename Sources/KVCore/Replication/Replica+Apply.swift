@@ -78,7 +78,7 @@ extension Replica {
         let origin = record.origin
         let isCovered = origin == own ? true : seen.covers(origin, record.seq)
         if isCovered || !(isCurrent || sectionOrigin == origin && record.ms > doubtfulTo) {
-            if store.find(HashedKey(record, hash: hash)) == nil {
+            if store.find(HashedKey(record, hash: hash)) == nil, !(record.isCompanion && store.isAwaited(record)) {
                 if isCovered, !force, !planted(.reinsertCovered) {
                     statistics.insertRefusedCovered += 1
                     return true

@@ -306,6 +306,9 @@ extension Replica {
                     continue
                 }
                 entries.append(entry.hash, winner.retained())
+                if let escort = store.escort(winner, entry.hash) {
+                    entries.append(escort.hash, escort.record.retained())
+                }
                 if entries.payloadBytes > config.frameBytesMax / 2 { break }
             }
             // The winners of now may be far larger than what the segment held, and it cannot be cut: leave that to a
@@ -332,7 +335,7 @@ extension Replica {
         head.wall = at.wall
         if let (echo, hold) = server.hearing.echo(at.steady) { (head.echo, head.echoHold) = (echo, hold) }
         head.vector = shown(vector, to: server)
-        head.digest = digest
+        head.digest = comparedDigest
         head.floor =
             planted(.floorMissingFromBootstrap)
             ? 0 : siblings.reduce(store.gcFloor) { max($0, $1.floor) }

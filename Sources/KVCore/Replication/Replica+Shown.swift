@@ -13,7 +13,11 @@ extension Replica {
     package func mergeShown(_ record: Record, _ hash: UInt64) {
         let origin = record.origin
         let isCovered = origin == own || seen.covers(origin, record.seq)
-        if isCovered, store.find(HashedKey(record, hash: hash)) == nil { return }
+        if isCovered, store.find(HashedKey(record, hash: hash)) == nil,
+            !(record.isCompanion && store.isAwaited(record))
+        {
+            return
+        }
         switch store.merge(record, hash) {
         case .applied:
             statistics.entriesApplied &+= 1

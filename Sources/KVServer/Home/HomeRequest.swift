@@ -60,9 +60,8 @@ final class HomeRequest: @unchecked Sendable {
         var this = self
         for key in keys {
             key.withBytes { bytes in
-                let key = store.key(bytes)
-                if let record = store.find(key) {
-                    this[keyPath: records].append(SharedRecord(record, hash: key.hash))
+                store.eachRecord(of: store.key(bytes)) { record, hash in
+                    this[keyPath: records].append(SharedRecord(record, hash: hash))
                 }
             }
         }

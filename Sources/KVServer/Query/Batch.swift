@@ -284,7 +284,7 @@ struct Batch {
         _ key: HashedKey, on shard: UnsafeMutablePointer<ShardState>, _ output: UnsafeMutablePointer<OutputBuffer>,
         resp3: Bool
     ) -> Record? {
-        if let record = shard.pointee.store.get(key) {
+        if let record = shard.pointee.store.get(key, now: shard.pointee.nowMillis) {
             shard.pointee.counters.hits &+= 1
             let value = record.value
             if value.count >= LargeSet.valueBytesMin { return record }

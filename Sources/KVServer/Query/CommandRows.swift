@@ -50,6 +50,31 @@ extension CommandTable {
             "substr", 4, "readonly", (1, 1, 1), "@read @string @slow", specs: "RO access/1/0/1",
             since: "1.0.0", group: "string", "O(N) where N is the length of the returned string.",
             "Get a substring of the string stored at a key", Commands.getrange),
+        CommandRow(
+            "setex", 4, "write denyoom", (1, 1, 1), "@write @string @slow", specs: "OW update/1/0/1",
+            since: "2.0.0", group: "string", "O(1)", "Set the value and expiration of a key", Commands.setex),
+        CommandRow(
+            "psetex", 4, "write denyoom", (1, 1, 1), "@write @string @slow", specs: "OW update/1/0/1",
+            since: "2.6.0", group: "string", "O(1)", "Set the value and expiration in milliseconds of a key",
+            Commands.psetex),
+        CommandRow(
+            "getex", -2, "write fast", (1, 1, 1), "@write @string @fast",
+            specs: "RW access update/1/0/1/RW and UPDATE because it changes the TTL", since: "6.2.0", group: "string",
+            "O(1)", "Get the value of a key and optionally set its expiration", Commands.getex),
+        CommandRow(
+            "incr", 2, "write denyoom fast", (1, 1, 1), "@write @string @fast", specs: "RW access update/1/0/1",
+            since: "1.0.0", group: "string", "O(1)", "Increment the integer value of a key by one", Commands.incr),
+        CommandRow(
+            "decr", 2, "write denyoom fast", (1, 1, 1), "@write @string @fast", specs: "RW access update/1/0/1",
+            since: "1.0.0", group: "string", "O(1)", "Decrement the integer value of a key by one", Commands.decr),
+        CommandRow(
+            "incrby", 3, "write denyoom fast", (1, 1, 1), "@write @string @fast", specs: "RW access update/1/0/1",
+            since: "1.0.0", group: "string", "O(1)", "Increment the integer value of a key by the given amount",
+            Commands.incrby),
+        CommandRow(
+            "decrby", 3, "write denyoom fast", (1, 1, 1), "@write @string @fast", specs: "RW access update/1/0/1",
+            since: "1.0.0", group: "string", "O(1)", "Decrement the integer value of a key by the given number",
+            Commands.decrby),
     ]
 
     static let keyspaceRows: [CommandRow] = [
@@ -138,5 +163,38 @@ extension CommandTable {
             tips: "request_policy:all_shards response_policy:all_succeeded", since: "1.0.0", group: "server",
             "O(N) where N is the total number of keys in all databases", "Remove all keys from all databases",
             Commands.flushall),
+        CommandRow(
+            "expire", -3, "write fast", (1, 1, 1), "@keyspace @write @fast", specs: "RW update/1/0/1",
+            since: "1.0.0", group: "generic", "O(1)", "Set a key's time to live in seconds", Commands.expire),
+        CommandRow(
+            "pexpire", -3, "write fast", (1, 1, 1), "@keyspace @write @fast", specs: "RW update/1/0/1",
+            since: "2.6.0", group: "generic", "O(1)", "Set a key's time to live in milliseconds", Commands.pexpire),
+        CommandRow(
+            "expireat", -3, "write fast", (1, 1, 1), "@keyspace @write @fast", specs: "RW update/1/0/1",
+            since: "1.2.0", group: "generic", "O(1)", "Set the expiration for a key as a UNIX timestamp",
+            Commands.expireat),
+        CommandRow(
+            "pexpireat", -3, "write fast", (1, 1, 1), "@keyspace @write @fast", specs: "RW update/1/0/1",
+            since: "2.6.0", group: "generic", "O(1)",
+            "Set the expiration for a key as a UNIX timestamp specified in milliseconds", Commands.pexpireat),
+        CommandRow(
+            "persist", 2, "write fast", (1, 1, 1), "@keyspace @write @fast", specs: "RW update/1/0/1",
+            since: "2.2.0", group: "generic", "O(1)", "Remove the expiration from a key", Commands.persist),
+        CommandRow(
+            "ttl", 2, "readonly fast", (1, 1, 1), "@keyspace @read @fast", tips: "nondeterministic_output",
+            specs: "RO access/1/0/1", since: "1.0.0", group: "generic", "O(1)",
+            "Get the time to live for a key in seconds", Commands.ttl),
+        CommandRow(
+            "pttl", 2, "readonly fast", (1, 1, 1), "@keyspace @read @fast", tips: "nondeterministic_output",
+            specs: "RO access/1/0/1", since: "2.6.0", group: "generic", "O(1)",
+            "Get the time to live for a key in milliseconds", Commands.pttl),
+        CommandRow(
+            "expiretime", 2, "readonly fast", (1, 1, 1), "@keyspace @read @fast", specs: "RO access/1/0/1",
+            since: "7.0.0", group: "generic", "O(1)", "Get the expiration Unix timestamp for a key",
+            Commands.expiretime),
+        CommandRow(
+            "pexpiretime", 2, "readonly fast", (1, 1, 1), "@keyspace @read @fast", specs: "RO access/1/0/1",
+            since: "7.0.0", group: "generic", "O(1)", "Get the expiration Unix timestamp for a key in milliseconds",
+            Commands.pexpiretime),
     ]
 }

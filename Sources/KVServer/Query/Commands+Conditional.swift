@@ -9,19 +9,18 @@ extension Commands {
     static func set(_ x: inout Execution, _ options: SetOptions) {
         if options.isConditional, x.goesHome(1) { return }
         let key = x.store.key(x.argument(1))
-        let old = options.isConditional ? x.store.get(key)?.retained() : nil
+        let old = options.isConditional ? x.get(key)?.retained() : nil
         defer { old?.release() }
         guard options.condition.holds(old?.value) else {
             return options.returnsOld ? reply(&x, old) : x.output.pointee.null(resp3: x.resp3)
         }
-        guard x.store.put(key, value: x.argument(2), now: x.nowMillis) != nil else {
-            return x.error(ShardState.clockError)
+        put(&x, key, x.argument(2), options.deadline) {
+            options.returnsOld ? reply(&$0, old) : $0.output.pointee.ok()
         }
-        options.returnsOld ? reply(&x, old) : x.output.pointee.ok()
     }
 
     /// The value of a record, in slices where it is large, or that there is none.
-    private static func reply(_ x: inout Execution, _ record: Record?) {
+    static func reply(_ x: inout Execution, _ record: Record?) {
         guard let record else { return x.output.pointee.null(resp3: x.resp3) }
         if record.valueCount >= LargeSet.valueBytesMin {
             x.session.continuation = LargeReply([record.retained()])
@@ -34,7 +33,7 @@ extension Commands {
         guard x.acceptsKey(x.argument(1)) else { return }
         if x.goesHome(1) { return }
         let key = x.store.key(x.argument(1))
-        if x.store.get(key) != nil { return x.output.pointee.integer(0) }
+        if x.get(key) != nil { return x.output.pointee.integer(0) }
         write(&x, key, x.argument(2)) { $0.output.pointee.integer(1) }
     }
 
@@ -42,7 +41,7 @@ extension Commands {
         guard x.acceptsKey(x.argument(1)) else { return }
         if x.goesHome(1) { return }
         let key = x.store.key(x.argument(1))
-        let old = x.store.get(key)?.retained()
+        let old = x.get(key)?.retained()
         defer { old?.release() }
         write(&x, key, x.argument(2)) { reply(&$0, old) }
     }
@@ -51,7 +50,7 @@ extension Commands {
         guard x.acceptsKey(x.argument(1)) else { return }
         if x.goesHome(1) { return }
         let key = x.store.key(x.argument(1))
-        let old = x.store.get(key)?.retained()
+        let old = x.get(key)?.retained()
         defer { old?.release() }
         if old != nil, x.store.delete(key, now: x.nowMillis) == nil { return x.error(ShardState.clockError) }
         reply(&x, old)
@@ -88,7 +87,7 @@ extension Commands {
         guard x.acceptsKey(x.argument(1)) else { return }
         if x.goesHome(1) { return }
         let key = x.store.key(x.argument(1))
-        guard let old = x.store.get(key), condition.holds(old.value) else { return x.output.pointee.integer(0) }
+        guard let old = x.get(key), condition.holds(old.value) else { return x.output.pointee.integer(0) }
         x.store.delete(key, now: x.nowMillis) == nil
             ? x.error(ShardState.clockError) : x.output.pointee.integer(1)
     }
@@ -109,13 +108,13 @@ extension Commands {
         guard x.acceptsKey(x.argument(1)), x.acceptsKey(x.argument(2)) else { return }
         if x.goesHome([1, 2]) { return }
         let (from, to) = (x.store.key(x.argument(1)), x.store.key(x.argument(2)))
-        guard let record = x.store.get(from)?.retained() else { return x.error("ERR no such key") }
+        guard let record = x.get(from)?.retained() else { return x.error("ERR no such key") }
         defer { record.release() }
         let isSame = x.argument(1).hasBytes(x.argument(2).bytes)
-        if onlyIfAbsent, isSame || x.store.get(to) != nil { return x.output.pointee.integer(0) }
+        if onlyIfAbsent, isSame || x.get(to) != nil { return x.output.pointee.integer(0) }
         if !isSame {
-            write(&x, to, ByteView(record.value)) { $0.store.delete(from, now: $0.nowMillis) }
-            if x.store.get(from) != nil { return }
+            put(&x, to, ByteView(record.value), deadline(x, from)) { $0.store.delete(from, now: $0.nowMillis) }
+            if x.get(from) != nil { return }
         }
         onlyIfAbsent ? x.output.pointee.integer(1) : x.output.pointee.ok()
     }
@@ -144,9 +143,14 @@ extension Commands {
         }
         if x.goesHome([1, 2]) { return }
         let (from, to) = (x.store.key(x.argument(1)), x.store.key(x.argument(2)))
-        guard let record = x.store.get(from)?.retained() else { return x.output.pointee.integer(0) }
+        guard let record = x.get(from)?.retained() else { return x.output.pointee.integer(0) }
         defer { record.release() }
-        if !replaces, x.store.get(to) != nil { return x.output.pointee.integer(0) }
-        write(&x, to, ByteView(record.value)) { $0.output.pointee.integer(1) }
+        if !replaces, x.get(to) != nil { return x.output.pointee.integer(0) }
+        put(&x, to, ByteView(record.value), deadline(x, from)) { $0.output.pointee.integer(1) }
+    }
+
+    /// The deadline of a key, for another one.
+    private static func deadline(_ x: Execution, _ key: HashedKey) -> DeadlineChoice {
+        if case .at(let millis) = x.store.deadline(of: key, now: x.nowMillis) { .at(millis) } else { .none }
     }
 }

@@ -37,7 +37,7 @@ extension Commands {
         if glob.isLiteral {
             defer { glob.deallocate() }
             return glob.prefix.withBytes { key in
-                let isPresent = x.keyspace.stored(key).withBytes { x.store.get(x.store.key($0)) != nil }
+                let isPresent = x.keyspace.stored(key).withBytes { x.get(ByteView($0)) != nil }
                 x.output.pointee.arrayHeader(isPresent ? 1 : 0)
                 if isPresent { x.output.pointee.bulk(key) }
             }
@@ -60,11 +60,12 @@ extension Commands {
         x.shard.note(.list)
         if glob == nil, !shard.pointee.budget.isSpent {
             let keyspace = x.keyspace
-            let (page, isLast) = keyspace.page(
+            let found = keyspace.page(
                 prefix: keyspace.stored(prefix), after: after.map { keyspace.stored($0) },
                 limit: min(limit, ShardState.pageEntries))
+            let page = found.records
             shard.pointee.budget.spend(TurnBudget.units(entries: page.count))
-            if isLast || page.count == limit {
+            if found.isLast || page.count == limit {
                 let bytes = payloadBytes(page, form)
                 if bytes <= ShardState.pageBytesMax {
                     shard.pointee.budget.spend(TurnBudget.units(bytes: bytes))

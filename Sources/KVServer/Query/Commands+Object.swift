@@ -65,6 +65,7 @@ extension Commands {
 
     /// Keys looked at for one that is returned.
     private static let randomPageKeys = 512
+    private static let randomPagesMax = 16
 
     /// Any key of the database, each about as likely as any other: one of a page that begins at a random place of the
     /// index. With no more keys than a page has, all are equally likely. O(log n).
@@ -81,8 +82,13 @@ extension Commands {
                 keyspace.number == 0 ? KeyMark.shares - 1 : next.withBytes { x.store.mark($0).share }
             after = x.store.bound(before: low + Int(Machine.random() % UInt64(high - low + 1)))
         }
-        var page = keyspace.page(prefix: prefix, after: after, limit: randomPageKeys).records
-        if page.count == 0 { page = keyspace.page(prefix: prefix, after: nil, limit: randomPageKeys).records }
+        var found = keyspace.page(prefix: prefix, after: after, limit: randomPageKeys)
+        if found.count == 0 { found = keyspace.page(prefix: prefix, after: nil, limit: randomPageKeys) }
+        // What has expired is passed over.
+        for _ in 0..<randomPagesMax where found.count == 0 && !found.isLast {
+            found = keyspace.page(prefix: prefix, after: found.position, limit: randomPageKeys)
+        }
+        let page = found.records
         guard page.count > 0 else { return x.output.pointee.null(resp3: x.resp3) }
         let chosen = page[Int(Machine.random() % UInt64(page.count))]
         x.output.pointee.bulk(Keyspace.shown(chosen.key))

@@ -92,22 +92,26 @@ extension Commands {
         _ x: Execution, _ request: ScanRequest, after: Bytes?
     ) -> (page: RecordPage, next: UInt64) {
         var wanted = request.count
-        var (page, isLast) = list(x, request.prefix, after, wanted)
-        while wanted > 1, payloadBytes(page, .keys) > ShardState.pageBytesMax {
+        var found = list(x, request.prefix, after, wanted)
+        while wanted > 1, payloadBytes(found.records, .keys) > ShardState.pageBytesMax {
             wanted /= 2
-            (page, isLast) = list(x, request.prefix, after, wanted)
+            found = list(x, request.prefix, after, wanted)
         }
+        let page = found.records
         x.shard.state.pointee.budget.spend(TurnBudget.units(entries: page.count))
-        guard !isLast, let last = page.last else { return (page, 0) }
-        let mark = x.store.mark(last.key)
-        x.shard.context.scanMarks.remember(mark, last.key)
+        guard !found.isLast, let position = found.position else { return (page, 0) }
+        let mark = position.withBytes { key in
+            let mark = x.store.mark(key)
+            x.shard.context.scanMarks.remember(mark, key)
+            return mark
+        }
         return (page, mark.number)
     }
 
     /// `prefix` as the client says it, `after` as it is stored.
     private static func list(
         _ x: Execution, _ prefix: Bytes, _ after: Bytes?, _ limit: Int
-    ) -> (records: RecordPage, isLast: Bool) {
+    ) -> KeyPage {
         let keyspace = x.keyspace
         return keyspace.page(prefix: prefix.withBytes { keyspace.stored($0) }, after: after, limit: limit)
     }

@@ -30,7 +30,7 @@ extension Commands {
     @Sendable static func strlen(_ x: inout Execution) {
         let key = x.argument(1)
         guard x.acceptsKey(key) else { return }
-        let record = x.store.get(x.store.key(key))
+        let record = x.store.get(x.store.key(key), now: x.nowMillis)
         x.output.pointee.integer(record?.valueCount ?? 0)
     }
 
@@ -41,7 +41,7 @@ extension Commands {
         }
         let key = x.argument(1)
         guard x.acceptsKey(key) else { return }
-        let value = x.store.get(x.store.key(key))?.value ?? UnsafeRawBufferPointer(start: nil, count: 0)
+        let value = x.get(x.store.key(key))?.value ?? UnsafeRawBufferPointer(start: nil, count: 0)
         if first < 0, last < 0, first > last { return x.output.pointee.bulk("") }
         first = max(0, first < 0 ? value.count + first : first)
         last = min(value.count - 1, max(0, last < 0 ? value.count + last : last))
@@ -99,7 +99,7 @@ extension Commands {
     static func records(_ x: Execution, _ range: Range<Int>) -> [Record?] {
         var records: [Record?] = []
         forEachKey(x, range, step: 1) { key, _ in
-            records.append(x.store.get(key)?.retained())
+            records.append(x.store.get(key, now: x.nowMillis)?.retained())
         }
         let found = records.reduce(0) { $0 + ($1 == nil ? 0 : 1) }
         x.shard.state.pointee.counters.hits &+= found
@@ -117,7 +117,7 @@ extension Commands {
     static func exists(_ x: inout Execution, _ range: Range<Int>) -> Int {
         var found = 0
         forEachKey(x, range, step: 1) { key, _ in
-            if x.store.get(key) != nil { found += 1 }
+            if x.store.get(key, now: x.nowMillis) != nil { found += 1 }
         }
         x.shard.state.pointee.counters.hits &+= found
         x.shard.state.pointee.counters.misses &+= range.count - found
@@ -131,7 +131,7 @@ extension Commands {
         let homes = x.session.isGuest ? nil : x.shard.homes
         var (deleted, elsewhere) = (0, [Int: [Bytes]]())
         forEachKey(x, range, step: 1) { key, _ in
-            if let homes, x.store.get(key) != nil {
+            if let homes, x.get(key) != nil {
                 let home = homes.home(of: key.view, x.store)
                 if home != x.shard.index { return elsewhere[home, default: []].append(Bytes(key.view.bytes)) }
             }

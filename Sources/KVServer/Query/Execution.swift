@@ -37,7 +37,8 @@ package struct Execution {
     func text(_ k: Int) -> String { String(decoding: argument(k).bytes, as: UTF8.self) }
 
     /// The record that clients are shown of a stored key, or nil. O(1).
-    func get(_ key: ByteView) -> Record? { store.get(store.key(key)) }
+    func get(_ key: ByteView) -> Record? { get(store.key(key)) }
+    func get(_ key: HashedKey) -> Record? { store.get(key, now: nowMillis) }
 
     /// Case-insensitive comparison with an upper-case word.
     func argument(_ k: Int, is word: StaticString) -> Bool {

@@ -31,7 +31,7 @@ final class Flush: Continuation {
         }
         let deadline = x.sliceDeadline
         while let number = databases.first {
-            guard deletePage(&x, Keyspace(number: number, store: x.store)) else {
+            guard deletePage(&x, Keyspace(number: number, store: x.store, now: x.nowMillis)) else {
                 (databases, position) = (databases.dropFirst(), nil)
                 continue
             }
@@ -44,8 +44,9 @@ final class Flush: Continuation {
     /// False when the database has no more keys.
     private func deletePage(_ x: inout Execution, _ keyspace: Keyspace) -> Bool {
         if keyspace.count == 0 { return false }
-        let (records, isLast) = keyspace.page(prefix: keyspace.start, after: position, limit: Flush.pageKeys)
-        if let last = records.last { position = Bytes(last.key) }
+        let found = keyspace.page(prefix: keyspace.start, after: position, limit: Flush.pageKeys)
+        let records = found.records
+        position = found.position
         for i in 0..<records.count { page.append(records[i].retained()) }
         for record in page {
             if record.origin != x.store.ownOrigin || record.seq <= ownSeq {
@@ -54,7 +55,7 @@ final class Flush: Continuation {
             record.release()
         }
         page.removeAll(keepingCapacity: true)
-        return !isLast
+        return !found.isLast
     }
 }
 

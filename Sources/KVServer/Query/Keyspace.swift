@@ -4,7 +4,7 @@ import KVBase
 import KVCore
 import RESP
 
-/// One database's keys among those of all (docs/data-model.md 2).
+/// One database's keys among those of all (docs/data-model.md 1).
 ///
 /// A key of database n, from 1, is stored as 0xFF, n, key. One of database 0 is stored as it is; where it begins with
 /// 0xFF, that byte is doubled. So the byte order of keys stays, and whoever uses database 0 only pays for one look at
@@ -15,6 +15,8 @@ struct Keyspace {
 
     let number: UInt8
     let store: Store
+    /// What has expired by then is not shown.
+    let now: Millis
 
     /// Whether keys of this database lie there as the client names them; all but those that begin with 0xFF.
     static func isStoredAlike(_ key: ByteView, _ number: UInt8) -> Bool {
@@ -25,6 +27,12 @@ struct Keyspace {
     var count: Int {
         guard number == 0 else { return store.count(marked: number) }
         return (0..<UInt8(Keyspace.count)).reduce(store.count) { $0 - store.count(marked: $1) }
+    }
+
+    /// Those of them with a deadline. O(1).
+    var volatileCount: Int {
+        guard number == 0 else { return store.volatileCount(marked: number) }
+        return (0..<UInt8(Keyspace.count)).reduce(store.volatileCount) { $0 - store.volatileCount(marked: $1) }
     }
 
     /// What a client calls a stored key.
@@ -49,31 +57,34 @@ struct Keyspace {
         bytes.append(key.bytes)
     }
 
-    /// Live records whose keys begin with `prefix` and come after `after`, both as they are stored, at most `limit`;
-    /// and whether none follows them. A page may be shorter than `limit` and yet not be the last one. Borrowed as
-    /// `Store.list` says. O(log n + results).
-    func page(
-        prefix: UnsafeRawBufferPointer, after: UnsafeRawBufferPointer?, limit: Int
-    ) -> (records: RecordPage, isLast: Bool) {
+    /// Shown records whose keys begin with `prefix` and come after `after`, both as they are stored, at most `limit`.
+    /// A page may be shorter than `limit`, or empty, and yet not be the last one. Borrowed as `Store.list` says. O(log n
+    /// + results).
+    func page(prefix: UnsafeRawBufferPointer, after: UnsafeRawBufferPointer?, limit: Int) -> KeyPage {
         if number > 0 || prefix.count > 0 {
-            let page = store.list(prefix: prefix, after: after, limit: limit)
-            return (page, page.count < limit)
+            return KeyPage(store.list(prefix: prefix, after: after, limit: limit, now: now))
         }
         // Two ranges: keys that begin with less than the mark, and those with it twice.
         let hasSecond = store.count(marked: Keyspace.doubled) > 0
         if after.map({ $0.first != Store.mark }) ?? true {
-            let page = store.list(prefix: prefix, after: after, limit: limit)
-            guard let last = page.last, last.key.first == Store.mark else { return (page, page.count < limit) }
+            let page = store.list(prefix: prefix, after: after, limit: limit, now: now)
             let count = firstMarked(page)
-            if count > 0 || !hasSecond { return (page.prefix(count), !hasSecond) }
+            if count == page.count {
+                let isBehind = page.position?.first == Store.mark
+                return isBehind ? KeyPage(page, isLast: !hasSecond, position: Keyspace.mark) : KeyPage(page)
+            }
+            if count > 0 || !hasSecond {
+                return KeyPage(page.prefix(count), isLast: !hasSecond, position: Keyspace.mark)
+            }
         }
         return withUnsafeBytes(of: UInt16(0xFFFF)) {
-            let page = store.list(prefix: $0, after: after, limit: limit)
-            return (page, page.count < limit)
+            KeyPage(store.list(prefix: $0, after: after, limit: limit, now: now))
         }
     }
 
-    func page(prefix: Bytes, after: Bytes?, limit: Int) -> (records: RecordPage, isLast: Bool) {
+    private static let mark = Bytes([Store.mark])
+
+    func page(prefix: Bytes, after: Bytes?, limit: Int) -> KeyPage {
         prefix.withBytes { prefix in
             guard let after else { return page(prefix: prefix, after: nil, limit: limit) }
             return after.withBytes { page(prefix: prefix, after: $0, limit: limit) }
@@ -94,8 +105,25 @@ struct Keyspace {
     }
 }
 
+/// A page of one database.
+struct KeyPage {
+    let records: RecordPage
+    /// No key follows.
+    let isLast: Bool
+    /// To go on behind it.
+    let position: Bytes?
+
+    init(_ page: RecordPage) { self.init(page, isLast: page.isLast, position: page.position.map { Bytes($0) }) }
+
+    init(_ page: RecordPage, isLast: Bool, position: Bytes?) {
+        (records, self.isLast, self.position) = (page, isLast, position)
+    }
+
+    var count: Int { records.count }
+}
+
 extension Execution {
-    var keyspace: Keyspace { Keyspace(number: session.state.pointee.database, store: store) }
+    var keyspace: Keyspace { Keyspace(number: session.state.pointee.database, store: store, now: nowMillis) }
 
     /// Puts argument `k`, a key in the form in which it is stored, into another database.
     func moveKey(_ k: Int, to number: UInt8) {

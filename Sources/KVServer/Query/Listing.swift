@@ -82,22 +82,23 @@ final class Listing: Continuation {
                 continue
             }
             let wanted = glob == nil ? min(limit, Listing.pageEntries) : Listing.pageEntries
-            let (page, isLast) = prefix.withBytes {
+            let found = prefix.withBytes {
                 x.keyspace.page(prefix: $0, after: hasPosition ? position.bytes : nil, limit: wanted)
             }
+            let page = found.records
             for i in 0..<page.count {
                 if limit == 0 { break }
                 guard let matches = matches(page[i], until: deadline) else {
                     unsure = page[i].retained()
-                    move(behind: page[i])
+                    move(behind: page[i].key)
                     return false
                 }
                 guard matches else { continue }
                 append(page[i])
                 limit -= 1
             }
-            guard !isLast, let last = page.last else { return true }
-            move(behind: last)
+            guard !found.isLast, let last = found.position else { return true }
+            last.withBytes { move(behind: $0) }
         } while Machine.monotonicNanos < deadline
         return false
     }
@@ -126,9 +127,9 @@ final class Listing: Continuation {
         return true
     }
 
-    private func move(behind record: Record) {
+    private func move(behind key: UnsafeRawBufferPointer) {
         position.count = 0
-        position.append(record.key)
+        position.append(key)
         hasPosition = true
     }
 

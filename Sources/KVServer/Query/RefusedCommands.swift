@@ -24,6 +24,6 @@ enum RefusedCommands {
     static func reply(to name: ByteView) -> String? {
         let name = name.lowercased
         guard names.contains(name) else { return nil }
-        return "ERR '\(name)' is refused: docs/data-model.md, section 7, says why"
+        return "ERR '\(name)' is refused: docs/data-model.md, section 5, says why"
     }
 }

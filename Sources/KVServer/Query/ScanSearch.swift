@@ -64,15 +64,17 @@ final class ScanSearch: Continuation {
         let isWhole = end == nil && radius >= KeyMark.shares
         let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
         let page =
-            position?.withBytes { x.store.list(prefix: nothing, after: $0, limit: ScanSearch.pageKeys) }
-            ?? x.store.list(prefix: nothing, after: nil, limit: ScanSearch.pageKeys)
+            position?.withBytes {
+                x.store.list(prefix: nothing, after: $0, limit: ScanSearch.pageKeys, now: x.nowMillis)
+            }
+            ?? x.store.list(prefix: nothing, after: nil, limit: ScanSearch.pageKeys, now: x.nowMillis)
         for i in 0..<page.count where mark.isOf(page[i].key) {
             after = Bytes(page[i].key)
             self.mark = nil
             return
         }
-        if let last = page.last, page.count == ScanSearch.pageKeys {
-            position = Bytes(last.key)
+        if !page.isLast, let last = page.position {
+            position = Bytes(last)
             guard let end, end < position.unsafelyUnwrapped else { return }
         }
         // This round is over.

@@ -27,6 +27,9 @@ struct SetOptions {
     var condition = Condition.always
     /// GET: the reply is the value before.
     var returnsOld = false
+    var deadline = DeadlineChoice.none
+    private var form: TimeForm?
+    private var place = 0
 
     /// Reads before it writes.
     var isConditional: Bool { if case .always = condition { returnsOld } else { true } }
@@ -47,12 +50,20 @@ struct SetOptions {
                 k += 1
             } else if x.argument(k, is: "GET") {
                 returnsOld = true
+            } else if deadline == .keep || form == nil, x.argument(k, is: "KEEPTTL") {
+                deadline = .keep
+            } else if deadline != .keep, form == nil, k + 1 < x.count, let given = TimeForm(x.argument(k)) {
+                (form, place) = (given, k + 1)
+                k += 1
             } else if !isRepeated(x, k) {
                 x.error("ERR syntax error")
                 return nil
             }
             k += 1
         }
+        guard let form else { return }
+        guard let given = x.deadline(place, form, command: "set") else { return nil }
+        deadline = .at(given)
     }
 
     /// The same word twice is as good as once.

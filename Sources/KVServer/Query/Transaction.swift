@@ -48,6 +48,8 @@ struct WatchedKey {
     /// As it is stored.
     let key: Bytes
     private let stamp: Stamp?
+    /// Of the deadline, where the key is shown.
+    private let deadline: Version?
     private let isShown: Bool
     private let watchedAt: Millis
 
@@ -62,22 +64,26 @@ struct WatchedKey {
     init(_ key: Bytes, _ state: UnsafeMutablePointer<ShardState>) {
         self.key = key
         watchedAt = state.pointee.nowMillis
-        (stamp, isShown) = WatchedKey.look(key, state)
+        (stamp, deadline, isShown) = WatchedKey.look(key, state)
     }
 
     /// Whether this actor shows anything newer. A tombstone of before may have been collected at one actor and not yet
     /// at another: that is no change.
     func hasChanged(_ state: UnsafeMutablePointer<ShardState>) -> Bool {
-        let (now, isShownNow) = WatchedKey.look(key, state)
-        if isShownNow != isShown { return true }
+        let (now, deadlineNow, isShownNow) = WatchedKey.look(key, state)
+        if isShownNow != isShown || deadlineNow != deadline { return true }
         guard let now, now != stamp else { return false }
         return isShown || stamp != nil || now.ms >= watchedAt
     }
 
-    private static func look(_ key: Bytes, _ state: UnsafeMutablePointer<ShardState>) -> (Stamp?, isShown: Bool) {
+    private static func look(_ key: Bytes, _ state: UnsafeMutablePointer<ShardState>) -> (
+        Stamp?, deadline: Version?, isShown: Bool
+    ) {
         key.withBytes { bytes in
-            let key = state.pointee.store.key(bytes)
-            return (state.pointee.store.find(key).map { Stamp($0) }, state.pointee.store.get(key) != nil)
+            let (store, now) = (state.pointee.store, state.pointee.nowMillis)
+            let key = store.key(bytes)
+            let deadline = store.deadlineVersion(of: key, now: now)?.version
+            return (store.find(key).map { Stamp($0) }, deadline, deadline != nil)
         }
     }
 }

@@ -118,8 +118,10 @@ import Testing
         #expect(store.merge("k", "v", Version(ms: Version.msMax + 1, uid: uid, seq: 1)) == .rejected)
         #expect(store.merge("k", "v", Version(ms: -1, uid: uid, seq: 1)) == .rejected)
         #expect(store.merge("k", "v", Version(ms: 1, uid: uid, seq: Version.seqMax + 1)) == .rejected)
-        let long = Bytes([UInt8](repeating: 1, count: Limits.storedKeyBytesMax + 1))
-        #expect(store.merge(long, "v", Version(ms: 1, uid: uid, seq: 1)) == .rejected)
+        #expect(
+            store.merge(
+                Bytes([UInt8](repeating: 1, count: Limits.keyBytesMax + 100)), "v", Version(ms: 1, uid: uid, seq: 1))
+                == .rejected)
         #expect(store.count == 0 && store.entry("k") == nil)
         #expect(store.merge("k", "v", Version(ms: Version.msMax, uid: uid, seq: Version.seqMax)) == .applied)
         #expect(store.entry("k")?.version == Version(ms: Version.msMax, uid: uid, seq: Version.seqMax))
