@@ -12,6 +12,7 @@ extension Replica {
     /// Merges up to about `budget` entries; returns how many units of work that was.
     func work(budget: Int, _ at: Moment, into effects: inout ReplicaEffects) -> Int {
         var left = budget
+        if !inbox.isEmpty { store.noteClock(corrected(at)) }
         while left > 0, let item = inbox.take() {
             let (rest, used) = proceed(item, left, at, into: &effects)
             left -= used + 1

@@ -44,7 +44,10 @@ extension Replica {
         return nil
     }
 
-    func lookForExpired(_ at: Moment) { if store.isExpiryDue(now: corrected(at)) { expiry.begin() } }
+    func lookForExpired(_ at: Moment) {
+        store.noteClock(corrected(at))
+        if store.isExpiryDue(now: corrected(at)) { expiry.begin() }
+    }
 
     /// One slice; returns the entries looked at.
     func expire(budget: Int, _ at: Moment) -> Int {

@@ -11,7 +11,8 @@ import KVBase
 /// highest digit in which its tick differs from where the wheel stands, in the bucket of that digit. The next bucket is
 /// the lowest one of the lowest level that has any. When its time comes its entries go to lower levels, so each is
 /// copied at most five times. A deadline that is more than 2^30 ticks ahead, two years, is filed that much earlier, as
-/// often as needed; it is met too early then, and put in again.
+/// often as needed; it is met too early then, and put in again. Where the clock is set back, or far ahead, every entry
+/// is met at once and put in again.
 struct DeadlineWheel {
     /// 2^6 ms.
     static let tickBits: Millis = 6
@@ -31,7 +32,13 @@ struct DeadlineWheel {
     /// By level: which digits have entries.
     private let used: UnsafeMutablePointer<UInt64>
     /// All ticks before this one have been taken.
-    private var position: UInt32 = 0
+    private var now: Millis = 0
+    private var position: UInt32 { UInt32(truncatingIfNeeded: now) }
+    /// Entries to be taken whatever their ticks say.
+    private var moved: [UnsafeMutablePointer<Chunk>] = []
+    /// A clock that is set back by less is waited for, in ticks; one that is further ahead was set: a year.
+    private static let backTicksMax: Millis = 16
+    private static let aheadTicksMax: Millis = 1 << 29
     private(set) var count = 0
     private(set) var bytes = 0
     /// Where stale entries are looked for next.
@@ -47,14 +54,19 @@ struct DeadlineWheel {
 
     func deallocate() {
         for slot in 0..<(DeadlineWheel.levels << DeadlineWheel.digitBits) {
-            var chunk = buckets[slot]
-            while let one = chunk {
-                chunk = one.pointee.next
-                free(one)
-            }
+            if let chunk = buckets[slot] { DeadlineWheel.free(chain: chunk) }
         }
+        for chunk in moved { DeadlineWheel.free(chain: chunk) }
         buckets.deallocate()
         used.deallocate()
+    }
+
+    private static func free(chain: UnsafeMutablePointer<Chunk>) {
+        var chunk: UnsafeMutablePointer<Chunk>? = chain
+        while let one = chunk {
+            chunk = one.pointee.next
+            Glibc.free(one)
+        }
     }
 
     /// The first tick at which a deadline has surely passed.
@@ -78,10 +90,23 @@ struct DeadlineWheel {
 
     /// Notes a deadline. O(1).
     mutating func push(_ deadline: Millis, fragment: UInt32, now: Millis) {
-        if count == 0 { position = limit(now) }
+        follow(now)
         let present = now &>> DeadlineWheel.tickBits
         let ahead = max(0, DeadlineWheel.tick(deadline) &- present) & Millis(DeadlineWheel.roundMask)
         put(UInt64(UInt32(truncatingIfNeeded: present &+ ahead)) &<< 32 | UInt64(fragment))
+    }
+
+    /// Sets the wheel to where the clock is, if that was set.
+    private mutating func follow(_ clock: Millis) {
+        let tick = clock &>> DeadlineWheel.tickBits
+        guard count > 0 else { return now = tick }
+        if tick >= now &- DeadlineWheel.backTicksMax, tick <= now &+ DeadlineWheel.aheadTicksMax { return }
+        now = tick
+        for slot in 0..<(DeadlineWheel.levels << DeadlineWheel.digitBits) {
+            if let chunk = buckets[slot] { moved.append(chunk) }
+            buckets[slot] = nil
+        }
+        for level in 0..<DeadlineWheel.levels { used[level] = 0 }
     }
 
     private mutating func put(_ entry: UInt64) {
@@ -126,14 +151,18 @@ struct DeadlineWheel {
     private mutating func drop(_ chunk: UnsafeMutablePointer<Chunk>, _ slot: Int) {
         buckets[slot] = chunk.pointee.next
         if buckets[slot] == nil { used[slot &>> DeadlineWheel.digitBits] &= ~(1 &<< UInt64(slot & 63)) }
-        free(chunk)
+        Glibc.free(chunk)
         bytes &-= DeadlineWheel.chunkBytes
     }
 
     // MARK: Time
 
     /// Whether an entry's time has come by `now`, or one has to be moved to know. O(1).
-    func isDue(_ now: Millis) -> Bool { count > 0 && next(before: limit(now)) != nil }
+    mutating func isDue(_ now: Millis) -> Bool {
+        guard count > 0 else { return false }
+        follow(now)
+        return !moved.isEmpty || next(before: limit(now)) != nil
+    }
 
     private func limit(_ now: Millis) -> UInt32 { UInt32(truncatingIfNeeded: now &>> DeadlineWheel.tickBits) }
 
@@ -165,9 +194,14 @@ struct DeadlineWheel {
     /// Takes an entry whose tick is not after that of `now`; nil if there is none. `budget` is lessened by the entries
     /// moved on the way and by one; where it is used up the answer is nil too.
     mutating func take(_ now: Millis, budget: inout Int) -> UInt64? {
+        follow(now)
+        if budget > 0, let chunk = moved.last {
+            budget &-= 1
+            return takeMoved(chunk)
+        }
         let limit = limit(now)
         while budget > 0, count > 0, let bucket = next(before: limit) {
-            if Int32(bitPattern: bucket.tick &- position) > 0 { position = bucket.tick }
+            self.now = max(self.now, self.now &+ Millis(Int32(bitPattern: bucket.tick &- position)))
             budget &-= 1
             if bucket.level == 0 { return takeLast(bucket.slot) }
             // One by one, as the rest may be for another turn: what was moved lies at lower levels, which come first.
@@ -175,6 +209,19 @@ struct DeadlineWheel {
             put(entry)
         }
         return nil
+    }
+
+    private mutating func takeMoved(_ chunk: UnsafeMutablePointer<Chunk>) -> UInt64 {
+        chunk.pointee.count &-= 1
+        count &-= 1
+        let entry = DeadlineWheel.entries(chunk)[chunk.pointee.count]
+        if chunk.pointee.count == 0 {
+            moved[moved.count - 1] = chunk.pointee.next ?? chunk
+            if chunk.pointee.next == nil { moved.removeLast() }
+            Glibc.free(chunk)
+            bytes &-= DeadlineWheel.chunkBytes
+        }
+        return entry
     }
 
     // MARK: Stale entries

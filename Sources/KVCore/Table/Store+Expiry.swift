@@ -72,6 +72,9 @@ extension Store {
 
     // MARK: The wheel
 
+    /// Tells the corrected clock, before anything is merged.
+    package func noteClock(_ now: Millis) { state.pointee.clock = now }
+
     /// Whether `expireDue` has something to do. O(1).
     package func isExpiryDue(now: Millis) -> Bool { state.pointee.wheel.isDue(now) }
 

@@ -22,7 +22,7 @@ package import KVBase
     package var version: Version?
 
     package init(deadline: Millis, version: Version? = nil) {
-        check(deadline >= 0 && deadline <= RecordExtension.deadlineMax)
+        precondition(deadline >= 0 && deadline <= RecordExtension.deadlineMax)
         (self.deadline, self.version) = (deadline, version)
     }
 

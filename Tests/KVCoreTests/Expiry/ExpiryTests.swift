@@ -168,6 +168,25 @@ import Testing
         #expect(store.count == 1 && store.volatileCount == 1)
     }
 
+    /// A clock that is set to another year and back counts the same keys out, each once.
+    @Test func theWheelFollowsAClockThatIsSet() {
+        withStore { store in
+            let (start, year): (Millis, Millis) = (1_780_000_000_000, 365 * 24 * 3_600_000)
+            for clock in [start, 1_000, start + 30 * year, start - 3_600_000] {
+                store.noteClock(clock)
+                for i in 0..<200 { store.set("\(clock):\(i)", "v", .at(clock + 1_000 + Millis(i)), now: clock) }
+                store.expireAll(now: clock + 999)
+                #expect(store.count >= 200)
+                store.expireAll(now: clock + 2_000)
+                #expect(
+                    !store.keys(prefix: "\(clock):", now: clock).isEmpty
+                        && store.deadline("\(clock):1", now: clock) != nil)
+            }
+            store.expireAll(now: start + 31 * year)
+            #expect(store.count == 0 && store.expiredTotal == 800)
+        }
+    }
+
     /// A key whose deadline is moved a million times does not leave a million entries.
     @Test func theWheelStaysSmall() {
         withStore { store in
