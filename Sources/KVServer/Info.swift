@@ -109,6 +109,11 @@ enum Info {
         line(&text, "keyspace_misses", all.reduce(0) { $0 + $1.misses })
         line(&text, "expired_keys", Int(shard.state.pointee.store.expiredTotal))
         closedClients(shard, &text)
+        let denied = shard.context.access.denialCounts
+        line(&text, "acl_access_denied_auth", denied.auth)
+        line(&text, "acl_access_denied_cmd", denied.commands)
+        line(&text, "acl_access_denied_key", denied.keys)
+        line(&text, "client_unauthenticated_disconnections", shard.context.closedClients.count(.saysNotWho))
         let byWall = all.map(\.longestTurn).max { $0.word < $1.word } ?? LongestTurn(word: 0)
         let byProcessor = all.map(\.longestTurnOnProcessor).max { $0.word < $1.word } ?? LongestTurn(word: 0)
         line(&text, "max_turn_micros", byWall.micros)

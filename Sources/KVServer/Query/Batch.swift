@@ -170,7 +170,9 @@ struct Batch {
                     client.pointee.isAdding
                     ? runInSteps(run, of: session, output, outputMax: outputMax)
                     : self.run(run, of: session, output, outputMax: outputMax)
-                if done < run.count || session.mustStop || output.pointee.count > outputMax {
+                if done < run.count || session.mustStop || client.pointee.hasNewLimits
+                    || output.pointee.count > outputMax
+                {
                     // The parser is ahead of what was run: it starts afresh behind the last command run.
                     if done > 0 { consumed += Int(state.pointee.commands[run.first + done - 1].end) }
                     session.restartParser()
@@ -254,6 +256,7 @@ struct Batch {
                 // HELLO may have changed the protocol for the commands behind it, SELECT the database.
                 if session.mustStop || session.state.pointee.resp3 != resp3 || shard.pointee.budget.isSpent
                     || session.state.pointee.recognisedArgumentsMax != recognised
+                    || session.state.pointee.hasNewLimits
                 {
                     return Batch.note(done, count, on: shard)
                 }

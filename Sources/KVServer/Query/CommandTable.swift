@@ -15,6 +15,8 @@ package struct CommandFlags: OptionSet, Sendable {
     package static let subcommands = CommandFlags(rawValue: 128)
     /// Not queued by MULTI.
     package static let immediate = CommandFlags(rawValue: 256)
+    /// For clients too that have not said who they are.
+    package static let noAuthentication = CommandFlags(rawValue: 512)
 
     /// Those that Redis names, of its words.
     init(words: StaticString) {
@@ -24,6 +26,7 @@ package struct CommandFlags: OptionSet, Sendable {
             case "readonly": insert(.readonly)
             case "write": insert(.write)
             case "fast": insert(.fast)
+            case "no_auth": insert(.noAuthentication)
             default: break
             }
         }

@@ -37,7 +37,8 @@ extension Commands {
         if glob.isLiteral {
             defer { glob.deallocate() }
             return glob.prefix.withBytes { key in
-                let isPresent = x.keyspace.stored(key).withBytes { x.get(ByteView($0)) != nil }
+                let isThere = x.keyspace.stored(key).withBytes { x.get(ByteView($0)) != nil }
+                let isPresent = isThere && x.session.mayRead(key)
                 x.output.pointee.arrayHeader(isPresent ? 1 : 0)
                 if isPresent { x.output.pointee.bulk(key) }
             }
@@ -58,7 +59,7 @@ extension Commands {
     ) {
         let shard = x.shard.state
         x.shard.note(.list)
-        if glob == nil, !shard.pointee.budget.isSpent {
+        if glob == nil, x.session.readsEverything, !shard.pointee.budget.isSpent {
             let keyspace = x.keyspace
             let found = keyspace.page(
                 prefix: keyspace.stored(prefix), after: after.map { keyspace.stored($0) },

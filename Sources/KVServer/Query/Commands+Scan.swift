@@ -45,7 +45,10 @@ extension Commands {
         } else {
             defer { request.deallocate() }
             let (page, next) = scanPage(x, request, after: after)
-            replyScan(&x, next: next, page) { !request.isOtherType && request.glob?.matches($0) ?? true }
+            let session = x.session
+            replyScan(&x, next: next, page) {
+                !request.isOtherType && request.glob?.matches($0) ?? true && session.mayRead($0)
+            }
         }
     }
 

@@ -81,14 +81,15 @@ final class Listing: Continuation {
                 guard decide(until: deadline) else { return false }
                 continue
             }
-            let wanted = glob == nil ? min(limit, Listing.pageEntries) : Listing.pageEntries
+            let wanted =
+                glob == nil && x.session.readsEverything ? min(limit, Listing.pageEntries) : Listing.pageEntries
             let found = prefix.withBytes {
                 x.keyspace.page(prefix: $0, after: hasPosition ? position.bytes : nil, limit: wanted)
             }
             let page = found.records
             for i in 0..<page.count {
                 if limit == 0 { break }
-                guard let matches = matches(page[i], until: deadline) else {
+                guard let matches = matches(page[i], for: x.session, until: deadline) else {
                     unsure = page[i].retained()
                     move(behind: page[i].key)
                     return false
@@ -104,9 +105,10 @@ final class Listing: Continuation {
     }
 
     /// Nil when a long pattern needs another slice.
-    private func matches(_ record: Record, until deadline: Nanos) -> Bool? {
-        guard let glob else { return true }
+    private func matches(_ record: Record, for session: Session, until deadline: Nanos) -> Bool? {
         let key = Keyspace.shown(record.key)
+        guard session.mayRead(key) else { return false }
+        guard let glob else { return true }
         guard glob.isLong else { return glob.matches(key) }
         progress = GlobProgress()
         return glob.resume(&progress, key, until: deadline)

@@ -47,7 +47,8 @@ final class ScanSearch: Continuation {
             guard let verdict = matches(Keyspace.shown(records[verdicts.count].key), until: deadline) else {
                 return false
             }
-            verdicts.append(verdict && !request.isOtherType)
+            let isShown = x.session.mayRead(Keyspace.shown(records[verdicts.count].key))
+            verdicts.append(verdict && isShown && !request.isOtherType)
             progress = GlobProgress()
         }
         reply(&x)

@@ -38,7 +38,7 @@ extension Session {
             text.append("|")
             s.pointee.lastSubcommand.withBytes { text.append($0) }
         }
-        text.append(" user=default redir=-1 resp=\(s.pointee.resp3 ? 3 : 2) lib-name=")
+        text.append(" user=\(login.name) redir=-1 resp=\(s.pointee.resp3 ? 3 : 2) lib-name=")
         s.pointee.libraryName.withBytes { text.append($0) }
         text.append(" lib-ver=")
         s.pointee.libraryVersion.withBytes { text.append($0) }

@@ -49,6 +49,12 @@ package struct SessionState {
     var isQueueing = false {
         didSet { chooseWay() }
     }
+    /// Each command is looked at before it is run: the client has not said who it is, or may not do everything.
+    var isRestricted = false {
+        didSet { chooseWay() }
+    }
+    /// The parser's limits are others from the next command on.
+    var hasNewLimits = false
     /// Commands of more arguments, or all, go through the table.
     private(set) var recognisedArgumentsMax: Int32 = 3
     /// What it ran last added keys: it waits where the shard is held back.
@@ -83,7 +89,7 @@ package struct SessionState {
     /// What the shard's count of waiting input has of this session.
     var heldInput = 0
 
-    private mutating func chooseWay() { recognisedArgumentsMax = database == 0 && !isQueueing ? 3 : 0 }
+    private mutating func chooseWay() { recognisedArgumentsMax = database == 0 && !isQueueing && !isRestricted ? 3 : 0 }
 
     subscript(_ hold: SessionHolds) -> Bool {
         get { !holds.isDisjoint(with: hold) }
@@ -128,6 +134,9 @@ package final class Session {
         didSet { state.pointee[.continuation] = continuation != nil }
     }
     package weak var owner: (any SessionOwner)?
+    /// Who the client is, and whether it has proved it or need not.
+    var login: Login
+    var isAuthenticated: Bool
     /// Since MULTI.
     var transaction: Transaction? {
         didSet { state.pointee.isQueueing = transaction != nil }
@@ -156,11 +165,13 @@ package final class Session {
 
     private init(_ shard: Shard, id: Int, peer: String, local: String, descriptor: Int, isGuest: Bool) {
         (self.shard, self.isGuest) = (shard, isGuest)
+        (login, isAuthenticated) = shard.context.access.arrival()
         let now = shard.state.pointee.nowMillis
         state = .allocate(capacity: 1)
         state.initialize(
             to: SessionState(
                 id: id, peer: peer, local: local, descriptor: descriptor, createdMillis: now, activeMillis: now))
+        if !isGuest { enter(login, isAuthenticated: isAuthenticated) }
     }
 
     private var isClosed = false
@@ -382,7 +393,8 @@ package final class Session {
     /// The parser is ahead of what was run: it begins anew with the next bytes.
     func restartParser() {
         state.pointee.parser.deallocate()
-        state.pointee.parser = RESPParser(limits: state.pointee.parser.limits)
+        state.pointee.parser = RESPParser(limits: isAuthenticated ? RESPLimits() : Session.limitsBeforeLogin)
+        state.pointee.hasNewLimits = false
     }
 
     // Commands.
@@ -409,6 +421,11 @@ package final class Session {
                 counted = (index, true)
                 transaction?.isSpoiled = true
                 return x.wrongArity(row.nameText)
+            }
+            if state.pointee.isRestricted, isDenied(x, row: index) {
+                counted = (index, true)
+                transaction?.isSpoiled = true
+                return
             }
             if !row.flags.isDisjoint(with: [.readonly, .write]), x.isRefused(isWrite: row.flags.contains(.write)) {
                 transaction?.isSpoiled = true

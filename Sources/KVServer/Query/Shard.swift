@@ -66,7 +66,7 @@ package final class Shard {
                 hashSeed: context.hashSeed, digestKey: context.digestKey, own: context.uid(index),
                 origins: context.origins, journalCapacity: journalCapacity))
         state = .allocate(capacity: 1)
-        state.initialize(to: ShardState(store: store))
+        state.initialize(to: ShardState(store: store, accessChanges: context.access.changeCounter))
         state.pointee.clockShift = context.config.clockOffsetMillis
         storedKeys.initialize(to: OutputBuffer())
         movedKey.initialize(to: OutputBuffer())
