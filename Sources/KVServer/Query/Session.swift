@@ -171,7 +171,9 @@ package final class Session {
         state.initialize(
             to: SessionState(
                 id: id, peer: peer, local: local, descriptor: descriptor, createdMillis: now, activeMillis: now))
-        if !isGuest { enter(login, isAuthenticated: isAuthenticated) }
+        guard !isGuest else { return }
+        enter(login, isAuthenticated: isAuthenticated)
+        if state.pointee.hasNewLimits { restartParser() }
     }
 
     private var isClosed = false
