@@ -138,7 +138,7 @@ package final class AccessBook: @unchecked Sendable {
 }
 
 /// A user as one line of a file says it.
-package struct AccessUserLine: Sendable { let user: AccessUser }
+package struct AccessUserLine: Sendable { package let user: AccessUser }
 
 /// Who gave wrong passwords of late: three in a row from one address, or for one user, and each further attempt of that
 /// address waits. Bounded.

@@ -14,7 +14,7 @@ package enum AccessFile {
         try parse(try contents(of: path), path)
     }
 
-    static func parse(_ text: String, _ path: String) throws(AccessFileError) -> [AccessUserLine] {
+    package static func parse(_ text: String, _ path: String) throws(AccessFileError) -> [AccessUserLine] {
         var users: [AccessUserLine] = []
         var names: Set<String> = []
         for (index, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {

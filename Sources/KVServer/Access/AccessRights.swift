@@ -4,7 +4,7 @@ import KVBase
 
 /// Rules such as `+get`, `-@dangerous`, `+config|get`, kept as Redis 7.2 shows them: a rule takes the place of an
 /// earlier one about the same.
-struct AccessRights: Sendable, Equatable {
+package struct AccessRights: Sendable, Equatable {
     private var startsWithAll = false
     private var rules: [Rule] = []
     /// By row of the table, and by row of the table's subcommands.
@@ -48,6 +48,7 @@ struct AccessRights: Sendable, Equatable {
     mutating func apply(_ name: String, isGiven: Bool) throws(AccessRuleError) {
         let name = name.lowercased()
         if name == "@all" { return start(with: isGiven) }
+        guard rules.count < AccessRights.rulesMax else { throw .tooMany }
         if name.hasPrefix("@") {
             guard AccessRights.categories.contains(String(name.dropFirst())) else { throw .unknown }
             // It decides about all of its commands, so what was said of it before is void.
@@ -56,7 +57,6 @@ struct AccessRights: Sendable, Equatable {
         } else {
             try applyCommand(name, isGiven)
         }
-        guard rules.count < AccessRights.rulesMax else { throw .tooMany }
         rules.append(Rule(isGiven: isGiven, name: name))
     }
 
@@ -70,12 +70,17 @@ struct AccessRights: Sendable, Equatable {
             return setCommand(command, isGiven)
         }
         guard !parts[1].isEmpty else { throw .unknown }
+        let isSubcommand = AccessRights.isKnown(name)
+        // Else a first argument, which can only be given, of a command that has no subcommands.
+        guard isSubcommand || isGiven && !RedisNames.commands.contains(where: { $0.hasPrefix(command + "|") }) else {
+            throw .unknown
+        }
         rules.removeAll { $0.name == name }
-        if let row = AccessRights.subcommands[name] { return isSubcommandAllowed[row] = isGiven }
-        if AccessRights.isKnown(name) { return }
-        // A first argument, which can only be given, of a command that has no subcommands.
-        guard isGiven, !RedisNames.commands.contains(where: { $0.hasPrefix(command + "|") }) else { throw .unknown }
-        firstArguments.insert(name)
+        if let row = AccessRights.subcommands[name] {
+            isSubcommandAllowed[row] = isGiven
+        } else if !isSubcommand {
+            firstArguments.insert(name)
+        }
     }
 
     private static let subcommands = Dictionary(
@@ -121,7 +126,7 @@ struct AccessRights: Sendable, Equatable {
     // MARK: Questions
 
     /// Whether a command may be run. `argument`: its first, in lower case; empty if it has none.
-    func allows(row: Int, name: String, argument: String) -> Bool {
+    package func allows(row: Int, name: String, argument: String) -> Bool {
         let whole = "\(name)|\(argument)"
         if let subcommand = AccessRights.subcommands[whole] { return isSubcommandAllowed[subcommand] }
         return isAllowed[row] || firstArguments.contains(whole)
@@ -134,10 +139,10 @@ struct AccessRights: Sendable, Equatable {
 }
 
 /// Why a rule is none, as Redis says it.
-enum AccessRuleError: Error, CustomStringConvertible {
+package enum AccessRuleError: Error, CustomStringConvertible {
     case unknown, syntax, afterAllKeys, afterAllChannels, noPassword, hash, firstArgument, selector, tooMany
 
-    var description: String {
+    package var description: String {
         switch self {
         case .unknown: "Unknown command or category name in ACL"
         case .syntax: "Syntax error"

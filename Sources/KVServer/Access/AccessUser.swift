@@ -4,20 +4,20 @@ import KVBase
 import KVRuntime
 
 /// As Redis 7 has them, but for selectors, which are refused by name. Channels are kept and shown: there are none here.
-struct AccessUser: Sendable {
+package struct AccessUser: Sendable {
     /// Passwords, key patterns and channels of one user, each.
     static let itemsMax = 256
     static let nameBytesMax = 256
     /// Shorter ones are warned about.
     static let passwordBytesAdvised = 16
 
-    let name: String
+    package let name: String
     private(set) var isOn = false
     /// `nopass`: any password will do.
     private(set) var needsNoPassword = false
     /// SHA-256 of each. A slow hash would hold the loop for whoever asks.
     private(set) var passwords: [[UInt8]] = []
-    private(set) var rights = AccessRights.none
+    package private(set) var rights = AccessRights.none
     private(set) var keys: [KeyPattern] = []
     private var channels: [String] = []
     private var hasAllChannels = false
@@ -25,7 +25,7 @@ struct AccessUser: Sendable {
     private var sanitizes: Bool?
 
     /// With no rights, and off.
-    init(_ name: String) { self.name = name }
+    package init(_ name: String) { self.name = name }
 
     /// The one that Redis has from the start: everything without a password.
     static func unlimited(_ name: String) -> AccessUser {
@@ -57,7 +57,7 @@ struct AccessUser: Sendable {
     // MARK: Rules
 
     /// All, up to the first that is none: that one is returned, and why.
-    mutating func apply(all rules: [String]) -> (rule: String, error: AccessRuleError)? {
+    package mutating func apply(all rules: [String]) -> (rule: String, error: AccessRuleError)? {
         for rule in rules {
             do throws(AccessRuleError) { try apply(rule) } catch { return (rule, error) }
         }
@@ -154,7 +154,7 @@ struct AccessUser: Sendable {
     var channelsText: String { hasAllChannels ? "&*" : channels.map { "&" + $0 }.joined(separator: " ") }
 
     /// A line of ACL LIST and of the file: rules that make this user of a new one.
-    var line: String {
+    package var line: String {
         let secrets = passwords.map { "#" + SecureHash.hexadecimal($0) }
         let channelRules = hasAllChannels ? ["&*"] : ["resetchannels"] + channels.map { "&" + $0 }
         let words =
