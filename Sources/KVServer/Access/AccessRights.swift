@@ -72,7 +72,7 @@ package struct AccessRights: Sendable, Equatable {
         guard !parts[1].isEmpty else { throw .unknown }
         let isSubcommand = AccessRights.isKnown(name)
         // Else a first argument, which can only be given, of a command that has no subcommands.
-        guard isSubcommand || isGiven && !RedisNames.commands.contains(where: { $0.hasPrefix(command + "|") }) else {
+        guard isSubcommand || isGiven && !AccessRights.hasSubcommands(command) else {
             throw .unknown
         }
         rules.removeAll { $0.name == name }
@@ -81,6 +81,11 @@ package struct AccessRights: Sendable, Equatable {
         } else if !isSubcommand {
             firstArguments.insert(name)
         }
+    }
+
+    private static func hasSubcommands(_ command: String) -> Bool {
+        RedisNames.commands.contains { $0.hasPrefix(command + "|") }
+            || subcommands.keys.contains { $0.hasPrefix(command + "|") }
     }
 
     private static let subcommands = Dictionary(

@@ -85,6 +85,7 @@ package struct AccessUser: Sendable {
     }
 
     private mutating func applySigned(_ rule: String) throws(AccessRuleError) {
+        guard [">", "<", "("].contains(rule.first) || AccessUser.isWord(rule) else { throw .syntax }
         let rest = String(rule.dropFirst())
         switch rule.first {
         case "+": try rights.apply(rest, isGiven: true)
@@ -125,6 +126,9 @@ package struct AccessUser: Sendable {
         guard let index = passwords.firstIndex(of: digest) else { throw .noPassword }
         passwords.remove(at: index)
     }
+
+    /// It can be a word of a file's line.
+    private static func isWord(_ text: String) -> Bool { !text.contains { $0.isWhitespace || $0 == "\0" } }
 
     private mutating func addKeysOfPart(_ rule: String) throws(AccessRuleError) {
         guard let tilde = rule.firstIndex(of: "~") else { throw .syntax }
