@@ -1,7 +1,7 @@
 // Values whose deadline has passed: counted out in slices, by this replica's own clock. Nothing is sent. Part of
 // `Replica`; on its actor's thread.
 
-import KVBase
+package import KVBase
 
 /// Whether keys wait to be counted out.
 struct ExpiryWork {
