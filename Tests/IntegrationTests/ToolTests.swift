@@ -55,7 +55,7 @@ import Testing
         let script = tests.appendingPathComponent("Differential/differ.py").path
         let kvd = KVDProcess.directory.appendingPathComponent("kvd").path
         let ended = try Tool.run(
-            python, [script, "--kvd", kvd, "--actors", "\(actors)", "--commands", "20000", "--no-expiry"])
+            python, [script, "--kvd", kvd, "--actors", "\(actors)", "--commands", "20000"])
         #expect(ended.code == 0, "\(ended.output)\(ended.errors)")
     }
 
