@@ -9,6 +9,8 @@ package struct SimRandom {
     package var faults: PRNG
     package var clocks: PRNG
     package var identity: PRNG
+    /// Of its own root, so that worlds without deadlines stay what they were.
+    package var expiry: PRNG
 
     package init(seed: UInt64) {
         var root = PRNG(seed: seed ^ 0x6B76_642D_7369_6D21)
@@ -18,6 +20,7 @@ package struct SimRandom {
         faults = root.fork()
         clocks = root.fork()
         identity = root.fork()
+        expiry = PRNG(seed: seed ^ 0x6578_7069_7265_7321)
     }
 }
 

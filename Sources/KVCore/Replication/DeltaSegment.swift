@@ -30,7 +30,7 @@ struct DeltaEntries {
         }
         base.unsafelyUnwrapped[count] = DeltaEntry(hash: hash, record: record)
         count &+= 1
-        let bytes = record.keyCount &+ record.valueCount
+        let bytes = record.keyCount &+ record.contentCount
         payloadBytes &+= bytes
         if bytes > largestBytes { largestBytes = bytes }
     }

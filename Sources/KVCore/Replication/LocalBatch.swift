@@ -52,6 +52,9 @@ package struct StabilityReport: Sendable, Equatable {
     package var level: [UInt64]
     /// Marks of the departed servers that all its actors have retired, sorted: see `Replica.shown`.
     package var retired: [UInt64]
+    /// The least of its actors' corrected clocks when these were their vectors: what they write later, they write
+    /// knowing which deadlines lie before this.
+    package var clock: Millis = 0
 }
 
 /// A missing interval (from, to] of an origin's writes.
@@ -113,6 +116,8 @@ package final class LocalBatch: @unchecked Sendable {
     let vector: VersionVector
     let digest: UInt64
     let floor: Millis
+    /// The sender's corrected clock.
+    let clock: Millis
     /// Number of `items[0]`, or of the next item ever if there is none.
     let firstItem: UInt64
     let items: [LocalItem]
@@ -141,12 +146,13 @@ package final class LocalBatch: @unchecked Sendable {
         fromIndex: Int, vector: VersionVector, digest: UInt64, floor: Millis, firstItem: UInt64, items: [LocalItem],
         ackedItem: UInt64, news: [ServerNews], rowsHash: UInt64, rows: [MemberRow], asks: [ForwardedAsk],
         scanAsk: ScanAsk?, scanChunk: LocalChunk?, isFlushed: Bool, isSettled: Bool, hasGreeted: Bool,
-        isAdopting: Bool, level: [UInt64], retired: [UInt64]
+        isAdopting: Bool, level: [UInt64], retired: [UInt64], clock: Millis = 0
     ) {
         self.fromIndex = fromIndex
         self.vector = vector
         self.digest = digest
         self.floor = floor
+        self.clock = clock
         self.firstItem = firstItem
         self.items = items
         self.ackedItem = ackedItem

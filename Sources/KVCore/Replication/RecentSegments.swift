@@ -55,7 +55,12 @@ struct RecentSegments {
             }
             guard entries.payloadBytes + bytes <= bytesMax else { break }
             for entry in segment.entries where keys.insert(entry.hash) {
-                store.records(entry.hash) { entries.append(entry.hash, $0.retained()) }
+                store.records(entry.hash) { record in
+                    entries.append(entry.hash, record.retained())
+                    if let escort = store.escort(record, entry.hash) {
+                        entries.append(escort.hash, escort.record.retained())
+                    }
+                }
             }
             from = from ?? segment.from
             to = segment.to

@@ -4,7 +4,7 @@
 import KVBase
 
 extension Replica {
-    private func departedRows() -> [MemberRow] {
+    func departedRows() -> [MemberRow] {
         members.rows.filter { !$0.status.isMember && $0.server != uid.server && !retired.contains($0.server) }
     }
 

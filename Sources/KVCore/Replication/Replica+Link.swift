@@ -87,7 +87,7 @@ extension Replica {
         head.steady = at.steady
         head.wall = at.wall
         head.vector = vector
-        head.digest = digest
+        head.digest = comparedDigest
         head.floor = siblings.reduce(store.gcFloor) { max($0, $1.floor) }
         head.rowsHash = members.hash
         head.rows = members.rows

@@ -158,6 +158,9 @@ extension Replica {
 
     // MARK: Equal vectors, different content
 
+    /// That of what no replica drops by its clock: values without a deadline (docs/replication.md 15.4).
+    var comparedDigest: UInt64 { store.steadyDigest &+ plantedState.digestDrift }
+
     /// Equal vectors mean equal content; if the digests say otherwise for long, something is broken: alarm, then
     /// repair.
     func compareDigests(
@@ -165,7 +168,7 @@ extension Replica {
     ) {
         guard isSettled, head.isSettled else { return }
         guard shown(vector, to: server) == completed(head.vector, from: server) else { return }
-        if digest == head.digest { return server.digests.noteEqual() }
+        if comparedDigest == head.digest { return server.digests.noteEqual() }
         gaps.noteDifference(at.steady)
         guard server.digests.noteDifferent(at.steady, patience: config.divergenceMillis, timesMin: 3) else { return }
         statistics.divergences += 1
@@ -180,7 +183,7 @@ extension Replica {
         guard isSettled, batch.isSettled, !catchUp.isAskingSibling, batch.vector == shown(vector, to: sibling) else {
             return
         }
-        if digest == batch.digest { return sibling.digests.noteEqual() }
+        if comparedDigest == batch.digest { return sibling.digests.noteEqual() }
         gaps.noteDifference(at.steady)
         guard sibling.digests.noteDifferent(at.steady, patience: config.divergenceMillis) else { return }
         statistics.divergences += 1

@@ -320,7 +320,7 @@ extension Replica {
         head.wall = at.wall
         if let (echo, hold) = server.hearing.echo(at.steady) { (head.echo, head.echoHold) = (echo, hold) }
         head.vector = shown(vector, to: server)
-        head.digest = digest
+        head.digest = comparedDigest
         head.floor =
             planted(.floorMissingFromBootstrap)
             ? 0 : siblings.reduce(store.gcFloor) { max($0, $1.floor) }

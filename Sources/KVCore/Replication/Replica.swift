@@ -56,6 +56,7 @@ package final class Replica {
     var ages = WriteAges()
     var clock = ClockCorrection()
     var leaving = Leaving()
+    @exclusivity(unchecked) var expiry = ExpiryWork()
 
     var plantedState: PlantedState
 
@@ -74,6 +75,7 @@ package final class Replica {
         uid = ActorUID(server: config.server, index: UInt16(config.actorIndex))
         own = store.ownOrigin
         seen = Seen(own: own)
+        if config.planted(.stampIgnoresDeadline) { store.state.pointee.ignoresCompanions = true }
         inbox = Inbox(bytesMax: config.inboxBytesMax)
         bench = FrameBench(origins: origins, cluster: config.clusterId)
         catchUp = CatchUp(isCaughtUp: !config.joining)
@@ -172,6 +174,7 @@ package final class Replica {
         ages.note(store.ownSeq, at.steady)
         takeCensus(at, into: &effects)
         lookForGaps(at)
+        lookForExpired(at)
         if !round.isOpen { openRound(at) }
         if round.isOpen, advanceRound(budget: config.entriesPerStep) >= 0, !round.isBuilding {
             closeRound(at, into: &effects)
@@ -191,6 +194,7 @@ package final class Replica {
         if budget > 0 { budget -= work(budget: budget, at, into: &effects) }
         if budget > 0 { budget -= advanceDonors(budget: min(budget, Replica.donorEntriesPerStep), at) }
         if budget > 0, mayAdoptMore(at) { budget -= advanceAdoption(budget: budget, at, into: &effects) }
+        if budget > 0, expiry.isUnderWay { budget -= expire(budget: budget, at) }
         if budget > 0, collector.isSweeping { collect(budget: budget, at) }
         if budget > 0, !discards.isEmpty { _ = discards.release(budget: budget) }
         scheduleNext(at)
@@ -202,6 +206,7 @@ package final class Replica {
         if round.isOpen || !inbox.isEmpty || collector.isSweeping || !discards.isEmpty || mayAdoptMore(at) {
             return true
         }
+        if expiry.isUnderWay { return true }
         for server in servers { if let donor = server.donor, donor.wantsWork { return true } }
         for sibling in siblings { if let donor = sibling.donor, donor.wantsWork { return true } }
         return false

@@ -33,7 +33,7 @@ final class Sibling {
     var level: [UInt64] { view.level }
     var retired: [UInt64] { view.retired }
     var floor: Millis { view.floor }
-    var usable: VersionVector? { view.usable }
+    var usable: SeenAt? { view.usable }
     var rowsHash: UInt64 { view.rowsHash }
 
     /// False if too many wait: it is asked again.

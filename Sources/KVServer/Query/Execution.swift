@@ -36,6 +36,10 @@ package struct Execution {
 
     func text(_ k: Int) -> String { String(decoding: argument(k).bytes, as: UTF8.self) }
 
+    /// The record that clients are shown of a stored key, or nil. O(1).
+    func get(_ key: ByteView) -> Record? { get(store.key(key)) }
+    func get(_ key: HashedKey) -> Record? { store.get(key, now: nowMillis) }
+
     /// Case-insensitive comparison with an upper-case word.
     func argument(_ k: Int, is word: StaticString) -> Bool {
         argument(k).equals(word)
@@ -48,7 +52,8 @@ package struct Execution {
 
     /// Whether a key is short enough to be stored; writes the error when it is not.
     func acceptsKey(_ key: ByteView) -> Bool {
-        if key.count <= Limits.keyBytesMax { return true }
+        let bytesMax = key.count > 0 && key.start.load(as: UInt8.self) == Store.mark ? Limits.storedKeyBytesMax : nil
+        if key.count <= bytesMax ?? Limits.keyBytesMax { return true }
         error("ERR key is too long: the limit is 65536 bytes")
         return false
     }
@@ -86,6 +91,7 @@ package struct Execution {
     }
 
     func unknownCommand() {
+        if count > 0, let line = RefusedCommands.reply(to: argument(0)) { return output.pointee.error(line) }
         let name = count > 0 ? argument(0).printable(max: 128) : ""
         var arguments = ""
         var written = 0

@@ -2,6 +2,7 @@
 
 package import KVBase
 package import KVCore
+import Synchronization
 
 /// Why no write is executed; a client may go elsewhere with it.
 enum WriteRefusal: UInt8 {
@@ -44,6 +45,9 @@ package struct ShardState {
     }
     /// Commands of more arguments, or all, go through the table.
     private(set) var recognisedArgumentsMax: Int32 = 3
+    /// Changes of users that the sessions have been told of, and where they are counted.
+    var accessGeneration = 0
+    let accessChanges: UnsafePointer<Atomic<Int>>
     /// What is added to the loop's wall clock: the correction, and an offset in tests.
     var clockShift: Millis = 0
 
@@ -67,7 +71,10 @@ package struct ShardState {
     /// No storable version is left: the clock, or a version that reached us, is beyond the year 2527.
     static let clockError: StaticString = "ERR no version above the key's current one can be stored; check the clocks"
 
-    init(store: Store) { self.store = store }
+    init(store: Store, accessChanges: UnsafePointer<Atomic<Int>>) {
+        (self.store, self.accessChanges) = (store, accessChanges)
+        accessGeneration = accessChanges.pointee.load(ordering: .acquiring)
+    }
 
     func deallocate() { keysAhead.deallocate() }
 }

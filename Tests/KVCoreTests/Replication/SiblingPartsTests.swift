@@ -63,9 +63,9 @@ import Testing
         #expect(view.usable == nil)
         _ = view.take(batch(vector(9)))
         view.promote { $0[0] <= 5 }
-        #expect(view.usable == vector(5))
+        #expect(view.usable?.vector == vector(5))
         view.promote { $0[0] <= 9 }
-        #expect(view.usable == vector(9))
+        #expect(view.usable?.vector == vector(9))
     }
 
     @Test func forwardedRequestsAreBounded() {
