@@ -1,15 +1,7 @@
 // Values whose deadline has passed: counted out in slices, by this replica's own clock. Nothing is sent. Part of
 // `Replica`; on its actor's thread.
 
-import KVBase
-
-/// Whether keys wait to be counted out.
-struct ExpiryWork {
-    private(set) var isUnderWay = false
-
-    mutating func begin() { isUnderWay = true }
-    mutating func end() { isUnderWay = false }
-}
+package import KVBase
 
 /// What keeps values whose deadline has passed from being forgotten, by the id of the server that does.
 package enum ExpiryHold: Equatable, Sendable {
