@@ -14,11 +14,8 @@ extension TestActor {
 }
 
 @Suite(.blocking) struct ExpiryClusterTests {
-    private func pair(_ a: Int, _ b: Int, tune: @escaping (inout ReplicaConfig) -> Void = { _ in }) -> (
-        TestCluster, TestServer, TestServer
-    ) {
+    private func pair(_ a: Int, _ b: Int) -> (TestCluster, TestServer, TestServer) {
         let cluster = TestCluster()
-        cluster.tune = tune
         let first = cluster.start(actors: a)
         let second = cluster.start(actors: b, joining: first)
         cluster.run(4_000)
@@ -67,7 +64,6 @@ extension TestActor {
     /// A slow clock's server may still extend what others have hidden: they keep it until its clock has passed too.
     @Test func nobodyForgetsBeforeTheSlowestClockHasPassed() {
         let (cluster, a, b) = pair(1, 1)
-        cluster.tune = { _ in }
         b.wallOffset = -8_000
         let end = cluster.moment(a).wall + 70_000
         a.actors[0].set("k", "v", .at(end), cluster.moment(a))
@@ -93,7 +89,7 @@ extension TestActor {
         b.actors[0].put("k", "v", cluster.moment(b))
         cluster.run(1_000)
         a.actors[0].store.expire("k", at: start + 65_000, now: cluster.moment(a).wall)
-        cluster.run(64_500)
+        cluster.run(63_500)
         // The one goes on without hearing of the other's last reports.
         cluster.drops = { from, to in from.server == a.id && to.server == b.id }
         cluster.run(6_000)
