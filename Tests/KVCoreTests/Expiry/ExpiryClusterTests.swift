@@ -48,7 +48,7 @@ extension TestActor {
         cluster.run(1_000)
         cluster.drops = { from, to in from.server != to.server }
         cluster.run(60_000)
-        b.actors[0].store.expire("session", at: start + 400_000, now: cluster.moment(b).wall)
+        b.actors[0].store.expire("session", at: start + 200_000, now: cluster.moment(b).wall)
         #expect(a.actors[0].replica.expiryHold(cluster.moment(a)) == .silent(b.id))
         cluster.run(120_000)
         #expect(a.actors.allSatisfy { $0.shown("session", cluster.moment(a)) == nil && $0.store.storedCount == 1 })
@@ -57,7 +57,7 @@ extension TestActor {
         cluster.run(3_000)
         #expect(cluster.actors.allSatisfy { $0.1.shown("session", cluster.moment(a)) == "user" })
         #expect(a.actors[0].replica.expiryHold(cluster.moment(a)) == nil)
-        cluster.run(start + 400_000 + 5_000 - cluster.moment(a).wall)
+        cluster.run(start + 200_000 + 5_000 - cluster.moment(a).wall)
         #expect(cluster.actors.allSatisfy { $0.1.store.storedCount == 0 } && cluster.sum(\.divergences) == 0)
     }
 
