@@ -38,6 +38,7 @@ extension Replica {
 
     func lookForExpired(_ at: Moment) {
         store.noteClock(corrected(at))
+        expiry.noteLook(at.steady)
         if store.isExpiryDue(now: corrected(at)) { expiry.begin() }
     }
 
