@@ -3,14 +3,6 @@
 
 package import KVBase
 
-/// Whether keys wait to be counted out.
-struct ExpiryWork {
-    private(set) var isUnderWay = false
-
-    mutating func begin() { isUnderWay = true }
-    mutating func end() { isUnderWay = false }
-}
-
 /// What keeps values whose deadline has passed from being forgotten, by the id of the server that does.
 package enum ExpiryHold: Equatable, Sendable {
     /// It departed, and what it left has not been agreed on yet.
@@ -46,6 +38,7 @@ extension Replica {
 
     func lookForExpired(_ at: Moment) {
         store.noteClock(corrected(at))
+        expiry.noteLook(at.steady)
         if store.isExpiryDue(now: corrected(at)) { expiry.begin() }
     }
 

@@ -217,6 +217,7 @@ package final class Replica {
         var deadline = census.due(at.steady)
         // What arrives meanwhile must not put leaving off.
         if leaving.hasBegun, let next = census.next(spacing) { deadline = min(deadline, next) }
+        if store.volatileCount > 0 { deadline = min(deadline, expiry.nextLook(at.steady)) }
         var token = Millis.max
         for sibling in siblings {
             deadline = min(deadline, due(sibling, at))

@@ -92,8 +92,11 @@ struct DeadlineWheel {
     mutating func push(_ deadline: Millis, fragment: UInt32, now: Millis) {
         follow(now)
         let present = now &>> DeadlineWheel.tickBits
-        let ahead = max(0, DeadlineWheel.tick(deadline) &- present) & Millis(DeadlineWheel.roundMask)
-        put(UInt64(UInt32(truncatingIfNeeded: present &+ ahead)) &<< 32 | UInt64(fragment))
+        let distance = DeadlineWheel.tick(deadline) &- present
+        let mask = Millis(DeadlineWheel.roundMask)
+        // One that has passed keeps its tick, by which it is known should the clock be set back.
+        let filed = distance < 0 ? -(-distance & mask) : distance & mask
+        put(UInt64(UInt32(truncatingIfNeeded: present &+ filed)) &<< 32 | UInt64(fragment))
     }
 
     /// Sets the wheel to where the clock is, if that was set.
@@ -231,11 +234,19 @@ struct DeadlineWheel {
         some.removeAll(keepingCapacity: true)
         for _ in 0..<(DeadlineWheel.levels << DeadlineWheel.digitBits) {
             purgeAt = (purgeAt &+ 1) % (DeadlineWheel.levels << DeadlineWheel.digitBits)
-            guard let chunk = buckets[purgeAt] else { continue }
+            guard let front = buckets[purgeAt] else { continue }
+            // A full one, if there is any: the one in front is being filled.
+            let chunk = front.pointee.next ?? front
             some.append(
                 contentsOf: UnsafeBufferPointer(start: DeadlineWheel.entries(chunk), count: chunk.pointee.count))
             count &-= chunk.pointee.count
-            drop(chunk, purgeAt)
+            if chunk == front {
+                drop(chunk, purgeAt)
+            } else {
+                front.pointee.next = chunk.pointee.next
+                Glibc.free(chunk)
+                bytes &-= DeadlineWheel.chunkBytes
+            }
             some.sort()
             return
         }

@@ -11,8 +11,8 @@ package import KVBase
 /// Hash bits: 63…48 select the segment, 47…34 the bucket inside it, 31…25 are the tag. A slot holds the record's
 /// address in bits 47…4 (records are aligned to 16 bytes) and hash bits 47…34 in the high 14, so a segment grows in
 /// small steps (1.2 x, hence 69 % average load) without touching a record. Bits 49 and 48 are the slot's marks: what
-/// this store knows of a key beyond its record. They stand where hash bits would, so that a marked slot is not found
-/// by `findUnmarked`, and who looks for an unmarked key pays nothing for marks. Its low 4 bits hold up to three hash bits
+/// this store knows of a key beyond its record. They stand where hash bits would, so that a marked slot is not found by
+/// `findUnmarked`, and who looks for an unmarked key pays nothing for marks. Its low 4 bits hold up to three hash bits
 /// that the next splits of its segment go by (`SplitBits`), so a split of a growing table reads one record of 15. No
 /// operation handles more than one segment: the longest is a split of 1,170 entries. The high 32 bits of the hash
 /// locate an entry, which is what the ordered index keeps of a key.

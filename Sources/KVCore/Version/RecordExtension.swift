@@ -38,7 +38,8 @@ package import KVBase
         version = Version(
             ms: Millis(stamp &>> 16),
             uid: ActorUID(
-                server: at.loadUnaligned(fromByteOffset: 16, as: UInt64.self), index: UInt16(truncatingIfNeeded: stamp)),
+                server: at.loadUnaligned(fromByteOffset: 16, as: UInt64.self),
+                index: UInt16(truncatingIfNeeded: stamp)),
             seq: at.loadUnaligned(fromByteOffset: 32, as: UInt64.self))
     }
 

@@ -14,11 +14,8 @@ extension TestActor {
 }
 
 @Suite(.blocking) struct ExpiryClusterTests {
-    private func pair(_ a: Int, _ b: Int, tune: @escaping (inout ReplicaConfig) -> Void = { _ in }) -> (
-        TestCluster, TestServer, TestServer
-    ) {
+    private func pair(_ a: Int, _ b: Int) -> (TestCluster, TestServer, TestServer) {
         let cluster = TestCluster()
-        cluster.tune = tune
         let first = cluster.start(actors: a)
         let second = cluster.start(actors: b, joining: first)
         cluster.run(4_000)
@@ -51,7 +48,7 @@ extension TestActor {
         cluster.run(1_000)
         cluster.drops = { from, to in from.server != to.server }
         cluster.run(60_000)
-        b.actors[0].store.expire("session", at: start + 400_000, now: cluster.moment(b).wall)
+        b.actors[0].store.expire("session", at: start + 200_000, now: cluster.moment(b).wall)
         #expect(a.actors[0].replica.expiryHold(cluster.moment(a)) == .silent(b.id))
         cluster.run(120_000)
         #expect(a.actors.allSatisfy { $0.shown("session", cluster.moment(a)) == nil && $0.store.storedCount == 1 })
@@ -60,14 +57,13 @@ extension TestActor {
         cluster.run(3_000)
         #expect(cluster.actors.allSatisfy { $0.1.shown("session", cluster.moment(a)) == "user" })
         #expect(a.actors[0].replica.expiryHold(cluster.moment(a)) == nil)
-        cluster.run(start + 400_000 + 5_000 - cluster.moment(a).wall)
+        cluster.run(start + 200_000 + 5_000 - cluster.moment(a).wall)
         #expect(cluster.actors.allSatisfy { $0.1.store.storedCount == 0 } && cluster.sum(\.divergences) == 0)
     }
 
     /// A slow clock's server may still extend what others have hidden: they keep it until its clock has passed too.
     @Test func nobodyForgetsBeforeTheSlowestClockHasPassed() {
         let (cluster, a, b) = pair(1, 1)
-        cluster.tune = { _ in }
         b.wallOffset = -8_000
         let end = cluster.moment(a).wall + 70_000
         a.actors[0].set("k", "v", .at(end), cluster.moment(a))
@@ -93,7 +89,7 @@ extension TestActor {
         b.actors[0].put("k", "v", cluster.moment(b))
         cluster.run(1_000)
         a.actors[0].store.expire("k", at: start + 65_000, now: cluster.moment(a).wall)
-        cluster.run(64_500)
+        cluster.run(63_500)
         // The one goes on without hearing of the other's last reports.
         cluster.drops = { from, to in from.server == a.id && to.server == b.id }
         cluster.run(6_000)

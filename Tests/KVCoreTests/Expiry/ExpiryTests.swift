@@ -168,6 +168,18 @@ import Testing
         #expect(store.count == 1 && store.volatileCount == 1)
     }
 
+    /// A deadline that has passed by a clock that is then set back.
+    @Test func theWheelKeepsWhatArrivesTooLate() {
+        withStore { store in
+            store.noteClock(1_000_000)
+            store.set("k", "v", .at(980_000), now: 1_000_000)
+            store.expireAll(now: 970_000)
+            #expect(store.count == 1)
+            store.expireAll(now: 980_064)
+            #expect(store.count == 0 && store.expiredTotal == 1)
+        }
+    }
+
     /// A clock that is set to another year and back counts the same keys out, each once.
     @Test func theWheelFollowsAClockThatIsSet() {
         withStore { store in

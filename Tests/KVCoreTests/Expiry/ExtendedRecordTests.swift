@@ -105,7 +105,7 @@ import Testing
         for bytes in [content(5_000), content(0), content(most), content(long, kept)] {
             #expect(bytes.withUnsafeBytes { RecordExtension.isValid($0) }, "\(bytes)")
         }
-        let invalid = [
+        let invalid: [[UInt8]] = [
             [], content(5_000, cut: 1), content(most + 1), content(long - 1), content(long),
             content(long, kept, cut: 1), content(long, kind: 0, kept), content(long, kind: 2, kept),
             content(long, [most + 1] + kept.dropFirst()), content(long, [1 << 63] + kept.dropFirst()),

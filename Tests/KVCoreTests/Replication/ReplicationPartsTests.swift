@@ -166,9 +166,9 @@ import Testing
         #expect(!set.contains(12_345))
     }
 
-    @Test func thePlantedMistakesAreThirtySixDistinctOnes() {
-        #expect(PlantedMistakes.all.count == 36 && Set(PlantedMistakes.all.map(\.name)).count == 36)
+    @Test func thePlantedMistakesAreDistinct() {
+        #expect(PlantedMistakes.all.count == 43 && Set(PlantedMistakes.all.map(\.name)).count == 43)
         let union = PlantedMistakes.all.reduce(UInt64(0)) { $0 | $1.bug.rawValue }
-        #expect(union == 0xF_FFFF_FFFF)
+        #expect(union == 1 << 43 - 1)
     }
 }
