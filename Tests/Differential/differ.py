@@ -155,7 +155,8 @@ class Commands:
         unit = 1000 if name.startswith(b"P") else 1
         when = self.ahead(unit) if name.endswith(b"AT") else b"%d" % (unit * self.random.choice([1000, 10**6, -5, 0]))
         if self.random.randrange(8) == 0:
-            when = self.random.choice(self.TIMES[1:2] + self.TIMES[6:])
+            # Milliseconds beyond the year 9999 are refused here, and not there.
+            when = self.random.choice(self.TIMES[1:2] + self.TIMES[7 if unit > 1 else 6 :])
         return self.random.choice(
             [
                 [name, self.key(), when],
@@ -235,6 +236,19 @@ def free_port():
         return s.getsockname()[1]
 
 
+def free_ports(count):
+    """The first of so many in a row."""
+    while True:
+        first = free_port()
+        try:
+            held = [socket.create_server(("127.0.0.1", first + k)) for k in range(count)]
+        except OSError:
+            continue
+        for s in held:
+            s.close()
+        return first
+
+
 def start(arguments, port, folder):
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
     deadline = time.monotonic() + 20
@@ -290,7 +304,7 @@ def main():
         print("redis-server is not installed: nothing is compared")
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        first, other = free_port(), free_port()
+        first, other = free_ports(options.actors + 1), free_port()
         kvd = [os.path.abspath(options.kvd), "--port", str(first), "--actors", str(options.actors), "--pin", "no"]
         servers = [start(kvd, first + 1, folder)]
         try:

@@ -111,10 +111,10 @@ import Testing
             for request in ["SET k w EX x", "EXPIRE k x", "SETEX k x w", "GETEX k PX 1.5"] {
                 s.expect(request, "-ERR value is not an integer or out of range")
             }
-            for options in ["EX", "EX 1 PX 1", "EX 1 KEEPTTL", "KEEPTTL PX 1", "NX XX", "IFEQ a NX", "EX 1 EX 1"] {
+            for options in ["EX", "EX 1 PX 1", "EX 1 KEEPTTL", "KEEPTTL PX 1", "NX XX", "IFEQ a NX", "EX 1 EXAT 1"] {
                 s.expect("SET k w \(options)", "-ERR syntax error")
             }
-            for options in ["EX", "EX 1 PX 1", "KEEPTTL", "NX", "PERSIST EX 1"] {
+            for options in ["EX", "EX 1 PX 1", "KEEPTTL", "NX", "PERSIST EX 1", "EX 1 PERSIST"] {
                 s.expect("GETEX k \(options)", "-ERR syntax error")
             }
             s.expect("GET k", "$1\r\nv")

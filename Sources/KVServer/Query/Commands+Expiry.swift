@@ -5,7 +5,7 @@ import KVCore
 import RESP
 
 /// How a command says when: seconds or milliseconds, from now or since 1970.
-struct TimeForm {
+struct TimeForm: Equatable {
     var isMillis: Bool
     var isAbsolute: Bool
 
@@ -184,18 +184,26 @@ extension Commands {
     /// GETEX key [EX s | PX ms | EXAT s | PXAT ms | PERSIST].
     @Sendable static func getex(_ x: inout Execution) {
         guard x.acceptsKey(x.argument(1)) else { return }
-        let form = x.count == 4 ? TimeForm(x.argument(2)) : nil
-        guard x.count == 2 || form != nil || x.count == 3 && x.argument(2, is: "PERSIST") else {
-            return x.error("ERR syntax error")
+        var (form, place, persists, k) = (nil as TimeForm?, 0, false, 2)
+        while k < x.count {
+            if form == nil, x.argument(k, is: "PERSIST") {
+                persists = true
+            } else if !persists, k + 1 < x.count, let given = TimeForm(x.argument(k)), form == nil || form == given {
+                (form, place) = (given, k + 1)
+                k += 1
+            } else {
+                return x.error("ERR syntax error")
+            }
+            k += 1
         }
         if x.count > 2, x.goesHome(1) { return }
         let key = x.store.key(x.argument(1))
         guard let record = x.get(key)?.retained() else { return x.output.pointee.null(resp3: x.resp3) }
         defer { record.release() }
         if let form {
-            guard let deadline = x.deadline(3, form, command: "getex") else { return }
+            guard let deadline = x.deadline(place, form, command: "getex") else { return }
             if x.store.expire(key, at: deadline, now: x.nowMillis) == .refused { return x.error(ShardState.clockError) }
-        } else if x.count == 3, x.store.persist(key, now: x.nowMillis) == .refused {
+        } else if persists, x.store.persist(key, now: x.nowMillis) == .refused {
             return x.error(ShardState.clockError)
         }
         reply(&x, record)

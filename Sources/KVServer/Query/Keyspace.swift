@@ -58,8 +58,8 @@ struct Keyspace {
     }
 
     /// Shown records whose keys begin with `prefix` and come after `after`, both as they are stored, at most `limit`.
-    /// A page may be shorter than `limit`, or empty, and yet not be the last one. Borrowed as `Store.list` says. O(log n
-    /// + results).
+    /// A page may be shorter than `limit`, or empty, and yet not be the last one. Borrowed as `Store.list` says.
+    /// O(log n + results).
     func page(prefix: UnsafeRawBufferPointer, after: UnsafeRawBufferPointer?, limit: Int) -> KeyPage {
         if number > 0 || prefix.count > 0 {
             return KeyPage(store.list(prefix: prefix, after: after, limit: limit, now: now))

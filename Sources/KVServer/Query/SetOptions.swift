@@ -52,7 +52,9 @@ struct SetOptions {
                 returnsOld = true
             } else if deadline == .keep || form == nil, x.argument(k, is: "KEEPTTL") {
                 deadline = .keep
-            } else if deadline != .keep, form == nil, k + 1 < x.count, let given = TimeForm(x.argument(k)) {
+            } else if deadline != .keep, k + 1 < x.count, let given = TimeForm(x.argument(k)),
+                form == nil || form == given
+            {
                 (form, place) = (given, k + 1)
                 k += 1
             } else if !isRepeated(x, k) {
