@@ -33,6 +33,8 @@ struct KneeSearch {
 
     static let triesMax = 3
     static let stepsDownMax = 12
+    /// Steps down in a row that others disturbed: a lower rate is no better then.
+    static let disturbedStepsMax = 3
     static let growth = 4.0 / 3
     static let shrinking = 0.75
 
@@ -57,7 +59,7 @@ struct KneeSearch {
 
     /// Up by a third while the server keeps up. Where it does not and nobody was busy, the next higher rate is tried
     /// too: if that one is kept up with, the lower one was disturbed. Then down by a quarter until a rate is kept up
-    /// with, and the interval is halved.
+    /// with, or others disturb one after the other, and the interval is halved.
     func run(_ attempt: (Double) throws -> Trial) rethrows -> Knee {
         var good: Double?
         var bad: (rate: Double, shortfall: Shortfall)?
@@ -74,9 +76,11 @@ struct KneeSearch {
             rate *= Self.growth
         }
         guard var bad else { return Knee(rate: good) }
-        for _ in 0..<Self.stepsDownMax where good == nil {
+        var disturbed = 0
+        for _ in 0..<Self.stepsDownMax where good == nil && disturbed < Self.disturbedStepsMax {
             let lower = bad.rate * Self.shrinking
             if let shortfall = try decide({ try attempt(lower) }) { bad = (lower, shortfall) } else { good = lower }
+            disturbed = bad.shortfall == .machine ? disturbed + 1 : 0
         }
         for _ in 0..<refine {
             guard let known = good else { break }

@@ -127,13 +127,14 @@ import Testing
         #expect(found["limitMicros"] as? Double == 1_000_000)
         let results = steps.compactMap { $0["result"] as? [String: Any] }
         #expect(results.count == steps.count && results.allSatisfy { $0["latency"] != nil })
-        // Nothing is answered within a nanosecond: one step up, twelve steps down, then no knee.
+        // Nothing is answered within a nanosecond: one step up, twelve steps down or, where others have the processors,
+        // three, then no knee.
         let none = try json(sweep + ["--from", "1000", "--limit-micros", "0.001", "--duration", "0.05"])
         #expect(none["knee"] is NSNull)
         let rates = (none["steps"] as? [[String: Any]] ?? []).compactMap { $0["rate"] as? Double }
-        #expect(rates.count == 14 && rates == rates.sorted() && rates[12] == 1000, "\(rates)")
+        #expect(rates.count == 14 || (rates.count >= 5 && none["bound"] as? String == "machine"), "\(rates)")
+        #expect(rates == rates.sorted() && rates.dropLast().last == 1000, "\(rates)")
         #expect(self.steps(none).allSatisfy { $0["tries"] as? Int == 2 }, "two tries of three agree")
-        #expect(none["bound"] is String)
     }
 
     private func steps(_ found: [String: Any]) -> [[String: Any]] { found["steps"] as? [[String: Any]] ?? [] }

@@ -48,6 +48,8 @@ import Testing
     @Test func aMachineThatIsAlwaysBusyIsSaid() throws {
         let found = search(from: 10_000, capacity: 1_000_000, disturbed: Set(0..<1000))
         #expect(found.knee == KneeSearch.Knee(rate: nil, bound: .machine))
+        // The first rate, one above it, three below: it would be no better further down.
+        #expect(found.tries == 2 * 5)
     }
 
     @Test func twoOfThreeDecide() {

@@ -80,6 +80,7 @@ extension KVClientConfiguration {
         configuration.callTimeout = .seconds(90)
         configuration.connectTimeout = .seconds(20)
         configuration.silenceTimeout = .seconds(90)
+        configuration.probeAfter = .seconds(90)
         return configuration
     }
 }

@@ -15,13 +15,17 @@ import Testing
     /// Takes connections and requests, and answers nothing.
     private func hanging() async throws -> ScriptedServer { try await ScriptedServer { _ in } }
 
+    /// What a server was asked besides whether it answers.
+    private func asked(_ server: ScriptedServer) -> [[String]] { server.requests.filter { $0 != ["PING"] } }
+
     @Test func aReadOfAHungServerIsAskedOfTheNext() async throws {
         let (store, hung) = (FakeStore(), try await hanging())
         let good = try await ScriptedServer { store.answer($0) }
         let client = KVClient(servers: [hung.address, good.address], configuration: quick)
         #expect(try await client.get("k") == nil)
-        #expect(hung.requests == [["GET", "k"], ["PING"]])
-        #expect(good.requests == [["PING"], ["GET", "k"]])
+        // On a busy machine a probe comes more than once.
+        #expect(asked(hung) == [["GET", "k"]] && hung.requests.contains(["PING"]))
+        #expect(asked(good) == [["GET", "k"]] && good.requests.first == ["PING"])
         await client.close()
         await hung.stop()
         await good.stop()
@@ -38,7 +42,7 @@ import Testing
             return
         }
         #expect(reason.contains("it hangs"))
-        #expect(good.requests == [["PING"]])
+        #expect(asked(good).isEmpty && good.requests.contains(["PING"]))
         try await client.put("k", "w")
         #expect(try await client.get("k") == "w")
         await client.close()
@@ -53,7 +57,7 @@ import Testing
         let good = try await ScriptedServer { store.answer($0) }
         let client = KVClient(servers: (hung + [good]).map(\.address), configuration: quick)
         #expect(try await client.get("k") == nil)
-        #expect(hung[1].requests == [["PING"]], "it was probed, and asked nothing")
+        #expect(asked(hung[1]).isEmpty && hung[1].requests.contains(["PING"]), "it was probed, and asked nothing")
         await client.close()
         for server in hung + [good] { await server.stop() }
     }
@@ -68,7 +72,7 @@ import Testing
         let client = KVClient(servers: [slow.address, other.address], configuration: quick)
         async let answer = client.get("k")
         // Probed again and again, less and less often, and never left.
-        try await eventually("probed three times") { slow.requests.filter { $0 == ["PING"] }.count == 3 }
+        try await eventually("probed three times") { slow.requests.filter { $0 == ["PING"] }.count >= 3 }
         held.withLock { $0 }?.bulk("late")
         #expect(try await answer == "late")
         #expect(other.requests.allSatisfy { $0 == ["PING"] })
