@@ -101,6 +101,8 @@ package final class GameSession {
 
     // MARK: what the front end reads
 
+    /// The most commands that wait at once.
+    package static var queueMax: Int { LineQueue.linesMax }
     package var ending: Ending? { stage.ending }
     package var prompt: PlayerPrompt { lines.prompt }
     /// True when the next line may be given: nothing is being answered and nothing is queued.
