@@ -60,6 +60,7 @@ package final class SimActor {
         if options.bootstrapChunkBytes > 0 { config.chunkBytesMax = options.bootstrapChunkBytes }
         config.chunkBytesMax = min(config.chunkBytesMax, config.frameBytesMax / 2)
         if options.localEntriesMax > 0 { config.localEntriesMax = options.localEntriesMax }
+        config.adoptedAheadMax = max(1, options.journalCapacity / 2)
         if options.transport == .wire { config.transport = .connections }
         config.tombstoneAgeMillis = options.tombstoneAgeMillis
         config.collectEveryMillis = options.collectEveryMillis

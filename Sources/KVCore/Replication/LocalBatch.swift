@@ -128,6 +128,8 @@ package final class LocalBatch: @unchecked Sendable {
     let isSettled: Bool
     /// Own writes of the sender went to somebody who has not said who it is.
     let hasGreeted: Bool
+    /// The sender adopts what a departed server left, or its siblings have not got all of that yet.
+    let isAdopting: Bool
     /// Departed servers of which the sender holds nothing loose.
     let level: [UInt64]
     /// Marks of the departed servers that the sender retired, sorted.
@@ -139,7 +141,7 @@ package final class LocalBatch: @unchecked Sendable {
         fromIndex: Int, vector: VersionVector, digest: UInt64, floor: Millis, firstItem: UInt64, items: [LocalItem],
         ackedItem: UInt64, news: [ServerNews], rowsHash: UInt64, rows: [MemberRow], asks: [ForwardedAsk],
         scanAsk: ScanAsk?, scanChunk: LocalChunk?, isFlushed: Bool, isSettled: Bool, hasGreeted: Bool,
-        level: [UInt64], retired: [UInt64]
+        isAdopting: Bool, level: [UInt64], retired: [UInt64]
     ) {
         self.fromIndex = fromIndex
         self.vector = vector
@@ -157,6 +159,7 @@ package final class LocalBatch: @unchecked Sendable {
         self.isFlushed = isFlushed
         self.isSettled = isSettled
         self.hasGreeted = hasGreeted
+        self.isAdopting = isAdopting
         self.level = level
         self.retired = retired
         var bytes = 64 + 6 * vector.count

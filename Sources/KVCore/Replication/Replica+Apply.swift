@@ -120,7 +120,7 @@ extension Replica {
         else { return }
         // Of a writer that can be heard nothing is adopted.
         if let server = server(source), server.hearing.isAudible { return }
-        departures.noteAdopted(record)
+        departures.notePassedOn(record)
     }
 
     /// Whether whoever stood at `cut` knew every tombstone collected here.

@@ -105,7 +105,7 @@ extension Replica {
             rows: sibling.rowsHash == members.hash ? [] : members.rows, asks: sibling.takeAsks(),
             scanAsk: scanAsk(catchUp.localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
             isFlushed: saysFlushed, isSettled: isSettled, hasGreeted: links.isHoldingCollection(at.steady),
-            level: levelHere(), retired: retired.sortedMarks)
+            isAdopting: departures.isAtIt(round.logged), level: levelHere(), retired: retired.sortedMarks)
         sibling.pacer.sent(at.steady)
         sibling.wish.fulfil()
         statistics.batchesSent &+= 1

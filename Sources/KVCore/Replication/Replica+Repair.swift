@@ -39,8 +39,7 @@ extension Replica {
         let writer = origins.uid(ask.origin)
         if ask.origin == own {
             guard ask.from < store.ownSeq else { return }
-            // Asked again before the answer can have arrived.
-            if server.repairs.isOnItsWay(ask, at.steady, server.stream.answerMillis) { return }
+            if isAnswered(ask, to: server, at) { return }
             if planted(.gatewayChangeResets), ask.to <= server.seenAtMost[own] { return }
             if planted(.keepAliveWithoutHead), ask.from >= server.seenAtMost[own] { return }
             server.stream.noteLoss(at.steady)
@@ -49,10 +48,15 @@ extension Replica {
             guard let sibling = sibling(Int(writer.index)), sibling.add(ForwardedAsk(server: server.id, ask: ask))
             else { return }
             return sibling.wish.want(by: at.steady)
-        } else if recent.segment(ask.origin, after: ask.from) == nil {
+        } else if isAnswered(ask, to: server, at) || recent.segment(ask.origin, after: ask.from) == nil {
             return
         }
         server.repairs.add(ask)
+    }
+
+    /// Asked again before the answer can have arrived.
+    func isAnswered(_ ask: RepairAsk, to server: RemoteServer, _ at: Moment) -> Bool {
+        server.repairs.isOnItsWay(ask, at.steady, server.stream.answerMillis)
     }
 
     // MARK: Gaps seen in vectors

@@ -162,7 +162,7 @@ package final class Replica {
 
     /// Steady time at which `tick` wants to be called; not after `at.steady` means at once. O(1); asked once a turn.
     package func nextDeadline(_ at: Moment) -> Millis {
-        if hasWork { return at.steady }
+        if hasWork(at) { return at.steady }
         return schedule.next(ownSeq: store.ownSeq)
     }
 
@@ -190,17 +190,18 @@ package final class Replica {
         }
         if budget > 0 { budget -= work(budget: budget, at, into: &effects) }
         if budget > 0 { budget -= advanceDonors(budget: min(budget, Replica.donorEntriesPerStep), at) }
-        if budget > 0, departures.isAdopting { budget -= advanceAdoption(budget: budget, into: &effects) }
+        if budget > 0, mayAdoptMore(at) { budget -= advanceAdoption(budget: budget, at, into: &effects) }
         if budget > 0, collector.isSweeping { collect(budget: budget, at) }
         if budget > 0, !discards.isEmpty { _ = discards.release(budget: budget) }
         scheduleNext(at)
         checkInvariants()
-        return hasWork
+        return hasWork(at)
     }
 
-    var hasWork: Bool {
-        if round.isOpen || !inbox.isEmpty || collector.isSweeping || departures.isAdopting { return true }
-        if !discards.isEmpty { return true }
+    func hasWork(_ at: Moment) -> Bool {
+        if round.isOpen || !inbox.isEmpty || collector.isSweeping || !discards.isEmpty || mayAdoptMore(at) {
+            return true
+        }
         for server in servers { if let donor = server.donor, donor.wantsWork { return true } }
         for sibling in siblings { if let donor = sibling.donor, donor.wantsWork { return true } }
         return false

@@ -43,6 +43,8 @@ package struct ReplicaConfig: Sendable {
     package var patienceMillis: Millis = 1_000
     package var tombstoneAgeMillis: Millis = 60_000
     package var collectEveryMillis: Millis = 5_000
+    /// Loose entries adopted ahead of what was sent of them: half the journal.
+    package var adoptedAheadMax: Int = Limits.journalEntriesMax / 2
     /// Replicas with equal vectors but different digests for this long are a fault: counted, then repaired.
     package var divergenceMillis: Millis = 5_000
     package var transport = FrameTransport.datagrams

@@ -28,6 +28,7 @@ final class Sibling {
     var isHeard: Bool { view.isHeard }
     var isFlushed: Bool { view.isFlushed }
     var hasGreeted: Bool { view.hasGreeted }
+    var isAdopting: Bool { view.isAdopting }
     var vector: VersionVector { view.vector }
     var level: [UInt64] { view.level }
     var retired: [UInt64] { view.retired }

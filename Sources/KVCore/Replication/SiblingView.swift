@@ -6,6 +6,7 @@ struct SiblingView {
     private var wasHeard = false
     private var flushed = false
     private var greeted = false
+    private var adopting = false
     private var seen = VersionVector()
     private var levels: [UInt64] = []
     private var marks: [UInt64] = []
@@ -19,6 +20,8 @@ struct SiblingView {
     var isFlushed: Bool { flushed }
     /// Own writes of it went to somebody who has not said who it is.
     var hasGreeted: Bool { greeted }
+    /// It adopts what a departed server left, or has not told all of that yet.
+    var isAdopting: Bool { adopting }
     var vector: VersionVector { seen }
     /// Departed servers of which it holds nothing loose.
     var level: [UInt64] { levels }
@@ -33,6 +36,7 @@ struct SiblingView {
         wasHeard = true
         flushed = batch.isFlushed
         greeted = batch.hasGreeted
+        adopting = batch.isAdopting
         levels = batch.level
         marks = batch.retired
         gcFloor = max(gcFloor, batch.floor)

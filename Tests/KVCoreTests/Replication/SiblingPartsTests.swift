@@ -11,7 +11,7 @@ import Testing
         LocalBatch(
             fromIndex: 1, vector: vector, digest: 0, floor: floor, firstItem: 1, items: [], ackedItem: 0, news: [],
             rowsHash: rowsHash, rows: [], asks: [], scanAsk: nil, scanChunk: nil, isFlushed: false, isSettled: true,
-            hasGreeted: false, level: [], retired: [])
+            hasGreeted: false, isAdopting: false, level: [], retired: [])
     }
 
     private func vector(_ seqs: UInt64...) -> VersionVector {
