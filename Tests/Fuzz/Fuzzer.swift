@@ -42,7 +42,7 @@ enum Fuzzer {
             return 0
         }
         if arguments.contains("--version") {
-            print("kv-fuzz 0.1.0")
+            print("kv-fuzz \(ProductVersion.text)")
             return 0
         }
         guard let options = parse(arguments) else {

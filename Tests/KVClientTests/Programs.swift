@@ -73,6 +73,9 @@ final class Server {
 
     deinit { crash() }
 
+    /// It hangs from now on: its kernel takes connections and bytes, and it does nothing.
+    func hang() { kill(process.processIdentifier, SIGSTOP) }
+
     private static func firstLine(of handle: FileHandle) -> String? {
         var text: [UInt8] = []
         while !text.contains(10) {

@@ -24,7 +24,8 @@ struct DeltaEntries {
     mutating func append(_ hash: UInt64, _ record: Record) {
         if count == capacity {
             capacity = max(16, capacity * 2)
-            base = realloc(base, capacity * MemoryLayout<DeltaEntry>.stride)!
+            let bytes = capacity * MemoryLayout<DeltaEntry>.stride
+            base = (realloc(base, bytes) ?? outOfMemory(bytes))
                 .bindMemory(to: DeltaEntry.self, capacity: capacity)
         }
         base.unsafelyUnwrapped[count] = DeltaEntry(hash: hash, record: record)

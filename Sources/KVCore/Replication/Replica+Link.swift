@@ -1,7 +1,7 @@
 // Connections to other servers: which stands, what it carries, the first word over it. Part of `Replica`; on its
 // actor's thread.
 
-import KVBase
+package import KVBase
 
 extension Replica {
     private static let behindDotsMin: UInt64 = 16 * 1024

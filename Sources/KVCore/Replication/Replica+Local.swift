@@ -1,7 +1,7 @@
 // Deltas made from own writes, and the exchange with sibling actors by reference. Part of `Replica`; on its actor's
 // thread.
 
-import KVBase
+package import KVBase
 
 extension Replica {
     // MARK: Rounds

@@ -1,6 +1,7 @@
 // Tombstones waiting to be collected, oldest first. One thread.
 
 import Glibc
+import KVBase
 
 /// First in, first out, in 4 KiB chunks, so that no push copies what is there. An entry names one exact tombstone by
 /// key hash and version; it is stale once the key was written again.
@@ -46,7 +47,7 @@ struct TombstoneQueue {
 
     mutating func push(_ entry: Entry) {
         if back == nil || Int(back!.pointee.tail) == TombstoneQueue.entriesPerChunk {
-            let chunk = malloc(4096)!.bindMemory(to: Chunk.self, capacity: 1)
+            let chunk = (malloc(4096) ?? outOfMemory(4096)).bindMemory(to: Chunk.self, capacity: 1)
             chunk.initialize(to: Chunk(next: nil, head: 0, tail: 0))
             if let back { back.pointee.next = chunk } else { front = chunk }
             back = chunk

@@ -154,7 +154,8 @@ public import KVBase
         let (keyCount, valueCount) = (key.count, value?.count ?? 0)
         let form = form(keyCount, valueCount)
         let header = headerBytes(form)
-        let raw = malloc(sizeClass(header &+ keyCount &+ valueCount))!
+        let bytes = sizeClass(header &+ keyCount &+ valueCount)
+        let raw = malloc(bytes) ?? outOfMemory(bytes)
         raw.storeBytes(of: 1, as: UInt8.self)
         raw.storeBytes(of: UInt8(truncatingIfNeeded: keyCount), toByteOffset: 1, as: UInt8.self)
         let flags = form | (isTombstone ? tombstoneFlag : 0)
@@ -171,7 +172,8 @@ public import KVBase
         check(valueCount >= hashedValueBytesMin)
         let keyCount = key.count
         let header = headerBytes(hashedFlag)
-        let raw = malloc(sizeClass(header &+ keyCount &+ valueCount))!
+        let bytes = sizeClass(header &+ keyCount &+ valueCount)
+        let raw = malloc(bytes) ?? outOfMemory(bytes)
         raw.storeBytes(of: 1, as: UInt8.self)
         raw.storeBytes(of: UInt8(truncatingIfNeeded: keyCount), toByteOffset: 1, as: UInt8.self)
         let record = Record(raw: raw)

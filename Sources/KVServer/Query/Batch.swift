@@ -82,7 +82,7 @@ struct Batch {
         let first = state.pointee.commands.count
         let status = parser.parse(bytes, into: &state.pointee.commands, maxCommands: max)
         let end = state.pointee.commands.count
-        let takesWrites = shard.pointee.writeRefusal == .none
+        let takesWrites = !shard.pointee.headroom.isShort(for: bytes.count) && shard.pointee.writeRefusal == .none
         let argumentsMax = shard.pointee.recognisedArgumentsMax
         let (commands, kinds, keys) = (state.pointee.commands, state.pointee.kinds, state.pointee.ahead.keys)
         for i in first..<end {

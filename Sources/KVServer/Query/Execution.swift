@@ -55,14 +55,22 @@ package struct Execution {
 
     /// Whether a data command may not be run at the moment; writes the error then. Nothing was executed, so a client
     /// may do it elsewhere.
-    func isRefused(isWrite: Bool) -> Bool {
+    /// `grows`: it takes memory, as all writes but deletes do.
+    func isRefused(isWrite: Bool, grows: Bool = true) -> Bool {
         let state = shard.state
         if state.pointee.isLoading {
             error("LOADING this server is catching up with the others; try again later or use another server")
             return true
         }
-        guard isWrite, state.pointee.writeRefusal != .none else { return false }
-        error(state.pointee.writeRefusal.reply)
+        guard isWrite else { return false }
+        if state.pointee.writeRefusal != .none {
+            error(state.pointee.writeRefusal.reply)
+            return true
+        }
+        // Of a SET key and value, of other writes about as much.
+        let bytes = argument(min(2, count - 1)).count + argument(count - 1).count
+        guard grows, state.pointee.headroom.isShort(for: bytes) else { return false }
+        error("OOM this server can have no more memory (ulimit -v); DEL keys, or give it more")
         return true
     }
 

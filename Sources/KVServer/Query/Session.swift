@@ -368,9 +368,8 @@ package final class Session {
                 counted = (index, true)
                 return x.wrongArity(row.nameText)
             }
-            if !row.flags.isDisjoint(with: [.readonly, .write]), x.isRefused(isWrite: row.flags.contains(.write)) {
-                return
-            }
+            let (isWrite, isDelete) = (row.flags.contains(.write), row.flags.contains(.keyspace))
+            if isWrite || row.flags.contains(.readonly), x.isRefused(isWrite: isWrite, grows: !isDelete) { return }
             counted = (index, false)
             if x.count > LongCommand.argumentsMin {
                 guard row.flags.contains(.manyKeys) else {

@@ -37,6 +37,7 @@ package struct ShardState {
     package var budget = TurnBudget()
     /// Why writes are refused, if they are.
     var writeRefusal = WriteRefusal.none
+    var headroom = MemoryHeadroom()
     /// The server fetches what others have, and answers no data command before it has it.
     var isLoading = false {
         didSet { recognisedArgumentsMax = isLoading ? 0 : 3 }
