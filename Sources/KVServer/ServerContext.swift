@@ -107,8 +107,12 @@ package final class ServerContext: Sendable {
         return peer.reach == .machine
     }
 
-    static let protectedReply: StaticString =
-        "DENIED kvd is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode connections are only accepted from this machine. Ways out: 1) start kvd with --requirepass-file FILE or --aclfile FILE; 2) start it with --protected-mode no, on a network that you trust; 3) connect from the machine that it runs on."
+    static let protectedReply: StaticString = """
+        DENIED kvd is running in protected mode because protected mode is enabled and no password is set for the \
+        default user. In this mode connections are only accepted from this machine. Ways out: 1) start kvd with \
+        --requirepass-file FILE or --aclfile FILE; 2) start it with --protected-mode no, on a network that you trust; \
+        3) connect from the machine that it runs on.
+        """
 
     package func clientLeft() { clients.subtract(1, ordering: .relaxed) }
     package var connectedClients: Int { clients.load(ordering: .relaxed) }

@@ -1,4 +1,5 @@
-// A smoke of the fuzz targets `commands`, `frames` and `rights` with fixed seeds, and proof that it notices. In process.
+// A smoke of the fuzz targets `commands`, `frames` and `rights` with fixed seeds, and proof that it notices. In
+// process.
 
 import FuzzSupport
 import KVTestSupport

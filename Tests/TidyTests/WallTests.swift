@@ -24,7 +24,8 @@ import Testing
             folder: "Sources/KVCore/Replication",
             parts: [
                 "CatchUp", "Census", "ClockCorrection", "ClockSample", "Collector", "Departures", "DigestWatch",
-                "Discards", "ExpiryWork", "FrameBench", "FrameTurns", "GapWatch", "GatewayChoice", "Hearing", "Inbox", "Leaving",
+                "Discards", "ExpiryWork", "FrameBench", "FrameTurns", "GapWatch", "GatewayChoice", "Hearing", "Inbox",
+                "Leaving",
                 "LinkBook", "LocalLog", "Membership", "Outcasts", "OutgoingRound", "OwnStream", "PairPacer", "PeerView",
                 "PlantedState", "RecentSegments", "RepairQueue", "RetiredServers", "ScanDonor", "Schedule", "Seen",
                 "SegmentBuilder", "SendWish", "ServerLink", "SiblingStream", "SiblingView", "UnaskedCollection",
