@@ -209,8 +209,8 @@ extension SimWorld {
         for key in 0..<keys.count where !failed {
             let floor = oracle.floors[key]
             var best = oracle.greater(actor.view.seen[key], oracle.collected[key])
-            // Where nothing or an older delete is, a delete is in effect, although its tombstone may still be on its way
-            // from another replica: what replicas agree on (I10) is what clients see.
+            // Where nothing or an older delete is, a delete is in effect, although its tombstone may still be on its
+            // way from another replica: what replicas agree on (I10) is what clients see.
             let shown = actor.view.seen[key]
             let isAbsent = shown.isNone || oracle.write(shown)?.isTombstone ?? false
             if isAbsent, oracle.write(floor)?.isTombstone ?? false {
