@@ -210,11 +210,10 @@ import Testing
         cluster.stop(x)
         cluster.run(1_000)
         #expect(a.actors.allSatisfy { $0.store.count == 5_000 } && b.actors[0].store.count == 0)
-        let scans = cluster.sum(\.scansAsked)
         #expect(cluster.run(until: { b.actors[0].store.count == 5_000 }, within: 20_000))
         cluster.run(10_000)
         #expect(a.actors.map(\.replica.statistics.entriesAdopted) == [5_000, 0])
-        #expect(cluster.sum(\.journalOverruns) == 0 && cluster.sum(\.scansAsked) == scans)
+        #expect(cluster.sum(\.journalOverruns) == 0)
         #expect(cluster.isConverged && cluster.sum(\.divergences) == 0)
     }
 
