@@ -53,6 +53,9 @@ final class Connection: @unchecked Sendable {
     private var isProbing = false
     /// Probes answered by this server since it was heard on this connection.
     private var probesAnswered = 0
+    /// The server has not said yet whether it accepts who this client says it is, or why it does not.
+    private var isLoginUnanswered = false
+    private var loginRefusal: String?
     private var failuresInRow = 0
     private var attemptAt: UInt64 = 0
     private var lastFailure = "no connection in time"
@@ -184,11 +187,12 @@ final class Connection: @unchecked Sendable {
             loop: while at < bytes.count {
                 switch decoder.next(bytes, &at) {
                 case .reply(let reply):
+                    let before = inFlight.count
                     guard answer(reply) else {
                         violation = "unexpected message: \(reply)"
                         break loop
                     }
-                    finished += 1
+                    finished += before - inFlight.count
                 case .incomplete:
                     break loop
                 case .malformed(let reason):
@@ -212,6 +216,11 @@ final class Connection: @unchecked Sendable {
 
     /// Gives `reply` to the oldest call; false when there is none.
     private func answer(_ reply: KVReply) -> Bool {
+        if isLoginUnanswered {
+            isLoginUnanswered = false
+            if case .error(let message) = reply { loginRefusal = message }
+            return true
+        }
         guard let call = inFlight.popFirst() else {
             guard case .error(let message) = reply else { return false }
             serverSaid = message
@@ -219,7 +228,8 @@ final class Connection: @unchecked Sendable {
         }
         switch reply {
         case .error(let message):
-            call.finish(.failure(.server(message)))
+            let isForLogin = message.hasPrefix("NOAUTH ")
+            call.finish(.failure(.server(isForLogin ? loginRefusal ?? message : message)))
         case .integer(let millis) where call.command.isPut:
             if millis > greatestStamp.load(ordering: .relaxed) {
                 greatestStamp.store(millis, ordering: .relaxed)
@@ -279,8 +289,21 @@ final class Connection: @unchecked Sendable {
         }
         self.handler = handler
         phase = .connected
+        login(handler)
         core.connected(self)
         pump()
+    }
+
+    /// Before anything else, and without waiting for the answer: what follows is refused with it.
+    private func login(_ handler: ReplyHandler) {
+        (isLoginUnanswered, loginRefusal) = (false, nil)
+        guard let credentials = configuration.credentials else { return }
+        var request = ByteBuffer(string: "*3\r\n$4\r\nAUTH\r\n")
+        for word in [credentials.user, credentials.password] {
+            request.writeString("$\(word.utf8.count)\r\n\(word)\r\n")
+        }
+        handler.write(request)
+        isLoginUnanswered = true
     }
 
     private func connectFailed(_ reason: String) {

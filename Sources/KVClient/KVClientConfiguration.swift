@@ -44,6 +44,11 @@ public struct KVClientConfiguration: Sendable {
     public var replyBytesMax = 512 * 1024 * 1024
     /// Servers connected to at the same time; the connection unused for longest is closed beyond it.
     public var connectionsMax = 64
+    /// Told to each server that is connected to; nil: to none.
+    ///
+    /// A server that does not accept them answers every call with its reason, a ``KVError/server(_:)`` that begins with
+    /// `WRONGPASS`.
+    public var credentials: KVCredentials?
     /// Where the connections run; nil: the process-wide group of SwiftNIO. Never shut down by the client.
     public var eventLoopGroup: (any EventLoopGroup)?
 

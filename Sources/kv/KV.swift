@@ -81,6 +81,12 @@ struct Options: ParsableArguments {
 
     @Option(help: ArgumentHelp("How long one call may take. Default: 5.", valueName: "seconds")) var timeout: Double?
 
+    @Option(
+        help: ArgumentHelp(
+            "Who you are, for a server that asks. Default: KV_USER, else default. The password is KV_PASSWORD.",
+            valueName: "name"))
+    var user: String?
+
     /// These options, where given, and otherwise those given before the command's name.
     func over(_ outer: Options) -> Options {
         var merged = self
@@ -88,6 +94,7 @@ struct Options: ParsableArguments {
         merged.json = json || outer.json
         merged.raw = raw || outer.raw
         merged.timeout = timeout ?? outer.timeout
+        merged.user = user ?? outer.user
         return merged
     }
 
@@ -117,6 +124,9 @@ struct Options: ParsableArguments {
         configuration.callTimeout = .seconds(seconds)
         configuration.connectTimeout = .seconds(min(seconds, 2))
         configuration.silenceTimeout = .seconds(seconds)
+        configuration.credentials = KVCredentials { name in
+            name == "KV_USER" ? user ?? Terminal.environment(name) : Terminal.environment(name)
+        }
         return KVClient(servers: try addresses(), configuration: configuration)
     }
 }
