@@ -119,6 +119,9 @@ struct Runner {
         if case .unreachable = error {
             return text + " - is kvd running there? --server or KV_SERVER names another"
         }
+        if case .server(let message) = error, message.hasPrefix("NOAUTH ") || message.hasPrefix("WRONGPASS ") {
+            return text + " - KV_PASSWORD is the password, and KV_USER or --user the user"
+        }
         if case .timeout = error { return text + " - a longer --timeout may help" }
         return text
     }

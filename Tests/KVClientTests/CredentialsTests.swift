@@ -56,6 +56,16 @@ import Testing
         #expect("\(KVCredentials(user: "me", password: "hidden"))" == "user me")
     }
 
+    @Test func kvSaysWhatToDo() throws {
+        let path = FileManager.default.temporaryDirectory.appendingPathComponent("kv-password-\(UUID().uuidString)")
+            .path
+        try "a secret of a real server\n".write(toFile: path, atomically: true, encoding: .utf8)
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let server = try Server(arguments: ["--requirepass-file", path])
+        let ended = try Programs.kv(["--server", server.addresses, "get", "k"])
+        #expect(ended.errors.contains("NOAUTH") && ended.errors.contains("KV_PASSWORD is the password"), "\(ended)")
+    }
+
     @Test func aRealServerTakesThem() async throws {
         let path = FileManager.default.temporaryDirectory.appendingPathComponent("kv-password-\(UUID().uuidString)")
             .path
