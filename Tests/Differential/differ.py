@@ -153,7 +153,9 @@ class Commands:
     def timed(self):
         name = self.pick(b"EXPIRE", b"PEXPIRE", b"EXPIREAT", b"PEXPIREAT")
         unit = 1000 if name.startswith(b"P") else 1
-        when = self.ahead(unit) if name.endswith(b"AT") else b"%d" % (unit * self.random.choice([1000, 10**6, -5, 0]))
+        # Rarely twice the same: which of two equal spans ends later is a matter of the millisecond.
+        span = self.random.choice([self.random.randrange(1000, 10**6), self.random.randrange(1000, 10**6), -5, 0])
+        when = self.ahead(unit) if name.endswith(b"AT") else b"%d" % (unit * span)
         if self.random.randrange(8) == 0:
             # Milliseconds beyond the year 9999 are refused here, and not there.
             when = self.random.choice(self.TIMES[1:2] + self.TIMES[7 if unit > 1 else 6 :])
