@@ -51,12 +51,12 @@ extension FuzzTarget {
         else { return nil }
         do {
             let again = try AccessFile.parse(user.line, "f")
-            guard again.count == 1, again[0].user.line == user.line else {
+            guard again.count == 1, again[0].line == user.line else {
                 return "\(user.line) is read back otherwise"
             }
             for (index, row) in CommandTable.standard.rows.enumerated() {
                 for argument in ["", "get", "x"] {
-                    let (a, b) = (user.rights, again[0].user.rights)
+                    let (a, b) = (user.rights, again[0].rights)
                     let mine = a.allows(row: index, name: row.nameText, argument: argument)
                     if mine != b.allows(row: index, name: row.nameText, argument: argument) {
                         return "\(user.line): \(row.nameText) \(argument) differs when it is read back"
@@ -72,6 +72,6 @@ extension FuzzTarget {
             (["user", word(&random)] + (0..<random.below(5)).map { _ in word(&random) }).joined(separator: " ")
         }
         guard let users = try? AccessFile.parse(lines.joined(separator: "\n"), "f") else { return nil }
-        return users.lazy.compactMap { isSame($0.user) }.first
+        return users.lazy.compactMap { isSame($0) }.first
     }
 }

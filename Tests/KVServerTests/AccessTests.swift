@@ -51,7 +51,7 @@ import Testing
     /// A line that was shown makes the same user again.
     @Test func whatIsShownIsReadBack() throws {
         let text = try line("on", ">a", ">b", "~k*", "%W~w", "&c", "+@read", "-get", "+config|get", "+get|x")
-        #expect(try AccessFile.parse(text, "f").first?.user.line == text)
+        #expect(try AccessFile.parse(text, "f").first?.line == text)
     }
 
     @Test(arguments: [
@@ -238,6 +238,21 @@ import Testing
             #expect(String(decoding: reply, as: UTF8.self).hasPrefix("+OK\r\n-NOPERM"))
             s.expect("ACL SETUSER default +@all allkeys", "+OK")
             other.expect("SET k w", "+OK")
+        }
+    }
+
+    /// Whoever runs the transactions of all clients stays who it is.
+    @Test func nobodyLogsInWithinATransaction() throws {
+        try withClient("bob on >pw ~a* +get +multi +exec") { s in
+            for login in ["AUTH bob pw", "HELLO 2 AUTH bob pw"] {
+                s.expect("MULTI", "+OK")
+                s.expect(login, "+QUEUED")
+                s.expect("EXEC", "*1\r\n-ERR AUTH is not allowed within a transaction")
+            }
+            s.expect("ACL WHOAMI", "$7\r\ndefault")
+            s.expect("MULTI", "+OK")
+            s.expect("SET k v", "+QUEUED")
+            s.expect("EXEC", "*1\r\n+OK")
         }
     }
 

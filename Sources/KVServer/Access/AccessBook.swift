@@ -106,9 +106,9 @@ package final class AccessBook: @unchecked Sendable {
     }
 
     /// Takes the place of all users. Who is not named is gone; the default one is as it was at the beginning then.
-    package func replace(_ users: [AccessUserLine]) {
+    package func replace(_ users: [AccessUser]) {
         state.withLock { state in
-            var logins = Dictionary(uniqueKeysWithValues: users.map { ($0.user.name, Login($0.user)) })
+            var logins = Dictionary(uniqueKeysWithValues: users.map { ($0.name, Login($0)) })
             if logins[AccessBook.defaultName] == nil {
                 logins[AccessBook.defaultName] = Login(.unlimited(AccessBook.defaultName))
             }
@@ -136,9 +136,6 @@ package final class AccessBook: @unchecked Sendable {
     func forgetDenials() { state.withLock { $0.log.reset() } }
     var denialCounts: AccessLog.Counts { state.withLock { $0.log.counts } }
 }
-
-/// A user as one line of a file says it.
-package struct AccessUserLine: Sendable { package let user: AccessUser }
 
 /// Who gave wrong passwords of late: three in a row from one address, or for one user, and each further attempt of that
 /// address waits. Bounded.

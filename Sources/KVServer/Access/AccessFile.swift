@@ -10,12 +10,12 @@ package enum AccessFile {
     private static let bytesMax = 4 * 1024 * 1024
 
     /// Reads all users, or says which line is wrong and why.
-    package static func load(_ path: String) throws(AccessFileError) -> [AccessUserLine] {
+    package static func load(_ path: String) throws(AccessFileError) -> [AccessUser] {
         try parse(try contents(of: path), path)
     }
 
-    package static func parse(_ text: String, _ path: String) throws(AccessFileError) -> [AccessUserLine] {
-        var users: [AccessUserLine] = []
+    package static func parse(_ text: String, _ path: String) throws(AccessFileError) -> [AccessUser] {
+        var users: [AccessUser] = []
         var names: Set<String> = []
         for (index, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
             let words = line.split(whereSeparator: \.isWhitespace).map(String.init)
@@ -33,10 +33,9 @@ package enum AccessFile {
             guard users.count < AccessBook.usersMax else { throw failure("too many users") }
             var user = AccessUser(words[1])
             if let (rule, error) = user.apply(all: Array(words.dropFirst(2))) {
-                let shown = rule.hasPrefix(">") || rule.hasPrefix("<") ? "\(rule.prefix(1))…" : rule
-                throw failure("\(shown): \(error)")
+                throw failure("\(AccessUser.shown(rule)): \(error)")
             }
-            users.append(AccessUserLine(user: user))
+            users.append(user)
         }
         return users
     }
@@ -75,26 +74,11 @@ package enum AccessFile {
         return String(line)
     }
 
-    /// A line of warning where others on this machine can read it.
-    package static func warning(_ path: String) -> String? {
-        var status = stat()
-        guard stat(path, &status) == 0, status.st_mode & 0o004 != 0 else { return nil }
-        return "\(path) can be read by everyone on this machine: chmod 600 \(path)"
-    }
-
     private static func contents(of path: String) throws(AccessFileError) -> String {
-        func failure(_ why: String) -> AccessFileError { AccessFileError(description: "\(path): \(why)") }
-        guard let file = fopen(path, "r") else { throw failure(String(cString: strerror(errno))) }
-        defer { fclose(file) }
-        var (bytes, piece) = ([UInt8](), [UInt8](repeating: 0, count: 64 * 1024))
-        while bytes.count <= bytesMax {
-            let count = fread(&piece, 1, piece.count, file)
-            if count == 0 { break }
-            bytes += piece[..<count]
-        }
-        if ferror(file) != 0 { throw failure(String(cString: strerror(errno))) }
-        guard bytes.count <= bytesMax else { throw failure("longer than \(bytesMax) bytes") }
-        guard let text = String(validating: bytes, as: UTF8.self) else { throw failure("not UTF-8 text") }
-        return text
+        do throws(SecretFileError) {
+            let bytes = try SecretFile.contents(of: path, bytesMax: bytesMax)
+            if let text = String(validating: bytes, as: UTF8.self) { return text }
+        } catch { throw AccessFileError(description: "\(path): \(error.description)") }
+        throw AccessFileError(description: "\(path): not UTF-8 text")
     }
 }

@@ -18,19 +18,19 @@ package struct AccessSettings: Sendable {
         var warnings: [String] = []
         if let users { book.replace(users) }
         if let password, let passwordFile {
-            if users?.contains(where: { $0.user.name == AccessBook.defaultName }) ?? false {
+            if users?.contains(where: { $0.name == AccessBook.defaultName }) ?? false {
                 warnings.append("--aclfile names the user default, so --requirepass-file is not used")
             } else {
                 book.requirePassword(password)
             }
-            if let warning = AccessFile.warning(passwordFile) { warnings.append(warning) }
+            if let warning = SecretFile.warning(passwordFile) { warnings.append(warning) }
             if password.utf8.count < AccessUser.passwordBytesAdvised {
                 warnings.append(
                     "the password of \(passwordFile) has less than \(AccessUser.passwordBytesAdvised) bytes:"
                         + " it can be guessed fast (ACL GENPASS makes a good one)")
             }
         }
-        if let usersFile, let warning = AccessFile.warning(usersFile) { warnings.append(warning) }
+        if let usersFile, let warning = SecretFile.warning(usersFile) { warnings.append(warning) }
         return warnings
     }
 }

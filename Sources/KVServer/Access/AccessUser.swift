@@ -148,6 +148,11 @@ package struct AccessUser: Sendable {
 
     // MARK: Texts
 
+    /// A rule as an error names it: never a password.
+    static func shown(_ rule: String) -> String {
+        rule.hasPrefix(">") || rule.hasPrefix("<") ? "\(rule.prefix(1))…" : rule
+    }
+
     /// As Redis's ACL GETUSER has them.
     var flags: [String] {
         [isOn ? "on" : "off"] + (needsNoPassword ? ["nopass"] : [])

@@ -69,6 +69,8 @@ extension Commands {
     static func authenticate(
         _ x: inout Execution, _ name: String, _ password: ByteView, _ then: @escaping (inout Execution) -> Void
     ) {
+        // A transaction runs as whoever stands for all clients: nobody may become another one by it.
+        if x.session.isGuest { return x.error("ERR AUTH is not allowed within a transaction") }
         let verdict = judge(x, name, password.bytes)
         if case .wait(let millis) = verdict {
             x.session.continuation = LoginWait(x, name, Array(password.bytes), millis: millis, then)
@@ -147,8 +149,8 @@ extension Commands {
             && !name.utf8.contains { $0 <= 0x20 || $0 == 0x7F }
         guard isUsable else { return x.error("ERR Usernames can't contain spaces or null characters") }
         if let (rule, error) = x.shard.context.access.set(name, (3..<max(3, x.count)).map { x.text($0) }) {
-            let shown = rule.hasPrefix(">") || rule.hasPrefix("<") ? String(rule.prefix(1)) + "…" : rule
-            return x.output.pointee.error("ERR Error in ACL SETUSER modifier '\(shown)': \(error)")
+            return x.output.pointee.error(
+                "ERR Error in ACL SETUSER modifier '\(AccessUser.shown(rule))': \(error)")
         }
         x.output.pointee.ok()
         refresh(x)
