@@ -225,7 +225,7 @@ extension SimWorld {
             if isAbsent, oracle.write(floor)?.isTombstone ?? false {
                 best = upActors().reduce(best) { oracle.greater($0, $1.view.seen[key]) }
             }
-            if oracle.precedes(best, floor) {
+            if oracle.precedes(best, floor), !isOver(key, floor) {
                 fail(
                     SimViolation(
                         "I11", "\(keys.name(key)) ended as \(oracle.name(best)), acknowledged was \(oracle.name(floor))"
