@@ -68,11 +68,11 @@ extension Replica {
         guard let asker, asker.source == source else { return nil }
         // Siblings that are slow to take the pages slow the donor down.
         let isPaused = log.byteCount > config.localBytesMax / 4 || inbox.isHalfFull
-        // Everything of a retired server is here; frames leave such origins out, but a donor may not have retired it
-        // yet.
+        // Of a retired server all is here that was agreed on. What it wrote later, or had said to nobody, may have beaten
+        // a write that is missing here.
         var filter = asker.asked
         for i in 0..<filter.count where filter.seqs[i] == VersionVector.retired {
-            filter.set(OriginIndex(i), Version.seqMax)
+            filter.set(OriginIndex(i), retired.last(OriginIndex(i)))
         }
         return ScanAsk(
             session: asker.session, next: asker.next, credit: isPaused ? 0 : UInt64(config.chunkWindow),
