@@ -138,6 +138,9 @@ package final class SimActor {
         replica.delete(key: world.keys.bytes(key), at).map { .deleted($0) } ?? .absent
     }
 
+    /// No stamp for it is left that others would take.
+    func refusesDelete(_ key: Int) -> Bool { get(key) != nil && !replica.mayOverwrite(key: world.keys.bytes(key), at) }
+
     var hasCaughtUp: Bool { replica.isCaughtUp }
 
     /// The greatest timestamp the write rule may give a write now, over a version stamped `seen`.

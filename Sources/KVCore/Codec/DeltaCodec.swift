@@ -113,7 +113,11 @@ struct EntryDecoder {
 
     /// The next entry as a new record that the caller owns, or nil if the bytes are malformed. Call only while `left >
     /// 0`.
-    mutating func next(_ bytes: UnsafeRawBufferPointer, _ table: OriginTable) -> Record? {
+    ///
+    /// The record of a writer that is not known has the origin `OriginTable.unknown`.
+    mutating func next(
+        _ bytes: UnsafeRawBufferPointer, _ table: OriginTable, writers: KnownWriters = .all
+    ) -> Record? {
         var reader = WireReader(bytes, from: at, to: end)
         let flags = reader.byte()
         var shared = Int(flags &>> 4)
@@ -122,7 +126,7 @@ struct EntryDecoder {
         let isTombstone = flags & EntryFlag.tombstone != 0
         let valueCount = isTombstone ? 0 : Int(truncatingIfNeeded: min(reader.varint(), UInt64(Int32.max)))
         guard !reader.failed, shared <= key.count, shared &+ suffix <= Limits.keyBytesMax,
-            valueCount <= Limits.valueBytesMax, readOrigin(flags, &reader, table)
+            valueCount <= Limits.valueBytesMax, readOrigin(flags, &reader, table, writers)
         else { return nil }
         let ms = flags & EntryFlag.sameMillis != 0 ? lastMillis : lastMillis &+ reader.zigzag()
         let seq =
@@ -142,17 +146,19 @@ struct EntryDecoder {
         }
     }
 
-    private mutating func readOrigin(_ flags: UInt8, _ reader: inout WireReader, _ table: OriginTable) -> Bool {
+    private mutating func readOrigin(
+        _ flags: UInt8, _ reader: inout WireReader, _ table: OriginTable, _ writers: KnownWriters
+    ) -> Bool {
         if flags & EntryFlag.sameOrigin != 0 { return !origins.isEmpty }
         let code = reader.varint()
         guard !reader.failed, code <= UInt64(origins.count) else { return false }
         if code == UInt64(origins.count) {
             let server = reader.fixed64()
             let index = reader.varint()
-            guard !reader.failed, index < UInt64(Limits.actorsMax), origins.count < EntryDecoder.originsMax,
-                let interned = table.intern(ActorUID(server: server, index: UInt16(index)))
-            else { return false }
-            origins.append(interned)
+            guard !reader.failed, index < UInt64(Limits.actorsMax), origins.count < EntryDecoder.originsMax else {
+                return false
+            }
+            origins.append(writers.origin(ActorUID(server: server, index: UInt16(index)), table))
         }
         origin = origins[Int(code)]
         return true

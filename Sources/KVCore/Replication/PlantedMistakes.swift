@@ -84,7 +84,16 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A scan proves a vector that is newer than the state it began with.
     package static let stateBeforeVector = PlantedMistakes(rawValue: 1 << 35)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 36.
+    /// A word for the id that an address had before is taken for one to the server that is there now.
+    package static let resetOfOldId = PlantedMistakes(rawValue: 1 << 36)
+    /// Entries in the receiver's own name are merged like others.
+    package static let ownFromOthers = PlantedMistakes(rawValue: 1 << 37)
+    /// A floor is taken over however far it is ahead.
+    package static let floorAhead = PlantedMistakes(rawValue: 1 << 38)
+    /// One message of one server is enough to be forgotten.
+    package static let forgottenAtAWord = PlantedMistakes(rawValue: 1 << 39)
+
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 40.
     package static let all: [(name: String, bug: PlantedMistakes)] = [
         ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
         ("tieByArrival", .tieByArrival), ("sequenceIgnored", .sequenceIgnored), ("nowOnly", .nowOnly),
@@ -102,5 +111,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
         ("floorMissingFromBootstrap", .floorMissingFromBootstrap), ("headsFromOtherVectors", .headsFromOtherVectors),
         ("resendOnLivingLink", .resendOnLivingLink), ("progressByMessages", .progressByMessages),
         ("paceById", .paceById), ("stateBeforeVector", .stateBeforeVector),
+        ("resetOfOldId", .resetOfOldId), ("ownFromOthers", .ownFromOthers), ("floorAhead", .floorAhead),
+        ("forgottenAtAWord", .forgottenAtAWord),
     ]
 }

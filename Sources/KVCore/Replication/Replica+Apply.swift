@@ -166,9 +166,15 @@ extension Replica {
                 for i in 0..<count where behind.take(i) { store.prefetchOverflow(group[i].hash) }
                 for i in 0..<count {
                     let (hash, record) = (group[i].hash, group[i].record)
-                    let isMerged = mergeEntry(
-                        record, hash, sectionOrigin: sectionOrigin, isBeyondGap: isBeyondGap, cut: cut,
-                        isCurrent: isCurrent, doubtfulTo: doubtfulTo, force: force)
+                    var isMerged = true
+                    switch credit(record, hash, force: force) {
+                    case .due:
+                        isMerged = mergeEntry(
+                            record, hash, sectionOrigin: sectionOrigin, isBeyondGap: isBeyondGap, cut: cut,
+                            isCurrent: isCurrent, doubtfulTo: doubtfulTo, force: force)
+                    case .hasTakenEffect: break
+                    case .none: isMerged = false
+                    }
                     if !isMerged { work.isRefused = true }
                     if keepsEntries { work.entries.append(hash, record) } else { record.release() }
                 }
@@ -187,9 +193,10 @@ extension Replica {
         _ work: inout BlockWork, into group: UnsafeMutableBufferPointer<DeltaEntry>, max: Int, _ hasher: KeyHasher
     ) -> Int {
         var count = 0
+        let writers = knownWriters
         work.bytes.withUnsafeBytes { bytes in
             while count < min(group.count, max), work.decoder.left > 0 {
-                guard let record = work.decoder.next(bytes, origins) else { return }
+                guard let record = work.decoder.next(bytes, origins, writers: writers) else { return }
                 let hash = hasher.hash(record.keyView)
                 store.prefetchSlot(hash)
                 group.initializeElement(at: count, to: DeltaEntry(hash: hash, record: record))

@@ -9,6 +9,8 @@ extension Replica {
             retired.checkInvariants()
             collector.checkInvariants(seen)
             members.checkInvariants()
+            votes.checkInvariants()
+            futureStamps.checkInvariants()
             links.checkInvariants()
             log.checkInvariants()
             outcasts.checkInvariants()

@@ -95,7 +95,8 @@ extension Replica {
         guard chunk.isLast else { return }
         catchUp.end(at.steady)
         guard !current.isRefused else { return }
-        let end = current.end(chunk.start, chunk.frontier, floor: store.gcFloor)
+        let start = credited(chunk.start, at)
+        let end = current.end(start, credited(chunk.frontier, at), floor: store.gcFloor)
         statistics.scansFinished += 1
         conclude(end, at)
         offerToSiblings(.scanEnd(end))
@@ -140,7 +141,7 @@ extension Replica {
     func adoptFloor(_ floor: Millis, from first: UInt64, _ at: Moment, into effects: inout ReplicaEffects) {
         guard floor > store.gcFloor, !planted(.floorMissingFromBootstrap) else { return }
         // That would be the clock of a machine whose date is wrong, and this one's writes would be stamped by it.
-        guard floor <= corrected(at) + Limits.floorAheadMillis else { return }
+        guard isCredible(floor: floor, at) else { return }
         store.raiseGCFloor(to: floor)
         guard !hasHandedOver(at) else { return }
         var below = DeltaEntries()

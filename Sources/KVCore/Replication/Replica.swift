@@ -30,6 +30,7 @@ package final class Replica {
 
     // Who else there is.
     var members = Membership()
+    var votes = DepartureVotes()
     /// Sorted by index.
     @exclusivity(unchecked) var siblings: [Sibling] = []
     /// Members only, sorted by id.
@@ -55,6 +56,7 @@ package final class Replica {
     var census = Census()
     var ages = WriteAges()
     var clock = ClockCorrection()
+    var futureStamps = FutureStamps()
     var leaving = Leaving()
 
     var plantedState: PlantedState
@@ -169,6 +171,7 @@ package final class Replica {
     /// Sends what is due. Calling it early or late is harmless.
     package func tick(_ at: Moment, into effects: inout ReplicaEffects) {
         census.start(at.steady)
+        followOwnClock(at, into: &effects)
         ages.note(store.ownSeq, at.steady)
         takeCensus(at, into: &effects)
         lookForGaps(at)

@@ -215,6 +215,8 @@ struct StoreState {
     let recordDigest: RecordDigest
     var ownSeq: UInt64 = 0
     var gcFloor: Millis = 0
+    /// Latest stamp of an own write.
+    var stampMax: Millis = Version.msMax
     var ownOrigin: OriginIndex
     var liveCount = 0
     var liveDigest: UInt64 = 0
