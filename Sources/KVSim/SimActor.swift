@@ -145,7 +145,7 @@ package final class SimActor {
 
     /// The greatest timestamp the write rule may give a write now, over a version stamped `seen`.
     func stampMillisMax(seen: Millis, floor: Millis) -> Millis {
-        max(at.wall + replica.clockCorrectionMillis, store.gcFloor + 1, floor > 0 ? floor + 1 : 0, seen + 1)
+        max(at.wall + replica.clockCorrectionMillis(at), store.gcFloor + 1, floor > 0 ? floor + 1 : 0, seen + 1)
     }
 
     var ownSeq: UInt64 { store.ownSeq }

@@ -174,7 +174,7 @@ extension SimWorld {
         if outcome.points.count("write refused: no storable version") > refusedBefore {
             return fail(SimViolation(invariant, "a healed actor still refuses writes"))
         }
-        let end = now + (probeMillisMax + linesMillisMax) * simMillisecond
+        let end = now + (probeMillisMax + scansMillisMax + linesMillisMax) * simMillisecond
         while !failed, now < end {
             runUntil(now + 50 * simMillisecond)
             if agree(actorsUp(in: slots)) {

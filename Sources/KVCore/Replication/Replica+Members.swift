@@ -35,7 +35,8 @@ extension Replica {
             row = known
             row.status = status
         }
-        if !row.status.isMember, known.status.isMember {
+        // A newcomer sees with the eyes of those it joins.
+        if !row.status.isMember, known.status.isMember, isCaughtUp {
             votes.note(row.server, by: sender, at: at.steady)
             if !isOutvoted(row.server, at) { row.status = known.status }
         }
@@ -291,8 +292,8 @@ extension Replica {
 
     private func watchClocks(_ at: Moment, _ effects: inout ReplicaEffects) {
         defer { boundStamps(at) }
-        guard clock.follow(servers.compactMap { $0.hearing.offset(at) }) else { return }
+        guard clock.follow(servers.compactMap { $0.hearing.offset(at) }, at) else { return }
         statistics.clockCorrections += 1
-        effects.events.append(.clockSkewed(clock.millis))
+        effects.events.append(.clockSkewed(clock.millis(at)))
     }
 }

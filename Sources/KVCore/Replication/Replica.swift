@@ -132,7 +132,7 @@ package final class Replica {
     }
 
     /// Add this to the wall clock when stamping writes: 0 unless this machine's clock is far from the majority's.
-    package var clockCorrectionMillis: Millis { clock.millis }
+    package func clockCorrectionMillis(_ at: Moment) -> Millis { clock.millis(at) }
 
     /// Record references held for siblings, and bytes waiting to be merged: bounded by the configuration.
     package var heldEntries: Int { log.entryCount }
@@ -141,7 +141,7 @@ package final class Replica {
     /// Nothing was merged beyond the vector, so equal vectors mean equal content.
     var isSettled: Bool { seen.isTight && inbox.isEmpty && isCaughtUp }
 
-    func corrected(_ at: Moment) -> Millis { at.wall &+ clock.millis }
+    func corrected(_ at: Moment) -> Millis { at.wall &+ clock.millis(at) }
 
     func server(_ id: UInt64) -> RemoteServer? {
         // A handful of servers: a loop beats a dictionary, and its order means nothing.

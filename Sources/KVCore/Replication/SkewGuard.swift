@@ -39,13 +39,15 @@ struct ClockSample: Sendable {
 
 /// What this server's clock is corrected by when it stamps writes.
 struct ClockCorrection {
-    private var current: Millis = 0
+    /// The corrected clock minus the steady one: what the wall clock does meanwhile changes nothing. Nil: no correction.
+    private var corrected: Millis?
     private var others: [Millis] = []
     /// The wall clock minus the steady one.
     private var base: Millis?
     private static let stepMillisMin: Millis = 100
 
-    var millis: Millis { current }
+    /// What is added to the wall clock.
+    func millis(_ at: Moment) -> Millis { corrected.map { at.steady + $0 - at.wall } ?? 0 }
 
     /// The other servers' clocks minus ours, where they are known.
     var offsets: [Millis] { others }
@@ -67,11 +69,12 @@ struct ClockCorrection {
     var isAgreed: Bool { others.count >= 2 }
 
     /// Takes over what the other servers' clocks minus ours say. True if a correction begins or ends.
-    mutating func follow(_ offsets: [Millis]) -> Bool {
-        let before = current
+    mutating func follow(_ offsets: [Millis], _ at: Moment) -> Bool {
+        let before = corrected
         others = offsets
-        current = SkewGuard.correction(offsets)
-        return (before == 0) != (current == 0)
+        let correction = SkewGuard.correction(offsets)
+        corrected = correction == 0 ? nil : at.wall + correction - at.steady
+        return (before == nil) != (corrected == nil)
     }
 }
 

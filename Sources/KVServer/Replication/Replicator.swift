@@ -241,7 +241,7 @@ package final class Replicator {
             if frames.mustWait(outgoing) { frames.append(outgoing) } else { tell(outgoing) }
         }
         effects.removeAll()
-        state.pointee.clockShift = clockOffset &+ replica.clockCorrectionMillis
+        state.pointee.clockShift = clockOffset &+ replica.clockCorrectionMillis(at)
     }
 
     private func tell(_ frame: OutgoingFrame) {
