@@ -38,8 +38,8 @@ package struct PeerRow: Sendable {
         (self.pending, self.heardMillisAgo) = (pending, heardMillisAgo)
     }
 
-    /// The line of KVD PEERS: id, address, state, pending deltas, milliseconds since last heard, name, encryption, round
-    /// trip and clock offset in milliseconds, how far one of the two has caught up with the other.
+    /// The line of KVD PEERS: id, address, state, pending deltas, milliseconds since last heard, name, encryption,
+    /// round trip and clock offset in milliseconds, how far one of the two has caught up with the other.
     var line: String {
         "\(hex16(id)) \(address) \(state.rawValue) \(pending) \(heardMillisAgo) \(name) none \(roundTripMillis)"
             + " \(clockOffsetMillis) \(caughtUpPercent.map { "\($0)%" } ?? "-")"

@@ -12,7 +12,8 @@ import Testing
     private static let notPossible: Int32 = 77
 
     /// Deadlines are several times what a quiet machine needs; the figures themselves are `make links`.
-    @Test(.timeLimit(.minutes(10)), arguments: ["join", "thin", "beside", "names", "wildcard"]) func holdsOverAWideAreaPath(
+    @Test(.timeLimit(.minutes(10)), arguments: ["join", "thin", "beside", "names", "wildcard"])
+    func holdsOverAWideAreaPath(
         check: String
     ) throws {
         guard let python = Tool.path("python3") else { return skip("python3 is not installed", isTool: true) }

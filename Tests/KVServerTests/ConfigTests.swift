@@ -78,7 +78,8 @@ import Testing
             ([("host", "127.0.0.2"), ("advertise", "0.0.0.0:32100")], "127.0.0.2:6000"),
             ([("host", "0.0.0.0"), ("advertise", "[::]:7")], nil),
         ] as [([(String, String)], String?)] {
-            let config = try Config.resolve(flags: flags.map { (name: $0.0, value: $0.1) }, environment: [:])
+            let all = [("trust-the-network", "yes")] + flags
+            let config = try Config.resolve(flags: all.map { (name: $0.0, value: $0.1) }, environment: [:])
             #expect(config.announcedAddress?.description == announced, "\(flags)")
             #expect(config.ignoresAdvertise == (flags.last!.1.hasPrefix("0.0.0.0:") || flags.last!.1 == "[::]:7"))
         }
@@ -116,7 +117,8 @@ import Testing
         ("port", "abc"), ("port", "0"), ("port", "65535"), ("actors", "0"), ("actors", "129"), ("io", "kqueue"),
         ("log-level", "loud"), ("join", "nowhere"), ("join", "{\"id\":1}"), ("join", "host:99999"),
         ("shared-port", "x"),
-        ("maxclients", "-1"), ("pin", "maybe"), ("warm-memory", "1"), ("nonsense", "1"), ("host", ""), ("name", "a b"), ("name", "a,b"),
+        ("maxclients", "-1"), ("pin", "maybe"), ("warm-memory", "1"), ("nonsense", "1"), ("host", ""), ("name", "a b"),
+        ("name", "a,b"),
         ("name", ""), ("name", String(repeating: "n", count: 65)), ("serve-while-joining", "perhaps"),
         ("max-lag", "0"), ("max-lag", "1.5"), ("max-lag", "yes"), ("advertise", "é:1"), ("host", "a,b"),
     ])

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The short part of Perf/links.py that the test suite runs: correct over a path that TCP itself sees, with generous
-deadlines. check.py --bin DIR [NAME…]; exit code 0: holds, 1: does not, 77: there can be no such network here, and why.
+deadlines. check.py --bin DIR [NAME…]; exit code 0: holds, 1: does not, 77: there can be no such network here, and
+why.
 """
 import argparse
 import os

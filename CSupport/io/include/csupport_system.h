@@ -15,8 +15,8 @@ typedef struct cs_address {
 
 /// Numeric `host` only. 0, or -EINVAL.
 int cs_address_parse(const char *host, uint16_t port, cs_address *out);
-/// Host names too, by getaddrinfo: blocks, so never on a loop's thread. Number of addresses; -ENXIO for a name that does
-/// not exist, -EAGAIN where no name server answers, else -EADDRNOTAVAIL.
+/// Host names too, by getaddrinfo: blocks, so never on a loop's thread. Number of addresses; -ENXIO for a name that
+/// does not exist, -EAGAIN where no name server answers, else -EADDRNOTAVAIL.
 int cs_address_resolve(const char *host, uint16_t port, cs_address *out, int capacity);
 /// Whether nobody listens on the address, with or without SO_REUSEPORT: 0, or -errno.
 int cs_address_check_free(const cs_address *address);

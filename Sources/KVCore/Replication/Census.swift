@@ -21,6 +21,9 @@ struct Census {
 
     func isDue(_ now: Millis) -> Bool { lastAt.map { now - $0 >= Census.everyMillis } ?? true }
 
+    /// When the next one is due: now, before the first.
+    func due(_ now: Millis) -> Millis { lastAt.map { $0 + Census.everyMillis } ?? now }
+
     /// When the next one may be, `spacing` after the last; nil before the first.
     func next(_ spacing: Millis) -> Millis? { lastAt.map { $0 + spacing } }
 

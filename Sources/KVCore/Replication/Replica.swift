@@ -211,7 +211,7 @@ package final class Replica {
 
     func scheduleNext(_ at: Moment) {
         let ownSeq = store.ownSeq
-        var deadline = at.steady + Census.everyMillis
+        var deadline = census.due(at.steady)
         // What arrives meanwhile must not put leaving off.
         if leaving.hasBegun, let next = census.next(spacing) { deadline = min(deadline, next) }
         var token = Millis.max

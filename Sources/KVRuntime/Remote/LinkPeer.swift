@@ -345,7 +345,8 @@ final class LinkPeer {
         if effects.contains(.sendPing) { current?.send(LinkFrame.Kind.ping) { _ in } }
     }
 
-    /// A connection is gone, or an attempt (nil: one that did not get so far) was in vain. Who was told of it hears that.
+    /// A connection is gone, or an attempt (nil: one that did not get so far) was in vain. Whoever was told of it hears
+    /// that.
     private func end(of connection: LinkConnection?, _ effects: LinkEffects, isItself: Bool = false) {
         let wasTold = connection != nil && connection!.number == opening
         opening = 0
@@ -356,7 +357,7 @@ final class LinkPeer {
                 LinkChange(
                     address: address, isUp: false, addresses: addresses.map { SystemRegistry.name($0) },
                     incarnation: connection?.peerIncarnation ?? 0, session: connection?.number ?? 0, reason: reason,
-                    isItself: isItself))
+                    isItself: isItself, isRefused: connection?.isRefused ?? false))
         }
         carryOut(effects)
     }

@@ -8,7 +8,7 @@ struct OwnAddress {
     enum Source: Int {
         /// This end of a connection that a peer opened.
         case dialled
-        /// What a peer that was dialled sees; that is how others see it too, where the machine's own address is another.
+        /// What a peer that was dialled sees; so do others, where the machine's own address is another.
         case seen
     }
 

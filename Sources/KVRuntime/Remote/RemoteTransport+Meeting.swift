@@ -1,5 +1,5 @@
-// Who is at the other end of a connection, where that one is reached, and whether it may be: names, addresses, two of one
-// name or address. Part of `RemoteTransport`; its loop only.
+// Who is at the other end of a connection, where that one is reached, and whether it may be: names, addresses, two of
+// one name or address. Part of `RemoteTransport`; its loop only.
 
 import KVBase
 
@@ -80,8 +80,8 @@ extension RemoteTransport {
         return refusal(of: hello.name, hello.incarnation, address)
     }
 
-    /// Two systems that live do not have one name by the will of their user. One that has fallen silent gives way: if it
-    /// still lives it answers soon, and the other one comes again.
+    /// Two systems that live do not have one name by the will of their user. One that has fallen silent gives way: if
+    /// it still lives it answers soon, and the other one comes again.
     func refusal(of name: SystemName, _ incarnation: UInt64, _ address: String) -> LinkRefusal? {
         if name.excludes(self.name) { return refusal(name, own.announced?.description ?? "this address") }
         let holder = allPeers.first { peer in

@@ -21,8 +21,8 @@ package struct RemoteConfiguration {
     package var resolver: NameResolver = { try $0.resolve() }
 
     /// Listens on `address` (nil: opens links only). Only systems of the same `cluster` accept each other, and only
-    /// those that prove what `trust` asks; `incarnation` tells restarts of a system apart, `name` is the same over them.
-    /// Tracked messages of one actor to another leave this far apart.
+    /// those that prove what `trust` asks; `incarnation` tells restarts of a system apart, `name` is the same over
+    /// them. Tracked messages of one actor to another leave this far apart.
     package init(
         listen address: SocketAddress?, cluster: String, trust: LinkTrust = .network,
         incarnation: UInt64 = Machine.random(), name: SystemName = .none, loop: Loop, trackedSpacingMillis: Int64 = 0
@@ -78,6 +78,8 @@ package struct LinkChange: Sendable, Equatable {
     package var reason = ""
     /// The address leads back to this system.
     package var isItself = false
+    /// Whoever is there does not want this system, or is none.
+    package var isRefused = false
 }
 
 /// TCP stands to an address; nobody has answered yet, and what is told over `session` goes out with the greeting.

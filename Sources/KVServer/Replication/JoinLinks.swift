@@ -12,6 +12,8 @@ final class JoinLinks {
     private let log: Logger
     private var seeds: Seeds
     private var states: [String: Bool] = [:]
+    /// Why an address refuses this server, as it was said last.
+    private var refusals: [String: String] = [:]
     private var timer: LoopTimer?
 
     init(system: ActorSystem, loop: Loop, join: [Endpoint], log: Logger) {
@@ -35,7 +37,7 @@ final class JoinLinks {
             case .resolve(let seed, let target): resolve(seed, target)
             case .keep(let address): system.keepLink(to: address)
             case .drop(let address):
-                states[address] = nil
+                forget(address)
                 system.dropLink(to: address, closing: false)
             case .tell(let line): log.info("\(line)")
             case .warn(let line): log.warning("\(line)")
@@ -70,11 +72,15 @@ final class JoinLinks {
 
     private func say(_ change: LinkChange) {
         defer { states[change.address] = change.isUp }
-        guard states[change.address] != change.isUp else { return }
+        let refusal = change.isRefused ? change.reason : nil
+        // The line may be cut and then be refused: both are news.
+        let isNews = states[change.address] != change.isUp || refusal != nil && refusals[change.address] != refusal
+        guard isNews else { return }
+        refusals[change.address] = change.isUp ? nil : refusal ?? refusals[change.address]
         let reason = change.reason.isEmpty ? "" : ": \(change.reason)"
         if change.isUp {
             log.info("connected to \(change.name.text.isEmpty ? "" : "\(change.name.text) at ")\(change.peerAddress)")
-        } else if states[change.address] == nil {
+        } else if states[change.address] == nil || refusal != nil {
             log.warning("no answer from \(change.address)\(reason); trying again until there is one")
         } else {
             log.warning("lost \(change.address)\(reason)")
@@ -83,9 +89,11 @@ final class JoinLinks {
 
     /// Not a member's any more.
     func dropLink(to address: String) {
-        states[address] = nil
+        forget(address)
         system.dropLink(to: address, isTold: true)
     }
+
+    private func forget(_ address: String) { (states[address], refusals[address]) = (nil, nil) }
 }
 
 private struct WeakJoinLinks { weak var value: JoinLinks? }

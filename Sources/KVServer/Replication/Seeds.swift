@@ -37,6 +37,8 @@ struct Seeds {
         /// Its addresses are given up then.
         var restAt: Millis?
         var problem = ""
+        /// Addresses at which an attempt was in vain since it was looked up first.
+        var failed: Set<String> = []
         var hasWarned = false
     }
 
@@ -46,7 +48,8 @@ struct Seeds {
     private var kept: Set<String> = []
     /// Addresses that lead to this server.
     private var own: Set<String> = []
-    private var saidAt: Millis = 0
+    /// When it last said that it joins, or that it is alone; nil before the first tick.
+    private var saidAt: Millis?
 
     init(_ join: [Endpoint]) {
         seeds = join.prefix(Seeds.seedsMax).map { endpoint in
@@ -67,10 +70,11 @@ struct Seeds {
     /// Looks at what is due. To be called at the start and about once a second.
     mutating func tick(_ now: Millis) -> [Effect] {
         var effects: [Effect] = []
-        if saidAt == 0 {
-            saidAt = now
+        if saidAt == nil {
             if !seeds.isEmpty { effects.append(.tell("joining \(list { $0.endpoint.description })")) }
         }
+        let saidBefore = saidAt ?? now
+        if saidAt == nil { saidAt = now }
         for i in seeds.indices {
             if let rest = seeds[i].restAt, now >= rest {
                 seeds[i].restAt = nil
@@ -85,7 +89,7 @@ struct Seeds {
             }
         }
         if isAlone, !seeds.allSatisfy({ $0.isNumeric && $0.addresses.allSatisfy(own.contains) }),
-            now - saidAt >= Seeds.aloneMillis
+            now - saidBefore >= Seeds.aloneMillis
         {
             saidAt = now
             let problems = list { "\($0.endpoint)\($0.problem.isEmpty ? "" : " (\($0.problem))")" }
@@ -113,6 +117,7 @@ struct Seeds {
         let hasAnswered = seeds[i].hasAnswered
         seeds[i].nextLook = now + (hasAnswered || seeds[i].isNumeric ? Seeds.lookMillis : Seeds.retryMillis)
         seeds[i].addresses = addresses
+        seeds[i].failed.formIntersection(addresses)
         for address in kept where !seeds.contains(where: { $0.addresses.contains(address) }) {
             drop(address, &effects)
         }
@@ -169,14 +174,17 @@ struct Seeds {
         }
         for i in seeds.indices where seeds[i].addresses.contains(where: mine.contains) {
             if isItself, !seeds[i].addresses.allSatisfy(own.contains) { continue }
-            failed(i, reason, &effects)
+            // One answer is enough: as long as another address has not been tried, nothing is said.
+            seeds[i].failed.formUnion(mine)
+            let hasLeft = !seeds[i].addresses.allSatisfy { seeds[i].failed.contains($0) || own.contains($0) }
+            failed(i, reason, isSaid: !hasLeft, &effects)
         }
         return (!mine.isEmpty, effects)
     }
 
-    private mutating func failed(_ i: Int, _ reason: String, _ effects: inout [Effect]) {
+    private mutating func failed(_ i: Int, _ reason: String, isSaid: Bool = true, _ effects: inout [Effect]) {
         seeds[i].problem = reason
-        guard !seeds[i].hasAnswered, !seeds[i].hasWarned else { return }
+        guard isSaid, !seeds[i].hasAnswered, !seeds[i].hasWarned else { return }
         seeds[i].hasWarned = true
         effects.append(.warn("cannot join at \(seeds[i].endpoint): \(reason); trying again until somebody answers"))
     }
