@@ -108,7 +108,9 @@ extension SimWorld {
         case .absent:
             if present, actor.refusesDelete(key) {
                 self.outcome.points.hit("write refused: no storable version")
-            } else if present { fail(SimViolation("I15", "a delete of present \(keys.name(key)) found nothing")) }
+            } else if present {
+                fail(SimViolation("I15", "a delete of present \(keys.name(key)) found nothing"))
+            }
         case .deleted(let record):
             guard present, record.isTombstone, let stamp = actor.stamp(of: record, oracle) else {
                 return fail(SimViolation("I15", "a delete of \(keys.name(key)) returned no tombstone of its own"))

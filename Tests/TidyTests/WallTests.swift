@@ -9,7 +9,8 @@ import Testing
     /// What the replica, a server and a sibling are made of. A new part goes in here.
     static let parts: Set<String> = [
         "CatchUp", "Census", "ClockCorrection", "ClockSample", "Collector", "DepartureVotes", "Departures",
-        "DigestWatch", "Discards", "FrameBench", "FrameTurns", "FutureStamps", "GapWatch", "GatewayChoice", "Hearing", "Inbox", "Leaving", "LinkBook", "LocalLog",
+        "DigestWatch", "Discards", "FrameBench", "FrameTurns", "FutureStamps", "Hearsay", "GapWatch", "GatewayChoice",
+        "Hearing", "Inbox", "Leaving", "LinkBook", "LocalLog",
         "Membership", "Outcasts", "OutgoingRound", "OwnStream", "PairPacer", "PeerView", "PlantedState",
         "RecentSegments", "RepairQueue", "RetiredServers", "ScanDonor", "Schedule", "Seen", "SegmentBuilder",
         "SendWish", "ServerLink", "SiblingStream", "SiblingView", "UnaskedCollection", "WriteAges",

@@ -143,7 +143,8 @@ package final class LocalBatch: @unchecked Sendable {
     init(
         fromIndex: Int, vector: VersionVector, digest: UInt64, floor: Millis, firstItem: UInt64, items: [LocalItem],
         ackedItem: UInt64, news: [ServerNews], rowsHash: UInt64, rows: [MemberRow],
-        areOwnWords: [Bool], votes: [DepartureVote], asks: [ForwardedAsk], scanAsk: ScanAsk?, scanChunk: LocalChunk?, isFlushed: Bool, isSettled: Bool, hasGreeted: Bool,
+        areOwnWords: [Bool], votes: [DepartureVote], asks: [ForwardedAsk], scanAsk: ScanAsk?, scanChunk: LocalChunk?,
+        isFlushed: Bool, isSettled: Bool, hasGreeted: Bool,
         level: [UInt64], retired: [UInt64]
     ) {
         self.fromIndex = fromIndex

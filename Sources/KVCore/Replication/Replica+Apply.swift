@@ -166,17 +166,21 @@ extension Replica {
                 for i in 0..<count where behind.take(i) { store.prefetchOverflow(group[i].hash) }
                 for i in 0..<count {
                     let (hash, record) = (group[i].hash, group[i].record)
-                    var isMerged = true
-                    switch credit(record, hash, force: force) {
-                    case .due:
-                        isMerged = mergeEntry(
+                    let credit = credit(record, hash, force: force)
+                    if credit == .due {
+                        let isMerged = mergeEntry(
                             record, hash, sectionOrigin: sectionOrigin, isBeyondGap: isBeyondGap, cut: cut,
                             isCurrent: isCurrent, doubtfulTo: doubtfulTo, force: force)
-                    case .hasTakenEffect: break
-                    case .none: isMerged = false
+                        if !isMerged { work.isRefused = true }
+                        if keepsEntries { work.entries.append(hash, record) } else { record.release() }
+                        continue
                     }
-                    if !isMerged { work.isRefused = true }
-                    if keepsEntries { work.entries.append(hash, record) } else { record.release() }
+                    if credit == .none { work.isRefused = true }
+                    // Siblings are told what is here.
+                    if credit == .hasTakenEffect, keepsEntries, let held = store.find(HashedKey(record, hash: hash)) {
+                        work.entries.append(hash, held.retained())
+                    }
+                    record.release()
                 }
                 used &+= count
             }

@@ -16,7 +16,7 @@ extension Replica {
     ///
     /// - Nobody tells a writer what it wrote itself.
     /// - A write that the vector covers has taken effect: an entry that is greater than what is here is none of it.
-    /// - A sibling's write is known here before others can have it, or soon after.
+    /// - A sibling says here how far it wrote, before others can have it or soon after.
     /// - A writer whose server nobody has is nobody's.
     ///
     /// After a divergence (`force`) the vectors count for nothing, so only what cannot be is refused. O(1).
@@ -36,7 +36,10 @@ extension Replica {
             return .hasTakenEffect
         }
         guard origin != OriginTable.unknown else { return refuse() }
-        if origins.uid(origin).server == uid.server { return .none }
+        let writer = origins.uid(origin)
+        if writer.server == uid.server {
+            return record.seq <= sibling(Int(writer.index))?.vector[origin] ?? 0 ? .due : .none
+        }
         return .due
     }
 
@@ -62,6 +65,20 @@ extension Replica {
             credited.set(origin, min(start.seqs[index], max(said, seen[origin])))
         }
         return credited
+    }
+
+    /// Looks at what others said of writers that can be heard again.
+    func watchHearsay(_ at: Moment) {
+        for server in servers {
+            for index in 0..<server.actorCount {
+                guard let origin = origins.index(of: ActorUID(server: server.id, index: UInt16(index))),
+                    !seen.isRetired(origin),
+                    let last = hearsay.compare(origin, seen: seen[origin], said: sayOf(origin, at), at.steady)
+                else { continue }
+                seen.goBack(origin, to: last)
+                statistics.hearsayRefuted += 1
+            }
+        }
     }
 
     /// How far a writer says that it wrote; nil if it cannot be heard.

@@ -6,6 +6,7 @@ extension Replica {
     func checkInvariants() {
         #if KV_CHECKS
             seen.checkInvariants()
+            hearsay.checkInvariants(origins.count)
             retired.checkInvariants()
             collector.checkInvariants(seen)
             members.checkInvariants()

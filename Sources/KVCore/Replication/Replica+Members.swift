@@ -240,6 +240,7 @@ extension Replica {
         forgetReplaced(at, into: &effects)
         watchDeparted(at, into: &effects)
         watchClocks(at, &effects)
+        watchHearsay(at)
         ages.drop(through: servers.reduce(store.ownSeq) { min($0, $1.seenGapless[own]) })
         startCollecting(at)
         leave(at, into: &effects)

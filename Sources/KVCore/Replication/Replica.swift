@@ -25,6 +25,7 @@ package final class Replica {
 
     // What has taken effect here, and what was forgotten.
     var seen: Seen
+    var hearsay = Hearsay()
     var retired = RetiredServers()
     @exclusivity(unchecked) var collector = Collector()
 
