@@ -84,7 +84,7 @@ package final class SimActor {
     // MARK: Driving
 
     func receive(_ message: SimMessage) -> FrameVerdict {
-        replica.receive(frame: message.bytes, at, into: &effects)
+        replica.receive(frame: message.bytes, from: message.from.server, at, into: &effects)
     }
 
     func receive(_ batch: LocalBatch) { replica.receive(batch, at, into: &effects) }
@@ -112,6 +112,11 @@ package final class SimActor {
     func linkUp(_ server: UInt64, session: UInt64 = 0) { replica.linkUp(server, session: session, at) }
     func linkMoved(_ server: UInt64, _ progress: LinkProgress) { replica.linkMoved(server, progress, at) }
     func greet(_ session: UInt64) -> OutgoingFrame? { replica.greet(session: session, at) }
+    func forge(_ bytes: [UInt8], _ lie: FrameLie, third: UInt64, key: [UInt8], _ random: inout PRNG) -> [UInt8]? {
+        var forger = FrameForger(origins: origins, clusterId: simClusterID)
+        (forger.third, forger.keys) = (third, [key])
+        return forger.forge(bytes, lie, random: &random)
+    }
     func knows(_ server: UInt64) -> Bool { replica.memberRows.contains { $0.server == server } }
     func linkDown(_ server: UInt64, session: UInt64 = 0) { replica.linkDown(server, session: session, at) }
     func forget(_ server: UInt64) { replica.forget(server, at, into: &effects) }

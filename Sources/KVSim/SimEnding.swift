@@ -54,6 +54,8 @@ extension SimWorld {
         // Damage done on purpose may lose what only the damaged replica held.
         if isRotten { return }
         if !failed { checkFloors() }
+        // A liar keeps tombstones: who does not report may be owed them.
+        if options.liar != nil { return }
         if !failed { quiet() }
     }
 

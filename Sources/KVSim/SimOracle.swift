@@ -66,6 +66,8 @@ package final class SimOracle {
     package private(set) var collected: [SimStamp]
     /// The same of the actors that still run: nothing older may be written or received any more.
     package private(set) var remembered: [SimStamp]
+    /// Ids of servers that lie: what they say of their own writes binds nobody.
+    package var liars: Set<UInt64> = []
     private var deletes: [[SimStamp]]
     package private(set) var writes = 0
     package let keys: SimKeys

@@ -9,6 +9,7 @@ package struct SimRandom {
     package var faults: PRNG
     package var clocks: PRNG
     package var identity: PRNG
+    package var lies: PRNG
 
     package init(seed: UInt64) {
         var root = PRNG(seed: seed ^ 0x6B76_642D_7369_6D21)
@@ -18,6 +19,7 @@ package struct SimRandom {
         faults = root.fork()
         clocks = root.fork()
         identity = root.fork()
+        lies = root.fork()
     }
 }
 

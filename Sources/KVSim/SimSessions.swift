@@ -153,8 +153,8 @@ extension SimWorld {
         }
     }
 
-    /// An operator removes a server that is gone for good; now and then one that is not. Who can be heard is not gone at
-    /// one server's word, so it is said to all that run.
+    /// An operator removes a server that is gone for good; now and then one that is not. Who can be heard is not gone
+    /// at one server's word, so it is said to all that run.
     func forgetOne() {
         let up = upActors()
         guard !up.isEmpty else { return }

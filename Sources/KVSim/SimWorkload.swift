@@ -8,7 +8,7 @@ extension SimWorld {
         guard loading else { return }
         queue.push(
             .operation, at: now + random.workload.interval(mean: simSecond / SimTime(options.operationsPerSecond)))
-        let up = servers.filter { $0.isUp && $0.frozenUntil <= now && $0.leavingSince == nil }
+        let up = servers.filter { $0.isUp && $0.frozenUntil <= now && $0.leavingSince == nil && !isLiar($0.slot) }
         guard !up.isEmpty else { return }
         let server = up[random.workload.below(up.count)]
         let actor = actors[server.actors[random.workload.below(server.actors.count)]]
@@ -79,6 +79,7 @@ extension SimWorld {
         if stamp.ms > most, !isRotten {
             return fail(SimViolation("I5", "put of \(keys.name(key)) stamped \(stamp.ms), the rule allows \(most)"))
         }
+        checkStamp(stamp.ms, actor)
         acknowledge(key, stamp, length: Int32(length), id: id, view)
     }
 

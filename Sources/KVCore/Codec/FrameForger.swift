@@ -29,7 +29,7 @@ package enum FrameLie: String, Sendable, CaseIterable {
     case silencedWriters
     /// An entry of a writer that nobody has.
     case unknownWriter
-    /// Entries in the receiver's name, in that of its siblings, and in a third server's for a write of it that is known.
+    /// Entries in the receiver's name, in its siblings', and in a third server's for a write of it that is known.
     case receiversEntry, siblingsEntry, thirdsEntry
     /// Its replica differs.
     case wrongDigest
@@ -152,7 +152,7 @@ package struct FrameForger {
             return section(head.sender, to: 1 << 20, [entry(nobody, 1, head, &random)].compactMap { $0 })
         case .receiversEntry:
             let entries = (0..<4).map { index in
-                entry(ActorUID(server: head.toServer, index: UInt16(index)), 1 + random.next() % 100, head, &random)
+                old(ActorUID(server: head.toServer, index: UInt16(index)), head, &random)
             }
             return section(head.sender, to: 1 << 20, entries.compactMap { $0 })
         case .siblingsEntry:
@@ -161,15 +161,20 @@ package struct FrameForger {
             }
             return section(head.sender, to: 1 << 20, entries.compactMap { $0 })
         case .thirdsEntry:
-            let known = origins.index(of: third).map { head.vector[$0] } ?? 0
-            guard known > 0, known != VersionVector.retired else { return nil }
-            return section(head.sender, to: 1 << 20, [entry(third, known, head, &random)].compactMap { $0 })
+            return section(head.sender, to: 1 << 20, [old(third, head, &random)].compactMap { $0 })
         case .stampAhead:
             var late = head
             late.wall += 63_072_000_000
             return section(head.sender, to: 1 << 20, [entry(head.sender, 1, late, &random)].compactMap { $0 })
         default: return nil
         }
+    }
+
+    /// One with the number of a write that everybody has had for long.
+    private func old(_ uid: ActorUID, _ head: FrameHead, _ random: inout PRNG) -> Record? {
+        let known = origins.index(of: uid).map { head.vector[$0] } ?? 0
+        guard known > 1, known != VersionVector.retired else { return nil }
+        return entry(uid, 1 + random.next() % (known / 2), head, &random)
     }
 
     /// A value for one of the keys, a little later than everybody's clock.

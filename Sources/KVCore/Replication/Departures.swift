@@ -5,7 +5,7 @@ import KVBase
 
 struct Departures {
     /// Time for ordinary repair to close gaps in a departed server's writes.
-    private static let adoptAfterMillis: Millis = 3_000
+    static let adoptAfterMillis: Millis = 3_000
     /// How long an actor waits for each sibling before it, of the first few: siblings mostly hold the same, and die
     /// together.
     private static let adoptTurnMillis: Millis = 1_000

@@ -62,9 +62,9 @@ struct Membership {
         return unheard.count { table[$0].status.isMember } < Membership.unheardMembersMax
     }
 
-    /// Merges a row; returns the new row if that changed anything. A server's own word about itself replaces what others
-    /// told, also where they gave it a greater incarnation; nothing that others tell replaces its own word unless its
-    /// incarnation is greater, which the caller allows. O(rows).
+    /// Merges a row; returns the new row if that changed anything. A server's own word about itself replaces what
+    /// others told, also where they gave it a greater incarnation; nothing that others tell replaces its own word
+    /// unless its incarnation is greater, which the caller allows. O(rows).
     mutating func merge(_ row: MemberRow, from source: RowSource = .itself) -> MemberRow? {
         let isOwnWord = source == .itself || source == .sibling(isOwnWord: true)
         let at = lowerBound(row.server)

@@ -56,7 +56,8 @@ extension Replica {
         return .none
     }
 
-    /// What a donor says that it had seen, as far as it may: of a writer that can be heard no more than that says itself.
+    /// What a donor says that it had seen, as far as it may: of a writer that can be heard no more than that says
+    /// itself.
     func credited(_ start: VersionVector, _ at: Moment) -> VersionVector {
         var credited = start
         for index in 0..<start.count where start.seqs[index] != 0 {

@@ -24,7 +24,8 @@ extension Replica {
             // Others may have passed on writes of one that this actor never heard itself.
             let since = server.heardAt ?? max(server.knownSince, census.start ?? at.steady)
             guard at.steady - since > config.downMillis, let row = members.row(server.id) else { continue }
-            adoptLoose(row, since: since, at)
+            // Then siblings take turns as after a departure.
+            adoptLoose(row, since: since + config.downMillis - Departures.adoptAfterMillis, at)
         }
     }
 

@@ -14,7 +14,7 @@ package struct OutgoingFrame: Sendable {
     /// A large frame, to be put together in slices before it is sent. Frames of one actor and lane keep their order.
     package let seal: FrameSeal?
 
-    init(to: ActorUID, lane: FrameLane = .live, session: UInt64 = 0, bytes: [UInt8]) {
+    package init(to: ActorUID, lane: FrameLane = .live, session: UInt64 = 0, bytes: [UInt8]) {
         (self.to, self.lane, self.session, whole, seal) = (to, lane, session, bytes, nil)
     }
 

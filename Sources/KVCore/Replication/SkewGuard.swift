@@ -39,7 +39,7 @@ struct ClockSample: Sendable {
 
 /// What this server's clock is corrected by when it stamps writes.
 struct ClockCorrection {
-    /// The corrected clock minus the steady one: what the wall clock does meanwhile changes nothing. Nil: no correction.
+    /// The corrected clock minus the steady one, so that a step of the wall clock changes nothing. Nil: no correction.
     private var corrected: Millis?
     private var others: [Millis] = []
     /// The wall clock minus the steady one.

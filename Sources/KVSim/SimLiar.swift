@@ -1,0 +1,71 @@
+// Worlds with a member that lies: one of three says whatever frames allow, to everybody, all the time. What the others
+// hold, their clocks and their lives must not be harmed (I20). Part of SimWorld.
+import KVBase
+package import KVCore
+
+extension SimOptions {
+    /// Of a hundred swarm seeds so many have a liar unless a run says otherwise.
+    package static let liarPercent = 5
+
+    mutating func drawLiar(percent: Int) {
+        var random = PRNG(seed: seed ^ 0x11A2)
+        guard profile == .swarm || percent == 100, random.below(100) < percent, !faults.contains(.rotten) else { return }
+        makeLiar(&random)
+    }
+
+    /// Three servers, perhaps one that joins later, faults that harm nothing for good, and the second server lies.
+    mutating func makeLiar(_ random: inout PRNG) {
+        profile = .swarm
+        liar = 1
+        servers = 3
+        joiners = random.chance(0.3) ? 1 : 0
+        actors = (0..<slots).map { _ in random.within(1...3) }
+        faults.formIntersection([.clockOffset, .clockDrift, .freeze, .reset, .spikes, .slowActor, .localDrop])
+        if joiners > 0 { faults.insert(.join) }
+        loadMillis = min(loadMillis, 20_000)
+        joinAtMillis = Millis(random.within(500...4_000))
+        if transport == .datagram { transport = .stream }
+        // Short pauses: who is silent is spoken of by others.
+        freezeMillisMax = min(freezeMillisMax, 2_000)
+        subsetFirst = false
+    }
+}
+
+extension SimWorld {
+    func isLiar(_ slot: Int) -> Bool { slot == options.liar }
+
+    func isOfLiar(_ id: UInt64) -> Bool { servers.contains { isLiar($0.slot) && $0.id == id } }
+
+    /// What a liar's actor sends instead of an honest frame.
+    func bent(_ frame: OutgoingFrame, of actor: SimActor) -> OutgoingFrame {
+        guard isLiar(actor.view.slot), now > 3 * simSecond, random.lies.chance(0.5) else { return frame }
+        let lie = random.lies.pick(FrameLie.allCases)
+        guard mayTell(lie, to: frame.to.server) else { return frame }
+        let others = servers.filter { $0.isUp && $0.id != frame.to.server && !isLiar($0.slot) }.map(\.id)
+        let third = others.isEmpty ? 0 : random.lies.pick(others)
+        let key = Array(keys.bytes(random.lies.below(keys.count)))
+        guard let bytes = actor.forge(frame.bytes, lie, third: third, key: key, &random.lies) else { return frame }
+        outcome.points.hit("lie: \(lie.rawValue)")
+        return OutgoingFrame(to: frame.to, lane: frame.lane, session: frame.session, bytes: bytes)
+    }
+
+    /// A newcomer sees with the eyes of those it joins, and who has not met two others knows no time but its own.
+    private func mayTell(_ lie: FrameLie, to id: UInt64) -> Bool {
+        guard lie == .othersForgotten || lie == .othersLeft else { return true }
+        return upActors().allSatisfy { $0.uid.server != id || $0.hasCaughtUp }
+    }
+
+    /// I20: nobody's stamps are moved by a lie.
+    func checkStamp(_ ms: Millis, _ actor: SimActor) {
+        guard options.liar != nil else { return }
+        let latest = servers.filter { !isLiar($0.slot) }.map { $0.clock.wallMillis(at: now) }.max() ?? 0
+        guard ms > latest + 24 * 3_600_000 else { return }
+        fail(SimViolation("I20", "actor \(actor.view.origin) stamps \(ms - latest) ms ahead of every clock"))
+    }
+
+    /// I20: who lives is not talked out of it.
+    func noteForgottenAmongLies(_ actor: SimActor) {
+        guard options.liar != nil, !isLiar(actor.view.slot) else { return }
+        fail(SimViolation("I20", "actor \(actor.view.origin) believes that its server is forgotten"))
+    }
+}
