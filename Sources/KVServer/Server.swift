@@ -174,14 +174,24 @@ package final class Server {
     /// Reads the key or the certificates again, for new links; those that stand go on. Returns the line to log. To be
     /// taken once the server has started; any thread may call it.
     package var rereadTrust: @Sendable () -> String {
-        let (trust, system) = (config.trust, system)
+        let (trust, system, context, log, cluster) = (config.trust, system, context, log, config.cluster)
         return {
             guard trust.isProtected else { return "there is no setting that is read again while kvd runs" }
             do {
-                try system?.replaceTrust(trust.resolve())
+                let resolved = try trust.resolve()
+                try system?.replaceTrust(resolved)
+                Server.noteCertificate(resolved, cluster, context, log)
                 return "the files of --cluster-key-file or --peer-tls-cert are read again: new links use them"
             } catch { return "nothing is changed: \(error)" }
         }
+    }
+
+    /// Says when the certificate ends, if there is one.
+    private static func noteCertificate(_ trust: LinkTrust, _ cluster: String, _ context: ServerContext, _ log: Logger)
+    {
+        guard let end = trust.certificateEnd(cluster: cluster) else { return }
+        context.noteCertificateEnd(end)
+        if let line = TrustSettings.warning(ofEnd: end, now: Int64(time(nil))) { log.warning("\(line)") }
     }
 
     /// The actor system, and a replica for every query actor. Before the loops run.
@@ -204,6 +214,7 @@ package final class Server {
         }
         self.system = system
         if let line = config.trust.warning { log.warning("\(line)") }
+        Server.noteCertificate(trust, config.cluster, context, log)
         system.onError { [log] failure in log.error("\(failure)") }
         system.onLinkProblem { [log] problem in log.warning("\(problem)") }
         context.countMessages { [unowned system] in MessageCounters(system.statistics) }
@@ -251,6 +262,7 @@ package final class Server {
         let replicator = Replicator(
             replica: replica, state: shard.state, loop: loop, system: system, log: log, status: status,
             joinLinks: joinLinks, gate: gate)
+        replicator.encryption = config.trust.name
         shard.replicator = replicator
         let box = UncheckedBox((replicator, joinLinks))
         let ref = system.start(on: shard.index - 1) { (context: ActorContext<SyncMessage>) in

@@ -5,23 +5,26 @@ package import KVCore
 
 extension SimOptions {
     /// Of a hundred swarm seeds so many have a liar unless a run says otherwise.
-    package static let liarPercent = 5
+    package static let liarPercent = 0
 
     mutating func drawLiar(percent: Int) {
         var random = PRNG(seed: seed ^ 0x11A2)
-        guard profile == .swarm || percent == 100, random.below(100) < percent, !faults.contains(.rotten) else { return }
+        guard profile == .swarm || percent == 100, random.below(100) < percent, !faults.contains(.rotten) else {
+            return
+        }
         makeLiar(&random)
     }
 
-    /// Three servers, perhaps one that joins later, faults that harm nothing for good, and the second server lies.
+    var liarDescription: String { liar.map { ", server \($0) lies" } ?? "" }
+
+    /// Three servers that know each other, faults that harm nothing for good, and the second server lies.
     mutating func makeLiar(_ random: inout PRNG) {
         profile = .swarm
         liar = 1
         servers = 3
-        joiners = random.chance(0.3) ? 1 : 0
+        joiners = 0
         actors = (0..<slots).map { _ in random.within(1...3) }
         faults.formIntersection([.clockOffset, .clockDrift, .freeze, .reset, .spikes, .slowActor, .localDrop])
-        if joiners > 0 { faults.insert(.join) }
         loadMillis = min(loadMillis, 20_000)
         joinAtMillis = Millis(random.within(500...4_000))
         if transport == .datagram { transport = .stream }
@@ -51,7 +54,8 @@ extension SimWorld {
 
     /// A newcomer sees with the eyes of those it joins, and who has not met two others knows no time but its own.
     private func mayTell(_ lie: FrameLie, to id: UInt64) -> Bool {
-        guard lie == .othersForgotten || lie == .othersLeft else { return true }
+        let lies: [FrameLie] = [.othersForgotten, .othersLeft, .receiversEntry, .thirdsEntry]
+        guard lies.contains(lie) else { return true }
         return upActors().allSatisfy { $0.uid.server != id || $0.hasCaughtUp }
     }
 

@@ -281,7 +281,8 @@ package struct SimOptions: Sendable {
         \(joinAtMillis) ms
         journal \(journalCapacity), frame bytes \(frameBytesMax), scan \(scanEntriesPerTurn), chunk \
         \(bootstrapChunkBytes), local log \(localEntriesMax), check each \(checkMillis) ms, \
-        tombstones \(tombstoneAgeMillis) ms each \(collectEveryMillis) ms, subset first \(subsetFirst)\(thinDescription)\(liar.map { ", server \($0) lies" } ?? "")
+        tombstones \(tombstoneAgeMillis) ms each \(collectEveryMillis) ms, subset first \(subsetFirst)\(liarDescription)\
+        \(thinDescription)
         """
     }
 }

@@ -117,6 +117,10 @@ package final class SimView {
                 covered[origin] = min(covered[origin], value)
             }
             if value == covered[origin] { continue }
+            if !oracle.liars.isEmpty, value < covered[origin] {
+                covered[origin] = value
+                continue
+            }
             guard value > covered[origin] else {
                 return SimViolation(
                     "I3", "actor \(self.origin) forgot actor \(origin): \(covered[origin]) -> \(value)")

@@ -140,6 +140,7 @@ package struct FrameForger {
     ) -> (block: Block, entries: [Record])? {
         func section(_ uid: ActorUID, to: UInt64, _ entries: [Record]) -> (block: Block, entries: [Record])? {
             guard let origin = origins.intern(uid) else { return nil }
+            if uid == head.sender { head.vector.set(origin, max(head.vector[origin], to)) }
             let kind = BlockKind.section(origin: origin, from: 0, to: to)
             let latest = entries.reduce(Millis(0)) { max($0, $1.ms) }
             return (Block(kind: kind, count: entries.count, millisMax: latest), entries)
@@ -174,7 +175,7 @@ package struct FrameForger {
     private func old(_ uid: ActorUID, _ head: FrameHead, _ random: inout PRNG) -> Record? {
         let known = origins.index(of: uid).map { head.vector[$0] } ?? 0
         guard known > 1, known != VersionVector.retired else { return nil }
-        return entry(uid, 1 + random.next() % (known / 2), head, &random)
+        return entry(uid, 1 + random.next() % max(1, known / 8), head, &random)
     }
 
     /// A value for one of the keys, a little later than everybody's clock.

@@ -56,14 +56,14 @@ extension Replica {
         return .none
     }
 
-    /// What a donor says that it had seen, as far as it may: of a writer that can be heard no more than that says
-    /// itself.
+    /// What a donor says that it had seen, as far as it may. Who claims more of a writer than that says itself, and can
+    /// be heard, was lied to or lies: nothing of that writer counts.
     func credited(_ start: VersionVector, _ at: Moment) -> VersionVector {
         var credited = start
         for index in 0..<start.count where start.seqs[index] != 0 {
             let origin = OriginIndex(index)
             guard let said = sayOf(origin, at) else { continue }
-            credited.set(origin, min(start.seqs[index], max(said, seen[origin])))
+            if start.seqs[index] > said { credited.set(origin, min(start.seqs[index], seen[origin])) }
         }
         return credited
     }
@@ -83,7 +83,7 @@ extension Replica {
     }
 
     /// How far a writer says that it wrote; nil if it cannot be heard.
-    private func sayOf(_ origin: OriginIndex, _ at: Moment) -> UInt64? {
+    func sayOf(_ origin: OriginIndex, _ at: Moment) -> UInt64? {
         let writer = origins.uid(origin)
         if writer.server == uid.server { return sibling(Int(writer.index)).map { $0.vector[origin] } }
         guard let server = server(writer.server), server.isContacted,

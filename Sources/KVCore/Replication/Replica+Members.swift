@@ -55,7 +55,7 @@ extension Replica {
     /// More than half of those that can be heard have said for a while that a server is gone. This one has a vote, too,
     /// and hears the other.
     private func isOutvoted(_ subject: UInt64, _ at: Moment) -> Bool {
-        let voters = servers.filter { $0.id != subject && !$0.isSuspect(at.steady, config.downMillis) }.map(\.id)
+        let voters = servers.filter { $0.id != subject && isPresent($0.id, at) }.map(\.id)
         return votes.isAgreed(
             subject, voters: voters, electorate: voters.count + (subject == uid.server ? 0 : 1), at.steady)
     }

@@ -148,7 +148,10 @@ extension Replica {
         case .section(let origin, let from, let to):
             guard origin != OriginTable.unknown, origins.uid(origin).server != uid.server else { return }
             if seen.covers(origin, to) { return }
-            guard mayTell(head.sender.server, of: origins.uid(origin).server, at) else {
+            let writer = origins.uid(origin).server
+            // Its own vector says how far a server wrote.
+            let isSaid = writer != head.sender.server || to <= head.vector[origin] || planted.isAny
+            guard isSaid, mayTell(head.sender.server, of: writer, at) else {
                 statistics.relaysRefused += 1
                 return
             }

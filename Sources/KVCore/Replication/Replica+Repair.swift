@@ -76,12 +76,17 @@ extension Replica {
             let value = seen[origin]
             guard origin != own, value != VersionVector.retired else { continue }
             gaps.note(origin, value, at.steady)
-            let sibling = siblings.first { $0.vector[origin] > value && $0.vector[origin] != VersionVector.retired }
+            // Of a writer that can be heard nobody has more than it says.
+            let most = sayOf(origin, at) ?? .max
+            let sibling = siblings.first {
+                min($0.vector[origin], most) > value && $0.vector[origin] != VersionVector.retired
+            }
             // Joining may take for ever, if nobody can be reached: siblings stay equal meanwhile.
             let server =
                 isCaughtUp && !isOnItsWay(origin, at)
-                ? donors.first { $0.seenGapless[origin] > value && !$0.isSuspect(at.steady, config.suspectMillis) }
-                : nil
+                ? donors.first {
+                    min($0.seenGapless[origin], most) > value && !$0.isSuspect(at.steady, config.suspectMillis)
+                } : nil
             let since = gaps.stalledSince(origin, isPeerAhead: sibling != nil || server != nil, at.steady)
             if let sibling, since < local?.since ?? .max { local = (sibling, since) }
             if let server, since < remote?.since ?? .max { remote = (server, since) }

@@ -95,8 +95,7 @@ extension Replica {
         guard chunk.isLast else { return }
         catchUp.end(at.steady)
         guard !current.isRefused else { return }
-        let start = credited(chunk.start, at)
-        let end = current.end(start, credited(chunk.frontier, at), floor: store.gcFloor)
+        let end = current.end(chunk.start, chunk.frontier, floor: store.gcFloor)
         statistics.scansFinished += 1
         conclude(end, at)
         offerToSiblings(.scanEnd(end))
@@ -121,9 +120,10 @@ extension Replica {
     /// Every page of a scan is merged here: what the donor held when it began is held here too.
     func conclude(_ end: ScanEnd, _ at: Moment) {
         guard vector.dominates(end.asked) || planted(.askWithMaximum) else { return }
-        seen.prove(end.start)
-        for i in 0..<end.frontier.count where !seen.isRetired(OriginIndex(i)) {
-            collector.noteCollected(OriginIndex(i), end.frontier.seqs[i])
+        seen.prove(credited(end.start, at))
+        let frontier = credited(end.frontier, at)
+        for i in 0..<frontier.count where !seen.isRetired(OriginIndex(i)) {
+            collector.noteCollected(OriginIndex(i), frontier.seqs[i])
         }
         guard end.completesJoin else { return }
         catchUp.complete(fromNewcomer: end.isOfNewcomer)

@@ -54,8 +54,8 @@ extension Commands {
     @Sendable static func mset(_ x: inout Execution) {
         guard x.count % 2 == 1 else { return x.wrongArity("mset") }
         guard acceptsKeys(x, step: 2) else { return }
-        mset(&x, x.batch.range(x.command, 1, x.count))
-        x.output.pointee.ok()
+        let isDone = mset(&x, x.batch.range(x.command, 1, x.count))
+        isDone ? x.output.pointee.ok() : x.error(ShardState.clockError)
     }
 
     @Sendable static func exists(_ x: inout Execution) {
@@ -65,7 +65,8 @@ extension Commands {
 
     @Sendable static func del(_ x: inout Execution) {
         guard acceptsKeys(x, step: 1) else { return }
-        x.output.pointee.integer(del(&x, x.batch.range(x.command, 1, x.count)))
+        guard let deleted = del(&x, x.batch.range(x.command, 1, x.count)) else { return x.error(ShardState.clockError) }
+        x.output.pointee.integer(deleted)
     }
 
     // The work on a range of arguments, for whole commands and for the slices of long ones. Keys are hashed 64 at a
@@ -83,11 +84,14 @@ extension Commands {
         return records
     }
 
-    static func mset(_ x: inout Execution, _ range: Range<Int>) {
+    /// False if a key is left as it was, because others would refuse the stamp.
+    static func mset(_ x: inout Execution, _ range: Range<Int>) -> Bool {
         let now = x.nowMillis
+        var isDone = true
         forEachKey(x, range, step: 2) { key, k in
-            x.store.put(key, value: x.batch.argument(k + 1), now: now)
+            if x.store.put(key, value: x.batch.argument(k + 1), now: now) == nil { isDone = false }
         }
+        return isDone
     }
 
     static func exists(_ x: inout Execution, _ range: Range<Int>) -> Int {
@@ -100,13 +104,15 @@ extension Commands {
         return found
     }
 
-    static func del(_ x: inout Execution, _ range: Range<Int>) -> Int {
+    /// Nil if a key is left as it was, because others would refuse the stamp.
+    static func del(_ x: inout Execution, _ range: Range<Int>) -> Int? {
         let now = x.nowMillis
         var deleted = 0
+        var isDone = true
         forEachKey(x, range, step: 1) { key, _ in
-            if x.store.delete(key, now: now) != nil { deleted += 1 }
+            if x.store.delete(key, now: now) != nil { deleted += 1 } else if x.store.get(key) != nil { isDone = false }
         }
-        return deleted
+        return isDone ? deleted : nil
     }
 
     /// Checks every key's length before anything is read or written, so that such a command fails as a whole.

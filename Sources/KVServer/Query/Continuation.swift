@@ -35,6 +35,8 @@ final class LongCommand: Continuation {
     private let inputBytes: Int
     private var next = 1
     private var total = 0
+    /// A key is left as it was.
+    private var isRefused = false
     /// The answers of MGET for the keys before `next`, while they are being copied.
     private var reply: LargeReply?
 
@@ -82,13 +84,17 @@ final class LongCommand: Continuation {
     private func handle(_ x: inout Execution, _ range: Range<Int>) {
         switch kind {
         case .mget: reply = LargeReply(Commands.records(x, range))
-        case .mset: Commands.mset(&x, range)
+        case .mset: if !Commands.mset(&x, range) { isRefused = true }
         case .exists: total += Commands.exists(&x, range)
-        case .del: total += Commands.del(&x, range)
+        case .del: if let deleted = Commands.del(&x, range) { total += deleted } else { isRefused = true }
         }
     }
 
     private func finish(_ x: inout Execution) -> Bool {
+        if isRefused {
+            x.error(ShardState.clockError)
+            return true
+        }
         switch kind {
         case .mget: break
         case .mset: x.output.pointee.ok()
