@@ -174,7 +174,7 @@ package final class Server {
     /// Reads the key or the certificates again, for new links; those that stand go on. Returns the line to log. To be
     /// taken once the server has started; any thread may call it.
     package var rereadTrust: @Sendable () -> String {
-        let (trust, system, context, log, cluster) = (config.trust, system, context, log, config.cluster)
+        let (trust, system, context, log, cluster) = (config.trust, system, context!, log, config.cluster)
         return {
             guard trust.isProtected else { return "there is no setting that is read again while kvd runs" }
             do {

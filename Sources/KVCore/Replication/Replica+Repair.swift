@@ -76,16 +76,16 @@ extension Replica {
             let value = seen[origin]
             guard origin != own, value != VersionVector.retired else { continue }
             gaps.note(origin, value, at.steady)
-            // Of a writer that can be heard nobody has more than it says.
+            // Of a writer that can be heard nobody has more than it says: who claims that has nothing to give.
             let most = sayOf(origin, at) ?? .max
             let sibling = siblings.first {
-                min($0.vector[origin], most) > value && $0.vector[origin] != VersionVector.retired
+                $0.vector[origin] > value && $0.vector[origin] <= most && $0.vector[origin] != VersionVector.retired
             }
             // Joining may take for ever, if nobody can be reached: siblings stay equal meanwhile.
             let server =
                 isCaughtUp && !isOnItsWay(origin, at)
                 ? donors.first {
-                    min($0.seenGapless[origin], most) > value && !$0.isSuspect(at.steady, config.suspectMillis)
+                    $0.seenGapless[origin] > value && $0.seenGapless[origin] <= most && !$0.isSuspect(at.steady, config.suspectMillis)
                 } : nil
             let since = gaps.stalledSince(origin, isPeerAhead: sibling != nil || server != nil, at.steady)
             if let sibling, since < local?.since ?? .max { local = (sibling, since) }
