@@ -16,4 +16,5 @@ asan:           ; @sh scripts/sanitize address $(ARGS)
 cluster-long:   ; @KVD_LONG=1 sh scripts/test --filter ClusterTests $(ARGS)
 bench:          ; @sh Perf/bench $(ARGS)
 links:          ; @sh Perf/links $(ARGS)
+differential:   ; @swift build --product kvd && python3 Tests/Differential/differ.py --kvd .build/debug/kvd --commands 1000000 $(ARGS)
 clean:          ; rm -rf .build .build-*

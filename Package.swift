@@ -38,6 +38,8 @@ struct Row {
 let nio = [("NIOCore", "swift-nio"), ("NIOPosix", "swift-nio")]
 let argumentParser = ("ArgumentParser", "swift-argument-parser")
 let logging = ("Logging", "swift-log")
+let metrics = ("Metrics", "swift-metrics")
+let lifecycle = ("ServiceLifecycle", "swift-service-lifecycle")
 
 let rows: [Row] = [
     Row(.c, "CIntrinsics", "CSupport/intrinsics"),
@@ -54,13 +56,17 @@ let rows: [Row] = [
         packages: [logging]),
     Row(.library, "KVSim", "Sources/KVSim", imports: ["KVCore", "KVBase"]),
     Row(.library, "KVClient", "Sources/KVClient", imports: ["RESP", "KVBase"], packages: nio),
+    Row(
+        .library, "KVClientExtras", "Sources/KVClientExtras", imports: ["KVClient"],
+        packages: [logging, metrics, lifecycle]),
     Row(.library, "CMUDCore", "Sources/CMUDCore", imports: ["KVBase"]),
     Row(.executable, "kvd", "Sources/kvd", imports: ["KVServer", "KVBase"], packages: [argumentParser, logging]),
     Row(.executable, "kv", "Sources/kv", imports: ["KVClient", "KVBase"], packages: [argumentParser]),
     Row(
         .executable, "cmud", "Sources/cmud", imports: ["CMUDCore", "KVClient", "KVBase"],
         packages: [argumentParser, ("CryptoExtras", "swift-crypto")] + nio),
-    Row(.executable, "counter-example", "Sources/counter-example", imports: ["KVRuntime"]),
+    Row(.executable, "counter-example", "Sources/counter-example", imports: ["KVRuntime", "KVBase"]),
+    Row(.executable, "visits-example", "Sources/visits-example", imports: ["KVRuntime"]),
     Row(.executable, "client-example", "Sources/client-example", imports: ["KVClient"]),
     Row(
         .executable, "kvd-sim", "Sources/kvd-sim", imports: ["KVSim", "KVCore", "KVBase"],
@@ -99,20 +105,23 @@ let rows: [Row] = [
         .test, "KVClientTests", "Tests/KVClientTests",
         imports: ["KVTestTraits", "KVClient", "kv", "RESP", "KVBase"],
         packages: nio),
+    Row(
+        .test, "KVClientExtrasTests", "Tests/KVClientExtrasTests", imports: ["KVClientExtras", "KVClient"],
+        packages: [logging, metrics, lifecycle, ("MetricsTestKit", "swift-metrics")]),
     Row(.test, "CMUDCoreTests", "Tests/CMUDCoreTests", imports: ["KVTestTraits", "CMUDCore", "KVBase"]),
     Row(
         .test, "SimulationTests", "Tests/SimulationTests",
         imports: ["KVTestTraits", "KVSim", "KVCore", "KVBase"]),
     Row(
         .test, "IntegrationTests", "Tests/IntegrationTests",
-        imports: ["KVTestTraits", "KVBase", "RESP", "KVTestSupport"]),
+        imports: ["KVTestTraits", "KVBase", "RESP", "KVTestSupport", "perf-driver"]),
     Row(.test, "ClusterTests", "Tests/ClusterTests", imports: ["KVTestTraits"]),
     Row(.test, "TidyTests", "Tests/TidyTests", imports: ["KVTestTraits", "KVBase"]),
 ]
 
 /// Executables that a test target runs as child processes, so that `swift test` builds them.
 let runs: [String: [String]] = [
-    "IntegrationTests": ["kvd", "kv", "cmud", "counter-example", "client-example", "perf-driver"],
+    "IntegrationTests": ["kvd", "kv", "cmud", "counter-example", "visits-example", "client-example"],
     "ClusterTests": ["kvd"],
     "KVClientTests": ["kvd"],
 ]
@@ -166,6 +175,11 @@ let usedPackages = Set(chosen.flatMap { $0.packages.map(\.package) })
 let external: [(name: String, dependency: Package.Dependency)] = [
     ("swift-argument-parser", .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")),
     ("swift-log", .package(url: "https://github.com/apple/swift-log", from: "1.16.2")),
+    ("swift-metrics", .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0")),
+    (
+        "swift-service-lifecycle",
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0")
+    ),
     ("swift-nio", .package(url: "https://github.com/apple/swift-nio", from: "2.101.2")),
     ("swift-crypto", .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2")),
     ("hdrhistogram-swift", .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0")),
@@ -177,6 +191,7 @@ let package = Package(
     products: chosen.compactMap { row in
         switch row.name {
         case "KVClient": .library(name: "KVClient", targets: ["KVClient"])
+        case "KVClientExtras": .library(name: "KVClientExtras", targets: ["KVClientExtras"])
         case "KVRuntime": .library(name: "KVRuntime", targets: ["KVRuntime"])
         default: nil
         }

@@ -2,6 +2,7 @@
 """Measures kvd against Redis, memcached and the null responder on this machine; one figure per name, or all.
 
   cpu          server CPU per GET and SET, 50 connections, pipeline 1, 16 and 100, 1 M keys x 64 B
+  tail         latency of GET from p50 to p99.99 against Redis, closed loop and at 30, 60 and 90 % of capacity
   connections  the same with 1,000 connections, pipeline 1
   values       the same with 1 KiB and 16 KiB values
   commands     server CPU of other commands with a key, pipeline 16, against Redis
@@ -16,6 +17,7 @@
 
 The servers run on core 0, the load on core 1; for `actors` every core carries a loop and its load, for `deltas` the
 second one a loop and both loads.
+KVD_PERF_FIRST=1 puts servers and load before all else that runs on the machine (chrt).
 Ratios are of neighbouring rounds; medians [least greatest]. Writes Perf/results/DATE.md and .json with --write.
 """
 import argparse
@@ -36,6 +38,7 @@ from driver import (LOAD_CPU, SERVER_CPU, address, compare, cpu_micros, find, gr
 from lab import HERE, KVD, KVD_MICRO, PERF_DRIVER, Connection, Peer, Server, fill, need, percentile, stolen_millis
 import replication
 import tables
+import tails
 from tables import FIGURES, MACHINE, REQUESTS, TURNS, stalls, turn
 
 ROWS = []
@@ -112,6 +115,10 @@ def against_both(options, what, *arguments, size=64, keys=None):
                goal_of_Redis="< 1", goal_of_memcached="< 1"))
     for server in (kvd, redis, memcached):
         server.stop()
+
+
+def tail(options):
+    tails.measure(options, report)
 
 
 def connections(options):
@@ -429,7 +436,7 @@ def write_results(options):
     print("README.md and docs/PERFORMANCE.md show these figures now")
 
 
-MEASURED = {"cpu": cpu, "connections": connections, "values": values, "commands": commands, "list": listing, "memory": memory, "actors": actors,
+MEASURED = {"cpu": cpu, "tail": tail, "connections": connections, "values": values, "commands": commands, "list": listing, "memory": memory, "actors": actors,
            "deltas": deltas, "stall": stall, "start": start, "idle": idle}
 
 
@@ -443,7 +450,8 @@ def main():
     parser.add_argument("--write", action="store_true", help="write Perf/results/DATE.md and .json and the tables of README.md and docs/PERFORMANCE.md, if all figures were measured")
     options = parser.parse_args()
     names = list(MEASURED) if not options.figure or "all" in options.figure else options.figure
-    need(KVD, PERF_DRIVER, "redis-server", "memcached", *([KVD_MICRO] if "stall" in names else []))
+    need(KVD, PERF_DRIVER, "redis-server", *(["memcached"] if {"connections", "values"} & set(names) else []),
+         *([KVD_MICRO] if "stall" in names else []))
     global COMMAND
     for name in names:
         COMMAND = "python3 Perf/bench.py " + name

@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import tempfile
 
-from lab import PERF_DRIVER, Server
+from lab import FIRST, PERF_DRIVER, Server
 
 SERVER_CPU, LOAD_CPU = 0, 1
 
@@ -17,7 +17,7 @@ def address(server):
 def compare(targets, options, *arguments, load=False):
     """perf-driver compare over `targets` [(name, url, pid)]; rows by name."""
     with tempfile.NamedTemporaryFile(suffix=".json") as out:
-        command = [PERF_DRIVER, "compare", "--quiet", "--json", out.name, "--cpu", str(LOAD_CPU), "--rounds", str(options.rounds),
+        command = FIRST + [PERF_DRIVER, "compare", "--quiet", "--json", out.name, "--cpu", str(LOAD_CPU), "--rounds", str(options.rounds),
                    "--duration", str(options.seconds), "--warmup", "0.5", "--keys", str(options.keys)]
         for name, url, pid in targets:
             command += ["--target", "%s=%s,pid=%d" % (name, url, pid)]

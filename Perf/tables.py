@@ -5,8 +5,8 @@ import re
 import textwrap
 
 BEGIN, END = "<!-- make bench begins -->\n", "<!-- make bench ends -->"
-REQUESTS, FIGURES, TURNS, MACHINE = (
-    "Processor time of the server", "Other figures", "Longest turns", "The machine itself")
+REQUESTS, LATENCY, FIGURES, TURNS, MACHINE = (
+    "Processor time of the server", "Latency", "Other figures", "Longest turns", "The machine itself")
 
 # Columns of the first table; those of the others come as the rows have them.
 COLUMNS = ["request", "µs", "of Redis", "goal of Redis", "of memcached", "goal of memcached", "of null", "goal of null"]
@@ -73,7 +73,7 @@ def write(root, date, facts, rows):
 
     lines = textwrap.wrap("Date: %s. Machine: %s, %d cores, Linux %s. Peers: %s." % (
         date, facts["cpu"], facts["cores"], facts["kernel"], ", ".join(facts["versions"][:2])), 120)
-    for name in (REQUESTS, FIGURES, TURNS, MACHINE):
+    for name in (REQUESTS, LATENCY, FIGURES, TURNS, MACHINE):
         if name in tables:
             lines += ["", "### " + name, ""] + text(tables[name])
     replace(os.path.join(root, "docs", "PERFORMANCE.md"), lines)

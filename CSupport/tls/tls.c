@@ -69,6 +69,12 @@ int cs_tls_derive(
     return ok == 1 ? 0 : -1;
 }
 
+int cs_tls_sha256(const void *bytes, size_t count, uint8_t *out) {
+    return EVP_Digest(bytes, count, out, NULL, EVP_sha256(), NULL) == 1 ? 0 : -1;
+}
+
+int cs_tls_equal(const void *a, const void *b, size_t count) { return CRYPTO_memcmp(a, b, count) == 0; }
+
 int cs_tls_random(void *out, size_t count) { return RAND_bytes(out, (int)count) == 1 ? 0 : -1; }
 
 static void put_id(uint8_t *out, uint64_t id) {

@@ -9,7 +9,7 @@ struct ClientBench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "client-bench",
         abstract: "Measures KVClient: calls per second and latency of concurrent tasks on one connection.",
-        version: "client-bench 0.1.0")
+        version: "client-bench \(KVClient.version)")
 
     enum Operation: String, CaseIterable, ExpressibleByArgument {
         /// `set` is a plain SET, which any RESP server knows; `put` is what KVClient's put sends.

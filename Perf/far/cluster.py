@@ -21,7 +21,7 @@ PORT = 41000
 # What every server gets. --pin no: all servers of a cluster would pin themselves to the same core.
 SERVER_FLAGS = ["--pin", "no"]
 # Given where the program knows them.
-FLAGS_IF_KNOWN = ["--trust-the-network"]
+FLAGS_IF_KNOWN = [["--trust-the-network"], ["--protected-mode", "no"]]
 # A loss that the log tells of.
 LOST = re.compile(r"\blost \d|connection (was )?lost|reconnect", re.IGNORECASE)
 
@@ -34,7 +34,7 @@ def server_flags():
     program = os.path.join(options["bin"], "kvd")
     if program not in known:
         text = subprocess.run([program, "--help"], capture_output=True, text=True).stdout
-        known[program] = [f for f in FLAGS_IF_KNOWN if f + " " in text or f + "\n" in text]
+        known[program] = [w for f in FLAGS_IF_KNOWN if f[0] + " " in text or f[0] + "\n" in text for w in f]
     return SERVER_FLAGS + known[program] + options["flags"]
 
 

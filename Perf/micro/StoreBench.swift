@@ -11,7 +11,7 @@ func monotonicNanos() -> Int { Int(cs_monotonic_nanos()) }
 
 /// Keys of 16 bytes ("key:" and 12 digits of a number in random order, or 16 random bytes), values of 64.
 struct StoreBench {
-    static let usage = "all|get|set|insert|list|merge|memory|stall [KEYS=1000000] [dense|random]"
+    static let usage = "all|get|set|insert|list|merge|memory|stall|expiry [KEYS=1000000] [dense|random]"
     static let keyBytes = 16
     static let valueBytes = 64
     static let now: Millis = 1_790_000_000_000
@@ -36,10 +36,12 @@ struct StoreBench {
             bench.list()
             bench.memoryAndMerge()
             bench.stall()
+            bench.expiry()
         case "get": bench.get()
         case "set": bench.set()
         case "insert", "stall": bench.stall()
         case "list": bench.list()
+        case "expiry": bench.expiry()
         case "merge", "memory": bench.memoryAndMerge()
         default: return false
         }
@@ -164,7 +166,7 @@ struct StoreBench {
         for batch in [1, 16, 32, 64] {
             let cost = best(rounds) { run in
                 batched(store, batch, rounds, seed: run) { key in
-                    if store.get(key) != nil { found += 1 }
+                    if store.get(key, now: StoreBench.now) != nil { found += 1 }
                 }
             }
             line("lookup, batches of \(batch)", cost, "ns")
@@ -173,7 +175,7 @@ struct StoreBench {
         for batch in [1, 32] {
             let cost = best(rounds) { run in
                 batched(store, batch, rounds, seed: run) { key in
-                    if let record = store.get(key) { output.append(record.value) }
+                    if let record = store.get(key, now: StoreBench.now) { output.append(record.value) }
                     if output.count > 60_000 { output.count = 0 }
                 }
             }
@@ -223,7 +225,7 @@ struct StoreBench {
         let rounds = 4000
         let cost = best(rounds) { _ in
             for _ in 0..<rounds {
-                let page = store.list(prefix: none, after: start(), limit: 100)
+                let page = store.list(prefix: none, after: start(), limit: 100, now: StoreBench.now)
                 for i in 0..<page.count { bytes += page[i].valueCount }
             }
         }
@@ -231,7 +233,8 @@ struct StoreBench {
         if isDense {
             let cost = best(rounds) { _ in
                 for _ in 0..<rounds {
-                    let page = store.list(prefix: UnsafeRawBufferPointer(rebasing: start()[..<14]), limit: 256)
+                    let page = store.list(
+                        prefix: UnsafeRawBufferPointer(rebasing: start()[..<14]), limit: 256, now: StoreBench.now)
                     for i in 0..<page.count { bytes += page[i].valueCount }
                 }
             }
@@ -240,7 +243,7 @@ struct StoreBench {
         var output = OutputBuffer(capacity: 1 << 16)
         let written = best(rounds) { _ in
             for _ in 0..<rounds {
-                let page = store.list(prefix: none, after: start(), limit: 100)
+                let page = store.list(prefix: none, after: start(), limit: 100, now: StoreBench.now)
                 output.count = 0
                 output.bulks(page.count * 2, bytes: page.count * (StoreBench.keyBytes + StoreBench.valueBytes)) {
                     for i in 0..<page.count {
@@ -257,7 +260,8 @@ struct StoreBench {
             var last: Record?
             while true {
                 let page = store.list(
-                    prefix: UnsafeRawBufferPointer(start: nil, count: 0), after: last?.key, limit: 1000)
+                    prefix: UnsafeRawBufferPointer(start: nil, count: 0), after: last?.key, limit: 1000,
+                    now: StoreBench.now)
                 for i in 0..<page.count { bytes += page[i].valueCount }
                 if page.count < 1000 { break }
                 last = page.last

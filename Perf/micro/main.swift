@@ -3,6 +3,7 @@
 
 import CMemory
 import Glibc
+import KVBase
 
 let arguments = Array(CommandLine.arguments.dropFirst())
 let topics: [(name: String, usage: String, run: ([String]) -> Bool)] = [
@@ -11,7 +12,7 @@ let topics: [(name: String, usage: String, run: ([String]) -> Bool)] = [
     ("machine", MachineBench.usage, MachineBench.run),
 ]
 if arguments.contains("--version") {
-    print("kvd-micro 0.1.0")
+    print("kvd-micro \(ProductVersion.text)")
     exit(0)
 }
 let wantsHelp = arguments.contains("--help")

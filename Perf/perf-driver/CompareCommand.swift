@@ -28,7 +28,7 @@ struct CompareCommand: ParsableCommand {
     @Option(help: "Write the result as JSON to this file; - prints it instead of the text.")
     var json: String?
 
-    @Option(help: "Draw latency by percentile of the last round into this SVG file.")
+    @Option(help: "Draw latency by percentile, of each target's round with the median p99, into this SVG file.")
     var svg: String?
 
     struct Spread: Codable {
@@ -56,8 +56,14 @@ struct CompareCommand: ParsableCommand {
         var p50Micros: Spread
         var p99Micros: Spread
         var p999Micros: Spread
+        var p9999Micros: Spread
+        /// Round by round.
+        var p99MicrosByRound: [Double]
+        var p999MicrosByRound: [Double]
         var residentBytes: Int?
         var loadedBytesPerKey: Double?
+        /// Error replies of all rounds; they are no operations.
+        var errors: Int
         /// To the first target, same round.
         var operationsRatio: Spread
         var cpuRatio: Spread?
@@ -89,6 +95,7 @@ struct CompareCommand: ParsableCommand {
         guard rounds >= 1 else { throw ValidationError("--rounds must be at least 1") }
         let pace = try rate.map { try openPace($0, poisson: true) }
         let plan = try paceOptions.plan(targets, try workloadOptions.workload(), pace: pace)
+        try tryOutputs(json, svg)
         let notLoaded = [Double?](repeating: nil, count: targets.count)
         let bytesPerKey = try paceOptions.load ? Run.load(plan) : notLoaded
         let measured = try measure(plan)
@@ -98,10 +105,22 @@ struct CompareCommand: ParsableCommand {
         if let svg {
             let curves = targets.indices.map { t in
                 Plot.Series(
-                    name: targets[t].name, points: measured[t].last?.histogram.map { Plot.percentiles($0) } ?? [])
+                    name: targets[t].name,
+                    points: Self.median(measured[t], by: \.latency.p99Micros)?.histogram.map { Plot.percentiles($0) }
+                        ?? [])
             }
             try write(Plot.latencyByPercentile(curves), to: svg)
         }
+        let all = measured.joined()
+        try failOnErrors(
+            all.reduce(0) { $0 + $1.errors }, of: all.reduce(0) { $0 + $1.requests },
+            all.compactMap(\.firstError).first)
+    }
+
+    /// The element whose `figure` is the median, of an even number the lower; one disturbed round is not shown.
+    static func median<Element>(_ all: [Element], by figure: (Element) -> Double) -> Element? {
+        guard !all.isEmpty else { return nil }
+        return all.sorted { figure($0) < figure($1) }[(all.count - 1) / 2]
     }
 
     /// By target, then by round.
@@ -140,8 +159,11 @@ struct CompareCommand: ParsableCommand {
                 cpuMicrosPerRequest: spread(t, cpu), cpuMicrosByRound: byRound(t),
                 contextSwitchesPerRequest: spread(t, switches),
                 p50Micros: spread(t) { $0.latency.p50Micros }!, p99Micros: spread(t) { $0.latency.p99Micros }!,
-                p999Micros: spread(t) { $0.latency.p999Micros }!,
+                p999Micros: spread(t) { $0.latency.p999Micros }!, p9999Micros: spread(t) { $0.latency.p9999Micros }!,
+                p99MicrosByRound: measured[t].map(\.latency.p99Micros),
+                p999MicrosByRound: measured[t].map(\.latency.p999Micros),
                 residentBytes: measured[t].last?.servers.first?.residentBytes, loadedBytesPerKey: bytesPerKey[t],
+                errors: measured[t].reduce(0) { $0 + $1.errors },
                 operationsRatio: ratio(t) { $0.operationsPerSecond } ?? Spread([0])!, cpuRatio: ratio(t, cpu),
                 p99Ratio: ratio(t) { $0.latency.p99Micros } ?? Spread([0])!)
         }
@@ -159,16 +181,16 @@ struct CompareCommand: ParsableCommand {
         var rows = [
             [
                 "target", "operations/s", "CPU µs/request", "switches/request", "p50 µs", "p99 µs", "p99.9 µs",
-                "RSS MiB", "CPU ratio", "throughput ratio",
+                "p99.99 µs", "RSS MiB", "errors", "CPU ratio", "throughput ratio",
             ]
         ]
         for row in result.rows {
             rows.append([
                 row.name, grouped(Int(row.operationsPerSecond.median)), shown(row.cpuMicrosPerRequest, 3),
                 shown(row.contextSwitchesPerRequest, 4), fixed(row.p50Micros.median), fixed(row.p99Micros.median),
-                fixed(row.p999Micros.median),
-                row.residentBytes.map { fixed(Double($0) / 1_048_576) } ?? "-", shown(row.cpuRatio, 3),
-                shown(row.operationsRatio, 3),
+                fixed(row.p999Micros.median), fixed(row.p9999Micros.median),
+                row.residentBytes.map { fixed(Double($0) / 1_048_576) } ?? "-", grouped(row.errors),
+                shown(row.cpuRatio, 3), shown(row.operationsRatio, 3),
             ])
         }
         return

@@ -42,7 +42,7 @@ final class RunControl: Sendable {
 }
 
 final class EngineProgress: Sendable {
-    /// Since the engine's start.
+    /// Since the engine's start, without those that were answered with an error.
     let operations = Atomic<Int>(0)
     let requests = Atomic<Int>(0)
     let finished = Atomic<Bool>(false)
@@ -101,6 +101,8 @@ struct Engine {
     private let inserts: Bool
 
     private var operations = 0
+    /// Operations answered with an error.
+    private var refused = 0
     private var requests = 0
     private var issued = 0
     private var loadNext: Int
@@ -235,6 +237,8 @@ struct Engine {
     private mutating func loop() {
         let isOpen = depth == 0
         nextDue = Double(monotonicNanos())
+        // Before the first request: what is answered before the phase is known would be counted and not timed.
+        adoptPhase()
         if !isOpen {
             for i in 0..<plan.connections.count { refill(i, monotonicNanos()) }
         }
@@ -253,11 +257,15 @@ struct Engine {
             }
             progress.operations.store(operations, ordering: .relaxed)
             progress.requests.store(requests, ordering: .relaxed)
-            if let quota = plan.quota, operations >= quota { return }
-            let told = control.phase.load(ordering: .relaxed)
-            if told != phase.rawValue { change(to: RunPhase(rawValue: told) ?? .stopping) }
+            if let quota = plan.quota, operations &+ refused >= quota { return }
+            adoptPhase()
             if phase == .stopping { return }
         }
+    }
+
+    private mutating func adoptPhase() {
+        let told = control.phase.load(ordering: .relaxed)
+        if told != phase.rawValue { change(to: RunPhase(rawValue: told) ?? .stopping) }
     }
 
     private mutating func change(to next: RunPhase) {
@@ -397,20 +405,29 @@ struct Engine {
             return lose(c, n == 0 ? "closed by the server" : errorText(errno))
         }
         let bytes = UnsafeRawBufferPointer(start: buffer, count: n)
-        let before = c.pointee.counter.replies
-        let errors = c.pointee.counter.errors
+        var each = c.pointee.counter
+        let (before, errors) = (each.replies, each.errors)
         guard c.pointee.counter.count(bytes) else {
             return lose(c, "its answer is not \(plan.endpoints[c.pointee.endpoint].wire.rawValue)")
         }
-        if firstError == nil && c.pointee.counter.errors != errors { firstError = Self.errorLine(bytes) }
+        let hasErrors = c.pointee.counter.errors != errors
+        if firstError == nil && hasErrors { firstError = Self.errorLine(bytes) }
         if scans && c.pointee.scanHead.count < 64 { c.pointee.scanHead += bytes.prefix(64) }
         let now = monotonicNanos()
         let replies = c.pointee.counter.replies &- before
         guard replies <= c.pointee.tail &- c.pointee.head else { return lose(c, "more replies than requests") }
+        var at = 0
         for _ in 0..<replies {
+            let isError = hasErrors && each.countOne(bytes, &at)
             let entry = c.pointee.pending[c.pointee.head & pendingMask]
             c.pointee.head &+= 1
             if entry.operation == .modifyRead { continue }
+            if isError {
+                // Counted apart and not timed: refusing is not the work that was asked for.
+                c.pointee.scanHead.removeAll(keepingCapacity: true)
+                refused &+= 1
+                continue
+            }
             if entry.operation == .scan && continueScan(i, entry) { continue }
             record(c, entry, now)
             operations &+= 1
@@ -436,7 +453,7 @@ struct Engine {
         let text = String(decoding: bytes, as: UTF8.self)
         let lines = text.split(whereSeparator: \.isNewline)
         let marks = ["-", "ERROR", "CLIENT_ERROR", "SERVER_ERROR"]
-        return String(lines.first { line in marks.contains { line.hasPrefix($0) } } ?? lines.first ?? "").prefix(200)
-            .description
+        let line = lines.first { line in marks.contains { line.hasPrefix($0) } } ?? lines.first ?? ""
+        return line.prefix(200).trimmingCharacters(in: .whitespaces)
     }
 }

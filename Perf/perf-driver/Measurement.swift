@@ -37,6 +37,9 @@ struct ServerRow: Codable {
     /// Of the server's process, all threads, over the measured time; nil without its pid.
     var cpuMicrosPerRequest: Double?
     var cpuCores: Double?
+    /// Of its busiest thread, and how long its threads could have run and had no processor, both in cores.
+    var busiestThreadCores: Double?
+    var waitedCores: Double?
     var residentBytes: Int?
     var contextSwitchesPerRequest: Double?
     /// Growth of the server's resident memory when it was loaded, divided by the number of keys.
@@ -52,6 +55,7 @@ struct Measurement: Codable {
     var keyBytes: Int
     var valueBytes: String
     var seconds: Double
+    /// Those answered with an error are in `errors` alone.
     var operations: Int
     var operationsPerSecond: Double
     var requests: Int
@@ -69,6 +73,9 @@ struct Measurement: Codable {
     /// CPU this load generator used itself; near one per thread, it may be what limits the throughput.
     var driverCores: Double
     var driverMicrosPerRequest: Double
+    /// How long its threads could have run and had no processor, and what the hypervisor took of all, both in cores.
+    var driverWaitedCores: Double
+    var stolenCores: Double
     var histogram: Histogram<UInt64>?
     /// Of the measured time.
     var started = Date()
@@ -77,7 +84,7 @@ struct Measurement: Codable {
         case workload, distribution, pace, connections, keys, keyBytes, valueBytes, seconds, operations
         case operationsPerSecond, requests, requestsPerSecond, errors, misses, unanswered, nextInsert
         case firstError, latency
-        case operationLatencies, servers, driverCores, driverMicrosPerRequest
+        case operationLatencies, servers, driverCores, driverMicrosPerRequest, driverWaitedCores, stolenCores
     }
 }
 
@@ -131,7 +138,15 @@ struct WindowedRun {
             operationLatencies: kinds, servers: rows,
             driverCores: Double(window.ownNanos) / 1e9 / seconds,
             driverMicrosPerRequest: Double(window.ownNanos) / 1000 / Double(max(window.requests, 1)),
+            driverWaitedCores: driverWaitedNanos / 1e9 / seconds,
+            stolenCores: Double(window.stolenNanos) / 1e9 / seconds,
             histogram: all.histogram(), started: window.started)
+    }
+
+    private var driverWaitedNanos: Double {
+        guard window.own.count == 2, let before = window.own[0], let after = window.own[1] else { return 0 }
+        // Threads that have ended meanwhile took their waiting with them.
+        return Double(max(0, after.waitNanos - before.waitNanos))
     }
 
     private func row(
@@ -149,6 +164,8 @@ struct WindowedRun {
             let nanos = Double(after.cpuNanos - before.cpuNanos)
             row.cpuMicrosPerRequest = nanos / 1000 / divisor
             row.cpuCores = nanos / 1e9 / seconds
+            row.busiestThreadCores = Double(after.busiestNanos(since: before)) / 1e9 / seconds
+            row.waitedCores = Double(max(0, after.waitNanos - before.waitNanos)) / 1e9 / seconds
             row.residentBytes = after.residentBytes
             row.contextSwitchesPerRequest = Double(after.contextSwitches - before.contextSwitches) / divisor
         }

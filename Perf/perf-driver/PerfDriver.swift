@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Foundation
+import KVBase
 
 @main
 struct PerfDriver: ParsableCommand {
@@ -31,7 +32,7 @@ struct PerfDriver: ParsableCommand {
                 perf-driver compare --target redis=127.0.0.1:6379,pid=11 --target kvd=127.0.0.1:6001,pid=12 --rounds 5
                 perf-driver limit --port 7000 --cpu 0
             """,
-        version: "perf-driver 0.1.0",
+        version: "perf-driver \(ProductVersion.text)",
         subcommands: [RunCommand.self, SweepCommand.self, CompareCommand.self, LimitCommand.self, ParseCommand.self],
         defaultSubcommand: RunCommand.self)
 }
@@ -47,6 +48,8 @@ extension PerfDriver {
             let message = message(for: error)
             if code == .success || message.isEmpty { exit(withError: error) }
             let hint = code == .validationFailure ? "; see perf-driver --help" : ""
+            // What was measured before it comes first, also where both go to one file.
+            fflush(nil)
             FileHandle.standardError.write(Data("perf-driver: \(message)\(hint)\n".utf8))
             exit(withError: code)
         }
@@ -221,6 +224,24 @@ func jsonText(_ value: some Encodable) throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
     return String(decoding: try encoder.encode(value), as: UTF8.self)
+}
+
+/// What cannot be written later is found out before anything is measured. Leaves every file as it was.
+func tryOutputs(_ paths: String?...) throws {
+    for case let path? in paths where path != "-" {
+        let isNew = access(path, F_OK) != 0
+        let fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o644)
+        guard fd >= 0 else { throw DriverError("cannot write \(path): \(errorText(errno))") }
+        close(fd)
+        if isNew { unlink(path) }
+    }
+}
+
+/// Error replies are a failure of the run, whatever else it found.
+func failOnErrors(_ errors: Int, of requests: Int, _ first: String?) throws {
+    guard errors > 0 else { return }
+    throw DriverError(
+        "\(grouped(errors)) of \(grouped(requests)) replies are errors, the first: \(first ?? "unknown")")
 }
 
 func write(_ text: String, to path: String) throws {

@@ -18,7 +18,7 @@ enum Plot {
 
     private static let width = 860.0
     private static let height = 480.0
-    private static let frame = (left: 80.0, top: 30.0, right: 30.0, bottom: 60.0)
+    private static let frame = (left: 80.0, top: 30.0, right: 50.0, bottom: 60.0)
     private static let colours = [
         "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#7f7f7f", "#8c564b",
     ]

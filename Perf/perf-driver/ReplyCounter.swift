@@ -20,6 +20,16 @@ struct ReplyCounter {
     mutating func count(_ bytes: UnsafeRawBufferPointer) -> Bool {
         wire == .redis ? redis.count(bytes) : memcached.count(bytes)
     }
+
+    /// Counts from `at` to the end of the next reply, byte by byte; whether it is an error.
+    mutating func countOne(_ bytes: UnsafeRawBufferPointer, _ at: inout Int) -> Bool {
+        let (replies, errors) = (replies, errors)
+        while at < bytes.count, self.replies == replies {
+            guard count(UnsafeRawBufferPointer(rebasing: bytes[at..<at + 1])) else { break }
+            at += 1
+        }
+        return self.errors != errors
+    }
 }
 
 /// The text protocol's replies to get, set and delete (memcached's doc/protocol.txt): a get answers VALUE with its data

@@ -92,6 +92,10 @@ enum Run {
         var after: [ProcessSample?] = []
         /// CPU time of this process over the measured time.
         var ownNanos = 0
+        /// Of this process, at both ends.
+        var own: [ProcessSample?] = []
+        /// Time the hypervisor gave to others, all processors together.
+        var stolenNanos = 0
     }
 
     private static func conduct(
@@ -115,6 +119,8 @@ enum Run {
         }
         window.before = samples()
         let ownBefore = ownCPUNanos()
+        let stolenBefore = stolenNanos()
+        window.own = [ProcessSample(pid: getpid())]
         control.phase.store(RunPhase.measuring.rawValue, ordering: .relaxed)
         window.started = Date()
         let (operationsBefore, requestsBefore, measureStart) = (operations(), requests(), monotonicNanos())
@@ -122,13 +128,15 @@ enum Run {
         let end = plan.operations == nil ? measureStart + Int(plan.seconds * 1e9) : Int.max
         while monotonicNanos() < end && !finished() {
             usleep(plan.operations == nil ? 10_000 : 500)
-            live.show("measuring", operations())
+            live.show(plan.work, operations())
         }
         let measureEnd = monotonicNanos()
         window.operations = operations() - operationsBefore
         window.requests = requests() - requestsBefore
         window.after = samples()
         window.ownNanos = ownCPUNanos() - ownBefore
+        window.own.append(ProcessSample(pid: getpid()))
+        window.stolenNanos = stolenNanos() - stolenBefore
         window.seconds = Double(measureEnd - measureStart) / 1e9
         control.phase.store(RunPhase.stopping.rawValue, ordering: .relaxed)
         live.clear()
@@ -171,6 +179,9 @@ extension RunPlan {
         }
         return nil
     }
+
+    /// What the progress line calls it.
+    var work: String { isLoading ? "loading" : "measuring" }
 
     func engine(_ engine: Int, of engines: Int) -> EnginePlan {
         let mine = (0..<connections).filter { $0 % engines == engine }.map { $0 / engines % endpoints.count }

@@ -45,12 +45,17 @@ struct RunCommand: ParsableCommand {
         let targets = try endpoints(server, pids: serverPid)
         let pace = try rate.map { try openPace($0, poisson: poisson, burst: burst) }
         let plan = try paceOptions.plan(targets, try workloadOptions.workload(), pace: pace, requests: requests)
+        try tryOutputs(json, hdrLog, hgrm, svg)
         let bytesPerKey = try paceOptions.load ? Run.load(plan) : []
         var result = try Run.measure(plan)
         for (t, bytes) in bytesPerKey.enumerated() { result.servers[t].loadedBytesPerKey = bytes }
         if json != "-" { print(result.text) }
         if let json { try write(try jsonText(result), to: json) }
-        guard let histogram = result.histogram else { return }
+        if let histogram = result.histogram { try writeLatencies(result, histogram) }
+        try failOnErrors(result.errors, of: result.requests, result.firstError)
+    }
+
+    private func writeLatencies(_ result: Measurement, _ histogram: Histogram<UInt64>) throws {
         if let hdrLog {
             try write(HistogramLog.text(histogram, started: result.started, seconds: result.seconds), to: hdrLog)
         }

@@ -11,7 +11,9 @@ struct SweepCommand: ParsableCommand {
         discussion: """
             Rates grow by a third while the server keeps up, or shrink by a quarter until it does, twelve times at most;
             then the interval is halved --refine times. A rate is kept up with if at least 97 % of it was answered and
-            its p99 is within --limit-micros. The greatest such rate is the knee; in JSON it is null if there is none.
+            its p99 is within --limit-micros; a rate that was not is tried again, and two of three decide. The greatest
+            rate kept up with is the knee; in JSON it is null if there is none. What bounds it is told from the
+            processor time of the server (--server-pid), of this load generator, and what both waited for a processor.
             With --over-connections the loop is closed and the table shows throughput against connections instead; the
             JSON is an array of results.
             """)
@@ -46,28 +48,36 @@ struct SweepCommand: ParsableCommand {
     struct Step: Encodable {
         var rate: Double
         var keptUp: Bool
+        /// Tries of this rate; what follows is of the last, which decided.
+        var tries: Int
+        var shortfall: Shortfall?
         var result: Measurement
     }
 
     struct Curve: Encodable {
         /// Operations per second.
         var knee: Double?
+        /// Why no rate above the knee was kept up with.
+        var bound: Shortfall?
         var limitMicros: Double
         /// By rate.
         var steps: [Step]
 
-        private enum CodingKeys: String, CodingKey { case knee, limitMicros, steps }
+        private enum CodingKeys: String, CodingKey { case knee, bound, limitMicros, steps }
 
-        /// A knee that was not found is null, not left out.
+        /// What was not found is null, not left out.
         func encode(to encoder: any Encoder) throws {
             var container = encoder.container(keyedBy: CodingKeys.self)
             try container.encode(knee, forKey: .knee)
+            try container.encode(bound, forKey: .bound)
             try container.encode(limitMicros, forKey: .limitMicros)
             try container.encode(steps, forKey: .steps)
         }
     }
 
-    private static let stepsDownMax = 12
+    /// A thread that runs so much of the time is busy, and one that waits so much for a processor is disturbed.
+    private static let busyCores = 0.9
+    private static let waitedCoresMax = 0.05
 
     func run() throws {
         let targets = try endpoints(server, pids: serverPid)
@@ -80,65 +90,91 @@ struct SweepCommand: ParsableCommand {
         }
         let pace: Pace? = try counts == nil ? openPace(from, poisson: true, option: "--from") : nil
         let plan = try paceOptions.plan(targets, try workloadOptions.workload(), pace: pace)
+        try tryOutputs(json, svg)
         if paceOptions.load { _ = try Run.load(plan) }
         if let counts { try sweepConnections(plan, counts) } else { try sweepRates(plan) }
     }
 
     private func sweepRates(_ base: RunPlan) throws {
         var plan = base
-        var steps: [Step] = []
-        let knee = try findKnee { rate in
+        var steps: [Double: Step] = [:]
+        var errors = (errors: 0, requests: 0, first: String?.none)
+        let search = KneeSearch(from: from, rateMax: Pace.rateMax, refine: refine)
+        let knee = try search.run { rate in
             plan.pace = .open(ratePerSecond: rate, poisson: true)
             let result = try Run.measure(plan)
             plan.workload.firstInsert = result.nextInsert
-            let step = Step(rate: rate, keptUp: isKeptUp(result, rate), result: result)
-            steps.append(step)
+            errors = (
+                errors.errors + result.errors, errors.requests + result.requests, errors.first ?? result.firstError
+            )
+            let short = shortfall(result, rate, plan)
+            let step = Step(
+                rate: rate, keptUp: short == nil, tries: (steps[rate]?.tries ?? 0) + 1, shortfall: short, result: result
+            )
+            steps[rate] = step
             if json != "-" { print(line(step)) }
-            return step.keptUp
+            return Trial(shortfall: short)
         }
-        let curve = Curve(knee: knee, limitMicros: limitMicros, steps: steps.sorted { $0.rate < $1.rate })
+        let curve = Curve(
+            knee: knee.rate, bound: knee.bound, limitMicros: limitMicros,
+            steps: steps.values.sorted { $0.rate < $1.rate })
         if json != "-" { print(text(curve, base.endpoints)) }
         if let json { try write(try jsonText(curve), to: json) }
         if let svg { try write(drawing(curve), to: svg) }
+        try failOnErrors(errors.errors, of: errors.requests, errors.first)
     }
 
-    /// The greatest rate that `keepsUp`, or nil if there is none within twelve steps below the first.
-    private func findKnee(_ keepsUp: (Double) throws -> Bool) throws -> Double? {
-        var good: Double?
-        var bad = from
-        while bad <= Pace.rateMax, try keepsUp(bad) {
-            good = bad
-            bad *= 4.0 / 3
-        }
-        for _ in 0..<Self.stepsDownMax where good == nil {
-            let lower = bad * 3 / 4
-            if try keepsUp(lower) { good = lower } else { bad = lower }
-        }
-        for _ in 0..<refine {
-            guard let known = good else { break }
-            let middle = (known + bad) / 2
-            if try keepsUp(middle) { good = middle } else { bad = middle }
-        }
-        return good
-    }
-
-    private func isKeptUp(_ result: Measurement, _ rate: Double) -> Bool {
-        result.errors == 0 && result.operationsPerSecond >= 0.97 * rate && result.latency.p99Micros <= limitMicros
+    /// Nil if the rate was kept up with.
+    private func shortfall(_ result: Measurement, _ rate: Double, _ plan: RunPlan) -> Shortfall? {
+        if result.errors > 0 { return .errors }
+        if result.operationsPerSecond >= 0.97 * rate && result.latency.p99Micros <= limitMicros { return nil }
+        if result.servers.contains(where: { ($0.busiestThreadCores ?? 0) >= Self.busyCores }) { return .server }
+        let threads = Double(min(plan.threads, plan.connections))
+        if !plan.spins && result.driverCores >= Self.busyCores * threads { return .driver }
+        let waited = result.servers.map { $0.waitedCores ?? 0 } + [result.driverWaitedCores, result.stolenCores]
+        if waited.contains(where: { $0 > Self.waitedCoresMax }) { return .machine }
+        return plan.endpoints.allSatisfy { $0.pid != nil } ? .latency : .unknown
     }
 
     private func line(_ step: Step) -> String {
-        "\(grouped(Int(step.rate)))/s asked, \(grouped(Int(step.result.operationsPerSecond)))/s answered, p99 "
-            + "\(fixed(step.result.latency.p99Micros)) µs: \(step.keptUp ? "kept up" : "not kept up")"
+        let r = step.result
+        let server = r.servers.compactMap(\.busiestThreadCores).max().map { ", server's thread \(percent($0))" } ?? ""
+        let waited = r.servers.compactMap(\.waitedCores).reduce(r.driverWaitedCores + r.stolenCores, +)
+        return "\(grouped(Int(step.rate)))/s asked, \(grouped(Int(r.operationsPerSecond)))/s answered, p99 "
+            + "\(fixed(r.latency.p99Micros)) µs\(server), this load generator \(percent(r.driverCores)), waiting for a "
+            + "processor \(percent(waited)): " + (step.shortfall.map { "not kept up, \($0.text)" } ?? "kept up")
     }
 
+    private func percent(_ cores: Double) -> String { "\(Int((cores * 100).rounded())) %" }
+
     private func text(_ curve: Curve, _ endpoints: [Endpoint]) -> String {
-        var rows = [titles("rate/s", endpoints) + [""]]
+        var rows = [titles("rate/s", endpoints) + ["tries", ""]]
         for step in curve.steps {
-            rows.append(cells(step.result, grouped(Int(step.rate))) + [step.keptUp ? "" : "not kept up"])
+            let verdict = step.shortfall.map { "not kept up: \($0.rawValue)" } ?? ""
+            rows.append(cells(step.result, grouped(Int(step.rate))) + ["\(step.tries)", verdict])
         }
-        let least = curve.steps.first?.rate ?? from
-        let knee = curve.knee.map { grouped(Int($0)) } ?? "below \(grouped(Int(least)))"
-        return table(rows) + "\nknee: \(knee) operations/s"
+        return table(rows) + "\n" + conclusion(curve)
+    }
+
+    /// The knee, or that this machine cannot tell it.
+    private func conclusion(_ curve: Curve) -> String {
+        let least = grouped(Int(curve.steps.first?.rate ?? from))
+        let found = curve.knee.map { grouped(Int($0)) }
+        guard let bound = curve.bound else {
+            return "knee: at least \(found ?? least) operations/s, the greatest asked"
+        }
+        switch bound {
+        case .errors, .server, .latency:
+            return "knee: \(found ?? "below \(least)") operations/s; above it \(bound.text)"
+        case .driver:
+            let known = found.map { "at least \($0) operations/s" } ?? "not known"
+            return "knee: \(known); above it \(bound.text): try --threads, or --cpu"
+        case .machine:
+            let known = found.map { "at least \($0) operations/s; above it" } ?? "not known;"
+            return "knee: \(known) this machine cannot tell: \(bound.text)"
+        case .unknown:
+            return "knee: \(found ?? "below \(least)") operations/s; above it \(bound.text)"
+        }
     }
 
     private func drawing(_ curve: Curve) -> String {
@@ -186,5 +222,19 @@ struct SweepCommand: ParsableCommand {
             first, grouped(Int(result.operationsPerSecond)), fixed(l.p50Micros), fixed(l.p99Micros),
             fixed(l.p999Micros),
         ] + result.servers.map { $0.cpuMicrosPerRequest.map { fixed($0, 3) } ?? "-" }
+    }
+}
+
+extension Shortfall {
+    /// What a person can act on.
+    fileprivate var text: String {
+        switch self {
+        case .errors: "replies are errors"
+        case .server: "a thread of the server is busy all the time"
+        case .driver: "this load generator is busy all the time"
+        case .machine: "others have the processors"
+        case .latency: "latency gives way though nobody is busy"
+        case .unknown: "this load generator is not busy, and what the server does is not known without --server-pid"
+        }
     }
 }

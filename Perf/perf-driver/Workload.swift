@@ -78,9 +78,12 @@ struct Workload: Sendable {
         return mix.isEmpty ? nil : mix
     }
 
+    /// "get" alone, or each operation's share whatever the weights add up to: "get 95 %, set 5 %".
     var mixText: String {
-        mix.map { "\($0.operation.text):\(Int(($0.weight * 1000).rounded()) == 1000 ? "1" : "\($0.weight)")" }.joined(
-            separator: ",")
+        let total = mix.reduce(0.0) { $0 + $1.weight }
+        if mix.count == 1 { return mix[0].operation.text }
+        return mix.map { "\($0.operation.text) \(String(format: "%.4g", $0.weight / total * 100)) %" }
+            .joined(separator: ", ")
     }
 
     var digits: Int { keyBytes - keyPrefix.utf8.count }

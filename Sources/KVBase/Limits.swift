@@ -5,6 +5,8 @@
 @usableFromInline package enum Limits {
     // What a client may send.
     @inlinable package static var keyBytesMax: Int { 64 * 1024 }
+    /// A key as it is stored: with the two bytes that say which database it is of.
+    @inlinable package static var storedKeyBytesMax: Int { keyBytesMax + 2 }
     package static let valueBytesMax = 64 * 1024 * 1024
     /// Arguments of one command: enough for MSET and DEL in bulk, far below Redis's million (CVE-2021-32675).
     package static let argumentsMax = 1024 * 1024

@@ -15,7 +15,7 @@
 
     package init(capacity: Int = 0) {
         self.capacity = max(capacity, 64)
-        base = malloc(self.capacity)!
+        base = malloc(self.capacity) ?? outOfMemory(self.capacity)
         count = 0
     }
 
@@ -33,7 +33,7 @@
     @usableFromInline
     mutating func grow(_ extra: Int) {
         capacity = max(capacity * 2, count + extra)
-        base = realloc(base, capacity)!
+        base = realloc(base, capacity) ?? outOfMemory(capacity)
     }
 
     /// Moves everything behind the first `n` bytes to the front. O(bytes left).
@@ -47,7 +47,7 @@
         guard count == 0, capacity > limit else { return }
         free(base)
         capacity = limit
-        base = malloc(limit)!
+        base = malloc(limit) ?? outOfMemory(limit)
     }
 
     @inlinable @inline(__always)

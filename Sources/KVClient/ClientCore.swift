@@ -147,6 +147,14 @@ final class ClientCore: Sendable {
 
     func connectionSucceeded(_ connection: Connection) { router.connectionSucceeded(connection.address) }
 
+    /// Servers to ask when the one of `connection` is silent.
+    func alternatives(to connection: Connection) -> [KVAddress] {
+        Array(router.alternatives(to: connection.address).prefix(max(0, configuration.probedServersMax)))
+    }
+
+    /// A probed server that did not answer: it is no place to turn to.
+    func probeFailed(_ address: KVAddress) { router.connectionFailed(address) }
+
     func connectionLost(_ connection: Connection, _ reason: String) {
         failed(connection, reason)
         events.emit(.connectionLost(connection.address, reason: reason))

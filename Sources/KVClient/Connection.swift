@@ -49,6 +49,13 @@ final class Connection: @unchecked Sendable {
     private var timerAt = UInt64.max
     private var heardAt: UInt64 = 0
     private var stampedAt: UInt64 = 0
+    private var connectingSince: UInt64 = 0
+    private var isProbing = false
+    /// Probes answered by this server since it was heard on this connection.
+    private var probesAnswered = 0
+    /// The server has not said yet whether it accepts who this client says it is, or why it does not.
+    private var isLoginUnanswered = false
+    private var loginRefusal: String?
     private var failuresInRow = 0
     private var attemptAt: UInt64 = 0
     private var lastFailure = "no connection in time"
@@ -153,7 +160,10 @@ final class Connection: @unchecked Sendable {
             }
             if output.readableBytes > 0 { handler.write(output) }
             if output.capacity > 64 * 1024 { output = ByteBuffer() }
-            if wasIdle, !inFlight.isEmpty { arm(heardAt + UInt64(configuration.silenceTimeout.wholeNanos)) }
+            if wasIdle, !inFlight.isEmpty {
+                probesAnswered = 0
+                arm(heardAt + UInt64(min(configuration.silenceTimeout, configuration.probeAfter).wholeNanos))
+            }
         }
     }
 
@@ -164,6 +174,7 @@ final class Connection: @unchecked Sendable {
     func received(_ buffer: inout ByteBuffer) {
         guard phase == .connected else { return }
         heardAt = NIODeadline.now().uptimeNanoseconds
+        probesAnswered = 0
         if input.readableBytes == 0 {
             swap(&input, &buffer)
         } else {
@@ -176,11 +187,12 @@ final class Connection: @unchecked Sendable {
             loop: while at < bytes.count {
                 switch decoder.next(bytes, &at) {
                 case .reply(let reply):
+                    let before = inFlight.count
                     guard answer(reply) else {
                         violation = "unexpected message: \(reply)"
                         break loop
                     }
-                    finished += 1
+                    finished += before - inFlight.count
                 case .incomplete:
                     break loop
                 case .malformed(let reason):
@@ -204,6 +216,11 @@ final class Connection: @unchecked Sendable {
 
     /// Gives `reply` to the oldest call; false when there is none.
     private func answer(_ reply: KVReply) -> Bool {
+        if isLoginUnanswered {
+            isLoginUnanswered = false
+            if case .error(let message) = reply { loginRefusal = message }
+            return true
+        }
         guard let call = inFlight.popFirst() else {
             guard case .error(let message) = reply else { return false }
             serverSaid = message
@@ -211,7 +228,8 @@ final class Connection: @unchecked Sendable {
         }
         switch reply {
         case .error(let message):
-            call.finish(.failure(.server(message)))
+            let isForLogin = message.hasPrefix("NOAUTH ")
+            call.finish(.failure(.server(isForLogin ? loginRefusal ?? message : message)))
         case .integer(let millis) where call.command.isPut:
             if millis > greatestStamp.load(ordering: .relaxed) {
                 greatestStamp.store(millis, ordering: .relaxed)
@@ -245,6 +263,9 @@ final class Connection: @unchecked Sendable {
         }
         phase = .connecting
         serverSaid = nil
+        connectingSince = now
+        probesAnswered = 0
+        arm(now + UInt64(configuration.probeAfter.wholeNanos))
         ClientBootstrap(group: loop)
             .connectTimeout(configuration.connectTimeout.timeAmount)
             .channelOption(.socketOption(.tcp_nodelay), value: 1)
@@ -268,8 +289,21 @@ final class Connection: @unchecked Sendable {
         }
         self.handler = handler
         phase = .connected
+        login(handler)
         core.connected(self)
         pump()
+    }
+
+    /// Before anything else, and without waiting for the answer: what follows is refused with it.
+    private func login(_ handler: ReplyHandler) {
+        (isLoginUnanswered, loginRefusal) = (false, nil)
+        guard let credentials = configuration.credentials else { return }
+        var request = ByteBuffer(string: "*3\r\n$4\r\nAUTH\r\n")
+        for word in [credentials.user, credentials.password] {
+            request.writeString("$\(word.utf8.count)\r\n\(word)\r\n")
+        }
+        handler.write(request)
+        isLoginUnanswered = true
     }
 
     private func connectFailed(_ reason: String) {
@@ -372,7 +406,47 @@ final class Connection: @unchecked Sendable {
             }
             earliest = min(earliest, heardAt + silence)
         }
+        earliest = min(earliest, probe(now))
         if earliest != .max { arm(max(earliest, now + Self.timerGrainNanos)) }
+    }
+
+    /// Since when this server owes something and has been silent; nil when it does not.
+    private var silentSince: UInt64? {
+        switch phase {
+        case .connected: inFlight.isEmpty ? nil : heardAt
+        case .connecting: waiting.isEmpty ? nil : connectingSince
+        case .idle, .resting, .closed: nil
+        }
+    }
+
+    /// Probes a server that is silent, if there is another to turn to; returns when to look again.
+    private func probe(_ now: UInt64) -> UInt64 {
+        guard !isProbing, let since = silentSince else { return .max }
+        let due = since + UInt64(configuration.probeAfter.wholeNanos) << UInt64(min(probesAnswered, 10))
+        guard due <= now else { return due }
+        let others = core.alternatives(to: self)
+        guard !others.isEmpty else { return .max }
+        isProbing = true
+        let timeout = configuration.probeTimeout.timeAmount
+        let probes = ([address] + others).map { HealthProbe.ask($0, on: loop, within: timeout) }
+        EventLoopFuture.whenAllSucceed(probes, on: loop).whenSuccess { self.probed(since, others, $0) }
+        return .max
+    }
+
+    /// `answers` are of this server and then of the others, in their order.
+    private func probed(_ since: UInt64, _ others: [KVAddress], _ answers: [Bool]) {
+        isProbing = false
+        let now = NIODeadline.now().uptimeNanoseconds
+        guard silentSince == since else { return arm(probe(now)) }
+        let turnsAway = !answers[0] && answers.dropFirst().contains(true)
+        guard turnsAway else {
+            // Alive, or nobody answers: then it may be this program's own network, and another server is no better.
+            probesAnswered += 1
+            return arm(probe(now))
+        }
+        for (other, isAlive) in zip(others, answers.dropFirst()) where !isAlive { core.probeFailed(other) }
+        let reason = "it hangs: silent for \((now - since) / 1_000_000) ms, and no answer to PING"
+        if phase == .connected { broken(reason, isViolation: false) } else { connectFailed(reason) }
     }
 
     // MARK: Closing

@@ -13,7 +13,7 @@ import Synchronization
 #endif
 
 /// Sticky over the addresses of one name, in the order the resolver gives them. The name is looked up at the first
-/// call, again after ``refreshNanos``, and when a connection fails; calls go on with the known addresses meanwhile.
+/// call, again after 30 seconds, and when a connection fails; calls go on with the known addresses meanwhile.
 public final class DNSRouter: KVRouter {
     static let refreshNanos: UInt64 = 30_000_000_000
 
@@ -52,6 +52,8 @@ public final class DNSRouter: KVRouter {
     }
 
     public func connectionSucceeded(_ address: KVAddress) { sticky.connectionSucceeded(address) }
+
+    public func alternatives(to address: KVAddress) -> [KVAddress] { sticky.alternatives(to: address) }
 
     public var staysWithOneServer: Bool { true }
 

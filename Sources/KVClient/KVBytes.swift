@@ -1,5 +1,7 @@
 // Keys and values as users of the client library see them: byte strings pleasant with text. Values, any thread.
 
+public import NIOCore
+
 /// A key or a value: any bytes, compared as unsigned bytes from the left, which is the order `list` replies in.
 ///
 /// Text goes in as it is (`"alice"`, any `String`) and comes out through ``text`` (nil when the bytes are not UTF-8) or
@@ -35,7 +37,8 @@ extension KVBytes: ExpressibleByStringLiteral, ExpressibleByArrayLiteral, Custom
     public var description: String { String(decoding: array, as: UTF8.self) }
 }
 
-/// What may stand for a key or a value in a call: `KVBytes`, `[UInt8]`, `String`, `Substring`.
+/// What may stand for a key or a value in a call: `KVBytes`, `[UInt8]`, `String`, `Substring`, SwiftNIO's `ByteBuffer`,
+/// and Foundation's `Data` with `import KVClientExtras`.
 public protocol KVBytesConvertible: Sendable {
     var kvBytes: KVBytes { get }
 }
@@ -54,6 +57,34 @@ extension Substring: KVBytesConvertible {
 
 extension [UInt8]: KVBytesConvertible {
     public var kvBytes: KVBytes { KVBytes(self) }
+}
+
+extension ByteBuffer: KVBytesConvertible {
+    /// A copy of the readable bytes. O(n).
+    public var kvBytes: KVBytes { KVBytes(Array(readableBytesView)) }
+}
+
+/// What a value may be read as, with ``KeyValueStore/get(_:as:)``.
+public protocol KVBytesReadable: Sendable {
+    /// Nil if the bytes are not such a thing.
+    init?(kvBytes: KVBytes)
+}
+
+extension String: KVBytesReadable {
+    /// Nil if the bytes are not UTF-8. O(n).
+    public init?(kvBytes: KVBytes) {
+        guard let text = kvBytes.text else { return nil }
+        self = text
+    }
+}
+
+extension [UInt8]: KVBytesReadable {
+    public init(kvBytes: KVBytes) { self = kvBytes.array }
+}
+
+extension ByteBuffer: KVBytesReadable {
+    /// A copy. O(n).
+    public init(kvBytes: KVBytes) { self.init(bytes: kvBytes.array) }
 }
 
 /// One entry of a listing.

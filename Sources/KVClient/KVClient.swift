@@ -1,5 +1,6 @@
 // The client: asynchronous calls to one or several kvd servers, many at a time over one connection each. Any task.
 
+import KVBase
 import NIOCore
 
 /// Talks to kvd. Make one per program and share it: copies are cheap and use the same connections, every method may be
@@ -14,7 +15,7 @@ public struct KVClient: KeyValueStore {
     public typealias Router = KVRouter
 
     /// The library's version, as `kv --version` prints it.
-    public static let version = "0.1.0"
+    public static let version = ProductVersion.text
 
     /// Closes the connections when no copy of the client is left; the connections themselves hold only the core.
     private final class Owner: Sendable {
@@ -58,6 +59,23 @@ public struct KVClient: KeyValueStore {
     public func get(_ key: KVBytes) async throws(KVError) -> KVBytes? {
         try await owner.core.perform(.get(key), timeoutNanos: timeoutNanos).get().asValue()
     }
+
+    /// One call for each thousand keys.
+    public func getAll(_ keys: [KVBytes]) async throws(KVError) -> [KVBytes: KVBytes] {
+        var values: [KVBytes: KVBytes] = [:]
+        for start in stride(from: 0, to: keys.count, by: Self.keysPerCallMax) {
+            let some = Array(keys[start..<min(start + Self.keysPerCallMax, keys.count)])
+            let command = Command.custom(["MGET"] + some, isRead: true)
+            let reply = try await owner.core.perform(command, timeoutNanos: timeoutNanos).get()
+            for (key, value) in zip(some, try reply.asValues(count: some.count)) where value != nil {
+                values[key] = value
+            }
+        }
+        return values
+    }
+
+    /// Keys of one call of ``getAll(_:)``: its answer is held in memory as a whole.
+    static let keysPerCallMax = 1000
 
     /// Writes, and answers the write's stamp. After a change of server the write carries the greatest stamp seen so
     /// far as its floor, so it wins over this client's earlier writes even if the new server's clock is behind.

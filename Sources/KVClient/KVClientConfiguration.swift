@@ -20,6 +20,15 @@ public struct KVClientConfiguration: Sendable {
     /// A connection that owes answers and delivered no byte for so long counts as lost: a server that vanished without
     /// closing is noticed by this.
     public var silenceTimeout: Duration = .seconds(5)
+    /// A server that owes answers, or was to be connected to, and was silent for so long is probed: it and the others
+    /// the router knows are asked PING on connections of their own. If it does not answer within ``probeTimeout`` and
+    /// another does, it hangs, and counts as lost without waiting for ``silenceTimeout``. One that answers is waited
+    /// for, however long its answer takes, and probed again after twice the time.
+    public var probeAfter: Duration = .milliseconds(250)
+    /// The time a probe may take, connecting included.
+    public var probeTimeout: Duration = .milliseconds(500)
+    /// Other servers that are probed together with a silent one.
+    public var probedServersMax = 4
     /// Delay before the second attempt to connect to a server; it doubles with every failure, with a random share of
     /// half.
     public var reconnectDelayMin: Duration = .milliseconds(50)
@@ -35,6 +44,11 @@ public struct KVClientConfiguration: Sendable {
     public var replyBytesMax = 512 * 1024 * 1024
     /// Servers connected to at the same time; the connection unused for longest is closed beyond it.
     public var connectionsMax = 64
+    /// Told to each server that is connected to; nil: to none.
+    ///
+    /// A server that does not accept them answers every call with its reason, a ``KVError/server(_:)`` that begins with
+    /// `WRONGPASS`.
+    public var credentials: KVCredentials?
     /// Where the connections run; nil: the process-wide group of SwiftNIO. Never shut down by the client.
     public var eventLoopGroup: (any EventLoopGroup)?
 

@@ -21,13 +21,15 @@ public enum KVError: Error, Hashable, Sendable {
     case tooManyOutstanding(limit: Int)
     /// The call cannot be sent as it is: what is wrong with it.
     case invalidArgument(String)
+    /// The value is there and is not what it was to be read as; the type's name.
+    case unreadable(key: KVBytes, as: String)
 
     /// Whether a write that failed so may nevertheless have taken effect.
     public var mayHaveExecuted: Bool {
         switch self {
         case .timeout(let may), .connectionLost(_, _, let may), .cancelled(let may): may
         case .protocolViolation: true
-        case .server, .unreachable, .closed, .tooManyOutstanding, .invalidArgument: false
+        case .server, .unreachable, .closed, .tooManyOutstanding, .invalidArgument, .unreadable: false
         }
     }
 
@@ -47,7 +49,7 @@ public enum KVError: Error, Hashable, Sendable {
     public var isStoreUnavailable: Bool {
         switch self {
         case .timeout, .connectionLost, .unreachable, .protocolViolation, .tooManyOutstanding: true
-        case .server, .cancelled, .closed, .invalidArgument: false
+        case .server, .cancelled, .closed, .invalidArgument, .unreadable: false
         }
     }
 }
@@ -66,6 +68,7 @@ extension KVError: CustomStringConvertible {
         case .closed: "the client was closed"
         case .tooManyOutstanding(let limit): "\(limit) calls are waiting for answers already"
         case .invalidArgument(let what): what
+        case .unreadable(let key, let type): "the value of \(key) is no \(type)"
         }
     }
 

@@ -32,6 +32,15 @@ extension KVReply {
         return pairs
     }
 
+    /// A value or nil for each of `count` keys.
+    func asValues(count: Int) throws(KVError) -> [KVBytes?] {
+        guard let elements, elements.count == count else { throw unexpected("\(count) values") }
+        var values: [KVBytes?] = []
+        values.reserveCapacity(count)
+        for element in elements { values.append(try element.asValue()) }
+        return values
+    }
+
     private func unexpected(_ wanted: String) -> KVError {
         let text = String("\(self)".prefix(80))
         return .server("answered \(text) where \(wanted) was expected")

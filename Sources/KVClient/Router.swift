@@ -16,6 +16,10 @@ public protocol KVRouter: Sendable {
     /// A connection to `address` was made and answered.
     func connectionSucceeded(_ address: KVAddress)
 
+    /// Other servers that may answer in place of `address`, the likeliest first; none if there is no other. They are
+    /// asked whether they answer before a silent server is given up.
+    func alternatives(to address: KVAddress) -> [KVAddress]
+
     /// Whether the router stays with one server until that fails. Then the client reports a change of server as
     /// ``KVEvent/failedOver(from:to:reason:)`` and sends the floor that makes later writes win over earlier ones.
     var staysWithOneServer: Bool { get }
@@ -25,6 +29,7 @@ extension KVRouter {
     public func prepare() async throws(KVError) { throw .invalidArgument("the router has no server") }
     public func connectionFailed(_ address: KVAddress) {}
     public func connectionSucceeded(_ address: KVAddress) {}
+    public func alternatives(to address: KVAddress) -> [KVAddress] { [] }
     public var staysWithOneServer: Bool { false }
 }
 
@@ -50,6 +55,8 @@ public final class RoundRobinRouter: KVRouter {
         let turn = next.wrappingAdd(1, ordering: .relaxed).oldValue
         return addresses[Int(bitPattern: UInt(bitPattern: turn) % UInt(addresses.count))]
     }
+
+    public func alternatives(to address: KVAddress) -> [KVAddress] { addresses.filter { $0 != address } }
 }
 
 /// Each call to a server drawn at random. A read may miss a write that went to another server a moment before.
@@ -59,6 +66,8 @@ public struct RandomRouter: KVRouter {
     public init(_ addresses: [KVAddress]) { self.addresses = addresses }
 
     public func nextAddress() -> KVAddress? { addresses.randomElement() }
+
+    public func alternatives(to address: KVAddress) -> [KVAddress] { addresses.filter { $0 != address }.shuffled() }
 }
 
 extension KVRouter where Self == FixedRouter {

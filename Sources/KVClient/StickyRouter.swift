@@ -31,12 +31,14 @@ public final class StickyRouter: KVRouter {
             let rest = min(StickyRouter.restNanosMin << doublings, StickyRouter.restNanosMax)
             servers[index].restsUntil = now + UInt64(Double(rest) * (0.5 + jitter / 2))
             guard index == pinned else { return }
-            let others = (1..<servers.count).map { (pinned + $0) % servers.count }
-            let candidates = others + [pinned]
+            let candidates = others(than: pinned) + [pinned]
             pinned =
                 candidates.first { servers[$0].restsUntil <= now }
                 ?? candidates.min { servers[$0].restsUntil < servers[$1].restsUntil } ?? pinned
         }
+
+        /// In the order in which they are turned to.
+        func others(than index: Int) -> [Int] { (1..<max(1, servers.count)).map { (index + $0) % servers.count } }
 
         mutating func succeeded(_ address: KVAddress) {
             guard let index = servers.firstIndex(where: { $0.address == address }) else { return }
@@ -63,6 +65,15 @@ public final class StickyRouter: KVRouter {
     }
 
     public func connectionSucceeded(_ address: KVAddress) { state.withLock { $0.succeeded(address) } }
+
+    public func alternatives(to address: KVAddress) -> [KVAddress] {
+        let now = NIODeadline.now().uptimeNanoseconds
+        return state.withLock { state in
+            guard let index = state.servers.firstIndex(where: { $0.address == address }) else { return [] }
+            let others = state.others(than: index).map { state.servers[$0] }
+            return (others.filter { $0.restsUntil <= now } + others.filter { $0.restsUntil > now }).map(\.address)
+        }
+    }
 
     public var staysWithOneServer: Bool { true }
 

@@ -6,7 +6,7 @@ import Synchronization
 
 package final class ClosedClients: Sendable {
     package enum Reason: Int, CaseIterable, Sendable {
-        case readsNothing, standsStill, holdsTooMuch
+        case readsNothing, standsStill, holdsTooMuch, saysNotWho
 
         var text: String {
             switch self {
@@ -14,6 +14,7 @@ package final class ClosedClients: Sendable {
             case .standsStill: "sent nothing more of a request for 60 s"
             case .holdsTooMuch:
                 "had the longest unfinished request when those of all clients passed \(Limits.heldInputMax) bytes"
+            case .saysNotWho: "did not say who it is within 30 s"
             }
         }
 
@@ -23,6 +24,7 @@ package final class ClosedClients: Sendable {
             case .readsNothing: nil
             case .standsStill: "ERR closed: nothing more of the request came for 60 seconds"
             case .holdsTooMuch: "ERR closed: the unfinished requests of all clients hold too much, and this one most"
+            case .saysNotWho: nil
             }
         }
     }

@@ -27,6 +27,7 @@ package struct Config: Sendable {
     /// Servers of different clusters refuse each other.
     package var cluster = "kvd"
     package var trust = TrustSettings()
+    package var access = AccessSettings()
     package var inputOutput = InputOutputChoice.auto
     package var logLevel = "info"
     package var clientsMax = Limits.clientsMax
@@ -97,6 +98,9 @@ package struct Config: Sendable {
         Row(name: "trust-the-network") { config, text throws(ConfigError) in
             config.trust.trustsNetwork = try flag(text)
         },
+        Row(name: "requirepass-file") { config, text throws(ConfigError) in config.access.passwordFile = text },
+        Row(name: "aclfile") { config, text throws(ConfigError) in config.access.usersFile = text },
+        Row(name: "protected-mode") { config, text throws(ConfigError) in config.access.isProtected = try flag(text) },
         Row(name: "io") { config, text throws(ConfigError) in
             guard let choice = InputOutputChoice(rawValue: text) else {
                 throw ConfigError("'\(text)' is not one of auto, io_uring, epoll")

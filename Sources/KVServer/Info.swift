@@ -107,7 +107,13 @@ enum Info {
         line(&text, "rejected_connections", shard.context.rejectedConnections)
         line(&text, "keyspace_hits", all.reduce(0) { $0 + $1.hits })
         line(&text, "keyspace_misses", all.reduce(0) { $0 + $1.misses })
+        line(&text, "expired_keys", Int(shard.state.pointee.store.expiredTotal))
         closedClients(shard, &text)
+        let denied = shard.context.access.denialCounts
+        line(&text, "acl_access_denied_auth", denied.auth)
+        line(&text, "acl_access_denied_cmd", denied.commands)
+        line(&text, "acl_access_denied_key", denied.keys)
+        line(&text, "client_unauthenticated_disconnections", shard.context.closedClients.count(.saysNotWho))
         let byWall = all.map(\.longestTurn).max { $0.word < $1.word } ?? LongestTurn(word: 0)
         let byProcessor = all.map(\.longestTurnOnProcessor).max { $0.word < $1.word } ?? LongestTurn(word: 0)
         line(&text, "max_turn_micros", byWall.micros)
@@ -170,8 +176,15 @@ enum Info {
     }
 
     @Sendable private static func keyspace(_ shard: Shard, _ text: inout OutputBuffer) {
-        let keys = shard.state.pointee.store.count
-        if keys > 0 { line(&text, "db0", "keys=\(keys),expires=0,avg_ttl=0") }
+        for number in 0..<UInt8(Keyspace.count) {
+            let (store, now) = (shard.state.pointee.store, shard.state.pointee.nowMillis)
+            let keyspace = Keyspace(number: number, store: store, now: now)
+            guard keyspace.count > 0 else { continue }
+            let expires = keyspace.volatileCount
+            // The mean is of all databases.
+            let mean = expires > 0 ? store.averageTimeToLive(now: now) : 0
+            text.append("db\(number):keys=\(keyspace.count),expires=\(expires),avg_ttl=\(mean)\r\n")
+        }
     }
 }
 

@@ -27,6 +27,9 @@ enum Memory {
         return control("stats.allocated", &bytes, &size, nil, 0) == 0 ? bytes : 0
     }
 
+    /// The allocator parts with the memory of everything that was freed, in all arenas. Takes milliseconds.
+    static func purge() { _ = control?("arena.4096.purge", nil, nil, nil, 0) }
+
     /// Bytes of memory the kernel counts as resident.
     static func residentBytes() -> Int {
         guard let file = fopen("/proc/self/statm", "r") else { return 0 }

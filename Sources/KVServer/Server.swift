@@ -50,6 +50,9 @@ package final class Server {
                 description: "too few open files are allowed to serve a client; raise the limit (ulimit -n)")
         }
         do {
+            for line in try config.access.apply(to: context.access) { log.warning("\(line)") }
+        } catch { throw StartFailure(description: error.description) }
+        do {
             try checkSharedPort()
             for index in 1...config.actors { cores.append(try makeCore(index, backend)) }
         } catch {
@@ -62,6 +65,10 @@ package final class Server {
             cores = []
             throw error
         }
+        if cores.count > 1 {
+            let homes = LoopHomes(cores.map { ($0.thread.loop, $0.shard) })
+            for core in cores { core.shard.homes = homes }
+        }
         for core in cores { core.thread.start() }
         let description = self.description
         if context.clientsMax < config.clientsMax {
@@ -72,8 +79,13 @@ package final class Server {
             log.warning("--advertise \(config.advertise!) is no address that others reach; \(instead)")
         }
         if !config.isLoopback {
-            log.warning(
-                "\(config.host) may be reached by others, and clients need no password: only for trusted networks")
+            if context.access.isOpen {
+                log.warning(
+                    config.access.isProtected
+                        ? "protected mode: clients of other machines are refused, as none needs a password (see --requirepass-file)"
+                        : "\(config.host) may be reached by others, and clients need no password: only for trusted networks"
+                )
+            }
             if config.trust.trustsNetwork {
                 log.warning("--trust-the-network: whoever reaches port \(config.port) is believed to be a server")
             }
@@ -174,15 +186,27 @@ package final class Server {
     /// Reads the key or the certificates again, for new links; those that stand go on. Returns the line to log. To be
     /// taken once the server has started; any thread may call it.
     package var rereadTrust: @Sendable () -> String {
-        let (trust, system, context, log, cluster) = (config.trust, system, context!, log, config.cluster)
+        let (trust, system, access, context, log) = (config.trust, system, config.access, context!, log)
+        let cluster = config.cluster
         return {
-            guard trust.isProtected else { return "there is no setting that is read again while kvd runs" }
-            do {
-                let resolved = try trust.resolve()
-                try system?.replaceTrust(resolved)
-                Server.noteCertificate(resolved, cluster, context, log)
-                return "the files of --cluster-key-file or --peer-tls-cert are read again: new links use them"
-            } catch { return "nothing is changed: \(error)" }
+            var lines: [String] = []
+            if trust.isProtected {
+                do {
+                    let resolved = try trust.resolve()
+                    try system?.replaceTrust(resolved)
+                    Server.noteCertificate(resolved, cluster, context, log)
+                    lines.append(
+                        "the files of --cluster-key-file or --peer-tls-cert are read again: new links use them")
+                } catch { lines.append("nothing is changed between servers: \(error)") }
+            }
+            if !access.isEmpty {
+                do {
+                    let warnings = try access.apply(to: context.access)
+                    lines += ["the files of --requirepass-file or --aclfile are read again"] + warnings
+                } catch { lines.append("no user is changed: \(error)") }
+            }
+            if lines.isEmpty { return "there is no setting that is read again while kvd runs" }
+            return lines.joined(separator: "; ")
         }
     }
 

@@ -65,6 +65,7 @@ package final class ServerContext: Sendable {
     package let origins = OriginTable()
     package let scanMarks = ScanMarks()
     package let closedClients = ClosedClients()
+    package let access = AccessBook()
     package let log: Logger
     package let statistics: [ShardStatistics]
     package let startedNanos: Nanos
@@ -108,6 +109,19 @@ package final class ServerContext: Sendable {
         return false
     }
 
+    /// Protected mode: as long as nobody needs a password, clients of other machines are not let in.
+    func mayEnter(from peer: SocketAddress?) -> Bool {
+        guard config.access.isProtected, !config.isLoopback, access.isOpen, let peer else { return true }
+        return peer.reach == .machine
+    }
+
+    static let protectedReply: StaticString = """
+        DENIED kvd is running in protected mode because protected mode is enabled and no password is set for the \
+        default user. In this mode connections are only accepted from this machine. Ways out: 1) start kvd with \
+        --requirepass-file FILE or --aclfile FILE; 2) start it with --protected-mode no, on a network that you trust; \
+        3) connect from the machine that it runs on.
+        """
+
     package func clientLeft() { clients.subtract(1, ordering: .relaxed) }
     package var connectedClients: Int { clients.load(ordering: .relaxed) }
     package var rejectedConnections: Int { rejected.load(ordering: .relaxed) }
@@ -142,7 +156,7 @@ package final class ServerContext: Sendable {
             Setting(name: "appendonly", value: "no"),
             Setting(name: "maxmemory", value: "0"),
             Setting(name: "maxmemory-policy", value: "noeviction"),
-            Setting(name: "databases", value: "1"),
+            Setting(name: "databases", value: String(Keyspace.count)),
             Setting(name: "timeout", value: "0"),
             Setting(name: "proto-max-bulk-len", value: String(Limits.valueBytesMax)),
             Setting(name: "bind", value: config.host),
@@ -159,6 +173,9 @@ package final class ServerContext: Sendable {
             Setting(name: "max-lag", value: config.maxLagSeconds.map { String($0) } ?? "off"),
             Setting(name: "pin", value: config.pinLoops ? "yes" : "no"),
             Setting(name: "warm-memory", value: config.warmsMemory ? "yes" : "no"),
+            Setting(name: "requirepass-file", value: config.access.passwordFile ?? ""),
+            Setting(name: "aclfile", value: config.access.usersFile ?? ""),
+            Setting(name: "protected-mode", value: config.access.isProtected ? "yes" : "no"),
             Setting(name: "io", value: config.inputOutput.rawValue),
             Setting(name: "log-level", value: config.logLevel),
         ]

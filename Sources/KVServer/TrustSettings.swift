@@ -1,6 +1,5 @@
 // How this server and others know each other, as the settings say it. Main thread, and the one that takes SIGHUP.
 
-import Glibc
 import KVRuntime
 
 /// Which of three ways: a key, certificates, or none. Files are read when `resolve` is called, so again after SIGHUP.
@@ -85,24 +84,11 @@ package struct TrustSettings: Sendable {
     private static let certificateDays = 365
 
     /// A line of warning where others on this machine can read the key.
-    var warning: String? {
-        var status = stat()
-        guard let path = keyFile ?? certificateKey, stat(path, &status) == 0, status.st_mode & 0o004 != 0 else {
-            return nil
-        }
-        return "\(path) can be read by everyone on this machine: chmod 600 \(path)"
-    }
+    var warning: String? { (keyFile ?? certificateKey).flatMap { SecretFile.warning($0) } }
 
     private static func contents(of path: String) throws(LinkTrustError) -> String {
-        func failure(_ why: String) -> LinkTrustError {
-            LinkTrustError(description: "--cluster-key-file \(path): \(why)")
-        }
-        guard let file = fopen(path, "r") else { throw failure(String(cString: strerror(errno))) }
-        defer { fclose(file) }
-        var bytes = [UInt8](repeating: 0, count: fileBytesMax + 1)
-        let count = fread(&bytes, 1, bytes.count, file)
-        if ferror(file) != 0 { throw failure(String(cString: strerror(errno))) }
-        guard count <= fileBytesMax else { throw failure("longer than \(fileBytesMax) bytes") }
-        return String(decoding: bytes[..<count], as: UTF8.self)
+        do throws(SecretFileError) {
+            return String(decoding: try SecretFile.contents(of: path, bytesMax: fileBytesMax), as: UTF8.self)
+        } catch { throw LinkTrustError(description: "--cluster-key-file \(path): \(error.description)") }
     }
 }

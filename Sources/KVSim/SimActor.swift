@@ -60,9 +60,12 @@ package final class SimActor {
         if options.bootstrapChunkBytes > 0 { config.chunkBytesMax = options.bootstrapChunkBytes }
         config.chunkBytesMax = min(config.chunkBytesMax, config.frameBytesMax / 2)
         if options.localEntriesMax > 0 { config.localEntriesMax = options.localEntriesMax }
+        config.adoptedAheadMax = max(1, options.journalCapacity / 2)
         if options.transport == .wire { config.transport = .connections }
         config.tombstoneAgeMillis = options.tombstoneAgeMillis
         config.collectEveryMillis = options.collectEveryMillis
+        config.forgetEveryMillis = min(options.collectEveryMillis, 1_000)
+        config.clockSkewMaxMillis = 500
         replica = Replica(config: config, store: store, origins: origins)
         replica.onRestamp = { [unowned self] in noteRestamp($0, $1) }
     }
@@ -135,8 +138,37 @@ package final class SimActor {
 
     // MARK: Client operations
 
-    func put(_ key: Int, _ value: [UInt8], floor: Millis) -> Record? {
-        value.withUnsafeBytes { replica.put(key: world.keys.bytes(key), value: $0, floor: floor, at) }
+    func put(_ key: Int, _ value: [UInt8], deadline: DeadlineChoice = .none, floor: Millis) -> Record? {
+        value.withUnsafeBytes {
+            replica.put(key: world.keys.bytes(key), value: $0, deadline: deadline, floor: floor, at)
+        }
+    }
+
+    /// Sets a deadline apart; 0 takes it away.
+    func expire(_ key: Int, at deadline: Millis) -> TouchOutcome {
+        replica.expire(key: world.keys.bytes(key), at: deadline, at)
+    }
+
+    /// When a key expires and the version of that, by its records alone; nil if there is no value.
+    func effective(_ key: Int, _ oracle: SimOracle) -> (deadline: Millis, version: SimStamp)? {
+        guard let main = find(key), !main.isTombstone, let stamp = stamp(of: main, oracle) else { return nil }
+        var best = (deadline: Millis(0), version: stamp)
+        if main.isExtended {
+            let addition = main.addition
+            best.deadline = addition.deadline
+            if let version = addition.version, let origin = oracle.index(of: version.uid) {
+                best.version = SimStamp(ms: version.ms, origin: Int32(origin), seq: version.seq)
+            }
+        }
+        guard world.keys.total > world.keys.count, let touch = find(world.keys.count + key),
+            let touched = self.stamp(of: touch, oracle), oracle.precedes(best.version, touched)
+        else { return best }
+        return (touch.addition.deadline, touched)
+    }
+
+    /// What a client must be shown: decided here, without the store's figures.
+    func isShown(_ key: Int, _ oracle: SimOracle) -> Bool {
+        effective(key, oracle).map { $0.deadline == 0 || corrected < $0.deadline } ?? false
     }
 
     func delete(_ key: Int) -> DeleteOutcome {
@@ -155,21 +187,26 @@ package final class SimActor {
 
     var ownSeq: UInt64 { store.ownSeq }
 
+    /// The clock that decides what is shown.
+    var corrected: Millis { at.wall + replica.clockCorrectionMillis(at) }
+
     func get(_ key: Int) -> Record? {
-        store.get(world.keys.hashed(key))
+        store.get(world.keys.hashed(key), now: corrected)
     }
 
     /// Names of the live keys with a prefix, page by page.
     func list(prefix: [UInt8], pageSize: Int) -> [[UInt8]] {
         var names: [[UInt8]] = []
+        var after: [UInt8]?
         while true {
             let page = prefix.withUnsafeBytes { prefix in
-                (names.last ?? []).withUnsafeBytes { last in
-                    store.list(prefix: prefix, after: names.isEmpty ? nil : last, limit: pageSize)
+                (after ?? []).withUnsafeBytes { last in
+                    store.list(prefix: prefix, after: after == nil ? nil : last, limit: pageSize, now: corrected)
                 }
             }
             for index in 0..<page.count { names.append(Array(page[index].key)) }
-            if page.count < pageSize { return names }
+            if page.isLast { return names }
+            after = page.position.map { Array($0) }
         }
     }
 
@@ -227,6 +264,7 @@ package final class SimActor {
     var vectorSize: Int { vector.seqs.count { $0 != 0 && $0 != VersionVector.retired } }
 
     var digest: UInt64 { replica.digest }
+    var steadyDigest: UInt64 { store.steadyDigest &+ replica.digest &- store.digest }
     var liveCount: Int { store.count }
     var tombstoneCount: Int { store.tombstoneCount }
     var isJoining: Bool { replica.isJoining }
@@ -278,7 +316,9 @@ package final class SimActor {
             ("L2 scan between siblings", s.localScansFinished), ("scan chunk resent", s.chunksResent),
             ("scan outgrown", s.scansOutgrown), ("journal overrun", s.journalOverruns),
             ("local log overrun", s.localLogOverruns),
-            ("tombstone collected", s.tombstonesCollected), ("GC refused by members", s.collectRefusedByMembers),
+            ("tombstone collected", s.tombstonesCollected), ("leftover collected", s.leftoversCollected),
+            ("forget refused by clocks", s.forgetRefusedByClock), ("key expired", store.expiredTotal),
+            ("GC refused by members", s.collectRefusedByMembers),
             ("GC refused by heads", s.collectRefusedByHeads), ("GC refused by age", s.collectRefusedByAge),
             ("insert refused by frontier", s.insertRefusedByFrontier),
             ("insert refused as covered", s.insertRefusedCovered), ("server forgotten", s.serversForgotten),
@@ -299,6 +339,7 @@ package final class SimActor {
         "gap seen", "repair asked (NACK)", "repair answered", "repair relayed for another", "resend after timeout",
         "redundant section sent", "gateway failover", "L2 scan asked", "L2 scan served", "L2 scan finished",
         "L2 scan between siblings", "scan chunk resent", "journal overrun", "local log overrun", "tombstone collected",
+        "leftover collected", "forget refused by clocks", "key expired",
         "GC refused by members", "GC refused by heads", "GC refused by age", "insert refused by frontier",
         "insert refused as covered", "server forgotten", "server retired", "clock reject", "clock corrected",
         "L3 digest repair", "future stamp", "frame rejected", "frame refused: overloaded",

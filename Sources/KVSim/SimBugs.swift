@@ -95,6 +95,21 @@ package struct SimBug: Sendable {
         o.bootstrapChunkBytes = random.pick([0, 65_536])
     }
 
+    /// Short lives, touched everywhere, forgotten as soon as may be, and clocks that differ.
+    private static func shortLives(_ o: inout SimOptions, _ random: inout PRNG) {
+        o.keys = random.pick([5, 20])
+        o.operationsPerSecond = 100
+        (o.putPercent, o.deletePercent) = (50, 10)
+        o.touchPercent = 30
+        o.volatilePercent = 70
+        o.lifeMillisMax = random.pick([1_000, 5_000])
+        o.tombstoneAgeMillis = 0
+        o.collectEveryMillis = 100
+        o.latencyMillisMax = random.pick([100, 250])
+        o.faults.insert(.clockOffset)
+        o.clockOffsetMillisMax = random.pick([5_000, 3_600_000])
+    }
+
     private static let adjustments: [String: Adjustment] = [
         "skipClosure": { o, random in
             busyKeys(&o)
@@ -270,6 +285,36 @@ package struct SimBug: Sendable {
             o.joinAtMillis = 3_500
         },
         "forgottenAtAWord": { o, random in o.makeLiar(&random) },
+        "touchWritesValue": { o, random in shortLives(&o, &random) },
+        "expiryDeletes": { o, random in shortLives(&o, &random) },
+        "forgetWithoutReports": { o, random in
+            shortLives(&o, &random)
+            o.faults.insert(.partition)
+        },
+        // Two servers: with three the clock is corrected.
+        "reportWithoutClock": { o, random in
+            shortLives(&o, &random)
+            o.servers = 2
+            o.joiners = 0
+            o.faults = [.clockOffset]
+            o.clockOffsetMillisMax = 5_000
+            o.lifeMillisMax = 5_000
+        },
+        // A newcomer gets the value from one, the deadline from nobody.
+        "escortForgotten": { o, random in
+            shortLives(&o, &random)
+            o.faults.formUnion([.join, .partition])
+            o.clockOffsetMillisMax = 900
+            o.operationsPerSecond = 20
+            o.keys = 100
+            o.touchPercent = 40
+        },
+        "keepStampsDeadline": { o, random in shortLives(&o, &random) },
+        "stampIgnoresDeadline": { o, random in
+            shortLives(&o, &random)
+            o.clockOffsetMillisMax = 3_600_000
+            o.lifeMillisMax = 600_000
+        },
         "stateBeforeVector": { o, random in
             thinJoin(&o, &random)
             o.faults.insert(.crash)

@@ -47,6 +47,7 @@ extension SimWorld {
     func wholePhase() {
         heal(among: nil)
         isHealed = true
+        healedAt = now
         guard !failed else { return }
         let all = Set(0..<options.slots)
         converge(all, "I10")
@@ -93,7 +94,8 @@ extension SimWorld {
         for actor in group {
             // A newcomer may still stamp its first writes again.
             if isHealed && !actor.hasCaughtUp { return false }
-            if actor.digest != first.digest || actor.liveCount != first.liveCount { return false }
+            if actor.steadyDigest != first.steadyDigest { return false }
+            if options.expires ? !showsAlike(actor, first) : actor.liveCount != first.liveCount { return false }
             for uid in uids where actor.covered(uid) != first.covered(uid) { return false }
         }
         return true
@@ -146,7 +148,10 @@ extension SimWorld {
     func difference(_ group: [SimActor]) -> String {
         guard let first = group.first else { return "nobody runs" }
         for actor in group.dropFirst() {
-            for key in 0..<keys.count {
+            if options.expires, let key = (0..<keys.count).first(where: { !showsAlike($0, first, actor) }) {
+                return shownDifference(key, first, actor)
+            }
+            for key in 0..<keys.count where !options.expires {
                 let (one, other) = (first.liveStamp(key, oracle), actor.liveStamp(key, oracle))
                 if one == other { continue }
                 return "\(keys.name(key)) is \(oracle.name(one ?? .none)) on actor \(first.view.origin) and "
@@ -157,7 +162,8 @@ extension SimWorld {
                     + "\(actor.covered(peer.uid)) of actor \(peer.view.origin)"
             }
         }
-        return "digests only: " + group.map { String($0.digest, radix: 16) }.joined(separator: " ")
+        return "digests only: " + group.map { String($0.steadyDigest, radix: 16) }.joined(separator: " ")
+            + (options.expires ? steadyDifference(group) : "")
     }
 
     /// The state of each actor, into the trace.
@@ -182,7 +188,7 @@ extension SimWorld {
             if agree(actorsUp(in: slots)) {
                 examineAll()
                 compareAll(actorsUp(in: slots))
-                agreedDigest = actorsUp(in: slots).first?.digest
+                agreedDigest = actorsUp(in: slots).first?.steadyDigest
                 return
             }
         }
@@ -198,7 +204,10 @@ extension SimWorld {
     private func compareAll(_ group: [SimActor]) {
         guard let first = group.first else { return }
         for actor in group where !failed {
-            for key in 0..<keys.count where actor.liveStamp(key, oracle) != first.liveStamp(key, oracle) {
+            for key in 0..<keys.count
+            where options.expires
+                ? !showsAlike(key, first, actor) : actor.liveStamp(key, oracle) != first.liveStamp(key, oracle)
+            {
                 return fail(SimViolation("I10", "equal digests, but " + difference(group)))
             }
             if let violation = actor.recomputeDigest() { fail(violation) }
@@ -211,9 +220,11 @@ extension SimWorld {
         for key in 0..<keys.count where !failed {
             let floor = oracle.floors[key]
             var best = oracle.greater(actor.view.seen[key], oracle.collected[key])
-            // Where there is nothing a delete is in effect, although its tombstone may still be on its way from another
-            // replica: what replicas agree on (I10) is what clients see.
-            if actor.view.seen[key].isNone, oracle.write(floor)?.isTombstone ?? false {
+            // Where nothing or an older delete is, a delete is in effect, although its tombstone may still be on its
+            // way from another replica: what replicas agree on (I10) is what clients see.
+            let shown = actor.view.seen[key]
+            let isAbsent = shown.isNone || oracle.write(shown)?.isTombstone ?? false
+            if isAbsent, oracle.write(floor)?.isTombstone ?? false {
                 best = upActors().reduce(best) { oracle.greater($0, $1.view.seen[key]) }
             }
             if oracle.precedes(best, floor) {
@@ -245,9 +256,11 @@ extension SimWorld {
         // A removed server may have been started again meanwhile and be catching up.
         if !agree(upActors()) { converge(Set(0..<options.slots), "I10") }
         guard !failed else { return }
-        for actor in upActors() where actor.digest != digest {
+        for actor in upActors() where actor.steadyDigest != digest {
             return fail(SimViolation("I10", "actor \(actor.view.origin) changed although nobody wrote"))
         }
+        checkForgotten()
+        guard !failed else { return }
         for actor in upActors() {
             if actor.tombstoneCount > 0 {
                 describe(upActors())

@@ -81,6 +81,11 @@ package struct SimOptions: Sendable {
     /// Share of writes that hop: a client that moved carries the greatest timestamp it has seen as a floor.
     package var hopPercent = 5
 
+    // Deadlines: shares of operations that touch one, and of writes that set one; 0 and 0 are a world without.
+    package var touchPercent = 0
+    package var volatilePercent = 0
+    package var lifeMillisMax: Millis = 0
+
     // The network between servers.
     package var transport = Transport.stream
     package var latencyMillisMin = 0
@@ -162,6 +167,7 @@ package struct SimOptions: Sendable {
         o.drawProcesses(&random)
         o.drawLimits(&random)
         o.drawThin(&random, percent: thinPercent)
+        o.drawExpiry()
         o.drawLiar(percent: liarPercent)
         return o
     }
@@ -266,6 +272,17 @@ package struct SimOptions: Sendable {
         collectEveryMillis = random.pick([200, 1_000, 5_000])
     }
 
+    private mutating func drawExpiry() {
+        var random = PRNG(seed: seed ^ 0xE791_0E91)
+        guard profile != .thin, !faults.contains(.rotten), keys <= 400, random.chance(0.5) else { return }
+        touchPercent = random.pick([5, 20, 40])
+        volatilePercent = random.pick([20, 60, 100])
+        lifeMillisMax = Millis(random.pick([300, 3_000, 3_000, 20_000, 600_000]))
+    }
+
+    /// Values have deadlines.
+    package var expires: Bool { touchPercent + volatilePercent > 0 }
+
     /// All derived options on a few lines, for the head of a replay.
     package var description: String {
         """
@@ -283,6 +300,7 @@ package struct SimOptions: Sendable {
         \(bootstrapChunkBytes), local log \(localEntriesMax), check each \(checkMillis) ms, \
         tombstones \(tombstoneAgeMillis) ms each \(collectEveryMillis) ms, subset first \(subsetFirst)\(liarDescription)\
         \(thinDescription)
+        touch \(touchPercent) % volatile \(volatilePercent) % life <= \(lifeMillisMax) ms
         """
     }
 }

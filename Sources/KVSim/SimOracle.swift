@@ -41,12 +41,18 @@ package struct SimWrite: Sendable {
     package var at: SimTime
     /// The writer had neither seen nor could know a tombstone that others collected (it was just joining, or unknown).
     package var unaware = false
+    /// When it expires; 0 is never. And the version of that, if it is an older one that was kept.
+    package var deadline: Millis = 0
+    package var kept: SimStamp?
+    /// The greatest corrected clock its actor had shown when it wrote.
+    package var clockMax: Millis = 0
 
     package init(
-        key: Int32, valueLength: Int32, valueID: UInt32, ms: Millis, at: SimTime, unaware: Bool = false
+        key: Int32, valueLength: Int32, valueID: UInt32, ms: Millis, at: SimTime, unaware: Bool = false,
+        deadline: Millis = 0, kept: SimStamp? = nil
     ) {
         (self.key, self.valueLength, self.valueID) = (key, valueLength, valueID)
-        (self.ms, self.at, self.unaware) = (ms, at, unaware)
+        (self.ms, self.at, self.unaware, self.deadline, self.kept) = (ms, at, unaware, deadline, kept)
     }
 
     package var isTombstone: Bool { valueLength < 0 }
@@ -69,6 +75,10 @@ package final class SimOracle {
     /// Ids of servers that lie: what they say of their own writes binds nobody.
     package var liars: Set<UInt64> = []
     private var deletes: [[SimStamp]]
+    /// In a world with deadlines: every other write.
+    private var forgettable: [[SimStamp]]
+    /// Keys of which a replica may have forgotten too much, by a clock that stepped or a server it had not met.
+    package var excusedKeys: Set<Int> = []
     package private(set) var writes = 0
     package let keys: SimKeys
     /// Takes lines for the trace, if one is written.
@@ -76,10 +86,11 @@ package final class SimOracle {
 
     package init(keys: SimKeys) {
         self.keys = keys
-        floors = Array(repeating: .none, count: keys.count)
+        floors = Array(repeating: .none, count: keys.total)
         collected = floors
         remembered = floors
-        deletes = Array(repeating: [], count: keys.count)
+        deletes = Array(repeating: [], count: keys.total)
+        forgettable = deletes
     }
 
     // MARK: Actors and order
@@ -123,7 +134,11 @@ package final class SimOracle {
         writes += 1
         let key = Int(write.key)
         floors[key] = greater(floors[key], stamp)
-        if write.isTombstone { deletes[key].append(stamp) }
+        if write.isTombstone {
+            deletes[key].append(stamp)
+        } else if keys.total > keys.count {
+            forgettable[key].append(stamp)
+        }
         return nil
     }
 
@@ -147,6 +162,28 @@ package final class SimOracle {
             }
         }
         return best ?? loose
+    }
+
+    /// The same of any write that may be forgotten: in a world with deadlines each may be.
+    package func latestGone(of key: Int, since stamp: SimStamp, covers: (SimStamp) -> Bool) -> SimStamp? {
+        // A departed actor's delete, taken over without its dot, only if nothing that is surely here explains it.
+        var best = deletes[key].filter { !precedes($0, stamp) && covers($0) }.reduce(SimStamp?.none) { best, delete in
+            best.map { greater($0, delete) } ?? delete
+        }
+        for write in forgettable[key] where !precedes(write, stamp) && covers(write) {
+            best = best.map { greater($0, write) } ?? write
+        }
+        return best ?? latestDelete(of: key, since: stamp, covers: covers)
+    }
+
+    /// Touches of a key that are newer than `stamp`.
+    package func touches(of key: Int, after stamp: SimStamp) -> [SimStamp] {
+        forgettable[keys.count + key].filter { precedes(stamp, $0) }
+    }
+
+    /// The newest write of a key.
+    package func newest(_ key: Int) -> SimStamp {
+        (deletes[key] + forgettable[key]).reduce(.none) { greater($0, $1) }
     }
 
     package func noteDeparted(_ origin: Int) { departed.insert(Int32(origin)) }
@@ -201,6 +238,11 @@ package final class SimOracle {
             return SimViolation(
                 "I4", "\(keys.name(key)) holds \(name(stamp)), written for \(keys.name(Int(write.key)))")
         }
+        if key >= keys.count || record.isExtended || write.deadline != 0 || write.kept != nil {
+            guard record.isExtended, record.addition.deadline == write.deadline,
+                (record.addition.version == nil) == (write.kept == nil)
+            else { return SimViolation("I4", "\(keys.name(key)) at \(name(stamp)) has another deadline") }
+        }
         guard write.isTombstone || SimValue.matches(record.value, id: write.valueID, length: Int(write.valueLength))
         else { return SimViolation("I4", "\(keys.name(key)) at \(name(stamp)) holds other bytes than were written") }
         return nil
@@ -214,18 +256,23 @@ package final class SimOracle {
 /// The keys of a world: fixed names, hashed once. A name carries its number, so that a record tells which key it is.
 package final class SimKeys {
     package let count: Int
+    /// With the deadlines set apart: that of key k is key `count` + k, hidden from clients.
+    package let total: Int
     private var hashes: [UInt64] = []
     private let storage: UnsafeMutableRawPointer
     private var offsets: [Int] = [0]
     /// Of the number in a name.
     private let digits: Int
 
-    package init(count: Int) {
+    package init(count: Int, deadlines: Bool = false) {
         precondition(count <= 10_000_000)
         self.count = count
+        total = deadlines ? 2 * count : count
         digits = count <= 100_000 ? 5 : 7
         var bytes: [UInt8] = []
-        for key in 0..<count {
+        for number in 0..<total {
+            let key = number % count
+            if number >= count { bytes.append(contentsOf: [0xFF, 0x00, UInt8(ascii: "d")]) }
             bytes.append(UInt8(ascii: "k"))
             bytes.append(UInt8(ascii: "a") + UInt8(key % 4))
             var name: [UInt8] = []
@@ -254,13 +301,20 @@ package final class SimKeys {
 
     package func hashAll(with store: Store) {
         guard hashes.isEmpty else { return }
-        hashes = (0..<count).map { store.key(bytes($0)).hash }
+        hashes = (0..<total).map { store.key(bytes($0)).hash }
     }
 
-    package func name(_ key: Int) -> String { String(decoding: bytes(key).prefix(2 + digits), as: UTF8.self) }
+    package func name(_ key: Int) -> String {
+        key < count
+            ? String(decoding: bytes(key).prefix(2 + digits), as: UTF8.self) : "deadline of " + name(key - count)
+    }
 
     /// The number in a key's name; nil for bytes that are no key of this world.
     package func number(of name: UnsafeRawBufferPointer) -> Int? {
+        if name.count > 3, name[0] == 0xFF {
+            let rest = number(of: UnsafeRawBufferPointer(rebasing: name[3...])).map { $0 + count }
+            return rest.flatMap { $0 < total ? $0 : nil }
+        }
         guard name.count >= 2 + digits else { return nil }
         var number = 0
         for digit in name[2..<(2 + digits)] {

@@ -10,6 +10,8 @@ package struct SimRandom {
     package var clocks: PRNG
     package var identity: PRNG
     package var lies: PRNG
+    /// Of its own root, so that worlds without deadlines stay what they were.
+    package var expiry: PRNG
 
     package init(seed: UInt64) {
         var root = PRNG(seed: seed ^ 0x6B76_642D_7369_6D21)
@@ -20,6 +22,7 @@ package struct SimRandom {
         clocks = root.fork()
         identity = root.fork()
         lies = root.fork()
+        expiry = PRNG(seed: seed ^ 0x6578_7069_7265_7321)
     }
 }
 

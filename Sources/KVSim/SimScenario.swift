@@ -1,7 +1,7 @@
 // Fixed trials over one long and thin line, measured against what one plain connection would take: a newcomer that
 // fetches everything, a backlog after a cut, a large value. Each checks I19. Part of SimWorld.
 package import KVBase
-package import KVCore
+import KVCore
 
 package struct SimScenario: Sendable {
     package enum Kind: String, Sendable, CaseIterable {

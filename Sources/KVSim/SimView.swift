@@ -21,6 +21,10 @@ package final class SimView {
     private var live: [Bool]
     /// The rows held here at the last look: whatever was collected since then was collected knowing at least these.
     private var known: [MemberRow] = []
+    /// The greatest corrected clock it has shown.
+    private(set) var clockMax: Millis = 0
+
+    func noteClock(_ now: Millis) { clockMax = max(clockMax, now) }
 
     package init(origin: Int, slot: Int, keys: Int) {
         self.origin = origin
@@ -75,8 +79,9 @@ package final class SimView {
         _ actor: SimActor, _ oracle: SimOracle, others: [SimActor], visible: (Int, SimWrite) -> Void
     ) -> SimViolation? {
         let before = covered
+        noteClock(actor.corrected)
         if let violation = readVector(actor, oracle, others) { return violation }
-        for key in 0..<oracle.keys.count {
+        for key in 0..<oracle.keys.total {
             if let violation = examine(key: key, actor, oracle, others) { return violation }
         }
         for origin in covered.indices {
@@ -150,8 +155,8 @@ package final class SimView {
         }
         if seen[key].isNone {
             // It came, was deleted and collected since the last look.
-            if let tombstone = oracle.latestDelete(of: key, since: stamp, covers: covers) {
-                return noteCollected(key, tombstone, oracle, others)
+            if let gone = oracle.latestGone(of: key, since: stamp, covers: covers) {
+                return noteCollected(key, gone, oracle, others)
             }
             // A client's operation looks at one actor: what that got may come from others that have collected since.
             if others.contains(where: { $0.view.hasCollected(key, since: stamp, $0, oracle) }) { return nil }
@@ -207,10 +212,10 @@ package final class SimView {
     private func noteGone(_ key: Int, _ oracle: SimOracle, _ others: [SimActor]) -> SimViolation? {
         // What was held may itself be the tombstone, of a departed actor whose vector entry never reached it.
         let held = seen[key]
-        guard let tombstone = oracle.latestDelete(of: key, since: held, covers: { $0 == held || covers($0) }) else {
+        guard let gone = oracle.latestGone(of: key, since: held, covers: { $0 == held || covers($0) }) else {
             return SimViolation("I1", "\(at(key, oracle)) lost \(oracle.name(seen[key])) without a delete")
         }
-        return noteCollected(key, tombstone, oracle, others)
+        return noteCollected(key, gone, oracle, others)
     }
 
     /// What was held here at the last look is gone by now, through a delete that is not older than `stamp`.
@@ -218,7 +223,7 @@ package final class SimView {
         let held = seen[key]
         guard !held.isNone, actor.find(key) == nil else { return false }
         let vector = actor.vector
-        let delete = oracle.latestDelete(of: key, since: oracle.greater(stamp, held)) {
+        let delete = oracle.latestGone(of: key, since: oracle.greater(stamp, held)) {
             $0 == held || actor.covered(oracle.uids[Int($0.origin)], in: vector) >= $0.seq
         }
         return delete != nil
@@ -234,6 +239,7 @@ package final class SimView {
         seen[key] = .none
         live[key] = false
         let collector = others.first { $0.view === self }
+        if let violation = noteForgotten(key, tombstone, oracle, collector) { return violation }
         met[key] = known.map(\.server)
         oracle.excuse(writesOf: key, before: tombstone) { !met[key].contains($0) }
         for other in others where other.view !== self {
@@ -246,6 +252,48 @@ package final class SimView {
                     "\(at(key, oracle)) collected \(oracle.name(tombstone)) while actor \(other.view.origin) "
                         + "holds \(oracle.name(stamp))")
             }
+        }
+        return nil
+    }
+
+    /// Whether a server was known here when the key was collected.
+    package func hadMet(_ server: UInt64, _ key: Int) -> Bool { met[key].contains(server) }
+
+    /// A value or a deadline was forgotten, not a delete: its time must have come (I20), and no extension of it may be
+    /// lost (I21).
+    private func noteForgotten(
+        _ key: Int, _ gone: SimStamp, _ oracle: SimOracle, _ collector: SimActor?
+    ) -> SimViolation? {
+        guard let write = oracle.write(gone), !write.isTombstone, !write.unaware, let collector else { return nil }
+        let main = key % oracle.keys.count
+        if key != main {
+            guard let stamp = collector.find(main).flatMap({ collector.stamp(of: $0, oracle) }),
+                let held = oracle.write(stamp), !held.isTombstone, oracle.precedes(held.kept ?? stamp, gone)
+            else { return nil }
+            return SimViolation("I20", "\(at(key, oracle)) forgot \(oracle.name(gone)), which is in effect")
+        }
+        let touch = oracle.touches(of: key, after: write.kept ?? gone).filter {
+            covers($0) || $0 == seen[oracle.keys.count + key] || $0 == collected[oracle.keys.count + key]
+        }.reduce(SimStamp.none) { oracle.greater($0, $1) }
+        let deadline = oracle.write(touch)?.deadline ?? write.deadline
+        guard deadline > 0, deadline <= clockMax else {
+            return SimViolation(
+                "I20", "\(at(key, oracle)) forgot \(oracle.name(gone)) before its deadline \(deadline)")
+        }
+        if oracle.precedes(gone, oracle.newest(key)) { return nil }
+        for late in oracle.touches(of: key, after: oracle.greater(touch, write.kept ?? gone)) {
+            guard let later = oracle.write(late), later.deadline == 0 || later.deadline > deadline else {
+                continue
+            }
+            let server = oracle.server(late)
+            let isKnown = known.contains { $0.server == server } && collector.countsAsMember(server)
+            guard isKnown, later.clockMax < deadline, !later.unaware, !oracle.departed.contains(late.origin)
+            else {
+                oracle.excusedKeys.insert(key)
+                continue
+            }
+            return SimViolation(
+                "I21", "\(at(key, oracle)) forgot \(oracle.name(gone)), extended by \(oracle.name(late))")
         }
         return nil
     }

@@ -40,8 +40,9 @@ extension SimWorld {
 
     private func perform(_ choice: Int, _ hops: Bool, _ key: Int, _ actor: SimActor) {
         outcome.operations += 1
+        if options.expires, random.expiry.below(100) < options.touchPercent { return touch(key, actor) }
         if choice < options.putPercent {
-            put(key, actor, hops: hops)
+            put(key, actor, hops: hops, deadline: drawDeadline(actor))
         } else if choice < options.putPercent + options.deletePercent {
             delete(key, actor)
         } else if choice < options.putPercent + options.deletePercent + options.listPercent {
@@ -51,9 +52,11 @@ extension SimWorld {
         }
     }
 
-    func put(_ key: Int, _ actor: SimActor, hops: Bool, length fixed: Int? = nil) {
+    func put(
+        _ key: Int, _ actor: SimActor, hops: Bool, deadline: DeadlineChoice = .none, length fixed: Int? = nil
+    ) {
         let view = actor.view
-        guard look(key, actor) else { return }
+        guard look(key, actor), lookAtDeadline(key, actor) else { return }
         // The client comes from another actor, where it has seen some version of this key.
         var floor: Millis = 0
         if hops {
@@ -61,12 +64,13 @@ extension SimWorld {
             let other = up[random.workload.below(up.count)].view
             floor = max(0, other.seen[key].ms)
         }
-        let most = actor.stampMillisMax(seen: view.seen[key].ms, floor: floor)
+        let most = actor.stampMillisMax(seen: newestSeen(key, view).ms, floor: floor)
+        let (end, kept) = expectedDeadline(key, actor, deadline)
         let id = nextValueID
         nextValueID &+= 1
         let length = fixed ?? drawLength()
         SimValue.fill(&scratch, id: id, length: length)
-        guard let record = actor.put(key, scratch, floor: floor) else {
+        guard let record = actor.put(key, scratch, deadline: deadline, floor: floor) else {
             outcome.points.hit("write refused: no storable version")
             return
         }
@@ -80,7 +84,10 @@ extension SimWorld {
             return fail(SimViolation("I5", "put of \(keys.name(key)) stamped \(stamp.ms), the rule allows \(most)"))
         }
         checkStamp(stamp.ms, actor)
-        acknowledge(key, stamp, length: Int32(length), id: id, view)
+        let write = SimWrite(
+            key: Int32(key), valueLength: Int32(length), valueID: id, ms: stamp.ms, at: now, deadline: end, kept: kept)
+        if let violation = oracle.deadlineMismatch(record, write) { return fail(violation) }
+        acknowledge(write, stamp, view)
     }
 
     private func drawLength() -> Int {
@@ -102,8 +109,8 @@ extension SimWorld {
     }
 
     private func delete(_ key: Int, _ actor: SimActor) {
-        guard look(key, actor) else { return }
-        let present = actor.find(key).map { !$0.isTombstone } ?? false
+        guard look(key, actor), lookAtDeadline(key, actor) else { return }
+        let present = actor.isShown(key, oracle)
         let outcome = actor.delete(key)
         switch outcome {
         case .absent:
@@ -116,15 +123,18 @@ extension SimWorld {
             guard present, record.isTombstone, let stamp = actor.stamp(of: record, oracle) else {
                 return fail(SimViolation("I15", "a delete of \(keys.name(key)) returned no tombstone of its own"))
             }
-            acknowledge(key, stamp, length: -1, id: 0, actor.view)
+            acknowledge(
+                SimWrite(key: Int32(key), valueLength: -1, valueID: 0, ms: stamp.ms, at: now), stamp, actor.view)
         }
     }
 
-    private func acknowledge(_ key: Int, _ stamp: SimStamp, length: Int32, id: UInt32, _ view: SimView) {
+    func acknowledge(_ write: SimWrite, _ stamp: SimStamp, _ view: SimView) {
+        var write = write
+        let (key, length) = (Int(write.key), write.valueLength)
+        write.clockMax = view.clockMax
         guard Int(stamp.origin) == view.origin else {
             return fail(SimViolation("I4", "actor \(view.origin) wrote in the name of actor \(stamp.origin)"))
         }
-        var write = SimWrite(key: Int32(key), valueLength: length, valueID: id, ms: stamp.ms, at: now)
         // A newcomer's early delete stays under whatever was ever collected: only values are stamped again above it.
         let collected = length < 0 ? oracle.collected[key] : oracle.remembered[key]
         write.unaware = oracle.precedes(stamp, collected)
@@ -146,6 +156,9 @@ extension SimWorld {
                             + "\(oracle.name(binding)), which others collected"))
             }
         }
+        if options.expires, !write.unaware, key < keys.count, oracle.precedes(stamp, newestSeen(key, view)) {
+            return fail(SimViolation("I5", "\(keys.name(key)) \(oracle.name(stamp)) is below its deadline's version"))
+        }
         if let violation = view.noteWrite(key, stamp, tombstone: length < 0, oracle) { return fail(violation) }
         if let violation = oracle.acknowledge(write, stamp: stamp) { return fail(violation) }
     }
@@ -161,7 +174,9 @@ extension SimWorld {
                     return fail(SimViolation("I4", "actor \(origin) stamped again what was never written"))
                 }
                 outcome.points.hit("early write stamped again")
-                acknowledge(again.key, again.new, length: old.valueLength, id: old.valueID, actor.view)
+                var write = old
+                (write.ms, write.at, write.unaware) = (again.new.ms, now, false)
+                acknowledge(write, again.new, actor.view)
                 continue
             }
             if let key = actor.keyAdopted(by: seq) {
@@ -178,19 +193,19 @@ extension SimWorld {
     }
 
     private func read(_ key: Int, _ actor: SimActor) {
-        guard look(key, actor) else { return }
+        guard look(key, actor), lookAtDeadline(key, actor) else { return }
         // `look` has compared the record with what this actor, and so this client, saw before (I15).
         let found = actor.get(key)
-        let present = actor.find(key).map { !$0.isTombstone } ?? false
-        if (found != nil) != present {
-            fail(SimViolation("I15", "GET and the stored record of \(keys.name(key)) disagree"))
+        if (found != nil) != actor.isShown(key, oracle) {
+            fail(SimViolation("I15", "GET and the stored records of \(keys.name(key)) disagree"))
         }
         trace.fold(UInt64(key) &+ (found == nil ? 0 : 1))
     }
 
     /// Brings the view of one key up to date before a client touches it; false when that broke an invariant.
-    private func look(_ key: Int, _ actor: SimActor) -> Bool {
+    func look(_ key: Int, _ actor: SimActor) -> Bool {
         let view = actor.view
+        view.noteClock(actor.corrected)
         guard let record = actor.find(key) else {
             if view.seen[key].isNone { return true }
             examineNow(actor)
@@ -216,7 +231,7 @@ extension SimWorld {
         let group = random.workload.below(5)
         var expected: [Int] = []
         for key in 0..<keys.count where group == 4 || key % 4 == group {
-            if let record = actor.find(key), !record.isTombstone { expected.append(key) }
+            if actor.isShown(key, oracle) { expected.append(key) }
         }
         expected.sort { keys.bytes($0).lexicographicallyPrecedes(keys.bytes($1)) }
         let prefix: [UInt8] = group == 4 ? [107] : [107, 97 + UInt8(group)]

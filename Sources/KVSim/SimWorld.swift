@@ -47,6 +47,7 @@ package final class SimWorld {
     var now: SimTime = 0
     var calm = false
     var isHealed = false
+    var healedAt: SimTime = 0
     var loading = true
     var loadEnd: SimTime = 0
     /// What everybody agreed on after the last write.
@@ -77,7 +78,7 @@ package final class SimWorld {
         random = SimRandom(seed: options.seed)
         network = SimNetwork(options: options, random: &random.network)
         wires = SimWorld.drawWires(options, &random.network)
-        keys = SimKeys(count: options.keys)
+        keys = SimKeys(count: options.keys, deadlines: options.expires)
         oracle = SimOracle(keys: keys)
         outcome = SimOutcome(seed: options.seed)
         pace = SimPace(slots: options.slots)
@@ -227,7 +228,7 @@ package final class SimWorld {
             let origin = oracle.register(uid)
             let actor = SimActor(
                 uid: uid, actorCount: count, address: Self.address(server.slot), isJoining: !isFounder,
-                origins: origins, view: SimView(origin: origin, slot: server.slot, keys: keys.count), world: self)
+                origins: origins, view: SimView(origin: origin, slot: server.slot, keys: keys.total), world: self)
             actors.append(actor)
             server.actors.append(origin)
         }
@@ -267,7 +268,7 @@ package final class SimWorld {
         outcome.points.hit("world: crash")
         let lost = oracle.lowerFloors(to: survivors())
         oracle.remember(
-            (0..<keys.count).map { key in
+            (0..<keys.total).map { key in
                 upActors().reduce(SimStamp.none) { oracle.greater($0, $1.view.collected[key]) }
             })
         outcome.points.hit("world: write lost with its only holder", lost)
@@ -279,9 +280,9 @@ package final class SimWorld {
 
     /// The best version of each key among the running actors.
     private func survivors() -> [SimStamp] {
-        var held = Array(repeating: SimStamp.none, count: keys.count)
+        var held = Array(repeating: SimStamp.none, count: keys.total)
         for actor in upActors() {
-            for key in 0..<keys.count { held[key] = oracle.greater(held[key], actor.view.best(key, oracle)) }
+            for key in 0..<keys.total { held[key] = oracle.greater(held[key], actor.view.best(key, oracle)) }
         }
         return held
     }

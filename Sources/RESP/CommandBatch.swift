@@ -123,6 +123,13 @@ public import KVBase
         argumentCount &+= n
     }
 
+    /// Appends a command of `n` arguments that lie elsewhere, and stay there as long as the batch is used.
+    package mutating func append(_ n: Int, _ argument: (Int) -> ByteView) {
+        reserve(n)
+        for k in 0..<n { arguments[argumentCount &+ k] = argument(k) }
+        commit(n)
+    }
+
     /// Notes where the last command ended.
     @inline(__always)
     func markEnd(_ offset: Int) {

@@ -9,9 +9,7 @@ let store = try KVClient(servers: servers)
 let stamp = try await store.put("user/7/name", "Ada")
 if let name = try await store.get("user/7/name") { print("\(name), written at \(stamp)") }
 
-for try await page in store.listAll(prefix: "user/7/") {
-    for pair in page { print(pair.key, pair.value) }
-}
+for try await pair in store.listAll(prefix: "user/7/") { print(pair.key, pair.value) }
 try await store.delete("user/7/name")
 
 // Calls of concurrent tasks share one connection by themselves; a pipeline also keeps them together.

@@ -2,16 +2,17 @@
 
 import CMUDCore
 import Foundation
+import KVBase
 
 class FrontEnd {
-    let session: Session
-    let mailbox: Mailbox
+    let session: GameSession
+    let wakeups: Wakeups
     private let store: any GameStore
     private let hasher: any PasswordHasher
     var inputIsOpen = true
 
-    init(session: Session, store: any GameStore, hasher: any PasswordHasher, mailbox: Mailbox) {
-        (self.session, self.store, self.hasher, self.mailbox) = (session, store, hasher, mailbox)
+    init(session: GameSession, store: any GameStore, hasher: any PasswordHasher, wakeups: Wakeups) {
+        (self.session, self.store, self.hasher, self.wakeups) = (session, store, hasher, wakeups)
     }
 
     // MARK: what a kind of front end decides
@@ -37,7 +38,7 @@ class FrontEnd {
         defer { restore() }
         session.start()
         while true {
-            session.advance(to: instantNow())
+            session.advance(to: momentNow())
             tick()
             sendRequests()
             show()
@@ -47,25 +48,24 @@ class FrontEnd {
     }
 
     private func sendRequests() {
-        let requests = session.requests
-        session.requests.removeAll()
+        let requests = session.takeRequests()
         for request in requests {
-            Task.detached { [mailbox, store, hasher] in
-                mailbox.post(.reply(id: request.id, await request.perform(store: store, hasher: hasher)))
+            Task.detached { [wakeups, store, hasher] in
+                wakeups.post(.reply(id: request.id, await request.perform(store: store, hasher: hasher)))
             }
         }
     }
 
     private func wait() {
-        let now = instantNow().mono
+        let now = momentNow().steady
         let wakes = [session.nextWake, nextTick].compactMap { $0 }
         let timeout = wakes.min().map { max(0, min($0 - now, 1_000)) } ?? 1_000
-        var descriptors = [pollfd(fd: mailbox.readEnd, events: Int16(POLLIN), revents: 0)]
+        var descriptors = [pollfd(fd: wakeups.readEnd, events: Int16(POLLIN), revents: 0)]
         if wantsInput { descriptors.append(pollfd(fd: STDIN_FILENO, events: Int16(POLLIN), revents: 0)) }
         _ = poll(&descriptors, nfds_t(descriptors.count), Int32(timeout))
-        for wakeup in mailbox.take() {
+        for wakeup in wakeups.take() {
             switch wakeup {
-            case .reply(let id, let reply): session.complete(id, reply, at: instantNow())
+            case .reply(let id, let reply): session.complete(id, reply, at: momentNow())
             case .signal(let number): handle(number)
             }
         }
@@ -74,7 +74,7 @@ class FrontEnd {
 
     private func handle(_ number: Int32) {
         switch number {
-        case SIGTERM, SIGHUP: session.hangUp(at: instantNow(), as: .quit)
+        case SIGTERM, SIGHUP: session.hangUp(at: momentNow(), as: .quit)
         default: signaled(number)
         }
     }
@@ -101,7 +101,7 @@ class FrontEnd {
                 var descriptor = pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0)
                 _ = poll(&descriptor, 1, 1_000)
             } else if errno != EINTR {
-                session.hangUp(at: instantNow(), as: .quit)
+                session.hangUp(at: momentNow(), as: .quit)
                 return
             }
         }

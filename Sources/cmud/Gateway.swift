@@ -3,6 +3,7 @@
 
 import CMUDCore
 import Foundation
+import KVBase
 import KVClient
 import NIOCore
 import NIOPosix
@@ -29,8 +30,8 @@ enum Gateway {
         // One loop: sessions are light, and the registry needs no lock.
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         let registry = GatewayRegistry(loop: group.next(), port: port)
-        let mailbox = Mailbox()
-        Signals.forward(to: mailbox)
+        let wakeups = Wakeups()
+        Signals.forward(to: wakeups)
         do {
             let channel = try ServerBootstrap(group: group)
                 .serverChannelOption(ChannelOptions.backlog, value: 64)
@@ -45,7 +46,7 @@ enum Gateway {
                 }
                 .bind(host: host, port: port).wait()
             log("listening on \(host):\(port); telnet is plain text, and this program sees every password typed")
-            waitForEnd(mailbox)
+            waitForEnd(wakeups)
             log("closing")
             try? channel.close().wait()
             try registry.closeAll().wait()
@@ -57,11 +58,11 @@ enum Gateway {
         }
     }
 
-    private static func waitForEnd(_ mailbox: Mailbox) {
+    private static func waitForEnd(_ wakeups: Wakeups) {
         while true {
-            var descriptor = pollfd(fd: mailbox.readEnd, events: Int16(POLLIN), revents: 0)
+            var descriptor = pollfd(fd: wakeups.readEnd, events: Int16(POLLIN), revents: 0)
             _ = poll(&descriptor, 1, 60_000)
-            for wakeup in mailbox.take() {
+            for wakeup in wakeups.take() {
                 if case .signal(let number) = wakeup, [SIGTERM, SIGINT, SIGHUP].contains(number) { return }
             }
         }
@@ -79,7 +80,7 @@ final class GatewayRegistry: Sendable {
 
     private let loop: any EventLoop
     private let state: NIOLoopBoundBox<State>
-    private let started = instantNow()
+    private let started = momentNow()
     private let port: Int
 
     init(loop: any EventLoop, port: Int) {
@@ -106,7 +107,7 @@ final class GatewayRegistry: Sendable {
 
     var status: [(name: String, value: String)] {
         let playing = state.value.handlers.values.filter(\.isPlaying).count
-        let began = instantNow().wall / 1_000 - (instantNow().mono - started.mono) / 1_000
+        let began = momentNow().wall / 1_000 - (momentNow().steady - started.steady) / 1_000
         return [
             ("NAME", "CMUD"), ("PLAYERS", "\(playing)"), ("UPTIME", "\(began)"),
             ("CODEBASE", "cmud \(KVClient.version)"),

@@ -23,11 +23,11 @@ final class LineFrontEnd: FrontEnd {
     static let lineBytesMax = 16 * 1024
 
     init(
-        session: Session, store: any GameStore, hasher: any PasswordHasher, mailbox: Mailbox, renderer: Renderer,
+        session: GameSession, store: any GameStore, hasher: any PasswordHasher, wakeups: Wakeups, renderer: Renderer,
         style: Style
     ) {
         (self.style, self.renderer) = (style, renderer)
-        super.init(session: session, store: store, hasher: hasher, mailbox: mailbox)
+        super.init(session: session, store: store, hasher: hasher, wakeups: wakeups)
     }
 
     override var wantsInput: Bool {
@@ -67,14 +67,14 @@ final class LineFrontEnd: FrontEnd {
     private func give(_ line: String) {
         if style.isTerminal, echoIsOff { write("\n") }
         isPrompting = false
-        session.input(line, at: instantNow())
+        session.input(line, at: momentNow())
     }
 
     private func runScript() {
         guard session.isReady else { return }
         if !scriptIsGiven, session.prompt == .mining || session.prompt == .solving {
             scriptIsGiven = true
-            for command in Command.split(style.script ?? "") {
+            for command in GameCommand.split(style.script ?? "") {
                 pending += Array((command.split(separator: ";").joined(separator: ";;") + "\n").utf8)
             }
         }
@@ -82,12 +82,12 @@ final class LineFrontEnd: FrontEnd {
             // Nobody is there to answer a question about the name or the password.
             if inputIsOpen { inputIsOpen = false }
             write("A script needs --name, and --password-file for a protected one.\n")
-            return session.hangUp(at: instantNow(), as: .refused)
+            return session.hangUp(at: momentNow(), as: .refused)
         }
         if let end = pending.firstIndex(of: UInt8(ascii: "\n")) {
             let line = String(decoding: pending[..<end], as: UTF8.self)
             pending.removeSubrange(...end)
-            session.input(line, at: instantNow())
+            session.input(line, at: momentNow())
         } else {
             leave()
         }
@@ -100,9 +100,9 @@ final class LineFrontEnd: FrontEnd {
         if session.prompt == .mining || session.prompt == .solving {
             if isPrompting { write("\n") }
             isPrompting = false
-            session.input("quit", at: instantNow())
+            session.input("quit", at: momentNow())
         } else {
-            session.hangUp(at: instantNow(), as: .quit)
+            session.hangUp(at: momentNow(), as: .quit)
         }
     }
 
@@ -111,9 +111,9 @@ final class LineFrontEnd: FrontEnd {
     override func signaled(_ number: Int32) {
         switch number {
         case SIGINT:
-            if !session.interrupt(at: instantNow()) {
+            if !session.interrupt(at: momentNow()) {
                 if isPrompting { write("\n") }
-                session.hangUp(at: instantNow(), as: .interrupted)
+                session.hangUp(at: momentNow(), as: .interrupted)
             }
         case SIGTSTP:
             setEcho(true)
@@ -128,8 +128,7 @@ final class LineFrontEnd: FrontEnd {
 
     override func show() {
         renderer.isReader = session.isReader
-        let outputs = session.outputs
-        session.outputs.removeAll()
+        let outputs = session.takeOutputs()
         let mayPrintHeld = session.isReady || session.isTelling || session.ending != nil
         if mayPrintHeld {
             for output in held { print(output) }
@@ -169,7 +168,7 @@ final class LineFrontEnd: FrontEnd {
     private func setEcho(_ isOn: Bool) {
         guard style.isTerminal else { return }
         echoIsOff = !isOn
-        Terminal.setEcho(isOn)
+        TerminalControl.setEcho(isOn)
     }
 
     override func restore() {

@@ -26,7 +26,7 @@ struct Program {
     }
 
     private func play(_ store: any GameStore, password: String?) -> Int32 {
-        let hasTerminal = Terminal.isTerminal(STDIN_FILENO) && Terminal.isTerminal(STDOUT_FILENO)
+        let hasTerminal = TerminalControl.isTerminal(STDIN_FILENO) && TerminalControl.isTerminal(STDOUT_FILENO)
         let term = environment["TERM"] ?? ""
         let isInteractive: Bool
         switch options.ui {
@@ -45,26 +45,26 @@ struct Program {
         configuration.password = password
         configuration.newWorldPace = options.pace
         configuration.patienceMillis =
-            Terminal.isTerminal(STDIN_FILENO) && options.execute == nil ? nil : Program.scriptPatienceMillis
+            TerminalControl.isTerminal(STDIN_FILENO) && options.execute == nil ? nil : Program.scriptPatienceMillis
         configuration.utcOffsetSeconds = Int64(TimeZone.current.secondsFromGMT())
 
         var generator = SystemRandomNumberGenerator()
-        let session = Session(configuration, seed: generator.next(), at: instantNow())
-        let mailbox = Mailbox()
-        Signals.forward(to: mailbox)
+        let session = GameSession(configuration, seed: generator.next(), at: momentNow())
+        let wakeups = Wakeups()
+        Signals.forward(to: wakeups)
         let renderer = Renderer(isReader: configuration.isReader, utcOffsetSeconds: configuration.utcOffsetSeconds)
         let frontEnd: FrontEnd
         if isInteractive {
             frontEnd = TerminalFrontEnd(
-                session: session, store: store, hasher: ScryptHasher(), mailbox: mailbox, renderer: renderer,
+                session: session, store: store, hasher: ScryptHasher(), wakeups: wakeups, renderer: renderer,
                 style: TerminalFrontEnd.Style(color: wantsColor(hasTerminal, term), isUnicode: isUnicode))
         } else {
-            let color = options.ui == .plain ? false : wantsColor(Terminal.isTerminal(STDOUT_FILENO), term)
+            let color = options.ui == .plain ? false : wantsColor(TerminalControl.isTerminal(STDOUT_FILENO), term)
             frontEnd = LineFrontEnd(
-                session: session, store: store, hasher: ScryptHasher(), mailbox: mailbox, renderer: renderer,
+                session: session, store: store, hasher: ScryptHasher(), wakeups: wakeups, renderer: renderer,
                 style: LineFrontEnd.Style(
-                    showsPrompt: Terminal.isTerminal(STDIN_FILENO) || options.prompt, color: color,
-                    isTerminal: Terminal.isTerminal(STDIN_FILENO), script: options.execute))
+                    showsPrompt: TerminalControl.isTerminal(STDIN_FILENO) || options.prompt, color: color,
+                    isTerminal: TerminalControl.isTerminal(STDIN_FILENO), script: options.execute))
         }
         return frontEnd.run()
     }

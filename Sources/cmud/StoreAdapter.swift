@@ -1,6 +1,7 @@
 // Where the game's values live: a kvd store through KVClient, or a dictionary for `--solo`. Any task.
 
 import CMUDCore
+import Glibc
 import KVClient
 import Synchronization
 
@@ -15,6 +16,7 @@ struct ClientStore: GameStore {
         configuration.connectTimeout = .seconds(1)
         configuration.silenceTimeout = .seconds(2)
         configuration.replyBytesMax = 16 * 1024 * 1024
+        configuration.credentials = KVCredentials { getenv($0).map { String(cString: $0) } }
         client = try KVClient(servers: address, configuration: configuration)
     }
 

@@ -2,6 +2,7 @@
 
 import CMUDCore
 import Foundation
+import KVBase
 import NIOCore
 
 final class TelnetHandler: ChannelInboundHandler {
@@ -10,16 +11,16 @@ final class TelnetHandler: ChannelInboundHandler {
 
     private let registry: GatewayRegistry
     private let store: any GameStore
-    private let session: Session
+    private let session: GameSession
     private var peer = TelnetPeer()
     private var channel: (any Channel)?
     private var address = ""
     private var timer: Scheduled<Void>?
     private var hasStarted = false
     private var isPrompting = false
-    private var promptShown: Prompt = .none
-    private var lastLine = instantNow().mono
-    private let opened = instantNow().mono
+    private var promptShown: PlayerPrompt = .none
+    private var lastLine = momentNow().steady
+    private let opened = momentNow().steady
     private var closed: EventLoopPromise<Void>?
     private var early: [String?] = []
 
@@ -34,7 +35,7 @@ final class TelnetHandler: ChannelInboundHandler {
         configuration.story = .fast
         configuration.utcOffsetSeconds = Int64(TimeZone.current.secondsFromGMT())
         var generator = SystemRandomNumberGenerator()
-        session = Session(configuration, seed: generator.next(), at: instantNow())
+        session = GameSession(configuration, seed: generator.next(), at: momentNow())
     }
 
     // MARK: the channel
@@ -56,7 +57,7 @@ final class TelnetHandler: ChannelInboundHandler {
     func channelInactive(context: ChannelHandlerContext) {
         registry.leave(self, from: address)
         channel = nil
-        if session.ending == nil, hasStarted { session.hangUp(at: instantNow(), as: .quit) }
+        if session.ending == nil, hasStarted { session.hangUp(at: momentNow(), as: .quit) }
         turn()
         if session.ending != nil { finished() }
     }
@@ -64,12 +65,12 @@ final class TelnetHandler: ChannelInboundHandler {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         let buffer = unwrapInboundIn(data)
         for line in peer.receive(buffer.readableBytesView) {
-            lastLine = instantNow().mono
+            lastLine = momentNow().steady
             if !hasStarted, early.isEmpty, let line, rejects(line) {
                 context.close(promise: nil)
                 return
             }
-            if hasStarted { give(line) } else if early.count < Session.queueMax { early.append(line) }
+            if hasStarted { give(line) } else if early.count < GameSession.queueMax { early.append(line) }
         }
         turn()
     }
@@ -96,18 +97,18 @@ final class TelnetHandler: ChannelInboundHandler {
             peer.send("That line is too long - at most \(TelnetParser.lineBytesMax) bytes.\n")
             return
         }
-        session.input(line, at: instantNow())
+        session.input(line, at: momentNow())
     }
 
     // MARK: a turn
 
     /// Lets time pass, sends what is to be sent and sets the timer for the next turn.
     private func turn() {
-        let now = instantNow()
+        let now = momentNow()
         if !hasStarted, channel == nil { return finished() }
-        if !hasStarted, peer.isSettled || now.mono - opened >= Gateway.settleMillis { start() }
+        if !hasStarted, peer.isSettled || now.steady - opened >= Gateway.settleMillis { start() }
         if hasStarted { session.advance(to: now) }
-        checkPatience(now.mono)
+        checkPatience(now.steady)
         sendRequests()
         show()
         flush()
@@ -131,17 +132,17 @@ final class TelnetHandler: ChannelInboundHandler {
         guard session.ending == nil, channel != nil else { return }
         if !isPlaying, now - opened > Gateway.loginMillis, session.prompt == .login {
             peer.send("\nNobody there? Goodbye.\n")
-            session.hangUp(at: instantNow(), as: .quit)
+            session.hangUp(at: momentNow(), as: .quit)
         } else if now - lastLine > Gateway.idleMillis, session.progress == nil {
             peer.send("\nYou have been away for half an hour. Everything is saved. Goodbye.\n")
-            session.hangUp(at: instantNow(), as: .quit)
+            session.hangUp(at: momentNow(), as: .quit)
         }
     }
 
     private func schedule() {
         timer?.cancel()
         guard let loop = eventLoop else { return }
-        let now = instantNow().mono
+        let now = momentNow().steady
         let wake = hasStarted ? min(session.nextWake ?? now + 1_000, now + 1_000) : opened + Gateway.settleMillis
         let bound = NIOLoopBound(self, eventLoop: loop)
         timer = loop.scheduleTask(in: .milliseconds(max(1, wake - now))) { bound.value.turn() }
@@ -155,15 +156,14 @@ final class TelnetHandler: ChannelInboundHandler {
     }
 
     private func sendRequests() {
-        let requests = session.requests
-        session.requests.removeAll()
+        let requests = session.takeRequests()
         guard let loop = eventLoop else { return }
         let bound = NIOLoopBound(self, eventLoop: loop)
         for request in requests {
             Task.detached { [store] in
                 let reply = await request.perform(store: store, hasher: ScryptHasher())
                 loop.execute {
-                    bound.value.session.complete(request.id, reply, at: instantNow())
+                    bound.value.session.complete(request.id, reply, at: momentNow())
                     bound.value.turn()
                 }
             }
@@ -173,8 +173,7 @@ final class TelnetHandler: ChannelInboundHandler {
     // MARK: output
 
     private func show() {
-        let outputs = session.outputs
-        session.outputs.removeAll()
+        let outputs = session.takeOutputs()
         let renderer = Renderer(isReader: session.isReader)
         var text = ""
         for output in outputs {
@@ -225,7 +224,7 @@ final class TelnetHandler: ChannelInboundHandler {
         let promise = loop.makePromise(of: Void.self)
         closed = promise
         peer.send("\nThe gateway is closing. Everything is saved. Goodbye.\n")
-        session.hangUp(at: instantNow(), as: .quit)
+        session.hangUp(at: momentNow(), as: .quit)
         turn()
         return promise.futureResult
     }

@@ -3,6 +3,7 @@
 
 import CMUDCore
 import Foundation
+import KVBase
 
 final class TerminalFrontEnd: FrontEnd {
     struct Style {
@@ -12,7 +13,7 @@ final class TerminalFrontEnd: FrontEnd {
 
     private let style: Style
     private var renderer: Renderer
-    private var decoder = KeyDecoder()
+    private var decoder = KeyParser()
     private var editor = Editor()
     private var block = PromptBlock()
     private var escapeDeadline: Int64?
@@ -25,28 +26,28 @@ final class TerminalFrontEnd: FrontEnd {
     static let doubleInterruptMillis: Int64 = 2_000
 
     init(
-        session: Session, store: any GameStore, hasher: any PasswordHasher, mailbox: Mailbox, renderer: Renderer,
+        session: GameSession, store: any GameStore, hasher: any PasswordHasher, wakeups: Wakeups, renderer: Renderer,
         style: Style
     ) {
         (self.style, self.renderer) = (style, renderer)
-        super.init(session: session, store: store, hasher: hasher, mailbox: mailbox)
+        super.init(session: session, store: store, hasher: hasher, wakeups: wakeups)
     }
 
     // MARK: beginning and end
 
     override func prepare() {
-        Terminal.enterRaw()
+        TerminalControl.enterRaw()
         readSize()
         write("\u{1B}[?2004h")
     }
 
     override func restore() {
         write(leaveBlock() + "\u{1B}[?2004l")
-        Terminal.leaveRaw()
+        TerminalControl.leaveRaw()
     }
 
     private func readSize() {
-        guard let size = Terminal.size() else { return }
+        guard let size = TerminalControl.size() else { return }
         block.resize(width: size.columns, height: size.rows)
     }
 
@@ -54,20 +55,20 @@ final class TerminalFrontEnd: FrontEnd {
 
     override func received(_ bytes: [UInt8]) {
         apply(decoder.feed(bytes))
-        escapeDeadline = decoder.isUndecided ? instantNow().mono + KeyDecoder.escapeTimeoutMillis : nil
+        escapeDeadline = decoder.isUndecided ? momentNow().steady + KeyParser.escapeTimeoutMillis : nil
     }
 
     override var nextTick: Int64? { [escapeDeadline, barDeadline].compactMap { $0 }.min() }
 
     override func tick() {
-        if let deadline = escapeDeadline, deadline <= instantNow().mono {
+        if let deadline = escapeDeadline, deadline <= momentNow().steady {
             escapeDeadline = nil
             apply(decoder.flush())
         }
         if session.progress == nil || renderer.isReader {
             barDeadline = nil
-        } else if barDeadline.map({ $0 <= instantNow().mono }) ?? true {
-            barDeadline = instantNow().mono + TerminalFrontEnd.barMillis
+        } else if barDeadline.map({ $0 <= momentNow().steady }) ?? true {
+            barDeadline = momentNow().steady + TerminalFrontEnd.barMillis
         }
     }
 
@@ -115,22 +116,22 @@ final class TerminalFrontEnd: FrontEnd {
         }
         drawn = []
         shownPrompt = ""
-        session.input(line, at: instantNow())
+        session.input(line, at: momentNow())
         showOutputs()
     }
 
     private func interrupt() {
-        let now = instantNow()
+        let now = momentNow()
         if session.interrupt(at: now) { return }
         if !editor.line.isEmpty {
             editor.clear()
             lastInterrupt = nil
             return
         }
-        if let last = lastInterrupt, now.mono - last < TerminalFrontEnd.doubleInterruptMillis {
+        if let last = lastInterrupt, now.steady - last < TerminalFrontEnd.doubleInterruptMillis {
             return session.hangUp(at: now, as: .interrupted)
         }
-        lastInterrupt = now.mono
+        lastInterrupt = now.steady
         printLines([Line("Ctrl-C again leaves; so does `quit`.", .dim)])
     }
 
@@ -138,11 +139,11 @@ final class TerminalFrontEnd: FrontEnd {
         if session.prompt == .mining || session.prompt == .solving {
             submit("quit")
         } else {
-            session.hangUp(at: instantNow(), as: .quit)
+            session.hangUp(at: momentNow(), as: .quit)
         }
     }
 
-    override func inputEnded() { session.hangUp(at: instantNow(), as: .quit) }
+    override func inputEnded() { session.hangUp(at: momentNow(), as: .quit) }
 
     private func complete() {
         let (word, candidates) = session.completions(of: editor.beforeCursor)
@@ -169,7 +170,7 @@ final class TerminalFrontEnd: FrontEnd {
             drawn = []
         case SIGTSTP:
             write(leaveBlock() + "\u{1B}[?2004l")
-            Terminal.leaveRaw()
+            TerminalControl.leaveRaw()
             raise(SIGSTOP)
             resume()
         case SIGCONT: resume()
@@ -178,7 +179,7 @@ final class TerminalFrontEnd: FrontEnd {
     }
 
     private func resume() {
-        Terminal.enterRaw()
+        TerminalControl.enterRaw()
         readSize()
         write("\u{1B}[?2004h")
         drawn = []
@@ -200,8 +201,7 @@ final class TerminalFrontEnd: FrontEnd {
 
     private func showOutputs() {
         renderer.isReader = session.isReader
-        let outputs = session.outputs
-        session.outputs.removeAll()
+        let outputs = session.takeOutputs()
         var lines: [Line] = []
         for output in outputs {
             if case .progress = output.event { continue }  // the bar shows it

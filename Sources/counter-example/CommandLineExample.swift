@@ -1,10 +1,9 @@
 // The command line of the example: help, version, exit codes. Called once, by main.
 
 import Glibc
+import KVBase
 
 enum CommandLineExample {
-    static let version = "0.1.0"
-
     /// Runs `body` and exits: 0 on success, 64 on bad usage, 1 if it threw.
     static func run(name: String, job: String, _ body: () async throws -> Void) async throws -> Never {
         switch CommandLine.arguments.dropFirst().first {
@@ -13,7 +12,7 @@ enum CommandLineExample {
             print("USAGE: \(name) [--help] [--version]\n\n\(name) \(job).")
             exit(0)
         case "--version":
-            print("\(name) \(version)")
+            print("\(name) \(ProductVersion.text)")
             exit(0)
         case let argument?:
             complain("\(name): unknown argument '\(argument)'; it takes none, see --help")

@@ -46,7 +46,7 @@ struct KV: AsyncParsableCommand {
             Exit codes: 0 done; 1 the store could not be asked or refused; 2 get found no such key; 64 wrong usage.
             """,
         version: KVClient.version,
-        subcommands: [Get.self, Put.self, List.self, Delete.self])
+        subcommands: [Get.self, Put.self, List.self, Delete.self, Ping.self, Raw.self])
 
     @OptionGroup var options: Options
 
@@ -77,19 +77,30 @@ struct Options: ParsableArguments {
 
     @Flag(help: "Print JSON, one object a line.") var json = false
 
+    @Flag(help: "Print keys and values byte for byte, also on a terminal.") var raw = false
+
     @Option(help: ArgumentHelp("How long one call may take. Default: 5.", valueName: "seconds")) var timeout: Double?
+
+    @Option(
+        help: ArgumentHelp(
+            "Who you are, for a server that asks. Default: KV_USER, else default. The password is KV_PASSWORD.",
+            valueName: "name"))
+    var user: String?
 
     /// These options, where given, and otherwise those given before the command's name.
     func over(_ outer: Options) -> Options {
         var merged = self
         merged.server = server ?? outer.server
         merged.json = json || outer.json
+        merged.raw = raw || outer.raw
         merged.timeout = timeout ?? outer.timeout
+        merged.user = user ?? outer.user
         return merged
     }
 
     /// What is wrong with the options is wrong usage, whichever command they came with.
     func check() throws {
+        if json && raw { throw ValidationError("Either --json or --raw, not both.") }
         if let server, KVAddress.list(server) == nil {
             throw ValidationError("--server \(server) is not HOST:PORT[,HOST:PORT…]")
         }
@@ -113,6 +124,9 @@ struct Options: ParsableArguments {
         configuration.callTimeout = .seconds(seconds)
         configuration.connectTimeout = .seconds(min(seconds, 2))
         configuration.silenceTimeout = .seconds(seconds)
+        configuration.credentials = KVCredentials { name in
+            name == "KV_USER" ? user ?? Terminal.environment(name) : Terminal.environment(name)
+        }
         return KVClient(servers: try addresses(), configuration: configuration)
     }
 }
@@ -131,7 +145,7 @@ extension OneShot {
         let options = options.over(outer.options)
         let client = try options.client()
         let request = try request()
-        let code = await Runner(client: client, json: options.json).run(request)
+        let code = await Runner(client: client, json: options.json, isRaw: options.raw).run(request)
         await client.close()
         if code != 0 { throw ExitCode(code) }
     }
@@ -209,4 +223,32 @@ struct Delete: OneShot {
     @Argument(help: "The keys.") var keys: [String]
 
     func request() -> Request { .delete(keys.map { ProgramArguments.bytes($0) }) }
+}
+
+struct Ping: OneShot {
+    static let configuration = CommandConfiguration(
+        abstract: "Asks the store to answer and prints how long that took.",
+        discussion: "Milliseconds, the connection made before. Exit code 1 when it does not answer.")
+
+    @ParentCommand var outer: KV
+    @OptionGroup var options: Options
+
+    func request() -> Request { .ping }
+}
+
+struct Raw: OneShot {
+    static let configuration = CommandConfiguration(
+        abstract: "Sends any command of the server, such as raw INFO server, and prints the reply.",
+        discussion: "Options of kv come before the command; what follows it is the server's.")
+
+    @ParentCommand var outer: KV
+    @OptionGroup var options: Options
+    @Argument(parsing: .captureForPassthrough, help: "The command and its arguments.") var words: [String]
+
+    func validate() throws {
+        try options.check()
+        if words.isEmpty { throw ValidationError("The command is missing.") }
+    }
+
+    func request() -> Request { .raw(words.map { ProgramArguments.bytes($0) }) }
 }

@@ -60,6 +60,7 @@ struct KeyDecoder {
         case 4: .endOfInput
         case 5: .end
         case 6: .right
+        case 7: .endSearch
         case 8, 127: .backspace
         case 9: .tab
         case 10, 13: .enter
@@ -67,6 +68,7 @@ struct KeyDecoder {
         case 12: .clearScreen
         case 14: .down
         case 16: .up
+        case 18: .searchBack
         case 21: .killToStart
         case 23: .killWord
         case 25: .yank

@@ -10,6 +10,7 @@ struct LineEditor {
         case left, right, home, end, up, down, wordLeft, wordRight
         case killToEnd, killToStart, killWord, yank
         case interrupt, endOfInput, clearScreen, suspend
+        case searchBack, endSearch
         case ignored
     }
 
@@ -23,6 +24,16 @@ struct LineEditor {
         case suspend
         /// Several completions: show them, then the line again.
         case candidates([String])
+        /// The word before the cursor is the beginning of a key: find such keys and ``offer(_:isAll:)`` them.
+        case completeKey(String)
+    }
+
+    /// A look back through the history for a line that contains `query`.
+    private struct Search {
+        var query: [Character] = []
+        var place: Int
+        var hasFailed = false
+        var before: [Character]
     }
 
     /// Lines remembered; older ones are dropped.
@@ -37,13 +48,20 @@ struct LineEditor {
     /// Place in the history; `history.count`: the line being typed, kept in `draft` meanwhile.
     private var place = 0
     private var draft: [Character] = []
+    private var search: Search?
     let completions: [String]
 
     init(completions: [String]) { self.completions = completions.sorted() }
 
     var line: String { String(text) }
 
+    /// What stands before the line instead of the prompt while the history is searched.
+    var searchPrompt: String? {
+        search.map { "(\($0.hasFailed ? "no " : "")search '\(String($0.query.map(Self.shown).joined()))') " }
+    }
+
     mutating func press(_ key: Key) -> Action {
+        if search != nil, let action = searching(key) { return action }
         switch key {
         case .character(let character): return insert(character)
         case .enter: return submit()
@@ -71,6 +89,10 @@ struct LineEditor {
         case .endOfInput: return text.isEmpty ? .endOfInput : remove(cursor..<cursor + 1)
         case .clearScreen: return .clearScreen
         case .suspend: return .suspend
+        case .searchBack:
+            search = Search(place: history.count, before: text)
+            return .redraw
+        case .endSearch: return .none
         case .ignored: return .none
         }
     }
@@ -149,10 +171,10 @@ struct LineEditor {
         return .redraw
     }
 
-    /// Completes the command, which is the first word of the line.
+    /// Completes the command, which is the first word of the line, or asks for keys.
     private mutating func complete() -> Action {
         let start = String(text[..<cursor])
-        guard !start.contains(where: \.isWhitespace) else { return .none }
+        guard !start.contains(where: \.isWhitespace) else { return keyStart.map { .completeKey($0) } ?? .none }
         let matches = completions.filter { $0.hasPrefix(start.lowercased()) }
         guard let first = matches.first else { return .none }
         let common = matches.dropFirst().reduce(first) { common, other in
@@ -165,6 +187,106 @@ struct LineEditor {
             return .redraw
         }
         return .candidates(matches)
+    }
+
+    // MARK: Searching
+
+    /// What a key does to the search under way; nil if it ends the search, with the line found, and is a key of that.
+    private mutating func searching(_ key: Key) -> Action? {
+        guard var current = search else { return nil }
+        switch key {
+        case .character(let character):
+            guard current.query.count < Self.queryCharactersMax else { return Action.none }
+            current.query.append(character)
+            find(&current, from: current.place)
+        case .backspace:
+            if !current.query.isEmpty { current.query.removeLast() }
+            find(&current, from: history.count - 1)
+        case .searchBack: find(&current, from: current.place - 1)
+        case .endSearch:
+            (text, cursor, search) = (current.before, current.before.count, nil)
+            return .redraw
+        default:
+            search = nil
+            return nil
+        }
+        search = current
+        return .redraw
+    }
+
+    /// Characters of a search.
+    private static let queryCharactersMax = 200
+
+    /// Shows the latest line at `start` or before that contains the query; the line stays if there is none.
+    private mutating func find(_ search: inout Search, from start: Int) {
+        let query = String(search.query)
+        let found = history.indices.last { $0 <= start && (query.isEmpty || history[$0].contains(query)) }
+        search.hasFailed = found == nil
+        guard let found else { return }
+        search.place = found
+        text = Array(history[found])
+        cursor = text.count
+    }
+
+    // MARK: Keys of the store
+
+    /// Of these commands the words after the name are keys; of `put` only the first.
+    private static let keyCommands: Set<String> = ["get", "put", "set", "list", "ls", "delete", "del"]
+    /// Candidates shown.
+    static let candidatesMax = 100
+
+    /// The beginning of a key before the cursor, if what stands there is one and is not in quotes.
+    private var keyStart: String? {
+        let start = text[..<cursor]
+        let words = String(start).split(omittingEmptySubsequences: false, whereSeparator: \.isWhitespace)
+        let last = words.last ?? ""
+        guard words.count >= 2, let name = words.first?.lowercased(), Self.keyCommands.contains(name),
+            !start.contains(where: { "'\"\\".contains($0) }),
+            words.count == 2 || (name != "put" && name != "set")
+        else { return nil }
+        return String(last)
+    }
+
+    /// Completes the word before the cursor to the one of `keys`, or to what all have in common; they are all that
+    /// begin with it if `isAll`.
+    mutating func offer(_ keys: [String], isAll: Bool) -> Action {
+        guard let word = keyStart.map(Array.init) else { return .none }
+        let matches = keys.map(Array.init).filter { $0.starts(with: word) }
+        guard let first = matches.first else { return .none }
+        if isAll, matches.count == 1 { return replace(word, with: Array(Self.quoted(String(first))) + [" "]) }
+        let common = matches.dropFirst().reduce(first[...]) { common, other in
+            common.prefix(zip(common, other).prefix { $0 == $1 }.count)
+        }
+        let isPlain = Self.quoted(String(common)) == String(common)
+        if isAll, isPlain, common.count > word.count { return replace(word, with: Array(common)) }
+        let shown = matches.prefix(Self.candidatesMax).map { Text.escaped(ProgramArguments.bytes(String($0))) }
+        return .candidates(shown + (isAll && matches.count <= Self.candidatesMax ? [] : ["…"]))
+    }
+
+    private mutating func replace(_ word: [Character], with new: [Character]) -> Action {
+        text.replaceSubrange(cursor - word.count..<cursor, with: new)
+        cursor += new.count - word.count
+        return .redraw
+    }
+
+    /// A key as it must be typed.
+    private static func quoted(_ key: String) -> String {
+        let special: (Unicode.Scalar) -> Bool = {
+            $0.value < 33 || $0.value == 127 || "'\"\\".unicodeScalars.contains($0)
+        }
+        guard key.isEmpty || key.unicodeScalars.contains(where: special) else { return key }
+        var text = "\""
+        for scalar in key.unicodeScalars {
+            switch scalar {
+            case "\"", "\\": text += "\\" + String(scalar)
+            case " ": text += " "
+            case _ where scalar.value < 32 || scalar.value == 127:
+                let digits = String(scalar.value, radix: 16, uppercase: true)
+                text += "\\x" + (digits.count < 2 ? "0" : "") + digits
+            default: text.unicodeScalars.append(scalar)
+            }
+        }
+        return text + "\""
     }
 
     // MARK: Showing

@@ -18,7 +18,7 @@ struct Script {
     let options: Options
 
     func run() async -> Int32 {
-        let runner = Runner(client: client, json: options.json, isConversation: true)
+        let runner = Runner(client: client, json: options.json, isRaw: options.raw, isConversation: true)
         var code: Int32 = 0
         var number = 0
         var lines = Terminal.Lines()
@@ -47,10 +47,13 @@ struct Script {
 final class Prompt: Sendable {
     private let client: KVClient
     private let json: Bool
+    private let isRaw: Bool
     private let prompt: String
     private let running = Mutex<Task<Int32, Never>?>(nil)
     private let keys = DispatchQueue(label: "kv.keys")
     private let typing = Mutex(Typing())
+    /// Keys found for the completion under way.
+    private let found = Mutex<[String]>([])
 
     private struct Typing {
         var editor = LineEditor(completions: Request.names)
@@ -60,7 +63,7 @@ final class Prompt: Sendable {
     }
 
     init(client: KVClient, options: Options) {
-        (self.client, json) = (client, options.json)
+        (self.client, json, isRaw) = (client, options.json, options.raw)
         let address = (try? options.addresses().first) ?? .local
         prompt = Text.escaped(KVBytes("\(address)")) + "> "
     }
@@ -91,7 +94,8 @@ final class Prompt: Sendable {
 
     /// Runs the request so that Ctrl-C can cancel it.
     private func carryOut(_ request: Request) async {
-        let task = Task { [client, json] in await Runner(client: client, json: json, isConversation: true).run(request)
+        let task = Task { [client, json, isRaw] in
+            await Runner(client: client, json: json, isRaw: isRaw, isConversation: true).run(request)
         }
         running.withLock { $0 = task }
         _ = await task.value
@@ -126,8 +130,13 @@ final class Prompt: Sendable {
         defer { Terminal.enterRaw(signals: true) }
         draw()
         while let key = nextKey() {
-            switch typing.withLock({ $0.editor.press(key) }) {
-            case .none: break
+            var action = typing.withLock { $0.editor.press(key) }
+            if case .completeKey(let start) = action {
+                let (keys, isAll) = keys(beginning: start)
+                action = typing.withLock { $0.editor.offer(keys, isAll: isAll) }
+            }
+            switch action {
+            case .none, .completeKey: break
             case .redraw: draw()
             case .submit(let line):
                 Terminal.write("\r\n")
@@ -154,6 +163,24 @@ final class Prompt: Sendable {
         return nil
     }
 
+    /// How long the store may take to find keys for a completion.
+    private static let completionTimeout = Duration.seconds(2)
+
+    /// Keys of the store that begin with `start`, as they would be typed, and whether these are all; none if it cannot
+    /// be asked. Blocks the keys queue.
+    private func keys(beginning start: String) -> (keys: [String], isAll: Bool) {
+        let done = DispatchSemaphore(value: 0)
+        let (prefix, limit) = (ProgramArguments.bytes(start), LineEditor.candidatesMax + 1)
+        Task { [self] in
+            let pairs = try? await client.withTimeout(Self.completionTimeout).list(prefix: prefix, limit: limit)
+            found.withLock { $0 = (pairs ?? []).map { ProgramArguments.text($0.key.array) } }
+            done.signal()
+        }
+        done.wait()
+        let keys = found.withLock { $0 }
+        return (keys, keys.count < limit)
+    }
+
     /// The next key, nil at the end of input. An escape character that nothing follows soon is a key of its own.
     private func nextKey() -> LineEditor.Key? {
         while true {
@@ -170,10 +197,13 @@ final class Prompt: Sendable {
     }
 
     private func draw() {
-        let room = Terminal.columns - prompt.count
-        let (text, cursor) = typing.withLock { $0.editor.window(columns: room) }
-        var frame = "\r" + prompt + text + "\u{1B}[K\r"
-        if prompt.count + cursor > 0 { frame += "\u{1B}[\(prompt.count + cursor)C" }
+        let columns = Terminal.columns
+        let (lead, (text, cursor)) = typing.withLock { typing in
+            let lead = typing.editor.searchPrompt ?? prompt
+            return (lead, typing.editor.window(columns: columns - lead.count))
+        }
+        var frame = "\r" + lead + text + "\u{1B}[K\r"
+        if lead.count + cursor > 0 { frame += "\u{1B}[\(lead.count + cursor)C" }
         Terminal.write(frame)
     }
 }

@@ -7,6 +7,7 @@ enum Request: Equatable {
     case put(KVBytes, KVBytes)
     case list(prefix: KVBytes, limit: Int?, after: KVBytes?)
     case delete([KVBytes])
+    case ping
     /// A command in the server's own words.
     case raw([KVBytes])
     case help
@@ -16,15 +17,16 @@ enum Request: Equatable {
         var text: String
     }
 
-    static let names = ["delete", "exit", "get", "help", "list", "put", "quit", "raw"]
+    static let names = ["delete", "exit", "get", "help", "list", "ping", "put", "quit", "raw"]
 
     static let helpText = """
         get KEY                               print a value
         put KEY VALUE                         write a value
         list [PREFIX] [limit N] [after KEY]   print pairs in key order
         delete KEY...                         remove keys
+        ping                                  how long the store takes to answer
         raw COMMAND...                        send any command of the server, such as raw INFO server
-        help                                  this text
+        help                                  this text; Tab completes commands and keys, Ctrl-R searches lines
         quit                                  leave (or Ctrl-D)
         Words with blanks go in quotes: "a b\\n" with escapes \\n \\r \\t \\" \\\\ \\xHH, or 'a b' as it is.
         """
@@ -48,6 +50,9 @@ enum Request: Equatable {
         case "delete", "del":
             guard !arguments.isEmpty else { throw Mistake(text: "usage: delete KEY...") }
             self = .delete(arguments)
+        case "ping":
+            guard arguments.isEmpty else { throw Mistake(text: "usage: ping") }
+            self = .ping
         case "raw":
             guard !arguments.isEmpty else { throw Mistake(text: "usage: raw COMMAND...") }
             self = .raw(arguments)

@@ -11,6 +11,8 @@ struct Runner {
 
     let client: KVClient
     let json: Bool
+    /// Values and keys byte for byte, also for a person.
+    var isRaw = false
     /// Whether several results follow each other, so that each needs its own lines.
     var isConversation = false
 
@@ -26,8 +28,13 @@ struct Runner {
             case .delete(let keys):
                 let deleted = try await delete(keys)
                 Terminal.write(json ? "{\"deleted\":\(deleted)}\n" : "\(deleted)\n")
+            case .ping: try await ping()
             case .raw(let arguments):
                 let reply = try await client.send(arguments)
+                if isRaw, !json {
+                    Terminal.write(Self.plain(reply))
+                    break
+                }
                 let table = isConversation && PeerTable.isAsked(arguments) ? PeerTable.text(reply) : nil
                 Terminal.write(json ? Self.json(reply) + "\n" : table ?? Self.lines(reply))
             case .help: Terminal.write(Request.helpText + "\n")
@@ -48,7 +55,9 @@ struct Runner {
             Terminal.write(
                 "{\(Text.member("key", key)),\(value.map { Text.member("value", $0) } ?? "\"value\":null")}\n")
         } else if let value {
-            if isConversation || Terminal.isTerminal(1) {
+            if isRaw {
+                Terminal.write(value.array + (isConversation ? [10] : []))
+            } else if isConversation || Terminal.isTerminal(1) {
                 Terminal.write(Text.escaped(value, keepingLines: true) + "\n")
             } else {
                 Terminal.write(value.array)
@@ -65,18 +74,33 @@ struct Runner {
         while left > 0 {
             let wanted = min(left, Self.pageEntries)
             let page = try await client.list(prefix: prefix, limit: wanted, after: last)
-            var text = ""
+            var text: [UInt8] = []
             for pair in page {
-                text +=
-                    json
-                    ? "{\(Text.member("key", pair.key)),\(Text.member("value", pair.value))}\n"
-                    : "\(Text.escaped(pair.key))\t\(Text.escaped(pair.value))\n"
+                if json {
+                    text += Array("{\(Text.member("key", pair.key)),\(Text.member("value", pair.value))}\n".utf8)
+                } else if isRaw {
+                    text += pair.key.array + [9] + pair.value.array + [10]
+                } else {
+                    text += Array("\(Text.escaped(pair.key))\t\(Text.escaped(pair.value))\n".utf8)
+                }
             }
             Terminal.write(text)
             guard page.count == wanted else { return }
             left -= page.count
             last = page.last?.key
         }
+    }
+
+    /// Milliseconds until the store has answered, the connection made before.
+    private func ping() async throws {
+        _ = try await client.send(["PING"])
+        let start = ContinuousClock.now
+        _ = try await client.send(["PING"])
+        let (seconds, attoseconds) = (ContinuousClock.now - start).components
+        let micros = seconds * 1_000_000 + attoseconds / 1_000_000_000_000
+        let rest = String(micros % 1000)
+        let millis = "\(micros / 1000)." + String(repeating: "0", count: 3 - rest.count) + rest
+        Terminal.write(json ? "{\"ping_ms\":\(millis)}\n" : "PONG \(millis) ms\n")
     }
 
     private func delete(_ keys: [KVBytes]) async throws -> Int {
@@ -94,6 +118,9 @@ struct Runner {
         let text = Text.escaped(KVBytes("\(error)"))
         if case .unreachable = error {
             return text + " - is kvd running there? --server or KV_SERVER names another"
+        }
+        if case .server(let message) = error, message.hasPrefix("NOAUTH ") || message.hasPrefix("WRONGPASS ") {
+            return text + " - KV_PASSWORD is the password, and KV_USER or --user the user"
         }
         if case .timeout = error { return text + " - a longer --timeout may help" }
         return text
@@ -114,6 +141,20 @@ struct Runner {
             elements.isEmpty
                 ? indent + "(empty)\n"
                 : elements.enumerated().map { indent + "\($0 + 1)) " + lines($1).trimmingLast() + "\n" }.joined()
+        }
+    }
+
+    /// The reply's bytes, an element a line.
+    private static func plain(_ reply: KVReply) -> [UInt8] {
+        switch reply {
+        case .bytes(let bytes): bytes.array + [10]
+        case .status(let text): Array(text.utf8) + [10]
+        case .null: [10]
+        case .integer(let value): Array("\(value)\n".utf8)
+        case .double(let value): Array("\(value)\n".utf8)
+        case .boolean(let value): Array("\(value)\n".utf8)
+        case .error(let text): Array("(error) \(text)\n".utf8)
+        case .array(let elements), .map(let elements): elements.flatMap(plain)
         }
     }
 

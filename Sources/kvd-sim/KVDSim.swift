@@ -13,7 +13,7 @@ struct KVDSim: ParsableCommand {
             One seed is one world: cluster, load, network, crashes, clocks. The same seed always runs the same, so a \
             failure is replayed with --seed N --trace. Exit code 1 when an invariant broke.
             """,
-        version: "kvd-sim 1.0.0")
+        version: "kvd-sim \(ProductVersion.text)")
 
     @Option(name: .long, help: "Run this one seed and print its options and its trace hash.")
     var seed: UInt64?

@@ -50,6 +50,18 @@ struct KVD: ParsableCommand {
     var peerTlsCa: String?
     @Flag(help: "Off loopback without a key or certificates: whoever reaches the port is believed.")
     var trustTheNetwork = false
+    @Option(
+        help: ArgumentHelp(
+            "The password of clients, one line. SIGHUP reads it again. (default: none)", valueName: "FILE"))
+    var requirepassFile: String?
+    @Option(
+        help: ArgumentHelp("The users of clients, lines of Redis's ACL. SIGHUP reads it again.", valueName: "FILE"))
+    var aclfile: String?
+    @Option(
+        help: ArgumentHelp(
+            "yes or no: clients of other machines are refused as long as none needs a password. (default: yes)",
+            valueName: "WHETHER"))
+    var protectedMode: String?
     @Option(help: ArgumentHelp("auto, io_uring or epoll. (default: auto)", valueName: "BACKEND"))
     var io: String?
     @Option(
@@ -92,6 +104,7 @@ struct KVD: ParsableCommand {
             ("drain-timeout", drainTimeout), ("debug-clock-offset-ms", clockOffset),
             ("cluster-key-file", clusterKeyFile), ("peer-tls-cert", peerTlsCert), ("peer-tls-key", peerTlsKey),
             ("peer-tls-ca", peerTlsCa), ("trust-the-network", trustTheNetwork ? "yes" : nil),
+            ("requirepass-file", requirepassFile), ("aclfile", aclfile), ("protected-mode", protectedMode),
             ("name", name), ("serve-while-joining", serveWhileJoining), ("max-lag", maxLag),
         ]
         return single.compactMap { name, value in value.map { (name, $0) } } + join.map { ("join", $0) }

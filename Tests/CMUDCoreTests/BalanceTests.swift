@@ -29,8 +29,8 @@ struct BestPlayer {
     var rankMillis: [Int64] = []
     var place = Place.start
     /// Commands as they would be typed: a series of one and the same action is a single one.
-    var typed: [(millis: Int64, word: Command)] = []
-    private var lastAction: Command?
+    var typed: [(millis: Int64, word: GameCommand)] = []
+    private var lastAction: GameCommand?
     static let millisMax: Int64 = 6 * 3_600_000
 
     init(_ balance: Balance, _ policy: Policy, seed: UInt64) {
@@ -66,7 +66,7 @@ struct BestPlayer {
 
     // MARK: actions
 
-    private mutating func act(_ word: Command) {
+    private mutating func act(_ word: GameCommand) {
         if lastAction != word { typed.append((millis, word)) }
         lastAction = word
     }
@@ -144,7 +144,7 @@ struct BestPlayer {
 }
 
 /// The fewest different commands that were typed in any stretch of `minutes`.
-func fewestCommands(_ typed: [(millis: Int64, word: Command)], until end: Int64, inMinutes minutes: Int64) -> Int {
+func fewestCommands(_ typed: [(millis: Int64, word: GameCommand)], until end: Int64, inMinutes minutes: Int64) -> Int {
     let stretch = minutes * 60_000
     return stride(from: typed.first?.millis ?? 0, through: max(0, end - stretch), by: 15_000).map { start in
         Set(typed.filter { $0.millis >= start && $0.millis < start + stretch }.map(\.word)).count

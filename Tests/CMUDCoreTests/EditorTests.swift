@@ -8,7 +8,7 @@ import Testing
 /// Editor, decoder and block together, as the interactive front end drives them.
 struct EditorRig {
     var screen: ScreenModel
-    var decoder = KeyDecoder()
+    var decoder = KeyParser()
     var editor = Editor()
     var block: PromptBlock
     var prompt = "(mining) > "
@@ -111,12 +111,12 @@ struct EditorRig {
 
     @Test func escapeSequencesSurviveAnySplit() {
         let keys = "ab\u{1B}[D\u{1B}[1;5D\u{1B}OC\u{1B}bé中\u{1B}[200~p\u{1B}[201~\u{1B}[3~\r"
-        var whole = KeyDecoder()
+        var whole = KeyParser()
         let expected = whole.feed(Array(keys.utf8))
         #expect(expected.contains(.paste("p")) && expected.contains(.wordLeft))
         for seed in UInt64(0)..<50 {
             var random = PRNG(seed: seed)
-            var decoder = KeyDecoder()
+            var decoder = KeyParser()
             var found: [Key] = []
             var rest = Array(keys.utf8)[...]
             while !rest.isEmpty {
@@ -129,7 +129,7 @@ struct EditorRig {
     }
 
     @Test func aLoneEscapeIsAKeyAfterAWhile() {
-        var decoder = KeyDecoder()
+        var decoder = KeyParser()
         #expect(decoder.feed([0x1B]).isEmpty && decoder.isUndecided)
         #expect(decoder.flush() == [.escape])
         #expect(decoder.feed(Array("a".utf8)) == [.text("a")])

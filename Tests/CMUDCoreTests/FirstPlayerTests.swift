@@ -16,7 +16,8 @@ private struct Reader {
         line.split(separator: "`", omittingEmptySubsequences: false).enumerated().filter { $0.offset % 2 == 1 }
             .map { String($0.element) }
             .filter { text in
-                guard let word = text.split(separator: " ").first, case .one(let command) = Command.match(String(word))
+                guard let word = text.split(separator: " ").first,
+                    case .one(let command) = GameCommand.match(String(word))
                 else { return false }
                 return [.mine, .buy, .solve, .resign, .shop].contains(command) && text == text.lowercased()
             }

@@ -172,14 +172,14 @@ import Testing
     struct Typist {
         let world: SimWorld
         let player: SimPlayer
-        var typed: [(millis: Millis, word: Command)] = []
+        var typed: [(millis: Millis, word: GameCommand)] = []
 
         init(world: SimWorld, player: SimPlayer) { (self.world, self.player) = (world, player) }
 
-        private var session: Session { player.session }
+        private var session: GameSession { player.session }
 
         private mutating func type(_ line: String) {
-            if case .one(let word) = Command.match(String(line.prefix { $0 != " " })) {
+            if case .one(let word) = GameCommand.match(String(line.prefix { $0 != " " })) {
                 typed.append((world.now, word))
             }
             world.command(player, line)

@@ -143,7 +143,7 @@ import Testing
             record.total.fold(rank, solvedBelow: 40)
         }
         for index in 0..<Ledger.receiversMax { record.total.given[Names.identifier(UInt64(index))] = 999_999_999 }
-        for index in 0..<Options.ignoredMax {
+        for index in 0..<PlayerSettings.ignoredMax {
             record.options.ignored[Names.identifier(UInt64(index))] = "sixteen-letters-"
         }
         for index in 0..<50 {

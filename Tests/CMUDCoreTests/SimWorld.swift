@@ -5,7 +5,7 @@ import KVBase
 import Testing
 
 final class SimPlayer {
-    let session: Session
+    let session: GameSession
     var replica: Int
     let label: String
     /// Lines as line mode prints them, commands included.
@@ -20,7 +20,7 @@ final class SimPlayer {
     var clockSkew: Millis
     var renderer = Renderer()
 
-    init(_ label: String, session: Session, replica: Int, clockSkew: Millis) {
+    init(_ label: String, session: GameSession, replica: Int, clockSkew: Millis) {
         (self.label, self.session, self.replica, self.clockSkew) = (label, session, replica, clockSkew)
     }
 
@@ -84,8 +84,8 @@ final class SimWorld {
         configuration.story = .off
         configuration.name = name
         configure(&configuration)
-        let instant = Instant(mono: now, wall: wall + skew)
-        let session = Session(configuration, seed: random.next(), at: instant)
+        let moment = Moment(wall: wall + skew, steady: now)
+        let session = GameSession(configuration, seed: random.next(), at: moment)
         let player = SimPlayer(name ?? "?", session: session, replica: replica, clockSkew: skew)
         player.renderer.isReader = configuration.isReader
         players.append(player)
@@ -94,23 +94,23 @@ final class SimWorld {
         return player
     }
 
-    private func instant(_ player: SimPlayer) -> Instant { Instant(mono: now, wall: wall + player.clockSkew) }
+    private func moment(_ player: SimPlayer) -> Moment { Moment(wall: wall + player.clockSkew, steady: now) }
 
     func type(_ player: SimPlayer, _ line: String) {
         guard !player.isOver else { return }
         player.transcript.append(player.session.prompt.text + (player.session.prompt.isSecret ? "" : line))
-        player.session.input(line, at: instant(player))
+        player.session.input(line, at: moment(player))
         serve(player)
     }
 
     func interrupt(_ player: SimPlayer) {
-        _ = player.session.interrupt(at: instant(player))
+        _ = player.session.interrupt(at: moment(player))
         serve(player)
     }
 
     func thaw(_ player: SimPlayer) {
         player.isFrozen = false
-        player.session.advance(to: instant(player))
+        player.session.advance(to: moment(player))
         serve(player)
         for reply in player.waiting { reply() }
         player.waiting = []
@@ -119,17 +119,14 @@ final class SimWorld {
     func crash(_ player: SimPlayer) { player.isCrashed = true }
 
     private func serve(_ player: SimPlayer) {
-        for output in player.session.outputs {
+        for output in player.session.takeOutputs() {
             player.events.append(output)
             watch?(player, output.event)
             player.transcript += player.renderer.lines(output.event).map {
                 (output.isAsync ? "* " : "") + $0.encoded(color: false)
             }
         }
-        player.session.outputs.removeAll()
-        let requests = player.session.requests
-        player.session.requests.removeAll()
-        for request in requests { send(request, of: player) }
+        for request in player.session.takeRequests() { send(request, of: player) }
     }
 
     private var access: Millis {
@@ -158,7 +155,7 @@ final class SimWorld {
         guard !player.isFrozen else {
             return player.waiting.append { [unowned self] in reply(answer, to: request, of: player) }
         }
-        player.session.complete(request.id, answer, at: instant(player))
+        player.session.complete(request.id, answer, at: moment(player))
         serve(player)
     }
 
@@ -178,7 +175,7 @@ final class SimWorld {
                 items.removeLast()
                 item.run()
             } else if let wake {
-                wake.1.session.advance(to: instant(wake.1))
+                wake.1.session.advance(to: moment(wake.1))
                 serve(wake.1)
             }
         }

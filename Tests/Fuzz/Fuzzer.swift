@@ -6,7 +6,7 @@ import KVBase
 import KVTestSupport
 
 enum Fuzzer {
-    static let targets: [FuzzTarget] = [.parser, .replies, .commands, .frames, .canary, .commandsCanary]
+    static let targets: [FuzzTarget] = [.parser, .replies, .commands, .frames, .rights, .canary, .commandsCanary]
 
     private static let list = targets.map { target in
         "  " + target.name.padding(toLength: 17, withPad: " ", startingAt: 0) + target.about
@@ -42,7 +42,7 @@ enum Fuzzer {
             return 0
         }
         if arguments.contains("--version") {
-            print("kv-fuzz 0.1.0")
+            print("kv-fuzz \(ProductVersion.text)")
             return 0
         }
         guard let options = parse(arguments) else {

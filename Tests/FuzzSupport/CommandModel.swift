@@ -93,7 +93,7 @@ struct CommandModel {
         case "ECHO": return bulk(rest[0], resp3)
         case "SELECT":
             guard let n = number(rest[0]) else { return notInteger() }
-            return n == 0 ? line("+OK") : error("DB index is out of range")
+            return (0..<16).contains(n) ? line("+OK") : error("DB index is out of range")
         default: return kvd(rest, resp3)
         }
     }

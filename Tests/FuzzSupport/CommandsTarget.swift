@@ -144,9 +144,9 @@ private struct CommandSequence {
     /// Well-formed requests that must be answered with an error and change nothing.
     private mutating func wrong() -> [Bytes] {
         let all: [[Bytes]] = [
-            ["GET"], ["GET", "a", "b"], ["SET", "a"], ["SET", "a", "1", "EX", "5"], ["MSET", "a"],
+            ["GET"], ["GET", "a", "b"], ["SET", "a"], ["SET", "a", "1", "WHAT", "5"], ["MSET", "a"],
             ["MSET", "a", "1", "b"], ["DEL"], ["KEYS"], ["DBSIZE", "x"], ["PING", "a", "b"], ["NOSUCH", "a b", "c"],
-            ["LIST", "a", "LIMIT", "-1"], ["LIST", "a", "LIMIT", "x"], ["LIST", "a", "BY", "x"], ["SELECT", "1"],
+            ["LIST", "a", "LIMIT", "-1"], ["LIST", "a", "LIMIT", "x"], ["LIST", "a", "BY", "x"], ["SELECT", "16"],
             ["SELECT", "x"], ["KVD", "PUT", "a"], ["KVD", "PUT", "a", "b", "FLOOR"], ["KVD", "VERSION"],
             ["KVD", "PUT", "a", "b", "FLOOR", "-1"], ["KVD", "NOSUCH"], ["LIST", "a", "LIMIT", "01"], ["getx"],
         ]

@@ -162,7 +162,7 @@ private final class ReplicaPair {
     /// What the store says of itself in two ways.
     private func contradiction() -> String? {
         let store = servers[0].store
-        let page = store.list(prefix: UnsafeRawBufferPointer(start: nil, count: 0), after: nil, limit: 10_000)
+        let page = store.list(prefix: UnsafeRawBufferPointer(start: nil, count: 0), after: nil, limit: 10_000, now: 0)
         if page.count != store.count { return "\(store.count) live keys, but \(page.count) listed" }
         return nil
     }

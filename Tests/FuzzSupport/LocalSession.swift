@@ -9,6 +9,8 @@ package final class LocalSession {
     package let shard: Shard
     private var session: Session
     private let output: UnsafeMutablePointer<OutputBuffer>
+    /// Called while a command waits for another actor; false if nothing happened.
+    package var whileSuspended: () -> Bool = { false }
     /// True once the server would have closed the connection.
     package private(set) var isClosed = false
 
@@ -50,7 +52,8 @@ package final class LocalSession {
         shard.state.pointee.budget = TurnBudget()
         var status = session.receive(bytes, output: output, unsent: 0)
         turns = 1
-        while status == .ready || status == .blocked {
+        while status == .ready || status == .blocked || status == .suspended {
+            if status == .suspended, !whileSuspended() { break }
             // The reader is as fast as one can be: nothing is ever unsent.
             shard.state.pointee.budget = TurnBudget()
             status = session.takeTurn(output: output, unsent: -output.pointee.count)

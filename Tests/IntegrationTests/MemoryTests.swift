@@ -48,6 +48,38 @@ import Testing
         }
     }
 
+    private func text(_ client: Client, _ words: [Bytes]) throws -> String {
+        String(decoding: try client.call(words), as: UTF8.self)
+    }
+
+    /// While little is left writes are refused; reads and deletes go on, and writes when there is memory again.
+    @Test(.timeLimit(.minutes(3))) func aServerAtTheEndOfItsMemoryRefusesWrites() throws {
+        let server = try KVDProcess(arguments: ["--warm-memory", "no"], before: "ulimit -v 800000")
+        let client = try server.connect()
+        let value = Bytes([UInt8](repeating: 76, count: 1 << 20))
+        var (stored, reply) = (0, "+OK\r\n")
+        while reply == "+OK\r\n", stored < 1000 {
+            reply = try text(client, ["SET", key(stored), value])
+            if reply == "+OK\r\n" { stored += 1 }
+        }
+        #expect(reply.hasPrefix("-OOM this server can have no more memory"), "\(reply)")
+        #expect(stored > 100)
+        for write: [Bytes] in [["SET", "small", "v"], ["MSET", "small", "v"], ["KVD", "PUT", "small", "v"]] {
+            #expect(try text(client, write).hasPrefix("-OOM "), "\(write[0])")
+        }
+        #expect(try client.command("GET", "small") == "$-1\r\n")
+        #expect(try text(client, ["STRLEN", key(0)]) == ":1048576\r\n")
+        #expect(try client.call(["GET", key(stored - 1)]).count == (1 << 20) + 12)
+        #expect(try client.command("PING") == "+PONG\r\n")
+        let deleted = try text(client, ["DEL"] + (0..<stored - 20).map { key($0) })
+        #expect(deleted == ":\(stored - 20)\r\n")
+        // What was deleted goes when nothing under way refers to it any more.
+        let deadline = Date().addingTimeInterval(60)
+        repeat { reply = try text(client, ["SET", "small", value]) } while reply != "+OK\r\n" && Date() < deadline
+        #expect(reply == "+OK\r\n")
+        #expect(server.process.isRunning)
+    }
+
     @Test(arguments: backends) func aServerRunsWithoutMemoryMadeReady(_ backend: String) throws {
         let server = try KVDProcess(arguments: ["--warm-memory", "no"], backend: backend)
         let client = try server.connect()

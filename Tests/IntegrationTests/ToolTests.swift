@@ -48,6 +48,17 @@ import Testing
         #expect(try run("DBSIZE") == "1002")
     }
 
+    /// Random commands to kvd and to a real Redis: every reply is compared. `make differential` runs more of them.
+    @Test(arguments: [1, 3]) func repliesAreThoseOfRedis(_ actors: Int) throws {
+        guard tool("redis-server") != nil, let python = Tool.path("python3") else { return }
+        let tests = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        let script = tests.appendingPathComponent("Differential/differ.py").path
+        let kvd = KVDProcess.directory.appendingPathComponent("kvd").path
+        let ended = try Tool.run(
+            python, [script, "--kvd", kvd, "--actors", "\(actors)", "--commands", "20000"])
+        #expect(ended.code == 0, "\(ended.output)\(ended.errors)")
+    }
+
     @Test func redisBenchmarkWorks() throws {
         guard let benchmark = tool("redis-benchmark") else { return }
         let server = try KVDProcess()

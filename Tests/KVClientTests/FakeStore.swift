@@ -20,6 +20,10 @@ final class FakeStore: Sendable {
             state.withLock { state in
                 switch (arguments[0], arguments.dropFirst().first) {
                 case ("GET", let key?): return state.pairs[key].map(Self.bulk) ?? "$-1\r\n"
+                case ("MGET", _):
+                    let values = arguments.dropFirst().map { state.pairs[$0].map(Self.bulk) ?? "$-1\r\n" }
+                    return "*\(values.count)\r\n" + values.joined()
+                case ("PING", _): return "+PONG\r\n"
                 case ("KVD", "PUT"):
                     state.pairs[arguments[2]] = arguments[3]
                     state.clockMillis += 1
@@ -76,6 +80,7 @@ extension KVClientConfiguration {
         configuration.callTimeout = .seconds(90)
         configuration.connectTimeout = .seconds(20)
         configuration.silenceTimeout = .seconds(90)
+        configuration.probeAfter = .seconds(90)
         return configuration
     }
 }

@@ -1,6 +1,7 @@
 // What each method sends and how it reads the answer, against a scripted server.
 
 import KVClient
+import NIOCore
 import Testing
 
 @Suite struct MethodTests {
@@ -90,7 +91,7 @@ import Testing
             try await client.put("other", "x")
             var pages: [Int] = []
             var keys: [String] = []
-            for try await page in client.listAll(prefix: "k/", pageEntries: 10) {
+            for try await page in client.listAll(prefix: "k/", pageEntries: 10).pages {
                 pages.append(page.count)
                 keys += page.map(\.key.description)
             }
@@ -99,9 +100,57 @@ import Testing
         }
     }
 
+    @Test func listAllGivesPairAfterPair() async throws {
+        try await withFakeStore { (client, server) async throws in
+            for index in 10..<35 { try await client.put("k/\(index)", "\(index)") }
+            let before = server.requests.count
+            var pairs: [KVPair] = []
+            for try await pair in client.listAll(prefix: "k/", pageEntries: 10) {
+                // A page is asked for when its first pair is, not before.
+                #expect(server.requests.count - before == pairs.count / 10 + 1)
+                pairs.append(pair)
+            }
+            #expect(pairs == (10..<35).map { KVPair(key: KVBytes("k/\($0)"), value: KVBytes("\($0)")) })
+            for try await pair in client.listAll(prefix: "none/") { Issue.record("a pair: \(pair)") }
+        }
+    }
+
+    @Test func getAllAsksForAThousandKeysAtATime() async throws {
+        try await withFakeStore { (client, server) async throws in
+            try await client.put("a", "1")
+            try await client.put("b", "2")
+            let before = server.requests.count
+            #expect(try await client.getAll(["a", "none", "b", "a"]) == ["a": "1", "b": "2"])
+            #expect(server.requests.count == before + 1)
+            #expect(try await client.getAll([String]()).isEmpty)
+            #expect(server.requests.count == before + 1, "nothing is asked for no keys")
+            let many = (0..<2001).map { "k\($0)" } + ["b"]
+            #expect(try await client.getAll(many) == ["b": "2"])
+            #expect(server.requests.dropFirst(before + 1).map(\.count) == [1001, 1001, 3])
+        }
+    }
+
+    @Test func valuesAreReadAsWhatTheyAre() async throws {
+        try await withFakeStore { (client, _) async throws in
+            try await client.put("text", ByteBuffer(string: "größer"))
+            #expect(try await client.get("text", as: String.self) == "größer")
+            #expect(try await client.get("text", as: ByteBuffer.self) == ByteBuffer(string: "größer"))
+            #expect(try await client.get("text", as: [UInt8].self) == Array("größer".utf8))
+            #expect(try await client.get("none", as: String.self) == nil)
+        }
+        try await withServer {
+            $0.reply([36, 49, 13, 10, 0xFF, 13, 10])
+        } _: { (client, _) async throws in
+            let error = await failure { try await client.get("k", as: String.self) }
+            #expect(error == .unreadable(key: "k", as: "String"))
+            #expect("\(error!)" == "the value of k is no String")
+            #expect(error?.mayHaveExecuted == false && error?.isStoreUnavailable == false)
+        }
+    }
+
     @Test func listAllOfNothingHasNoPage() async throws {
         try await withFakeStore { (client, _) async throws in
-            for try await page in client.listAll(prefix: "none/") { Issue.record("a page: \(page)") }
+            for try await page in client.listAll(prefix: "none/").pages { Issue.record("a page: \(page)") }
         }
     }
 
@@ -109,7 +158,7 @@ import Testing
         try await withFakeStore { (client, _) async throws in
             for index in 0..<4 { try await client.put("k\(index)", "") }
             var pages = 0
-            for try await page in client.listAll(pageEntries: 2) { pages += page.isEmpty ? 100 : 1 }
+            for try await page in client.listAll(pageEntries: 2).pages { pages += page.isEmpty ? 100 : 1 }
             #expect(pages == 2)
         }
     }

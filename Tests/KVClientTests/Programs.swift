@@ -47,12 +47,12 @@ final class Server {
     private let process = Process()
     let ports: [Int]
 
-    init(port: Int? = nil) throws {
+    init(port: Int? = nil, arguments: [String] = []) throws {
         let base = port ?? FreePorts.take(3)
         ports = [base + 1, base + 2]
         let output = Pipe()
         process.executableURL = Programs.url("kvd")
-        process.arguments = ["--port", "\(base)", "--actors", "2", "--pin", "no", "--log-level", "error"]
+        process.arguments = ["--port", "\(base)", "--actors", "2", "--pin", "no", "--log-level", "error"] + arguments
         process.standardOutput = output
         process.standardError = FileHandle.nullDevice
         try process.run()
@@ -72,6 +72,9 @@ final class Server {
     }
 
     deinit { crash() }
+
+    /// It hangs from now on: its kernel takes connections and bytes, and it does nothing.
+    func hang() { kill(process.processIdentifier, SIGSTOP) }
 
     private static func firstLine(of handle: FileHandle) -> String? {
         var text: [UInt8] = []

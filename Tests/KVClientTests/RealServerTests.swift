@@ -37,7 +37,9 @@ import Testing
         // Words of the LIST command as prefixes and keys.
         for key in ["LIMIT", "AFTER", "LIMIT 5", "q"] { try await client.put(key, "x") }
         var seen: [String] = []
-        for try await page in client.listAll(prefix: "p/", pageEntries: 300) { seen += page.map(\.key.description) }
+        for try await page in client.listAll(prefix: "p/", pageEntries: 300).pages {
+            seen += page.map(\.key.description)
+        }
         #expect(seen == keys.sorted())
         #expect(try await client.list(prefix: "LIMIT").map(\.key) == ["LIMIT", "LIMIT 5"])
         #expect(try await client.list(prefix: "LIMIT", limit: 1).map(\.key) == ["LIMIT"])
@@ -96,6 +98,29 @@ import Testing
         #expect(await nextEvent(events) { if case .failedOver = $0 { true } else { false } } != nil)
         #expect(try await client.get("k") == "3")
         await client.close()
+    }
+
+    /// With all settings as they are by default, under which a call would be given up after five seconds.
+    @Test func aHungServerIsLeftInLessThanItsSilenceTakes() async throws {
+        let first = try Server()
+        let second = try Server()
+        let servers = "\(first.addresses.split(separator: ",")[0]),\(second.addresses.split(separator: ",")[0])"
+        for isConnected in [true, false] {
+            let client = try KVClient(servers: servers)
+            if isConnected { try await client.put("k", "1") }
+            first.hang()
+            let events = client.events()
+            let start = ContinuousClock.now
+            // Read by the second, which has no such key.
+            #expect(try await client.get("k") == nil)
+            #expect(ContinuousClock.now - start < .seconds(5))
+            try await client.put("k", "2")
+            #expect(try await client.get("k") == "2")
+            let left = await nextEvent(events) { if case .failedOver = $0 { true } else { false } }
+            #expect("\(String(describing: left))".contains("hangs: silent for"))
+            try await client.delete("k")
+            await client.close()
+        }
     }
 
     @Test func aRestartedServerIsFoundAgain() async throws {

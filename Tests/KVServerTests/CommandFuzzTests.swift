@@ -1,4 +1,5 @@
-// A smoke of the fuzz targets `commands` and `frames` with fixed seeds, and proof that it notices. In process.
+// A smoke of the fuzz targets `commands`, `frames` and `rights` with fixed seeds, and proof that it notices. In
+// process.
 
 import FuzzSupport
 import KVTestSupport
@@ -18,6 +19,13 @@ import Testing
         #expect(
             failure == nil,
             "kv-fuzz frames --seed 1 --from \(failure?.index ?? 0) --inputs 1\n\(failure?.message ?? "")")
+    }
+
+    @Test func rulesAreRefusedOrReadBack() {
+        let failure = FuzzTarget.rights.run(seed: 1, inputs: 1500)
+        #expect(
+            failure == nil,
+            "kv-fuzz rights --seed 1 --from \(failure?.index ?? 0) --inputs 1\n\(failure?.message ?? "")")
     }
 
     @Test func aForgottenWriteIsNoticed() {

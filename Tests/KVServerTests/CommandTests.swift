@@ -91,12 +91,13 @@ import Testing
             expect(
                 s, "\(long) \(long) b",
                 "-ERR unknown command '\(long.prefix(128))', with args beginning with: '\(long.prefix(128))' ")
-            expect(s, "SET a b EX 1", "-ERR syntax error")
+            expect(s, "SET a b WHAT 1", "-ERR syntax error")
             expect(s, "CLIENT foo", "-ERR unknown subcommand 'foo'. Try CLIENT HELP.")
             expect(s, "CONFIG foo x", "-ERR unknown subcommand 'foo'. Try CONFIG HELP.")
             expect(s, "COMMAND foo", "-ERR unknown subcommand 'foo'. Try COMMAND HELP.")
             expect(s, "KVD foo", "-ERR unknown subcommand 'foo'. Try KVD HELP.")
-            expect(s, "SELECT 1", "-ERR DB index is out of range")
+            expect(s, "SELECT 16", "-ERR DB index is out of range")
+            expect(s, "SELECT -1", "-ERR DB index is out of range")
             expect(s, "SELECT x", "-ERR value is not an integer or out of range")
             expect(s, "SCAN x", "-ERR invalid cursor")
             expect(s, "SCAN 0 COUNT 0", "-ERR syntax error")

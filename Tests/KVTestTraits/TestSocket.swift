@@ -10,10 +10,12 @@ package final class TestSocket {
     }
 
     package let fd: Int32
+    private let timeoutSeconds: Int
 
     package init(
         port: UInt16, host: UInt8 = 1, timeoutSeconds: Int = 10, receiveBufferBytes: Int32? = nil
     ) throws {
+        self.timeoutSeconds = timeoutSeconds
         fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         guard fd >= 0 else { throw Failure("socket: errno \(errno)") }
         var timeout = timeval(tv_sec: timeoutSeconds, tv_usec: 0)
@@ -72,14 +74,16 @@ package final class TestSocket {
 
     package func receiveText(_ count: Int) throws -> String { String(decoding: try receive(count), as: UTF8.self) }
 
-    /// Everything up to the end of the stream.
+    /// Everything up to the end of the stream, which comes within `timeoutSeconds` whatever is sent until then.
     package func receiveAll() throws -> [UInt8] {
         var bytes: [UInt8] = []
-        while true {
+        let deadline = time(nil) + timeoutSeconds
+        while time(nil) <= deadline {
             let more = try receiveSome()
             if more.isEmpty { return bytes }
             bytes += more
         }
+        throw Failure("no end after \(bytes.count) bytes")
     }
 
     package func endSending() { shutdown(fd, Int32(SHUT_WR)) }

@@ -54,9 +54,9 @@ struct SimulationTests {
         #expect(caught, "\(name) went unnoticed for 10 seeds")
     }
 
-    @Test("there are 40 planted bugs, each with its own name")
+    @Test("there are 47 planted bugs, each with its own name")
     func bugNames() {
-        #expect(SimBug.all.count == 40)
-        #expect(Set(SimBug.all.map(\.name)).count == 40)
+        #expect(SimBug.all.count == 47)
+        #expect(Set(SimBug.all.map(\.name)).count == 47)
     }
 }

@@ -159,7 +159,8 @@ import Testing
     /// Commands, INFO's fields and error texts of the server are all on the page for clients.
     @Test func theProtocolPageIsWhole() throws {
         let page = try Repository.text("docs/protocol.md")
-        let table = try Repository.text("Sources/KVServer/Query/CommandTable.swift")
+        let table = try ["CommandRows.swift", "CommandRows+Connection.swift"]
+            .map { try Repository.text("Sources/KVServer/Query/\($0)") }.joined()
         let commands = table.matches(of: /CommandRow\(\s*"(\w+)"/).map { String($0.output.1) }
         #expect(commands.count > 20, "the command table could not be read")
         for name in commands {

@@ -93,6 +93,12 @@ int cs_tls_make_certificate(
     const cs_tls_subject *subject, const char *authority, const char *authority_key, const char *certificate,
     const char *key, char *error);
 
+/// SHA-256 of some bytes, 32 of them, to `out`. 0, or -1 if memory is short.
+int cs_tls_sha256(const void *bytes, size_t count, uint8_t *out);
+
+/// Whether two runs of bytes are equal, in a time that only depends on `count`.
+int cs_tls_equal(const void *a, const void *b, size_t count);
+
 /// `count` bytes nobody can guess. 0, or -1.
 int cs_tls_random(void *out, size_t count);
 

@@ -174,7 +174,7 @@ package struct Editor: Sendable {
 
     private mutating func remember(_ line: String) {
         let word = line.split(separator: " ").first.map { $0.lowercased() } ?? ""
-        let isPrivate = [Command.tell, .reply].contains { $0.rawValue == word || $0.aliases.contains(word) }
+        let isPrivate = [GameCommand.tell, .reply].contains { $0.rawValue == word || $0.aliases.contains(word) }
         guard !word.isEmpty, !isPrivate, history.last != line else { return }
         history.append(line)
         if history.count > Editor.historyMax { history.removeFirst() }

@@ -126,7 +126,7 @@ package struct Balance: Sendable {
     package let breakPercent: Int
     /// Share of a stack that a breakage takes, in percent; at least one unit always goes.
     package let brokenPercent: Int64
-    /// My part of the size that earns the promotion, in percent.
+    /// The share of a problem's size that earns the promotion, in percent.
     package let creditPercent: Int64 = 10
     /// `priceGrowth` to the power of the index, by repeated multiplication: the same on every machine.
     private let powers: [Double]

@@ -11,7 +11,7 @@ package enum Names {
         var words: Set<String> = [
             "all", "me", "everyone", "nobody", "someone", "system", "you", "cmud", "admin", "root",
         ]
-        words.formUnion(Command.allCases.flatMap { [$0.rawValue] + $0.aliases })
+        words.formUnion(GameCommand.allCases.flatMap { [$0.rawValue] + $0.aliases })
         words.formUnion(Rank.allCases.map(\.key))
         words.formUnion(Place.allCases.map(\.key))
         return words

@@ -3,7 +3,7 @@
 package enum Complaint {
     /// Bad usage in one line: the first sentence of what the parser said, and where to read more.
     package static func usage(_ message: String) -> String {
-        var text = Command.trimmed(message.split(whereSeparator: \.isNewline).first.map(String.init) ?? "")
+        var text = GameCommand.trimmed(message.split(whereSeparator: \.isNewline).first.map(String.init) ?? "")
         while text.last == "." || text.last == ";" { text.removeLast() }
         return "cmud: \(text.isEmpty ? "bad usage" : text); see cmud --help"
     }

@@ -99,7 +99,7 @@ package struct ProblemView: Equatable, Sendable {
     package var remaining: Int64
     package var people: [(name: String, work: Int64)]
     package var mine: Int64
-    /// What I have contributed to this rank, over all instances, and what the promotion asks for.
+    /// The player's work for this rank, over all instances, and what the promotion asks for.
     package var credit: Int64
     package var creditNeeded: Int64
     package var steps: Int64
@@ -225,7 +225,7 @@ package enum Event: Sendable {
 
     case help(isSolving: Bool)
     case helpGroup(CommandGroup)
-    case helpTopic(Command)
+    case helpTopic(GameCommand)
     case goodbye(SessionSummary)
 }
 
@@ -241,7 +241,7 @@ package struct Output: Sendable {
 }
 
 /// What the front end should ask the player for.
-package enum Prompt: Equatable, Sendable {
+package enum PlayerPrompt: Equatable, Sendable {
     /// Nothing: a command or a chapter is running.
     case none
     case login

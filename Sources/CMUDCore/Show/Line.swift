@@ -1,6 +1,6 @@
 // Lines of styled text, and how they become bytes for a terminal. Pure, any thread.
 
-/// What a piece of text means; a renderer with colour gives it one of the eight basic ones, never as its only carrier.
+/// What a piece of text means. A renderer may give it one of the eight basic colours; the words say the same without.
 package enum Tone: Sendable {
     case plain, title, name, coins, good, bad, hint, dim, talk, story
 

@@ -100,7 +100,7 @@ package struct Renderer: Sendable {
         }
     }
 
-    private func helpTopic(_ command: Command) -> [Line] {
+    private func helpTopic(_ command: GameCommand) -> [Line] {
         var lines = [Line(command.usage, .name) + Line(": \(command.summary)."), Line(command.details)]
         if command.example != command.rawValue { lines.append(Line("For instance: \(command.example)")) }
         if !command.aliases.isEmpty { lines.append(Line("Also: \(command.aliases.joined(separator: ", "))")) }
@@ -117,7 +117,7 @@ package struct Renderer: Sendable {
                     + Line(" `solve` goes to the whiteboard, which is the way up. `hint` says what comes next.")
         ]
         for group in CommandGroup.allCases {
-            let words = Command.allCases.filter { $0.group == group }.map(\.rawValue).joined(separator: ", ")
+            let words = GameCommand.allCases.filter { $0.group == group }.map(\.rawValue).joined(separator: ", ")
             lines.append(Line(isReader ? group.rawValue + ": " : pad(group.rawValue, 9), .title) + Line(words))
             lines[lines.count - 1].hang = 9
         }
@@ -129,7 +129,7 @@ package struct Renderer: Sendable {
     }
 
     private func helpGroup(_ group: CommandGroup) -> [Line] {
-        let commands = Command.allCases.filter { $0.group == group }
+        let commands = GameCommand.allCases.filter { $0.group == group }
         let columns = (commands.map { Columns.of($0.usage) }.max() ?? 0) + 2
         return [Line(group.rawValue, .title)]
             + commands.map { command in

@@ -3,7 +3,7 @@
 package import KVBase
 
 /// A player's own settings; the newest session's are the ones that count.
-package struct Options: Equatable, Sendable {
+package struct PlayerSettings: Equatable, Sendable {
     package static let ignoredMax = 16
     package static let marksMax = 16
 
@@ -29,7 +29,9 @@ package struct Options: Equatable, Sendable {
     /// Records that the tells of `pid` up to `seq` were shown; the oldest mark makes room when there are too many.
     package mutating func read(_ pid: String, upTo seq: Int64) {
         marks[pid] = max(seq, mark(pid))
-        while marks.count > Options.marksMax, let oldest = marks.min(by: { ($0.value, $0.key) < ($1.value, $1.key) }) {
+        while marks.count > PlayerSettings.marksMax,
+            let oldest = marks.min(by: { ($0.value, $0.key) < ($1.value, $1.key) })
+        {
             oldMark = max(oldMark, oldest.value)
             marks[oldest.key] = nil
         }
@@ -49,10 +51,10 @@ package struct Options: Equatable, Sendable {
         hints = json["h"]?.flag ?? true
         brief = json["b"]?.flag ?? false
         reader = json["r"]?.flag ?? false
-        for (pid, name) in (json["i"]?.members ?? []).prefix(Options.ignoredMax) where Names.isIdentifier(pid) {
+        for (pid, name) in (json["i"]?.members ?? []).prefix(PlayerSettings.ignoredMax) where Names.isIdentifier(pid) {
             if let name = name.text, Names.fault(name) == nil { ignored[pid] = name }
         }
-        for (pid, mark) in (json["m"]?.members ?? []).prefix(Options.marksMax) where Names.isIdentifier(pid) {
+        for (pid, mark) in (json["m"]?.members ?? []).prefix(PlayerSettings.marksMax) where Names.isIdentifier(pid) {
             marks[pid] = mark.amount
         }
         oldMark = json["mo"]?.amount ?? 0
@@ -78,7 +80,7 @@ package struct SlotRecord: Equatable, Sendable {
     package var moved: [Int: String] = [:]
     package var rank: Rank = .undergraduate
     package var place: Place = .start
-    package var options = Options()
+    package var options = PlayerSettings()
 
     package init(sid: String) { self.sid = sid }
 
@@ -115,7 +117,7 @@ package struct SlotRecord: Equatable, Sendable {
         }
         rank = Rank(rawValue: Int(json["rk"]?.amount ?? 0)) ?? .undergraduate
         place = json["loc"]?.text.flatMap(Place.init(key:)) ?? .start
-        options = Options(json: json["opt"] ?? .null)
+        options = PlayerSettings(json: json["opt"] ?? .null)
     }
 }
 
@@ -152,8 +154,8 @@ package struct CharacterSlots: Equatable, Sendable {
     package var lastSeen: Millis { newest?.time ?? 0 }
     package var place: Place { newest?.place ?? .start }
 
-    package var options: Options {
-        var options = newest?.options ?? Options()
+    package var options: PlayerSettings {
+        var options = newest?.options ?? PlayerSettings()
         for record in records.values {
             for pid in record.options.marks.keys.sorted() { options.read(pid, upTo: record.options.mark(pid)) }
         }

@@ -46,7 +46,7 @@ package struct GMCP: Sendable {
     // MARK: to the client
 
     /// Messages for what has changed since the last call and for `outputs`, of the modules the client understands.
-    package mutating func messages(_ session: Session, _ outputs: [Output]) -> [String] {
+    package mutating func messages(_ session: GameSession, _ outputs: [Output]) -> [String] {
         var messages = replies
         replies = []
         guard !modules.isEmpty, !session.shownName.isEmpty else { return messages }

@@ -14,8 +14,10 @@ enum EntryFlag {
     static let sameOrigin: UInt8 = 2
     static let sameMillis: UInt8 = 4
     static let nextSeq: UInt8 = 8
-    /// The high half byte is the shared-prefix length; 15 means that it follows.
+    /// The high half byte is the shared-prefix length; 15 means that it follows, 14 that it follows and the record is
+    /// extended.
     static let prefixMax = 15
+    static let prefixOfExtended = 14
 }
 
 struct EntryEncoder {
@@ -33,8 +35,9 @@ struct EntryEncoder {
     /// Appends one entry. The record must stay valid until the next call or `forgetPrevious`.
     mutating func encode(_ record: Record, _ table: OriginTable, into out: inout OutputBuffer) {
         let keyCount = record.keyCount
-        let valueCount = record.valueCount
-        out.reserve(64 &+ keyCount &+ valueCount)
+        let contentCount = record.contentCount
+        let isExtended = record.isExtended
+        out.reserve(64 &+ keyCount &+ contentCount)
         let shared = previous.map { EntryEncoder.sharedPrefix($0.key, record.key) } ?? 0
         let origin = record.origin
         let ms = record.ms
@@ -45,10 +48,12 @@ struct EntryEncoder {
         if code == lastCode { flags |= EntryFlag.sameOrigin }
         if ms == lastMillis { flags |= EntryFlag.sameMillis }
         if seq == lastSeq &+ 1 { flags |= EntryFlag.nextSeq }
-        out.append(flags | UInt8(min(shared, EntryFlag.prefixMax)) &<< 4)
-        if shared >= EntryFlag.prefixMax { out.appendVarint(UInt64(shared)) }
+        let isPrefixApart = isExtended || shared >= EntryFlag.prefixOfExtended
+        let prefix = isExtended ? EntryFlag.prefixOfExtended : isPrefixApart ? EntryFlag.prefixMax : shared
+        out.append(flags | UInt8(prefix) &<< 4)
+        if isPrefixApart { out.appendVarint(UInt64(shared)) }
         out.appendVarint(UInt64(keyCount &- shared))
-        if !record.isTombstone { out.appendVarint(UInt64(valueCount)) }
+        if isExtended || !record.isTombstone { out.appendVarint(UInt64(contentCount)) }
         if code != lastCode {
             out.appendVarint(UInt64(code))
             if code == origins.count {
@@ -61,7 +66,7 @@ struct EntryEncoder {
         if ms != lastMillis { out.appendZigzag(ms &- lastMillis) }
         if seq != lastSeq &+ 1 { out.appendZigzag(Int64(bitPattern: seq &- lastSeq)) }
         out.append(record.keyPointer + shared, keyCount &- shared)
-        if valueCount > 0 { out.append(record.value) }
+        if contentCount > 0 { out.append(record.content) }
         lastCode = code
         lastMillis = ms
         lastSeq = seq
@@ -121,29 +126,49 @@ struct EntryDecoder {
         var reader = WireReader(bytes, from: at, to: end)
         let flags = reader.byte()
         var shared = Int(flags &>> 4)
-        if shared == EntryFlag.prefixMax { shared = Int(truncatingIfNeeded: min(reader.varint(), UInt64(Int32.max))) }
+        let isExtended = shared == EntryFlag.prefixOfExtended
+        if shared >= EntryFlag.prefixOfExtended {
+            shared = Int(truncatingIfNeeded: min(reader.varint(), UInt64(Int32.max)))
+        }
         let suffix = Int(truncatingIfNeeded: min(reader.varint(), UInt64(Int32.max)))
         let isTombstone = flags & EntryFlag.tombstone != 0
-        let valueCount = isTombstone ? 0 : Int(truncatingIfNeeded: min(reader.varint(), UInt64(Int32.max)))
-        guard !reader.failed, shared <= key.count, shared &+ suffix <= Limits.keyBytesMax,
-            valueCount <= Limits.valueBytesMax, readOrigin(flags, &reader, table, writers)
+        let contentCount =
+            isTombstone && !isExtended ? 0 : Int(truncatingIfNeeded: min(reader.varint(), UInt64(Int32.max)))
+        guard !reader.failed, shared <= key.count, shared &+ suffix <= Companion.keyBytesMax,
+            contentCount <= Limits.valueBytesMax + (isExtended ? RecordExtension.longBytes : 0),
+            readOrigin(flags, &reader, table, writers)
         else { return nil }
         let ms = flags & EntryFlag.sameMillis != 0 ? lastMillis : lastMillis &+ reader.zigzag()
         let seq =
             flags & EntryFlag.nextSeq != 0 ? lastSeq &+ 1 : lastSeq &+ UInt64(bitPattern: reader.zigzag())
         let rest = reader.run(suffix)
-        let value = reader.run(valueCount)
-        guard !reader.failed, ms >= 0, ms <= min(millisMax, Version.msMax), seq <= Version.seqMax else { return nil }
+        let content = reader.run(contentCount)
+        guard !reader.failed, ms >= 0, ms <= min(millisMax, Version.msMax), seq <= Version.seqMax,
+            !isExtended || !isTombstone && isSound(content, ms, seq, table)
+        else { return nil }
         key.removeSubrange(shared...)
         key.append(contentsOf: rest)
+        guard !Companion.isCompanions(key) || isExtended && Companion.isSound(key, content) else { return nil }
         lastMillis = ms
         lastSeq = seq
         at = reader.at
         left &-= 1
         return key.withUnsafeBytes { key in
-            Record.create(
-                key: ByteView(key), value: ByteView(value), ms: ms, origin: origin, seq: seq, isTombstone: isTombstone)
+            isExtended
+                ? Record.create(
+                    key: ByteView(key), extendedContent: ByteView(content), ms: ms, origin: origin, seq: seq,
+                    isTombstone: isTombstone)
+                : Record.create(
+                    key: ByteView(key), value: ByteView(content), ms: ms, origin: origin, seq: seq,
+                    isTombstone: isTombstone)
         }
+    }
+
+    /// Whether an extension is one, and no deadline in it is newer than the write that kept it.
+    private func isSound(_ content: UnsafeRawBufferPointer, _ ms: Millis, _ seq: UInt64, _ table: OriginTable) -> Bool {
+        guard RecordExtension.isValid(content), let at = content.baseAddress else { return false }
+        guard origin != OriginTable.unknown, let kept = RecordExtension(reading: at).version else { return true }
+        return kept < Version(ms: ms, uid: table.uid(origin), seq: seq)
     }
 
     private mutating func readOrigin(

@@ -6,7 +6,7 @@ import KVBase
 /// integers as LEB128; a server is named by its id on first use and by a small number after.
 enum FrameFormat {
     static let magic: UInt32 = 0x4644_564B  // "KVDF"
-    static let version: UInt8 = 3
+    static let version: UInt8 = 4
     static let headerBytes = 17
     /// Where the checksum is, and the first byte it is made of.
     static let crcAt = 5
@@ -138,6 +138,7 @@ struct FrameWriter {
         for id in report.level { server(id) }
         out.appendVarint(UInt64(report.retired.count))
         for mark in report.retired { out.appendFixed64(mark) }
+        out.appendZigzag(report.clock)
     }
 
     /// Appends a block whose entries are already encoded and stay where they are until `finish`. The head must be
@@ -380,6 +381,7 @@ struct FrameReader {
             if reader.failed { break }
         }
         for _ in 0..<listCount(bytesEach: 8) { report.retired.append(reader.fixed64()) }
+        report.clock = clock()
         return report
     }
 

@@ -6,28 +6,39 @@ import KVBase
 struct Collector {
     /// Greatest collected tombstone of each origin.
     private var collected = VersionVector()
-    private var isUnderWay = false
-    /// Tombstones this sweep still looks at.
+    /// Tombstones this sweep still looks at, and expired values and companions.
     private var left = 0
+    private var leftoversLeft = 0
     private var lastAt: Millis?
+    private var forgotAt: Millis?
+    /// Deadlines up to here have passed everywhere.
+    private var passed: Millis = .min
     /// What is known everywhere, and the servers that everybody has retired, as this sweep began.
     private var stable = VersionVector()
     private var retiredEverywhere: [UInt64] = []
-    var isSweeping: Bool { isUnderWay }
+    var isSweeping: Bool { left > 0 || leftoversLeft > 0 }
+    var isSweepingTombstones: Bool { left > 0 }
 
     /// Greatest collected tombstone of each origin.
     var frontier: VersionVector { collected }
 
     func isDue(_ now: Millis, every: Millis) -> Bool { lastAt.map { now - $0 >= every } ?? true }
 
+    func isForgettingDue(_ now: Millis, every: Millis) -> Bool { forgotAt.map { now - $0 >= every } ?? true }
+
     /// It is known whether a sweep may begin, and what for.
     mutating func noteLook(_ now: Millis) { lastAt = now }
+    mutating func noteForgetting(_ now: Millis) { forgotAt = now }
 
-    /// `tombstones`: how many the store has; its queue may hold about as many stale entries.
-    mutating func begin(stable: VersionVector, retiredEverywhere: [UInt64], tombstones: Int) {
-        (self.stable, self.retiredEverywhere) = (stable, retiredEverywhere)
-        isUnderWay = true
-        left = 2 * tombstones + 64
+    /// `tombstones`: how many the store has, if they are to be looked at; its queue may hold about as many stale
+    /// entries. `leftovers`: entries of expired values and companions.
+    mutating func begin(
+        stable: VersionVector, retiredEverywhere: [UInt64], tombstones: Int?, leftovers: Int = 0,
+        deadlinesTo passed: Millis = .min
+    ) {
+        (self.stable, self.retiredEverywhere, self.passed) = (stable, retiredEverywhere, passed)
+        left = tombstones.map { 2 * $0 + 64 } ?? 0
+        leftoversLeft = leftovers
     }
 
     /// One slice: looks at up to `budget` tombstones and forgets those not younger than `oldest` that nobody can lack.
@@ -37,27 +48,51 @@ struct Collector {
     ) -> (dropped: Int, tooYoung: UInt64) {
         var tooYoung: UInt64 = 0
         let slice = min(budget, left)
+        guard slice > 0 else { return (0, 0) }
         let dropped = store.sweepTombstones(budget: slice) { record in
-            let origin = record.origin
-            let isRetired = seen.isRetired(origin)
-            // Of a retired server everybody holds everything once everybody has retired it: an adopted entry has no
-            // other proof.
-            guard
-                isRetired
-                    ? retiredEverywhere.contains(origins.uid(origin).server) : stable.covers(origin, record.seq)
-            else {
-                return false
-            }
+            guard isKnownEverywhere(record, seen, origins) else { return false }
             guard record.ms <= oldest else {
                 tooYoung += 1
                 return false
             }
-            if !isRetired { collected.raise(origin, to: record.seq) }
+            noteDropped(record, seen)
             return true
         }
-        left -= slice
-        if left <= 0 || store.tombstoneCount == 0 { isUnderWay = false }
+        left = store.tombstoneCount == 0 ? 0 : left - slice
         return (dropped, tooYoung)
+    }
+
+    /// One slice: looks at up to `budget` expired values and companions without effect, and forgets those that nobody
+    /// can lack. Returns how many it forgot, and how many deadlines have not passed everywhere.
+    mutating func forget(
+        _ store: Store, budget: Int, oldest: Millis, _ seen: Seen, _ origins: OriginTable
+    ) -> (dropped: Int, tooSoon: UInt64) {
+        var tooSoon: UInt64 = 0
+        let slice = min(budget, leftoversLeft)
+        guard slice > 0 else { return (0, 0) }
+        let dropped = store.sweepLeftovers(budget: slice) { record, why in
+            if case .expired(let deadline) = why, deadline > passed {
+                tooSoon += 1
+                return false
+            }
+            guard record.ms <= oldest, isKnownEverywhere(record, seen, origins) else { return false }
+            noteDropped(record, seen)
+            return true
+        }
+        leftoversLeft = store.leftoverCount == 0 ? 0 : leftoversLeft - slice
+        return (dropped, tooSoon)
+    }
+
+    /// Of a retired server everybody holds everything once everybody has retired it: an adopted entry has no other
+    /// proof.
+    private func isKnownEverywhere(_ record: Record, _ seen: Seen, _ origins: OriginTable) -> Bool {
+        let origin = record.origin
+        return seen.isRetired(origin)
+            ? retiredEverywhere.contains(origins.uid(origin).server) : stable.covers(origin, record.seq)
+    }
+
+    private mutating func noteDropped(_ record: Record, _ seen: Seen) {
+        if !seen.isRetired(record.origin) { collected.raise(record.origin, to: record.seq) }
     }
 
     /// Whether whoever stood at `cut` knew every tombstone collected here. O(origins).
@@ -70,7 +105,7 @@ struct Collector {
     mutating func forget(_ origin: OriginIndex) { collected.set(origin, 0) }
 
     func checkInvariants(_ seen: Seen) {
-        check(left >= 0 || !isUnderWay)
+        check(left >= 0 && leftoversLeft >= 0)
         for i in 0..<collected.count { check(collected.seqs[i] == 0 || !seen.isRetired(OriginIndex(i))) }
     }
 }

@@ -24,12 +24,13 @@ struct DeltaEntries {
     mutating func append(_ hash: UInt64, _ record: Record) {
         if count == capacity {
             capacity = max(16, capacity * 2)
-            base = realloc(base, capacity * MemoryLayout<DeltaEntry>.stride)!
+            let bytes = capacity * MemoryLayout<DeltaEntry>.stride
+            base = (realloc(base, bytes) ?? outOfMemory(bytes))
                 .bindMemory(to: DeltaEntry.self, capacity: capacity)
         }
         base.unsafelyUnwrapped[count] = DeltaEntry(hash: hash, record: record)
         count &+= 1
-        let bytes = record.keyCount &+ record.valueCount
+        let bytes = record.keyCount &+ record.contentCount
         payloadBytes &+= bytes
         if bytes > largestBytes { largestBytes = bytes }
     }

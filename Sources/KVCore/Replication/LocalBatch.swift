@@ -52,6 +52,9 @@ package struct StabilityReport: Sendable, Equatable {
     package var level: [UInt64]
     /// Marks of the departed servers that all its actors have retired, sorted: see `Replica.shown`.
     package var retired: [UInt64]
+    /// The least of its actors' corrected clocks when these were their vectors: what they write later, they write
+    /// knowing which deadlines lie before this.
+    package var clock: Millis = 0
 }
 
 /// A missing interval (from, to] of an origin's writes.
@@ -114,6 +117,8 @@ package final class LocalBatch: @unchecked Sendable {
     let vector: VersionVector
     let digest: UInt64
     let floor: Millis
+    /// The sender's corrected clock.
+    let clock: Millis
     /// Number of `items[0]`, or of the next item ever if there is none.
     let firstItem: UInt64
     let items: [LocalItem]
@@ -133,6 +138,8 @@ package final class LocalBatch: @unchecked Sendable {
     let isSettled: Bool
     /// Own writes of the sender went to somebody who has not said who it is.
     let hasGreeted: Bool
+    /// The sender adopts what a departed server left, or its siblings have not got all of that yet.
+    let isAdopting: Bool
     /// Departed servers of which the sender holds nothing loose.
     let level: [UInt64]
     /// Marks of the departed servers that the sender retired, sorted.
@@ -142,15 +149,15 @@ package final class LocalBatch: @unchecked Sendable {
 
     init(
         fromIndex: Int, vector: VersionVector, digest: UInt64, floor: Millis, firstItem: UInt64, items: [LocalItem],
-        ackedItem: UInt64, news: [ServerNews], rowsHash: UInt64, rows: [MemberRow],
-        areOwnWords: [Bool], votes: [DepartureVote], asks: [ForwardedAsk], scanAsk: ScanAsk?, scanChunk: LocalChunk?,
-        isFlushed: Bool, isSettled: Bool, hasGreeted: Bool,
-        level: [UInt64], retired: [UInt64]
+        ackedItem: UInt64, news: [ServerNews], rowsHash: UInt64, rows: [MemberRow], areOwnWords: [Bool],
+        votes: [DepartureVote], asks: [ForwardedAsk], scanAsk: ScanAsk?, scanChunk: LocalChunk?, isFlushed: Bool,
+        isSettled: Bool, hasGreeted: Bool, isAdopting: Bool, level: [UInt64], retired: [UInt64], clock: Millis = 0
     ) {
         self.fromIndex = fromIndex
         self.vector = vector
         self.digest = digest
         self.floor = floor
+        self.clock = clock
         self.firstItem = firstItem
         self.items = items
         self.ackedItem = ackedItem
@@ -165,6 +172,7 @@ package final class LocalBatch: @unchecked Sendable {
         self.isFlushed = isFlushed
         self.isSettled = isSettled
         self.hasGreeted = hasGreeted
+        self.isAdopting = isAdopting
         self.level = level
         self.retired = retired
         var bytes = 64 + 6 * vector.count

@@ -84,16 +84,32 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A scan proves a vector that is newer than the state it began with.
     package static let stateBeforeVector = PlantedMistakes(rawValue: 1 << 35)
 
-    /// A word for the id that an address had before is taken for one to the server that is there now.
-    package static let resetOfOldId = PlantedMistakes(rawValue: 1 << 36)
-    /// Entries in the receiver's own name are merged like others.
-    package static let ownFromOthers = PlantedMistakes(rawValue: 1 << 37)
-    /// A floor is taken over however far it is ahead.
-    package static let floorAhead = PlantedMistakes(rawValue: 1 << 38)
-    /// One message of one server is enough to be forgotten.
-    package static let forgottenAtAWord = PlantedMistakes(rawValue: 1 << 39)
+    /// EXPIRE writes the value again, with the deadline.
+    package static let touchWritesValue = PlantedMistakes(rawValue: 1 << 36)
+    /// An expired value becomes a tombstone stamped with its deadline.
+    package static let expiryDeletes = PlantedMistakes(rawValue: 1 << 37)
+    /// An expired value is forgotten as soon as its write is known everywhere.
+    package static let forgetWithoutReports = PlantedMistakes(rawValue: 1 << 38)
+    /// The same once this server's clock has passed the deadline by what clocks may differ, whatever the others' say.
+    package static let reportWithoutClock = PlantedMistakes(rawValue: 1 << 39)
+    /// A SET that keeps the deadline writes it anew.
+    package static let keepStampsDeadline = PlantedMistakes(rawValue: 1 << 40)
+    /// A write is stamped without regard to the key's deadline set apart.
+    package static let stampIgnoresDeadline = PlantedMistakes(rawValue: 1 << 41)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 40.
+    /// A value goes out without the deadline that was set apart from it.
+    package static let escortForgotten = PlantedMistakes(rawValue: 1 << 42)
+
+    /// A word for the id that an address had before is taken for one to the server that is there now.
+    package static let resetOfOldId = PlantedMistakes(rawValue: 1 << 43)
+    /// Entries in the receiver's own name are merged like others.
+    package static let ownFromOthers = PlantedMistakes(rawValue: 1 << 44)
+    /// A floor is taken over however far it is ahead.
+    package static let floorAhead = PlantedMistakes(rawValue: 1 << 45)
+    /// One message of one server is enough to be forgotten.
+    package static let forgottenAtAWord = PlantedMistakes(rawValue: 1 << 46)
+
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 47.
     package static let all: [(name: String, bug: PlantedMistakes)] = [
         ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
         ("tieByArrival", .tieByArrival), ("sequenceIgnored", .sequenceIgnored), ("nowOnly", .nowOnly),
@@ -110,7 +126,10 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
         ("stalePageAccepted", .stalePageAccepted), ("journalCutPastAck", .journalCutPastAck),
         ("floorMissingFromBootstrap", .floorMissingFromBootstrap), ("headsFromOtherVectors", .headsFromOtherVectors),
         ("resendOnLivingLink", .resendOnLivingLink), ("progressByMessages", .progressByMessages),
-        ("paceById", .paceById), ("stateBeforeVector", .stateBeforeVector),
+        ("paceById", .paceById), ("stateBeforeVector", .stateBeforeVector), ("touchWritesValue", .touchWritesValue),
+        ("expiryDeletes", .expiryDeletes), ("forgetWithoutReports", .forgetWithoutReports),
+        ("reportWithoutClock", .reportWithoutClock), ("keepStampsDeadline", .keepStampsDeadline),
+        ("stampIgnoresDeadline", .stampIgnoresDeadline), ("escortForgotten", .escortForgotten),
         ("resetOfOldId", .resetOfOldId), ("ownFromOthers", .ownFromOthers), ("floorAhead", .floorAhead),
         ("forgottenAtAWord", .forgottenAtAWord),
     ]

@@ -6,6 +6,8 @@ import KVBase
 struct RecentSegments {
     private static let segmentsMax = 512
     private static let bytesMax = 4 * 1024 * 1024
+    /// Segments that are put together as one.
+    private static let togetherMax = 64
 
     /// Oldest first.
     private var segments: [DeltaSegment] = []
@@ -32,6 +34,40 @@ struct RecentSegments {
     /// The segment that holds the origin's write after `position`. O(segments).
     func segment(_ origin: OriginIndex, after position: UInt64) -> DeltaSegment? {
         segments.first { $0.origin == origin && $0.from <= position && $0.to > position }
+    }
+
+    /// The origin's writes after `position`, up to `end` or a little beyond, as one interval: the keys of consecutive
+    /// segments as they were merged, each key once, with its winner now. Nil if nothing is kept that begins there, or
+    /// if that is more than `bytesMax`: the winners of now may be far larger than what a segment held, and it cannot
+    /// be cut. O(segments + entries).
+    func interval(
+        _ origin: OriginIndex, after position: UInt64, upTo end: UInt64, in store: Store, cut: VersionVector,
+        bytesMax: Int
+    ) -> DeltaSegment? {
+        var entries = DeltaEntries()
+        var keys = HashSet64()
+        var from: UInt64?
+        var (to, count) = (position, 0)
+        while to < end, count < RecentSegments.togetherMax, let segment = segment(origin, after: to) {
+            var bytes = 0
+            for entry in segment.entries where !keys.contains(entry.hash) {
+                store.records(entry.hash) { bytes += $0.keyCount + $0.valueCount }
+            }
+            guard entries.payloadBytes + bytes <= bytesMax else { break }
+            for entry in segment.entries where keys.insert(entry.hash) {
+                store.records(entry.hash) { record in
+                    entries.append(entry.hash, record.retained())
+                    if let escort = store.escort(record, entry.hash) {
+                        entries.append(escort.hash, escort.record.retained())
+                    }
+                }
+            }
+            from = from ?? segment.from
+            to = segment.to
+            count += 1
+        }
+        guard let from else { return nil }
+        return DeltaSegment(origin: origin, from: from, to: to, isPage: false, cut: cut, taking: entries.take())
     }
 
     func checkInvariants() {

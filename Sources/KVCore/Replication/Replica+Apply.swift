@@ -12,6 +12,7 @@ extension Replica {
     /// Merges up to about `budget` entries; returns how many units of work that was.
     func work(budget: Int, _ at: Moment, into effects: inout ReplicaEffects) -> Int {
         var left = budget
+        if !inbox.isEmpty { store.noteClock(corrected(at)) }
         while left > 0, let item = inbox.take() {
             let (rest, used) = proceed(item, left, at, into: &effects)
             left -= used + 1
@@ -78,7 +79,7 @@ extension Replica {
         let origin = record.origin
         let isCovered = origin == own ? true : seen.covers(origin, record.seq)
         if isCovered || !(isCurrent || sectionOrigin == origin && record.ms > doubtfulTo) {
-            if store.find(HashedKey(record, hash: hash)) == nil {
+            if store.find(HashedKey(record, hash: hash)) == nil, !(record.isCompanion && store.isAwaited(record)) {
                 if isCovered, !force, !planted(.reinsertCovered) {
                     statistics.insertRefusedCovered += 1
                     return true
@@ -120,7 +121,7 @@ extension Replica {
         else { return }
         // Of a writer that can be heard nothing is adopted.
         if let server = server(source), server.hearing.isAudible { return }
-        departures.noteAdopted(record)
+        departures.notePassedOn(record)
     }
 
     /// Whether whoever stood at `cut` knew every tombstone collected here.

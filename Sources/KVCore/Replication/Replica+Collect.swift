@@ -11,26 +11,52 @@ import KVBase
 ///    tombstone collected here, and so is a newcomer's own write if it was not known yet when they were collected;
 /// 4. ts lies `tombstoneAgeMillis` back, so that a poisoned timestamp cannot lift `gcFloor` above real time.
 ///
+/// A value whose deadline D has passed is forgotten by the same rule, and only if every actor's report was made when
+/// its own clock had reached D, and D lies back as far as clocks may differ (15.3): an extension of it that anybody
+/// wrote before is then here.
+///
 /// No clock and no timeout decides: a member that is down for long keeps tombstones until it returns or is forgotten.
 extension Replica {
     func startCollecting(_ at: Moment) {
-        guard !collector.isSweeping, isCaughtUp, store.tombstoneCount > 0,
-            collector.isDue(at.steady, every: config.collectEveryMillis), !gaps.isCollectingHeld(at.steady)
-        else { return }
+        guard !collector.isSweeping, isCaughtUp, !gaps.isCollectingHeld(at.steady) else { return }
+        let deletes = store.tombstoneCount > 0 && collector.isDue(at.steady, every: config.collectEveryMillis)
+        // What a departed server left may be an extension that somebody has not passed on yet.
+        let leftovers =
+            store.leftoverCount > 0 && collector.isForgettingDue(at.steady, every: config.forgetEveryMillis)
+            && departedRows().isEmpty
+        guard deletes || leftovers else { return }
         // Whoever was greeted has own writes of this server, perhaps without the deletes that came later.
         guard !links.isHoldingCollection(at.steady), !siblings.contains(where: \.hasGreeted) else { return }
-        collector.noteLook(at.steady)
-        guard let stable = stableVector() else { return }
+        if deletes { collector.noteLook(at.steady) }
+        if leftovers { collector.noteForgetting(at.steady) }
+        guard let (stable, clock) = stableVector(at) else { return }
         let everywhere = retired.servers { mark in
             siblings.allSatisfy { $0.retired.hasSorted(mark) }
                 && servers.allSatisfy { $0.usableReport?.retired.hasSorted(mark) ?? false }
         }
-        collector.begin(stable: stable, retiredEverywhere: everywhere, tombstones: store.tombstoneCount)
+        collector.begin(
+            stable: stable, retiredEverywhere: everywhere, tombstones: deletes ? store.tombstoneCount : nil,
+            leftovers: leftovers ? store.leftoverCount : 0,
+            deadlinesTo: planted(.forgetWithoutReports) ? corrected(at) : min(clock, corrected(at) - skew(at)))
     }
 
-    /// What is known everywhere: clauses 1 and 2. Nil while a member has not reported.
-    private func stableVector() -> VersionVector? {
+    /// By how much clocks of members may differ: as far as is seen, if all are.
+    private func skew(_ at: Moment) -> Millis {
+        var most: Millis = 0
+        for server in servers {
+            guard let offset = server.hearing.offset(at), let roundTrip = server.hearing.roundTrip else {
+                return config.clockSkewMaxMillis
+            }
+            most = max(most, abs(offset) + roundTrip + ClockSample.slackMillis)
+        }
+        return min(most, config.clockSkewMaxMillis)
+    }
+
+    /// What is known everywhere: clauses 1 and 2; and what everybody's clock had reached when it said so. Nil while a
+    /// member has not reported.
+    private func stableVector(_ at: Moment) -> (VersionVector, clock: Millis)? {
         var stable = vector
+        var clock = corrected(at)
         for i in 0..<stable.count where stable.seqs[i] == VersionVector.retired { stable.set(OriginIndex(i), 0) }
         for sibling in siblings {
             promoteVector(sibling)
@@ -38,7 +64,8 @@ extension Replica {
                 statistics.collectRefusedByHeads += 1
                 return nil
             }
-            if planted(.collectOnMaximum) { stable.join(usable) } else { stable.meet(usable) }
+            if planted(.collectOnMaximum) { stable.join(usable.vector) } else { stable.meet(usable.vector) }
+            clock = min(clock, usable.clock)
         }
         for server in servers {
             let isJoining = members.row(server.id)?.status == .joining
@@ -50,13 +77,14 @@ extension Replica {
                 return nil
             }
             if planted(.collectWithoutMembers) { continue }
+            if !planted(.reportWithoutClock) { clock = min(clock, report.clock) }
             if planted(.collectOnMaximum) {
                 stable.meet(server.seenGapless)
             } else {
                 stable.meet(report.least)
             }
         }
-        return stable
+        return (stable, clock)
     }
 
     /// Clause 2: a report counts only once this replica has all its actors had written by then.
@@ -87,6 +115,7 @@ extension Replica {
         var least = vector
         var heads = [UInt64](repeating: 0, count: config.actorCount)
         heads[config.actorIndex] = store.ownSeq
+        var clock = corrected(at)
         for sibling in siblings {
             guard sibling.isHeard else { return nil }
             if planted(.collectOnMaximum) {
@@ -95,11 +124,12 @@ extension Replica {
                 least.meet(sibling.vector)
             }
             heads[sibling.index] = sibling.vector[sibling.origin]
+            clock = min(clock, sibling.view.clock)
         }
         if planted(.headsFromOtherVectors) { plantedState.swapHeads(&heads) }
         return StabilityReport(
             stamp: at.steady, least: shown(least, to: server), heads: heads, level: levelEverywhereHere(),
-            retired: marksOfAll())
+            retired: marksOfAll(), clock: clock)
     }
 
     /// One slice of the sweep.
@@ -108,5 +138,10 @@ extension Replica {
         let (dropped, tooYoung) = collector.sweep(store, budget: budget, oldest: oldest, seen, origins)
         statistics.tombstonesCollected &+= UInt64(dropped)
         statistics.collectRefusedByAge &+= tooYoung
+        guard !collector.isSweepingTombstones else { return }
+        let slice = min(budget, Replica.forgottenPerStep)
+        let (forgotten, tooSoon) = collector.forget(store, budget: slice, oldest: oldest, seen, origins)
+        statistics.leftoversCollected &+= UInt64(forgotten)
+        statistics.forgetRefusedByClock &+= tooSoon
     }
 }

@@ -16,6 +16,7 @@ extension Replica {
     ///
     /// - Nobody tells a writer what it wrote itself.
     /// - A write that the vector covers has taken effect: an entry that is greater than what is here is none of it.
+    /// - Only a deadline set apart may have been forgotten where its key's value is: that takes it again (15.2).
     /// - A sibling says here how far it wrote, before others can have it or soon after.
     /// - A writer whose server nobody has is nobody's.
     ///
@@ -28,6 +29,7 @@ extension Replica {
         if seen.covers(origin, record.seq) {
             // Of a retired server only those that agreed know the same. Planted mistakes break what this rests on.
             if seen.isRetired(origin) || planted.isAny { return .due }
+            if record.isCompanion, store.isAwaited(record) { return .due }
             if let held = store.find(HashedKey(record, hash: hash)) {
                 if held.version(origins) < record.version(origins) { statistics.entriesForged += 1 }
             } else {
@@ -47,7 +49,9 @@ extension Replica {
     private func creditOfOwn(_ record: Record, force: Bool) -> Credit {
         if planted(.ownFromOthers) { return .due }
         guard record.seq <= store.ownSeq else { return refuse() }
-        return force ? .due : .hasTakenEffect
+        if force { return .due }
+        guard record.isCompanion, store.isAwaited(record) else { return .hasTakenEffect }
+        return store.mayHaveWritten(record) ? .due : refuse()
     }
 
     @inline(never)

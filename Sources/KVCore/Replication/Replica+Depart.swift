@@ -4,7 +4,7 @@
 import KVBase
 
 extension Replica {
-    private func departedRows() -> [MemberRow] {
+    func departedRows() -> [MemberRow] {
         members.rows.filter { !$0.status.isMember && $0.server != uid.server && !retired.contains($0.server) }
     }
 
@@ -24,7 +24,7 @@ extension Replica {
             // Others may have passed on writes of one that this actor never heard itself.
             let since = server.heardAt ?? max(server.knownSince, census.start ?? at.steady)
             guard at.steady - since > config.downMillis, let row = members.row(server.id) else { continue }
-            // Then siblings take turns as after a departure.
+            // The actors' turns begin now, not when it was heard last: by then all of them would be over.
             adoptLoose(row, since: since + config.downMillis - Departures.adoptAfterMillis, at)
         }
     }
@@ -35,12 +35,16 @@ extension Replica {
     /// vector, so nothing would ever make the others fetch it. Whoever holds such an entry sends it on as part of its
     /// own stream: it notes an own write to the key without changing the record, and the closure rule does the rest.
     private func adoptLoose(_ row: MemberRow, since: Millis, _ at: Moment) {
-        guard departures.mayAdopt(since: since, actorIndex: config.actorIndex, at.steady) else { return }
         // An interval beyond a gap may have brought nothing new and still stand in the way of retiring.
         let loose = originsOf(row).filter { origin in
             (seen.isLoose(origin) || seen.hasIsland { $0 == origin }) && !isStillToCome(origin, at)
         }
-        if !loose.isEmpty { departures.adopt(row.server, loose) }
+        guard !loose.isEmpty else { return departures.noteLevel(row.server) }
+        // A sibling before this one is at it.
+        guard !siblings.contains(where: { $0.index < config.actorIndex && $0.isAdopting }),
+            departures.mayAdopt(row.server, since: since, actorIndex: config.actorIndex, at.steady)
+        else { return }
+        departures.adopt(row.server, loose, at.steady)
     }
 
     /// Somebody who can be heard has more of the writer without a gap: the ordinary repair brings that, over a line
@@ -51,13 +55,30 @@ extension Replica {
             || servers.contains { $0.seenGapless[origin] > mine && !$0.isSuspect(at.steady, config.suspectMillis) }
     }
 
+    /// How many more entries may be adopted now. What the journal forgets before it was sent everybody must fetch by a
+    /// scan: so the walk waits for whoever gets the writes, servers that can be heard for a minute at most.
+    private func adoptionRoom(_ at: Moment) -> Int {
+        var reached = siblings.isEmpty ? store.ownSeq : round.logged
+        if !departures.isPressed(at.steady) {
+            for server in servers where server.isContacted && !server.isSuspect(at.steady, config.suspectMillis) {
+                // One that the journal no longer serves takes a scan anyway.
+                guard server.stream.sent + 1 >= store.journalFirstSeq else { continue }
+                reached = min(reached, server.stream.sent)
+            }
+        }
+        return config.adoptedAheadMax - Int(clamping: store.ownSeq - min(reached, store.ownSeq))
+    }
+
+    func mayAdoptMore(_ at: Moment) -> Bool { departures.isAdopting && adoptionRoom(at) > 0 }
+
     /// One slice of the walk; returns the entries looked at.
-    func advanceAdoption(budget: Int, into effects: inout ReplicaEffects) -> Int {
-        let (found, looked, ended) = departures.walk(store, budget: budget, seen)
+    func advanceAdoption(budget: Int, _ at: Moment, into effects: inout ReplicaEffects) -> Int {
+        let (found, looked, ended) = departures.walk(store, budget: min(budget, adoptionRoom(at)), seen)
         for hash in found { store.noteOwnWrite(hash) }
         if !found.isEmpty {
             effects.events.append(.restamped((store.ownSeq - UInt64(found.count) + 1)...store.ownSeq))
             statistics.entriesAdopted += UInt64(found.count)
+            departures.noteOwn(through: store.ownSeq)
         }
         for origin in ended { seen.forgetLoose(origin) }
         return max(looked, 64)

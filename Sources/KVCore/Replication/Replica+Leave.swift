@@ -1,6 +1,6 @@
 // An orderly end: own writes are handed over, then the others are told. Part of `Replica`; on its actor's thread.
 
-import KVBase
+package import KVBase
 
 extension Replica {
     /// The process shuts down: keep calling `tick` and `step` until `hasLeft` or until patience ends.

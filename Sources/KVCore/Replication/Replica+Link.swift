@@ -1,7 +1,7 @@
 // Connections to other servers: which stands, what it carries, the first word over it. Part of `Replica`; on its
 // actor's thread.
 
-import KVBase
+package import KVBase
 
 extension Replica {
     private static let behindDotsMin: UInt64 = 16 * 1024
@@ -41,6 +41,7 @@ extension Replica {
             server.stream.skip(to: greeting.to)
         }
         server.stream.moveToNewLink(at.steady)
+        server.repairs.moveToNewLink(at.steady)
         server.wish.want(at: at.steady)
     }
 
@@ -56,6 +57,7 @@ extension Replica {
         if isConnected, session != 0, server.link.session != session { return }
         server.link.down(at.steady)
         server.stream.linkBroke(acknowledged: max(server.seenAtMost[own], server.seenGapless[own]), at.steady)
+        server.repairs.linkBroke()
         server.donor?.linkBroke()
         if catchUp.asks(server: 0) { catchUp.drop() }
     }
@@ -68,6 +70,7 @@ extension Replica {
         // Where a message really left is what the limit of messages a second counts.
         if progress.begunAt > server.pacer.lastSent ?? .min { server.pacer.sent(progress.begunAt) }
         server.stream.noteDelivered(server.link, at.steady)
+        server.repairs.noteDelivered(server.link, at.steady)
         if !before, server.link.isAllDelivered(.bulk) { server.donor?.arrived(at: at.steady) }
         scheduleNext(at)
     }
@@ -84,7 +87,7 @@ extension Replica {
         head.steady = at.steady
         head.wall = at.wall
         head.vector = vector
-        head.digest = digest
+        head.digest = comparedDigest
         head.floor = siblings.reduce(store.gcFloor) { max($0, $1.floor) }
         head.rowsHash = members.hash
         head.rows = members.rows

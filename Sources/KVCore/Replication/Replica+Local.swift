@@ -1,7 +1,7 @@
 // Deltas made from own writes, and the exchange with sibling actors by reference. Part of `Replica`; on its actor's
 // thread.
 
-import KVBase
+package import KVBase
 
 extension Replica {
     // MARK: Rounds
@@ -99,7 +99,8 @@ extension Replica {
         let saysFlushed = leaving.hasBegun && isFlushed(at)
         if saysFlushed { leaving.noteSaidFlushed() }
         let batch = LocalBatch(
-            fromIndex: config.actorIndex, vector: shown(vector, to: sibling), digest: digest, floor: store.gcFloor,
+            fromIndex: config.actorIndex, vector: shown(vector, to: sibling), digest: comparedDigest,
+            floor: store.gcFloor,
             firstItem: first, items: items, ackedItem: sibling.stream.appliedTo, news: servers.map(news),
             rowsHash: members.hash,
             rows: sibling.rowsHash == members.hash ? [] : members.rows,
@@ -107,7 +108,8 @@ extension Replica {
             asks: sibling.takeAsks(),
             scanAsk: scanAsk(catchUp.localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
             isFlushed: saysFlushed, isSettled: isSettled, hasGreeted: links.isHoldingCollection(at.steady),
-            level: levelHere(), retired: retired.sortedMarks)
+            isAdopting: departures.isAtIt(round.logged), level: levelHere(), retired: retired.sortedMarks,
+            clock: corrected(at))
         sibling.pacer.sent(at.steady)
         sibling.wish.fulfil()
         statistics.batchesSent &+= 1
@@ -213,7 +215,7 @@ extension Replica {
         var seq = start
         var bytes = 0
         while seq >= first {
-            store.records(store.journalHash(seq)) { bytes += $0.keyCount + $0.valueCount }
+            store.records(store.journalHash(seq)) { bytes += $0.keyCount + $0.contentCount }
             if bytes > Replica.latestBytesMax { break }
             seq -= 1
         }

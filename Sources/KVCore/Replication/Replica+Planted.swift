@@ -8,12 +8,19 @@ extension Replica {
     /// comes through here, where the bugs of the write rule live. The record is borrowed.
     @discardableResult
     package func put(
-        key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer, floor: Millis = 0, _ at: Moment
+        key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer, deadline: DeadlineChoice = .none,
+        floor: Millis = 0, _ at: Moment
     ) -> Record? {
         let key = store.key(key)
-        var floor = floor
+        let now = corrected(at)
+        var (floor, deadline) = (floor, deadline)
         if planted(.lastPlusOne) { floor = max(floor, plantedState.lastStamp) }
-        guard let record = store.put(key, value: ByteView(value), now: corrected(at), floor: floor) else { return nil }
+        if planted(.keepStampsDeadline), deadline == .keep, case .at(let kept) = store.deadline(of: key, now: now) {
+            deadline = .at(kept)
+        }
+        guard let record = store.put(key, value: ByteView(value), deadline: deadline, now: now, floor: floor) else {
+            return nil
+        }
         plantedState.noteStamp(record.ms)
         return bend(record, key.hash, at)
     }
@@ -26,15 +33,25 @@ extension Replica {
         return bend(record, key.hash, at)
     }
 
+    /// Sets a deadline apart as the server does; 0 takes it away.
+    package func expire(key: UnsafeRawBufferPointer, at deadline: Millis, _ at: Moment) -> TouchOutcome {
+        let key = store.key(key)
+        let now = corrected(at)
+        if planted(.touchWritesValue), deadline > now, let record = store.get(key, now: now)?.retained() {
+            defer { record.release() }
+            return store.put(key, value: ByteView(record.value), deadline: .at(deadline), now: now) == nil
+                ? .refused : .done
+        }
+        return deadline == 0 ? store.persist(key, now: now) : store.expire(key, at: deadline, now: now)
+    }
+
     /// `nowOnly` stamps with the clock whatever was there before; `noFloor` forgets what was collected.
     private func bend(_ record: Record, _ hash: UInt64, _ at: Moment) -> Record {
         var ms = record.ms
         if planted(.nowOnly) { ms = corrected(at) }
         if planted(.noFloor), record.ms == store.gcFloor + 1 { ms = corrected(at) }
         guard ms != record.ms else { return record }
-        let bent = Record.create(
-            key: record.keyView, value: ByteView(record.value), ms: ms, origin: record.origin, seq: record.seq,
-            isTombstone: record.isTombstone)
+        let bent = record.copied(ms: ms, origin: record.origin, seq: record.seq)
         store.overwriteUnconditionally(with: bent, hash)
         return bent
     }
@@ -74,6 +91,29 @@ extension Replica {
 }
 
 extension Store {
+    /// Puts a tombstone in the place of every expired value, stamped with its deadline: a planted mistake.
+    func deletesExpired(now: Millis) {
+        var expired: [Record] = []
+        var cursor = WalkCursor()
+        while !cursor.isDone {
+            walk(&cursor, budget: 1_000) { record in
+                if !record.isTombstone, record.isExtended, !record.isCompanion, record.inlineDeadline > 0,
+                    record.inlineDeadline <= now
+                {
+                    expired.append(record.retained())
+                }
+            }
+        }
+        for record in expired {
+            let dead = Record.create(
+                key: record.keyView, value: nil, ms: record.inlineDeadline, origin: record.origin, seq: record.seq,
+                isTombstone: true)
+            merge(dead)
+            dead.release()
+            record.release()
+        }
+    }
+
     /// Installs a record whatever version the key has, taking over its reference: what no correct code does. For
     /// planted bugs and tests that corrupt a replica.
     package func overwriteUnconditionally(with record: Record, _ hash: UInt64) {

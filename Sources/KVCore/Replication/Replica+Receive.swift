@@ -1,7 +1,7 @@
 // Frames from other servers: what their head says is taken at once, their entries are queued. Part of `Replica`; on its
 // actor's thread.
 
-import KVBase
+package import KVBase
 
 extension Replica {
     /// A frame arrived, `crc` being what a `FrameCheck` says of it if there was one. `from` is the server at the other

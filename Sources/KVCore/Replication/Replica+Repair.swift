@@ -39,8 +39,7 @@ extension Replica {
         let writer = origins.uid(ask.origin)
         if ask.origin == own {
             guard ask.from < store.ownSeq else { return }
-            // Asked again before the answer can have arrived.
-            if server.repairs.isOnItsWay(ask, at.steady, server.stream.answerMillis) { return }
+            if isAnswered(ask, to: server, at) { return }
             if planted(.gatewayChangeResets), ask.to <= server.seenAtMost[own] { return }
             if planted(.keepAliveWithoutHead), ask.from >= server.seenAtMost[own] { return }
             server.stream.noteLoss(at.steady)
@@ -49,10 +48,15 @@ extension Replica {
             guard let sibling = sibling(Int(writer.index)), sibling.add(ForwardedAsk(server: server.id, ask: ask))
             else { return }
             return sibling.wish.want(by: at.steady)
-        } else if recent.segment(ask.origin, after: ask.from) == nil {
+        } else if isAnswered(ask, to: server, at) || recent.segment(ask.origin, after: ask.from) == nil {
             return
         }
         server.repairs.add(ask)
+    }
+
+    /// Asked again before the answer can have arrived.
+    func isAnswered(_ ask: RepairAsk, to server: RemoteServer, _ at: Moment) -> Bool {
+        server.repairs.isOnItsWay(ask, at.steady, server.stream.answerMillis)
     }
 
     // MARK: Gaps seen in vectors
@@ -159,6 +163,9 @@ extension Replica {
 
     // MARK: Equal vectors, different content
 
+    /// That of what no replica drops by its clock: values without a deadline (docs/replication.md 15.4).
+    var comparedDigest: UInt64 { store.steadyDigest &+ plantedState.digestDrift }
+
     /// Equal vectors mean equal content; if the digests say otherwise for long, something is broken: alarm, then
     /// repair.
     func compareDigests(
@@ -166,7 +173,7 @@ extension Replica {
     ) {
         guard isSettled, head.isSettled else { return }
         guard shown(vector, to: server) == completed(head.vector, from: server) else { return }
-        if digest == head.digest { return server.digests.noteEqual() }
+        if comparedDigest == head.digest { return server.digests.noteEqual() }
         gaps.noteDifference(at.steady)
         guard server.digests.noteDifferent(at.steady, patience: config.divergenceMillis, timesMin: 3) else { return }
         statistics.divergences += 1
@@ -181,7 +188,7 @@ extension Replica {
         guard isSettled, batch.isSettled, !catchUp.isAskingSibling, batch.vector == shown(vector, to: sibling) else {
             return
         }
-        if digest == batch.digest { return sibling.digests.noteEqual() }
+        if comparedDigest == batch.digest { return sibling.digests.noteEqual() }
         gaps.noteDifference(at.steady)
         guard sibling.digests.noteDifferent(at.steady, patience: config.divergenceMillis) else { return }
         statistics.divergences += 1

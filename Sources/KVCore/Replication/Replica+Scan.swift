@@ -156,8 +156,7 @@ extension Replica {
         }
         for i in 0..<below.count {
             let entry = below.base.unsafelyUnwrapped[i]
-            let again = store.put(
-                HashedKey(entry.record, hash: entry.hash), value: ByteView(entry.record.value), now: 0)
+            let again = store.putAgain(entry.record, entry.hash)
             if let again { onRestamp?(entry.record, again) }
         }
         if below.count > 0 {

@@ -96,6 +96,7 @@ extension Replica {
     private func note(_ load: Load, _ server: RemoteServer, _ at: Moment) {
         let number = server.link.handOver(load.lane, at.steady)
         server.stream.number(load.lane, number, isLarge: load.lane == .bulk && load.chunk == nil)
+        if load.lane == .live { server.repairs.number(number) }
     }
 
     /// What goes out now: fresh writes and answers, with a chunk where that takes no time; else they take turns, each
@@ -269,6 +270,8 @@ extension Replica {
         _ server: RemoteServer, _ limits: FrameLimits, _ at: Moment, _ pending: inout [PendingBlock]
     ) {
         while bench.entryBytes < min(config.frameBytesMax / 2, limits.sectionBytes), let ask = server.repairs.next() {
+            // The same may have been asked for with another end.
+            if isAnswered(ask, to: server, at) { continue }
             if ask.origin == own {
                 guard ask.from + 1 >= store.journalFirstSeq, ask.from < store.ownSeq,
                     !server.stream.isSentAgain(ask.from, at.steady)
@@ -284,44 +287,29 @@ extension Replica {
                 }
                 encode(segment, &pending)
                 discard(segment)
-                server.repairs.noteAnswer(ask, at.steady)
+                noteAnswer(segment, to: server, at)
                 server.stream.noteRepaired(at.steady)
                 statistics.repairsAnswered += 1
             } else {
-                relayRecent(ask, &pending)
+                relayRecent(ask, to: server, at, &pending)
             }
         }
     }
 
-    /// Passes on another writer's interval: the keys of the segment as merged, each with its winner now.
-    private func relayRecent(_ ask: RepairAsk, _ pending: inout [PendingBlock]) {
-        var position = ask.from
-        var limit = 64
-        while position < ask.to, limit > 0, bench.entryBytes < config.frameBytesMax / 2,
-            let segment = recent.segment(ask.origin, after: position)
-        {
-            var entries = DeltaEntries()
-            for entry in segment.entries {
-                guard let winner = store.find(HashedKey(entry.record, hash: entry.hash)) else {
-                    continue
-                }
-                entries.append(entry.hash, winner.retained())
-                if entries.payloadBytes > config.frameBytesMax / 2 { break }
-            }
-            // The winners of now may be far larger than what the segment held, and it cannot be cut: leave that to a
-            // scan.
-            guard entries.payloadBytes <= config.frameBytesMax / 2 else {
-                entries.clear()
-                return
-            }
-            encode(
-                DeltaSegment(
-                    origin: segment.origin, from: segment.from, to: segment.to, isPage: false, cut: vector,
-                    taking: entries.take()), &pending)
-            position = segment.to
-            limit -= 1
-            statistics.repairsRelayed += 1
-        }
+    /// Passes on another writer's interval. What does not fit is left to a scan.
+    private func relayRecent(_ ask: RepairAsk, to server: RemoteServer, _ at: Moment, _ pending: inout [PendingBlock]) {
+        let interval = recent.interval(
+            ask.origin, after: ask.from, upTo: ask.to, in: store, cut: vector, bytesMax: config.frameBytesMax / 2)
+        guard let interval else { return }
+        encode(interval, &pending)
+        noteAnswer(interval, to: server, at)
+        statistics.repairsRelayed += 1
+    }
+
+    private func noteAnswer(_ segment: DeltaSegment, to server: RemoteServer, _ at: Moment) {
+        server.repairs.noteAnswer(
+            RepairAsk(origin: segment.origin, from: segment.from, to: segment.to),
+            arrivedAt: isConnected ? nil : at.steady)
     }
 
     private func head(for server: RemoteServer, _ index: Int, _ at: Moment) -> FrameHead {
@@ -332,7 +320,7 @@ extension Replica {
         head.wall = at.wall
         if let (echo, hold) = server.hearing.echo(at.steady) { (head.echo, head.echoHold) = (echo, hold) }
         head.vector = shown(vector, to: server)
-        head.digest = digest
+        head.digest = comparedDigest
         head.floor =
             planted(.floorMissingFromBootstrap)
             ? 0 : siblings.reduce(store.gcFloor) { max($0, $1.floor) }

@@ -59,6 +59,7 @@ package final class Replica {
     var clock = ClockCorrection()
     var futureStamps = FutureStamps()
     var leaving = Leaving()
+    @exclusivity(unchecked) var expiry = ExpiryWork()
 
     var plantedState: PlantedState
 
@@ -77,6 +78,7 @@ package final class Replica {
         uid = ActorUID(server: config.server, index: UInt16(config.actorIndex))
         own = store.ownOrigin
         seen = Seen(own: own)
+        if config.planted(.stampIgnoresDeadline) { store.state.pointee.ignoresCompanions = true }
         inbox = Inbox(bytesMax: config.inboxBytesMax)
         bench = FrameBench(origins: origins, cluster: config.clusterId)
         catchUp = CatchUp(isCaughtUp: !config.joining)
@@ -165,7 +167,7 @@ package final class Replica {
 
     /// Steady time at which `tick` wants to be called; not after `at.steady` means at once. O(1); asked once a turn.
     package func nextDeadline(_ at: Moment) -> Millis {
-        if hasWork { return at.steady }
+        if hasWork(at) { return at.steady }
         return schedule.next(ownSeq: store.ownSeq)
     }
 
@@ -176,6 +178,7 @@ package final class Replica {
         ages.note(store.ownSeq, at.steady)
         takeCensus(at, into: &effects)
         lookForGaps(at)
+        lookForExpired(at)
         if !round.isOpen { openRound(at) }
         if round.isOpen, advanceRound(budget: config.entriesPerStep) >= 0, !round.isBuilding {
             closeRound(at, into: &effects)
@@ -194,17 +197,20 @@ package final class Replica {
         }
         if budget > 0 { budget -= work(budget: budget, at, into: &effects) }
         if budget > 0 { budget -= advanceDonors(budget: min(budget, Replica.donorEntriesPerStep), at) }
-        if budget > 0, departures.isAdopting { budget -= advanceAdoption(budget: budget, into: &effects) }
+        if budget > 0, mayAdoptMore(at) { budget -= advanceAdoption(budget: budget, at, into: &effects) }
+        if budget > 0, expiry.isUnderWay { budget -= expire(budget: budget, at) }
         if budget > 0, collector.isSweeping { collect(budget: budget, at) }
         if budget > 0, !discards.isEmpty { _ = discards.release(budget: budget) }
         scheduleNext(at)
         checkInvariants()
-        return hasWork
+        return hasWork(at)
     }
 
-    var hasWork: Bool {
-        if round.isOpen || !inbox.isEmpty || collector.isSweeping || departures.isAdopting { return true }
-        if !discards.isEmpty { return true }
+    func hasWork(_ at: Moment) -> Bool {
+        if round.isOpen || !inbox.isEmpty || collector.isSweeping || !discards.isEmpty || mayAdoptMore(at) {
+            return true
+        }
+        if expiry.isUnderWay { return true }
         for server in servers { if let donor = server.donor, donor.wantsWork { return true } }
         for sibling in siblings { if let donor = sibling.donor, donor.wantsWork { return true } }
         return false
@@ -215,6 +221,7 @@ package final class Replica {
         var deadline = census.due(at.steady)
         // What arrives meanwhile must not put leaving off.
         if leaving.hasBegun, let next = census.next(spacing) { deadline = min(deadline, next) }
+        if store.volatileCount > 0 { deadline = min(deadline, expiry.nextLook(at.steady)) }
         var token = Millis.max
         for sibling in siblings {
             deadline = min(deadline, due(sibling, at))

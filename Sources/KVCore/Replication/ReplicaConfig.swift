@@ -43,6 +43,13 @@ package struct ReplicaConfig: Sendable {
     package var patienceMillis: Millis = 1_000
     package var tombstoneAgeMillis: Millis = 60_000
     package var collectEveryMillis: Millis = 5_000
+    /// Loose entries adopted ahead of what was sent of them: half the journal.
+    package var adoptedAheadMax: Int = Limits.journalEntriesMax / 2
+    /// The same for values that have expired.
+    package var forgetEveryMillis: Millis = 1_000
+    /// What the clocks of members may differ by. A value is kept for so long after its deadline, or for as long as they
+    /// are seen to differ, if that is less.
+    package var clockSkewMaxMillis: Millis = 10_000
     /// Replicas with equal vectors but different digests for this long are a fault: counted, then repaired.
     package var divergenceMillis: Millis = 5_000
     package var transport = FrameTransport.datagrams

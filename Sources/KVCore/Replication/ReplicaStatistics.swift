@@ -36,6 +36,9 @@ package struct ReplicaStatistics: Sendable {
     package var journalOverruns: UInt64 = 0
     package var localLogOverruns: UInt64 = 0
     package var tombstonesCollected: UInt64 = 0
+    /// Expired values, and deadlines set apart that had no effect any more.
+    package var leftoversCollected: UInt64 = 0
+    package var forgetRefusedByClock: UInt64 = 0
     package var collectRefusedByMembers: UInt64 = 0
     package var collectRefusedByHeads: UInt64 = 0
     package var collectRefusedByAge: UInt64 = 0

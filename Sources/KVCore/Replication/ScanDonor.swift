@@ -224,19 +224,29 @@ final class ScanDonor {
             if !everything, filter.covers(record.origin, record.seq) { return }
             if planted(.tombstoneSkippedInScan), record.isTombstone { return }
             offered.append(record)
-            bytes += record.keyCount + record.valueCount
+            bytes += record.keyCount + record.contentCount
         }
         return bytes
     }
 
     private func offer(_ store: Store) {
         for record in offered {
-            largestBytes = max(largestBytes, record.keyCount + record.valueCount)
+            largestBytes = max(largestBytes, record.keyCount + record.contentCount)
             if isLocal {
                 entries.append(store.hasher.hash(record.keyView), record.retained())
             } else {
                 encoder.encode(record, store.origins, into: &encoded)
             }
+            offerEscort(of: record, store)
+        }
+    }
+
+    private func offerEscort(of record: Record, _ store: Store) {
+        guard store.hasCompanions, let escort = store.escort(record, store.hasher.hash(record.keyView)) else { return }
+        if isLocal {
+            entries.append(escort.hash, escort.record.retained())
+        } else {
+            encoder.encode(escort.record, store.origins, into: &encoded)
         }
     }
 

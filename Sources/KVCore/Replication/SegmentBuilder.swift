@@ -97,7 +97,7 @@ struct SegmentBuilder {
         var seq: UInt64 = 0
         let own = store.ownOrigin
         store.records(hash) { record in
-            if record.keyCount + record.valueCount > largeBytes {
+            if record.keyCount + record.contentCount > largeBytes {
                 seq = max(seq, record.origin == own ? record.seq : last &+ 1)
             }
         }
@@ -127,6 +127,10 @@ struct SegmentBuilder {
             if planted(.coalesceDropsLast), isOwn, record.seq != seq { return }
             entries.append(hash, record.retained())
             section?.append(record, store.origins)
+            if let escort = store.escort(record, hash), !planted(.escortForgotten) {
+                entries.append(escort.hash, escort.record.retained())
+                section?.append(escort.record, store.origins)
+            }
         }
     }
 

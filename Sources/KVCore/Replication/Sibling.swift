@@ -28,11 +28,12 @@ final class Sibling {
     var isHeard: Bool { view.isHeard }
     var isFlushed: Bool { view.isFlushed }
     var hasGreeted: Bool { view.hasGreeted }
+    var isAdopting: Bool { view.isAdopting }
     var vector: VersionVector { view.vector }
     var level: [UInt64] { view.level }
     var retired: [UInt64] { view.retired }
     var floor: Millis { view.floor }
-    var usable: VersionVector? { view.usable }
+    var usable: SeenAt? { view.usable }
     var rowsHash: UInt64 { view.rowsHash }
 
     /// False if too many wait: it is asked again.

@@ -49,7 +49,7 @@ struct FenceNode {
 
     static func make(level: Int, capacity: Int) -> FenceNode {
         let size = Record.sizeClass(headerBytes + max(capacity, 7) * 16)
-        let node = FenceNode(base: malloc(size)!)
+        let node = FenceNode(base: malloc(size) ?? outOfMemory(size))
         node.setField(0, 0)
         node.setField(4, (size - headerBytes) / 16)
         node.setField(8, 0)

@@ -62,9 +62,11 @@ extension HashTable {
         let from = cursor.position & 0xFFFF
         let home = segment.home(from)
         var part = UInt64.max
-        _ = visit(segment, home: home, from: from) { part = min(part, $0 &>> 48) }
+        _ = visit(segment, home: home, from: from) { part = min(part, HashTable.part(slot: $0)) }
         guard part != .max else { return cursor.position = position(ofBucket: home &+ 1, segment, prefix) }
-        _ = visit(segment, home: home, from: part) { if $0 &>> 48 == part { body(HashTable.record($0)) } }
+        _ = visit(segment, home: home, from: part) {
+            if HashTable.part(slot: $0) == part { body(HashTable.record($0)) }
+        }
         cursor.position = part < 65_535 ? prefix &<< 16 | (part &+ 1) : position(ofBucket: home &+ 1, segment, prefix)
     }
 
@@ -90,7 +92,8 @@ extension HashTable {
             var used = tags & HashTable.tagBits
             while used != 0 {
                 let slot = Slot(bucket: bucket, index: HashTable.first(used)).pointer.pointee
-                if segment.home(slot &>> 48) == home, slot &>> 48 >= from {
+                let part = HashTable.part(slot: slot)
+                if segment.home(part) == home, part >= from {
                     body(slot)
                     visited &+= 1
                 }

@@ -8,9 +8,11 @@ package import KVBase
 /// of 64-byte buckets: seven tags and an overflow count in one word, then seven slots (the overflow count as in
 /// Folly's F14).
 ///
-/// Hash bits: 63…48 select the segment, 47…32 the bucket inside it, 31…25 are the tag. A slot holds the record's
-/// address in bits 47…4 (records are aligned to 16 bytes) and hash bits 47…32 in the high 16, so a segment grows in
-/// small steps (1.2 x, hence 69 % average load) without touching a record. Its low 4 bits hold up to three hash bits
+/// Hash bits: 63…48 select the segment, 47…34 the bucket inside it, 31…25 are the tag. A slot holds the record's
+/// address in bits 47…4 (records are aligned to 16 bytes) and hash bits 47…34 in the high 14, so a segment grows in
+/// small steps (1.2 x, hence 69 % average load) without touching a record. Bits 49 and 48 are the slot's marks: what
+/// this store knows of a key beyond its record. They stand where hash bits would, so that a marked slot is not found by
+/// `findUnmarked`, and who looks for an unmarked key pays nothing for marks. Its low 4 bits hold up to three hash bits
 /// that the next splits of its segment go by (`SplitBits`), so a split of a growing table reads one record of 15. No
 /// operation handles more than one segment: the longest is a split of 1,170 entries. The high 32 bits of the hash
 /// locate an entry, which is what the ordered index keeps of a key.
@@ -21,6 +23,11 @@ struct HashTable {
     static let segmentBytesMin = 256
     static let depthMax: UInt64 = 16
     static let addressMask: UInt64 = 0x0000_FFFF_FFFF_FFF0
+    /// The key has records of its own beside this one (`Companion`).
+    static let companionsMark: UInt64 = 1 << 48
+    /// The key has expired and is not counted any more.
+    static let expiredMark: UInt64 = 1 << 49
+    static let marks: UInt64 = companionsMark | expiredMark
     static let tagBits: UInt64 = 0x0080_8080_8080_8080
 
     /// Words of segments.
@@ -28,6 +35,8 @@ struct HashTable {
     /// The directory has 2^depth entries.
     private(set) var depth: UInt64 = 0
     private(set) var count = 0
+    /// Slots with a mark.
+    private(set) var markedCount = 0
     /// Segments and directory.
     private(set) var bytes = 0
 
@@ -58,6 +67,7 @@ struct HashTable {
             (bucket + 8 + index &* 8).assumingMemoryBound(to: UInt64.self)
         }
         @inline(__always) var record: Record { HashTable.record(pointer.pointee) }
+        @inline(__always) var marks: UInt64 { pointer.pointee & HashTable.marks }
         /// Puts another record of the same key here.
         @inline(__always) func store(_ record: Record) {
             pointer.pointee =
@@ -96,7 +106,9 @@ struct HashTable {
 
     // MARK: Words
 
-    @inline(__always) static func part(_ hash: UInt64) -> UInt64 { (hash &>> 32) & 0xFFFF }
+    @inline(__always) static func part(_ hash: UInt64) -> UInt64 { (hash &>> 32) & 0xFFFC }
+    /// The hash bits of a slot, without its marks.
+    @inline(__always) static func part(slot: UInt64) -> UInt64 { (slot &>> 48) & 0xFFFC }
     @inline(__always) static func tag(_ hash: UInt64) -> UInt64 { (hash &>> 25) & 0x7F | 0x80 }
     @inline(__always) static func record(_ slot: UInt64) -> Record {
         Record(raw: UnsafeMutableRawPointer(bitPattern: UInt(slot & addressMask)).unsafelyUnwrapped)
@@ -176,6 +188,24 @@ struct HashTable {
     /// The slot of a key, or nil. O(1): one bucket, rarely a second.
     @inline(__always)
     func find(_ key: ByteView, _ hash: UInt64) -> Slot? {
+        findUnmarked(key, hash) ?? (markedCount == 0 ? nil : findMarked(key, hash))
+    }
+
+    /// The slot of a key if it has a mark, or nil.
+    @inline(never)
+    func findMarked(_ key: ByteView, _ hash: UInt64) -> Slot? {
+        var found: Slot?
+        forEachSlot(fragment: UInt32(truncatingIfNeeded: hash &>> 32)) { slot in
+            guard slot.pointer.pointee & HashTable.marks != 0, slot.record.hasKey(key) else { return true }
+            found = slot
+            return false
+        }
+        return found
+    }
+
+    /// The slot of a key if it has no mark, or nil. O(1): one bucket, rarely a second.
+    @inline(__always)
+    func findUnmarked(_ key: ByteView, _ hash: UInt64) -> Slot? {
         let segment = segment(hash)
         let tag = HashTable.tag(hash)
         let part = HashTable.part(hash)
@@ -215,7 +245,7 @@ struct HashTable {
             var used = tags & HashTable.tagBits
             while used != 0 {
                 let slot = Slot(bucket: bucket, index: HashTable.first(used))
-                if slot.pointer.pointee &>> 48 == part, !body(slot) { return }
+                if HashTable.part(slot: slot.pointer.pointee) == part, !body(slot) { return }
                 used &= used &- 1
             }
             if HashTable.overflow(tags) == 0 { return }
@@ -250,7 +280,7 @@ struct HashTable {
         var flags = 0
         for i in 0..<7 {
             let high = bucket.load(fromByteOffset: 14 &+ i &* 8, as: UInt16.self)
-            flags |= (high == UInt16(truncatingIfNeeded: part) ? 1 : 0) &<< i
+            flags |= (high & 0xFFFC == UInt16(truncatingIfNeeded: part) ? 1 : 0) &<< i
         }
         let word = bucket.load(fromByteOffset: 8 &+ (flags.trailingZeroBitCount &* 8 & 63), as: UInt64.self)
         let found = flags & (flags &- 1) == 0 && flags != 0 ? word & HashTable.addressMask : 0
@@ -292,7 +322,7 @@ struct HashTable {
     /// room.
     @inline(__always)
     static func place(_ segment: Segment, _ slot: UInt64, _ tag: UInt64) {
-        var index = segment.home(slot &>> 48)
+        var index = segment.home(part(slot: slot))
         while true {
             let bucket = segment.bucket(index)
             let tags = HashTable.tags(bucket)
@@ -312,6 +342,13 @@ struct HashTable {
         }
     }
 
+    /// Exchanges a slot's marks for others.
+    mutating func mark(_ slot: Slot, _ marks: UInt64) {
+        let word = slot.pointer.pointee
+        markedCount &+= (marks == 0 ? 0 : 1) &- (word & HashTable.marks == 0 ? 0 : 1)
+        slot.pointer.pointee = word & ~HashTable.marks | marks
+    }
+
     /// Takes a key's slot out; its record is the caller's. O(1), at worst one segment is rewritten smaller.
     mutating func remove(_ slot: Slot, _ hash: UInt64) {
         let segment = segment(hash)
@@ -323,6 +360,7 @@ struct HashTable {
             index &+= 1
             if index == segment.buckets { index = 0 }
         }
+        if slot.pointer.pointee & HashTable.marks != 0 { markedCount &-= 1 }
         slot.bucket.storeBytes(of: 0, toByteOffset: slot.index, as: UInt8.self)
         slot.pointer.pointee = 0
         segment.entries &-= 1

@@ -70,7 +70,7 @@ struct IndexLeaf: Equatable {
         entries: Int, shared: Int, fence: UnsafeRawBufferPointer, prefix: UnsafeRawBufferPointer
     ) -> IndexLeaf {
         let size = IndexLeaf.size(entries: entries)
-        let leaf = IndexLeaf(base: malloc(size)!)
+        let leaf = IndexLeaf(base: malloc(size) ?? outOfMemory(size))
         leaf.count = 0
         leaf.capacity = (size - headerBytes) / 8
         leaf.shared = shared
@@ -89,7 +89,7 @@ struct IndexLeaf: Equatable {
         let old = text
         var new: UnsafeMutableRawPointer?
         if fence.count + prefix.count > 0 {
-            new = malloc(fence.count + prefix.count)!
+            new = malloc(fence.count + prefix.count) ?? outOfMemory(fence.count + prefix.count)
             if fence.count > 0 { memcpy(new!, fence.baseAddress!, fence.count) }
             if prefix.count > 0 { memcpy(new! + fence.count, prefix.baseAddress!, prefix.count) }
         }
@@ -107,7 +107,7 @@ struct IndexLeaf: Equatable {
     /// The same leaf in a block of another size; the old block is freed.
     func resized(entries: Int) -> IndexLeaf {
         let size = IndexLeaf.size(entries: entries)
-        let new = IndexLeaf(base: malloc(size)!)
+        let new = IndexLeaf(base: malloc(size) ?? outOfMemory(size))
         memcpy(new.base, base, IndexLeaf.headerBytes)
         new.capacity = (size - IndexLeaf.headerBytes) / 8
         memcpy(new.digits, digits, count * 4)

@@ -60,7 +60,7 @@ struct Journal {
         if Int(seq &- first) >= capacity { trim(through: seq &- UInt64(capacity)) }
         let chunk = chunk(of: seq)
         if chunks[chunk] == nil {
-            chunks[chunk] = malloc(Journal.chunkEntries * 8)!.bindMemory(
+            chunks[chunk] = (malloc(Journal.chunkEntries * 8) ?? outOfMemory(Journal.chunkEntries * 8)).bindMemory(
                 to: UInt64.self, capacity: Journal.chunkEntries)
         }
         writing = chunks[chunk]

@@ -7,10 +7,13 @@ import KVBase
 @usableFromInline package struct RecordPage {
     @usableFromInline let base: UnsafeMutablePointer<Record>
     @usableFromInline package let count: Int
+    /// No record follows. If not, go on with `position`, even where the page is empty.
+    package let isLast: Bool
+    /// The greatest key that was looked at; pass it as `after`. Borrowed as the records are.
+    package let position: UnsafeRawBufferPointer?
 
-    init(base: UnsafeMutablePointer<Record>, count: Int) {
-        self.base = base
-        self.count = count
+    init(base: UnsafeMutablePointer<Record>, count: Int, isLast: Bool, position: UnsafeRawBufferPointer?) {
+        (self.base, self.count, self.isLast, self.position) = (base, count, isLast, position)
     }
 
     @inlinable @inline(__always)
@@ -19,6 +22,11 @@ import KVBase
             precondition(index >= 0 && index < count)
         #endif
         return base[index]
+    }
+
+    /// The first `n` of them.
+    package func prefix(_ n: Int) -> RecordPage {
+        RecordPage(base: base, count: min(n, count), isLast: isLast, position: position)
     }
 
     package var last: Record? { count > 0 ? base[count - 1] : nil }
@@ -34,7 +42,19 @@ struct PageBuffer {
 
     func deallocate() { base.deallocate() }
 
-    var page: RecordPage { RecordPage(base: base, count: count) }
+    func page(isLast: Bool, position: UnsafeRawBufferPointer?) -> RecordPage {
+        RecordPage(base: base, count: count, isLast: isLast, position: position)
+    }
+
+    /// Leaves out the records from `start` on for which `isShown` is false.
+    mutating func keep(from start: Int, where isShown: (Record) -> Bool) {
+        var kept = start
+        for at in start..<count where isShown(base[at]) {
+            base[kept] = base[at]
+            kept &+= 1
+        }
+        count = kept
+    }
 
     mutating func clear() { count = 0 }
 

@@ -18,40 +18,90 @@ extension Store {
     package func checkInvariants() {
         #if KV_CHECKS
             flushIndex()
-            var live = 0
-            var tombstones = 0
-            var bytes = 0
-            var liveDigest: UInt64 = 0
-            var tombstoneDigest: UInt64 = 0
+            let kept = StoreSums(self)
             var cursor = WalkCursor()
+            var found = StoreSums()
             while !cursor.isDone {
                 walk(&cursor, budget: 1024) { record in
                     precondition(record.referenceCount > 0)
                     precondition(!record.isHashed || record.contentHash == record.recomputedHash, "content hash")
-                    bytes += record.allocatedBytes
-                    let found = find(key(record.keyView))
-                    precondition(found == record, "a key is in the table twice or in the wrong place")
-                    if record.isTombstone {
-                        tombstones += 1
-                        tombstoneDigest &+= digestTerm(record)
-                        precondition(record.valueCount == 0)
-                    } else {
-                        live += 1
-                        liveDigest &+= digestTerm(record)
+                    let slot = state.pointee.table.find(record.keyView, place(hash(record.keyView)))
+                    guard let slot, slot.record == record else {
+                        preconditionFailure("a key is in the table twice or in the wrong place")
                     }
+                    found.add(slot, self)
                 }
             }
-            precondition(live == count && tombstones == tombstoneCount, "counts")
-            precondition(bytes == recordBytes, "record bytes")
-            precondition(liveDigest == digest && liveDigest &+ tombstoneDigest == digestAll, "digest")
-            precondition(state.pointee.tombstones.count >= tombstones, "a tombstone is not queued")
+            precondition(found == kept, "kept \(kept), found \(found)")
+            precondition(state.pointee.tombstones.count >= found.tombstones, "a tombstone is not queued")
+            precondition(state.pointee.wheel.count >= found.figures.volatile, "a deadline is not in the wheel")
+            precondition(state.pointee.leftovers.count >= found.figures.expiredKept, "an expired key is not queued")
             precondition(state.pointee.journal.last == ownSeq, "journal")
             state.pointee.table.checkInvariants(state.pointee.hasher)
-            precondition(state.pointee.index.count == live, "ordered index")
+            precondition(state.pointee.index.count == found.figures.stored, "ordered index")
             state.pointee.index.checkInvariants(state.pointee.table, state.pointee.hasher)
         #endif
     }
 }
+
+#if KV_CHECKS
+    /// What a store keeps up to date, and what it is when computed anew.
+    private struct StoreSums: Equatable {
+        var figures = StoreFigures()
+        var tombstones = 0
+        var bytes = 0
+        var live: UInt64 = 0
+        var volatile: UInt64 = 0
+        var deleted: UInt64 = 0
+        var marked = 0
+
+        init() {}
+
+        init(_ store: Store) {
+            let state = store.state
+            (figures, tombstones) = (state.pointee.figures, store.tombstoneCount)
+            figures.expiredTotal = 0
+            bytes = state.pointee.recordBytes
+            (live, volatile) = (state.pointee.liveDigest, state.pointee.volatileDigest)
+            deleted = state.pointee.tombstoneDigest
+            marked = state.pointee.table.markedCount
+        }
+
+        mutating func add(_ slot: HashTable.Slot, _ store: Store) {
+            let record = slot.record
+            let term = store.digestTerm(record)
+            bytes += record.allocatedBytes
+            if slot.marks != 0 { marked += 1 }
+            let hasCompanion = !record.isCompanion && store.companion(of: record.keyView) != nil
+            precondition((slot.marks & HashTable.companionsMark != 0) == hasCompanion, "mark of companions")
+            if record.isTombstone {
+                tombstones += 1
+                deleted &+= term
+                precondition(record.valueCount == 0)
+                return
+            }
+            figures.stored += 1
+            let deadline = store.deadline(of: slot)
+            if record.isCompanion {
+                figures.companions += 1
+                volatile &+= term
+            } else if deadline == 0 {
+                precondition(slot.marks & HashTable.expiredMark == 0, "mark of expiry")
+                figures.shown += 1
+                live &+= term
+            } else {
+                volatile &+= term
+                if slot.marks & HashTable.expiredMark != 0 {
+                    figures.expiredKept += 1
+                } else {
+                    figures.shown += 1
+                    figures.volatile += 1
+                    figures.deadlines += Int128(deadline)
+                }
+            }
+        }
+    }
+#endif
 
 extension HashTable {
     /// Entry counts and directory agree, and the slots' bits for the next splits with the hashes.

@@ -19,10 +19,20 @@ package struct LargeWrite {
 }
 
 extension Store {
-    /// Begins to store a value of `m` bytes (1,024 or more), none of which is looked at yet. One allocation.
-    package func beginLarge(_ key: HashedKey, valueCount m: Int) -> LargeWrite {
-        LargeWrite(
-            record: Record.createUnfilled(key: key.view, valueCount: m), hash: key.hash, content: ContentHash(count: m))
+    /// Begins to store a value of `m` bytes (1,024 or more), none of which is looked at yet. One allocation. What
+    /// `deadline` says of the value before it is decided now.
+    package func beginLarge(
+        _ key: HashedKey, valueCount m: Int, deadline: DeadlineChoice = .none, now: Millis = 0
+    ) -> LargeWrite {
+        let addition: RecordExtension? =
+            switch deadline {
+            case .none: nil
+            case .at(let millis): RecordExtension(deadline: millis)
+            case .keep: extensionKept(key, now)
+            }
+        return LargeWrite(
+            record: Record.createUnfilled(key: key.view, addition, valueCount: m), hash: key.hash,
+            content: ContentHash(count: m))
     }
 
     /// Copies and hashes about `bytes` more, at least 64. `value` is the beginning of the whole value.
@@ -35,14 +45,15 @@ extension Store {
     package func finish(_ write: LargeWrite, now: Millis) -> Record? {
         check(write.isReady)
         let record = write.record
-        let slot = state.pointee.table.find(record.keyView, place(write.hash))
+        let key = HashedKey(record, hash: write.hash)
+        let slot = state.pointee.table.find(key.view, place(write.hash))
         let current = slot?.record
-        guard let ms = stamp(over: current, now: now, floor: 0) else {
+        guard let ms = stamp(over: newest(key, slot), now: now, floor: 0) else {
             abandon(write)
             return nil
         }
         record.stamp(
-            ms: ms, origin: state.pointee.ownOrigin, seq: nextSeq(write.hash), contentHash: write.content.value)
+            ms: ms, origin: state.pointee.ownOrigin, seq: nextSeq(write.hash), valueHash: write.content.value)
         if let slot, let current {
             replace(slot, current, with: record, write.hash)
         } else {

@@ -6,7 +6,7 @@ package import KVBase
 extension Store {
     // MARK: Own writes
 
-    /// Stores a value under a new version of this actor and returns its record (borrowed).
+    /// Stores a value under a new version of this actor and returns its record (borrowed). It does not expire.
     ///
     /// Write rule (docs/replication.md 3.2): the timestamp is the greatest of `now`, `floor` + 1, `gcFloor` + 1 and
     /// that of the key's record, tombstones included, plus 1 if that would not be greater than the record's version.
@@ -14,15 +14,9 @@ extension Store {
     /// `floor` 0 is none. At most one allocation.
     @discardableResult
     package func put(_ key: HashedKey, value: ByteView, now: Millis, floor: Millis = 0) -> Record? {
-        let slot = state.pointee.table.find(key.view, place(key.hash))
+        let slot = state.pointee.table.findUnmarked(key.view, place(key.hash))
+        guard let slot else { return write(key, nil, value: value, now: now, floor: floor) }
         let origin = state.pointee.ownOrigin
-        guard let slot else {
-            guard let ms = stamp(over: nil, now: now, floor: floor) else { return nil }
-            let record = Record.create(
-                key: key.view, value: value, ms: ms, origin: origin, seq: nextSeq(key.hash), isTombstone: false)
-            insert(record, key.hash)
-            return record
-        }
         let old = slot.record
         guard let ms = stamp(over: old, now: now, floor: floor) else { return nil }
         let seq = nextSeq(key.hash)
@@ -40,17 +34,72 @@ extension Store {
         return record
     }
 
-    /// Deletes a key: replaces its record by a tombstone and returns that (borrowed). Nil if there is no live record:
+    /// As `put`, with a deadline: the value is not shown from it on. `keep` leaves the deadline as it is, also against
+    /// deadlines that others set meanwhile (docs/replication.md 15.1). A deadline that has passed is stored all the
+    /// same.
+    @discardableResult
+    package func put(
+        _ key: HashedKey, value: ByteView, deadline: DeadlineChoice, now: Millis, floor: Millis = 0
+    ) -> Record? {
+        switch deadline {
+        case .none: put(key, value: value, now: now, floor: floor)
+        case .at(let millis): write(key, RecordExtension(deadline: millis), value: value, now: now, floor: floor)
+        case .keep: write(key, extensionKept(key, now), value: value, now: now, floor: floor)
+        }
+    }
+
+    /// Writes a record, whatever is there.
+    @inline(never)
+    private func write(
+        _ key: HashedKey, _ addition: RecordExtension?, value: ByteView, now: Millis, floor: Millis
+    ) -> Record? {
+        let slot = state.pointee.table.find(key.view, place(key.hash))
+        guard let ms = stamp(over: newest(key, slot), now: now, floor: floor) else { return nil }
+        let (origin, seq) = (state.pointee.ownOrigin, nextSeq(key.hash))
+        state.pointee.clock = max(state.pointee.clock, now)
+        if let slot, let addition, slot.marks == 0 {
+            let old = slot.record
+            if old.canOverwriteExtended(contentCount: addition.byteCount &+ value.count) {
+                let before = withdraw(slot)
+                old.overwrite(addition, value: value, ms: ms, origin: origin, seq: seq)
+                admit(slot, key.hash, deadlineBefore: before)
+                return old
+            }
+        }
+        let record =
+            addition.map { Record.create(key: key.view, $0, value: value, ms: ms, origin: origin, seq: seq) }
+            ?? Record.create(key: key.view, value: value, ms: ms, origin: origin, seq: seq, isTombstone: false)
+        if let slot { replace(slot, slot.record, with: record, key.hash) } else { insert(record, key.hash) }
+        return record
+    }
+
+    /// Gives a record's content a new version of this actor, the least that the write rule allows. Returns the new
+    /// record (borrowed); nil if no storable version is left. The record must be retained by the caller.
+    package func putAgain(_ record: Record, _ hash: UInt64) -> Record? {
+        let key = HashedKey(record, hash: hash)
+        let slot = state.pointee.table.find(key.view, place(hash))
+        var newest = newest(key, slot)
+        if record.isCompanion {
+            let main = record.companionOf
+            newest = self.newest(self.key(main), state.pointee.table.find(main, place(self.hash(main)))) ?? newest
+        }
+        guard let ms = stamp(over: newest, now: 0, floor: 0) else { return nil }
+        let again = record.copied(ms: ms, origin: state.pointee.ownOrigin, seq: nextSeq(hash))
+        if let slot { replace(slot, slot.record, with: again, hash) } else { insert(again, hash) }
+        return again
+    }
+
+    /// Deletes a key: replaces its record by a tombstone and returns that (borrowed). Nil if nothing is shown at `now`:
     /// then nothing is written. The write rule is that of `put`.
     @discardableResult
     package func delete(_ key: HashedKey, now: Millis) -> Record? {
-        guard let slot = state.pointee.table.find(key.view, place(key.hash)) else { return nil }
-        let old = slot.record
-        guard !old.isTombstone, let ms = stamp(over: old, now: now, floor: 0) else { return nil }
+        guard let slot = state.pointee.table.find(key.view, place(key.hash)), isShown(slot, now),
+            let ms = stamp(over: newest(key, slot), now: now, floor: 0)
+        else { return nil }
         let record = Record.create(
             key: key.view, value: nil, ms: ms, origin: state.pointee.ownOrigin, seq: nextSeq(key.hash),
             isTombstone: true)
-        replace(slot, old, with: record, key.hash)
+        replace(slot, slot.record, with: record, key.hash)
         return record
     }
 
@@ -89,6 +138,12 @@ extension Store {
         return state.pointee.ownSeq
     }
 
+    /// Whether an own write may be that record's: the journal does not say that its number went to another key. O(key).
+    func mayHaveWritten(_ record: Record) -> Bool {
+        guard record.seq > 0, record.seq <= ownSeq else { return false }
+        return record.seq < journalFirstSeq || journalHash(record.seq) == hash(record.keyView)
+    }
+
     // MARK: Merging
 
     /// Applies an entry of another actor by reference: a new reference is taken if it wins. The record must be
@@ -117,7 +172,7 @@ extension Store {
     package func merge(
         _ key: HashedKey, value: ByteView?, version: Version
     ) -> MergeOutcome {
-        guard version.isStorable, key.view.count <= Limits.keyBytesMax, value?.count ?? 0 <= Limits.valueBytesMax,
+        guard version.isStorable, key.view.count <= Companion.keyBytesMax, value?.count ?? 0 <= Limits.valueBytesMax,
             let origin = state.pointee.config.origins.intern(version.uid)
         else { return .rejected }
         let slot = state.pointee.table.find(key.view, place(key.hash))
@@ -125,7 +180,7 @@ extension Store {
             let order = compareStamps(version.ms, origin, version.seq, old)
             if order < 0 { return .older }
             // The rare equal version is judged on a record, like a shared one.
-            if order > 0, let value, old.canOverwrite(valueCount: value.count) {
+            if order > 0, let value, slot?.marks == 0, old.canOverwrite(valueCount: value.count) {
                 if old.canOverwriteAlike(valueCount: value.count, origin: origin) {
                     overwriteAlike(old, value: value.start, ms: version.ms, origin: origin, seq: version.seq)
                 } else {
@@ -147,7 +202,7 @@ extension Store {
 
     /// Order of a version against a record's: negative, zero, positive.
     @inline(__always)
-    private func compareStamps(_ ms: Millis, _ origin: OriginIndex, _ seq: UInt64, _ record: Record) -> Int {
+    func compareStamps(_ ms: Millis, _ origin: OriginIndex, _ seq: UInt64, _ record: Record) -> Int {
         let other = record.ms
         if ms != other { return ms < other ? -1 : 1 }
         let otherOrigin = record.origin
@@ -162,10 +217,13 @@ extension Store {
     private func judge(_ new: Record, over old: Record) -> (wins: Bool, verdict: MergeOutcome) {
         let order = compareStamps(new.ms, new.origin, new.seq, old)
         if order != 0 { return order > 0 ? (true, .applied) : (false, .older) }
-        let content = compareBytes(new.value, old.value)
-        if new.isTombstone == old.isTombstone && content == 0 { return (false, .same) }
+        let content = compareBytes(new.content, old.content)
+        let isAlike = new.isTombstone == old.isTombstone && new.isExtended == old.isExtended
+        if isAlike && content == 0 { return (false, .same) }
         state.pointee.divergences &+= 1
-        let wins = new.isTombstone != old.isTombstone ? new.isTombstone : content > 0
+        let wins =
+            new.isTombstone != old.isTombstone
+            ? new.isTombstone : content != 0 ? content > 0 : new.isExtended
         return (wins, .divergent)
     }
 
@@ -184,99 +242,62 @@ extension Store {
         }
     }
 
-    // MARK: Tombstones
-
-    /// Forgets a key's tombstone and lifts `gcFloor` to it. False if the key has none. The caller has proved that no
-    /// older write can still arrive (docs/replication.md 10.2).
-    @discardableResult
-    package func dropTombstone(_ key: HashedKey) -> Bool {
-        guard let slot = state.pointee.table.find(key.view, place(key.hash)), slot.record.isTombstone else {
-            return false
-        }
-        drop(slot, key.hash)
-        return true
-    }
-
-    /// Looks at up to `budget` tombstones, those longest in the store first, and forgets those for which `mayDrop`
-    /// says so (as `dropTombstone`); the others are looked at again after all the rest. Returns how many were
-    /// forgotten.
-    @discardableResult
-    package func sweepTombstones(budget: Int, _ mayDrop: (Record) -> Bool) -> Int {
-        var dropped = 0
-        for _ in 0..<min(budget, state.pointee.tombstones.count) {
-            guard let entry = state.pointee.tombstones.pop() else { break }
-            guard let slot = slot(of: entry) else { continue }
-            if mayDrop(slot.record) {
-                drop(slot, entry.hash)
-                dropped += 1
-            } else {
-                state.pointee.tombstones.push(entry)
-            }
-        }
-        return dropped
-    }
-
-    /// The tombstone an entry of the queue names, if it is still there.
-    private func slot(of entry: TombstoneQueue.Entry) -> HashTable.Slot? {
-        var found: HashTable.Slot?
-        let hasher = state.pointee.hasher
-        let place = place(entry.hash)
-        state.pointee.table.forEachSlot(fragment: UInt32(truncatingIfNeeded: place &>> 32)) { slot in
-            let record = slot.record
-            guard entry.names(record), hasher.place(of: record) == place else {
-                return true
-            }
-            found = slot
-            return false
-        }
-        return found
-    }
-
-    private func drop(_ slot: HashTable.Slot, _ hash: UInt64) {
-        // The index finds a key that is to leave it through the table, so it has to be up to date first.
-        flushIndex()
-        let record = slot.record
-        state.pointee.gcFloor = max(state.pointee.gcFloor, record.ms)
-        account(record, -1)
-        state.pointee.table.remove(slot, place(hash))
-        record.release()
-    }
-
-    /// Remembers a new tombstone for sweeping; throws stale entries out as fast as new ones come, so that the queue
-    /// stays within about twice the tombstones.
-    private func enqueue(_ tombstone: Record, _ hash: UInt64) {
-        if state.pointee.tombstones.count > 2 * tombstoneCount + 64 {
-            for _ in 0..<2 {
-                guard let entry = state.pointee.tombstones.pop() else { break }
-                if slot(of: entry) != nil { state.pointee.tombstones.push(entry) }
-            }
-        }
-        state.pointee.tombstones.push(TombstoneQueue.Entry(tombstone, hash: hash))
-    }
-
     // MARK: Bookkeeping
 
     /// Puts a record, whose reference the store takes over, under a new key.
     func insert(_ record: Record, _ hash: UInt64) {
         state.pointee.table.insert(record, place(hash), hasher: state.pointee.hasher)
-        account(record, 1)
+        if record.isPlain, state.pointee.figures.companions == 0 {
+            state.pointee.recordBytes &+= record.allocatedBytes
+            state.pointee.liveDigest &+= digestTerm(record)
+            state.pointee.figures.stored &+= 1
+            state.pointee.figures.shown &+= 1
+            if record.isMarked { state.pointee.marked.note(record, 1, isVolatile: false) }
+        } else {
+            insertUnusual(record, hash)
+        }
         if record.isTombstone { enqueue(record, hash) } else { noteIndexChange(hash) }
     }
 
-    /// Puts a record, whose reference the store takes over, in the place of another of the same key.
-    func replace(_ slot: HashTable.Slot, _ old: Record, with new: Record, _ hash: UInt64) {
-        if old.isTombstone || new.isTombstone {
-            account(old, -1)
-            account(new, 1)
-        } else {
-            state.pointee.recordBytes &+= new.allocatedBytes &- old.allocatedBytes
-            state.pointee.liveDigest &+= digestTerm(new) &- digestTerm(old)
+    @inline(never)
+    private func insertUnusual(_ record: Record, _ hash: UInt64) {
+        guard let slot = state.pointee.table.find(record.keyView, place(hash)) else {
+            preconditionFailure("a record that was put in is not there")
         }
+        withMain(of: record) {
+            if !record.isCompanion, companion(of: record.keyView) != nil {
+                state.pointee.table.mark(slot, HashTable.companionsMark)
+            }
+            admit(slot, hash)
+        }
+    }
+
+    /// Puts a record, whose reference the store takes over, in the place of another of the same key.
+    @inline(__always)
+    func replace(_ slot: HashTable.Slot, _ old: Record, with new: Record, _ hash: UInt64) {
+        guard old.isPlain, new.isPlain, slot.marks == 0 else {
+            return replaceUnusual(slot, old, with: new, hash)
+        }
+        state.pointee.recordBytes &+= new.allocatedBytes &- old.allocatedBytes
+        state.pointee.liveDigest &+= digestTerm(new) &- digestTerm(old)
         slot.store(new)
-        let wasLive = !old.isTombstone
         old.release()
+    }
+
+    @inline(never)
+    private func replaceUnusual(_ slot: HashTable.Slot, _ old: Record, with new: Record, _ hash: UInt64) {
+        let wasStored = !old.isTombstone
+        withMain(of: new) {
+            // An expired key's entry of the wheel is used up.
+            let isFiled = slot.marks & HashTable.expiredMark == 0
+            let before = withdraw(slot)
+            slot.store(new)
+            old.release()
+            if !isFiled { state.pointee.table.mark(slot, slot.marks & ~HashTable.expiredMark) }
+            admit(slot, hash, deadlineBefore: isFiled ? before : 0)
+        }
         if new.isTombstone { enqueue(new, hash) }
-        if wasLive == new.isTombstone { noteIndexChange(hash) }
+        if wasStored == new.isTombstone { noteIndexChange(hash) }
     }
 
     /// Replaces value and version of a record of which `canOverwriteAlike` is true: the usual case, made of few
@@ -299,22 +320,9 @@ extension Store {
         state.pointee.liveDigest &+= digestTerm(record) &- old
     }
 
-    /// Adds a record to the figures, or takes it out of them.
-    @inline(__always)
-    private func account(_ record: Record, _ sign: Int) {
-        let term = digestTerm(record) &* UInt64(bitPattern: Int64(sign))
-        state.pointee.recordBytes &+= record.allocatedBytes &* sign
-        if record.isTombstone {
-            state.pointee.tombstoneDigest &+= term
-        } else {
-            state.pointee.liveDigest &+= term
-            state.pointee.liveCount &+= sign
-        }
-    }
-
     /// A key appeared among the live ones or left them.
     @inline(__always)
-    private func noteIndexChange(_ hash: UInt64) {
+    func noteIndexChange(_ hash: UInt64) {
         state.pointee.pending[state.pointee.pendingCount] = place(hash)
         state.pointee.pendingCount &+= 1
         if state.pointee.pendingCount == StoreState.pendingMax { flushIndexHalf() }

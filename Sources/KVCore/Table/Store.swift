@@ -62,13 +62,26 @@ package struct Store {
 
     // MARK: Figures
 
-    /// Live keys.
-    package var count: Int { state.pointee.liveCount }
-    package var tombstoneCount: Int { state.pointee.table.count - state.pointee.liveCount }
-    /// Sum over the live records of a keyed mix of key, version and value: equal content, equal digest, on any server.
-    package var digest: UInt64 { state.pointee.liveDigest }
-    /// The same over tombstones too.
-    package var digestAll: UInt64 { state.pointee.liveDigest &+ state.pointee.tombstoneDigest }
+    /// Keys that are shown: neither deleted nor expired, as far as `expireDue` has looked.
+    package var count: Int { state.pointee.figures.shown }
+    package var tombstoneCount: Int { state.pointee.table.count - state.pointee.figures.stored }
+    /// Records that are no tombstones: shown keys, expired ones that are still kept, companions.
+    package var storedCount: Int { state.pointee.figures.stored }
+    /// Shown keys with a deadline.
+    package var volatileCount: Int { state.pointee.figures.volatile }
+    /// Expired keys that are still kept.
+    package var expiredKeptCount: Int { state.pointee.figures.expiredKept }
+    /// Keys that have expired here since the start.
+    package var expiredTotal: UInt64 { state.pointee.figures.expiredTotal }
+    /// How long the keys with a deadline are shown on average, in milliseconds; 0 if there is none.
+    package func averageTimeToLive(now: Millis) -> Millis { state.pointee.figures.averageTimeToLive(now) }
+    /// Sum over the records but tombstones of a keyed mix of key, version and value: equal content, equal digest, on
+    /// any server.
+    package var digest: UInt64 { state.pointee.liveDigest &+ state.pointee.volatileDigest }
+    /// The same of what no replica drops by its clock: values without a deadline. For comparison between replicas.
+    package var steadyDigest: UInt64 { state.pointee.liveDigest }
+    /// That of `digest` and tombstones too.
+    package var digestAll: UInt64 { digest &+ state.pointee.tombstoneDigest }
     /// Own writes so far: the seq of the last one.
     package var ownSeq: UInt64 { state.pointee.ownSeq }
     package var own: ActorUID { state.pointee.config.own }
@@ -87,6 +100,8 @@ package struct Store {
     package var recordBytes: Int { state.pointee.recordBytes }
     /// Allocated for table and index: what one more actor costs when it shares the records.
     package var indexBytes: Int { state.pointee.table.bytes + state.pointee.index.bytes }
+    /// Allocated for the wheel of deadlines.
+    package var expiryBytes: Int { state.pointee.wheel.bytes }
     package var journalBytes: Int { state.pointee.journal.bytes }
 
     // MARK: Hashing and prefetching
@@ -113,12 +128,24 @@ package struct Store {
 
     // MARK: Reading
 
-    /// The live record of a key, or nil. O(1), no allocation.
-    package func get(_ key: HashedKey) -> Record? {
-        guard let slot = state.pointee.table.find(key.view, place(key.hash)) else { return nil }
+    /// The record of a key that is shown at `now`, a corrected clock's: neither deleted nor expired. O(1), no
+    /// allocation.
+    package func get(_ key: HashedKey, now: Millis) -> Record? {
+        // A key with companions has a marked slot; nothing is looked at for any other.
+        guard let slot = state.pointee.table.findUnmarked(key.view, place(key.hash)) else {
+            return state.pointee.table.markedCount == 0 ? nil : marked(key, now)
+        }
         let record = slot.record
-        return record.isTombstone ? nil : record
+        return record.isPlain ? record : unusual(slot, now)
     }
+
+    @inline(never)
+    private func marked(_ key: HashedKey, _ now: Millis) -> Record? {
+        state.pointee.table.findMarked(key.view, place(key.hash)).flatMap { unusual($0, now) }
+    }
+
+    @inline(never)
+    private func unusual(_ slot: HashTable.Slot, _ now: Millis) -> Record? { isShown(slot, now) ? slot.record : nil }
 
     /// The record of a key, tombstone or live, or nil. O(1).
     package func find(_ key: HashedKey) -> Record? {
@@ -136,22 +163,7 @@ package struct Store {
         }
     }
 
-    // MARK: Listing
-
-    /// Live records in byte order of keys: those that start with `prefix` and come after `after`, at most `limit`.
-    ///
-    /// To go on, pass the last key again as `after`: resuming by key survives any change in between. O(log n +
-    /// results).
-    package func list(
-        prefix: UnsafeRawBufferPointer, after: UnsafeRawBufferPointer? = nil, limit: Int
-    ) -> RecordPage {
-        flushIndex()
-        state.pointee.page.clear()
-        state.pointee.index.list(
-            prefix: prefix, after: after, limit: limit, state.pointee.table, state.pointee.hasher,
-            into: &state.pointee.page)
-        return state.pointee.page.page
-    }
+    // MARK: Walking
 
     /// Visits records, tombstones too, from the cursor on: about `budget`, then returns. `visit` must not change the
     /// store. An entry that is there from the beginning to the end of a walk is visited, whatever changes in between.
@@ -218,8 +230,11 @@ struct StoreState {
     /// Latest stamp of an own write.
     var stampMax: Millis = Version.msMax
     var ownOrigin: OriginIndex
-    var liveCount = 0
+    var figures = StoreFigures()
+    let marked = MarkedCounts()
     var liveDigest: UInt64 = 0
+    /// Of records with a deadline, and of companions.
+    var volatileDigest: UInt64 = 0
     var tombstoneDigest: UInt64 = 0
     var recordBytes = 0
     var divergences = 0
@@ -229,6 +244,17 @@ struct StoreState {
     var index = OrderedIndex()
     var page = PageBuffer()
     var tombstones = TombstoneQueue()
+    var wheel = DeadlineWheel()
+    /// The corrected clock when `expireDue` was last called.
+    var clock: Millis = 0
+    /// Expired keys and companions that may be superseded, as they came.
+    var leftovers = TombstoneQueue()
+    /// New entries of the wheel since stale ones were looked for.
+    var filed = 0
+    /// Scratch for looking after the wheel.
+    var entries: [UInt64] = []
+    /// A planted mistake: a write looks at its own record alone.
+    var ignoresCompanions = false
     let config: StoreConfig
 
     init(_ config: StoreConfig) {
@@ -246,10 +272,13 @@ struct StoreState {
     mutating func deallocate() {
         table.deallocate()
         journal.deallocate()
+        marked.deallocate()
         recordDigest.deallocate()
         pending.deallocate()
         page.deallocate()
         tombstones.deallocate()
+        wheel.deallocate()
+        leftovers.deallocate()
         index.deallocate()
     }
 }

@@ -1,23 +1,24 @@
-// Tombstones waiting to be collected, oldest first. One thread.
+// Tombstones waiting to be collected, oldest first, and what else is to be forgotten. One thread.
 
 import Glibc
+import KVBase
 
-/// First in, first out, in 4 KiB chunks, so that no push copies what is there. An entry names one exact tombstone by
+/// First in, first out, in 4 KiB chunks, so that no push copies what is there. An entry names one exact record by
 /// key hash and version; it is stale once the key was written again.
 struct TombstoneQueue {
     struct Entry {
         var hash: UInt64
         private var stamp: UInt64
 
-        init(_ tombstone: Record, hash: UInt64) {
+        init(_ record: Record, hash: UInt64) {
             self.hash = hash
-            stamp = Entry.stamp(tombstone)
+            stamp = Entry.stamp(record)
         }
 
-        /// Whether a record with the entry's hash is the tombstone meant.
-        func names(_ record: Record) -> Bool { record.isTombstone && stamp == Entry.stamp(record) }
+        /// Whether a record with the entry's hash is the one meant.
+        func names(_ record: Record) -> Bool { stamp == Entry.stamp(record) }
 
-        /// All of the version in one word; two versions sharing it would only have a tombstone looked at twice.
+        /// All of the version in one word; two versions sharing it would only have a record looked at twice.
         private static func stamp(_ record: Record) -> UInt64 { record.stampWord ^ record.seq &* 0x9E37_79B9_7F4A_7C15 }
     }
 
@@ -46,7 +47,7 @@ struct TombstoneQueue {
 
     mutating func push(_ entry: Entry) {
         if back == nil || Int(back!.pointee.tail) == TombstoneQueue.entriesPerChunk {
-            let chunk = malloc(4096)!.bindMemory(to: Chunk.self, capacity: 1)
+            let chunk = (malloc(4096) ?? outOfMemory(4096)).bindMemory(to: Chunk.self, capacity: 1)
             chunk.initialize(to: Chunk(next: nil, head: 0, tail: 0))
             if let back { back.pointee.next = chunk } else { front = chunk }
             back = chunk

@@ -66,7 +66,7 @@ package struct RecordDigest {
         return ci_digest_term(
             keys, header, key, UInt(bitPattern: record.keyCount),
             isHashed ? record.contentHashPointer : key + record.keyCount,
-            isHashed ? 8 : UInt(bitPattern: record.valueCount))
+            isHashed ? 8 : UInt(bitPattern: record.contentCount))
     }
 
     /// Writes a value and a version into a record that `canOverwriteAlike`. Returns what its share changes by.

@@ -2,10 +2,10 @@
 
 import CSupport
 
-/// Turns addresses into small numbers so that references are plain values. A slot of `local` is read without a lock on
-/// every
-/// tell: it holds a system from the moment that started until it is closed. Closed systems stay allocated, because a
-/// teller on another thread may just have read the slot; a process has one or two.
+/// Turns addresses into small numbers so that references are plain values.
+///
+/// Every tell reads a slot of `local` without a lock. A slot holds a system from its start until it is closed. Closed
+/// systems stay allocated, because a teller on another thread may just have read the slot; a process has one or two.
 enum SystemRegistry {
     /// Distinct addresses a process accepts in its life; strangers can make us learn some by sending references.
     static let addressesMax = 65_536

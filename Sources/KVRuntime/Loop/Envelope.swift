@@ -2,6 +2,7 @@
 
 package import CSupport
 import Glibc
+import KVBase
 
 /// Whoever can be addressed by an envelope. One virtual call per message, on the loop's thread.
 @usableFromInline
@@ -40,7 +41,8 @@ package struct Envelope {
         to receiver: Unmanaged<InboxReceiver>, sender: UInt64, target: UInt64 = 0, type: Any.Type = Never.self,
         kind: UInt32, payload: Int
     ) -> UnsafeMutablePointer<Envelope> {
-        let envelope = malloc(headerBytes + payload)!.assumingMemoryBound(to: Envelope.self)
+        let block = malloc(headerBytes + payload) ?? outOfMemory(headerBytes + payload)
+        let envelope = block.assumingMemoryBound(to: Envelope.self)
         envelope.initialize(
             to: Envelope(
                 node: cs_node(next: nil), receiver: receiver, sender: sender, target: target, type: type, kind: kind,

@@ -205,8 +205,8 @@ package final class Loop: @unchecked Sendable {
 
     private static let giveBackMillis: Int64 = 10
 
-    /// Fresh memory is used up faster than it is made ready: who can wait a moment before taking more should, with
-    /// `requestTurn(afterMillis:)`, since the next page would hold this loop for as long as the kernel needs for it.
+    /// Fresh memory is used up faster than it is made ready. Who can wait before taking more should, with
+    /// `requestTurn(afterMillis:)`: the next page would hold this loop for as long as the kernel needs for it.
     package var isMemoryShort: Bool { cm_is_short() != 0 }
 
     /// Huge pages of fresh memory that were ready as the calling thread first used them, and that were not.
@@ -215,8 +215,8 @@ package final class Loop: @unchecked Sendable {
         return (Int(warmth.ready), Int(warmth.unready))
     }
 
-    /// Says how far a large block, filled from its beginning by the calling loop, is filled: what comes next is made
-    /// ready. Cheap enough for every piece of 64 KiB.
+    /// Says how far the calling loop has filled a large block. It fills it from the beginning, so the memory behind is
+    /// made ready. Cheap enough for every piece of 64 KiB.
     package static func willFill(_ at: UnsafeRawPointer, _ bytesLeft: Int) {
         cm_ahead(at, min(bytesLeft, readyBytesAhead))
     }
@@ -238,8 +238,8 @@ package final class Loop: @unchecked Sendable {
     /// The next wait returns at once: there is work left that had to make room for others.
     package func requestTurn() { state.pointee.anotherTurn = true }
 
-    /// There will be a turn in so many milliseconds, counted from the beginning of this one, whatever happens. Asking
-    /// again before costs nothing: the earliest wish counts.
+    /// Asks for a turn so many milliseconds after the beginning of this one, whatever happens. Asking again costs
+    /// nothing: the earliest wish counts.
     package func requestTurn(afterMillis: Int64) {
         let wanted = state.pointee.nowNanos + min(max(0, afterMillis), 1 << 40) * 1_000_000
         state.pointee.turnWantedNanos = min(state.pointee.turnWantedNanos, wanted)

@@ -102,7 +102,7 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
     package var description: String { hostAndPort.description }
 }
 
-/// How far an address is of use, the farther the greater.
+/// From how far away an address can be reached. The greater one reaches farther.
 package enum AddressReach: Int, Comparable, Sendable {
     /// No address to go to: a wildcard, or one that needs an interface's name.
     case nowhere

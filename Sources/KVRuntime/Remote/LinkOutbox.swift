@@ -74,7 +74,7 @@ struct LinkOutbox {
     private(set) var count = 0
 
     var isEmpty: Bool { count == 0 }
-    /// One waits that overtakes the large ones.
+    /// A message waits that overtakes the large ones.
     var hasSmall: Bool { !small.isEmpty }
 
     mutating func append(_ frame: QueuedFrame) {

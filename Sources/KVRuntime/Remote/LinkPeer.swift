@@ -25,7 +25,7 @@ final class LinkPeer {
     let mainAddress: UInt32
     /// The connection that serves.
     private(set) var current: LinkConnection?
-    /// Ours on its way to that.
+    /// The attempt under way.
     private var dialing: LinkConnection?
     /// Given up for another one; what was begun on them ends on them.
     private var retired: [LinkConnection] = []

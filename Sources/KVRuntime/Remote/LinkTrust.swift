@@ -158,13 +158,7 @@ package enum ClusterKey {
 
     /// A fresh one; nil if the system has no random bytes.
     package static func make() -> String? {
-        var key = [UInt8](repeating: 0, count: bytes)
-        guard cs_tls_random(&key, key.count) == 0 else { return nil }
-        return text(key)
-    }
-
-    package static func text(_ key: [UInt8]) -> String {
-        key.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+        SecureHash.random(bytes).map { SecureHash.hexadecimal($0) }
     }
 
     /// The keys of a file's text.
@@ -173,7 +167,7 @@ package enum ClusterKey {
         for (index, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
             let content = line.prefix { $0 != "#" }.filter { !$0.isWhitespace }
             if content.isEmpty { continue }
-            guard let key = decode(content) else {
+            guard let key = SecureHash.bytes(content.lowercased()), key.count == bytes else {
                 throw LinkTrustError(
                     description: "line \(index + 1) is no key: 64 hexadecimal digits, as `kvd secret` prints them")
             }
@@ -183,18 +177,5 @@ package enum ClusterKey {
             throw LinkTrustError(description: "\(keys.count) keys where one or two are needed")
         }
         return keys
-    }
-
-    private static func decode(_ digits: String) -> [UInt8]? {
-        let values = digits.utf8.compactMap { digit -> UInt8? in
-            switch digit {
-            case UInt8(ascii: "0")...UInt8(ascii: "9"): digit - UInt8(ascii: "0")
-            case UInt8(ascii: "a")...UInt8(ascii: "f"): digit - UInt8(ascii: "a") + 10
-            case UInt8(ascii: "A")...UInt8(ascii: "F"): digit - UInt8(ascii: "A") + 10
-            default: nil
-            }
-        }
-        guard values.count == 2 * bytes, digits.utf8.count == values.count else { return nil }
-        return stride(from: 0, to: values.count, by: 2).map { values[$0] << 4 | values[$0 + 1] }
     }
 }

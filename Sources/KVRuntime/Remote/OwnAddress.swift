@@ -4,7 +4,7 @@
 /// A system bound to every address of its machine knows none by itself. Its peers tell: who accepts a connection sees
 /// where it comes from, and a connection that was accepted shows the address that the peer dialled.
 struct OwnAddress {
-    /// How one learns of an address, the better the greater.
+    /// How an address became known. The greater one is the better source.
     enum Source: Int {
         /// This end of a connection that a peer opened.
         case dialled

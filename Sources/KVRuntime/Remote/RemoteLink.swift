@@ -36,11 +36,11 @@ struct RemoteLink {
     /// Silence after which a link that is up counts as down: ten pings unanswered. A long or lossy path may be silent
     /// for seconds; whoever wants to know earlier that a peer is in trouble looks at its messages.
     static let silenceNanosMax: Nanos = 10_000_000_000
-    /// So much longer waits the side that did not dial the link that was lost, so that both do not dial at once.
+    /// The side that did not dial the lost link waits this much longer, so that the two do not dial at once.
     static let courtesyNanos: Nanos = 500_000_000
-    /// Who was heard so short a while ago lives. Pings go each second.
+    /// A peer that was heard within this time lives. Pings go each second.
     static let livingNanosMax: Nanos = 3_000_000_000
-    /// Who lives is heard within this, pinged at its beginning.
+    /// A peer that lives answers a ping within this time.
     static let doubtNanosMax: Nanos = 2_000_000_000
     static let backoffNanosMin: Nanos = 50_000_000
     static let backoffNanosMax: Nanos = 1_000_000_000
@@ -48,14 +48,14 @@ struct RemoteLink {
     /// a change by hand helps, or that the other one of its name is gone.
     static let refusedNanosMin: Nanos = 2_000_000_000
     static let refusedNanosMax: Nanos = 30_000_000_000
-    /// Frames queued for longer than this without a connection are of no use any more.
+    /// Frames that waited longer than this for a connection are dropped.
     static let queueNanosMax: Nanos = 10_000_000_000
 
     private(set) var state = State.idle
     /// True while somebody wants the link even without traffic.
     var isKept = false
     private var failures = 0
-    /// Those in a row that were refusals.
+    /// Refusals in a row.
     private var refusals = 0
     private var attemptsInVain = 0
     private var queuedSince: Nanos?

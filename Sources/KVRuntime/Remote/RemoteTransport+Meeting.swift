@@ -180,7 +180,7 @@ extension RemoteTransport {
         peer(id).keep(id, wish)
     }
 
-    /// Who had this wish has it no more. `closing`: where nobody has one, the connection that stands ends.
+    /// Gives one wish for this link up. `closing`: where nobody has one, the connection that stands ends.
     func dropLink(to id: UInt32, _ wish: LinkWish, closing: Bool) {
         guard let peer = peers[id], peer.unkeep(id, wish) else { return }
         if !peer.isWanted, closing || !peer.isUp {

@@ -76,14 +76,14 @@ struct Batch {
     /// first argument of each and starts loading the table's buckets.
     @inline(__always)
     func parse(
-        _ bytes: UnsafeRawBufferPointer, with parser: inout RESPParser, max: Int,
+        _ bytes: UnsafeRawBufferPointer, of client: UnsafeMutablePointer<SessionState>, max: Int,
         on shard: UnsafeMutablePointer<ShardState>
     ) -> CommandRun {
         let first = state.pointee.commands.count
-        let status = parser.parse(bytes, into: &state.pointee.commands, maxCommands: max)
+        let status = client.pointee.parser.parse(bytes, into: &state.pointee.commands, maxCommands: max)
         let end = state.pointee.commands.count
-        let takesWrites = shard.pointee.writeRefusal == .none
-        let argumentsMax = shard.pointee.recognisedArgumentsMax
+        let takesWrites = !shard.pointee.headroom.isShort(for: bytes.count) && shard.pointee.writeRefusal == .none
+        let argumentsMax = min(shard.pointee.recognisedArgumentsMax, client.pointee.recognisedArgumentsMax)
         let (commands, kinds, keys) = (state.pointee.commands, state.pointee.kinds, state.pointee.ahead.keys)
         for i in first..<end {
             kinds[i] = Batch.recognise(
@@ -102,9 +102,12 @@ struct Batch {
         key.count = -1
         guard command.argumentCount >= 2 else { return .other }
         let first = commands.argument(1, of: command)
-        guard first.count <= Limits.keyBytesMax else { return .other }
+        // Too long, or empty: that is rare, and goes with the same comparison.
+        guard UInt(bitPattern: first.count &- 1) < UInt(Limits.keyBytesMax) else { return .other }
         key = first
-        guard command.argumentCount <= argumentsMax else { return .other }
+        guard command.argumentCount <= argumentsMax, first.start.load(as: UInt8.self) != Store.mark else {
+            return .other
+        }
         let name = commands.argument(0, of: command)
         guard name.count == 3 else { return .other }
         let word = upperCaseWord(name.start)
@@ -167,12 +170,15 @@ struct Batch {
                     client.pointee.isAdding
                     ? runInSteps(run, of: session, output, outputMax: outputMax)
                     : self.run(run, of: session, output, outputMax: outputMax)
-                if done < run.count || session.mustStop || output.pointee.count > outputMax {
+                if done < run.count || session.mustStop || client.pointee.hasNewLimits
+                    || output.pointee.count > outputMax
+                {
                     // The parser is ahead of what was run: it starts afresh behind the last command run.
                     if done > 0 { consumed += Int(state.pointee.commands[run.first + done - 1].end) }
                     session.restartParser()
                     if client.pointee.closing { return .closing }
-                    return output.pointee.count > outputMax ? .blocked : .ready
+                    if output.pointee.count > outputMax { return .blocked }
+                    return session.isSuspended ? .suspended : .ready
                 }
                 commandsLeft -= run.count
             }
@@ -188,7 +194,7 @@ struct Batch {
             let rest = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
             reset()
             run = parse(
-                rest, with: &client.pointee.parser, max: min(Batch.commandsPerParse, commandsLeft),
+                rest, of: client, max: min(Batch.commandsPerParse, commandsLeft),
                 on: session.shard.state)
         }
     }
@@ -198,10 +204,12 @@ struct Batch {
         _ run: CommandRun, of session: Session, _ output: UnsafeMutablePointer<OutputBuffer>, outputMax: Int
     ) -> Int {
         var step = run
+        let recognised = session.state.pointee.recognisedArgumentsMax
         repeat {
             step.end = min(step.first + Batch.commandsPerStep, run.end)
             step.first += self.run(step, of: session, output, outputMax: outputMax)
             if step.first < step.end || session.mustStop || output.pointee.count > outputMax { break }
+            if session.state.pointee.recognisedArgumentsMax != recognised { break }
             session.shard.noteTime(isAdding: true)
         } while step.first < run.end && !session.shard.state.pointee.budget.isSpent
         return step.first - run.first
@@ -215,6 +223,7 @@ struct Batch {
         let (shard, commands) = (session.shard.state, state.pointee.commands)
         let (kinds, keys) = (state.pointee.kinds, state.pointee.ahead.keys)
         let resp3 = session.state.pointee.resp3
+        let recognised = session.state.pointee.recognisedArgumentsMax
         var count = Others()
         for i in run.first..<run.end {
             if state.pointee.ahead.isDue(i) { shard.pointee.store.look(&state.pointee.ahead) }
@@ -244,8 +253,11 @@ struct Batch {
                 session.dispatch(command, of: commands, output)
                 if session.isBeforeLongCommand { return Batch.note(done &- 1, count, on: shard) }
                 count.others &+= 1
-                // HELLO may have changed the protocol for the commands behind it.
-                if session.mustStop || session.state.pointee.resp3 != resp3 || shard.pointee.budget.isSpent {
+                // HELLO may have changed the protocol for the commands behind it, SELECT the database.
+                if session.mustStop || session.state.pointee.resp3 != resp3 || shard.pointee.budget.isSpent
+                    || session.state.pointee.recognisedArgumentsMax != recognised
+                    || session.state.pointee.hasNewLimits
+                {
                     return Batch.note(done, count, on: shard)
                 }
             }
@@ -275,7 +287,7 @@ struct Batch {
         _ key: HashedKey, on shard: UnsafeMutablePointer<ShardState>, _ output: UnsafeMutablePointer<OutputBuffer>,
         resp3: Bool
     ) -> Record? {
-        if let record = shard.pointee.store.get(key) {
+        if let record = shard.pointee.store.get(key, now: shard.pointee.nowMillis) {
             shard.pointee.counters.hits &+= 1
             let value = record.value
             if value.count >= LargeSet.valueBytesMin { return record }

@@ -14,34 +14,11 @@ extension Commands {
 
     @Sendable static func echo(_ x: inout Execution) { x.output.pointee.bulk(x.argument(1).bytes) }
 
-    /// There is one database, 0.
     @Sendable static func select(_ x: inout Execution) {
         guard let index = x.integer(1) else { return x.error("ERR value is not an integer or out of range") }
-        index == 0 ? x.output.pointee.ok() : x.error("ERR DB index is out of range")
-    }
-
-    @Sendable static func auth(_ x: inout Execution) {
-        switch x.count {
-        case 2:
-            x.error(
-                """
-                ERR AUTH <password> called without any password configured for the default user. \
-                Are you sure your configuration is correct?
-                """)
-        case 3: authenticate(&x, user: x.argument(1))
-        default: x.error("ERR syntax error")
-        }
-    }
-
-    /// No password is configured, so the default user has any, as in Redis (`nopass`); other users do not exist.
-    @discardableResult
-    private static func authenticate(_ x: inout Execution, user: ByteView, quiet: Bool = false) -> Bool {
-        guard user.equals("DEFAULT") else {
-            x.error("WRONGPASS invalid username-password pair or user is disabled.")
-            return false
-        }
-        if !quiet { x.output.pointee.ok() }
-        return true
+        guard (0..<Keyspace.count).contains(index) else { return x.error("ERR DB index is out of range") }
+        x.session.state.pointee.database = UInt8(index)
+        x.output.pointee.ok()
     }
 
     @Sendable static func quit(_ x: inout Execution) {
@@ -51,8 +28,12 @@ extension Commands {
 
     @Sendable static func reset(_ x: inout Execution) {
         x.session.state.pointee.resp3 = false
+        x.session.state.pointee.database = 0
+        x.session.discardTransaction()
         x.session.state.pointee.name = Bytes([])
         x.session.state.pointee.replies = .on
+        let (login, isAuthenticated) = x.shard.context.access.arrival()
+        x.session.enter(login, isAuthenticated: isAuthenticated)
         x.output.pointee.simple("RESET")
     }
 
@@ -63,11 +44,11 @@ extension Commands {
             if version == nil { return x.error("ERR Protocol version is not an integer or out of range") }
             if version != 2 && version != 3 { return x.error("NOPROTO unsupported protocol version") }
         }
-        var name: Bytes?
+        var (name, user, password) = (Bytes?.none, String?.none, ByteView?.none)
         var k = 2
         while k < x.count {
             if x.argument(k, is: "AUTH"), k + 2 < x.count {
-                guard authenticate(&x, user: x.argument(k + 1), quiet: true) else { return }
+                (user, password) = (x.text(k + 1), x.argument(k + 2))
                 k += 3
             } else if x.argument(k, is: "SETNAME"), k + 1 < x.count {
                 guard isName(x.argument(k + 1)) else { return x.error(nameError) }
@@ -77,6 +58,21 @@ extension Commands {
                 return x.output.pointee.error("ERR Syntax error in HELLO option '\(x.argument(k).printable(max: 128))'")
             }
         }
+        if let user, let password {
+            return authenticate(&x, user, password) { greet(&$0, version, name) }
+        }
+        guard x.session.isAuthenticated else {
+            return x.error(
+                """
+                NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
+                <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
+                the same time
+                """)
+        }
+        greet(&x, version, name)
+    }
+
+    private static func greet(_ x: inout Execution, _ version: Int?, _ name: Bytes?) {
         let session = x.session.state
         if let version { session.pointee.resp3 = version == 3 }
         if let name { session.pointee.name = name }

@@ -32,6 +32,7 @@ extension Commands {
             floor = Millis(given)
         }
         if x.isRefused(isWrite: true) { return }
+        x.storeKeys(first: 2, last: 2, step: 1)
         let key = x.argument(2)
         let value = x.argument(3)
         guard x.acceptsKey(key) else { return }
@@ -44,15 +45,26 @@ extension Commands {
     private static func kvdVersion(_ x: inout Execution) {
         guard x.count == 3 else { return x.wrongArity("kvd|version") }
         if x.isRefused(isWrite: false) { return }
+        x.storeKeys(first: 2, last: 2, step: 1)
         let key = x.argument(2)
         guard x.acceptsKey(key) else { return }
         guard let record = x.store.find(x.store.key(key)) else {
             return x.output.pointee.nullArray(resp3: x.resp3)
         }
-        x.output.pointee.arrayHeader(record.isTombstone ? 3 : 2)
+        let register = x.store.deadlineVersion(of: x.store.key(key), now: x.nowMillis)
+        let deadline: Millis? = if case .at(let millis) = register?.deadline { millis } else { nil }
+        x.output.pointee.arrayHeader(record.isTombstone || deadline != nil ? 3 : 2)
         x.output.pointee.integer(Int(record.ms))
         x.output.pointee.bulk(x.shard.context.origins.uid(record.origin).description)
-        if record.isTombstone { x.output.pointee.bulk("tombstone") }
+        if record.isTombstone { return x.output.pointee.bulk("tombstone") }
+        guard let deadline, let register else { return }
+        x.output.pointee.mapHeader(2, resp3: x.resp3)
+        x.output.pointee.bulk("deadline")
+        x.output.pointee.integer(Int(deadline))
+        x.output.pointee.bulk("deadline_version")
+        x.output.pointee.arrayHeader(2)
+        x.output.pointee.integer(Int(register.version.ms))
+        x.output.pointee.bulk(register.version.uid.description)
     }
 
     private static func kvdDigest(_ x: inout Execution) {

@@ -37,7 +37,8 @@ extension Commands {
         if glob.isLiteral {
             defer { glob.deallocate() }
             return glob.prefix.withBytes { key in
-                let isPresent = x.store.get(x.store.key(key)) != nil
+                let isThere = x.keyspace.stored(key).withBytes { x.get(ByteView($0)) != nil }
+                let isPresent = isThere && x.session.mayRead(key)
                 x.output.pointee.arrayHeader(isPresent ? 1 : 0)
                 if isPresent { x.output.pointee.bulk(key) }
             }
@@ -58,11 +59,14 @@ extension Commands {
     ) {
         let shard = x.shard.state
         x.shard.note(.list)
-        if glob == nil, !shard.pointee.budget.isSpent {
-            let page = x.store.list(prefix: prefix, after: after, limit: min(limit, ShardState.pageEntries))
+        if glob == nil, x.session.readsEverything, !shard.pointee.budget.isSpent {
+            let keyspace = x.keyspace
+            let found = keyspace.page(
+                prefix: keyspace.stored(prefix), after: after.map { keyspace.stored($0) },
+                limit: min(limit, ShardState.pageEntries))
+            let page = found.records
             shard.pointee.budget.spend(TurnBudget.units(entries: page.count))
-            let isComplete = page.count < ShardState.pageEntries || page.count == limit
-            if isComplete {
+            if found.isLast || page.count == limit {
                 let bytes = payloadBytes(page, form)
                 if bytes <= ShardState.pageBytesMax {
                     shard.pointee.budget.spend(TurnBudget.units(bytes: bytes))
@@ -71,7 +75,8 @@ extension Commands {
             }
         }
         x.session.continuation = Listing(
-            shard: x.shard, form: form, prefix: Bytes(prefix), after: after.map { Bytes($0) }, limit: limit, glob: glob)
+            shard: x.shard, form: form, prefix: x.keyspace.stored(prefix), after: after.map { x.keyspace.stored($0) },
+            limit: limit, glob: glob)
     }
 
     static func payloadBytes(_ page: RecordPage, _ form: Listing.Form) -> Int {
@@ -88,18 +93,21 @@ extension Commands {
             output.pointee.mapHeader(page.count, resp3: x.resp3)
             output.pointee.bulks(page.count &* 2, bytes: bytes) { writer in
                 for i in 0..<page.count {
-                    let (record, value) = (page[i], page[i].value)
-                    writer.bulk(record.keyPointer, record.keyCount)
+                    let (key, value) = (Keyspace.shown(page[i].key), page[i].value)
+                    writer.bulk(key.baseAddress.unsafelyUnwrapped, key.count)
                     writer.bulk(value.baseAddress.unsafelyUnwrapped, value.count)
                 }
             }
         case .keys:
             output.pointee.arrayHeader(page.count)
             output.pointee.bulks(page.count, bytes: bytes) { writer in
-                for i in 0..<page.count { writer.bulk(page[i].keyPointer, page[i].keyCount) }
+                for i in 0..<page.count {
+                    let key = Keyspace.shown(page[i].key)
+                    writer.bulk(key.baseAddress.unsafelyUnwrapped, key.count)
+                }
             }
         }
     }
 
-    @Sendable static func dbsize(_ x: inout Execution) { x.output.pointee.integer(x.store.count) }
+    @Sendable static func dbsize(_ x: inout Execution) { x.output.pointee.integer(x.keyspace.count) }
 }

@@ -45,7 +45,10 @@ extension Commands {
         } else {
             defer { request.deallocate() }
             let (page, next) = scanPage(x, request, after: after)
-            replyScan(&x, next: next, page) { !request.isOtherType && request.glob?.matches($0) ?? true }
+            let session = x.session
+            replyScan(&x, next: next, page) {
+                !request.isOtherType && request.glob?.matches($0) ?? true && session.mayRead($0)
+            }
         }
     }
 
@@ -92,23 +95,28 @@ extension Commands {
         _ x: Execution, _ request: ScanRequest, after: Bytes?
     ) -> (page: RecordPage, next: UInt64) {
         var wanted = request.count
-        var page = list(x, request.prefix, after, wanted)
-        while wanted > 1, payloadBytes(page, .keys) > ShardState.pageBytesMax {
+        var found = list(x, request.prefix, after, wanted)
+        while wanted > 1, payloadBytes(found.records, .keys) > ShardState.pageBytesMax {
             wanted /= 2
-            page = list(x, request.prefix, after, wanted)
+            found = list(x, request.prefix, after, wanted)
         }
+        let page = found.records
         x.shard.state.pointee.budget.spend(TurnBudget.units(entries: page.count))
-        guard page.count == wanted, let last = page.last else { return (page, 0) }
-        let mark = x.store.mark(last.key)
-        x.shard.context.scanMarks.remember(mark, last.key)
+        guard !found.isLast, let position = found.position else { return (page, 0) }
+        let mark = position.withBytes { key in
+            let mark = x.store.mark(key)
+            x.shard.context.scanMarks.remember(mark, key)
+            return mark
+        }
         return (page, mark.number)
     }
 
-    static func list(_ x: Execution, _ prefix: Bytes, _ after: Bytes?, _ limit: Int) -> RecordPage {
-        prefix.withBytes { prefix in
-            after?.withBytes { x.store.list(prefix: prefix, after: $0, limit: limit) }
-                ?? x.store.list(prefix: prefix, after: nil, limit: limit)
-        }
+    /// `prefix` as the client says it, `after` as it is stored.
+    private static func list(
+        _ x: Execution, _ prefix: Bytes, _ after: Bytes?, _ limit: Int
+    ) -> KeyPage {
+        let keyspace = x.keyspace
+        return keyspace.page(prefix: prefix.withBytes { keyspace.stored($0) }, after: after, limit: limit)
     }
 
     private static func replyScan(
@@ -118,8 +126,10 @@ extension Commands {
         x.output.pointee.bulk(String(next))
         // Matched twice rather than remembered: the header comes first.
         var chosen = 0
-        for i in 0..<page.count where matches(page[i].key) { chosen += 1 }
+        for i in 0..<page.count where matches(Keyspace.shown(page[i].key)) { chosen += 1 }
         x.output.pointee.arrayHeader(chosen)
-        for i in 0..<page.count where matches(page[i].key) { x.output.pointee.bulk(page[i].key) }
+        for i in 0..<page.count where matches(Keyspace.shown(page[i].key)) {
+            x.output.pointee.bulk(Keyspace.shown(page[i].key))
+        }
     }
 }

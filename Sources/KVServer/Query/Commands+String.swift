@@ -13,19 +13,41 @@ extension Commands {
         }
     }
 
-    /// Plain SET only: an option of Redis's SET (EX, NX, …) is answered with its syntax error.
     @Sendable static func set(_ x: inout Execution) {
-        guard x.count == 3 else { return x.error("ERR syntax error") }
         let key = x.argument(1)
         guard x.acceptsKey(key) else { return }
+        if x.count > 3 {
+            guard let options = SetOptions(x) else { return }
+            return set(&x, options)
+        }
+        guard x.argument(2).count < LargeSet.valueBytesMin || x.session.isGuest else {
+            x.session.state.pointee[.beforeLongCommand] = true
+            return
+        }
         Batch.set(x.store.key(key), x.argument(2), on: x.shard.state, x.output)
     }
 
     @Sendable static func strlen(_ x: inout Execution) {
         let key = x.argument(1)
         guard x.acceptsKey(key) else { return }
-        let record = x.store.get(x.store.key(key))
+        let record = x.store.get(x.store.key(key), now: x.nowMillis)
         x.output.pointee.integer(record?.valueCount ?? 0)
+    }
+
+    /// GETRANGE and SUBSTR.
+    @Sendable static func getrange(_ x: inout Execution) {
+        guard var first = x.integer(2), var last = x.integer(3) else {
+            return x.error("ERR value is not an integer or out of range")
+        }
+        let key = x.argument(1)
+        guard x.acceptsKey(key) else { return }
+        let value = x.get(x.store.key(key))?.value ?? UnsafeRawBufferPointer(start: nil, count: 0)
+        if first < 0, last < 0, first > last { return x.output.pointee.bulk("") }
+        first = max(0, first < 0 ? value.count + first : first)
+        last = min(value.count - 1, max(0, last < 0 ? value.count + last : last))
+        if first > last { return x.output.pointee.bulk("") }
+        x.shard.state.pointee.budget.spend(TurnBudget.units(bytes: last - first))
+        x.output.pointee.bulk(UnsafeRawBufferPointer(rebasing: value[first...last]))
     }
 
     /// In one go when the reply is small, else in slices.
@@ -65,8 +87,9 @@ extension Commands {
 
     @Sendable static func del(_ x: inout Execution) {
         guard acceptsKeys(x, step: 1) else { return }
-        guard let deleted = del(&x, x.batch.range(x.command, 1, x.count)) else { return x.error(ShardState.clockError) }
-        x.output.pointee.integer(deleted)
+        let (deleted, isRefused, ask) = del(&x, x.batch.range(x.command, 1, x.count))
+        if let ask { return x.session.continuation = HomeDelete(ask, deleted, isRefused: isRefused) }
+        isRefused ? x.error(ShardState.clockError) : x.output.pointee.integer(deleted)
     }
 
     // The work on a range of arguments, for whole commands and for the slices of long ones. Keys are hashed 64 at a
@@ -76,7 +99,7 @@ extension Commands {
     static func records(_ x: Execution, _ range: Range<Int>) -> [Record?] {
         var records: [Record?] = []
         forEachKey(x, range, step: 1) { key, _ in
-            records.append(x.store.get(key)?.retained())
+            records.append(x.store.get(key, now: x.nowMillis)?.retained())
         }
         let found = records.reduce(0) { $0 + ($1 == nil ? 0 : 1) }
         x.shard.state.pointee.counters.hits &+= found
@@ -97,22 +120,29 @@ extension Commands {
     static func exists(_ x: inout Execution, _ range: Range<Int>) -> Int {
         var found = 0
         forEachKey(x, range, step: 1) { key, _ in
-            if x.store.get(key) != nil { found += 1 }
+            if x.store.get(key, now: x.nowMillis) != nil { found += 1 }
         }
         x.shard.state.pointee.counters.hits &+= found
         x.shard.state.pointee.counters.misses &+= range.count - found
         return found
     }
 
-    /// Nil if a key is left as it was, because others would refuse the stamp.
-    static func del(_ x: inout Execution, _ range: Range<Int>) -> Int? {
+    /// Deletes those of the keys that are here and have their home here, and asks the homes of the others that are
+    /// here: only there it is certain who deletes a key first. `isRefused`: a key is left as it was, because others
+    /// would refuse the stamp.
+    static func del(_ x: inout Execution, _ range: Range<Int>) -> (deleted: Int, isRefused: Bool, ask: HomeAsk?) {
         let now = x.nowMillis
-        var deleted = 0
-        var isDone = true
+        let homes = x.session.isGuest ? nil : x.shard.homes
+        var (deleted, isRefused, elsewhere) = (0, false, [Int: [Bytes]]())
         forEachKey(x, range, step: 1) { key, _ in
-            if x.store.delete(key, now: now) != nil { deleted += 1 } else if x.store.get(key) != nil { isDone = false }
+            if let homes, x.get(key) != nil {
+                let home = homes.home(of: key.view, x.store)
+                if home != x.shard.index { return elsewhere[home, default: []].append(Bytes(key.view.bytes)) }
+            }
+            if x.store.delete(key, now: now) != nil { deleted += 1 } else if x.get(key) != nil { isRefused = true }
         }
-        return isDone ? deleted : nil
+        guard let homes, !elsewhere.isEmpty else { return (deleted, isRefused, nil) }
+        return (deleted, isRefused, HomeDelete.ask(x, homes, elsewhere))
     }
 
     /// Checks every key's length before anything is read or written, so that such a command fails as a whole.

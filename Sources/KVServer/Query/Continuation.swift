@@ -11,6 +11,9 @@ class Continuation {
     /// holds more than this many bytes.
     func step(_ x: inout Execution, outputMax: Int) -> Bool { true }
 
+    /// It waits for something else, not for a turn: whoever brings that gives the session one.
+    var isSuspended: Bool { false }
+
     /// What INFO calls a turn with one of its slices.
     var turnWork: TurnWork { .slice }
 
@@ -39,6 +42,8 @@ final class LongCommand: Continuation {
     private var isRefused = false
     /// The answers of MGET for the keys before `next`, while they are being copied.
     private var reply: LargeReply?
+    /// Of DEL: homes that are deleting keys.
+    private var ask: HomeAsk?
 
     /// Takes the batch over; its first command is the one to run.
     init?(batch: CommandBatch, name: String, inputBytes: Int) {
@@ -54,9 +59,11 @@ final class LongCommand: Continuation {
     }
 
     override var heldInputBytes: Int { inputBytes }
+    override var isSuspended: Bool { (ask?.outstanding ?? 0) > 0 }
     override func cancel() {
         batch.deallocate()
         reply?.cancel()
+        ask?.session = nil
     }
 
     override func step(_ caller: inout Execution, outputMax: Int) -> Bool {
@@ -68,7 +75,12 @@ final class LongCommand: Continuation {
         }
         let deadline = x.sliceDeadline
         repeat {
-            if let reply {
+            if let ask {
+                guard ask.outstanding == 0 else { return false }
+                guard let deleted = ask.sum(&x) else { return true }
+                total += deleted
+                self.ask = nil
+            } else if let reply {
                 guard reply.copy(to: &x, outputMax: outputMax, until: deadline) else { return false }
                 self.reply = nil
             } else {
@@ -76,17 +88,24 @@ final class LongCommand: Continuation {
                 handle(&x, batch.range(x.command, next, end))
                 next = end
             }
-            if reply == nil, next >= x.count { return finish(&x) }
+            if reply == nil, ask == nil, next >= x.count { return finish(&x) }
         } while x.output.pointee.count <= outputMax && Machine.monotonicNanos < deadline
         return false
     }
 
     private func handle(_ x: inout Execution, _ range: Range<Int>) {
+        x.shard.storeKeys(
+            of: batch, range.lowerBound, through: range.upperBound - 1, step: kind == .mset ? 2 : 1,
+            x.session.state.pointee.database)
         switch kind {
         case .mget: reply = LargeReply(Commands.records(x, range))
         case .mset: if !Commands.mset(&x, range) { isRefused = true }
         case .exists: total += Commands.exists(&x, range)
-        case .del: if let deleted = Commands.del(&x, range) { total += deleted } else { isRefused = true }
+        case .del:
+            let (deleted, isRefused, ask) = Commands.del(&x, range)
+            total += deleted
+            if isRefused { self.isRefused = true }
+            self.ask = ask
         }
     }
 
@@ -109,7 +128,11 @@ final class LongCommand: Continuation {
             x.wrongArity("mset")
             return false
         }
-        guard Commands.acceptsKeys(x, step: kind == .mset ? 2 : 1) else { return false }
+        for k in stride(from: 1, to: x.count, by: kind == .mset ? 2 : 1) where x.argument(k).count > Limits.keyBytesMax
+        {
+            x.error("ERR key is too long: the limit is 65536 bytes")
+            return false
+        }
         if kind == .mget { x.output.pointee.arrayHeader(x.count - 1) }
         // Slices of MSET must begin at a key: 128 arguments are 64 pairs.
         check(LongCommand.sliceArguments % 2 == 0)

@@ -36,6 +36,10 @@ package struct Execution {
 
     func text(_ k: Int) -> String { String(decoding: argument(k).bytes, as: UTF8.self) }
 
+    /// The record that clients are shown of a stored key, or nil. O(1).
+    func get(_ key: ByteView) -> Record? { get(store.key(key)) }
+    func get(_ key: HashedKey) -> Record? { store.get(key, now: nowMillis) }
+
     /// Case-insensitive comparison with an upper-case word.
     func argument(_ k: Int, is word: StaticString) -> Bool {
         argument(k).equals(word)
@@ -48,21 +52,30 @@ package struct Execution {
 
     /// Whether a key is short enough to be stored; writes the error when it is not.
     func acceptsKey(_ key: ByteView) -> Bool {
-        if key.count <= Limits.keyBytesMax { return true }
+        let bytesMax = key.count > 0 && key.start.load(as: UInt8.self) == Store.mark ? Limits.storedKeyBytesMax : nil
+        if key.count <= bytesMax ?? Limits.keyBytesMax { return true }
         error("ERR key is too long: the limit is 65536 bytes")
         return false
     }
 
     /// Whether a data command may not be run at the moment; writes the error then. Nothing was executed, so a client
     /// may do it elsewhere.
-    func isRefused(isWrite: Bool) -> Bool {
+    /// `grows`: it takes memory, as all writes but deletes do.
+    func isRefused(isWrite: Bool, grows: Bool = true) -> Bool {
         let state = shard.state
         if state.pointee.isLoading {
             error("LOADING this server is catching up with the others; try again later or use another server")
             return true
         }
-        guard isWrite, state.pointee.writeRefusal != .none else { return false }
-        error(state.pointee.writeRefusal.reply)
+        guard isWrite else { return false }
+        if state.pointee.writeRefusal != .none {
+            error(state.pointee.writeRefusal.reply)
+            return true
+        }
+        // Of a SET key and value, of other writes about as much.
+        let bytes = argument(min(2, count - 1)).count + argument(count - 1).count
+        guard grows, state.pointee.headroom.isShort(for: bytes) else { return false }
+        error("OOM this server can have no more memory (ulimit -v); DEL keys, or give it more")
         return true
     }
 
@@ -78,6 +91,7 @@ package struct Execution {
     }
 
     func unknownCommand() {
+        if count > 0, let line = RefusedCommands.reply(to: argument(0)) { return output.pointee.error(line) }
         let name = count > 0 ? argument(0).printable(max: 128) : ""
         var arguments = ""
         var written = 0

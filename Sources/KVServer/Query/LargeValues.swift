@@ -30,10 +30,11 @@ final class LargeSet: Continuation {
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {
         let deadline = x.sliceDeadline
         let value = batch.argument(2, of: batch[0])
-        let key = batch.argument(1, of: batch[0])
-        var write =
-            write
-            ?? x.store.beginLarge(x.store.key(key), valueCount: value.count)
+        if write == nil {
+            let key = Int(batch[0].firstArgument) + 1
+            x.shard.storeKeys(of: batch, key, through: key, step: 1, x.session.state.pointee.database)
+        }
+        var write = write ?? x.store.beginLarge(x.store.key(batch.argument(1, of: batch[0])), valueCount: value.count)
         store = x.store
         Loop.willFill(write.place, value.count - write.filled)
         repeat {

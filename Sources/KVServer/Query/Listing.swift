@@ -62,7 +62,7 @@ final class Listing: Continuation {
         }
         while sent < collected {
             let record = blocks[sent / Listing.blockEntries][sent % Listing.blockEntries]
-            x.output.pointee.bulk(record.key)
+            x.output.pointee.bulk(Keyspace.shown(record.key))
             if form == .pairs { x.output.pointee.bulk(record.value) }
             record.release()
             sent += 1
@@ -81,38 +81,43 @@ final class Listing: Continuation {
                 guard decide(until: deadline) else { return false }
                 continue
             }
-            let wanted = glob == nil ? min(limit, Listing.pageEntries) : Listing.pageEntries
-            let page = prefix.withBytes {
-                x.store.list(prefix: $0, after: hasPosition ? position.bytes : nil, limit: wanted)
+            let wanted =
+                glob == nil && x.session.readsEverything ? min(limit, Listing.pageEntries) : Listing.pageEntries
+            let found = prefix.withBytes {
+                x.keyspace.page(prefix: $0, after: hasPosition ? position.bytes : nil, limit: wanted)
             }
+            let page = found.records
             for i in 0..<page.count {
                 if limit == 0 { break }
-                guard let matches = matches(page[i], until: deadline) else {
+                guard let matches = matches(page[i], for: x.session, until: deadline) else {
                     unsure = page[i].retained()
-                    move(behind: page[i])
+                    move(behind: page[i].key)
                     return false
                 }
                 guard matches else { continue }
                 append(page[i])
                 limit -= 1
             }
-            guard page.count == wanted, let last = page.last else { return true }
-            move(behind: last)
+            guard !found.isLast, let last = found.position else { return true }
+            last.withBytes { move(behind: $0) }
         } while Machine.monotonicNanos < deadline
         return false
     }
 
     /// Nil when a long pattern needs another slice.
-    private func matches(_ record: Record, until deadline: Nanos) -> Bool? {
+    private func matches(_ record: Record, for session: Session, until deadline: Nanos) -> Bool? {
+        let key = Keyspace.shown(record.key)
+        guard session.mayRead(key) else { return false }
         guard let glob else { return true }
-        guard glob.isLong else { return glob.matches(record.key) }
+        guard glob.isLong else { return glob.matches(key) }
         progress = GlobProgress()
-        return glob.resume(&progress, record.key, until: deadline)
+        return glob.resume(&progress, key, until: deadline)
     }
 
     /// Goes on with the record that was not decided; whether it is now.
     private func decide(until deadline: Nanos) -> Bool {
-        guard let record = unsure, let matches = glob?.resume(&progress, record.key, until: deadline) else {
+        guard let record = unsure, let matches = glob?.resume(&progress, Keyspace.shown(record.key), until: deadline)
+        else {
             return false
         }
         if matches {
@@ -124,9 +129,9 @@ final class Listing: Continuation {
         return true
     }
 
-    private func move(behind record: Record) {
+    private func move(behind key: UnsafeRawBufferPointer) {
         position.count = 0
-        position.append(record.key)
+        position.append(key)
         hasPosition = true
     }
 

@@ -15,6 +15,11 @@ final class QueryAcceptor: Acceptor {
             connection.output.pointee.error("ERR max number of clients reached")
             return nil
         }
+        guard shard.context.mayEnter(from: connection.peerAddress) else {
+            connection.output.pointee.error(ServerContext.protectedReply)
+            shard.context.clientLeft()
+            return nil
+        }
         shard.beginTurn(connection.loop)
         return QueryReceiver(shard: shard, connection: connection)
     }
@@ -132,6 +137,8 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
                 connection.pauseReading()
             }
             connection.notifyWhenDrained()
+        case .suspended:
+            if session.pendingInput > QueryReceiver.pendingInputMax { connection.pauseReading() }
         case .closing:
             connection.close(afterFlush: true)
         }

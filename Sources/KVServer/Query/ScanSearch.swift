@@ -44,8 +44,11 @@ final class ScanSearch: Continuation {
         }
         if next == nil { takePage(x) }
         while verdicts.count < records.count {
-            guard let verdict = matches(records[verdicts.count].key, until: deadline) else { return false }
-            verdicts.append(verdict && !request.isOtherType)
+            guard let verdict = matches(Keyspace.shown(records[verdicts.count].key), until: deadline) else {
+                return false
+            }
+            let isShown = x.session.mayRead(Keyspace.shown(records[verdicts.count].key))
+            verdicts.append(verdict && isShown && !request.isOtherType)
             progress = GlobProgress()
         }
         reply(&x)
@@ -60,14 +63,19 @@ final class ScanSearch: Continuation {
             hasRound = true
         }
         let isWhole = end == nil && radius >= KeyMark.shares
-        let page = Commands.list(x, Bytes([]), position, ScanSearch.pageKeys)
+        let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
+        let page =
+            position?.withBytes {
+                x.store.list(prefix: nothing, after: $0, limit: ScanSearch.pageKeys, now: x.nowMillis)
+            }
+            ?? x.store.list(prefix: nothing, after: nil, limit: ScanSearch.pageKeys, now: x.nowMillis)
         for i in 0..<page.count where mark.isOf(page[i].key) {
             after = Bytes(page[i].key)
             self.mark = nil
             return
         }
-        if let last = page.last, page.count == ScanSearch.pageKeys {
-            position = Bytes(last.key)
+        if !page.isLast, let last = page.position {
+            position = Bytes(last)
             guard let end, end < position.unsafelyUnwrapped else { return }
         }
         // This round is over.
@@ -92,7 +100,9 @@ final class ScanSearch: Continuation {
         x.output.pointee.arrayHeader(2)
         x.output.pointee.bulk(String(next ?? 0))
         x.output.pointee.arrayHeader(verdicts.count(where: { $0 }))
-        for (record, isChosen) in zip(records, verdicts) where isChosen { x.output.pointee.bulk(record.key) }
+        for (record, isChosen) in zip(records, verdicts) where isChosen {
+            x.output.pointee.bulk(Keyspace.shown(record.key))
+        }
     }
 
     override func cancel() {

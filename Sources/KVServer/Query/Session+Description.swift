@@ -27,7 +27,8 @@ extension Session {
         s.pointee.name.withBytes { text.append($0) }
         text.append(
             " age=\((now - s.pointee.createdMillis) / 1000) idle=\(max(0, now - s.pointee.activeMillis) / 1000)")
-        text.append(" flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=\(query) qbuf-free=\(free)")
+        text.append(" flags=\(transaction == nil ? "N" : "x") db=\(s.pointee.database) sub=0 psub=0 ssub=0")
+        text.append(" multi=\(transaction?.queue.count ?? -1) qbuf=\(query) qbuf-free=\(free)")
         text.append(" argv-mem=\(request?.arguments ?? 0) multi-mem=0 rbs=\(output) rbp=\(output) obl=\(unsent)")
         // Replies are in two buffers, never in a list of them.
         text.append(" oll=0 omem=0 tot-mem=\(s.pointee.input.capacity + output + MemoryLayout<SessionState>.size)")
@@ -37,7 +38,7 @@ extension Session {
             text.append("|")
             s.pointee.lastSubcommand.withBytes { text.append($0) }
         }
-        text.append(" user=default redir=-1 resp=\(s.pointee.resp3 ? 3 : 2) lib-name=")
+        text.append(" user=\(login.name) redir=-1 resp=\(s.pointee.resp3 ? 3 : 2) lib-name=")
         s.pointee.libraryName.withBytes { text.append($0) }
         text.append(" lib-ver=")
         s.pointee.libraryVersion.withBytes { text.append($0) }

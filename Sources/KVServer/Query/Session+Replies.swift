@@ -21,7 +21,7 @@ extension Session {
             if s.pointee.replies == .skipNext { s.pointee.replies = .skip }
             batch.reset()
             let rest = UnsafeRawBufferPointer(rebasing: s.pointee.input.bytes[s.pointee.inputStart...])
-            let run = batch.parse(rest, with: &s.pointee.parser, max: 1, on: shard.state)
+            let run = batch.parse(rest, of: s, max: 1, on: shard.state)
             let before = output.pointee.count
             if run.count > 0 {
                 guard batch.run(run, of: self, output, outputMax: .max) == 1 else {

@@ -14,6 +14,8 @@ package enum SessionStatus: Equatable, Sendable {
     case ready
     /// That its output drains first, then another turn.
     case blocked
+    /// Nothing, until what its command waits for has come: then it is given a turn.
+    case suspended
     /// That its output is sent and the connection closed.
     case closing
 }
@@ -39,6 +41,22 @@ struct SessionHolds: OptionSet {
 package struct SessionState {
     package var id: Int
     package var resp3 = false
+    /// As SELECT chose.
+    var database: UInt8 = 0 {
+        didSet { chooseWay() }
+    }
+    /// Between MULTI and EXEC.
+    var isQueueing = false {
+        didSet { chooseWay() }
+    }
+    /// Each command is looked at before it is run: the client has not said who it is, or may not do everything.
+    var isRestricted = false {
+        didSet { chooseWay() }
+    }
+    /// The parser's limits are others from the next command on.
+    var hasNewLimits = false
+    /// Commands of more arguments, or all, go through the table.
+    private(set) var recognisedArgumentsMax: Int32 = 3
     /// What it ran last added keys: it waits where the shard is held back.
     var isAdding = false
     var holds: SessionHolds = []
@@ -70,6 +88,8 @@ package struct SessionState {
     var inputStart = 0
     /// What the shard's count of waiting input has of this session.
     var heldInput = 0
+
+    private mutating func chooseWay() { recognisedArgumentsMax = database == 0 && !isQueueing && !isRestricted ? 3 : 0 }
 
     subscript(_ hold: SessionHolds) -> Bool {
         get { !holds.isDisjoint(with: hold) }
@@ -114,20 +134,46 @@ package final class Session {
         didSet { state.pointee[.continuation] = continuation != nil }
     }
     package weak var owner: (any SessionOwner)?
+    /// Who the client is, and whether it has proved it or need not.
+    var login: Login
+    var isAuthenticated: Bool
+    /// Since MULTI.
+    var transaction: Transaction? {
+        didSet { state.pointee.isQueueing = transaction != nil }
+    }
+    /// Since WATCH.
+    var watched: [WatchedKey] = []
+    /// For WAIT: how far other actors' own writes were when they had written for this client.
+    var written: [Int: UInt64] = [:]
+    /// Stands for a client of another actor, or one in a transaction.
+    let isGuest: Bool
 
     /// Bytes that arrived while a long command reads its arguments from `input`.
     private var late = OutputBuffer()
     var isBeforeLongCommand: Bool { state.pointee[.beforeLongCommand] }
 
-    package init(shard: Shard, peer: String = "", local: String = "", descriptor: Int = -1) {
-        self.shard = shard
+    package convenience init(shard: Shard, peer: String = "", local: String = "", descriptor: Int = -1) {
+        self.init(
+            shard, id: shard.context.nextClientID(), peer: peer, local: local, descriptor: descriptor, isGuest: false)
+        shard.add(self)
+    }
+
+    /// No client of its own: it is not counted.
+    convenience init(guestOf shard: Shard) {
+        self.init(shard, id: 0, peer: "", local: "", descriptor: -1, isGuest: true)
+    }
+
+    private init(_ shard: Shard, id: Int, peer: String, local: String, descriptor: Int, isGuest: Bool) {
+        (self.shard, self.isGuest) = (shard, isGuest)
+        (login, isAuthenticated) = shard.context.access.arrival()
         let now = shard.state.pointee.nowMillis
         state = .allocate(capacity: 1)
         state.initialize(
             to: SessionState(
-                id: shard.context.nextClientID(), peer: peer, local: local, descriptor: descriptor, createdMillis: now,
-                activeMillis: now))
-        shard.add(self)
+                id: id, peer: peer, local: local, descriptor: descriptor, createdMillis: now, activeMillis: now))
+        guard !isGuest else { return }
+        enter(login, isAuthenticated: isAuthenticated)
+        if state.pointee.hasNewLimits { restartParser() }
     }
 
     private var isClosed = false
@@ -136,6 +182,7 @@ package final class Session {
     package func close() {
         guard !isClosed else { return }
         isClosed = true
+        discardTransaction()
         unblock()
         shard.remove(self)
         endContinuation()
@@ -152,6 +199,9 @@ package final class Session {
         state.deinitialize(count: 1)
         state.deallocate()
     }
+
+    /// Its command waits for something that is not a turn.
+    var isSuspended: Bool { continuation?.isSuspended ?? false }
 
     var mustStop: Bool { state.pointee[.stopping] }
 
@@ -174,7 +224,7 @@ package final class Session {
         state.pointee.activeMillis = shard.state.pointee.nowMillis
         state.pointee[.parsedAhead] = true
         return shard.batch.parse(
-            bytes, with: &state.pointee.parser, max: Batch.commandsPerParse, on: shard.state)
+            bytes, of: state, max: Batch.commandsPerParse, on: shard.state)
     }
 
     /// Answers what was parsed ahead, and keeps what is left of it.
@@ -206,7 +256,7 @@ package final class Session {
         if s.pointee[[.continuation, .waiting, .blocked]] {
             if s.pointee[.continuation] { late.append(bytes) } else { s.pointee.input.append(bytes) }
             noteInput()
-            return s.pointee.isBlocked ? .blocked : .ready
+            return s.pointee.isBlocked ? .blocked : isSuspended ? .suspended : .ready
         }
         if s.pointee.inputStart == s.pointee.input.count, !s.pointee[.muted] {
             return answerInPlace(bytes, output, unsent)
@@ -242,7 +292,7 @@ package final class Session {
             shard.note(continuation.turnWork)
             guard continuation.step(&x, outputMax: outputMax) else {
                 if state.pointee[.muted] { output.pointee.count = before }
-                return output.pointee.count > outputMax ? .blocked : .ready
+                return output.pointee.count > outputMax ? .blocked : continuation.isSuspended ? .suspended : .ready
             }
             endContinuation()
             if state.pointee[.muted] { mute(output, from: before) }
@@ -338,14 +388,15 @@ package final class Session {
         let batch = shard.batch
         batch.reset()
         defer { batch.reset() }
-        let run = batch.parse(bytes, with: &state.pointee.parser, max: Batch.commandsPerParse, on: shard.state)
+        let run = batch.parse(bytes, of: state, max: Batch.commandsPerParse, on: shard.state)
         return batch.answer(self, bytes, run, &consumed, output, outputMax: outputMax)
     }
 
     /// The parser is ahead of what was run: it begins anew with the next bytes.
     func restartParser() {
         state.pointee.parser.deallocate()
-        state.pointee.parser = RESPParser(limits: state.pointee.parser.limits)
+        state.pointee.parser = RESPParser(limits: isAuthenticated ? RESPLimits() : Session.limitsBeforeLogin)
+        state.pointee.hasNewLimits = false
     }
 
     // Commands.
@@ -357,33 +408,52 @@ package final class Session {
         var counted: (index: Int, isRejected: Bool)?
         defer { shard.noteCommand(counted, output, from: before) }
         if command.isOversized {
+            transaction?.isSpoiled = true
             return command.hasTooManyArguments
                 ? x.error("ERR too many arguments: the limit is 1048576")
                 : x.error("ERR argument is too large: the limit is 67108864 bytes for a value, 65536 for a key")
         }
-        guard let index = CommandTable.standard.find(x.argument(0)) else { return x.unknownCommand() }
+        guard let index = CommandTable.standard.find(x.argument(0)) else {
+            transaction?.isSpoiled = true
+            return x.unknownCommand()
+        }
         CommandTable.standard.withRow(index) { row in
             noteCommand(row, x)
             guard row.accepts(x.count) else {
                 counted = (index, true)
+                transaction?.isSpoiled = true
                 return x.wrongArity(row.nameText)
             }
-            if !row.flags.isDisjoint(with: [.readonly, .write]), x.isRefused(isWrite: row.flags.contains(.write)) {
+            if state.pointee.isRestricted, isDenied(x, row: index) {
+                counted = (index, true)
+                transaction?.isSpoiled = true
+                return
+            }
+            let isWrite = row.flags.contains(.write)
+            if isWrite || row.flags.contains(.readonly),
+                x.isRefused(isWrite: isWrite, grows: row.flags.contains(.grows))
+            {
+                transaction?.isSpoiled = true
                 return
             }
             counted = (index, false)
-            if x.count > LongCommand.argumentsMin {
+            if let transaction, !row.flags.contains(.immediate) { return transaction.take(x, row) }
+            if x.count > LongCommand.argumentsMin, !isGuest {
                 guard row.flags.contains(.manyKeys) else {
                     return x.error("ERR too many arguments: the limit is 1024 but for MGET, MSET, DEL and EXISTS")
                 }
                 state.pointee[.beforeLongCommand] = true
                 return
             }
+            if !row.keys.isNone {
+                let last = row.keys.last < 0 ? x.count + row.keys.last : row.keys.last
+                x.storeKeys(first: row.keys.first, last: last, step: row.keys.step)
+            }
             row.handler(&x)
         }
     }
 
-    private func execution(
+    func execution(
         _ command: ParsedCommand, of batch: CommandBatch, _ output: UnsafeMutablePointer<OutputBuffer>
     ) -> Execution {
         Execution(
@@ -414,7 +484,7 @@ package final class Session {
         return output.pointee.count > Limits.outputBytesHigh - unsent ? .blocked : .ready
     }
 
-    private func endContinuation() {
+    func endContinuation() {
         guard let continuation else { return }
         state.pointee.inputStart += continuation.heldInputBytes
         continuation.cancel()

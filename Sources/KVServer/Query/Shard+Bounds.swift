@@ -6,6 +6,8 @@ extension Shard {
     /// A client that reads nothing of a reply that waits for it, or sends nothing more of a request it has begun, for
     /// this long is closed: both hold memory.
     static let stalledMillisMax: Millis = 60_000
+    /// For a client to say who it is, where it must.
+    static let loginMillisMax: Millis = 30_000
     /// Sessions that hold less input than this are not looked at when there is too much of it: as many as there may be
     /// hold little together.
     static let heldInputWatchedBytes = 16 * 1024
@@ -15,6 +17,11 @@ extension Shard {
         let now = state.pointee.nowMillis
         for session in sessions {
             let s = session.state
+            if !session.isAuthenticated, now - s.pointee.createdMillis > Shard.loginMillisMax {
+                close(session, .saysNotWho)
+                continue
+            }
+            if session.isSuspended { continue }
             if session.continuation != nil || s.pointee.isBlocked {
                 let unsent = session.owner?.sessionUnsentBytes ?? 0
                 if unsent < s.pointee.unsentBytes { s.pointee.activeMillis = now }

@@ -3,6 +3,7 @@
 package import KVRuntime
 import KVBase
 import KVCore
+import Synchronization
 
 extension Shard {
     private static let sampleMillis: Int64 = 100
@@ -39,6 +40,10 @@ extension Shard {
     /// All that was received is answered, messages and timers are done: those who wait, replication, memory.
     private func endTurn(_ loop: Loop) {
         beginTurn(loop)
+        if !homeQueue.isEmpty {
+            let now = Machine.monotonicNanos
+            serveHome(until: state.pointee.budget.deadline(for: .waiting, now: now))
+        }
         if hasWork, let millis = serveWaiting() { loop.requestTurn(afterMillis: millis) }
         endedNanos = loop.nowNanos
         replicator?.turnEnded()
@@ -63,6 +68,16 @@ extension Shard {
     func beginTurn(_ loop: Loop) {
         state.pointee.nowMillis = loop.nowMillis &+ state.pointee.clockShift
         state.pointee.budget.begin(at: loop.nowNanos)
+        if state.pointee.accessGeneration != state.pointee.accessChanges.pointee.load(ordering: .acquiring) {
+            refreshLogins()
+        }
+    }
+
+    /// A user has changed: from the next command on every client has what rights it has now.
+    @inline(never)
+    func refreshLogins() {
+        state.pointee.accessGeneration = context.access.generation
+        for session in sessions where !session.refreshLogin() { session.owner?.sessionRefused(reply: nil) }
     }
 
     /// From now on a write is answered with an error; reads go on.

@@ -15,6 +15,23 @@ package final class Shard {
     package let state: UnsafeMutablePointer<ShardState>
     /// What the connections sent in this turn.
     let batch = Batch()
+    /// Keys of the command under way that are not stored as the client names them.
+    let storedKeys = UnsafeMutablePointer<OutputBuffer>.allocate(capacity: 1)
+    static let storedKeysKeptBytes = 64 * 1024
+    /// One that a command moved to another database.
+    let movedKey = UnsafeMutablePointer<OutputBuffer>.allocate(capacity: 1)
+    /// Where keys have their home; nil where this is the only actor.
+    package var homes: Homes?
+    /// What siblings' clients asked of this actor and has not run yet.
+    var homeQueue: [HomeRequest] = []
+    /// Stands for the clients of siblings, and of transactions.
+    var guest: Session {
+        if let guestSession { return guestSession }
+        let guest = Session(guestOf: self)
+        guestSession = guest
+        return guest
+    }
+    private var guestSession: Session?
     /// Nil when the shard stands alone (in-process tests).
     var replicator: Replicator?
 
@@ -49,15 +66,25 @@ package final class Shard {
                 hashSeed: context.hashSeed, digestKey: context.digestKey, own: context.uid(index),
                 origins: context.origins, journalCapacity: journalCapacity))
         state = .allocate(capacity: 1)
-        state.initialize(to: ShardState(store: store))
+        state.initialize(to: ShardState(store: store, accessChanges: context.access.changeCounter))
         state.pointee.clockShift = context.config.clockOffsetMillis
+        storedKeys.initialize(to: OutputBuffer())
+        movedKey.initialize(to: OutputBuffer())
     }
 
     /// Frees the replica. Its sessions must have been closed.
     package func close() {
         for session in sessions { session.close() }
+        guestSession?.close()
+        guestSession = nil
+        homes = nil
+        homeQueue = []
         state.pointee.store.destroy()
         batch.deallocate()
+        storedKeys.pointee.deallocate()
+        storedKeys.deallocate()
+        movedKey.pointee.deallocate()
+        movedKey.deallocate()
         state.pointee.deallocate()
         state.deinitialize(count: 1)
         state.deallocate()

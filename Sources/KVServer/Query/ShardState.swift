@@ -2,6 +2,7 @@
 
 package import KVBase
 package import KVCore
+import Synchronization
 
 /// Why no write is executed; a client may go elsewhere with it.
 enum WriteRefusal: UInt8 {
@@ -42,12 +43,16 @@ package struct ShardState {
     package var budget = TurnBudget()
     /// Why writes are refused, if they are.
     var writeRefusal = WriteRefusal.none
+    var headroom = MemoryHeadroom()
     /// The server fetches what others have, and answers no data command before it has it.
     var isLoading = false {
         didSet { recognisedArgumentsMax = isLoading ? 0 : 3 }
     }
     /// Commands of more arguments, or all, go through the table.
     private(set) var recognisedArgumentsMax: Int32 = 3
+    /// Changes of users that the sessions have been told of, and where they are counted.
+    var accessGeneration = 0
+    let accessChanges: UnsafePointer<Atomic<Int>>
     /// What is added to the loop's wall clock: the correction, and an offset in tests.
     var clockShift: Millis = 0
 
@@ -72,7 +77,10 @@ package struct ShardState {
     static let clockError: StaticString =
         "CLOCK a version above the key's would be about a year ahead, and refused by other servers"
 
-    init(store: Store) { self.store = store }
+    init(store: Store, accessChanges: UnsafePointer<Atomic<Int>>) {
+        (self.store, self.accessChanges) = (store, accessChanges)
+        accessGeneration = accessChanges.pointee.load(ordering: .acquiring)
+    }
 
     func deallocate() { keysAhead.deallocate() }
 }

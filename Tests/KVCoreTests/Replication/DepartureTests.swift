@@ -190,6 +190,33 @@ import Testing
         #expect(cluster.isConverged && cluster.sum(\.divergences) == 0)
     }
 
+    /// What the journal forgot before it was sent everybody would have to fetch by a scan.
+    @Test func adoptingKeepsPaceWithTheJournal() {
+        let cluster = TestCluster()
+        cluster.remoteDelay = 50
+        cluster.tune = { $0.adoptedAheadMax = 512 }
+        let a = cluster.start(actors: 2, journal: 1_024)
+        cluster.run(200)
+        let b = cluster.start(actors: 1, joining: a)
+        let x = cluster.start(actors: 1, joining: a)
+        cluster.run(4_000)
+        var isGap = true
+        cluster.drops = { from, to in from.server == x.id && (isGap || to.server == b.id) }
+        x.actors[0].put("gap", "v", cluster.moment(x))
+        cluster.run(100)
+        isGap = false
+        for i in 0..<5_000 { x.actors[0].put("a\(i)", "v", cluster.moment(x)) }
+        cluster.run(110)
+        cluster.stop(x)
+        cluster.run(1_000)
+        #expect(a.actors.allSatisfy { $0.store.count == 5_000 } && b.actors[0].store.count == 0)
+        #expect(cluster.run(until: { b.actors[0].store.count == 5_000 }, within: 20_000))
+        cluster.run(10_000)
+        #expect(a.actors.map(\.replica.statistics.entriesAdopted) == [5_000, 0])
+        #expect(cluster.sum(\.journalOverruns) == 0)
+        #expect(cluster.isConverged && cluster.sum(\.divergences) == 0)
+    }
+
     /// A newcomer got part of a founder's data through another newcomer; the founder dies, and a server that has all of
     /// it gives it slowly.
     @Test func whatAServerThatCanBeHeardStillHasIsNotAdopted() {

@@ -45,6 +45,35 @@ import Testing
         recent.checkInvariants()
     }
 
+    /// Each segment by itself would bring a key that is written often once more.
+    @Test func segmentsInARowArePassedOnAsOneWithEachKeyOnce() {
+        let (store, origins) = parts.store()
+        defer { store.destroy() }
+        var recent = RecentSegments()
+        for i in 0..<9 {
+            parts.put(store, "hot", "\(i)")
+            parts.put(store, "k\(i)", "v")
+            // The seventh is missing.
+            if i != 6 { recent.remember(parts.build(store, UInt64(2 * i), UInt64(2 * i + 2))) { _ in } }
+        }
+        parts.put(store, "hot", "last")
+        func interval(_ position: UInt64, _ end: UInt64, bytesMax: Int = 1_000) -> DeltaSegment? {
+            recent.interval(
+                store.ownOrigin, after: position, upTo: end, in: store, cut: VersionVector(), bytesMax: bytesMax)
+        }
+        let all = interval(1, 100)!
+        #expect(all.from == 0 && all.to == 12 && all.origin == store.ownOrigin && !all.isPage)
+        let keys = all.entries.map { String(decoding: $0.record.key, as: UTF8.self) }
+        #expect(keys.sorted() == ["hot", "k0", "k1", "k2", "k3", "k4", "k5"])
+        let hot = all.entries.first { $0.record.keyCount == 3 }!
+        #expect(String(decoding: hot.record.value, as: UTF8.self) == "last")
+        #expect(interval(2, 5)?.to == 6 && interval(4, 6)?.to == 6, "no further than it was asked for")
+        // 7 bytes of the hot key's last write, 3 of each of the others.
+        #expect(interval(0, 100, bytesMax: 13)?.to == 4 && interval(0, 100, bytesMax: 12)?.to == 2)
+        #expect(interval(0, 100, bytesMax: 9) == nil && interval(12, 14) == nil && interval(14, 100)?.to == 18)
+        _ = origins
+    }
+
     /// A slice of work is given to each segment in turn; what somebody else still holds is left to them.
     @Test func longSegmentsAreGivenUpInSlices() {
         let (store, _) = parts.store()

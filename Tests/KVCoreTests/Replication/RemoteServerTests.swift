@@ -123,10 +123,42 @@ import Testing
         #expect(repairs.count == RepairQueue.asksMax)
         let first = repairs.next()!
         #expect(first.from == 0 && !repairs.isOnItsWay(first, 1_000, 220))
-        repairs.noteAnswer(first, 1_000)
+        repairs.noteAnswer(first, arrivedAt: 1_000)
         #expect(repairs.isOnItsWay(first, 1_219, 220) && !repairs.isOnItsWay(first, 1_220, 220))
         while repairs.next() != nil {}
         #expect(repairs.isEmpty)
+        repairs.checkInvariants()
+    }
+
+    /// A large answer takes a thin line longer than the next ask.
+    @Test func overAConnectionAnAnswerIsOnItsWayUntilItHasArrived() {
+        var repairs = RepairQueue()
+        var link = ServerLink()
+        link.up(7, greeted: 0)
+        func isOnItsWay(_ from: UInt64, _ to: UInt64, _ now: Millis) -> Bool {
+            repairs.isOnItsWay(RepairAsk(origin: 1, from: from, to: to), now, 220)
+        }
+        repairs.noteAnswer(RepairAsk(origin: 1, from: 10, to: 20), arrivedAt: nil)
+        repairs.number(link.handOver(.live, 1_000))
+        repairs.noteDelivered(link, 1_000)
+        #expect(isOnItsWay(10, 20, 60_000) && isOnItsWay(15, 30, 60_000), "whatever its end")
+        #expect(!isOnItsWay(20, 30, 60_000) && !isOnItsWay(9, 20, 60_000))
+        #expect(!repairs.isOnItsWay(RepairAsk(origin: 2, from: 10, to: 20), 60_000, 220))
+        var progress = LinkProgress(session: 7)
+        progress.live = LaneProgress(left: 1, delivered: 1)
+        let isMoved = link.moved(progress, 5_000)
+        #expect(isMoved)
+        repairs.noteDelivered(link, 5_000)
+        #expect(isOnItsWay(10, 20, 5_219) && !isOnItsWay(10, 20, 5_220))
+        repairs.noteAnswer(RepairAsk(origin: 1, from: 20, to: 30), arrivedAt: nil)
+        repairs.moveToNewLink(6_000)
+        #expect(isOnItsWay(20, 30, 6_219) && !isOnItsWay(20, 30, 6_220), "delivered by the connection before")
+        repairs.noteAnswer(RepairAsk(origin: 1, from: 20, to: 30), arrivedAt: nil)
+        repairs.linkBroke()
+        #expect(!isOnItsWay(20, 30, 6_000), "lost with its connection")
+        for i in OriginIndex(1)...40 { repairs.noteAnswer(RepairAsk(origin: i, from: 0, to: 5), arrivedAt: nil) }
+        #expect(repairs.isOnItsWay(RepairAsk(origin: 40, from: 0, to: 5), 7_000, 220) && !isOnItsWay(0, 5, 7_000))
+        repairs.checkInvariants()
     }
 
     @Test func aReportGoesOnceASecond() {

@@ -166,9 +166,9 @@ import Testing
         #expect(!set.contains(12_345))
     }
 
-    @Test func thePlantedMistakesAreFortyDistinctOnes() {
-        #expect(PlantedMistakes.all.count == 40 && Set(PlantedMistakes.all.map(\.name)).count == 40)
+    @Test func thePlantedMistakesAreDistinct() {
+        #expect(PlantedMistakes.all.count == 47 && Set(PlantedMistakes.all.map(\.name)).count == 47)
         let union = PlantedMistakes.all.reduce(UInt64(0)) { $0 | $1.bug.rawValue }
-        #expect(union == 0xFF_FFFF_FFFF)
+        #expect(union == 1 << 47 - 1)
     }
 }

@@ -51,17 +51,16 @@ import Testing
         for i in 0..<2_000 { parts.put(store, "k\(i)", "v") }
         var departures = Departures()
         #expect(departures.note(9, 1_000) == 1_000 && departures.note(9, 5_000) == 1_000)
-        #expect(!departures.mayAdopt(since: 1_000, actorIndex: 0, 3_999))
-        #expect(departures.mayAdopt(since: 1_000, actorIndex: 0, 4_000), "one actor after the other:")
-        #expect(!departures.mayAdopt(since: 1_000, actorIndex: 2, 5_999))
-        #expect(departures.mayAdopt(since: 1_000, actorIndex: 2, 6_000))
-        #expect(departures.mayAdopt(since: 1_000, actorIndex: 63, 8_000))
+        func may(_ index: Int, _ now: Millis) -> Bool { departures.mayAdopt(9, since: 1_000, actorIndex: index, now) }
+        #expect(!may(0, 3_999) && may(0, 4_000), "one actor after the other:")
+        #expect(!may(2, 5_999) && may(2, 6_000) && !may(63, 7_999) && may(63, 8_000))
         // The store's own writes stand for those of a departed server: all from 1,500 on are loose.
         var seen = Seen(own: 63)
         _ = seen.advance(store.ownOrigin, 0, 1_499)
-        departures.adopt(9, [store.ownOrigin])
+        departures.adopt(9, [store.ownOrigin], 9_000)
         #expect(departures.isAdopting(9) && !departures.isAdopting(8))
-        #expect(!departures.mayAdopt(since: 1_000, actorIndex: 0, 9_000), "one at a time")
+        #expect(!may(0, 9_000), "one at a time")
+        #expect(!departures.isPressed(68_999) && departures.isPressed(69_000))
         departures.checkInvariants(RetiredServers())
         var found: [UInt64] = []
         var ended: [OriginIndex] = []
@@ -75,11 +74,11 @@ import Testing
         }
         #expect(found.count == 501 && Set(found).count == 501 && ended == [store.ownOrigin] && slices > 3)
         // A second walk finds what the first one did, which is adopted already.
-        departures.adopt(9, [store.ownOrigin])
+        departures.adopt(9, [store.ownOrigin], 9_000)
         var again = 0
         while departures.isAdopting { again += departures.walk(store, budget: 10_000, seen).found.count }
         departures.forgetAdopted()
-        departures.adopt(9, [store.ownOrigin])
+        departures.adopt(9, [store.ownOrigin], 9_000)
         var anew = 0
         while departures.isAdopting { anew += departures.walk(store, budget: 10_000, seen).found.count }
         #expect(again == 0 && anew == 501)
@@ -87,5 +86,31 @@ import Testing
         departures.forget(9)
         #expect(departures.note(9, 7_000) == 7_000)
         _ = origins
+    }
+
+    /// Siblings catch up at the same time, long after the departure, and get what comes late at the same time too.
+    @Test func anActorsTurnToAdoptComesAfterItBecameLooseAndAfterASiblingPassedSomethingOn() {
+        let (store, _) = parts.store()
+        defer { store.destroy() }
+        parts.put(store, "k", "v")
+        let record = Bytes("k").withBytes { store.find(store.key($0))! }
+        var departures = Departures()
+        func may(_ index: Int, _ now: Millis) -> Bool { departures.mayAdopt(9, since: 1_000, actorIndex: index, now) }
+        #expect(may(0, 20_000) && !may(1, 20_000) && !may(1, 20_999) && may(1, 21_000))
+        departures.noteLevel(9)
+        #expect(!may(1, 30_000) && may(1, 31_000), "loose anew")
+        departures.notePassedOn(record)
+        #expect(!may(1, 31_500) && !may(1, 32_499) && may(1, 32_500))
+        departures.notePassedOn(record)
+        #expect(may(1, 32_600), "the same again is nothing new")
+        departures.adopt(9, [store.ownOrigin], 33_000)
+        departures.noteOwn(through: 5)
+        #expect(departures.isAtIt(7))
+        while departures.isAdopting {
+            let found = departures.walk(store, budget: 100, Seen(own: 63)).found
+            #expect(found.isEmpty)
+        }
+        #expect(departures.isAtIt(4) && !departures.isAtIt(5))
+        departures.checkInvariants(RetiredServers())
     }
 }

@@ -11,8 +11,7 @@ import Testing
         LocalBatch(
             fromIndex: 1, vector: vector, digest: 0, floor: floor, firstItem: 1, items: [], ackedItem: 0, news: [],
             rowsHash: rowsHash, rows: [], areOwnWords: [], votes: [], asks: [], scanAsk: nil, scanChunk: nil,
-            isFlushed: false, isSettled: true,
-            hasGreeted: false, level: [], retired: [])
+            isFlushed: false, isSettled: true, hasGreeted: false, isAdopting: false, level: [], retired: [])
     }
 
     private func vector(_ seqs: UInt64...) -> VersionVector {
@@ -64,9 +63,9 @@ import Testing
         #expect(view.usable == nil)
         _ = view.take(batch(vector(9)))
         view.promote { $0[0] <= 5 }
-        #expect(view.usable == vector(5))
+        #expect(view.usable?.vector == vector(5))
         view.promote { $0[0] <= 9 }
-        #expect(view.usable == vector(9))
+        #expect(view.usable?.vector == vector(9))
     }
 
     @Test func forwardedRequestsAreBounded() {

@@ -32,7 +32,7 @@ final class TestActor {
     func delete(_ key: String, _ at: Moment) -> Bool { Bytes(key).withBytes { replica.delete(key: $0, at) } != nil }
 
     func get(_ key: String) -> String? {
-        Bytes(key).withBytes { store.get(store.key($0)).map { String(decoding: $0.value, as: UTF8.self) } }
+        Bytes(key).withBytes { store.get(store.key($0), now: 0).map { String(decoding: $0.value, as: UTF8.self) } }
     }
 
     /// Damage: the key holds this from now on, whatever it held.

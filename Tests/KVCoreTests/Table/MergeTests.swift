@@ -120,7 +120,7 @@ import Testing
         #expect(store.merge("k", "v", Version(ms: 1, uid: uid, seq: Version.seqMax + 1)) == .rejected)
         #expect(
             store.merge(
-                Bytes([UInt8](repeating: 1, count: Limits.keyBytesMax + 1)), "v", Version(ms: 1, uid: uid, seq: 1))
+                Bytes([UInt8](repeating: 1, count: Limits.keyBytesMax + 100)), "v", Version(ms: 1, uid: uid, seq: 1))
                 == .rejected)
         #expect(store.count == 0 && store.entry("k") == nil)
         #expect(store.merge("k", "v", Version(ms: Version.msMax, uid: uid, seq: Version.seqMax)) == .applied)

@@ -167,7 +167,7 @@ import Testing
         for i in 0..<2000 {
             let key = StoreGrowthTests.key(i &* 7919 % 2000, 0)
             _ = store.put(key, "v", now: 5)
-            let page = key.withBytes { store.list(prefix: $0, limit: 5) }
+            let page = key.withBytes { store.list(prefix: $0, limit: 5, now: 0) }
             #expect(page.count == 1 && Bytes(page[0].key) == key)
         }
         store.destroy()

@@ -147,7 +147,7 @@ extension Store {
 
     func dropTombstone(_ key: Bytes) -> Bool { key.withView { dropTombstone(self.key($0)) } }
 
-    func value(_ key: Bytes) -> Bytes? { key.withView { get(self.key($0)).map { Bytes($0.value) } } }
+    func value(_ key: Bytes) -> Bytes? { key.withView { get(self.key($0), now: 0).map { Bytes($0.value) } } }
 
     func entry(_ key: Bytes) -> ModelEntry? {
         key.withView {
@@ -164,14 +164,14 @@ extension Store {
             let page = prefix.withBytes { prefix in
                 if let after {
                     return after.withBytes {
-                        list(prefix: prefix, after: $0, limit: min(pageLimit, limit - keys.count))
+                        list(prefix: prefix, after: $0, limit: min(pageLimit, limit - keys.count), now: 0)
                     }
                 }
-                return list(prefix: prefix, limit: min(pageLimit, limit - keys.count))
+                return list(prefix: prefix, limit: min(pageLimit, limit - keys.count), now: 0)
             }
             for i in 0..<page.count { keys.append(Bytes(page[i].key)) }
-            if page.count < min(pageLimit, limit - (keys.count - page.count)) { break }
-            after = keys.last
+            if page.isLast { break }
+            after = page.position.map { Bytes($0) }
         }
         return keys
     }

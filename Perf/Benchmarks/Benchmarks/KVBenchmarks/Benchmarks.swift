@@ -10,7 +10,7 @@ let benchmarks: @Sendable () -> Void = {
     let operations = StoreFixture.operations
 
     gated("store get", operations: operations, gate: 0, prepare: { StoreFixture() }) { fixture in
-        fixture.pass { blackHole(fixture.store.get($0)) }
+        fixture.pass { blackHole(fixture.store.get($0, now: StoreFixture.now)) }
     }
     // The journal takes a chunk for each 1,024 writes.
     gated("store set in place", operations: operations, gate: 1, prepare: { StoreFixture() }) { fixture in
@@ -36,7 +36,8 @@ let benchmarks: @Sendable () -> Void = {
         for place in 0..<operations / 100 {
             let page = fixture.store.list(
                 prefix: UnsafeRawBufferPointer(start: nil, count: 0),
-                after: UnsafeRawBufferPointer(start: fixture.key(place * 37), count: 16), limit: 100)
+                after: UnsafeRawBufferPointer(start: fixture.key(place * 37), count: 16), limit: 100,
+                now: StoreFixture.now)
             for i in 0..<page.count { bytes += page[i].valueCount }
         }
         blackHole(bytes)

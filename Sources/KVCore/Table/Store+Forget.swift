@@ -1,0 +1,193 @@
+// Forgetting what nobody can need any more: tombstones, expired values, companions without effect. One thread.
+
+package import KVBase
+
+/// Why a record that is no tombstone may be forgotten.
+package enum Leftover: Equatable {
+    /// Its deadline has passed.
+    case expired(Millis)
+    /// A companion without effect, or one whose key is not here.
+    case withoutEffect
+}
+
+extension Store {
+    // MARK: Tombstones
+
+    /// Forgets a key's tombstone and lifts `gcFloor` to it. False if the key has none. The caller has proved that no
+    /// older write can still arrive (docs/replication.md 10.2).
+    @discardableResult
+    package func dropTombstone(_ key: HashedKey) -> Bool {
+        guard let slot = state.pointee.table.find(key.view, place(key.hash)), slot.record.isTombstone else {
+            return false
+        }
+        dropTombstone(slot, key.hash)
+        return true
+    }
+
+    /// Looks at up to `budget` tombstones, those longest in the store first, and forgets those for which `mayDrop`
+    /// says so (as `dropTombstone`); the others are looked at again after all the rest. Returns how many were
+    /// forgotten.
+    @discardableResult
+    package func sweepTombstones(budget: Int, _ mayDrop: (Record) -> Bool) -> Int {
+        var dropped = 0
+        for _ in 0..<min(budget, state.pointee.tombstones.count) {
+            guard let entry = state.pointee.tombstones.pop() else { break }
+            guard let slot = slot(of: entry), slot.record.isTombstone else { continue }
+            // With its companion, which a value written later would otherwise find.
+            let companion =
+                slot.marks & HashTable.companionsMark != 0 ? companionSlot(of: slot.record.keyView) : nil
+            if companion.map({ mayDrop($0.slot.record) }) ?? true, mayDrop(slot.record) {
+                let key = slot.record
+                if let companion { dropStored([(companion.slot.record, companion.hash)]) }
+                if let slot = state.pointee.table.find(key.keyView, place(entry.hash)) {
+                    dropTombstone(slot, entry.hash)
+                }
+                dropped += 1
+            } else {
+                state.pointee.tombstones.push(entry)
+            }
+        }
+        return dropped
+    }
+
+    /// The record an entry of a queue names, if it is still there.
+    func slot(of entry: TombstoneQueue.Entry) -> HashTable.Slot? {
+        var found: HashTable.Slot?
+        let hasher = state.pointee.hasher
+        let place = place(entry.hash)
+        state.pointee.table.forEachSlot(fragment: UInt32(truncatingIfNeeded: place &>> 32)) { slot in
+            let record = slot.record
+            guard entry.names(record), hasher.place(of: record) == place else {
+                return true
+            }
+            found = slot
+            return false
+        }
+        return found
+    }
+
+    private func dropTombstone(_ slot: HashTable.Slot, _ hash: UInt64) {
+        // The index finds a key that is to leave it through the table, so it has to be up to date first.
+        flushIndex()
+        let record = slot.record
+        state.pointee.gcFloor = max(state.pointee.gcFloor, record.ms)
+        withdraw(slot)
+        state.pointee.table.remove(slot, place(hash))
+        record.release()
+    }
+
+    /// Remembers a new tombstone for sweeping; throws stale entries out as fast as new ones come, so that the queue
+    /// stays within about twice the tombstones.
+    func enqueue(_ tombstone: Record, _ hash: UInt64) {
+        if state.pointee.tombstones.count > 2 * tombstoneCount + 64 {
+            for _ in 0..<2 {
+                guard let entry = state.pointee.tombstones.pop() else { break }
+                if slot(of: entry)?.record.isTombstone ?? false { state.pointee.tombstones.push(entry) }
+            }
+        }
+        state.pointee.tombstones.push(TombstoneQueue.Entry(tombstone, hash: hash))
+    }
+
+    // MARK: Expired values and companions
+
+    /// Expired keys and companions that are still to be looked at, stale entries among them.
+    package var leftoverCount: Int { state.pointee.leftovers.count }
+
+    /// Keys forgotten together: one pass over the ordered index.
+    static let forgottenTogether = 64
+
+    /// Looks at up to `budget` expired keys and companions, those longest there first, and forgets a key with all that
+    /// belongs to it where `mayDrop` says so of each of its records, and of the record that makes a companion
+    /// ineffective. Others are looked at again after all the rest. Returns how many records were forgotten.
+    @discardableResult
+    package func sweepLeftovers(budget: Int, _ mayDrop: (Record, Leftover) -> Bool) -> Int {
+        var dropped = 0
+        var going: [(Record, UInt64)] = []
+        for _ in 0..<min(budget, state.pointee.leftovers.count) {
+            guard let entry = state.pointee.leftovers.pop() else { break }
+            // A companion may go with its key and have an entry of its own.
+            guard let slot = slot(of: entry), !slot.record.isTombstone, !going.contains(where: { $0.0 == slot.record })
+            else { continue }
+            let count = going.count
+            let isWaiting =
+                slot.record.isCompanion
+                ? look(atCompanion: slot.record, entry.hash, mayDrop, &going)
+                : look(atExpired: slot, entry.hash, mayDrop, &going)
+            if isWaiting, going.count == count { state.pointee.leftovers.push(entry) }
+            if going.count >= Store.forgottenTogether {
+                dropped += dropStored(going)
+                going.removeAll(keepingCapacity: true)
+            }
+        }
+        return dropped + dropStored(going)
+    }
+
+    /// Returns whether it is one that waits; what may go is added to `going`.
+    private func look(
+        atExpired slot: HashTable.Slot, _ hash: UInt64, _ mayDrop: (Record, Leftover) -> Bool,
+        _ going: inout [(Record, UInt64)]
+    ) -> Bool {
+        guard slot.marks & HashTable.expiredMark != 0 else { return false }
+        let why = Leftover.expired(deadline(of: slot))
+        let companion = slot.marks & HashTable.companionsMark != 0 ? companionSlot(of: slot.record.keyView) : nil
+        guard mayDrop(slot.record, why), companion.map({ mayDrop($0.slot.record, why) }) ?? true else { return true }
+        if let companion, !going.contains(where: { $0.0 == companion.slot.record }) {
+            going.append((companion.slot.record, companion.hash))
+        }
+        going.append((slot.record, hash))
+        return true
+    }
+
+    private func look(
+        atCompanion companion: Record, _ hash: UInt64, _ mayDrop: (Record, Leftover) -> Bool,
+        _ going: inout [(Record, UInt64)]
+    ) -> Bool {
+        let key = companion.companionOf
+        let main = state.pointee.table.find(key, place(self.hash(key)))?.record
+        guard !isInEffect(companion, main) else { return false }
+        guard mayDrop(companion, .withoutEffect), main.map({ mayDrop($0, .withoutEffect) }) ?? true else { return true }
+        going.append((companion, hash))
+        return true
+    }
+
+    /// Forgets records that are no tombstones, and lifts `gcFloor` to them.
+    ///
+    /// The index takes a key out that it finds deleted in the table. So each gets a tombstone for a moment, which
+    /// nobody else sees.
+    @discardableResult
+    private func dropStored(_ going: [(record: Record, hash: UInt64)]) -> Int {
+        guard !going.isEmpty else { return 0 }
+        flushIndex()
+        var graves: [(record: Record, hash: UInt64)] = []
+        for (record, hash) in going {
+            guard let slot = state.pointee.table.find(record.keyView, place(hash)), slot.record == record else {
+                continue
+            }
+            state.pointee.gcFloor = max(state.pointee.gcFloor, record.ms)
+            let grave = Record.create(
+                key: record.keyView, value: nil, ms: record.ms, origin: record.origin, seq: record.seq,
+                isTombstone: true)
+            bury(slot, record, grave)
+            noteIndexChange(hash)
+            graves.append((grave, hash))
+        }
+        flushIndex()
+        for (grave, hash) in graves {
+            guard let slot = state.pointee.table.find(grave.keyView, place(hash)) else { continue }
+            withdraw(slot)
+            state.pointee.table.remove(slot, place(hash))
+            grave.release()
+        }
+        return graves.count
+    }
+
+    private func bury(_ slot: HashTable.Slot, _ record: Record, _ grave: Record) {
+        withMain(of: record) {
+            withdraw(slot)
+            slot.store(grave)
+            state.pointee.table.mark(slot, 0)
+            tally(slot, 1)
+        }
+        record.release()
+    }
+}

@@ -1,0 +1,88 @@
+// What a record says beside its value: when it expires. Values, any thread.
+
+package import KVBase
+
+/// The bytes before the value of an extended record: usually only its deadline.
+///
+///     short   6 bytes deadline, milliseconds since 1970; 0 is none
+///     long    6 bytes of ones, 2 bytes kind, 8 bytes deadline, then by kind
+///     kind 1  the version of the deadline: 8 bytes server, 2 bytes index, 6 bytes milliseconds, 8 bytes seq
+@usableFromInline package struct RecordExtension: Equatable, Sendable {
+    /// The last millisecond of the year 9999.
+    package static let deadlineMax: Millis = 253_402_300_799_999
+    /// What stands in the place of a deadline where the long form follows.
+    private static let longMark: UInt64 = 1 << 48 - 1
+    private static let kindKept: UInt16 = 1
+    static let shortBytes = 6
+    static let longBytes = 40
+
+    /// Milliseconds since 1970 from which on the value is not shown; 0 is never.
+    package var deadline: Millis
+    /// The version of the deadline, if it is not that of the record: a SET with KEEPTTL leaves it as it was.
+    package var version: Version?
+
+    package init(deadline: Millis, version: Version? = nil) {
+        precondition(deadline >= 0 && deadline <= RecordExtension.deadlineMax)
+        (self.deadline, self.version) = (deadline, version)
+    }
+
+    /// From bytes that are valid.
+    init(reading at: UnsafeRawPointer) {
+        let short = RecordExtension.first(at)
+        guard short == RecordExtension.longMark else {
+            (deadline, version) = (Millis(short), nil)
+            return
+        }
+        deadline = at.loadUnaligned(fromByteOffset: 8, as: Millis.self)
+        let stamp = at.loadUnaligned(fromByteOffset: 24, as: UInt64.self)
+        version = Version(
+            ms: Millis(stamp &>> 16),
+            uid: ActorUID(
+                server: at.loadUnaligned(fromByteOffset: 16, as: UInt64.self),
+                index: UInt16(truncatingIfNeeded: stamp)),
+            seq: at.loadUnaligned(fromByteOffset: 32, as: UInt64.self))
+    }
+
+    var byteCount: Int { version == nil ? RecordExtension.shortBytes : RecordExtension.longBytes }
+
+    func write(to place: UnsafeMutableRawPointer) {
+        let short = version == nil ? UInt64(deadline) : RecordExtension.longMark
+        place.storeBytes(of: UInt32(truncatingIfNeeded: short), as: UInt32.self)
+        place.storeBytes(of: UInt16(truncatingIfNeeded: short &>> 32), toByteOffset: 4, as: UInt16.self)
+        guard let version else { return }
+        place.storeBytes(of: RecordExtension.kindKept, toByteOffset: 6, as: UInt16.self)
+        place.storeBytes(of: deadline, toByteOffset: 8, as: Millis.self)
+        place.storeBytes(of: version.uid.server, toByteOffset: 16, as: UInt64.self)
+        place.storeBytes(
+            of: UInt64(version.ms) &<< 16 | UInt64(version.uid.index), toByteOffset: 24, as: UInt64.self)
+        place.storeBytes(of: version.seq, toByteOffset: 32, as: UInt64.self)
+    }
+
+    @inline(__always)
+    private static func first(_ place: UnsafeRawPointer) -> UInt64 {
+        UInt64(place.loadUnaligned(as: UInt32.self))
+            | UInt64(place.loadUnaligned(fromByteOffset: 4, as: UInt16.self)) &<< 32
+    }
+
+    /// How long the extension is that lies there.
+    @inline(__always)
+    static func byteCount(at place: UnsafeRawPointer) -> Int { first(place) == longMark ? longBytes : shortBytes }
+
+    /// The deadline of an extension that lies there.
+    @inline(__always)
+    static func deadline(at place: UnsafeRawPointer) -> Millis {
+        let short = first(place)
+        return short == longMark ? place.loadUnaligned(fromByteOffset: 8, as: Millis.self) : Millis(short)
+    }
+
+    /// Whether a content that came from elsewhere begins with a whole extension.
+    static func isValid(_ content: UnsafeRawBufferPointer) -> Bool {
+        guard content.count >= shortBytes, let at = content.baseAddress else { return false }
+        guard first(at) == longMark else { return first(at) <= UInt64(deadlineMax) }
+        guard content.count >= longBytes, at.loadUnaligned(fromByteOffset: 6, as: UInt16.self) == kindKept else {
+            return false
+        }
+        let made = RecordExtension(reading: at)
+        return made.deadline >= 0 && made.deadline <= deadlineMax && made.version?.isStorable ?? false
+    }
+}

@@ -1,0 +1,209 @@
+// Commands that read before they write, and transactions, with the keys' homes at other actors. In process.
+
+import FuzzSupport
+import KVBase
+import KVCore
+import KVTestTraits
+import RESP
+import Testing
+
+@testable import KVServer
+
+@Suite(.blocking) struct HomeTests {
+    private func withActors(_ count: Int, _ body: (LocalHomes, [LocalSession]) throws -> Void) rethrows {
+        let homes = LocalHomes(actors: count)
+        let clients = (1...count).map { homes.client(of: $0) }
+        defer {
+            for client in clients { client.close(shardToo: false) }
+            homes.close()
+        }
+        try body(homes, clients)
+    }
+
+    @Test func aTagAloneDecidesTheHome() {
+        func tag(_ key: String) -> String {
+            Bytes(key).withBytes { String(decoding: Homes.tag(of: $0), as: UTF8.self) }
+        }
+        #expect(tag("a{b}c") == "b")
+        #expect(tag("{b}{c}") == "b")
+        #expect(tag("a{}c{d}") == "a{}c{d}")
+        #expect(tag("a{b") == "a{b")
+        #expect(tag("a}b{c}") == "c")
+        withActors(3) { homes, _ in
+            #expect((1...3).allSatisfy { homes.keys(of: $0).count > 250 })
+            for actor in 1...3 {
+                #expect(
+                    homes.keys(of: actor, "{x\(actor)}").count == 1000 || homes.keys(of: actor, "{x\(actor)}").isEmpty)
+            }
+            let store = homes.shards[0].state.pointee.store
+            let (zero, nine) = (Bytes("k1"), Bytes([0xFF, 9] + Array("k1".utf8)))
+            #expect(
+                zero.withBytes { homes.home(of: ByteView($0), store) }
+                    == nine.withBytes { homes.home(of: ByteView($0), store) })
+        }
+    }
+
+    @Test func aClientReadsWhatWasRunAtAHome() {
+        withActors(3) { homes, clients in
+            let key = homes.keys(of: 3)[0]
+            clients[0].expect("SET \(key) a", "+OK")
+            clients[1].expect("GET \(key)", "$-1")
+            // The home learns of the value with the request, and the second client with the answer.
+            clients[0].expect("SET \(key) b NX", "$-1")
+            clients[1].expect("SETNX \(key) c", ":0")
+            clients[1].expect("GET \(key)", "$1\r\na")
+            clients[1].expect("GETSET \(key) d", "$1\r\na")
+            clients[0].expect("GET \(key)", "$1\r\na")
+            clients[0].expect("SET \(key) e XX GET", "$1\r\nd")
+            clients[0].expect("GET \(key)", "$1\r\ne")
+            clients[1].expect("SET \(key) f IFEQ x", "$-1")
+            clients[1].expect("SET \(key) f IFEQ e", "+OK")
+            clients[1].expect("SET \(key) g IFNE f GET", "$1\r\nf")
+            clients[1].expect("SET \(key) g IFNE x GET", "$1\r\nf")
+            clients[0].expect("DELIFEQ \(key) f", ":0")
+            clients[0].expect("DELEX \(key) IFEQ g", ":1")
+            clients[0].expect("GETDEL \(key)", "$-1")
+            clients[2].expect("GET \(key)", "$-1")
+        }
+    }
+
+    @Test func aDeletedKeyIsCountedOnce() {
+        withActors(3) { homes, clients in
+            let keys = (1...3).flatMap { homes.keys(of: $0).prefix(5) }
+            for key in keys { clients[0].expect("SET \(key) v", "+OK") }
+            // With the first request the homes know them, with the answers all do.
+            for client in clients {
+                for key in keys { client.expect("SETNX \(key) w", ":0") }
+            }
+            let all = keys.joined(separator: " ")
+            clients[1].expect("DEL \(keys[0]) \(keys[6]) \(keys[6]) none", ":2")
+            clients[2].expect("DEL \(all)", ":13")
+            clients[0].expect("DEL \(all)", ":0")
+            clients[1].expect("UNLINK \(all)", ":0")
+            // In slices too.
+            let many = (0..<3000).map { Bytes("m\($0)") }
+            #expect(clients[0].run(["MSET"] + many.flatMap { [$0, $0] }) == "+OK\r\n")
+            #expect(clients[0].run(["DEL"] + many + many) == ":3000\r\n")
+            clients[0].expect("EXISTS m0 m2999", ":0")
+        }
+    }
+
+    /// The commands of all clients in random order: of each race one wins.
+    @Test func ofARaceOneWins() {
+        withActors(4) { homes, clients in
+            var random = PRNG(seed: 7)
+            for race in 0..<2000 {
+                var (winner, winners) = (-1, 0)
+                for client in [0, 1, 2, 3].shuffled(using: &random) {
+                    let reply =
+                        race % 2 == 0
+                        ? clients[client].command("SET", "lock\(race)", "\(client)", "NX") == "+OK\r\n"
+                        : clients[client].command("SETNX", "lock\(race)", "\(client)") == ":1\r\n"
+                    if reply { (winner, winners) = (client, winners + 1) }
+                }
+                #expect(winners == 1)
+                for client in clients { client.expect("GET lock\(race)", "$1\r\n\(winner)") }
+            }
+        }
+    }
+
+    @Test func repliesOfAPipelineStayInOrder() {
+        withActors(3) { homes, clients in
+            let keys = (1...3).map { homes.keys(of: $0)[0] }
+            var (text, replies) = ("", "")
+            for round in 0..<50 {
+                for key in keys {
+                    text +=
+                        "SETNX \(key) \(round)\r\nGET \(key)\r\nGETSET \(key) x\(round)\r\nGET \(key)\r\nDEL \(key)\r\n"
+                    let value = "\(round)"
+                    replies += ":1\r\n$\(value.count)\r\n\(value)\r\n$\(value.count)\r\n\(value)\r\n"
+                    replies += "$\(value.count + 1)\r\nx\(value)\r\n:1\r\n"
+                }
+            }
+            #expect(String(decoding: clients[0].reply(to: Array(text.utf8)), as: UTF8.self) == replies)
+        }
+    }
+
+    /// One client of three actors is answered as one of a single actor, whatever it says.
+    @Test func aSingleClientSeesOneServer() {
+        withActors(3) { homes, clients in
+            let single = LocalSession()
+            defer { single.close() }
+            var random = PRNG(seed: 23)
+            for _ in 0..<20_000 {
+                let request = Self.request(&random)
+                let (expected, answer) = (single.run(request), clients[1].run(request))
+                #expect(answer == expected, "\(request)")
+                if answer != expected { return }
+            }
+        }
+    }
+
+    private static func request(_ random: inout PRNG) -> [Bytes] {
+        func key() -> Bytes { Bytes(["a", "b", "c", "{t}1", "{t}2"][random.below(5)]) }
+        func value() -> Bytes { Bytes("\(random.below(4))") }
+        switch random.below(26) {
+        case 0: return ["GET", key()]
+        case 1: return ["SET", key(), value()]
+        case 2: return ["SET", key(), value(), ["NX", "XX", "GET"][random.below(3)]]
+        case 3: return ["SET", key(), value(), "GET", ["NX", "XX"][random.below(2)]]
+        case 4: return ["SET", key(), value(), ["IFEQ", "IFNE"][random.below(2)], value()]
+        case 5: return ["SETNX", key(), value()]
+        case 6: return ["GETSET", key(), value()]
+        case 7: return ["GETDEL", key()]
+        case 8: return ["DEL", key(), key(), key()]
+        case 9: return ["MSETNX", key(), value(), key(), value()]
+        case 10: return ["RENAME", key(), key()]
+        case 11: return ["RENAMENX", key(), key()]
+        case 12: return ["COPY", key(), key()]
+        case 13: return ["COPY", key(), key(), "DB", Bytes("\(random.below(2))"), "REPLACE"]
+        case 14: return ["SELECT", Bytes("\(random.below(2))")]
+        case 15: return ["DELEX", key(), "IFEQ", value()]
+        case 16: return ["DELIFEQ", key(), value()]
+        case 17: return ["MGET", "a", "b", "c", "{t}1", "{t}2"]
+        case 18, 19: return ["MULTI"]
+        case 20, 21: return ["EXEC"]
+        case 22: return random.below(3) == 0 ? ["DISCARD"] : ["WATCH", key(), key()]
+        case 23: return random.below(3) == 0 ? ["UNWATCH"] : ["EXISTS", key(), key()]
+        case 24: return random.below(10) == 0 ? ["FLUSHALL"] : ["STRLEN", key()]
+        default: return [["SET", key()], ["NOSUCH"], ["APPEND", key(), "x"], ["TYPE", key()]][random.below(4)]
+        }
+    }
+
+    @Test func aClientThatLeavesLeavesNoTrace() {
+        withActors(2) { homes, clients in
+            let key = homes.keys(of: 2)[0]
+            let session = Session(shard: homes.shards[0])
+            var output = OutputBuffer()
+            defer { output.deallocate() }
+            let status = Array("SETNX \(key) v\r\nPING\r\n".utf8).withUnsafeBytes {
+                session.receive($0, output: &output, unsent: 0)
+            }
+            #expect(status == .suspended)
+            session.close()
+            while homes.deliver() {}
+            #expect(output.count == 0)
+            // It was run, and its actor has it.
+            clients[0].expect("GET \(key)", "$1\r\nv")
+        }
+    }
+
+    @Test func aHomeThatHasStoppedIsAnError() {
+        withActors(2) { homes, clients in
+            homes.stopped = [2]
+            let key = homes.keys(of: 2)[0]
+            clients[0].expect("SETNX \(key) v", "-\(HomeAsk.failure)")
+            clients[0].expect("SET \(key) v", "+OK")
+            clients[0].expect("DEL \(key)", "-\(HomeAsk.failure)")
+            clients[0].expect("PING", "+PONG")
+        }
+    }
+
+    @Test func aHomeRefusesWritesWhenItLeaves() {
+        withActors(2) { homes, clients in
+            homes.shards[1].refuseWrites()
+            let key = homes.keys(of: 2)[0]
+            #expect(clients[0].command("SETNX", key, "v").hasPrefix("-LEAVING "))
+        }
+    }
+}
