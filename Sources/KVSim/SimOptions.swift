@@ -298,8 +298,8 @@ package struct SimOptions: Sendable {
         \(joinAtMillis) ms
         journal \(journalCapacity), frame bytes \(frameBytesMax), scan \(scanEntriesPerTurn), chunk \
         \(bootstrapChunkBytes), local log \(localEntriesMax), check each \(checkMillis) ms, \
-        tombstones \(tombstoneAgeMillis) ms each \(collectEveryMillis) ms, subset first \(subsetFirst)\(liarDescription)\
-        \(thinDescription)
+        tombstones \(tombstoneAgeMillis) ms each \(collectEveryMillis) ms, subset first \
+        \(subsetFirst)\(liarDescription)\(thinDescription)
         touch \(touchPercent) % volatile \(volatilePercent) % life <= \(lifeMillisMax) ms
         """
     }

@@ -35,6 +35,10 @@ package enum FrameLie: String, Sendable, CaseIterable {
     case wrongDigest
     /// A write of its own in two years.
     case stampAhead
+    /// A value of its own with a deadline that it says it kept, which is newer than the value.
+    case deadlineAhead
+    /// A value of its own where only deadlines are.
+    case hiddenValue
     /// The frame is a third server's.
     case borrowedName
     /// A frame for the id that the receiver's address had before, which is forgotten.
@@ -95,6 +99,7 @@ package struct FrameForger {
                 stamp: head.steady + 1, least: VersionVector(), heads: [0], level: [third, receiver].sorted(),
                 retired: [])
             for uid in writers(head) { claim(uid, FrameForger.much, &report.least) }
+            report.clock = head.wall + 630_720_000_000
             head.report = report
         case .asksForEverything:
             head.scanAsk = ScanAsk(
@@ -167,6 +172,16 @@ package struct FrameForger {
             var late = head
             late.wall += 63_072_000_000
             return section(head.sender, to: 1 << 20, [entry(head.sender, 1, late, &random)].compactMap { $0 })
+        case .deadlineAhead:
+            let later = Version(ms: head.wall + 600_000, uid: head.sender, seq: 2)
+            let kept = RecordExtension(deadline: head.wall + 1, version: later)
+            return section(head.sender, to: 1 << 20, [entry(head.sender, 1, head, &random, kept)].compactMap { $0 })
+        case .hiddenValue:
+            guard let key = keys.randomElement(using: &random) else { return nil }
+            var hidden = self
+            hidden.keys = [[0xFF, 0x00, Companion.deadlineKind] + key]
+            return section(
+                head.sender, to: 1 << 20, [hidden.entry(head.sender, 1, head, &random)].compactMap { $0 })
         default: return nil
         }
     }
@@ -179,13 +194,20 @@ package struct FrameForger {
     }
 
     /// A value for one of the keys, a little later than everybody's clock.
-    private func entry(_ uid: ActorUID, _ seq: UInt64, _ head: FrameHead, _ random: inout PRNG) -> Record? {
+    private func entry(
+        _ uid: ActorUID, _ seq: UInt64, _ head: FrameHead, _ random: inout PRNG, _ addition: RecordExtension? = nil
+    ) -> Record? {
         guard let origin = origins.intern(uid), let key = keys.randomElement(using: &random) else { return nil }
+        let ms = head.wall + 1_000
         return key.withUnsafeBytes { key in
             Array("a lie".utf8).withUnsafeBytes { value in
-                Record.create(
-                    key: ByteView(key), value: ByteView(value), ms: head.wall + 1_000, origin: origin, seq: seq,
-                    isTombstone: false)
+                addition.map {
+                    Record.create(
+                        key: ByteView(key), $0, value: ByteView(value), ms: ms, origin: origin, seq: seq)
+                }
+                    ?? Record.create(
+                        key: ByteView(key), value: ByteView(value), ms: ms, origin: origin, seq: seq,
+                        isTombstone: false)
             }
         }
     }

@@ -9,7 +9,7 @@ import Testing
 
 @Suite(.blocking) struct MemberTrustTests {
     /// Three servers that know each other; the second one lies.
-    private struct Three {
+    struct Three {
         let cluster = TestCluster()
         let a: TestServer
         let liar: TestServer
@@ -228,12 +228,11 @@ import Testing
 
     @Test func aFloorAheadOfTheClockIsNotTakenOver() {
         let three = Three()
-        for hours in [12, 48] {
+        for _ in 0..<2 {
             let late = three.cluster.start(actors: 1, joining: three.a)
             three.cluster.run(50)
             let limit: Millis = TestCluster.wallStart + three.cluster.now + 60_000
             three.cluster.run(4_000)
-            _ = hours
             for _ in 0..<6 { three.tell(.floorAhead, to: late) }
             #expect(late.actors[0].store.gcFloor < limit)
         }
@@ -281,12 +280,10 @@ import Testing
 
     @Test func aWrongDigestOfOneChangesNothing() {
         let three = Three()
-        let before = three.a.actors[0].store.digest
         for _ in 0..<12 { three.tell(.wrongDigest, to: three.a) }
         three.cluster.run(10_000)
         #expect(three.cluster.isConverged)
         #expect(three.a.actors[0].get("of \(three.a.id)") == "true")
-        _ = before
     }
 
     @Test func aWordToTheFormerIdOfAnAddressIsNothingToTheNewOne() {
