@@ -115,9 +115,12 @@ package final class SimActor {
     func linkUp(_ server: UInt64, session: UInt64 = 0) { replica.linkUp(server, session: session, at) }
     func linkMoved(_ server: UInt64, _ progress: LinkProgress) { replica.linkMoved(server, progress, at) }
     func greet(_ session: UInt64) -> OutgoingFrame? { replica.greet(session: session, at) }
-    func forge(_ bytes: [UInt8], _ lie: FrameLie, third: UInt64, key: [UInt8], _ random: inout PRNG) -> [UInt8]? {
+    func forge(
+        _ bytes: [UInt8], _ lie: FrameLie, third: UInt64, key: [UInt8], knownTo: @escaping (ActorUID) -> UInt64,
+        _ random: inout PRNG
+    ) -> [UInt8]? {
         var forger = FrameForger(origins: origins, clusterId: simClusterID)
-        (forger.third, forger.keys) = (third, [key])
+        (forger.third, forger.keys, forger.knownTo) = (third, [key], knownTo)
         return forger.forge(bytes, lie, random: &random)
     }
     func knows(_ server: UInt64) -> Bool { replica.memberRows.contains { $0.server == server } }

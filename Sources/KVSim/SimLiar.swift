@@ -47,7 +47,15 @@ extension SimWorld {
         let others = servers.filter { $0.isUp && $0.id != frame.to.server && !isLiar($0.slot) }.map(\.id)
         let third = others.isEmpty ? 0 : random.lies.pick(others)
         let key = Array(keys.bytes(random.lies.below(keys.count)))
-        guard let bytes = actor.forge(frame.bytes, lie, third: third, key: key, &random.lies) else { return frame }
+        // An entry in a third server's name that somebody lacks is not told apart from the truth.
+        let honest = upActors()
+        let knownTo = { (uid: ActorUID) in
+            honest.reduce(UInt64.max) { min($0, $1.covered(uid, in: $1.vector)) }
+        }
+        guard
+            let bytes = actor.forge(
+                frame.bytes, lie, third: third, key: key, knownTo: knownTo, &random.lies)
+        else { return frame }
         outcome.points.hit("lie: \(lie.rawValue)")
         return OutgoingFrame(to: frame.to, lane: frame.lane, session: frame.session, bytes: bytes)
     }

@@ -51,6 +51,8 @@ package struct FrameForger {
     /// Whom the lies are about.
     package var third: UInt64 = 0
     package var keys: [[UInt8]] = [[UInt8(ascii: "k")]]
+    /// Up to which of a writer's writes everybody has had them for long, as far as that is known.
+    package var knownTo: (ActorUID) -> UInt64 = { _ in .max }
     private static let much: UInt64 = 1 << 36
 
     /// `origins` is the table of whoever made the frames.
@@ -188,7 +190,7 @@ package struct FrameForger {
 
     /// One with the number of a write that everybody has had for long.
     private func old(_ uid: ActorUID, _ head: FrameHead, _ random: inout PRNG) -> Record? {
-        let known = origins.index(of: uid).map { head.vector[$0] } ?? 0
+        let known = min(origins.index(of: uid).map { head.vector[$0] } ?? 0, knownTo(uid))
         guard known > 1, known != VersionVector.retired else { return nil }
         return entry(uid, 1 + random.next() % max(1, known / 8), head, &random)
     }

@@ -42,7 +42,7 @@ extension Replica {
             guard done == segment.count else {
                 return (.local(.delta(segment), from: from, number: number, done: done, isRefused: isRefused), used)
             }
-            finishLocal(segment, from: from, number: number, isRefused)
+            finishLocal(segment, from: from, number: number, isRefused, at)
             return (nil, used)
         case .local(.scanEnd(let end), let from, let number, _, _):
             if let sibling = sibling(from) {
@@ -80,7 +80,8 @@ extension Replica {
         let isCovered = origin == own ? true : seen.covers(origin, record.seq)
         if isCovered || !(isCurrent || sectionOrigin == origin && record.ms > doubtfulTo) {
             if store.find(HashedKey(record, hash: hash)) == nil, !(record.isCompanion && store.isAwaited(record)) {
-                if isCovered, !force, !planted(.reinsertCovered) {
+                let isSurelyCovered = isCovered && !(isCurrent && hearsay.isDoubtful(origin, record.seq))
+                if isSurelyCovered, !force, !planted(.reinsertCovered) {
                     statistics.insertRefusedCovered += 1
                     return true
                 }
@@ -263,6 +264,7 @@ extension Replica {
             let segment = DeltaSegment(
                 origin: origin, from: planted(.relayWrongBounds) ? 0 : from, to: to, isPage: false,
                 cut: work.cut, taking: work.entries.take())
+            if origins.uid(origin).server != work.sender.server { hearsay.noteTold(origin) }
             advance(origin, from, to)
             recent.remember(segment, discard)
             offerToSiblings(.delta(segment))
@@ -271,13 +273,22 @@ extension Replica {
         }
     }
 
-    private func finishLocal(_ segment: DeltaSegment, from: Int, number: UInt64, _ isRefused: Bool) {
+    /// Before the vector follows what another one than its writer told; of one that is heard only itself does.
+    private func noteTold(_ origin: OriginIndex, _ at: Moment) {
+        guard let server = server(origins.uid(origin).server), server.isSuspect(at.steady, config.suspectMillis) else {
+            return
+        }
+        hearsay.noteTold(origin)
+    }
+
+    private func finishLocal(_ segment: DeltaSegment, from: Int, number: UInt64, _ isRefused: Bool, _ at: Moment) {
         sibling(from)?.stream.noteMerged(number)
         guard !segment.isPage else {
             if isRefused { sibling(from)?.stream.noteRefused(number) }
             return discard(segment)
         }
         guard !isRefused else { return discard(segment) }
+        noteTold(segment.origin, at)
         advance(segment.origin, segment.from, segment.to)
         if origins.uid(segment.origin).server != uid.server {
             recent.remember(segment, discard)

@@ -16,6 +16,7 @@ extension Replica {
     ///
     /// - Nobody tells a writer what it wrote itself.
     /// - A write that the vector covers has taken effect: an entry that is greater than what is here is none of it.
+    /// - What the vector covers on the word of others alone has perhaps not taken effect.
     /// - Only a deadline set apart may have been forgotten where its key's value is: that takes it again (15.2).
     /// - A sibling says here how far it wrote, before others can have it or soon after.
     /// - A writer whose server nobody has is nobody's.
@@ -30,6 +31,7 @@ extension Replica {
             // Of a retired server only those that agreed know the same. Planted mistakes break what this rests on.
             if seen.isRetired(origin) || planted.isAny { return .due }
             if record.isCompanion, store.isAwaited(record) { return .due }
+            if hearsay.isDoubtful(origin, record.seq) { return .due }
             if let held = store.find(HashedKey(record, hash: hash)) {
                 if held.version(origins) < record.version(origins) { statistics.entriesForged += 1 }
             } else {
@@ -66,7 +68,10 @@ extension Replica {
         var credited = start
         for index in 0..<start.count where start.seqs[index] != 0 {
             let origin = OriginIndex(index)
-            guard let said = sayOf(origin, at) else { continue }
+            guard let said = sayOf(origin, at) else {
+                if start.seqs[index] > seen[origin], origin != own { hearsay.noteTold(origin) }
+                continue
+            }
             if start.seqs[index] > said { credited.set(origin, min(start.seqs[index], seen[origin])) }
         }
         return credited
