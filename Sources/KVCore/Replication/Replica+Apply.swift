@@ -273,11 +273,9 @@ extension Replica {
         }
     }
 
-    /// Before the vector follows what another one than its writer told; of one that is heard only itself does.
-    private func noteTold(_ origin: OriginIndex, _ at: Moment) {
-        guard let server = server(origins.uid(origin).server), server.isSuspect(at.steady, config.suspectMillis) else {
-            return
-        }
+    /// Before the vector follows a sibling to `end`: its gateway may have that from others than the writer.
+    private func noteTold(_ origin: OriginIndex, to end: UInt64, _ at: Moment) {
+        guard origins.uid(origin).server != uid.server, end > sayOf(origin, at) ?? 0 else { return }
         hearsay.noteTold(origin)
     }
 
@@ -288,7 +286,7 @@ extension Replica {
             return discard(segment)
         }
         guard !isRefused else { return discard(segment) }
-        noteTold(segment.origin, at)
+        noteTold(segment.origin, to: segment.to, at)
         advance(segment.origin, segment.from, segment.to)
         if origins.uid(segment.origin).server != uid.server {
             recent.remember(segment, discard)

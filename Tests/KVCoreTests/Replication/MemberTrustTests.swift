@@ -213,6 +213,26 @@ import Testing
         #expect(three.a.actors[0].replica.statistics.hearsayRefuted == 1)
     }
 
+    /// A write that beat another one's is not passed over because somebody lied about its writer.
+    @Test func whatIsCoveredOnTheWordOfOthersAloneIsMergedAllTheSame() {
+        let three = Three(actors: 2)
+        let (a, liar, c) = (three.a, three.liar, three.c)
+        three.cluster.drops = { $0.server == a.id && $1.server == c.id || $0.server == c.id && $1.server == a.id }
+        three.cluster.run(4_000)
+        three.tell(.silencedWriters, to: a)
+        three.cluster.run(1_000)
+        let origin = a.origins.index(of: c.actors[0].replica.uid)!
+        #expect(a.actors.allSatisfy { $0.replica.vector[origin] > 1 << 30 })
+        three.cluster.drops = { ($0.server == a.id) != ($1.server == a.id) }
+        liar.actors[0].put("x", "beaten", three.cluster.moment(liar))
+        three.cluster.run(500)
+        c.actors[0].put("x", "winner", three.cluster.moment(c))
+        #expect(three.cluster.run(until: { liar.actors[0].get("x") == "winner" }, within: 1_000))
+        three.cluster.drops = { $0.server == a.id && $1.server == c.id || $0.server == c.id && $1.server == a.id }
+        three.cluster.run(3_000)
+        #expect(a.actors.allSatisfy { $0.get("x") == "winner" })
+    }
+
     @Test func stampsMoreThanAYearAheadCloseTheLinkAndAreCountedByName() {
         let three = Three()
         #expect(three.tell(.stampAhead, to: three.a).verdict == .rejected(.clock))
