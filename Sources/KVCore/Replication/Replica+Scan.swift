@@ -120,9 +120,10 @@ extension Replica {
     /// Every page of a scan is merged here: what the donor held when it began is held here too.
     func conclude(_ end: ScanEnd, _ at: Moment) {
         guard vector.dominates(end.asked) || planted(.askWithMaximum) else { return }
-        seen.prove(end.start)
-        for i in 0..<end.frontier.count where !seen.isRetired(OriginIndex(i)) {
-            collector.noteCollected(OriginIndex(i), end.frontier.seqs[i])
+        seen.prove(credited(end.start, at))
+        let frontier = credited(end.frontier, at)
+        for i in 0..<frontier.count where !seen.isRetired(OriginIndex(i)) {
+            collector.noteCollected(OriginIndex(i), frontier.seqs[i])
         }
         guard end.completesJoin else { return }
         catchUp.complete(fromNewcomer: end.isOfNewcomer)
@@ -140,7 +141,7 @@ extension Replica {
     func adoptFloor(_ floor: Millis, from first: UInt64, _ at: Moment, into effects: inout ReplicaEffects) {
         guard floor > store.gcFloor, !planted(.floorMissingFromBootstrap) else { return }
         // That would be the clock of a machine whose date is wrong, and this one's writes would be stamped by it.
-        guard floor <= corrected(at) + Limits.floorAheadMillis else { return }
+        guard isCredible(floor: floor, at) else { return }
         store.raiseGCFloor(to: floor)
         guard !hasHandedOver(at) else { return }
         var below = DeltaEntries()

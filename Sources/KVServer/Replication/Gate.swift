@@ -4,7 +4,7 @@ import KVBase
 import KVCore
 
 /// Closed to all data commands while the server lacks what others have, if its user wants no holes; closed to writes
-/// while one has waited longer than `--max-lag` for a server that is up.
+/// while one has waited longer than `--max-lag` for a server that is up, or the clock is too far ahead.
 struct Gate {
     private let servesWhileJoining: Bool
     private let lagMillisMax: Millis?
@@ -24,8 +24,9 @@ struct Gate {
     /// To be called each half second at least. O(servers).
     mutating func look(_ replica: Replica, _ at: Moment, _ state: UnsafeMutablePointer<ShardState>) {
         if !servesWhileJoining { state.pointee.isLoading = isLoading(replica, at) }
-        guard let lagMillisMax, state.pointee.writeRefusal != .leaving else { return }
-        state.pointee.writeRefusal = replica.lagMillis(at) > lagMillisMax ? .lag : .none
+        guard state.pointee.writeRefusal != .leaving else { return }
+        let isLate = lagMillisMax.map { replica.lagMillis(at) > $0 } ?? false
+        state.pointee.writeRefusal = replica.isAheadOfOthers(at) ? .clock : isLate ? .lag : .none
     }
 
     private mutating func isLoading(_ replica: Replica, _ at: Moment) -> Bool {
