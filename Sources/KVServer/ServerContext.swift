@@ -66,6 +66,8 @@ package final class ServerContext: Sendable {
     package let scanMarks = ScanMarks()
     package let closedClients = ClosedClients()
     package let access = AccessBook()
+    let secureStatistics = SecureStatistics()
+    package let certificates: CertificateKeeper
     package let log: Logger
     package let statistics: [ShardStatistics]
     package let startedNanos: Nanos
@@ -88,6 +90,7 @@ package final class ServerContext: Sendable {
         (self.config, self.log) = (config, log)
         (self.serverID, self.hashSeed, self.digestKey) = (serverID, hashSeed, digestKey)
         self.inputOutput = inputOutput
+        certificates = CertificateKeeper(config.tls)
         startedNanos = Machine.monotonicNanos
         statistics = (0..<config.actors).map { _ in ShardStatistics() }
         clientsMax = min(config.clientsMax, ServerContext.descriptorsMax() - 64)
@@ -176,6 +179,12 @@ package final class ServerContext: Sendable {
             Setting(name: "requirepass-file", value: config.access.passwordFile ?? ""),
             Setting(name: "aclfile", value: config.access.usersFile ?? ""),
             Setting(name: "protected-mode", value: config.access.isProtected ? "yes" : "no"),
+            Setting(name: "tls", value: config.tls.mode.rawValue),
+            Setting(name: "tls-cert-file", value: config.tls.certificate ?? ""),
+            Setting(name: "tls-key-file", value: config.tls.key ?? ""),
+            Setting(name: "tls-ca-file", value: config.tls.authority ?? ""),
+            Setting(name: "tls-auth-clients", value: config.tls.asks.rawValue),
+            Setting(name: "tls-auth-clients-user", value: config.tls.userName?.rawValue ?? ""),
             Setting(name: "io", value: config.inputOutput.rawValue),
             Setting(name: "log-level", value: config.logLevel),
         ]

@@ -62,6 +62,26 @@ struct KVD: ParsableCommand {
             "yes or no: clients of other machines are refused as long as none needs a password. (default: yes)",
             valueName: "WHETHER"))
     var protectedMode: String?
+    @Option(
+        help: ArgumentHelp(
+            "off, optional or required: TLS with clients. (default: required with a certificate, else off)",
+            valueName: "MODE"))
+    var tls: String?
+    @Option(help: ArgumentHelp("The certificate that clients see, PEM. SIGHUP reads it again.", valueName: "FILE"))
+    var tlsCertFile: String?
+    @Option(help: ArgumentHelp("Its private key, PEM.", valueName: "FILE"))
+    var tlsKeyFile: String?
+    @Option(help: ArgumentHelp("Who signs the certificates of clients, PEM.", valueName: "FILE"))
+    var tlsCaFile: String?
+    @Option(
+        help: ArgumentHelp(
+            "no, optional or yes: clients show a certificate. (default: optional with --tls-ca-file, else no)",
+            valueName: "WHETHER"))
+    var tlsAuthClients: String?
+    @Option(
+        help: ArgumentHelp("CN or URI: what of a client's certificate is its user. (default: none)", valueName: "FIELD")
+    )
+    var tlsAuthClientsUser: String?
     @Option(help: ArgumentHelp("auto, io_uring or epoll. (default: auto)", valueName: "BACKEND"))
     var io: String?
     @Option(
@@ -104,6 +124,8 @@ struct KVD: ParsableCommand {
             ("drain-timeout", drainTimeout), ("debug-clock-offset-ms", clockOffset),
             ("cluster-key-file", clusterKeyFile), ("peer-tls-cert", peerTlsCert), ("peer-tls-key", peerTlsKey),
             ("peer-tls-ca", peerTlsCa), ("trust-the-network", trustTheNetwork ? "yes" : nil),
+            ("tls", tls), ("tls-cert-file", tlsCertFile), ("tls-key-file", tlsKeyFile), ("tls-ca-file", tlsCaFile),
+            ("tls-auth-clients", tlsAuthClients), ("tls-auth-clients-user", tlsAuthClientsUser),
             ("requirepass-file", requirepassFile), ("aclfile", aclfile), ("protected-mode", protectedMode),
             ("name", name), ("serve-while-joining", serveWhileJoining), ("max-lag", maxLag),
         ]
