@@ -31,6 +31,8 @@ package struct Config: Sendable {
     package var inputOutput = InputOutputChoice.auto
     package var logLevel = "info"
     package var clientsMax = Limits.clientsMax
+    /// Where metrics, health and the page are served; nil: nowhere.
+    package var metricsAddress: Endpoint?
     package var pinLoops = true
     /// Fresh memory is made ready beside the loops (CSupport/memory).
     package var warmsMemory = true
@@ -115,6 +117,17 @@ package struct Config: Sendable {
         },
         Row(name: "maxclients") { config, text throws(ConfigError) in
             config.clientsMax = try number(text, 1...1_000_000)
+        },
+        Row(name: "metrics-address") { config, text throws(ConfigError) in
+            let address = Int(text) == nil ? text : "127.0.0.1:\(text)"
+            guard text != "off" else {
+                config.metricsAddress = nil
+                return
+            }
+            guard let endpoint = Endpoint(address) else {
+                throw ConfigError("'\(text)' is not HOST:PORT, a port on 127.0.0.1, or off")
+            }
+            config.metricsAddress = endpoint
         },
         Row(name: "drain-timeout") { config, text throws(ConfigError) in
             config.drainSeconds = try number(text, 0...3600)
@@ -291,6 +304,9 @@ package struct Config: Sendable {
         }
         if let shared = sharedPort, (port...port + actors).contains(shared) {
             throw ConfigError("--shared-port \(shared) is one of the server's own ports \(port) to \(port + actors)")
+        }
+        if let metrics = metricsAddress, (port...port + actors).contains(metrics.port) || metrics.port == sharedPort {
+            throw ConfigError("--metrics-address \(metrics) has one of the server's own ports")
         }
         try trust.check(host: host, port: port, isLoopback: isLoopback)
         if let given = advertise, given.port == 0 { advertise = Endpoint(host: given.host, port: port) }

@@ -18,6 +18,7 @@ package final class Server {
     private let log: Logger
     private var cores: [Core] = []
     private var system: ActorSystem?
+    private var metrics: MetricsServer?
     private let status: ReplicatorStatus
     /// What host names stand for; nil: what the system says. Set before the start.
     package var resolver: NameResolver?
@@ -55,6 +56,7 @@ package final class Server {
         do {
             try checkSharedPort()
             for index in 1...config.actors { cores.append(try makeCore(index, backend)) }
+            metrics = try makeMetrics(backend)
         } catch {
             for core in cores { core.shard.close() }
             cores = []
@@ -62,7 +64,7 @@ package final class Server {
         }
         do { try startReplication() } catch {
             for core in cores { core.shard.close() }
-            cores = []
+            (cores, metrics) = ([], nil)
             throw error
         }
         if cores.count > 1 {
@@ -70,6 +72,7 @@ package final class Server {
             for core in cores { core.shard.homes = homes }
         }
         for core in cores { core.thread.start() }
+        metrics?.start()
         let description = self.description
         if context.clientsMax < config.clientsMax {
             log.notice("the limit of open files allows \(context.clientsMax) clients, not \(config.clientsMax)")
@@ -155,6 +158,19 @@ package final class Server {
             loop: loop, processor: processor, name: "kvd-\(index)",
             warmsMemory: config.warmsMemory)
         return Core(thread: thread, shard: shard, listeners: listeners)
+    }
+
+    private func makeMetrics(_ backend: LoopBackend) throws(StartFailure) -> MetricsServer? {
+        guard let endpoint = config.metricsAddress else { return nil }
+        do {
+            return try MetricsServer(
+                context, address: HostPort(host: endpoint.host, port: UInt16(endpoint.port)).resolve()[0],
+                backend: backend, actors: cores.map { ($0.thread.loop, UncheckedBox($0.shard)) })
+        } catch {
+            let reason = (error as? SocketFailure).map { String(cString: strerror($0.code)) } ?? "\(error)"
+            throw StartFailure(
+                description: "cannot listen on \(endpoint): \(reason); choose another --metrics-address")
+        }
     }
 
     private func listen(
@@ -269,7 +285,7 @@ package final class Server {
         let replica = Replica(config: replicaConfig, store: shard.state.pointee.store, origins: context.origins)
         let joinLinks =
             shard.index == 1 ? JoinLinks(system: system, loop: loop, join: config.join, log: log) : nil
-        let gate = Gate(config)
+        let gate = Gate(config, context.live)
         gate.begin(shard.state)
         let replicator = Replicator(
             replica: replica, state: shard.state, loop: loop, system: system, log: log, status: status,
@@ -301,6 +317,7 @@ package final class Server {
     @discardableResult
     package func stop() -> Int {
         log.info("stopping")
+        metrics?.noteLeaving()
         for core in cores {
             let box = UncheckedBox(core)
             core.thread.loop.perform {
@@ -319,6 +336,8 @@ package final class Server {
         {
             usleep(2000)
         }
+        do { try metrics?.stop() } catch { log.error("the loop of --metrics-address ended: \(error)") }
+        metrics = nil
         system?.close()
         for core in cores { core.thread.loop.stop() }
         for core in cores {
@@ -348,7 +367,7 @@ package final class Server {
             let now = Machine.monotonicNanos
             if status.progressCount != progress { (progress, progressAt) = (status.progressCount, now) }
             if now - progressAt > Nanos(Server.stalledMillisMax) * 1_000_000 { break }
-            if now - started > Nanos(config.drainSeconds) * 1_000_000_000 { break }
+            if now - started > Nanos(context.live.drainSeconds) * 1_000_000_000 { break }
             if now - saidAt > 1_000_000_000 {
                 saidAt = now
                 log.info("leaving: \(status.owedWrites) writes still to be handed over")

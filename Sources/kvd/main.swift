@@ -69,6 +69,11 @@ struct KVD: ParsableCommand {
     var logLevel: String?
     @Option(help: ArgumentHelp("Connections served at once. (default: 10000)", valueName: "N"))
     var maxclients: String?
+    @Option(
+        help: ArgumentHelp(
+            "Metrics, health and a page about the server, by HTTP; a port alone is one of 127.0.0.1. (default: off)",
+            valueName: "HOST:PORT"))
+    var metricsAddress: String?
     @Option(help: ArgumentHelp("Pin each loop to a core: yes or no. (default: yes)", valueName: "YES"))
     var pin: String?
     @Option(
@@ -106,6 +111,7 @@ struct KVD: ParsableCommand {
             ("peer-tls-ca", peerTlsCa), ("trust-the-network", trustTheNetwork ? "yes" : nil),
             ("requirepass-file", requirepassFile), ("aclfile", aclfile), ("protected-mode", protectedMode),
             ("name", name), ("serve-while-joining", serveWhileJoining), ("max-lag", maxLag),
+            ("metrics-address", metricsAddress),
         ]
         return single.compactMap { name, value in value.map { (name, $0) } } + join.map { ("join", $0) }
     }

@@ -7,13 +7,20 @@ import Synchronization
 /// `2026-11-29T07:10:30.123Z info kvd: serving actors=2 io=io_uring`.
 package struct ServerLogHandler: LogHandler {
     package var metadata: Logger.Metadata = [:]
-    package var logLevel = Logger.Level.info
+    /// That of the process, whichever logger asks.
+    package var logLevel: Logger.Level {
+        get { level.level }
+        nonmutating set { level.level = newValue }
+    }
+    private let level: LogLevel
     private let label: String
     private let queue: LogQueue
     private let rates: LogRates
 
-    package init(label: String, queue: LogQueue = .standardError, rates: LogRates = .shared) {
-        (self.label, self.queue, self.rates) = (label, queue, rates)
+    package init(
+        label: String, queue: LogQueue = .standardError, rates: LogRates = .shared, level: LogLevel = .shared
+    ) {
+        (self.label, self.queue, self.rates, self.level) = (label, queue, rates, level)
     }
 
     package subscript(metadataKey key: String) -> Logger.Metadata.Value? {

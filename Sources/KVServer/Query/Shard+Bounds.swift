@@ -31,7 +31,10 @@ extension Shard {
                 close(session, .standsStill)
             }
         }
-        if index == 1 { context.closedClients.report(to: context.log) }
+        if index == 1 {
+            context.closedClients.report(to: context.log)
+            context.memoryPeak.note(Memory.allocatedBytes())
+        }
     }
 
     /// A client that writes its whole pipeline before it reads waits for the server to read, while the server waits for

@@ -7,15 +7,15 @@ import KVCore
 /// while one has waited longer than `--max-lag` for a server that is up.
 struct Gate {
     private let servesWhileJoining: Bool
-    private let lagMillisMax: Millis?
+    private let live: LiveSettings
     private var startedAt: Millis?
 
     /// Whoever has answered nobody for so long is alone: what others may have is not to be had.
     static let aloneMillis: Millis = 5_000
 
-    init(_ config: Config) {
+    init(_ config: Config, _ live: LiveSettings) {
         servesWhileJoining = config.servesWhileJoining || config.join.isEmpty
-        lagMillisMax = config.maxLagSeconds.map { Millis($0) * 1000 }
+        self.live = live
     }
 
     /// Before the loop runs.
@@ -24,8 +24,12 @@ struct Gate {
     /// To be called each half second at least. O(servers).
     mutating func look(_ replica: Replica, _ at: Moment, _ state: UnsafeMutablePointer<ShardState>) {
         if !servesWhileJoining { state.pointee.isLoading = isLoading(replica, at) }
-        guard let lagMillisMax, state.pointee.writeRefusal != .leaving else { return }
-        state.pointee.writeRefusal = replica.lagMillis(at) > lagMillisMax ? .lag : .none
+        guard state.pointee.writeRefusal != .leaving else { return }
+        guard let seconds = live.maxLagSeconds else {
+            if state.pointee.writeRefusal == .lag { state.pointee.writeRefusal = .none }
+            return
+        }
+        state.pointee.writeRefusal = replica.lagMillis(at) > Millis(seconds) * 1000 ? .lag : .none
     }
 
     private mutating func isLoading(_ replica: Replica, _ at: Moment) -> Bool {
