@@ -1,5 +1,6 @@
 // Reports as metrics, as JSON and as a page; what they warn of; the last ten minutes. Pure.
 
+import Foundation
 import KVBase
 import KVTestTraits
 import Testing
@@ -193,6 +194,38 @@ import Testing
         }
         let small = StatusPage.html(report(actors: 1, peers: 0, commands: 0), StatusHistory(actors: 1))
         #expect(small.contains("this server is alone") && small.contains("Nothing is wrong."))
+    }
+
+    /// As WCAG 2 counts it: 4.5 for text, in both colour schemes.
+    @Test func thePageCanBeRead() {
+        let html = StatusPage.html(report(), StatusHistory(actors: 2))
+        func colours(_ from: String) -> [String: Double] {
+            let block = html[html.firstRange(of: from)!.upperBound...].prefix { $0 != "}" }
+            let pairs = block.matches(of: /--(\w+):#(\w+)/).map { (String($0.output.1), String($0.output.2)) }
+            return Dictionary(uniqueKeysWithValues: pairs.map { ($0, StatusTests.luminance($1)) })
+        }
+        for scheme in [":root{", "(prefers-color-scheme:dark){:root{"] {
+            let found = colours(scheme)
+            #expect(found.count == 9)
+            for (front, behind) in [
+                ("fg", "bg"), ("fg", "card"), ("soft", "bg"), ("soft", "card"), ("good", "card"), ("bad", "card"),
+                ("warn", "card"), ("ink", "bg"), ("ink", "card"), ("good", "bg"), ("bad", "bg"),
+            ] {
+                let (a, b) = (found[front]!, found[behind]!)
+                let contrast = (max(a, b) + 0.05) / (min(a, b) + 0.05)
+                #expect(contrast >= 4.5, "\(scheme) \(front) on \(behind): \(contrast)")
+            }
+        }
+    }
+
+    private static func luminance(_ hex: String) -> Double {
+        let digits = hex.count == 3 ? hex.map { "\($0)\($0)" }.joined() : hex
+        let parts = stride(from: 0, to: 6, by: 2).map { at in
+            let start = digits.index(digits.startIndex, offsetBy: at)
+            let value = Double(Int(digits[start...].prefix(2), radix: 16)!) / 255
+            return value <= 0.03928 ? value / 12.92 : pow((value + 0.055) / 1.055, 2.4)
+        }
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
     }
 
     @Test func samplesAreOfTheTimeBetweenTwo() {

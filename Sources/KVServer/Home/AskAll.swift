@@ -33,8 +33,8 @@ final class AskAll: Continuation {
 
     override func cancel() { ask.session = nil }
 
-    /// Asks all actors and replies with `finish`, given the answers in the actors' order. Within a transaction, or where
-    /// there is one actor only, it is the only one asked. An actor that has stopped does not answer.
+    /// Asks all actors and replies with `finish`, given the answers in the actors' order. Within a transaction only the
+    /// client's actor is asked. An actor that has stopped does not answer.
     static func run(
         _ x: inout Execution, _ question: @escaping @Sendable (Shard) -> [UInt8],
         _ finish: @escaping (inout Execution, [[UInt8]]) -> Void

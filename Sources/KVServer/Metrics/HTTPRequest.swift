@@ -1,5 +1,5 @@
-// Requests of HTTP/1.1 without a body, as they come in pieces: what a scraper, a prober and a browser send. A value of its
-// connection.
+// Requests of HTTP/1.1 without a body, as they come in pieces: what a scraper, a prober and a browser send. A value of
+// its connection.
 
 /// What a connection has to answer.
 struct HTTPRequest: Equatable {

@@ -1,5 +1,5 @@
-// A report as Prometheus reads it: text format 0.0.4, base units, fewer than 500 series whatever the server's size. Pure;
-// any thread.
+// A report as Prometheus reads it: text format 0.0.4, base units, fewer than 500 series whatever the server's size.
+// Pure; any thread.
 
 import KVBase
 

@@ -33,7 +33,8 @@ final class StatusCollector {
         (self.context, self.loop, self.actors, self.isLeaving) = (context, loop, actors, isLeaving)
     }
 
-    /// Calls `body` with a report no older than `freshMillis`, at once or within `patienceMillis`. False if too many wait.
+    /// Calls `body` with a report no older than `freshMillis`, at once or within `patienceMillis`. False if too many
+    /// wait.
     func report(_ body: @escaping (StatusReport) -> Void) -> Bool {
         if let last, loop.nowNanos - last.atNanos < StatusCollector.freshMillis * 1_000_000,
             last.report.isLeaving == isLeaving()

@@ -209,27 +209,32 @@ struct StatusPage {
     }
 
     private static let style = """
-        :root{color-scheme:light dark;--bg:#fbfbf9;--fg:#1b1f23;--soft:#57606a;--line:#d4d8dc;--card:#fff;--good:#0a6b2e;\
-        --bad:#a4161a;--warn:#7a4b00;--ink:#0b57b0}\
-        @media(prefers-color-scheme:dark){:root{--bg:#14171a;--fg:#e8eaed;--soft:#a9b2bb;--line:#3a4148;--card:#1c2024;\
-        --good:#6fd38f;--bad:#ff9a93;--warn:#f2c26b;--ink:#8ab8ff}}\
-        *{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--fg);font:16px/1.45 system-ui,sans-serif}\
-        header,main,footer{max-width:72rem;margin:0 auto;padding:0 1rem}header{padding-top:1rem}h1{font-size:1.5rem;margin:0;\
-        overflow-wrap:anywhere}h2{font-size:1.05rem;margin:0 0 .5rem}#lead{margin:.25rem 0 1rem;color:var(--soft)}\
+        :root{color-scheme:light dark;--bg:#fbfbf9;--fg:#1b1f23;--soft:#57606a;--line:#d4d8dc;--card:#fff;\
+        --good:#0a6b2e;--bad:#a4161a;--warn:#7a4b00;--ink:#0b57b0}\
+        @media(prefers-color-scheme:dark){:root{--bg:#14171a;--fg:#e8eaed;--soft:#a9b2bb;--line:#3a4148;\
+        --card:#1c2024;--good:#6fd38f;--bad:#ff9a93;--warn:#f2c26b;--ink:#8ab8ff}}\
+        *{box-sizing:border-box}\
+        body{margin:0;background:var(--bg);color:var(--fg);font:16px/1.45 system-ui,sans-serif}\
+        header,main,footer{max-width:72rem;margin:0 auto;padding:0 1rem}header{padding-top:1rem}\
+        h1{font-size:1.5rem;margin:0;overflow-wrap:anywhere}h2{font-size:1.05rem;margin:0 0 .5rem}\
+        #lead{margin:.25rem 0 1rem;color:var(--soft)}\
         main{display:grid;gap:1rem;grid-template-columns:repeat(2,minmax(0,1fr))}\
-        section{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.75rem 1rem;min-width:0}\
-        section:nth-child(-n+4){grid-column:1/-1}.wide{overflow-x:auto}\
-        table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.2rem .75rem .2rem 0;white-space:nowrap;\
-        border-bottom:1px solid var(--line);font-weight:400;font-variant-numeric:tabular-nums}thead th{color:var(--soft)}\
+        section{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.75rem 1rem;\
+        min-width:0}section:nth-child(-n+4){grid-column:1/-1}.wide{overflow-x:auto}\
+        table{border-collapse:collapse;width:100%}\
+        th,td{text-align:left;padding:.2rem .75rem .2rem 0;white-space:nowrap;border-bottom:1px solid var(--line);\
+        font-weight:400;font-variant-numeric:tabular-nums}thead th{color:var(--soft)}\
         .state{font-weight:600}.good{color:var(--good)}.bad{color:var(--bad)}\
         .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(8rem,1fr));gap:.5rem;margin:0}\
         dt{color:var(--soft);font-size:.9rem}dd{margin:0;font-size:1.25rem;font-variant-numeric:tabular-nums}\
         .findings{margin:0;padding:0;list-style:none}.findings li{padding:.25rem 0}.findings span{color:var(--soft)}\
-        .critical b{color:var(--bad)}.warning b{color:var(--warn)}.notice b{color:var(--ink)}.fine{margin:0;color:var(--good)}\
-        svg{display:block}.chart{width:9rem;height:2rem}.chart path{fill:none;stroke:var(--ink);stroke-width:1.5;\
-        vector-effect:non-scaling-stroke}.map{width:100%;max-width:34rem;height:auto;margin:0 auto .5rem}\
+        .critical b{color:var(--bad)}.warning b{color:var(--warn)}.notice b{color:var(--ink)}\
+        .fine{margin:0;color:var(--good)}svg{display:block}.chart{width:9rem;height:2rem}\
+        .chart path{fill:none;stroke:var(--ink);stroke-width:1.5;vector-effect:non-scaling-stroke}\
+        .map{width:100%;max-width:34rem;height:auto;margin:0 auto .5rem}\
         .map text{fill:var(--fg);font-size:13px;text-anchor:middle}.map .edge{stroke:var(--line);stroke-width:2}\
-        .map .edge.bad{stroke:var(--bad);stroke-dasharray:6 4}.map circle{fill:var(--card);stroke:var(--ink);stroke-width:2}\
+        .map .edge.bad{stroke:var(--bad);stroke-dasharray:6 4}\
+        .map circle{fill:var(--card);stroke:var(--ink);stroke-width:2}\
         a{color:var(--ink)}a:focus-visible,.wide:focus-visible{outline:3px solid var(--ink);outline-offset:2px}\
         .skip{position:absolute;left:-99rem}.skip:focus{left:1rem;top:1rem;background:var(--card);padding:.5rem}\
         footer{padding-bottom:1rem;color:var(--soft)}p{overflow-wrap:anywhere}\

@@ -1,7 +1,7 @@
 // How many commands took how long: counts by nanoseconds, in buckets of an eighth of an octave. Values; any thread.
 
-/// The layout of the buckets, and figures read from a copy of their counts. A bucket is 12.5 % wide; what took less than
-/// 64 ns is in eight buckets of 8 ns, what took more than 68 s in the last.
+/// The layout of the buckets, and figures read from a copy of their counts. A bucket is an eighth of an octave wide;
+/// what took less than 64 ns is in eight buckets of 8 ns, what took more than 68 s in the last.
 struct LatencyHistogram: Sendable {
     static let bucketCount = 248
     private static let octaveOfFirst = 6
