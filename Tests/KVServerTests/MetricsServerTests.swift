@@ -140,6 +140,8 @@ import Testing
             #expect(refused)
             // Each is closed a few seconds after it began.
             for socket in open { #expect(Bench.parts(try socket.receiveAll()).status == 408) }
+            open = []
+            while try bench.get("/healthz").status == 503, time(nil) < deadline + 20 {}
             let socket = try TestSocket(port: bench.port)
             let request = "GET /healthz HTTP/1.1\r\n\r\n"
             var answers = 0

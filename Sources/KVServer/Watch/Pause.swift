@@ -42,10 +42,16 @@ extension Shard {
     func begin(_ pause: Pause) {
         state.pointee.pause = state.pointee.pause.map { $0.joined(with: pause) } ?? pause
         takeSettings()
+        waitForEnd()
+    }
+
+    private func waitForEnd() {
         guard let loop, let until = state.pointee.pause?.until else { return }
-        loop.schedule(afterMillis: until - state.pointee.nowMillis) { [unowned self] in
+        loop.schedule(afterMillis: max(1, until - state.pointee.nowMillis)) { [unowned self, unowned loop] in
+            beginTurn(loop)
+            guard let pause = state.pointee.pause else { return }
             // A later one may have made it longer.
-            if let pause = state.pointee.pause, pause.until <= state.pointee.nowMillis { endPause() }
+            pause.until <= state.pointee.nowMillis ? endPause() : waitForEnd()
         }
     }
 
