@@ -19,6 +19,8 @@ package final class Server {
     private var cores: [Core] = []
     private var system: ActorSystem?
     private var metrics: MetricsServer?
+    /// systemd, where it started the server. Set before the start.
+    package var manager: ServiceManager?
     private let status: ReplicatorStatus
     /// What host names stand for; nil: what the system says. Set before the start.
     package var resolver: NameResolver?
@@ -71,6 +73,8 @@ package final class Server {
             let homes = LoopHomes(cores.map { ($0.thread.loop, $0.shard) })
             for core in cores { core.shard.homes = homes }
         }
+        if let manager { LoopWatchdog(cores.map(\.thread.loop), manager).begin() }
+        if let manager { tellReady(manager) }
         for core in cores { core.thread.start() }
         metrics?.start()
         let description = self.description
@@ -158,6 +162,22 @@ package final class Server {
             loop: loop, processor: processor, name: "kvd-\(index)",
             warmsMemory: config.warmsMemory)
         return Core(thread: thread, shard: shard, listeners: listeners)
+    }
+
+    /// Between two looks whether clients are served.
+    private static let readyLookMillis: Int64 = 50
+
+    /// When clients are served: at once, or with --serve-while-joining no when the data is there. Before the loops run.
+    private func tellReady(_ manager: ServiceManager) {
+        let (shard, loop) = (cores[0].shard, cores[0].thread.loop)
+        let status = "serving \(config.actors) actors from port \(config.port + 1)"
+        var timer: LoopTimer?
+        timer = loop.schedule(everyMillis: Server.readyLookMillis) {
+            guard !shard.state.pointee.isLoading else { return }
+            manager.noteReady(status)
+            timer?.cancel()
+            timer = nil
+        }
     }
 
     private func makeMetrics(_ backend: LoopBackend) throws(StartFailure) -> MetricsServer? {
@@ -318,6 +338,7 @@ package final class Server {
     package func stop() -> Int {
         log.info("stopping")
         metrics?.noteLeaving()
+        manager?.noteStopping()
         for core in cores {
             let box = UncheckedBox(core)
             core.thread.loop.perform {

@@ -186,6 +186,7 @@ package final class ServerContext: Sendable {
             Setting(name: "protected-mode", value: config.access.isProtected ? "yes" : "no"),
             Setting(name: "io", value: config.inputOutput.rawValue),
             Setting(name: "log-level", value: LogLevel.shared.level.rawValue),
+            Setting(name: "log-format", value: config.logFormat.rawValue),
             Setting(name: "metrics-address", value: config.metricsAddress?.description ?? "off"),
             Setting(name: "drain-timeout", value: String(live.drainSeconds)),
         ]

@@ -320,6 +320,23 @@ import Testing
         }
     }
 
+    // MARK: KVD STATUS, DOCTOR
+
+    @Test func theServerTellsOfItself() {
+        withSession { s in
+            s.expect("SET k v", "+OK")
+            let json = s.command("KVD", "STATUS")
+            #expect(json.contains("\"state\":\"up\"") && json.contains("\"actors\":[{\"index\":1,"))
+            let table = lines(s, "KVD", "STATUS", "TABLE")
+            #expect(table[0] == "*2" && table[2].hasPrefix("SERVER\tADDRESS\tSTATE"), "\(table)")
+            #expect(table[4].split(separator: "\t").count == table[2].split(separator: "\t").count)
+            s.expect("KVD STATUS FOO", "-ERR syntax error")
+            s.expect("KVD DOCTOR x", "-ERR wrong number of arguments for 'kvd|doctor' command")
+            #expect(s.command("KVD", "DOCTOR").hasPrefix("*"))
+            s.expect("CONFIG REWRITE", "-ERR The server is running without a config file")
+        }
+    }
+
     // MARK: Several actors
 
     @Test func allActorsAreAsked() {

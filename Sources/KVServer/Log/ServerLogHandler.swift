@@ -13,14 +13,16 @@ package struct ServerLogHandler: LogHandler {
         nonmutating set { level.level = newValue }
     }
     private let level: LogLevel
+    private let format: LogFormat
     private let label: String
     private let queue: LogQueue
     private let rates: LogRates
 
     package init(
-        label: String, queue: LogQueue = .standardError, rates: LogRates = .shared, level: LogLevel = .shared
+        label: String, queue: LogQueue = .standardError, rates: LogRates = .shared, level: LogLevel = .shared,
+        format: LogFormat = .text
     ) {
-        (self.label, self.queue, self.rates, self.level) = (label, queue, rates, level)
+        (self.label, self.queue, self.rates, self.level, self.format) = (label, queue, rates, level, format)
     }
 
     package subscript(metadataKey key: String) -> Logger.Metadata.Value? {
@@ -35,17 +37,20 @@ package struct ServerLogHandler: LogHandler {
         switch rates.admit("\(event.file):\(event.line)", atMillis: millis) {
         case .refused: return
         case .admitted(let refused):
-            let name = "\(event.level) \(label):"
-            if refused > 0 {
-                queue.write("\(LogTime.text(millis)) \(name) \(refused) more like the next were not written")
-            }
-            queue.write("\(LogTime.text(millis)) \(name) \(event.message)\(text(of: event.metadata))")
+            if refused > 0 { write(millis, event.level, "\(refused) more like the next were not written", []) }
+            write(millis, event.level, "\(event.message)", fields(event.metadata))
         }
     }
 
-    private func text(of added: Logger.Metadata?) -> String {
+    private func write(
+        _ millis: Int64, _ level: Logger.Level, _ message: String, _ fields: [(name: String, value: String)]
+    ) {
+        queue.write(format.line(millis: millis, level: level, label: label, message: message, fields: fields))
+    }
+
+    private func fields(_ added: Logger.Metadata?) -> [(name: String, value: String)] {
         let all = added.map { metadata.merging($0) { $1 } } ?? metadata
-        return all.sorted { $0.key < $1.key }.map { " \($0.key)=\($0.value)" }.joined()
+        return all.sorted { $0.key < $1.key }.map { ($0.key, "\($0.value)") }
     }
 }
 

@@ -74,78 +74,12 @@ final class StatusCollector {
 
     private func finish() {
         outstanding = 0
-        let report = whole(answers.sorted { $0.index < $1.index })
+        let report = StatusReport(
+            context, actors: answers.sorted { $0.index < $1.index }, isLeaving: isLeaving())
         last = (report, loop.nowNanos)
         let waiting = self.waiting
         self.waiting = []
         for body in waiting { body(report) }
-    }
-
-    private func whole(_ actors: [ActorReport]) -> StatusReport {
-        let (config, all) = (context.config, context.statistics)
-        var report = StatusReport()
-        (report.id, report.name, report.cluster) = (hex16(context.serverID), config.nameText, config.cluster)
-        (report.version, report.inputOutput) = (ServerVersion.kvd, context.inputOutput)
-        (report.address, report.processID) = (config.advertisedAddress.description, Int(getpid()))
-        report.wallMillis = Machine.wallMillis
-        report.uptimeSeconds = Int((Machine.monotonicNanos - context.startedNanos) / 1_000_000_000)
-        report.isLeaving = isLeaving()
-        (report.actorCount, report.actors) = (config.actors, actors)
-        report.clientsMax = context.clientsAtMost
-        report.blockedClients = all.reduce(0) { $0 + $1.blocked }
-        report.connections = all.reduce(0) { $0 + $1.connectionsReceived }
-        report.rejectedConnections = context.rejectedConnections
-        report.closedClients = ClosedClients.Reason.allCases.map { ($0.label, context.closedClients.count($0)) }
-        report.denied = context.access.denialCounts
-        report.hits = all.reduce(0) { $0 + $1.hits }
-        report.misses = all.reduce(0) { $0 + $1.misses }
-        report.expired = all.reduce(0) { $0 + $1.expired }
-        report.bytesReceived = all.reduce(0) { $0 + $1.bytesReceived }
-        report.bytesSent = all.reduce(0) { $0 + $1.bytesSent }
-        report.messages = context.messageCounters()
-        addCommands(&report)
-        addProcess(&report)
-        report.slowCommands = context.slowLog.total
-        report.slowest = context.slowLog.newest(StatusCollector.slowestShown, keeping: context.live.slowLogEntries)
-        return report
-    }
-
-    private static let slowestShown = 8
-
-    private func addCommands(_ report: inout StatusReport) {
-        let all = context.statistics
-        var latencies = ["get", "set", "other"].map { LatencyReport(name: $0, histogram: LatencyHistogram(), nanos: 0) }
-        for (index, row) in CommandTable.standard.rows.enumerated() {
-            let figures = all.figures(of: index)
-            guard figures.calls + figures.rejected > 0 else { continue }
-            report.commands.append(
-                CommandReport(
-                    name: row.nameText, calls: figures.calls, rejected: figures.rejected, failed: figures.failed,
-                    nanos: figures.nanos))
-            let place = index == CommandTable.getRow ? 0 : index == CommandTable.setRow ? 1 : 2
-            latencies[place].histogram.add(all.histogram(of: index))
-            latencies[place].nanos += figures.nanos
-        }
-        report.latencies = latencies
-        var errors: [String: Int] = [:]
-        for statistics in all { errors.merge(statistics.byCommand.errorCounts, uniquingKeysWith: +) }
-        report.errors = errors.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.map {
-            (code: $0.key, count: $0.value)
-        }
-    }
-
-    private func addProcess(_ report: inout StatusReport) {
-        report.memoryBytes = Memory.allocatedBytes()
-        context.memoryPeak.note(report.memoryBytes)
-        report.memoryPeakBytes = context.memoryPeak.bytes
-        (report.residentBytes, report.machineBytes) = (Memory.residentBytes(), Memory.machineBytes)
-        var usage = rusage()
-        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-        report.processorSeconds =
-            Double(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec)
-            + Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6
-        report.openFilesMax = ServerContext.clientsPossible + 64
-        report.openFiles = OpenFiles.count()
     }
 }
 

@@ -124,6 +124,7 @@ extension CommandTable {
         SubcommandRow(
             "config|set", -4, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous",
             tips: "request_policy:all_nodes response_policy:all_succeeded"),
+        SubcommandRow("config|rewrite", 2, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous"),
         SubcommandRow("config|resetstat", 2, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous"),
         SubcommandRow("config|help", 2, "loading stale", (0, 0, 0), "@slow"),
         SubcommandRow("command|count", 2, "loading stale", (0, 0, 0), "@slow @connection"),
@@ -202,5 +203,7 @@ extension CommandTable {
         SubcommandRow("kvd|version", 3, "readonly", (2, 2, 1), "@read @slow", specs: "RO/2/0/1"),
         SubcommandRow("kvd|digest", -2, "readonly", (0, 0, 0), "@read @slow"),
         SubcommandRow("kvd|peers", 2, "readonly", (0, 0, 0), "@read @slow"),
+        SubcommandRow("kvd|status", -2, "admin loading stale", (0, 0, 0), "@admin @slow @dangerous"),
+        SubcommandRow("kvd|doctor", 2, "admin loading stale", (0, 0, 0), "@admin @slow @dangerous"),
     ]
 }

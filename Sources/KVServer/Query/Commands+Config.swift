@@ -18,12 +18,16 @@ extension Commands {
             for statistics in x.shard.context.statistics { statistics.requestReset() }
             x.shard.publish()
             x.output.pointee.ok()
+        case let sub where sub.equals("REWRITE"):
+            guard x.count == 2 else { return x.wrongArity("config|rewrite") }
+            configRewrite(&x)
         case let sub where sub.equals("HELP"):
             x.help([
                 "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
                 "GET <pattern>", "    Return parameters matching the glob-like <pattern> and their values.",
                 "SET <directive> <value>", "    Set the configuration <directive> to <value>.",
                 "RESETSTAT", "    Reset statistics reported by the INFO command.",
+                "REWRITE", "    Rewrite the configuration file.",
                 "HELP", "    Prints this help.",
             ])
         default: x.unknownSubcommand(of: "CONFIG")
@@ -70,11 +74,24 @@ extension Commands {
             }
         }
         for change in changes { change() }
+        x.shard.context.live.noteChanged(seen)
         x.shard.settingsChanged()
         let names = seen.sorted().joined(separator: ", ")
         x.shard.context.log.notice(
             "CONFIG SET changed \(names)", metadata: ["client": "\(x.session.state.pointee.peer)"])
         x.output.pointee.ok()
+    }
+
+    /// What CONFIG SET has changed goes into the file, at its place, or at the end.
+    private static func configRewrite(_ x: inout Execution) {
+        let context = x.shard.context
+        guard let path = context.config.file else { return x.error("ERR The server is running without a config file") }
+        let changed = context.live.changed.sorted()
+        let values = Dictionary(context.settings.map { ($0.name, $0.value) }) { first, _ in first }
+        do throws(ConfigError) {
+            try ConfigFile.rewrite(path, changed.compactMap { name in values[name].map { (name, $0) } })
+            x.output.pointee.ok()
+        } catch { x.output.pointee.error("ERR Rewriting config file: \(error.description)") }
     }
 
     private static func refuse(_ x: inout Execution, _ name: String, _ reason: String) {

@@ -14,6 +14,8 @@ package final class LiveSettings: Sendable {
     private let clients: Atomic<Int>
     private let lagSeconds: Atomic<Int>
     private let drain: Atomic<Int>
+    /// Flags that CONFIG SET has changed since the start.
+    private let names = Mutex<Set<String>>([])
 
     package init(_ config: Config, clientsMax: Int) {
         clients = Atomic(clientsMax)
@@ -50,6 +52,14 @@ package final class LiveSettings: Sendable {
     var drainSeconds: Int {
         get { drain.load(ordering: .relaxed) }
         set { drain.store(newValue, ordering: .relaxed) }
+    }
+
+    /// Those that have a flag, by its name; Redis's others have no place in the file.
+    var changed: Set<String> { names.withLock { $0 } }
+
+    func noteChanged(_ changed: Set<String>) {
+        let flags = changed.map { $0 == "loglevel" ? "log-level" : $0 }.filter { Config.names.contains($0) }
+        names.withLock { $0.formUnion(flags) }
     }
 
     /// The shortest time that anybody wants to hear of, in nanoseconds; nil: none.
