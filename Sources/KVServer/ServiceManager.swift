@@ -50,7 +50,7 @@ package final class ServiceManager: Sendable {
     /// Never waits: what the manager does not take is lost.
     private func tell(_ text: String) {
         var text = text
-        _ = text.withUTF8 { send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL.rawValue)) }
+        _ = text.withUTF8 { send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
     }
 
     package func noteReady(_ status: String) { tell("READY=1\nSTATUS=\(status)\nMAINPID=\(getpid())\n") }

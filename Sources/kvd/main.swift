@@ -53,8 +53,8 @@ struct CheckConfig: ParsableCommand {
         commandName: "check-config",
         abstract: "Read flags, environment and file, and say what would count.",
         discussion: """
-            Takes the flags of kvd. Prints each setting that is not at its default, with where it comes from, and checks \
-            what only the whole can tell. Exit code 64 and one line if a setting cannot be used.
+            Takes the flags of kvd. Prints each setting that is not at its default, with where it comes from, and \
+            checks what only the whole can tell. Exit code 64 and one line if a setting cannot be used.
             """)
 
     @Argument(parsing: .captureForPassthrough, help: "Flags of kvd.") var words: [String] = []

@@ -68,12 +68,12 @@ package enum SettingPages {
         var text = """
             # Configuration
 
-            Each setting may be a flag (`--port 6000`), a variable of the environment (`KVD_PORT=6000`), or a line of the
-            file that `--config FILE` or `KVD_CONFIG` names (`port 6000`). A flag beats the environment, which beats the
-            file. `kvd check-config` reads all three and says what would count, without starting anything.
+            Each setting may be a flag (`--port 6000`), a variable of the environment (`KVD_PORT=6000`), or a line of
+            the file that `--config FILE` or `KVD_CONFIG` names (`port 6000`). A flag beats the environment, which beats
+            the file. `kvd check-config` reads all three and says what would count, without starting anything.
 
-            In the file a line is a name and a value; `#` begins a comment, at the beginning of a line or behind a blank. A
-            value with blanks stands in double quotes. `join` may be there more than once; in the environment its values
+            In the file a line is a name and a value; `#` begins a comment, at the beginning of a line or behind a blank.
+            A value with blanks stands in double quotes. `join` may be there more than once; in the environment its values
             are parted by commas. A name that is no setting is an error with file, line and the nearest right name.
 
             `CONFIG GET` shows what counts. Those marked *live* change with `CONFIG SET`, until the server ends; `CONFIG
@@ -90,6 +90,7 @@ package enum SettingPages {
                 text += "| `\(one.name)\(value)` | \(one.byDefault) | \(one.help)\(live) |\n"
             }
         }
+        let (micros, entries) = (LiveSettings.slowLogMicrosDefault, LiveSettings.slowLogEntriesDefault)
         text += """
 
             ## Live only
@@ -98,8 +99,8 @@ package enum SettingPages {
 
             | setting | default | meaning |
             |---|---|---|
-            | `slowlog-log-slower-than` | \(LiveSettings.slowLogMicrosDefault) | Microseconds from which a command is in SLOWLOG; -1: none. |
-            | `slowlog-max-len` | \(LiveSettings.slowLogEntriesDefault) | Commands that SLOWLOG keeps, \(SlowLog.entriesMax) at most. |
+            | `slowlog-log-slower-than` | \(micros) | Microseconds from which a command is in SLOWLOG; -1: none. |
+            | `slowlog-max-len` | \(entries) | Commands that SLOWLOG keeps, \(SlowLog.entriesMax) at most. |
             | `latency-monitor-threshold` | 0 | Milliseconds from which a command is in LATENCY LATEST; 0: off. |
             | `loglevel` | verbose | `log-level` in Redis's words: debug, verbose, notice or warning. |
 
@@ -166,8 +167,8 @@ package enum SettingPages {
             .br
             HUP: read files of keys, certificates, passwords and users again.
             .SH EXIT STATUS
-            0: ended in order. 1: could not start, or ended with writes that no other server has. 64: a setting cannot be
-            used.
+            0: ended in order. 1: could not start, or ended with writes that no other server has. 64: a setting cannot
+            be used.
             .SH SEE ALSO
             .BR kvd.conf (5),
             .BR kv (1)
