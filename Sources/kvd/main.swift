@@ -61,12 +61,14 @@ struct CheckConfig: ParsableCommand {
 
     func run() throws {
         if words.contains("--help") || words.contains("-h") { throw CleanExit.helpRequest(self) }
-        do {
-            let parsed = try FlagParser.parse(words)
-            for line in try Config.report(flags: parsed.pairs, environment: environment(), file: parsed.file) {
-                say(line, on: STDOUT_FILENO)
-            }
-        } catch let error as ConfigError { fail(error.description, code: 64) }
+        let lines: [String]
+        do { lines = try report() } catch { fail(error.description, code: 64) }
+        for line in lines { say(line, on: STDOUT_FILENO) }
+    }
+
+    private func report() throws(ConfigError) -> [String] {
+        let parsed = try FlagParser.parse(words)
+        return try Config.report(flags: parsed.pairs, environment: environment(), file: parsed.file)
     }
 }
 
