@@ -2,6 +2,7 @@
 
 import Foundation
 import KVTestTraits
+import Logging
 import Testing
 
 @testable import KVServer
