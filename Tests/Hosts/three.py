@@ -21,7 +21,7 @@ NAMES = ["one", "two", "three"]
 CONVERGED_SECONDS = 3
 SYSTEMCTL = """#!/bin/sh
 [ "$1 $2 $3" = "enable --now kvd" ] || exit 1
-exec python3 {here} --start "$KVD_HOST"
+exec python3 {here} --start "$HERE_HOST"
 """
 INSTALL = """#!/bin/sh
 # Without the group, which only the package makes.
@@ -76,11 +76,11 @@ def start(host):
     listener.settimeout(30)
     with open(os.path.join(ROOT, "deploy/systemd/kvd.service"), encoding="utf-8") as file:
         command = re.search(r"^ExecStart=(.*)$", file.read(), re.M)[1].split()
-    command[0] = os.path.join(os.environ["KVD_BIN"], "kvd")
+    command[0] = os.path.join(os.environ["HERE_BIN"], "kvd")
     log = open(f"/tmp/kvd-{host}.log", "wb")
     server = subprocess.Popen(command, env={**os.environ, "NOTIFY_SOCKET": path}, stdout=log, stderr=log,
                               start_new_session=True)
-    with open(f"{os.environ['KVD_PIDS']}/{host}", "w", encoding="ascii") as file:
+    with open(f"{os.environ['HERE_PIDS']}/{host}", "w", encoding="ascii") as file:
         file.write(str(server.pid))
     while not listener.recv(4096).startswith(b"READY=1"):
         pass
@@ -149,8 +149,8 @@ def run(hosts, switch, folder, tools, programs):
     secrets, copy, settings, begin, look = blocks()[:5]
 
     def environment(host):
-        return {**os.environ, "PATH": f"{tools}:{programs}:{os.environ['PATH']}", "KVD_HOST": host.name,
-                "KVD_BIN": programs, "KVD_PIDS": pids}
+        return {**os.environ, "PATH": f"{tools}:{programs}:{os.environ['PATH']}", "HERE_HOST": host.name,
+                "HERE_BIN": programs, "HERE_PIDS": pids}
 
     def shell(host, text):
         done = host.run("sh", "-ec", text, check=False, cwd=folder, env=environment(host))

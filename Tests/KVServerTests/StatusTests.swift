@@ -70,6 +70,31 @@ import Testing
         ] { #expect(text.contains("\n\(line)\n"), "\(line)") }
     }
 
+    /// What an alarm or the dashboard asks for is there.
+    @Test func alarmsAndDashboardNameMetricsThatExist() throws {
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
+        let metrics = MetricsText.of(report())
+        let known = Set(metrics.matches(of: /\n(\w+)[ {]/).map { String($0.output.1) })
+        var found = 0
+        for file in ["deploy/prometheus/kvd.rules.yml", "deploy/grafana/kvd.json"] {
+            let text = try String(contentsOf: root.appendingPathComponent(file), encoding: .utf8)
+            for match in text.matches(of: /\b((?:kvd|process)_[a-z_]+[a-z])\b/) where match.output.1 != "kvd_overview" {
+                found += 1
+                #expect(known.contains(String(match.output.1)), "\(file) asks for \(match.output.1)")
+            }
+        }
+        #expect(found > 30, "the files could not be read")
+        // Each alarm has its section on the page for operators.
+        let rules = try String(
+            contentsOf: root.appendingPathComponent("deploy/prometheus/kvd.rules.yml"), encoding: .utf8)
+        let page = try String(contentsOf: root.appendingPathComponent("docs/operating.md"), encoding: .utf8)
+        for match in rules.matches(of: /operating\.md#([a-z-]+)/) {
+            let heading = match.output.1.replacingOccurrences(of: "-", with: " ")
+            #expect(page.lowercased().contains("\n### \(heading)\n"), "\(heading)")
+        }
+    }
+
     @Test func thereAreFewerThan500SeriesHoweverLargeTheServer() {
         for (actors, peers, commands) in [(1, 0, 0), (16, 16, 30), (17, 17, 31), (128, 100, 200)] {
             let made = MetricsText.make(report(actors: actors, peers: peers, commands: commands))
