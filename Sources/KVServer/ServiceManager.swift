@@ -59,8 +59,8 @@ package final class ServiceManager: Sendable {
     func noteAlive() { tell("WATCHDOG=1\n") }
 }
 
-/// Tells the watchdog that the server lives, each time every loop has turned: a word goes from loop to loop, and the last
-/// one tells. Where one does not turn, it does not get there.
+/// Tells the watchdog that the server lives, each time every loop has turned: a word goes from loop to loop, and the
+/// last one tells. Where one does not turn, it does not get there.
 final class LoopWatchdog {
     private let loops: [Loop]
     private let manager: ServiceManager

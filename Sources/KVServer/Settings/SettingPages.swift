@@ -72,9 +72,10 @@ package enum SettingPages {
             the file that `--config FILE` or `KVD_CONFIG` names (`port 6000`). A flag beats the environment, which beats
             the file. `kvd check-config` reads all three and says what would count, without starting anything.
 
-            In the file a line is a name and a value; `#` begins a comment, at the beginning of a line or behind a blank.
-            A value with blanks stands in double quotes. `join` may be there more than once; in the environment its values
-            are parted by commas. A name that is no setting is an error with file, line and the nearest right name.
+            In the file a line is a name and a value; `#` begins a comment, at the beginning of a line or behind a
+            blank. A value with blanks stands in double quotes. `join` may be there more than once; in the environment
+            its values are parted by commas. A name that is no setting is an error with file, line and the nearest right
+            name.
 
             `CONFIG GET` shows what counts. Those marked *live* change with `CONFIG SET`, until the server ends; `CONFIG
             REWRITE` writes them into the file.
