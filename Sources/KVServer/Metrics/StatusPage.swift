@@ -278,9 +278,11 @@ enum Chart {
 
 /// This server in the middle, the others around it, and how far each is behind on the line to it.
 enum ServerMap {
-    private static let (width, height) = (540.0, 300.0)
+    private static let width = 540.0
 
     static func svg(_ own: String, _ peers: [PeerRow]) -> String {
+        // Two others are on one line with this server.
+        let height = peers.count <= 2 ? 120.0 : 300.0
         let (cx, cy) = (width / 2, height / 2)
         var (edges, nodes) = ("", "")
         for (place, peer) in peers.enumerated() {
