@@ -76,7 +76,7 @@ import Testing
         for (wrong, right) in [
             ("prot", "port"), ("PORT", "port"), ("actor", "actors"), ("maxclient", "maxclients"),
             ("loglevel", "log-level"),
-            ("cluster-keyfile", "cluster-key-file"), ("requirepass", nil), ("zzz", nil), ("", nil),
+            ("cluster-keyfile", "cluster-key-file"), ("requirepass", "requirepass-file"), ("zzz", nil), ("", nil),
         ] { #expect(NearestName.of(wrong, among: names) == right, "\(wrong)") }
         let distances = [("", "abc", 3), ("abc", "acb", 1), ("kitten", "sitting", 3), ("same", "same", 0)]
         for (a, b, distance) in distances {
