@@ -18,6 +18,9 @@ package final class Server {
     private let log: Logger
     private var cores: [Core] = []
     private var system: ActorSystem?
+    private var metrics: MetricsServer?
+    /// systemd, where it started the server. Set before the start.
+    package var manager: ServiceManager?
     private let status: ReplicatorStatus
     /// What host names stand for; nil: what the system says. Set before the start.
     package var resolver: NameResolver?
@@ -59,6 +62,7 @@ package final class Server {
             for index in 1...config.actors {
                 cores.append(try makeCore(index, backend, certificates.isEmpty ? nil : certificates[index - 1]))
             }
+            metrics = try makeMetrics(backend)
         } catch {
             for core in cores { core.shard.close() }
             cores = []
@@ -66,17 +70,20 @@ package final class Server {
         }
         do { try startReplication() } catch {
             for core in cores { core.shard.close() }
-            cores = []
+            (cores, metrics) = ([], nil)
             throw error
         }
         if cores.count > 1 {
             let homes = LoopHomes(cores.map { ($0.thread.loop, $0.shard) })
             for core in cores { core.shard.homes = homes }
         }
+        if let manager { LoopWatchdog(cores.map(\.thread.loop), manager).begin() }
+        if let manager { tellReady(manager) }
         for core in cores {
             if let secure = core.secure { context.certificates.add(secure, on: core.thread.loop) }
             core.thread.start()
         }
+        metrics?.start()
         let description = self.description
         if context.clientsMax < config.clientsMax {
             log.notice("the limit of open files allows \(context.clientsMax) clients, not \(config.clientsMax)")
@@ -183,6 +190,35 @@ package final class Server {
             loop: loop, processor: processor, name: "kvd-\(index)",
             warmsMemory: config.warmsMemory)
         return Core(thread: thread, shard: shard, listeners: listeners, secure: secure)
+    }
+
+    /// Between two looks whether clients are served.
+    private static let readyLookMillis: Int64 = 50
+
+    /// When clients are served: at once, or with --serve-while-joining no when the data is there. Before the loops run.
+    private func tellReady(_ manager: ServiceManager) {
+        let (shard, loop) = (cores[0].shard, cores[0].thread.loop)
+        let status = "serving \(config.actors) actors from port \(config.port + 1)"
+        var timer: LoopTimer?
+        timer = loop.schedule(everyMillis: Server.readyLookMillis) {
+            guard !shard.state.pointee.isLoading else { return }
+            manager.noteReady(status)
+            timer?.cancel()
+            timer = nil
+        }
+    }
+
+    private func makeMetrics(_ backend: LoopBackend) throws(StartFailure) -> MetricsServer? {
+        guard let endpoint = config.metricsAddress else { return nil }
+        do {
+            return try MetricsServer(
+                context, address: HostPort(host: endpoint.host, port: UInt16(endpoint.port)).resolve()[0],
+                backend: backend, actors: cores.map { ($0.thread.loop, UncheckedBox($0.shard)) })
+        } catch {
+            let reason = (error as? SocketFailure).map { String(cString: strerror($0.code)) } ?? "\(error)"
+            throw StartFailure(
+                description: "cannot listen on \(endpoint): \(reason); choose another --metrics-address")
+        }
     }
 
     private func listen(
@@ -318,7 +354,7 @@ package final class Server {
         let replica = Replica(config: replicaConfig, store: shard.state.pointee.store, origins: context.origins)
         let joinLinks =
             shard.index == 1 ? JoinLinks(system: system, loop: loop, join: config.join, log: log) : nil
-        let gate = Gate(config)
+        let gate = Gate(config, context.live)
         gate.begin(shard.state)
         let replicator = Replicator(
             replica: replica, state: shard.state, loop: loop, system: system, log: log, status: status,
@@ -351,6 +387,8 @@ package final class Server {
     @discardableResult
     package func stop() -> Int {
         log.info("stopping")
+        metrics?.noteLeaving()
+        manager?.noteStopping()
         for core in cores {
             let box = UncheckedBox(core)
             core.thread.loop.perform {
@@ -369,6 +407,8 @@ package final class Server {
         {
             usleep(2000)
         }
+        do { try metrics?.stop() } catch { log.error("the loop of --metrics-address ended: \(error)") }
+        metrics = nil
         system?.close()
         for core in cores { core.thread.loop.stop() }
         for core in cores {
@@ -400,7 +440,7 @@ package final class Server {
             let now = Machine.monotonicNanos
             if status.progressCount != progress { (progress, progressAt) = (status.progressCount, now) }
             if now - progressAt > Nanos(Server.stalledMillisMax) * 1_000_000 { break }
-            if now - started > Nanos(config.drainSeconds) * 1_000_000_000 { break }
+            if now - started > Nanos(context.live.drainSeconds) * 1_000_000_000 { break }
             if now - saidAt > 1_000_000_000 {
                 saidAt = now
                 log.info("leaving: \(status.owedWrites) writes still to be handed over")

@@ -68,6 +68,11 @@ package final class ServerContext: Sendable {
     package let access = AccessBook()
     let secureStatistics = SecureStatistics()
     package let certificates: CertificateKeeper
+    package let live: LiveSettings
+    let slowLog = SlowLog()
+    let latencyEvents = LatencyEvents()
+    let memoryPeak = MemoryPeak()
+    let monitors: Monitors
     package let log: Logger
     package let statistics: [ShardStatistics]
     package let startedNanos: Nanos
@@ -81,7 +86,7 @@ package final class ServerContext: Sendable {
     private let clients = Atomic<Int>(0)
     private let rejected = Atomic<Int>(0)
     /// Not above what the limit of open files leaves.
-    let clientsMax: Int
+    var clientsMax: Int { live.clientsMax }
 
     package init(
         config: Config, serverID: UInt64, hashSeed: UInt64, digestKey: UInt64, inputOutput: String,
@@ -93,7 +98,8 @@ package final class ServerContext: Sendable {
         certificates = CertificateKeeper(config.tls)
         startedNanos = Machine.monotonicNanos
         statistics = (0..<config.actors).map { _ in ShardStatistics() }
-        clientsMax = min(config.clientsMax, ServerContext.descriptorsMax() - 64)
+        monitors = Monitors(actors: config.actors)
+        live = LiveSettings(config, clientsMax: min(config.clientsMax, ServerContext.clientsPossible))
     }
 
     /// Query actors are numbered from 1, as their ports; in UIDs from 0.
@@ -146,6 +152,9 @@ package final class ServerContext: Sendable {
         return counters
     }
 
+    /// What the limit of open files leaves for clients.
+    static var clientsPossible: Int { descriptorsMax() - 64 }
+
     private static func descriptorsMax() -> Int {
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 1024 }
@@ -163,6 +172,13 @@ package final class ServerContext: Sendable {
             Setting(name: "timeout", value: "0"),
             Setting(name: "proto-max-bulk-len", value: String(Limits.valueBytesMax)),
             Setting(name: "bind", value: config.host),
+            Setting(name: "client-output-buffer-limit", value: ServerContext.outputLimit),
+            Setting(name: "slowlog-log-slower-than", value: String(live.slowLogMicros)),
+            Setting(name: "slowlog-max-len", value: String(live.slowLogEntries)),
+            Setting(name: "latency-monitor-threshold", value: String(live.latencyMillis)),
+            Setting(name: "latency-tracking", value: "yes"),
+            Setting(name: "latency-tracking-info-percentiles", value: "50 99 99.9"),
+            Setting(name: "loglevel", value: redisLogLevel),
             Setting(name: "maxclients", value: String(clientsMax)),
             Setting(name: "port", value: String(config.port)),
             Setting(name: "actors", value: String(config.actors)),
@@ -173,7 +189,7 @@ package final class ServerContext: Sendable {
             Setting(name: "cluster", value: config.cluster),
             Setting(name: "name", value: config.nameText),
             Setting(name: "serve-while-joining", value: config.servesWhileJoining ? "yes" : "no"),
-            Setting(name: "max-lag", value: config.maxLagSeconds.map { String($0) } ?? "off"),
+            Setting(name: "max-lag", value: live.maxLagSeconds.map { String($0) } ?? "off"),
             Setting(name: "pin", value: config.pinLoops ? "yes" : "no"),
             Setting(name: "warm-memory", value: config.warmsMemory ? "yes" : "no"),
             Setting(name: "requirepass-file", value: config.access.passwordFile ?? ""),
@@ -186,7 +202,23 @@ package final class ServerContext: Sendable {
             Setting(name: "tls-auth-clients", value: config.tls.asks.rawValue),
             Setting(name: "tls-auth-clients-user", value: config.tls.userName?.rawValue ?? ""),
             Setting(name: "io", value: config.inputOutput.rawValue),
-            Setting(name: "log-level", value: config.logLevel),
+            Setting(name: "log-level", value: LogLevel.shared.level.rawValue),
+            Setting(name: "log-format", value: config.logFormat.rawValue),
+            Setting(name: "metrics-address", value: config.metricsAddress?.description ?? "off"),
+            Setting(name: "drain-timeout", value: String(live.drainSeconds)),
         ]
+    }
+
+    /// Every client is a normal one: closed at once above the bound.
+    private static let outputLimit =
+        "normal \(Limits.outputBytesMax) \(Limits.outputBytesMax) 60 slave 0 0 0 pubsub 0 0 0"
+
+    private var redisLogLevel: String {
+        switch LogLevel.shared.level {
+        case .trace, .debug: "debug"
+        case .info: "verbose"
+        case .notice: "notice"
+        default: "warning"
+        }
     }
 }

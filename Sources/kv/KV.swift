@@ -46,7 +46,9 @@ struct KV: AsyncParsableCommand {
             Exit codes: 0 done; 1 the store could not be asked or refused; 2 get found no such key; 64 wrong usage.
             """,
         version: KVClient.version,
-        subcommands: [Get.self, Put.self, List.self, Delete.self, Ping.self, Raw.self])
+        subcommands: [
+            Get.self, Put.self, List.self, Delete.self, Ping.self, Status.self, Doctor.self, Raw.self,
+        ])
 
     @OptionGroup var options: Options
 
@@ -234,6 +236,28 @@ struct Ping: OneShot {
     @OptionGroup var options: Options
 
     func request() -> Request { .ping }
+}
+
+struct Status: OneShot {
+    static let configuration = CommandConfiguration(
+        abstract: "Prints the cluster as a table, as the server sees it.",
+        discussion: "This server first, then the others; what only they know of themselves is a dash. --json has more.")
+
+    @ParentCommand var outer: KV
+    @OptionGroup var options: Options
+
+    func request() -> Request { .status }
+}
+
+struct Doctor: OneShot {
+    static let configuration = CommandConfiguration(
+        abstract: "Prints what looks wrong, and what to do.",
+        discussion: "Exit code 1 when something is critical.")
+
+    @ParentCommand var outer: KV
+    @OptionGroup var options: Options
+
+    func request() -> Request { .doctor }
 }
 
 struct Raw: OneShot {

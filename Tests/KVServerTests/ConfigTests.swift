@@ -184,7 +184,8 @@ import Testing
 
     @Test func settingsForTestsAreNotInTheListOfSettings() throws {
         let text = try #require(message([("nonsense", "1")]))
-        #expect(text.contains("known are port, actors") && !text.contains("debug"), "\(text)")
+        #expect(text.contains("kvd --help lists all") && !text.contains("debug"), "\(text)")
+        #expect(message([("debug-clock-offset", "1")])?.contains("debug-clock-offset-ms") == false)
     }
 
     @Test func portsMustNotCollide() {

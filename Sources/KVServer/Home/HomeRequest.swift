@@ -29,6 +29,8 @@ final class HomeRequest: @unchecked Sendable {
     var output = OutputBuffer()
     /// What the home has.
     var shown: [SharedRecord] = []
+    /// How long a command that is no transaction ran at the home.
+    var ticks: UInt64 = 0
     /// The reply goes on with it.
     var rest: LargeReply?
     /// The actor that ran the commands, and its own writes then.

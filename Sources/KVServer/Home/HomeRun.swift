@@ -29,6 +29,8 @@ final class HomeRun: Continuation {
     }
 
     override var isSuspended: Bool { ask.outstanding > 0 }
+    /// Where it is slow, its home says so.
+    override var isSlowable: Bool { false }
 
     /// From their homes, the records of keys that have theirs neither here nor where the command runs.
     private func fetch(_ x: Execution) {
@@ -51,6 +53,8 @@ final class HomeRun: Continuation {
         request.watched = watched
         guard home == session.shard.index else { return ask.send(request, to: home, homes) }
         session.shard.run(request)
+        // It is in what this actor has measured.
+        request.ticks = 0
         ask.answers.append(request)
     }
 
@@ -65,6 +69,7 @@ final class HomeRun: Continuation {
             answer = first
             x.output.pointee.append(first.output.bytes)
             x.session.finish(first)
+            x.session.state.pointee.runningTicks &+= first.ticks
         }
         guard let rest = answer?.rest else { return true }
         return rest.step(&x, outputMax: outputMax)

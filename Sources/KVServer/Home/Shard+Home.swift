@@ -1,5 +1,6 @@
 // A query actor as the home of keys: it runs what its siblings' clients ask of it. Its loop's thread.
 
+import CIntrinsics
 import KVBase
 import KVCore
 import KVRuntime
@@ -63,7 +64,10 @@ extension Shard {
         if request.watched != nil { request.output.arrayHeader(batch.count) }
         for i in 0..<batch.count {
             if request.watched == nil {
+                let began = ci_ticks()
                 guest.runAtHome(batch[i], of: batch, &request.output)
+                request.ticks = ci_ticks() &- began
+                if request.ticks >= state.pointee.times.noticed { guest.noteSlow(batch[i], of: batch, request.ticks) }
                 request.rest = guest.continuation as? LargeReply
                 if request.rest != nil { guest.continuation = nil }
             } else {

@@ -159,6 +159,15 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
 
     var sessionOutputBytes: Int { link._withUnsafeGuaranteedRef { $0.outputCapacity } }
 
+    func sessionTold(_ bytes: UnsafeRawBufferPointer) {
+        link._withUnsafeGuaranteedRef { connection in
+            guard !connection.isClosing else { return }
+            connection.output.pointee.append(bytes)
+            connection.outputMayHaveGrown()
+        }
+        shard.state.pointee.counters.bytesSent &+= bytes.count
+    }
+
     func sessionReadsOn() {
         guard session.pendingInput <= Limits.commandBytesMax else { return }
         session.state.pointee.readsOn = true

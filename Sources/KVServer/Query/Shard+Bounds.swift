@@ -36,6 +36,7 @@ extension Shard {
         if index == 1 {
             context.closedClients.report(to: context.log)
             if let line = context.secureStatistics.news() { context.log.notice("\(line)") }
+            context.memoryPeak.note(Memory.allocatedBytes())
         }
     }
 

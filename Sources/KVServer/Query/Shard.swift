@@ -32,6 +32,8 @@ package final class Shard {
         return guest
     }
     private var guestSession: Session?
+    /// Commands of this turn for those that watch.
+    var monitorLines = MonitorLines()
     /// Nil when the shard stands alone (in-process tests).
     var replicator: Replicator?
 
@@ -66,10 +68,13 @@ package final class Shard {
                 hashSeed: context.hashSeed, digestKey: context.digestKey, own: context.uid(index),
                 origins: context.origins, journalCapacity: journalCapacity))
         state = .allocate(capacity: 1)
-        state.initialize(to: ShardState(store: store, accessChanges: context.access.changeCounter))
+        state.initialize(
+            to: ShardState(
+                store: store, accessChanges: context.access.changeCounter, times: CommandTimes(statistics.byCommand)))
         state.pointee.clockShift = context.config.clockOffsetMillis
         storedKeys.initialize(to: OutputBuffer())
         movedKey.initialize(to: OutputBuffer())
+        takeSettings()
     }
 
     /// Frees the replica. Its sessions must have been closed.
@@ -85,6 +90,7 @@ package final class Shard {
         storedKeys.deallocate()
         movedKey.pointee.deallocate()
         movedKey.deallocate()
+        monitorLines.text.deallocate()
         state.pointee.deallocate()
         state.deinitialize(count: 1)
         state.deallocate()

@@ -46,8 +46,16 @@ package struct ShardState {
     var headroom = MemoryHeadroom()
     /// The server fetches what others have, and answers no data command before it has it.
     var isLoading = false {
-        didSet { recognisedArgumentsMax = isLoading ? 0 : 3 }
+        didSet { recognisedArgumentsMax = isLoading || wantsEach ? 0 : 3 }
     }
+    /// Somebody wants to see each command by itself: MONITOR, a pause, a slow log of nearly everything.
+    var wantsEach = false {
+        didSet { recognisedArgumentsMax = isLoading || wantsEach ? 0 : 3 }
+    }
+    var monitorsEverywhere = 0
+    /// CLIENT PAUSE.
+    var pause: Pause?
+    var times: CommandTimes
     /// Commands of more arguments, or all, go through the table.
     private(set) var recognisedArgumentsMax: Int32 = 3
     /// Changes of users that the sessions have been told of, and where they are counted.
@@ -72,13 +80,15 @@ package struct ShardState {
     var heldInput = 0
 
     var counters = RequestCounters()
+    /// How long commands of the table have run, by the processor's clock: only differences mean anything.
+    var ticksOfTable: UInt64 = 0
 
     /// A version that reached us, or a FLOOR, is so far ahead that others would refuse one above it.
     static let clockError: StaticString =
         "CLOCK a version above the key's would be about a year ahead, and refused by other servers"
 
-    init(store: Store, accessChanges: UnsafePointer<Atomic<Int>>) {
-        (self.store, self.accessChanges) = (store, accessChanges)
+    init(store: Store, accessChanges: UnsafePointer<Atomic<Int>>, times: CommandTimes) {
+        (self.store, self.accessChanges, self.times) = (store, accessChanges, times)
         accessGeneration = accessChanges.pointee.load(ordering: .acquiring)
     }
 
