@@ -156,7 +156,7 @@ extension Replica {
         let doubtfulTo = sectionOrigin.map { self.doubtfulTo($0, cut, at) } ?? .min
         let hasher = store.hasher
         var used = 0
-        let keepsEntries = !siblings.isEmpty || !isChunk(work.block)
+        let keepsEntries = !siblings.isEmpty || !isChunk(work.block) || onLearned != nil
         var isMalformed = false
         withUnsafeTemporaryAllocation(of: DeltaEntry.self, capacity: Replica.mergedTogether) { group in
             while used < budget, work.decoder.left > 0, !isMalformed {
@@ -253,6 +253,7 @@ extension Replica {
                 origin: origin, from: planted(.relayWrongBounds) ? 0 : from, to: to, isPage: false,
                 cut: work.cut, taking: work.entries.take())
             advance(origin, from, to)
+            onLearned?(.segment(segment))
             recent.remember(segment, discard)
             offerToSiblings(.delta(segment))
         case .chunk(let chunk):
