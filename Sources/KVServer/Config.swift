@@ -28,6 +28,7 @@ package struct Config: Sendable {
     package var cluster = "kvd"
     package var trust = TrustSettings()
     package var access = AccessSettings()
+    package var disk = DiskSettings()
     package var inputOutput = InputOutputChoice.auto
     package var logLevel = "info"
     package var clientsMax = Limits.clientsMax
@@ -101,6 +102,20 @@ package struct Config: Sendable {
         Row(name: "requirepass-file") { config, text throws(ConfigError) in config.access.passwordFile = text },
         Row(name: "aclfile") { config, text throws(ConfigError) in config.access.usersFile = text },
         Row(name: "protected-mode") { config, text throws(ConfigError) in config.access.isProtected = try flag(text) },
+        Row(name: "dir") { config, text throws(ConfigError) in
+            guard !text.isEmpty else { throw ConfigError("is empty; give the path of a directory") }
+            config.disk.directory = text
+        },
+        Row(name: "appendfsync") { config, text throws(ConfigError) in
+            guard let policy = AppendPolicy(rawValue: text) else {
+                throw ConfigError("'\(text)' is not one of always, everysec, no")
+            }
+            config.disk.policy = policy
+        },
+        Row(name: "save-after-bytes") { config, text throws(ConfigError) in
+            config.disk.saveAfterBytes = text == "auto" ? nil : try number(text, 1024 * 1024...1 << 50)
+        },
+        Row(name: "repair") { config, text throws(ConfigError) in config.disk.repairs = try flag(text) },
         Row(name: "io") { config, text throws(ConfigError) in
             guard let choice = InputOutputChoice(rawValue: text) else {
                 throw ConfigError("'\(text)' is not one of auto, io_uring, epoll")

@@ -13,12 +13,13 @@ package struct StartFailure: Error, CustomStringConvertible {
 
 /// Started once, stopped once, from the same thread.
 package final class Server {
-    package let config: Config
+    package private(set) var config: Config
     package private(set) var context: ServerContext!
     private let log: Logger
     private var cores: [Core] = []
     private var system: ActorSystem?
     private let status: ReplicatorStatus
+    private var disk: ServerDisk?
     /// What host names stand for; nil: what the system says. Set before the start.
     package var resolver: NameResolver?
 
@@ -42,6 +43,7 @@ package final class Server {
         Machine.ignoreBrokenPipes()
         _ = Machine.raiseOpenFilesLimit()
         let backend = try chooseBackend()
+        let directory = try openDirectory()
         context = ServerContext(
             config: config, serverID: Machine.random(), hashSeed: Machine.random(), digestKey: Server.digestKey,
             inputOutput: backend.rawValue, log: log)
@@ -60,7 +62,12 @@ package final class Server {
             cores = []
             throw error
         }
-        do { try startReplication() } catch {
+        do {
+            if let directory { disk = try ServerDisk(directory, cores.map { ($0.shard, $0.thread.loop) }, context, log) }
+            try startReplication()
+            disk?.attach()
+        } catch {
+            disk = nil
             for core in cores { core.shard.close() }
             cores = []
             throw error
@@ -96,8 +103,22 @@ package final class Server {
                 "actors": "\(config.actors)", "io": "\(context.inputOutput)", "first port": "\(config.port + 1)",
                 "server": "\(description.id)",
             ])
-        log.notice("data lives in memory, here and at the servers that join: when the last of them ends, it is gone")
+        if let directory {
+            log.info("data is kept in \(directory.path), synced \(config.disk.policy.rawValue)")
+        } else {
+            log.notice(
+                "data lives in memory, here and at the servers that join: when the last of them ends, it is gone (see --dir)"
+            )
+        }
         return description
+    }
+
+    /// The directory keeps the name that the server's user gave it.
+    private func openDirectory() throws(StartFailure) -> DataDirectory? {
+        guard let path = config.disk.directory else { return nil }
+        let directory = try DataDirectory.open(path, cluster: config.cluster)
+        if config.name == nil, let manifest = directory.manifest, manifest.isNamed { config.name = manifest.name }
+        return directory
     }
 
     /// Equal content must give equal digests on every server of a cluster, so the key is the same for all of a release.
@@ -260,13 +281,15 @@ package final class Server {
         var replicaConfig = ReplicaConfig(
             clusterId: Server.clusterID(config.cluster), server: context.serverID, actorIndex: shard.index - 1,
             actorCount: config.actors, address: Bytes(config.announcedAddress?.description ?? ""),
-            joining: !config.join.isEmpty)
+            joining: !config.join.isEmpty || disk?.knowsOthers ?? false)
         (replicaConfig.name, replicaConfig.isNamed) = (Bytes(config.nameText), config.systemName.isGiven)
         // One byte says what kind of message a frame is.
         replicaConfig.frameBytesMax = Limits.frameBytesMax - 1024
         replicaConfig.transport = .connections
         replicaConfig.entriesPerStep = Replicator.entriesPerStep
-        let replica = Replica(config: replicaConfig, store: shard.state.pointee.store, origins: context.origins)
+        let replica = Replica(
+            config: replicaConfig, store: shard.state.pointee.store, origins: context.origins,
+            recovered: disk?.recovered?.state)
         let joinLinks =
             shard.index == 1 ? JoinLinks(system: system, loop: loop, join: config.join, log: log) : nil
         let gate = Gate(config)
@@ -275,10 +298,11 @@ package final class Server {
             replica: replica, state: shard.state, loop: loop, system: system, log: log, status: status,
             joinLinks: joinLinks, gate: gate)
         shard.replicator = replicator
-        let box = UncheckedBox((replicator, joinLinks))
+        let box = UncheckedBox((replicator, joinLinks, disk?.recovered?.state.rows ?? []))
         let ref = system.start(on: shard.index - 1) { (context: ActorContext<SyncMessage>) in
-            let (replicator, joinLinks) = box.value
+            let (replicator, joinLinks, rows) = box.value
             replicator.context = context
+            replicator.learn(rows)
             joinLinks?.begin()
             return ReplicaActor(replicator: replicator)
         }
@@ -294,6 +318,8 @@ package final class Server {
     private static let drainMillisMax = 1500
     /// Without any progress for this long nobody takes what is still owed.
     private static let stalledMillisMax = 5000
+    /// The same where what is owed is on disk.
+    private static let stalledMillisMaxKept = 1500
 
     /// Refuses new writes, hands over what was acknowledged, lets replies go out, ends the loops. Within five seconds
     /// where nothing is owed; else as long as there is progress, up to `--drain-timeout`. Returns the writes that no
@@ -323,12 +349,14 @@ package final class Server {
         for core in cores { core.thread.loop.stop() }
         for core in cores {
             do { try core.thread.join() } catch { log.error("loop ended: \(error)") }
+        }
+        let isKept = disk?.finish() ?? false
+        for core in cores {
             core.shard.replicator = nil
             core.shard.close()
         }
-        cores = []
-        system = nil
-        let owed = Int(clamping: status.owedWrites)
+        (cores, disk, system) = ([], nil, nil)
+        let owed = isKept ? 0 : Int(clamping: status.owedWrites)
         if owed > 0 {
             log.error("\(owed) acknowledged writes were not handed over: no other server has them")
         }
@@ -347,7 +375,8 @@ package final class Server {
             usleep(2000)
             let now = Machine.monotonicNanos
             if status.progressCount != progress { (progress, progressAt) = (status.progressCount, now) }
-            if now - progressAt > Nanos(Server.stalledMillisMax) * 1_000_000 { break }
+            let patience = disk == nil ? Server.stalledMillisMax : Server.stalledMillisMaxKept
+            if now - progressAt > Nanos(patience) * 1_000_000 { break }
             if now - started > Nanos(config.drainSeconds) * 1_000_000_000 { break }
             if now - saidAt > 1_000_000_000 {
                 saidAt = now

@@ -67,8 +67,10 @@ package final class ServerContext: Sendable {
     package let log: Logger
     package let statistics: [ShardStatistics]
     package let startedNanos: Nanos
+    package let startedMillis: Millis
     package let inputOutput: String
 
+    private let kept = Mutex<Persistence?>(nil)
     private let systemCounters = Mutex<(@Sendable () -> MessageCounters)?>(nil)
     private let clientIDs = Atomic<Int>(0)
     private let clients = Atomic<Int>(0)
@@ -84,9 +86,15 @@ package final class ServerContext: Sendable {
         (self.serverID, self.hashSeed, self.digestKey) = (serverID, hashSeed, digestKey)
         self.inputOutput = inputOutput
         startedNanos = Machine.monotonicNanos
+        startedMillis = Machine.wallMillis
         statistics = (0..<config.actors).map { _ in ShardStatistics() }
         clientsMax = min(config.clientsMax, ServerContext.descriptorsMax() - 64)
     }
+
+    /// What is kept on disk; nil: nothing is.
+    var persistence: Persistence? { kept.withLock { $0 } }
+    /// Before the loops run.
+    func keep(with persistence: Persistence) { kept.withLock { $0 = persistence } }
 
     /// Query actors are numbered from 1, as their ports; in UIDs from 0.
     package func uid(_ index: Int) -> ActorUID { ActorUID(server: serverID, index: UInt16(index - 1)) }
@@ -145,7 +153,10 @@ package final class ServerContext: Sendable {
     package var settings: [Setting] {
         [
             Setting(name: "save", value: ""),
-            Setting(name: "appendonly", value: "no"),
+            Setting(name: "appendonly", value: config.disk.directory == nil ? "no" : "yes"),
+            Setting(name: "appendfsync", value: config.disk.policy.rawValue),
+            Setting(name: "dir", value: config.disk.directory ?? ""),
+            Setting(name: "save-after-bytes", value: config.disk.saveAfterBytes.map { String($0) } ?? "auto"),
             Setting(name: "maxmemory", value: "0"),
             Setting(name: "maxmemory-policy", value: "noeviction"),
             Setting(name: "databases", value: String(Keyspace.count)),

@@ -8,7 +8,7 @@ import Logging
 struct KVD: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "kvd",
-        abstract: "An in-memory key-value store that any Redis client can use and whose servers keep each other equal.",
+        abstract: "A key-value store that any Redis client can use and whose servers keep each other equal.",
         discussion: """
             Query actor i (from 1) serves clients on port P+i. Every flag may also come from the environment
             (KVD_PORT, …) and from --config FILE (one "name value" a line, # comments); a flag beats the environment,
@@ -62,6 +62,21 @@ struct KVD: ParsableCommand {
             "yes or no: clients of other machines are refused as long as none needs a password. (default: yes)",
             valueName: "WHETHER"))
     var protectedMode: String?
+    @Option(
+        help: ArgumentHelp(
+            "Where data is kept: it is there again after a restart. (default: nowhere, memory only)", valueName: "DIR"))
+    var dir: String?
+    @Option(
+        help: ArgumentHelp(
+            "When a write is on the disk: always (before it is answered), everysec or no. (default: everysec)",
+            valueName: "POLICY"))
+    var appendfsync: String?
+    @Option(
+        help: ArgumentHelp(
+            "Growth of the log after which a snapshot is made. (default: auto)", valueName: "BYTES"))
+    var saveAfterBytes: String?
+    @Flag(help: "Start with what is intact of a damaged --dir.")
+    var repair = false
     @Option(help: ArgumentHelp("auto, io_uring or epoll. (default: auto)", valueName: "BACKEND"))
     var io: String?
     @Option(
@@ -105,7 +120,8 @@ struct KVD: ParsableCommand {
             ("cluster-key-file", clusterKeyFile), ("peer-tls-cert", peerTlsCert), ("peer-tls-key", peerTlsKey),
             ("peer-tls-ca", peerTlsCa), ("trust-the-network", trustTheNetwork ? "yes" : nil),
             ("requirepass-file", requirepassFile), ("aclfile", aclfile), ("protected-mode", protectedMode),
-            ("name", name), ("serve-while-joining", serveWhileJoining), ("max-lag", maxLag),
+            ("dir", dir), ("appendfsync", appendfsync), ("save-after-bytes", saveAfterBytes),
+            ("repair", repair ? "yes" : nil), ("name", name), ("serve-while-joining", serveWhileJoining), ("max-lag", maxLag),
         ]
         return single.compactMap { name, value in value.map { (name, $0) } } + join.map { ("join", $0) }
     }

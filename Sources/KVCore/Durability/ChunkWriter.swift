@@ -19,6 +19,8 @@ enum SectionKind: UInt8 {
     case synced = 7
     /// What the log's file before this one ended with.
     case follows = 8
+    /// The log's file before this one was given up when its disk failed: what it lacks, its writer knew of.
+    case abandoned = 9
 
     static let optional: UInt8 = 0x80
 }
@@ -187,6 +189,9 @@ package struct ChunkWriter {
 
     /// The file before this one is number `file`, and has so many chunks.
     package mutating func follows(file: UInt64, chunks: UInt32) { place(.follows, file: file, chunks: chunks) }
+
+    /// The file before this one is number `file`; it was given up.
+    package mutating func abandoned(file: UInt64) { place(.abandoned, file: file, chunks: 0) }
 
     private mutating func place(_ kind: SectionKind, isOptional: Bool = false, file: UInt64, chunks: UInt32) {
         begin(kind, isOptional: isOptional)

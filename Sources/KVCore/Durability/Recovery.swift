@@ -145,7 +145,7 @@ package final class Recovery {
         let uid = ActorUID(server: header.server, index: UInt16(header.actor))
         guard let own = origins.intern(uid) else { throw .damaged(at: at) }
         var sections = SectionReader(body, own: own, origins)
-        do {
+        do throws(DiskFault) {
             while let section = try sections.next() {
                 switch section {
                 case .entries(let decoder, let interval):
@@ -157,6 +157,7 @@ package final class Recovery {
                 case .rows(let found): take(found)
                 case .synced(let place): reading.synced = max(reading.synced, place)
                 case .follows(let place): reading.follows(place)
+                case .abandoned(let file): reading.abandon(file)
                 case .end: throw DiskFault.damaged(at: 0)
                 }
             }
@@ -294,9 +295,16 @@ private struct LogReading {
 
     mutating func breaks(_ place: LogPlace, at: Int) { gaps.append((place, at)) }
 
+    private var abandoned: Set<UInt64> = []
+
+    mutating func abandon(_ file: UInt64) {
+        abandoned.insert(file)
+        if !gaps.contains(where: { $0.place.file == file }) { breaks(LogPlace(file: file, chunks: before.chunks), at: 0) }
+    }
+
     var findings: [LogFinding] {
         gaps.map { gap in
-            synced > gap.place
+            synced > gap.place && !abandoned.contains(gap.place.file)
                 ? .damaged(file: gap.place.file, at: gap.at) : .unwritten(file: gap.place.file, at: gap.at)
         } + (tear.map { [$0] } ?? [])
     }

@@ -31,6 +31,7 @@ enum Section {
     case end(SnapshotEnd)
     case synced(LogPlace)
     case follows(LogPlace)
+    case abandoned(file: UInt64)
 }
 
 struct SectionReader {
@@ -95,6 +96,7 @@ struct SectionReader {
                     records: content.varint()))
         case .synced: return .synced(place(&content))
         case .follows: return .follows(place(&content))
+        case .abandoned: return .abandoned(file: place(&content).file)
         }
     }
 

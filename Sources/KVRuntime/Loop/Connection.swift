@@ -151,6 +151,14 @@ public final class Connection: LoopSocket {
 
     package var isReadingPaused: Bool { state.pointee.flags & ConnectionState.paused != 0 }
 
+    /// Nothing more is sent until `letGo`: what its output tells is not true yet. Input goes on.
+    package func hold() { state.pointee.flags |= ConnectionState.held }
+
+    package func letGo() {
+        state.pointee.flags &= ~ConnectionState.held
+        loop.markDirty(self)
+    }
+
     /// Closes at once; what was not sent is lost. `closed` follows in a later turn.
     override package func close() {
         state.pointee.flags |= ConnectionState.closing
@@ -246,7 +254,8 @@ public final class Connection: LoopSocket {
     /// Called once per turn for a connection marked dirty.
     func flush() {
         state.pointee.flags &= ~ConnectionState.dirty
-        if state.pointee.flags & (ConnectionState.closing | ConnectionState.connecting) != 0 { return }
+        let still = ConnectionState.closing | ConnectionState.connecting | ConnectionState.held
+        if state.pointee.flags & still != 0 { return }
         // Before sending: whoever stopped producing at the bound is told even if the kernel takes everything at once.
         if unsentBytes > Limits.outputBytesHigh, state.pointee.flags & ConnectionState.wantsDrained == 0 {
             state.pointee.flags |= ConnectionState.wantsDrained
@@ -316,6 +325,7 @@ struct ConnectionState {
     static let connecting: UInt32 = 1024
     static let endAfterFlush: UInt32 = 2048
     static let hasEnded: UInt32 = 4096
+    static let held: UInt32 = 8192
 
     /// Stands in before a handler is set and after the last call.
     nonisolated(unsafe) static let nobody = ConnectionHandler()

@@ -11,6 +11,8 @@ enum WriteRefusal: UInt8 {
     case leaving
     /// A write has waited too long for another server.
     case lag
+    /// The directory takes nothing: its disk is full or broken.
+    case disk
 
     /// What INFO says of data commands.
     var info: String {
@@ -18,6 +20,7 @@ enum WriteRefusal: UInt8 {
         case .none: "served"
         case .leaving: "read-only (leaving)"
         case .lag: "read-only (max-lag)"
+        case .disk: "read-only (disk)"
         }
     }
 
@@ -26,6 +29,8 @@ enum WriteRefusal: UInt8 {
         case .none, .leaving: "LEAVING this server is shutting down and takes no writes; use another server"
         case .lag:
             "LAG a write has waited longer than --max-lag for another server that is up; write later or elsewhere"
+        case .disk:
+            "MISCONF Errors writing to the log: the disk of --dir is full or broken, see the server's log. Reads go on, and writes as soon as it takes them again"
         }
     }
 }

@@ -24,7 +24,7 @@ struct Gate {
     /// To be called each half second at least. O(servers).
     mutating func look(_ replica: Replica, _ at: Moment, _ state: UnsafeMutablePointer<ShardState>) {
         if !servesWhileJoining { state.pointee.isLoading = isLoading(replica, at) }
-        guard let lagMillisMax, state.pointee.writeRefusal != .leaving else { return }
+        guard let lagMillisMax, [.none, .lag].contains(state.pointee.writeRefusal) else { return }
         state.pointee.writeRefusal = replica.lagMillis(at) > lagMillisMax ? .lag : .none
     }
 

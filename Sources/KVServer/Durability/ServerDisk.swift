@@ -1,0 +1,89 @@
+// The directory of a server that runs: what was recovered from it, its logs, its snapshots. Main thread: before the
+// loops run, and after they have ended.
+
+import KVBase
+import KVCore
+import KVRuntime
+import Logging
+
+final class ServerDisk {
+    let recovered: Recovered?
+    let persistence: Persistence
+    private let cores: [(shard: Shard, loop: Loop)]
+    private var logs: [ActorLog] = []
+    private var snapshotter: Snapshotter?
+    private let directory: DataDirectory
+    private let log: Logger
+
+    /// Fills the empty stores with what is there, begins a new life and its logs.
+    init(
+        _ directory: DataDirectory, _ cores: [(Shard, Loop)], _ context: ServerContext, _ log: Logger
+    ) throws(StartFailure) {
+        (self.directory, self.cores, self.log) = (directory, cores, log)
+        let config = context.config
+        let stores = cores.map { $0.0.state.pointee.store }
+        recovered = try Recoverer.run(directory, into: stores, repairs: config.disk.repairs, log: log)
+        var manifest =
+            directory.manifest
+            ?? Manifest(cluster: config.cluster, name: config.nameText, isNamed: config.name != nil)
+        (manifest.name, manifest.isNamed) = (config.nameText, config.name != nil)
+        manifest.begin(
+            Manifest.Life(
+                server: context.serverID, actors: cores.count, firstLogs: [UInt64](repeating: 1, count: cores.count)))
+        persistence = Persistence(
+            directory, config.disk, server: context.serverID, actors: cores.count, manifest: manifest,
+            recovered: recovered, log: log)
+        var files: [DiskFile] = []
+        do {
+            for actor in 0..<cores.count { files.append(try ActorLog.firstFile(actor, persistence)) }
+            try persistence.change { $0 = manifest }
+        } catch {
+            for file in files { directory.remove(file.name) }
+            throw StartFailure(description: "cannot use --dir \(directory.path): \(error)")
+        }
+        directory.tidy(manifest)
+        context.keep(with: persistence)
+        for (core, file) in zip(cores, files) {
+            let log = ActorLog(core.0, core.1, persistence, file: file)
+            logs.append(log)
+            core.0.log = log
+        }
+        if let recovered {
+            let seconds = Double(recovered.nanos) / 1e9
+            let rounded = Double(Int(seconds * 1000)) / 1000
+            log.info("read \(recovered.entries) entries, \(recovered.bytes) bytes, from \(directory.path) in \(rounded) s")
+        }
+    }
+
+    /// Other servers were members when this one ended.
+    var knowsOthers: Bool { recovered?.state.rows.contains { $0.status.isMember } ?? false }
+
+    /// Once every core has its replica, and every other hook is in place.
+    func attach() {
+        let first = cores[0]
+        let snapshotter = Snapshotter(
+            first.shard, first.shard.replicator!.replica, first.loop, persistence, logs: logs)
+        self.snapshotter = snapshotter
+        first.loop.onTurnEnd { [unowned snapshotter] in snapshotter.turnEnded() }
+        for (index, core) in cores.enumerated() {
+            let log = logs[index]
+            core.shard.replicator!.replica.onLearned = { [unowned log] in log.learn($0) }
+            if index == 0 {
+                core.shard.replicator!.onRows = { [unowned log] in log.noteRows() }
+                log.noteRows()
+            }
+            // Borrowed: this object keeps the log until the loop has ended.
+            let borrowed = Unmanaged.passUnretained(log)
+            core.loop.onTurnEnd { borrowed._withUnsafeGuaranteedRef { $0.turnEnded() } }
+            core.loop.onResumed { borrowed._withUnsafeGuaranteedRef { $0.turnEnded() } }
+        }
+    }
+
+    /// Whether all that was answered is on the disk. Waits for that.
+    func finish() -> Bool {
+        snapshotter?.finish()
+        var isKept = true
+        for log in logs where !log.finish() { isKept = false }
+        return isKept
+    }
+}
