@@ -63,9 +63,11 @@ package final class Server {
             throw error
         }
         do {
-            if let directory { disk = try ServerDisk(directory, cores.map { ($0.shard, $0.thread.loop) }, context, log) }
+            if let directory {
+                disk = try ServerDisk(directory, cores.map { ($0.shard, $0.thread.loop) }, context, log)
+            }
             try startReplication()
-            disk?.attach()
+            try disk?.begin()
         } catch {
             disk = nil
             for core in cores { core.shard.close() }

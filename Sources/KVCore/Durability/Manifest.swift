@@ -25,7 +25,9 @@ package struct Manifest: Equatable, Sendable {
         /// When it was finished, in milliseconds since 1970.
         package var at: Millis
 
-        package init(number: UInt64, bytes: UInt64, at: Millis) { (self.number, self.bytes, self.at) = (number, bytes, at) }
+        package init(number: UInt64, bytes: UInt64, at: Millis) {
+            (self.number, self.bytes, self.at) = (number, bytes, at)
+        }
     }
 
     /// Why a text is no manifest that can be used.

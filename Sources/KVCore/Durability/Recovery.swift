@@ -299,7 +299,9 @@ private struct LogReading {
 
     mutating func abandon(_ file: UInt64) {
         abandoned.insert(file)
-        if !gaps.contains(where: { $0.place.file == file }) { breaks(LogPlace(file: file, chunks: before.chunks), at: 0) }
+        if !gaps.contains(where: { $0.place.file == file }) {
+            breaks(LogPlace(file: file, chunks: before.chunks), at: 0)
+        }
     }
 
     var findings: [LogFinding] {

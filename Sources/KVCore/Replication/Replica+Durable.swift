@@ -17,6 +17,7 @@ extension Replica {
         for i in 0..<recovered.frontier.count where recovered.frontier.seqs[i] > 0 {
             collector.noteCollected(OriginIndex(i), recovered.frontier.seqs[i])
         }
+        catchUp.begin(with: seen.vector)
         store.raiseGCFloor(to: recovered.floor)
     }
 

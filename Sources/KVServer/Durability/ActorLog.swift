@@ -5,6 +5,7 @@ import KVBase
 import KVCore
 import KVRuntime
 import Logging
+import RESP
 
 final class ActorLog {
     /// Files begin small, as most servers never hold much, and each is four times as large as the one before.
@@ -75,7 +76,7 @@ final class ActorLog {
         figures = persistence.logs[index]
         store = shard.state.pointee.store
         logged = store.ownSeq
-        thread = DiskThread(name: "kvd-log-\(shard.index)")
+        thread = DiskThread()
         writer = ChunkWriter(origins: store.origins)
         writer.begin(file: file.header)
         if persistence.settings.policy == .everysec {
@@ -155,7 +156,7 @@ final class ActorLog {
         takeLearned()
         guard !writer.isEmpty else { return }
         let chunk = writer.seal()
-        do { try file.append(chunk) } catch { return fail(error) }
+        do throws(DiskError) { try file.append(chunk) } catch { return fail(error) }
         persistence.noteLogged(chunk.count)
         writer.clear()
         if written == synced { figures.note(unsyncedSince: loop.nowNanos) }
@@ -177,7 +178,8 @@ final class ActorLog {
                 writer.proof(asked: asked, start: start, frontier: frontier, floor: floor)
             case .segment(let segment):
                 let before = writer.byteCount
-                learnedDone = writer.learned(segment, from: learnedDone, bytesMax: min(left, ActorLog.learnedPieceBytes))
+                learnedDone = writer.learned(
+                    segment, from: learnedDone, bytesMax: min(left, ActorLog.learnedPieceBytes))
                 left -= writer.byteCount - before
                 guard learnedDone == segment.count else { continue }
                 learnedDone = 0
@@ -257,7 +259,9 @@ final class ActorLog {
         let box = UncheckedBox(done)
         thread.perform {
             let result: Result<DiskFile, DiskError>
-            do { result = .success(try ActorLog.makeFile(number, capacity, actor, persistence)) } catch {
+            do throws(DiskError) {
+                result = .success(try ActorLog.makeFile(number, capacity, actor, persistence))
+            } catch {
                 result = .failure(error)
             }
             loop.perform { box.value(result) }
@@ -266,7 +270,8 @@ final class ActorLog {
 
     /// Which file is the first that a snapshot does not cover that begins with `vector`.
     func firstNeeded(beside vector: VersionVector) -> UInt64 {
-        while let first = closed.first, vector.dominates(first.greatest), !unsynced.contains(where: { $0 === first.file })
+        while let first = closed.first, vector.dominates(first.greatest),
+            !unsynced.contains(where: { $0 === first.file })
         {
             closed.removeFirst()
         }
@@ -293,7 +298,7 @@ final class ActorLog {
         thread.perform {
             var failure: DiskError?
             for file in full + (current.map { [$0] } ?? []) {
-                do { try file.sync() } catch { failure = failure ?? error }
+                do throws(DiskError) { try file.sync() } catch { failure = failure ?? error }
             }
             loop.perform { [failure] in box.value.flushed(full, onlyFull ? nil : target, place, failure) }
         }

@@ -39,7 +39,7 @@ extension Commands {
     private static let noDirectory: StaticString =
         "ERR this server keeps nothing on disk; start it with --dir DIR"
 
-    @Sendable static func save(_ x: inout Execution) {
+    @Sendable static func saveNow(_ x: inout Execution) {
         guard let persistence = x.shard.context.persistence, let loop = x.shard.loop else {
             return x.error(noDirectory)
         }

@@ -32,14 +32,14 @@ final class DataDirectory: @unchecked Sendable {
         if mkdir(path, 0o700) != 0, errno != EEXIST { throw failure(path, String(cString: strerror(errno))) }
         let descriptor = Glibc.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard descriptor >= 0 else { throw failure(path, String(cString: strerror(errno))) }
-        do {
+        do throws(StartFailure) {
             guard faccessat(descriptor, ".", R_OK | W_OK | X_OK, 0) == 0 else {
                 let reason = String(cString: strerror(errno))
                 throw failure(path, "\(reason); give the user that runs kvd the right to read and write there")
             }
             _ = try read(path, descriptor, cluster: cluster)
             let lock = try takeLock(path, descriptor)
-            do {
+            do throws(StartFailure) {
                 // Again: whoever had the lock may have just left.
                 let manifest = try read(path, descriptor, cluster: cluster)
                 return DataDirectory(path: path, descriptor: descriptor, lock: lock, manifest: manifest)
@@ -68,17 +68,17 @@ final class DataDirectory: @unchecked Sendable {
             return nil
         }
         let text: String
-        do {
+        do throws(DiskError) {
             let file = try MappedFile(manifestName, in: descriptor)
-            guard file.bytes.count <= Manifest.bytesMax else { throw failure(path, "its MANIFEST is too long") }
-            text = String(decoding: file.bytes, as: UTF8.self)
-        } catch let error as DiskError { throw failure(path, error.description) } catch {
-            throw error as? StartFailure ?? failure(path, "\(error)")
-        }
+            text = String(decoding: file.bytes.prefix(Manifest.bytesMax), as: UTF8.self)
+        } catch { throw failure(path, error.description) }
         let manifest: Manifest
-        do { manifest = try Manifest(parsing: text) } catch .newer(let version) {
-            throw failure(path, "a later release of kvd wrote it (format \(version)); use that release")
-        } catch { throw failure(path, "its MANIFEST is damaged; restore a backup, or give a new directory") }
+        do throws(Manifest.Fault) { manifest = try Manifest(parsing: text) } catch {
+            if case .newer(let version) = error {
+                throw failure(path, "a later release of kvd wrote it (format \(version)); use that release")
+            }
+            throw failure(path, "its MANIFEST is damaged; restore a backup, or give a new directory")
+        }
         guard manifest.cluster == cluster else {
             throw failure(
                 path, "it belongs to cluster '\(manifest.cluster)', not '\(cluster)'; give another --dir or --cluster")

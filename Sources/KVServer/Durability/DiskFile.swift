@@ -46,13 +46,13 @@ final class DiskFile: @unchecked Sendable {
         let descriptor = openat(directory, temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw DiskError("make \(name)") }
         let file = DiskFile(name: name, header: header, descriptor: descriptor, capacity: capacity)
-        do {
+        do throws(DiskError) {
             if capacity > DiskHeader.byteCount {
                 let failure = posix_fallocate(descriptor, 0, off_t(capacity))
                 guard failure == 0 else { throw DiskError("set \(capacity) bytes aside for \(name)", failure) }
             }
             if isWritten { try file.writeZeros() }
-            try header.encoded().withUnsafeBytes { bytes throws(DiskError) in try file.write(bytes, at: 0) }
+            try file.write(header.encoded(), count: DiskHeader.byteCount, at: 0)
             if isTemporary { return file }
             try file.giveName(in: directory)
         } catch {
@@ -74,11 +74,19 @@ final class DiskFile: @unchecked Sendable {
         var at = 0
         while at < capacity {
             let count = min(zeros.count, capacity - at)
-            try zeros.withUnsafeBytes { bytes throws(DiskError) in
-                try write(UnsafeRawBufferPointer(rebasing: bytes[..<count]), at: at)
-            }
+            try write(zeros, count: count, at: at)
             at += count
         }
+    }
+
+    private func write(_ bytes: [UInt8], count: Int, at place: Int) throws(DiskError) {
+        let failure = bytes.withUnsafeBytes { bytes -> DiskError? in
+            do throws(DiskError) { try write(UnsafeRawBufferPointer(rebasing: bytes[..<count]), at: place) } catch {
+                return error
+            }
+            return nil
+        }
+        if let failure { throw failure }
     }
 
     /// Into the page cache, as a rule.

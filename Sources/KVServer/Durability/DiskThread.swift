@@ -9,7 +9,7 @@ final class DiskThread: @unchecked Sendable {
     private let wake: UnsafeMutablePointer<sem_t>
     private var thread = pthread_t()
 
-    init(name: String) {
+    init() {
         wake = .allocate(capacity: 1)
         sem_init(wake, 0, 0)
         let box = Unmanaged.passRetained(self).toOpaque()
@@ -23,7 +23,6 @@ final class DiskThread: @unchecked Sendable {
                 return nil
             }, box)
         precondition(failure == 0, "cannot create a thread")
-        _ = pthread_setname_np(thread, String(name.prefix(15)))
     }
 
     deinit {

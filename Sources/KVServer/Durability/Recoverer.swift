@@ -53,10 +53,10 @@ enum Recoverer {
         _ name: String, _ directory: DataDirectory, _ body: (MappedFile) throws(DiskFault) -> Void
     ) throws(StartFailure) -> Int {
         let file: MappedFile
-        do { file = try MappedFile(name, in: directory.descriptor) } catch {
+        do throws(DiskError) { file = try MappedFile(name, in: directory.descriptor) } catch {
             throw failure(directory, name, error.description)
         }
-        do { try body(file) } catch { throw failure(directory, name, error.description) }
+        do throws(DiskFault) { try body(file) } catch { throw failure(directory, name, error.description) }
         return file.bytes.count
     }
 
@@ -73,20 +73,22 @@ enum Recoverer {
         var files: [MappedFile] = []
         var parts: [LogFileBytes] = []
         for name in names {
-            do {
+            do throws(DiskError) {
                 let file = try MappedFile(name.name, in: directory.descriptor)
                 // Read from the page cache perhaps: what is claimed from now on must be on the disk.
                 try file.sync()
                 files.append(file)
             } catch { throw failure(directory, name.name, error.description) }
-            do { parts.append(LogFileBytes(header: try DiskHeader(reading: files.last!.bytes), bytes: files.last!.bytes)) }
-            catch {
+            do throws(DiskFault) {
+                let bytes = files.last!.bytes
+                parts.append(LogFileBytes(header: try DiskHeader(reading: bytes), bytes: bytes))
+            } catch {
                 guard repairs, error == .header else { throw failure(directory, name.name, error.description) }
                 log.error("\(directory.path)/\(name.name): \(error.description); left out")
             }
         }
         let findings: [LogFinding]
-        do { findings = try recovery.readLog(parts) } catch {
+        do throws(DiskFault) { findings = try recovery.readLog(parts) } catch {
             throw failure(directory, DataDirectory.logName(server, actor, first), error.description)
         }
         for finding in findings {

@@ -8,21 +8,35 @@ import Logging
 
 final class ServerDisk {
     let recovered: Recovered?
-    let persistence: Persistence
+    private var persistence: Persistence?
     private let cores: [(shard: Shard, loop: Loop)]
     private var logs: [ActorLog] = []
     private var snapshotter: Snapshotter?
     private let directory: DataDirectory
     private let log: Logger
 
-    /// Fills the empty stores with what is there, begins a new life and its logs.
+    private let context: ServerContext
+
+    /// Fills the empty stores with what is there. Nothing in the directory is changed.
     init(
         _ directory: DataDirectory, _ cores: [(Shard, Loop)], _ context: ServerContext, _ log: Logger
     ) throws(StartFailure) {
-        (self.directory, self.cores, self.log) = (directory, cores, log)
-        let config = context.config
+        (self.directory, self.cores, self.context, self.log) = (directory, cores, context, log)
         let stores = cores.map { $0.0.state.pointee.store }
-        recovered = try Recoverer.run(directory, into: stores, repairs: config.disk.repairs, log: log)
+        recovered = try Recoverer.run(directory, into: stores, repairs: context.config.disk.repairs, log: log)
+        if let recovered {
+            let millis = Int(recovered.nanos / 1_000_000)
+            log.info(
+                "read \(recovered.entries) entries, \(recovered.bytes) bytes, from \(directory.path) in \(millis) ms")
+        }
+    }
+
+    /// Other servers were members when this one ended.
+    var knowsOthers: Bool { recovered?.state.rows.contains { $0.status.isMember } ?? false }
+
+    /// Begins a new life and its logs. Once every core has its replica, and every other hook is in place.
+    func begin() throws(StartFailure) {
+        let config = context.config
         var manifest =
             directory.manifest
             ?? Manifest(cluster: config.cluster, name: config.nameText, isNamed: config.name != nil)
@@ -30,11 +44,11 @@ final class ServerDisk {
         manifest.begin(
             Manifest.Life(
                 server: context.serverID, actors: cores.count, firstLogs: [UInt64](repeating: 1, count: cores.count)))
-        persistence = Persistence(
+        let persistence = Persistence(
             directory, config.disk, server: context.serverID, actors: cores.count, manifest: manifest,
             recovered: recovered, log: log)
         var files: [DiskFile] = []
-        do {
+        do throws(DiskError) {
             for actor in 0..<cores.count { files.append(try ActorLog.firstFile(actor, persistence)) }
             try persistence.change { $0 = manifest }
         } catch {
@@ -43,23 +57,16 @@ final class ServerDisk {
         }
         directory.tidy(manifest)
         context.keep(with: persistence)
+        self.persistence = persistence
         for (core, file) in zip(cores, files) {
-            let log = ActorLog(core.0, core.1, persistence, file: file)
+            let log = ActorLog(core.shard, core.loop, persistence, file: file)
             logs.append(log)
-            core.0.log = log
+            core.shard.log = log
         }
-        if let recovered {
-            let seconds = Double(recovered.nanos) / 1e9
-            let rounded = Double(Int(seconds * 1000)) / 1000
-            log.info("read \(recovered.entries) entries, \(recovered.bytes) bytes, from \(directory.path) in \(rounded) s")
-        }
+        attach(persistence)
     }
 
-    /// Other servers were members when this one ended.
-    var knowsOthers: Bool { recovered?.state.rows.contains { $0.status.isMember } ?? false }
-
-    /// Once every core has its replica, and every other hook is in place.
-    func attach() {
+    private func attach(_ persistence: Persistence) {
         let first = cores[0]
         let snapshotter = Snapshotter(
             first.shard, first.shard.replicator!.replica, first.loop, persistence, logs: logs)

@@ -33,7 +33,7 @@ final class Snapshotter {
     private unowned let replica: Replica
     let loop: Loop
     private let persistence: Persistence
-    private let thread = DiskThread(name: "kvd-save")
+    private let thread = DiskThread()
     private var logs: [(loop: Loop, log: UncheckedBox<ActorLog>)] = []
     private var writer: ChunkWriter
     private var work: Work?
@@ -83,7 +83,7 @@ final class Snapshotter {
             actor: shard.index - 1, number: number, name: Bytes(persistence.name), lineage: persistence.lineage)
         let (box, loop, directory) = (UncheckedBox(self), loop, persistence.directory.descriptor)
         thread.perform {
-            do {
+            do throws(DiskError) {
                 let file = try DiskFile.make(
                     DataDirectory.snapshotName(number), header, capacity: 0, isTemporary: true, in: directory)
                 loop.perform { box.value.opened(file) }
@@ -135,7 +135,7 @@ final class Snapshotter {
         let (box, loop) = (UncheckedBox(self), loop)
         thread.perform {
             var failure: DiskError?
-            do { try file.append(bytes.value.bytes) } catch { failure = error }
+            do throws(DiskError) { try file.append(bytes.value.bytes) } catch { failure = error }
             bytes.value.deallocate()
             loop.perform { [failure] in box.value.blockWritten(failure) }
         }
@@ -164,7 +164,7 @@ final class Snapshotter {
         endBlock()
         let (box, loop, directory) = (UncheckedBox(self), loop, persistence.directory.descriptor)
         thread.perform {
-            do {
+            do throws(DiskError) {
                 let bytes = try Snapshotter.verify(current.file, directory)
                 loop.perform { box.value.gather(bytes) }
             } catch { loop.perform { box.value.end(nil, error) } }
@@ -207,7 +207,7 @@ final class Snapshotter {
         let (box, loop, persistence) = (UncheckedBox(self), loop, persistence)
         thread.perform {
             let before = persistence.manifestNow
-            do {
+            do throws(DiskError) {
                 try persistence.change { manifest in
                     manifest.snapshot = snapshot
                     for i in manifest.lives.indices {

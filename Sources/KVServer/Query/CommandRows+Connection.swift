@@ -78,7 +78,7 @@ extension CommandTable {
         CommandRow(
             "save", 1, "admin noscript no_async_loading no_multi", (0, 0, 0), "@admin @slow @dangerous",
             since: "1.0.0", group: "server", "O(N) where N is the total number of keys in all databases",
-            "Synchronously save the dataset to disk", Commands.save),
+            "Synchronously save the dataset to disk", Commands.saveNow),
         CommandRow(
             "bgsave", -1, "admin noscript no_async_loading", (0, 0, 0), "@admin @slow @dangerous", since: "1.0.0",
             group: "server", "O(1)", "Asynchronously save the dataset to disk", Commands.bgsave),

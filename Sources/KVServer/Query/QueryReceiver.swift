@@ -1,6 +1,7 @@
 // The connection side of a query port: moves bytes between a socket, its session and the shard's batch. Loop thread.
 
 import KVBase
+import KVCore
 import KVRuntime
 import RESP
 

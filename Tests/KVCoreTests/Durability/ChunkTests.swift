@@ -32,7 +32,8 @@ import Testing
 
     @Test func aHeaderComesBackAsItWas() throws {
         for header in [
-            DiskHeader(kind: .log, file: 1, server: .max, actor: 127, number: .max, name: "a.b:6000", lineage: [1, .max]),
+            DiskHeader(
+                kind: .log, file: 1, server: .max, actor: 127, number: .max, name: "a.b:6000", lineage: [1, .max]),
             DiskHeader(kind: .snapshot, file: .max, epoch: 7, server: 3, actor: 0, number: 1),
             DiskHeader(kind: .log, file: 2, server: 3, actor: 0, number: 2, lineage: (0..<1_000).map { UInt64($0) }),
         ] {
