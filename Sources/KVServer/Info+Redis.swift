@@ -19,8 +19,9 @@ extension Info {
         }
         let (save, logs) = (persistence.saveFigures, persistence.logs)
         let isFailing = logs.contains(where: \.isFailing)
+        let writes = persistence.writes
         let rows: [(String, Int)] = [
-            ("rdb_changes_since_last_save", Int(clamping: persistence.writes - min(persistence.writes, save.writesSaved))),
+            ("rdb_changes_since_last_save", Int(clamping: writes - min(writes, save.writesSaved))),
             ("rdb_bgsave_in_progress", save.isSaving ? 1 : 0),
             ("rdb_last_save_time", Int(save.savedAt / 1000)),
             ("rdb_last_bgsave_time_sec", save.seconds),

@@ -79,7 +79,11 @@ package final class Server {
             for core in cores { core.shard.homes = homes }
         }
         for core in cores { core.thread.start() }
-        let description = self.description
+        tellSettings(directory)
+        return description
+    }
+
+    private func tellSettings(_ directory: DataDirectory?) {
         if context.clientsMax < config.clientsMax {
             log.notice("the limit of open files allows \(context.clientsMax) clients, not \(config.clientsMax)")
         }
@@ -103,7 +107,7 @@ package final class Server {
             "serving",
             metadata: [
                 "actors": "\(config.actors)", "io": "\(context.inputOutput)", "first port": "\(config.port + 1)",
-                "server": "\(description.id)",
+                "server": "\(hex16(context.serverID))",
             ])
         if let directory {
             log.info("data is kept in \(directory.path), synced \(config.disk.policy.rawValue)")
@@ -112,7 +116,6 @@ package final class Server {
                 "data lives in memory, here and at the servers that join: when the last of them ends, it is gone (see --dir)"
             )
         }
-        return description
     }
 
     /// The directory keeps the name that the server's user gave it.

@@ -121,7 +121,8 @@ struct KVD: ParsableCommand {
             ("peer-tls-ca", peerTlsCa), ("trust-the-network", trustTheNetwork ? "yes" : nil),
             ("requirepass-file", requirepassFile), ("aclfile", aclfile), ("protected-mode", protectedMode),
             ("dir", dir), ("appendfsync", appendfsync), ("save-after-bytes", saveAfterBytes),
-            ("repair", repair ? "yes" : nil), ("name", name), ("serve-while-joining", serveWhileJoining), ("max-lag", maxLag),
+            ("repair", repair ? "yes" : nil), ("name", name), ("serve-while-joining", serveWhileJoining),
+            ("max-lag", maxLag),
         ]
         return single.compactMap { name, value in value.map { (name, $0) } } + join.map { ("join", $0) }
     }

@@ -40,7 +40,8 @@ import Testing
         }
         #expect(try server.connect(2).command("INCR", "counter") == ":42\r\n")
         #expect(try server.info("recovered_keys").map { Int($0)! } ?? 0 >= 103)
-        #expect(try server.info("aof_enabled") == "1" && server.info("loading") == "0")
+        #expect(try server.info("aof_enabled") == "1")
+        #expect(try server.info("loading") == "0")
     }
 
     @Test func aSnapshotTakesThePlaceOfLogs() throws {
@@ -51,7 +52,8 @@ import Testing
         #expect(try server.info("rdb_changes_since_last_save") == "500")
         let before = try client.command("LASTSAVE")
         #expect(try client.command("SAVE") == "+OK\r\n")
-        #expect(try server.info("rdb_changes_since_last_save") == "0" && server.info("rdb_last_bgsave_status") == "ok")
+        #expect(try server.info("rdb_changes_since_last_save") == "0")
+        #expect(try server.info("rdb_last_bgsave_status") == "ok")
         #expect(try client.command("LASTSAVE") >= before)
         #expect(try client.command("BGSAVE", "NOW") == "-ERR syntax error\r\n")
         #expect(try client.command("BGREWRITEAOF") == "+Background append only file rewriting started\r\n")
@@ -76,8 +78,8 @@ import Testing
         let value = String(repeating: "v", count: 60_000)
         // 120 MB of writes to 50 keys.
         for i in 0..<2_000 { #expect(try client.command("SET", "k\(i % 50)", value) == "+OK\r\n") }
-        let deadline = Clock.millis() + 20_000
-        while directory.dataBytes > 80_000_000, Clock.millis() < deadline { _ = poll(nil, 0, 20) }
+        // What a snapshot does not cover that was under way, the next one does.
+        #expect(try client.command("SAVE") == "+OK\r\n")
         #expect(directory.dataBytes <= 80_000_000, "\(directory.dataFiles)")
         #expect(try server.info("rdb_last_bgsave_status") == "ok")
         _ = server.end()
@@ -203,7 +205,7 @@ import Testing
 
     @Test func aFullDiskStopsWritesOnlyAndTheyGoOnWhenThereIsRoom() throws {
         let directory = TestDirectory()
-        guard try smallDisk(directory, megabytes: 24) else { return }
+        guard try smallDisk(directory, megabytes: 40) else { return }
         defer { unmount(directory) }
         let server = try start(directory)
         let client = try server.connect()
@@ -211,7 +213,7 @@ import Testing
         #expect(try client.command("SET", "first", "value") == "+OK\r\n")
         // Leaves no room for another file of the log.
         let ballast = directory.path("data/ballast")
-        _ = try Tool.run("/bin/sh", ["-c", "head -c 30000000 /dev/zero > '\(ballast)'"])
+        _ = try Tool.run("/bin/sh", ["-c", "head -c 60000000 /dev/zero > '\(ballast)'"])
         var (refused, written) = ("", 0)
         for i in 0..<400 where refused.isEmpty {
             let reply = try client.command("SET", "k\(i)", value)

@@ -68,8 +68,9 @@ package final class Replica {
     /// keep.
     package var onLearned: ((LearnedItem) -> Void)?
 
-    /// `recovered` is what its directory says: the store holds it already. Rows of it go in by `learn`. `rows` are the servers known at the start, for instance from `--join`; usually none. All siblings of a process
-    /// must share `origins` and the store's hash seed.
+    /// `recovered` is what its directory says: the store holds it already. Rows of it go in by `learn`. `rows` are the
+    /// servers known at the start, for instance from `--join`; usually none. All siblings of a process must share
+    /// `origins` and the store's hash seed.
     package init(
         config: ReplicaConfig, store: Store, origins: OriginTable, rows: [MemberRow] = [],
         recovered: RecoveredState? = nil

@@ -270,9 +270,8 @@ final class ActorLog {
 
     /// Which file is the first that a snapshot does not cover that begins with `vector`.
     func firstNeeded(beside vector: VersionVector) -> UInt64 {
-        while let first = closed.first, vector.dominates(first.greatest),
-            !unsynced.contains(where: { $0 === first.file })
-        {
+        while let first = closed.first, vector.dominates(first.greatest) {
+            unsynced.removeAll { $0 === first.file }
             closed.removeFirst()
         }
         return closed.first?.file.header.number ?? file.header.number

@@ -43,7 +43,7 @@ extension Commands {
         guard let persistence = x.shard.context.persistence, let loop = x.shard.loop else {
             return x.error(noDirectory)
         }
-        guard !x.session.isGuest else { return x.error("ERR SAVE is not allowed in transactions") }
+        guard !x.session.isGuest else { return x.error("ERR Command not allowed inside a transaction") }
         if persistence.saveFigures.isSaving { return x.error("ERR Background save already in progress") }
         x.session.continuation = SaveRun(x, persistence, loop)
     }

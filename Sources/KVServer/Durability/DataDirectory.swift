@@ -1,5 +1,5 @@
-// The directory of --dir: whether it may be used, its lock, its manifest, its files by name. Main thread at start; later
-// whichever thread writes the manifest.
+// The directory of --dir: whether it may be used, its lock, its manifest, its files by name. Main thread at the start;
+// later whichever thread writes the manifest.
 
 import Glibc
 import KVBase

@@ -1,5 +1,5 @@
-// A file of a data directory: made, written, made durable, read. The thread that owns it; what may wait for the disk says
-// so.
+// A file of a data directory: made, written, made durable, read. The thread that owns it; what may wait for the disk
+// says so.
 
 import Glibc
 import KVBase

@@ -30,7 +30,7 @@ enum WriteRefusal: UInt8 {
         case .lag:
             "LAG a write has waited longer than --max-lag for another server that is up; write later or elsewhere"
         case .disk:
-            "MISCONF Errors writing to the log: the disk of --dir is full or broken, see the server's log. Reads go on, and writes as soon as it takes them again"
+            "MISCONF Errors writing to the log: the disk of --dir is full or broken; reads go on, and writes when it is not"
         }
     }
 }

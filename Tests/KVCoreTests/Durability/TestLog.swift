@@ -60,6 +60,12 @@ final class TestLog {
         return builder.finish(origin: store.ownOrigin, cut: VersionVector())
     }
 
+    /// Hears all that the other one wrote.
+    func hear(_ other: TestLog) {
+        let segment = other.segment()
+        withExtendedLifetime(segment) { for entry in segment.entries { store.merge(entry.record, entry.hash) } }
+    }
+
     func change(_ file: Int, _ body: (inout [UInt8]) -> Void) { body(&files[file].bytes) }
     func drop(_ file: Int) { files.remove(at: file) }
 }
