@@ -74,10 +74,13 @@ package struct Manifest: Equatable, Sendable {
         }
         if let snapshot { lines.append("snapshot \(snapshot.number) bytes \(snapshot.bytes) at \(snapshot.at)") }
         let body = lines.joined(separator: "\n") + "\n"
-        return body + "crc \(String(Manifest.checksum(body), radix: 16))\n"
+        return body + Manifest.last(body) + "\n"
     }
 
-    private static func checksum(_ text: String) -> UInt32 { Array(text.utf8).withUnsafeBytes { crc32c($0) } }
+    /// The last line behind these.
+    private static func last(_ body: String) -> String {
+        "crc " + String(Array(body.utf8).withUnsafeBytes { crc32c($0) }, radix: 16)
+    }
 
     package static func hex(_ id: UInt64) -> String { ActorUID.hex(id, 16) }
 
@@ -91,7 +94,7 @@ package struct Manifest: Equatable, Sendable {
         guard reader <= Manifest.version else { throw .newer(reader: version) }
         guard lines.count >= 3, lines.last == "", lines[lines.count - 2].hasPrefix("crc ") else { throw .damaged }
         let body = lines.dropLast(2).joined(separator: "\n") + "\n"
-        guard UInt32(lines[lines.count - 2].dropFirst(4), radix: 16) == Manifest.checksum(body) else { throw .damaged }
+        guard lines[lines.count - 2] == Manifest.last(body) else { throw .damaged }
         self.init(cluster: "", name: "", isNamed: false)
         for line in lines.dropFirst().dropLast(2) {
             guard take(line.split(separator: " ").map(String.init), line) else { throw .damaged }

@@ -51,14 +51,15 @@ final class ActorLog {
     private var isPreparing = false
     private var closed: [Closed] = []
     private var health = Health.well
+    // The two that `turnEnded` looks at in every turn: one thread, and nothing calls back.
     /// Own writes that are in chunks.
-    private var logged: UInt64
+    @exclusivity(unchecked) private var logged: UInt64
     private var learned: [LearnedItem] = []
     private var learnedBytes = 0
     /// Entries of the first item that are in chunks.
     private var learnedDone = 0
     private var wantsRows = false
-    private var hasMore = false
+    @exclusivity(unchecked) private var hasMore = false
     /// Chunks written, and of those on the disk.
     private var written: UInt64 = 0
     private var synced: UInt64 = 0

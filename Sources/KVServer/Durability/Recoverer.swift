@@ -17,7 +17,8 @@ struct Recovered {
 }
 
 enum Recoverer {
-    /// Nil in a new directory. Damage is told and, unless `repairs`, refused.
+    /// Nil in a new directory. Damage is told and, unless `repairs` or other servers are known that have what is
+    /// missing, refused.
     static func run(
         _ directory: DataDirectory, into stores: [Store], repairs: Bool, log: Logger
     ) throws(StartFailure) -> Recovered? {
@@ -25,6 +26,7 @@ enum Recoverer {
         let began = Machine.monotonicNanos
         let recovery = Recovery(stores: stores, now: Machine.wallMillis)
         var (bytes, logBytes) = (0, 0)
+        var damages: [StartFailure] = []
         if let snapshot = manifest.snapshot {
             let name = DataDirectory.snapshotName(snapshot.number)
             bytes += try read(name, directory) { file throws(DiskFault) in try recovery.readSnapshot(file.bytes) }
@@ -32,13 +34,21 @@ enum Recoverer {
         for life in manifest.lives {
             for actor in 0..<life.actors where life.firstLogs[actor] > 0 {
                 logBytes += try readLog(
-                    life.server, actor, from: life.firstLogs[actor], recovery, directory, repairs: repairs, log)
+                    life.server, actor, from: life.firstLogs[actor], recovery, directory, repairs: repairs, &damages,
+                    log)
             }
         }
         var state = recovery.finish(lineage: manifest.lives.map(\.server))
         for life in manifest.lives where !state.rows.contains(where: { $0.server == life.server }) {
             state.rows.append(
                 MemberRow(server: life.server, status: .forgotten, actorCount: life.actors, address: ""))
+        }
+        let hasOthers = state.rows.contains { $0.status.isMember }
+        if let first = damages.first, !repairs, !hasOthers {
+            throw StartFailure(description: first.description + "; --repair starts with what is intact")
+        }
+        for damage in damages {
+            log.error("\(damage); started with what is intact\(hasOthers ? ", other servers have the rest" : "")")
         }
         let nanos = Machine.monotonicNanos - began
         return Recovered(
@@ -62,7 +72,7 @@ enum Recoverer {
 
     private static func readLog(
         _ server: UInt64, _ actor: Int, from first: UInt64, _ recovery: Recovery, _ directory: DataDirectory,
-        repairs: Bool, _ log: Logger
+        repairs: Bool, _ damages: inout [StartFailure], _ log: Logger
     ) throws(StartFailure) -> Int {
         let names = directory.logs().filter { $0.server == server && $0.actor == actor && $0.number >= first }
         guard names.first?.number == first || repairs else {
@@ -92,27 +102,17 @@ enum Recoverer {
             throw failure(directory, DataDirectory.logName(server, actor, first), error.description)
         }
         for finding in findings {
-            try tell(finding, of: server, actor, directory, repairs: repairs, log)
+            func name(_ file: UInt64) -> String { DataDirectory.logName(server, actor, file) }
+            switch finding {
+            case .torn(let file, let at):
+                log.notice("\(name(file)): its end, from \(at) on, was not written whole; nobody was told of it")
+            case .unwritten(let file, let at):
+                log.warning(
+                    "\(name(file)): bytes are missing at \(at) that the machine had not written when it stopped")
+            case .damaged(let file, let at):
+                damages.append(failure(directory, name(file), "damaged at offset \(at)"))
+            }
         }
         return files.reduce(0) { $0 + $1.bytes.count }
-    }
-
-    private static func tell(
-        _ finding: LogFinding, of server: UInt64, _ actor: Int, _ directory: DataDirectory, repairs: Bool,
-        _ log: Logger
-    ) throws(StartFailure) {
-        func name(_ file: UInt64) -> String { DataDirectory.logName(server, actor, file) }
-        switch finding {
-        case .torn(let file, let at):
-            log.notice("\(name(file)): its end, from \(at) on, was not written whole; nobody was told of it")
-        case .unwritten(let file, let at):
-            log.warning("\(name(file)): bytes are missing at \(at) that the machine had not written when it stopped")
-        case .damaged(let file, let at):
-            let text = "damaged at offset \(at)"
-            guard repairs else {
-                throw failure(directory, name(file), "\(text); --repair starts with what is intact")
-            }
-            log.error("\(directory.path)/\(name(file)): \(text); started with what is intact")
-        }
     }
 }

@@ -71,7 +71,6 @@ final class ServerDisk {
         let snapshotter = Snapshotter(
             first.shard, first.shard.replicator!.replica, first.loop, persistence, logs: logs)
         self.snapshotter = snapshotter
-        first.loop.onTurnEnd { [unowned snapshotter] in snapshotter.turnEnded() }
         for (index, core) in cores.enumerated() {
             let log = logs[index]
             core.shard.replicator!.replica.onLearned = { [unowned log] in log.learn($0) }
@@ -79,9 +78,16 @@ final class ServerDisk {
                 core.shard.replicator!.onRows = { [unowned log] in log.noteRows() }
                 log.noteRows()
             }
-            // Borrowed: this object keeps the log until the loop has ended.
-            let borrowed = Unmanaged.passUnretained(log)
-            core.loop.onTurnEnd { borrowed._withUnsafeGuaranteedRef { $0.turnEnded() } }
+            // Borrowed: this object keeps both until the loop has ended.
+            let (borrowed, saver) = (Unmanaged.passUnretained(log), Unmanaged.passUnretained(snapshotter))
+            if index == 0 {
+                core.loop.onTurnEnd {
+                    saver._withUnsafeGuaranteedRef { $0.turnEnded() }
+                    borrowed._withUnsafeGuaranteedRef { $0.turnEnded() }
+                }
+            } else {
+                core.loop.onTurnEnd { borrowed._withUnsafeGuaranteedRef { $0.turnEnded() } }
+            }
             core.loop.onResumed { borrowed._withUnsafeGuaranteedRef { $0.turnEnded() } }
         }
     }

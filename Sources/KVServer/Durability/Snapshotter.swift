@@ -37,6 +37,8 @@ final class Snapshotter {
     private var logs: [(loop: Loop, log: UncheckedBox<ActorLog>)] = []
     private var writer: ChunkWriter
     private var work: Work?
+    /// Looked at in every turn.
+    @exclusivity(unchecked) private var isWalking = false
     private var isOpening = false
     private var isEnding = false
     private var commandsSeen = 0
@@ -98,13 +100,14 @@ final class Snapshotter {
         work = Work(
             number: file.header.number, file: file, start: replica.durableVector, covered: replica.vector,
             writes: persistence.writes, logged: persistence.loggedBytes, beganNanos: Machine.monotonicNanos)
+        isWalking = true
         loop.requestTurn()
     }
 
     // MARK: Turns
 
     @inline(__always)
-    func turnEnded() { if work != nil { advance() } }
+    func turnEnded() { if isWalking { advance() } }
 
     private func advance() {
         let isServing = shard.state.pointee.counters.commands != commandsSeen
@@ -150,8 +153,7 @@ final class Snapshotter {
     // MARK: Ending
 
     private func conclude() {
-        guard !isEnding else { return }
-        isEnding = true
+        (isWalking, isEnding) = (false, true)
         let current = work!
         if let failure = current.failure { return end(nil, failure) }
         if work!.isPageBegun { writer.endPage() }

@@ -104,9 +104,9 @@ import Testing
         let bytes = log().files[0].bytes
         let places = try places(bytes)
         // Without the third chunk; and with the second one twice.
-        for broken in [bytes[..<places[2]] + bytes[places[3]...], bytes[..<places[2]] + bytes[places[1]...]] {
-            let (found, end) = try read(Array(broken))
-            #expect(found.count == 2 && end == .hole(at: places[2], next: places[2]), "\(end)")
+        for (from, next) in [(places[3], places[2]), (places[1], 2 * places[2] - places[1])] {
+            let (found, end) = try read(Array(bytes[..<places[2]] + bytes[from...]))
+            #expect(found.count == 2 && end == .hole(at: places[2], next: next), "\(end)")
         }
     }
 
