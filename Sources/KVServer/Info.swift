@@ -86,9 +86,11 @@ enum Info {
         line(&text, "used_memory_human", Memory.human(used))
         line(&text, "used_memory_rss", resident)
         line(&text, "used_memory_rss_human", Memory.human(resident))
-        line(&text, "maxmemory", 0)
-        line(&text, "maxmemory_human", "0B")
+        let limit = shard.context.memory
+        line(&text, "maxmemory", limit.bytes)
+        line(&text, "maxmemory_human", Memory.human(limit.bytes))
         line(&text, "maxmemory_policy", "noeviction")
+        line(&text, "maxmemory_refused_writes", limit.refused)
         line(&text, "mem_allocator", Memory.allocator)
         let all = shard.context.statistics
         line(&text, "fresh_pages_ready", all.reduce(0) { $0 + $1.freshPages.ready })

@@ -20,6 +20,7 @@ package final class ShardStatistics: Sendable {
     private let longestTurnByProcessor = Atomic<UInt64>(0)
     private let longTurnCount = Atomic<Int>(0)
     private let held = Atomic<Int>(0)
+    private let heldReplies = Atomic<Int>(0)
     private let pagesReady = Atomic<Int>(0)
     private let pagesLate = Atomic<Int>(0)
     /// Set by CONFIG RESETSTAT on any thread, taken by the owner in its next turn.
@@ -50,6 +51,9 @@ package final class ShardStatistics: Sendable {
     }
     /// Bytes of requests received and not run.
     package var heldInput: Int { held.load(ordering: .relaxed) }
+
+    /// Bytes of buffers with replies that clients have not taken; a second old.
+    package var heldOutput: Int { heldReplies.load(ordering: .relaxed) }
 
     package func requestReset() { resetRequest.store(true, ordering: .relaxed) }
 
@@ -89,6 +93,7 @@ package final class ShardStatistics: Sendable {
     }
 
     func disconnected(_ now: Int) { clientCount.store(now, ordering: .relaxed) }
+    func setHeldOutput(_ bytes: Int) { heldReplies.store(bytes, ordering: .relaxed) }
     func setHeldInput(_ bytes: Int) { held.store(bytes, ordering: .relaxed) }
     func setRate(_ perSecond: Int) { rate.store(perSecond, ordering: .relaxed) }
 

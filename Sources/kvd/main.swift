@@ -82,6 +82,12 @@ struct KVD: ParsableCommand {
         help: ArgumentHelp("CN or URI: what of a client's certificate is its user. (default: none)", valueName: "FIELD")
     )
     var tlsAuthClientsUser: String?
+    @Option(
+        help: ArgumentHelp(
+            "One more place for clients: a socket in the file system. (default: none)", valueName: "PATH"))
+    var unixsocket: String?
+    @Option(help: ArgumentHelp("Who may use it, octal. (default: 700)", valueName: "MODE"))
+    var unixsocketperm: String?
     @Option(help: ArgumentHelp("auto, io_uring or epoll. (default: auto)", valueName: "BACKEND"))
     var io: String?
     @Option(
@@ -89,6 +95,11 @@ struct KVD: ParsableCommand {
     var logLevel: String?
     @Option(help: ArgumentHelp("Connections served at once. (default: 10000)", valueName: "N"))
     var maxclients: String?
+    @Option(
+        help: ArgumentHelp(
+            "Memory above which clients' writes are refused: 0 for none, or as 512mb, 4gb. (default: 80 % of all)",
+            valueName: "BYTES"))
+    var maxmemory: String?
     @Option(help: ArgumentHelp("Pin each loop to a core: yes or no. (default: yes)", valueName: "YES"))
     var pin: String?
     @Option(
@@ -119,7 +130,9 @@ struct KVD: ParsableCommand {
     var flags: [(name: String, value: String)] {
         let single: [(String, String?)] = [
             ("port", port), ("actors", actors), ("shared-port", sharedPort), ("host", host), ("advertise", advertise),
-            ("cluster", cluster), ("io", io), ("log-level", logLevel), ("maxclients", maxclients), ("pin", pin),
+            ("cluster", cluster), ("io", io), ("log-level", logLevel), ("maxclients", maxclients),
+            ("maxmemory", maxmemory),
+            ("unixsocket", unixsocket), ("unixsocketperm", unixsocketperm), ("pin", pin),
             ("warm-memory", warmMemory),
             ("drain-timeout", drainTimeout), ("debug-clock-offset-ms", clockOffset),
             ("cluster-key-file", clusterKeyFile), ("peer-tls-cert", peerTlsCert), ("peer-tls-key", peerTlsKey),

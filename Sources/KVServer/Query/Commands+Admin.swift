@@ -22,8 +22,7 @@ extension Commands {
             configGet(&x)
         case let sub where sub.equals("SET"):
             guard x.count >= 4 else { return x.wrongArity("config|set") }
-            x.output.pointee.error(
-                "ERR Unknown option or number of arguments for CONFIG SET - '\(x.argument(2).printable(max: 128))'")
+            configSet(&x)
         case let sub where sub.equals("RESETSTAT"):
             guard x.count == 2 else { return x.wrongArity("config|resetstat") }
             for statistics in x.shard.context.statistics { statistics.requestReset() }
@@ -33,11 +32,27 @@ extension Commands {
             x.help([
                 "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
                 "GET <pattern>", "    Return parameters matching the glob-like <pattern> and their values.",
+                "SET <directive> <value>", "    Set the configuration <directive> to <value>.",
                 "RESETSTAT", "    Reset statistics reported by the INFO command.",
                 "HELP", "    Prints this help.",
             ])
         default: x.unknownSubcommand(of: "CONFIG")
         }
+    }
+
+    /// The one setting that may change while the server runs.
+    private static func configSet(_ x: inout Execution) {
+        guard x.count == 4, x.argument(2).equals("MAXMEMORY") else {
+            return x.output.pointee.error(
+                "ERR Unknown option or number of arguments for CONFIG SET - '\(x.argument(2).printable(max: 128))'")
+        }
+        guard let bytes = MemoryLimit.parse(x.text(3)) else {
+            return x.output.pointee.error(
+                "ERR CONFIG SET failed (possibly related to argument 'maxmemory') - argument must be a memory value")
+        }
+        x.shard.context.memory.set(bytes)
+        x.shard.state.pointee.headroom.noticeLimit()
+        x.output.pointee.ok()
     }
 
     /// Names of Redis where a tool asks for them (redis-benchmark: save, appendonly), and the server's own settings.

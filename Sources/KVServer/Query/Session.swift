@@ -81,6 +81,8 @@ package struct SessionState {
     /// Of one that waits for its output to drain: how much was there when it was last looked at, for either purpose.
     var unsentBytes = 0
     var unsentBytesBefore = 0
+    /// Since when it is more than `Limits.outputBytesLong`; nil if it is not.
+    var muchUnsentSince: Millis?
     var lastCommand: StaticString = "NULL"
     var lastSubcommand = Bytes([])
 

@@ -28,6 +28,7 @@ extension Shard {
             statistics.setFreshPages(Loop.freshPages)
             replicator?.replica.trimJournal()
             tendTurns = 1
+            state.pointee.headroom.noticeLimit()
             statistics.setHeldInput(state.pointee.heldInput)
             readOn()
         }

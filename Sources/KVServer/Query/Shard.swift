@@ -66,7 +66,8 @@ package final class Shard {
                 hashSeed: context.hashSeed, digestKey: context.digestKey, own: context.uid(index),
                 origins: context.origins, journalCapacity: journalCapacity))
         state = .allocate(capacity: 1)
-        state.initialize(to: ShardState(store: store, accessChanges: context.access.changeCounter))
+        state.initialize(
+            to: ShardState(store: store, accessChanges: context.access.changeCounter, memory: context.memory))
         state.pointee.clockShift = context.config.clockOffsetMillis
         storedKeys.initialize(to: OutputBuffer())
         movedKey.initialize(to: OutputBuffer())

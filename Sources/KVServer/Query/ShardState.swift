@@ -38,7 +38,7 @@ package struct ShardState {
     package var budget = TurnBudget()
     /// Why writes are refused, if they are.
     var writeRefusal = WriteRefusal.none
-    var headroom = MemoryHeadroom()
+    var headroom: MemoryHeadroom
     /// The server fetches what others have, and answers no data command before it has it.
     var isLoading = false {
         didSet { recognisedArgumentsMax = isLoading ? 0 : 3 }
@@ -71,8 +71,9 @@ package struct ShardState {
     /// No storable version is left: the clock, or a version that reached us, is beyond the year 2527.
     static let clockError: StaticString = "ERR no version above the key's current one can be stored; check the clocks"
 
-    init(store: Store, accessChanges: UnsafePointer<Atomic<Int>>) {
+    init(store: Store, accessChanges: UnsafePointer<Atomic<Int>>, memory: MemoryLimit) {
         (self.store, self.accessChanges) = (store, accessChanges)
+        headroom = MemoryHeadroom(memory)
         accessGeneration = accessChanges.pointee.load(ordering: .acquiring)
     }
 
