@@ -30,6 +30,9 @@ package struct Config: Sendable {
     package var access = AccessSettings()
     package var tls = TLSSettings()
     package var disk = DiskSettings()
+    /// One more place for clients, in the file system, and who may use it.
+    package var socketPath: String?
+    package var socketMode: UInt32 = 0o700
     package var inputOutput = InputOutputChoice.auto
     package var logLevel = "info"
     package var logFormat = LogFormat.text
@@ -38,6 +41,8 @@ package struct Config: Sendable {
     package var clientsMax = Limits.clientsMax
     /// Where metrics, health and the page are served; nil: nowhere.
     package var metricsAddress: Endpoint?
+    /// Bytes above which clients' writes are refused; 0: none.
+    package var memoryMax = MemoryLimit.standard
     package var pinLoops = true
     /// Fresh memory is made ready beside the loops (CSupport/memory).
     package var warmsMemory = true
@@ -163,6 +168,24 @@ package struct Config: Sendable {
             }
             config.metricsAddress = endpoint
         },
+        Row(name: "maxmemory") { config, text throws(ConfigError) in
+            guard let bytes = MemoryLimit.parse(text) else {
+                throw ConfigError("'\(text)' is no number of bytes, as 0, 1000000, 512mb or 4gb")
+            }
+            config.memoryMax = bytes
+        },
+        Row(name: "unixsocket") { config, text throws(ConfigError) in
+            guard (1...pathBytesMax).contains(text.utf8.count) else {
+                throw ConfigError("'\(text)' is not a path of 1 to \(pathBytesMax) bytes")
+            }
+            config.socketPath = text
+        },
+        Row(name: "unixsocketperm") { config, text throws(ConfigError) in
+            guard let mode = UInt32(text, radix: 8), mode <= 0o777 else {
+                throw ConfigError("'\(text)' is no mode of a file, as 700 or 770")
+            }
+            config.socketMode = mode
+        },
         Row(name: "drain-timeout") { config, text throws(ConfigError) in
             config.drainSeconds = try number(text, 0...3600)
         },
@@ -185,6 +208,7 @@ package struct Config: Sendable {
     ]
 
     private static let nameBytesMax = 64
+    private static let pathBytesMax = 107
 
     package static let logLevels = ["trace", "debug", "info", "notice", "warning", "error", "critical"]
     package static var names: [String] { rows.map(\.name) }

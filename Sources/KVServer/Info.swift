@@ -100,9 +100,11 @@ enum Info {
         line(&text, "total_system_memory_human", Memory.human(Memory.machineBytes))
         line(&text, "mem_fragmentation_ratio", fixed(Double(resident) / Double(max(1, used)), 2))
         line(&text, "mem_fragmentation_bytes", max(0, resident - used))
-        line(&text, "maxmemory", 0)
-        line(&text, "maxmemory_human", "0B")
+        let limit = shard.context.memory
+        line(&text, "maxmemory", limit.bytes)
+        line(&text, "maxmemory_human", Memory.human(limit.bytes))
         line(&text, "maxmemory_policy", "noeviction")
+        line(&text, "maxmemory_refused_writes", limit.refused)
         line(&text, "mem_allocator", Memory.allocator)
         let all = shard.context.statistics
         line(&text, "fresh_pages_ready", all.reduce(0) { $0 + $1.freshPages.ready })

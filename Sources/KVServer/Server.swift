@@ -207,6 +207,7 @@ package final class Server {
             if let port = config.sharedPort {
                 listeners.append(try listen(loop, port, acceptor, secure, reusePort: true))
             }
+            if index == 1, let path = config.socketPath { listeners.append(try listen(loop, path, acceptor)) }
         } catch {
             shard.close()
             throw error
@@ -253,6 +254,19 @@ package final class Server {
         do {
             return try loop.listen(try address(port), reusePort: reusePort, acceptor: acceptor, secure: secure)
         } catch { throw failure(port, error) }
+    }
+
+    private func listen(_ loop: Loop, _ path: String, _ acceptor: Acceptor) throws(StartFailure) -> Listener {
+        do { return try loop.listen(path: path, mode: config.socketMode, acceptor: acceptor) } catch {
+            let code = (error as? SocketFailure)?.code ?? EINVAL
+            let reason =
+                switch code {
+                case ENOTSOCK: "there is a file that is no socket"
+                case EADDRINUSE: "another server listens on it"
+                default: String(cString: strerror(code))
+                }
+            throw StartFailure(description: "--unixsocket \(path): \(reason)")
+        }
     }
 
     private func address(_ port: Int) throws -> SocketAddress {
@@ -450,6 +464,7 @@ package final class Server {
             core.shard.replicator = nil
             core.shard.close()
         }
+        if let path = config.socketPath { unlink(path) }
         context.certificates.forgetPorts()
         if let line = context.secureStatistics.news() { log.notice("\(line)") }
         (cores, disk, system) = ([], nil, nil)

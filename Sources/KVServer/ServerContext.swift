@@ -67,6 +67,7 @@ package final class ServerContext: Sendable {
     package let closedClients = ClosedClients()
     package let access = AccessBook()
     let secureStatistics = SecureStatistics()
+    package let memory: MemoryLimit
     package let certificates: CertificateKeeper
     package let live: LiveSettings
     let slowLog = SlowLog()
@@ -97,6 +98,7 @@ package final class ServerContext: Sendable {
         (self.serverID, self.hashSeed, self.digestKey) = (serverID, hashSeed, digestKey)
         self.inputOutput = inputOutput
         certificates = CertificateKeeper(config.tls)
+        memory = MemoryLimit(config.memoryMax)
         startedNanos = Machine.monotonicNanos
         startedMillis = Machine.wallMillis
         statistics = (0..<config.actors).map { _ in ShardStatistics() }
@@ -143,6 +145,11 @@ package final class ServerContext: Sendable {
     package var rejectedConnections: Int { rejected.load(ordering: .relaxed) }
     /// Bytes of unfinished requests, of all actors.
     var heldInput: Int { statistics.reduce(0) { $0 + $1.heldInput } }
+    /// The same of replies that clients have not taken.
+    var heldOutput: Int { statistics.reduce(0) { $0 + $1.heldOutput } }
+    /// What the requests of all clients may hold, and their requests and replies together.
+    var heldInputMax: Int { min(Limits.heldInputMax, heldMax) }
+    var heldMax: Int { memory.bytes > 0 ? memory.bytes / 4 : .max }
     package var clientsAtMost: Int { clientsMax }
 
     /// Where the actor system's part of the counters comes from. Before the loops run.
@@ -176,7 +183,7 @@ package final class ServerContext: Sendable {
             Setting(name: "appendfsync", value: config.disk.policy.rawValue),
             Setting(name: "dir", value: config.disk.directory ?? ""),
             Setting(name: "save-after-bytes", value: config.disk.saveAfterBytes.map { String($0) } ?? "auto"),
-            Setting(name: "maxmemory", value: "0"),
+            Setting(name: "maxmemory", value: String(memory.bytes)),
             Setting(name: "maxmemory-policy", value: "noeviction"),
             Setting(name: "databases", value: String(Keyspace.count)),
             Setting(name: "timeout", value: "0"),
@@ -202,6 +209,8 @@ package final class ServerContext: Sendable {
             Setting(name: "max-lag", value: live.maxLagSeconds.map { String($0) } ?? "off"),
             Setting(name: "pin", value: config.pinLoops ? "yes" : "no"),
             Setting(name: "warm-memory", value: config.warmsMemory ? "yes" : "no"),
+            Setting(name: "unixsocket", value: config.socketPath ?? ""),
+            Setting(name: "unixsocketperm", value: String(config.socketMode, radix: 8)),
             Setting(name: "requirepass-file", value: config.access.passwordFile ?? ""),
             Setting(name: "aclfile", value: config.access.usersFile ?? ""),
             Setting(name: "protected-mode", value: config.access.isProtected ? "yes" : "no"),

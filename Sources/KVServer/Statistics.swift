@@ -25,6 +25,7 @@ package final class ShardStatistics: Sendable {
     private let sentRate = Atomic<Int>(0)
     private let keyCount = Atomic<Int>(0)
     private let expiredCount = Atomic<Int>(0)
+    private let heldReplies = Atomic<Int>(0)
     private let pagesReady = Atomic<Int>(0)
     private let pagesLate = Atomic<Int>(0)
     /// Set by CONFIG RESETSTAT on any thread, taken by the owner in its next turn.
@@ -64,6 +65,8 @@ package final class ShardStatistics: Sendable {
     /// Of all databases, and values whose time has come since the start; a tenth of a second old.
     package var keys: Int { keyCount.load(ordering: .relaxed) }
     package var expired: Int { expiredCount.load(ordering: .relaxed) }
+    /// Bytes of buffers with replies that clients have not taken; a second old.
+    package var heldOutput: Int { heldReplies.load(ordering: .relaxed) }
 
     package func requestReset() { resetRequest.store(true, ordering: .relaxed) }
 
@@ -103,6 +106,7 @@ package final class ShardStatistics: Sendable {
     }
 
     func disconnected(_ now: Int) { clientCount.store(now, ordering: .relaxed) }
+    func setHeldOutput(_ bytes: Int) { heldReplies.store(bytes, ordering: .relaxed) }
     func setHeldInput(_ bytes: Int) { held.store(bytes, ordering: .relaxed) }
     func noteBlocked(_ change: Int) {
         blockedCount.store(blockedCount.load(ordering: .relaxed) + change, ordering: .relaxed)

@@ -123,6 +123,27 @@ import Testing
         #expect(ended.code == 0, "\(ended.output)\(ended.errors)")
     }
 
+    @Test func theLoadGeneratorSpeaksTLSAndUsers() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let password = try write("password", "a long password of everybody\n")
+        let server = try KVDProcess(arguments: certificate + ["--requirepass-file", password])
+        let driver = KVDProcess.directory.appendingPathComponent("perf-driver").path
+        let load = ["--keys", "2000", "--value-size", "3000", "-c", "3", "-P", "50", "--requests", "3000", "--quiet"]
+        let words = ["--load", "--ops", "get:50,set:50"] + load
+        let target = "127.0.0.1:\(server.clientPort)"
+        let known = ["KV_PASSWORD": "a long password of everybody"]
+        for access in [["--server", "rediss://\(target)"], ["--server", target, "--tls", "--cacert", path("ca.pem")]] {
+            let ended = try Tool.run(driver, access + words, environment: known)
+            #expect(ended.code == 0, "\(access): \(ended.errors)")
+        }
+        let wrong = try Tool.run(
+            driver, ["--server", "rediss://\(target)"] + words, environment: ["KV_PASSWORD": "another"])
+        #expect(wrong.code == 1 && wrong.errors.contains("does not accept user default"), "\(wrong.errors)")
+        let foreign = try Tool.run(
+            driver, ["--server", target, "--tls", "--cacert", path("alice.pem")] + words, environment: known)
+        #expect(foreign.code == 1 && foreign.errors.contains("the handshake failed"), "\(foreign.errors)")
+    }
+
     @Test func anOptionalPortTakesBoth() throws {
         defer { try? FileManager.default.removeItem(at: folder) }
         guard let cli = tool("redis-cli") else { return }

@@ -137,6 +137,8 @@ import Testing
         ("maxclients", "-1"), ("pin", "maybe"), ("warm-memory", "1"), ("nonsense", "1"), ("host", ""), ("name", "a b"),
         ("name", "a,b"),
         ("name", ""), ("name", String(repeating: "n", count: 65)), ("serve-while-joining", "perhaps"),
+        ("maxmemory", "1.5gb"), ("maxmemory", "-1"), ("maxmemory", "8tb"), ("unixsocket", ""),
+        ("unixsocketperm", "999"), ("unixsocketperm", "1000"), ("tls", "on"), ("tls-auth-clients", "all"),
         ("max-lag", "0"), ("max-lag", "1.5"), ("max-lag", "yes"), ("advertise", "é:1"), ("host", "a,b"),
     ])
     func aBadValueIsNamedInOneLine(_ name: String, _ value: String) throws {

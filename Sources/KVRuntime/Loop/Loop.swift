@@ -130,6 +130,17 @@ package final class Loop: @unchecked Sendable {
         return listener
     }
 
+    /// Listens on a path of the file system, for whom `mode` lets; its connections have no addresses.
+    package func listen(path: String, mode: UInt32, acceptor: Acceptor) throws -> Listener {
+        let listener = Listener(loop: self, acceptor: acceptor, secure: nil)
+        var failure: Int32 = 0
+        guard let conn = cs_loop_listen_path(handle, listener.token, path, mode, &failure) else {
+            throw SocketFailure("cannot listen on \(path)", code: -failure)
+        }
+        keep(listener, conn)
+        return listener
+    }
+
     /// Begins to connect. `handler.connected` follows, or only `handler.closed`. Output appended meanwhile is sent
     /// once connected.
     package func connect(_ address: SocketAddress, handler: ConnectionHandler) throws -> Connection {

@@ -50,6 +50,8 @@ extension Session {
         guard isAuthenticated else {
             if question.isFreeBeforeLogin { return false }
             x.error("NOAUTH Authentication required.")
+            // Asks on and reads nothing.
+            if x.output.pointee.count > Limits.outputBytesBeforeLogin { state.pointee.closing = true }
             return true
         }
         switch question.denial(of: login.user) {

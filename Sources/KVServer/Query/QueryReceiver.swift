@@ -45,12 +45,15 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
     init(shard: Shard, connection: Connection) {
         (self.shard, link) = (shard, Unmanaged.passUnretained(connection))
         session = Session(
-            shard: shard, peer: connection.peerAddress?.description ?? "",
-            local: connection.localAddress?.description ?? "",
+            shard: shard, peer: connection.peerAddress?.description ?? QueryReceiver.ofPath(shard),
+            local: connection.localAddress?.description ?? QueryReceiver.ofPath(shard),
             descriptor: Int(connection.descriptor))
         super.init()
         session.owner = self
     }
+
+    /// As Redis shows who came by the file system.
+    private static func ofPath(_ shard: Shard) -> String { shard.context.config.socketPath.map { "\($0):0" } ?? "" }
 
     /// The client has proved what it can with TLS.
     override func secured(_ connection: Connection) {
@@ -162,7 +165,14 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         } else {
             settleUnusual(connection, status)
         }
-        if connection.unsentBytes > Limits.outputBytesMax { connection.close() }
+        if connection.unsentBytes > Limits.outputBytesMax { closeForOutput(connection) }
+    }
+
+    private func closeForOutput(_ connection: Connection) {
+        if !connection.isClosing {
+            shard.context.closedClients.note(.leavesOutput, peer: session.state.pointee.peer)
+        }
+        connection.close()
     }
 
     private func settleUnusual(_ connection: Connection, _ status: SessionStatus) {

@@ -86,6 +86,8 @@ package struct SessionState {
     /// Of one that waits for its output to drain: how much was there when it was last looked at, for either purpose.
     var unsentBytes = 0
     var unsentBytesBefore = 0
+    /// Since when it is more than `Limits.outputBytesLong`; nil if it is not.
+    var muchUnsentSince: Millis?
     var lastCommand: StaticString = "NULL"
     var lastSubcommand = Bytes([])
     /// Of the command that goes on in slices: its row, -1 where it has none, and how long it has run.

@@ -72,7 +72,8 @@ package final class Shard {
         state = .allocate(capacity: 1)
         state.initialize(
             to: ShardState(
-                store: store, accessChanges: context.access.changeCounter, times: CommandTimes(statistics.byCommand)))
+                store: store, accessChanges: context.access.changeCounter, memory: context.memory,
+                times: CommandTimes(statistics.byCommand)))
         state.pointee.clockShift = context.config.clockOffsetMillis
         storedKeys.initialize(to: OutputBuffer())
         movedKey.initialize(to: OutputBuffer())

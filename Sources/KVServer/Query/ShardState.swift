@@ -48,7 +48,7 @@ package struct ShardState {
     package var budget = TurnBudget()
     /// Why writes are refused, if they are.
     var writeRefusal = WriteRefusal.none
-    var headroom = MemoryHeadroom()
+    var headroom: MemoryHeadroom
     /// The server fetches what others have, and answers no data command before it has it.
     var isLoading = false {
         didSet { recognisedArgumentsMax = isLoading || wantsEach ? 0 : 3 }
@@ -92,8 +92,9 @@ package struct ShardState {
     static let clockError: StaticString =
         "CLOCK a version above the key's would be about a year ahead, and refused by other servers"
 
-    init(store: Store, accessChanges: UnsafePointer<Atomic<Int>>, times: CommandTimes) {
+    init(store: Store, accessChanges: UnsafePointer<Atomic<Int>>, memory: MemoryLimit, times: CommandTimes) {
         (self.store, self.accessChanges, self.times) = (store, accessChanges, times)
+        headroom = MemoryHeadroom(memory)
         accessGeneration = accessChanges.pointee.load(ordering: .acquiring)
     }
 

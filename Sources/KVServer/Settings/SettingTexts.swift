@@ -94,6 +94,13 @@ package struct SettingText: Sendable {
             "What of a client's certificate is its user: CN or URI.", choices: ["CN", "URI"]),
         SettingText("maxclients", .clients, "N", "10000", "Connections served at once."),
         SettingText(
+            "maxmemory", .clients, "BYTES", "80 % of all",
+            "Memory above which clients' writes are refused: 0 for none, or as 512mb, 4gb."),
+        SettingText(
+            "unixsocket", .clients, "PATH", "none", "One more place for clients: a socket in the file system.",
+            isPath: true),
+        SettingText("unixsocketperm", .clients, "MODE", "700", "Who may use it, octal."),
+        SettingText(
             "dir", .disk, "DIR", "none, memory only", "Where data is kept: it is there again after a restart.",
             isPath: true),
         SettingText(

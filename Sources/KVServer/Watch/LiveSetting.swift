@@ -37,6 +37,12 @@ struct LiveSetting: Sendable {
             }
             return { context.live.clientsMax = clients }
         },
+        LiveSetting("maxmemory") { context, text throws(LiveSettingError) in
+            guard let bytes = MemoryLimit.parse(text) else {
+                throw LiveSettingError(reason: "argument must be a memory value")
+            }
+            return { context.memory.set(bytes) }
+        },
         LiveSetting("max-lag") { context, text throws(LiveSettingError) in
             let seconds = text == "off" ? nil : try number(text, 1...86_400)
             return { context.live.maxLagSeconds = seconds }

@@ -51,6 +51,7 @@ extension Shard {
     /// Takes over what CONFIG SET, MONITOR and CLIENT PAUSE have changed; O(1).
     func takeSettings() {
         state.pointee.times.take(context.live)
+        state.pointee.headroom.noticeLimit()
         state.pointee.monitorsEverywhere = context.monitors.count
         state.pointee.wantsEach =
             state.pointee.times.isExact || state.pointee.monitorsEverywhere > 0 || state.pointee.pause != nil
