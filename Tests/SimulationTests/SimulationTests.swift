@@ -47,7 +47,7 @@ struct SimulationTests {
 
     @Test("there are 43 planted bugs, each with its own name")
     func bugNames() {
-        #expect(SimBug.all.count == 43)
-        #expect(Set(SimBug.all.map(\.name)).count == 43)
+        #expect(SimBug.all.count == 47)
+        #expect(Set(SimBug.all.map(\.name)).count == 47)
     }
 }

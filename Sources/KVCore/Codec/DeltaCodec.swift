@@ -131,7 +131,7 @@ struct EntryDecoder {
         let contentCount =
             isTombstone && !isExtended ? 0 : Int(truncatingIfNeeded: min(reader.varint(), UInt64(Int32.max)))
         guard !reader.failed, shared <= key.count, shared &+ suffix <= Companion.keyBytesMax,
-            contentCount <= Limits.valueBytesMax + (isExtended ? RecordExtension.longBytes : 0),
+            contentCount <= Limits.valueBytesMax + (isExtended ? RecordExtension.bytesMax : 0),
             readOrigin(flags, &reader, table)
         else { return nil }
         let ms = flags & EntryFlag.sameMillis != 0 ? lastMillis : lastMillis &+ reader.zigzag()

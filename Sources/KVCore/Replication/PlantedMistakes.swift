@@ -100,7 +100,16 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A value goes out without the deadline that was set apart from it.
     package static let escortForgotten = PlantedMistakes(rawValue: 1 << 42)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 43.
+    /// INCR writes the sum as a value.
+    package static let countWritesSum = PlantedMistakes(rawValue: 1 << 56)
+    /// SET and DEL do not say what they have seen of a counter's parts.
+    package static let setForgetsTaken = PlantedMistakes(rawValue: 1 << 57)
+    /// A part is deleted as soon as it adds nothing here, whoever may have a SET that has not seen it.
+    package static let partBuriedEarly = PlantedMistakes(rawValue: 1 << 58)
+    /// A count that begins after an expiry goes on from the old one.
+    package static let expiryLeavesParts = PlantedMistakes(rawValue: 1 << 59)
+
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 47.
     package static let all: [(name: String, bug: PlantedMistakes)] = [
         ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
         ("tieByArrival", .tieByArrival), ("sequenceIgnored", .sequenceIgnored), ("nowOnly", .nowOnly),
@@ -121,5 +130,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
         ("expiryDeletes", .expiryDeletes), ("forgetWithoutReports", .forgetWithoutReports),
         ("reportWithoutClock", .reportWithoutClock), ("keepStampsDeadline", .keepStampsDeadline),
         ("stampIgnoresDeadline", .stampIgnoresDeadline), ("escortForgotten", .escortForgotten),
+        ("countWritesSum", .countWritesSum), ("setForgetsTaken", .setForgetsTaken),
+        ("partBuriedEarly", .partBuriedEarly), ("expiryLeavesParts", .expiryLeavesParts),
     ]
 }
