@@ -150,7 +150,8 @@ extension SimWorld {
                     if held.seq < last, !held.isForeign, !forgotLiving {
                         fail(
                             SimViolation(
-                                "I11", "actor \(actor.view.origin) has additions of actor \(origin) to "
+                                "I11",
+                                "actor \(actor.view.origin) has additions of actor \(origin) to "
                                     + "\(keys.name(key)) up to \(held.seq) of \(last)"))
                     }
                 }

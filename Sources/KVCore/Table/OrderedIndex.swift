@@ -184,7 +184,8 @@ struct OrderedIndex {
         table.forEachSlot(fragment: fragment) { slot in
             let record = slot.record
             if UInt32(truncatingIfNeeded: hasher.place(of: record) &>> 32) == fragment,
-                slot.isListed || !onlyListed, compareBytes(lower, record.key) <= 0, upper.map({ compareBytes(record.key, $0) < 0 }) ?? true
+                slot.isListed || !onlyListed, compareBytes(lower, record.key) <= 0,
+                upper.map({ compareBytes(record.key, $0) < 0 }) ?? true
             {
                 found.append(record)
             }

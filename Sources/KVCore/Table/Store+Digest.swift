@@ -79,6 +79,7 @@ extension Store {
                 tombstones += 1
                 deleted &+= term
                 precondition(record.valueCount == 0)
+                if record.isCompanion { figures.companions += 1 }
                 let isRevived = !record.isCompanion && store.isRevived(slot, before: 0)
                 precondition((slot.marks & HashTable.expiredMark != 0) == isRevived, "mark of a revived key")
                 if isRevived {

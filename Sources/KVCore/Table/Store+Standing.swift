@@ -110,7 +110,7 @@ extension Store {
 
     /// Whether a companion's deadline is newer than that of the record it goes with.
     func isNewer(_ companion: Record, than record: Record) -> Bool {
-        if record.isExtended, let version = record.addition.version {
+        if record.isExtended, let version = record.keptVersion {
             return version < companion.version(state.pointee.config.origins)
         }
         return compareStamps(record.ms, record.origin, record.seq, companion) < 0
@@ -126,8 +126,7 @@ extension Store {
             return (companion.inlineDeadline, companion.version(origins))
         }
         guard record.isExtended else { return (0, record.version(origins)) }
-        let addition = record.addition
-        return (addition.deadline, addition.version ?? record.version(origins))
+        return (record.inlineDeadline, record.keptVersion ?? record.version(origins))
     }
 
     /// Whether the key in a slot is shown: neither deleted, nor expired at `now`, nor a companion.
@@ -202,6 +201,7 @@ extension Store {
         state.pointee.recordBytes &+= record.allocatedBytes &* sign
         if record.isTombstone {
             state.pointee.tombstoneDigest &+= term
+            if record.isCompanion { state.pointee.figures.companions &+= sign }
             if slot.marks & HashTable.expiredMark != 0 {
                 state.pointee.figures.revived &+= sign
                 state.pointee.figures.shown &+= sign

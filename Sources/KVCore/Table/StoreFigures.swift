@@ -12,7 +12,7 @@ struct StoreFigures: Equatable {
     var deadlines: Int128 = 0
     /// Expired keys that are still here.
     var expiredKept = 0
-    /// Records of deadlines set apart from their values, and parts of counters.
+    /// Records of deadlines set apart from their values, and parts of counters, deleted ones too.
     var companions = 0
     /// Deleted keys that are shown, as something was added to them since.
     var revived = 0

@@ -41,17 +41,7 @@ package import KVBase
         }
         deadline = at.loadUnaligned(fromByteOffset: 8, as: Millis.self)
         taken = RecordExtension.taken(at: at).map { TakenSums($0) }
-        guard RecordExtension.kind(at) & RecordExtension.kindKept != 0 else {
-            version = nil
-            return
-        }
-        let stamp = at.loadUnaligned(fromByteOffset: 24, as: UInt64.self)
-        version = Version(
-            ms: Millis(stamp &>> 16),
-            uid: ActorUID(
-                server: at.loadUnaligned(fromByteOffset: 16, as: UInt64.self),
-                index: UInt16(truncatingIfNeeded: stamp)),
-            seq: at.loadUnaligned(fromByteOffset: 32, as: UInt64.self))
+        version = RecordExtension.version(at: at)
     }
 
     var byteCount: Int {
@@ -93,6 +83,18 @@ package import KVBase
     @inline(__always)
     static func byteCount(at place: UnsafeRawPointer) -> Int {
         first(place) == longMark ? longByteCount(at: place) : shortBytes
+    }
+
+    /// The version of the deadline of an extension that lies there, if it has one of its own.
+    static func version(at place: UnsafeRawPointer) -> Version? {
+        guard first(place) == longMark, kind(place) & kindKept != 0 else { return nil }
+        let stamp = place.loadUnaligned(fromByteOffset: 24, as: UInt64.self)
+        return Version(
+            ms: Millis(stamp &>> 16),
+            uid: ActorUID(
+                server: place.loadUnaligned(fromByteOffset: 16, as: UInt64.self),
+                index: UInt16(truncatingIfNeeded: stamp)),
+            seq: place.loadUnaligned(fromByteOffset: 32, as: UInt64.self))
     }
 
     private static func longByteCount(at place: UnsafeRawPointer) -> Int {
