@@ -1,6 +1,6 @@
 // Keys that begin with the byte 0xFF: the second byte says what they belong to. Counted by it. One thread.
 
-package import KVBase
+import KVBase
 
 /// How often each second byte occurs among the shown keys that begin with 0xFF, and among those with a deadline.
 struct MarkedCounts {
