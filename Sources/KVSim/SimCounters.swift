@@ -16,6 +16,8 @@ package final class SimCounts {
     struct Seen {
         var before: Millis = 0
         var seqs: [Int32: UInt64] = [:]
+        /// The write says something of parts.
+        var isSaid = false
     }
 
     /// By key, then by actor: in the order in which they were made.
@@ -57,7 +59,8 @@ extension SimWorld {
         let steps: [Int64] = [1, 1, 1, 2, 10, -1, -3, 1 << 40]
         let step = steps[random.counts.below(steps.count)]
         guard look(key, actor), lookAtDeadline(key, actor) else { return }
-        let before = expected(key, actor)
+        // What has arrived without its value counts, though it is not shown.
+        let before = SimMain(key, actor, self).expected(isSettled: true)
         let main = SimMain(key, actor, self)
         let clock = actor.corrected
         let got = actor.increment(key, by: step)
@@ -234,12 +237,14 @@ struct SimMain: CustomStringConvertible {
 
     /// What a write over it takes; `onlySpent`: only what counts no more in any case.
     func taken(onlySpent: Bool = false) -> SimCounts.Seen? {
-        guard hasParts || onlySpent || !seen.seqs.isEmpty || seen.before > 0 else { return nil }
+        guard !stamp.isNone || !onlySpent, hasParts || onlySpent || seen.isSaid else { return nil }
         var taken = seen
-        if !stamp.isNone { taken.before = max(taken.before, expiredAt) }
+        taken.before = stamp.isNone ? 0 : max(taken.before, expiredAt)
+        taken.isSaid = taken.isSaid || taken.before > 0
         for (origin, added) in here {
             guard let part = parts[origin], !onlySpent || counted(origin, added).isEmpty else { continue }
             taken.seqs[origin] = max(taken.seqs[origin] ?? 0, part)
+            taken.isSaid = true
         }
         return taken
     }

@@ -246,8 +246,8 @@ extension SimWorld {
         }
         guard newest > 0 || oracle.uids.count > upActors().count else { return }
         // Parts of counters are deleted once what has taken them is known everywhere, and then it may go.
-        let quietMillis = quietMillis + (options.countPercent > 0 ? 40_000 : 0)
-        let wait = max(quietMillis, newest - simEpochMillis - now / simMillisecond + quietMillis)
+        let quietEnough = quietMillis + (options.countPercent > 0 ? 40_000 : 0)
+        let wait = max(quietEnough, newest - simEpochMillis - now / simMillisecond + quietEnough)
         // A tombstone from a clock an hour ahead stays for an hour: too long to wait for in every such seed.
         guard wait < 2 * quietMillis else { return }
         let end = now + wait * simMillisecond

@@ -2,9 +2,9 @@
 
 import KVBase
 
-/// The value of a part's record (`Companion.partKind`), 32 bytes.
+/// The value of a part's record (`Companion.partKind`), 40 bytes.
 struct CounterPart: Equatable {
-    static let bytes = 32
+    static let bytes = 40
     /// More than 2^40 writes of 2^63 cannot be; 65,536 of these fit 128 bits.
     static let magnitudeMax: UInt128 = 1 << 104
     /// Actors that may count at one key. As each start of a server brings new ones, a counter that is never set can
@@ -17,8 +17,10 @@ struct CounterPart: Equatable {
     var sum: Int128
     /// The corrected clock when something was added last.
     var at: Millis
+    /// The seq of the write that added it: not that of the record, which a newcomer may write again above a floor.
+    var last: UInt64
 
-    init(begin: UInt64, sum: Int128, at: Millis) { (self.begin, self.sum, self.at) = (begin, sum, at) }
+    init(begin: UInt64, at: Millis) { (self.begin, sum, self.at, last) = (begin, 0, at, begin) }
 
     /// Nil for a record that is none: a tombstone, or one that no honest peer made.
     init?(_ record: Record) {
@@ -27,7 +29,8 @@ struct CounterPart: Equatable {
         begin = place.loadUnaligned(as: UInt64.self)
         sum = place.loadUnaligned(fromByteOffset: 8, as: Int128.self)
         at = place.loadUnaligned(fromByteOffset: 24, as: Millis.self)
-        guard sum.magnitude <= CounterPart.magnitudeMax else { return nil }
+        last = place.loadUnaligned(fromByteOffset: 32, as: UInt64.self)
+        guard sum.magnitude <= CounterPart.magnitudeMax, last <= Version.seqMax else { return nil }
     }
 
     /// As the value of its record, valid while `body` runs.
@@ -36,16 +39,17 @@ struct CounterPart: Equatable {
             buffer.storeBytes(of: begin, as: UInt64.self)
             buffer.storeBytes(of: sum, toByteOffset: 8, as: Int128.self)
             buffer.storeBytes(of: at, toByteOffset: 24, as: Millis.self)
+            buffer.storeBytes(of: last, toByteOffset: 32, as: UInt64.self)
             return body(ByteView(UnsafeRawBufferPointer(buffer)))
         }
     }
 
     /// What it adds to a value whose write has taken `taken`, all of it where it was last added to before `before`: nil
-    /// if there is nothing beyond. `seq` is that of its record.
-    func added(_ uid: ActorUID, seq: UInt64, _ taken: TakenView?, before: Millis) -> Int128? {
+    /// if there is nothing beyond.
+    func added(_ uid: ActorUID, _ taken: TakenView?, before: Millis) -> Int128? {
         if at < max(before, taken?.before ?? 0) { return nil }
         guard let entry = taken?.entry(of: uid) else { return sum }
-        if seq <= entry.seq { return nil }
+        if last <= entry.seq { return nil }
         return begin <= entry.seq ? sum - entry.sum : sum
     }
 }

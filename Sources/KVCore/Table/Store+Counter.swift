@@ -61,8 +61,8 @@ extension Store {
     }
 
     /// What a part adds to the value in a slot, nil if nothing; `before`: it has expired then, or 0.
-    func added(_ uid: ActorUID, _ part: Record, _ main: Record, before: Millis) -> Int128? {
-        CounterPart(part)?.added(uid, seq: part.seq, main.taken, before: before)
+    func added(_ uid: ActorUID, _ part: Record, _ main: Record?, before: Millis) -> Int128? {
+        CounterPart(part)?.added(uid, main?.taken, before: before)
     }
 
     /// Whether something was added to a key since it was deleted, or expired at `before`: then it is there again, with
@@ -111,6 +111,15 @@ extension Store {
         return count
     }
 
+    /// What a key's parts add up to whose record has not arrived.
+    private func countWithoutRecord(_ key: HashedKey) -> Count {
+        var count = Count()
+        forEachPart(key.view, key.hash) { uid, part, _ in
+            count.added += added(uid, part.record, nil, before: 0) ?? 0
+        }
+        return count
+    }
+
     /// The record of a slot with marks as it is shown, nil if it is not: a counter's has the number as its value.
     func shownRecord(_ slot: HashTable.Slot, _ now: Millis, isListed: Bool) -> Record? {
         let main = slot.record
@@ -153,7 +162,8 @@ extension Store {
         let before = expiredAt(slot, now)
         forEachPart(key.view, key.hash) { uid, part, _ in
             guard added(uid, part.record, slot.record, before: before) != nil else { return }
-            mark ^= mix64(uid.server ^ UInt64(uid.index), part.record.seq &+ 0x9E37_79B9_7F4A_7C15)
+            let last = CounterPart(part.record)?.last ?? 0
+            mark ^= mix64(uid.server ^ UInt64(uid.index), last &+ 0x9E37_79B9_7F4A_7C15)
         }
         return mark
     }
@@ -163,15 +173,16 @@ extension Store {
     /// What a write over the record in a slot takes of the key's parts: all that is here, and what that record had
     /// taken. Nil where there is nothing to say. `onlySpent`: only what counts no more in any case.
     func taken(_ key: HashedKey, _ slot: HashTable.Slot?, _ now: Millis, onlySpent: Bool = false) -> TakenSums? {
-        guard let slot else { return nil }
-        let main = slot.record
-        let isCounted = slot.marks & HashTable.companionsMark != 0 && hasParts(key.view, key.hash)
-        guard isCounted || onlySpent || main.taken != nil else { return nil }
+        let main = slot?.record
+        // A part may have come before the record that it goes with.
+        let mayBeCounted = slot.map { $0.marks & HashTable.companionsMark != 0 } ?? (hasCompanions && !onlySpent)
+        let isCounted = mayBeCounted && hasParts(key.view, key.hash)
+        guard isCounted || main != nil && onlySpent || main?.taken != nil else { return nil }
         #if KV_CHECKS
             if state.pointee.forgetsTaken, !onlySpent { return nil }
         #endif
-        var taken = main.taken.map { TakenSums($0) } ?? TakenSums()
-        var before = expiredAt(slot, now)
+        var taken = main?.taken.map { TakenSums($0) } ?? TakenSums()
+        var before = slot.map { expiredAt($0, now) } ?? 0
         #if KV_CHECKS
             if state.pointee.leavesParts { before = 0 }
         #endif
@@ -179,7 +190,7 @@ extension Store {
         forEachPart(key.view, key.hash) { uid, slot, _ in
             guard let part = CounterPart(slot.record) else { return }
             if onlySpent, added(uid, slot.record, main, before: before) != nil { return }
-            taken.raise(uid, seq: slot.record.seq, sum: part.sum)
+            taken.raise(uid, seq: part.last, sum: part.sum)
         }
         return taken.isEmpty ? nil : taken
     }
@@ -189,7 +200,7 @@ extension Store {
     /// O(parts), at most three allocations.
     package func increment(_ key: HashedKey, by step: Int64, now: Millis) -> IncrementOutcome {
         let slot = state.pointee.table.find(key.view, place(key.hash))
-        let count = slot.map { self.count($0, now) } ?? Count()
+        let count = slot.map { self.count($0, now) } ?? countWithoutRecord(key)
         if count.isText { return .notAnInteger }
         guard let next = Int64(exactly: count.sum + Int128(step)) else { return .overflow }
         state.pointee.clock = max(state.pointee.clock, now)
@@ -228,9 +239,9 @@ extension Store {
             if slot == nil, state.pointee.parts.uids(key.hash).count >= CounterPart.partsMax { return .tooManyParts }
             guard let ms = stamp(over: slot?.record, now: now, floor: 0) else { return .refused }
             let seq = nextSeq(hash)
-            var part = slot.flatMap { CounterPart($0.record) } ?? CounterPart(begin: seq, sum: 0, at: now)
+            var part = slot.flatMap { CounterPart($0.record) } ?? CounterPart(begin: seq, at: now)
             part.sum += Int128(step)
-            part.at = max(now, before)
+            (part.at, part.last) = (max(now, before), seq)
             write(part, name, slot, ms, seq, hash)
             return nil
         }

@@ -13,11 +13,20 @@ package enum Leftover: Equatable {
 }
 
 /// What decides about parts of counters.
-struct PartRule {
+package struct PartRule {
     /// Everybody knows an actor's writes up to there.
-    var isKnown: (ActorUID, UInt64) -> Bool = { _, _ in true }
+    package var isKnown: (ActorUID, UInt64) -> Bool = { _, _ in true }
     /// This actor may delete that one's part.
-    var mayBury: (ActorUID) -> Bool = { _ in false }
+    package var mayBury: (ActorUID) -> Bool = { _ in false }
+
+    package init() {}
+
+    init(
+        isKnown: @escaping (ActorUID, UInt64) -> Bool = { _, _ in true },
+        mayBury: @escaping (ActorUID) -> Bool = { _ in false }
+    ) {
+        (self.isKnown, self.mayBury) = (isKnown, mayBury)
+    }
 }
 
 extension Store {
@@ -38,7 +47,7 @@ extension Store {
     /// says so (as `dropTombstone`); the others are looked at again after all the rest. Returns how many were
     /// forgotten.
     @discardableResult
-    func sweepTombstones(budget: Int, parts: PartRule = PartRule(), _ mayDrop: (Record) -> Bool) -> Int {
+    package func sweepTombstones(budget: Int, parts: PartRule = PartRule(), _ mayDrop: (Record) -> Bool) -> Int {
         var dropped = 0
         for _ in 0..<min(budget, state.pointee.tombstones.count) {
             guard let entry = state.pointee.tombstones.pop() else { break }
@@ -127,7 +136,7 @@ extension Store {
     /// belongs to it where `mayDrop` says so of each of its records, and of the record that makes a companion
     /// ineffective. Others are looked at again after all the rest. Returns how many records were forgotten.
     @discardableResult
-    func sweepLeftovers(
+    package func sweepLeftovers(
         budget: Int, parts: PartRule = PartRule(), _ mayDrop: (Record, Leftover) -> Bool
     ) -> Int {
         var dropped = 0

@@ -82,6 +82,17 @@ extension Store {
         state.pointee.figures.companions == 0 ? nil : escortThere(record, hash)
     }
 
+    /// The own record of the key that an own part goes with: who got the part alone would show nothing of it.
+    func escort(ofPart record: Record) -> (record: Record, hash: UInt64)? {
+        guard record.isPart, record.origin == state.pointee.ownOrigin else { return nil }
+        let key = record.companionOf
+        let hash = hash(key)
+        guard let main = state.pointee.table.find(key, place(hash))?.record, main.origin == record.origin else {
+            return nil
+        }
+        return (main, hash)
+    }
+
     @inline(never)
     private func escortThere(_ record: Record, _ hash: UInt64) -> (record: Record, hash: UInt64)? {
         guard !record.isTombstone, state.pointee.table.findMarked(record.keyView, place(hash)) != nil,

@@ -10,7 +10,7 @@ package import KVBase
 package struct TakenSums: Equatable, Sendable {
     package struct Entry: Equatable, Sendable {
         package var uid: ActorUID
-        /// The seq of the part's record that was seen, and its sum.
+        /// The seq of the last addition that was seen, and the part's sum then.
         package var seq: UInt64
         package var sum: Int128
     }
