@@ -82,15 +82,13 @@ extension Store {
         state.pointee.figures.companions == 0 ? nil : escortThere(record, hash)
     }
 
-    /// The own record of the key that an own part goes with: who got the part alone would show nothing of it.
+    /// The record of the key that a part goes with: who got the part alone, as everybody else who had that record died,
+    /// would show nothing of it.
     func escort(ofPart record: Record) -> (record: Record, hash: UInt64)? {
-        guard record.isPart, record.origin == state.pointee.ownOrigin else { return nil }
+        guard record.isPart, !record.isTombstone else { return nil }
         let key = record.companionOf
         let hash = hash(key)
-        guard let main = state.pointee.table.find(key, place(hash))?.record, main.origin == record.origin else {
-            return nil
-        }
-        return (main, hash)
+        return state.pointee.table.find(key, place(hash)).map { ($0.record, hash) }
     }
 
     @inline(never)
