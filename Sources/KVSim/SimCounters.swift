@@ -128,15 +128,16 @@ extension SimWorld {
 
     // MARK: Servers that die, and the end
 
-    /// Before a server goes: what of its additions others have.
+    /// Before a server goes: what others have of its additions, and of those whose actors went before.
     func noteCountsHeld(_ gone: SimServer) {
         guard options.countPercent > 0 else { return }
         let others = upActors().filter { $0.view.slot != gone.slot }
         for key in 0..<keys.count where isCounter(key) {
-            for origin in gone.actors {
-                let uid = oracle.uids[origin]
+            for origin in counts.added[key].keys {
+                guard gone.actors.contains(Int(origin)) || oracle.departed.contains(origin) else { continue }
+                let uid = oracle.uids[Int(origin)]
                 let held = others.map { $0.partSeq(key, uid)?.seq ?? 0 }.max() ?? 0
-                counts.floors[key][Int32(origin)] = held
+                counts.floors[key][origin] = min(counts.floors[key][origin] ?? .max, held)
             }
         }
     }
