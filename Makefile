@@ -1,6 +1,6 @@
 # One verb per line. What needs more than one command lives in scripts/, which also works where make is missing.
 
-.PHONY: run test play readme build sim sim-long sim-bugs fuzz tsan asan bench links cluster-long clean
+.PHONY: run test play readme build sim sim-long sim-bugs fuzz tsan asan bench links cluster-long libraries clean
 
 run:            ; @sh scripts/run $(ARGS)
 test:           ; @sh scripts/test $(ARGS)
@@ -17,4 +17,5 @@ cluster-long:   ; @KVD_LONG=1 sh scripts/test --filter ClusterTests $(ARGS)
 bench:          ; @sh Perf/bench $(ARGS)
 links:          ; @sh Perf/links $(ARGS)
 differential:   ; @swift build --product kvd && python3 Tests/Differential/differ.py --kvd .build/debug/kvd --commands 1000000 $(ARGS)
+libraries:      ; @swift build --product kvd && python3 Tests/Libraries/libraries.py --kvd .build/debug/kvd $(ARGS)
 clean:          ; rm -rf .build .build-*
