@@ -143,10 +143,12 @@ extension SimWorld {
     }
 
     /// Nothing that was acknowledged is missing (I11), and all show the same.
-    func checkCounts() {
+    func checkCounts(isFinal: Bool = false) {
         for key in 0..<keys.count where isCounter(key) && !failed && !oracle.excusedKeys.contains(key) {
             for actor in upActors() where !failed {
                 checkCount(key, actor, isSettled: true)
+                // What a dead server left comes to the others after a while; it may make no difference to the number.
+                if !isFinal { continue }
                 for (origin, list) in counts.added[key] {
                     let last = counts.floors[key][origin] ?? list.last?.seq ?? 0
                     let uid = oracle.uids[Int(origin)]
@@ -159,6 +161,16 @@ extension SimWorld {
                                     + "\(keys.name(key)) up to \(held.seq) of \(last)"))
                     }
                 }
+            }
+        }
+    }
+
+    /// A part from a clock that was ahead is collected, and its key after it, when that time has come.
+    func newestPart(_ key: Int) -> Millis {
+        guard isCounter(key) else { return 0 }
+        return upActors().reduce(Millis(0)) { newest, actor in
+            counts.added[key].keys.reduce(newest) {
+                max($0, actor.partRecord(key, oracle.uids[Int($1)])?.ms ?? 0)
             }
         }
     }

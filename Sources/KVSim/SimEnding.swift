@@ -242,7 +242,7 @@ extension SimWorld {
     private func quiet() {
         guard let digest = agreedDigest else { return }
         let newest = (0..<keys.count).reduce(Millis(0)) { newest, key in
-            upActors().reduce(newest) { max($0, $1.tombstoneMillis(key) ?? 0) }
+            upActors().reduce(max(newest, newestPart(key))) { max($0, $1.tombstoneMillis(key) ?? 0) }
         }
         guard newest > 0 || oracle.uids.count > upActors().count else { return }
         // Parts of counters are deleted once what has taken them is known everywhere, and then it may go.
@@ -264,7 +264,7 @@ extension SimWorld {
             return fail(SimViolation("I10", "actor \(actor.view.origin) changed although nobody wrote"))
         }
         checkForgotten()
-        if !failed { checkCounts() }
+        if !failed { checkCounts(isFinal: true) }
         guard !failed else { return }
         for actor in upActors() {
             if actor.tombstoneCount > 0 {

@@ -104,9 +104,10 @@ struct Collector {
     private func partRule(_ store: Store, mayWrite: Bool, _ seen: Seen, _ origins: OriginTable) -> PartRule {
         PartRule(
             isKnown: { [stable, retiredEverywhere] uid, seq in
-                guard let origin = origins.index(of: uid) else { return false }
-                return seen.isRetired(origin)
-                    ? retiredEverywhere.contains(uid.server) : stable.covers(origin, seq)
+                // Of one that was retired before this server began, it knows no writes.
+                if retiredEverywhere.contains(uid.server) { return true }
+                guard let origin = origins.index(of: uid), !seen.isRetired(origin) else { return false }
+                return stable.covers(origin, seq)
             },
             mayBury: { [retiredEverywhere] uid in
                 mayWrite && (uid == store.own || retiredEverywhere.contains(uid.server))
