@@ -71,8 +71,8 @@ extension KVClient {
         try await send(["PERSIST", key.kvBytes]).asCount() > 0
     }
 
-    /// Removes a key and answers its value; nil if there is none. On one server a value is answered once. Across servers
-    /// two callers may both be given it.
+    /// Removes a key and answers its value; nil if there is none. On one server a value is answered once. Across
+    /// servers two callers may both be given it.
     @discardableResult
     public func getAndDelete(_ key: some KVBytesConvertible) async throws(KVError) -> KVBytes? {
         try await send(["GETDEL", key.kvBytes]).asValue()

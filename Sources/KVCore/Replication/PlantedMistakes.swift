@@ -101,13 +101,13 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let escortForgotten = PlantedMistakes(rawValue: 1 << 42)
 
     /// INCR writes the sum as a value.
-    package static let countWritesSum = PlantedMistakes(rawValue: 1 << 56)
+    package static let countWritesSum = PlantedMistakes(rawValue: 1 << 43)
     /// SET and DEL do not say what they have seen of a counter's parts.
-    package static let setForgetsTaken = PlantedMistakes(rawValue: 1 << 57)
+    package static let setForgetsTaken = PlantedMistakes(rawValue: 1 << 44)
     /// A part is deleted as soon as it adds nothing here, whoever may have a SET that has not seen it.
-    package static let partBuriedEarly = PlantedMistakes(rawValue: 1 << 58)
+    package static let partBuriedEarly = PlantedMistakes(rawValue: 1 << 45)
     /// A count that begins after an expiry goes on from the old one.
-    package static let expiryLeavesParts = PlantedMistakes(rawValue: 1 << 59)
+    package static let expiryLeavesParts = PlantedMistakes(rawValue: 1 << 46)
 
     /// Every switch with the name the simulator's command line uses, in the order above: exactly 47.
     package static let all: [(name: String, bug: PlantedMistakes)] = [

@@ -1,5 +1,5 @@
-// Records that go with a key: its deadline, where that was set apart from the value, and the parts of a counter. Values,
-// any thread.
+// Records that go with a key: its deadline, where that was set apart from the value, and the parts of a counter.
+// Values, any thread.
 
 import Glibc
 package import KVBase

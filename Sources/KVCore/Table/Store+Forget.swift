@@ -73,8 +73,8 @@ extension Store {
         return dropped
     }
 
-    /// Whether a key has parts here, or has taken one that has not arrived everywhere: then its record stays, as it says
-    /// what was taken of them.
+    /// Whether a key has parts here, or has taken one that has not arrived everywhere: then its record stays, as it
+    /// says what was taken of them.
     private func isCounted(_ main: Record, _ hash: UInt64, _ parts: PartRule) -> Bool {
         if main.isCompanion { return false }
         if let taken = main.taken {
