@@ -23,14 +23,19 @@ extension SimWorld {
         guard look(key, actor), lookAtDeadline(key, actor) else { return }
         let before = actor.effective(key, oracle)
         let isShown = actor.isShown(key, oracle)
-        let expected: TouchOutcome = !isShown ? .absent : end == 0 && before?.deadline == 0 ? .unchanged : .done
+        // A counter that is shown without its value has no deadline.
+        let deadline = before.map { $0.deadline > 0 && $0.deadline <= actor.corrected ? 0 : $0.deadline } ?? 0
+        let expected: TouchOutcome = !isShown ? .absent : end == 0 && deadline == 0 ? .unchanged : .done
         let most = actor.stampMillisMax(seen: newestSeen(key, actor.view).ms, floor: 0)
+        let main = isCounter(key) ? SimMain(key, actor, self) : nil
+        let clock = actor.corrected
         let got = actor.expire(key, at: end)
         if got == .refused { return outcome.points.hit("write refused: no storable version") }
         guard got == expected else {
             return fail(SimViolation("I15", "a touch of \(keys.name(key)) was \(got), not \(expected)"))
         }
         guard got == .done else { return }
+        if let main, !noteBase(key, actor, main, now: clock) { return }
         let touched = keys.count + key
         guard let record = actor.find(touched), let stamp = actor.stamp(of: record, oracle) else {
             return fail(SimViolation("I4", "a touch of \(keys.name(key)) left no record"))
@@ -87,7 +92,9 @@ extension SimWorld {
         case .none: return (0, nil)
         case .at(let end): return (end, nil)
         case .keep:
-            guard actor.isShown(key, oracle), let kept = actor.effective(key, oracle) else { return (0, nil) }
+            guard actor.isShown(key, oracle), let kept = actor.effective(key, oracle),
+                kept.deadline == 0 || kept.deadline > actor.corrected
+            else { return (0, nil) }
             return (kept.deadline, kept.version)
         }
     }
@@ -108,6 +115,9 @@ extension SimWorld {
     /// take their time, and an expired value may be gone here and hidden there.
     func showsAlike(_ key: Int, _ one: SimActor, _ other: SimActor) -> Bool {
         if oracle.excusedKeys.contains(key) { return true }
+        if isCounter(key), one.get(key).map({ Array($0.value) }) != other.get(key).map({ Array($0.value) }) {
+            return false
+        }
         // A clock that was ahead may have let one forget what another shows again.
         let passed = upActors().reduce(Millis(0)) { max($0, $1.view.clockMax, $1.corrected) } + 2_000
         guard holdsAlike(key, one, other, passed) else { return false }
@@ -184,7 +194,7 @@ extension SimWorld {
         for actor in upActors() {
             for key in 0..<keys.count where !failed {
                 let (main, touch) = (actor.find(key), actor.find(keys.count + key))
-                guard main?.ms ?? 0 < latest, touch?.ms ?? 0 < latest else { continue }
+                guard main?.ms ?? 0 < latest, touch?.ms ?? 0 < latest, !isCounted(key, actor) else { continue }
                 let effective = actor.effective(key, oracle)
                 let isOver = effective.map { $0.deadline > 0 && $0.deadline < latest } ?? false
                 if isOver {
@@ -202,6 +212,8 @@ extension SimOracle {
     func deadlineMismatch(_ record: Record, _ write: SimWrite) -> SimViolation? {
         let isPlain = Int(write.key) < keys.count && write.deadline == 0 && write.kept == nil
         if isPlain, !record.isExtended { return nil }
+        // It may say what it has taken of a counter.
+        if isPlain, record.addition.deadline == 0, record.addition.version == nil { return nil }
         guard !isPlain, record.isExtended, record.addition.deadline == write.deadline else {
             return SimViolation("I23", "\(keys.name(Int(write.key))) was written with another deadline than asked for")
         }

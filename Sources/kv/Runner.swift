@@ -24,6 +24,18 @@ struct Runner {
             case .put(let key, let value):
                 let stamp = try await client.put(key, value)
                 Terminal.write(json ? "{\(Text.member("key", key)),\"stamp_ms\":\(stamp.millis)}\n" : "OK\n")
+            case .putFor(let key, let value, let time, let ifAbsent):
+                let isDone = try await client.put(key, value, expiresIn: time, ifAbsent: ifAbsent)
+                if json {
+                    Terminal.write("{\(Text.member("key", key)),\"written\":\(isDone)}\n")
+                } else if isDone || isConversation {
+                    Terminal.write(isDone ? "OK\n" : "(there already)\n")
+                }
+                return isDone ? 0 : Self.absent
+            case .timeToLive(let key): return try await timeToLive(key)
+            case .increment(let key, let step):
+                let sum = try await client.increment(key, by: step)
+                Terminal.write(json ? "{\(Text.member("key", key)),\"value\":\(sum)}\n" : "\(sum)\n")
             case .list(let prefix, let limit, let after): try await list(prefix, limit, after)
             case .delete(let keys):
                 let deleted = try await delete(keys)
@@ -68,6 +80,30 @@ struct Runner {
             Terminal.write("(absent)\n")
         }
         return value == nil ? Self.absent : 0
+    }
+
+    /// Seconds with three decimals, or that there is no end.
+    private func timeToLive(_ key: KVBytes) async throws -> Int32 {
+        let time = try await client.timeToLive(key)
+        let text: String? =
+            switch time {
+            case .left(let left):
+                {
+                    let (seconds, attoseconds) = left.components
+                    let rest = String(attoseconds / 1_000_000_000_000_000)
+                    return "\(seconds)." + String(repeating: "0", count: 3 - rest.count) + rest
+                }()
+            case .never: json ? "null" : "none"
+            case nil: nil
+            }
+        if json {
+            Terminal.write("{\(Text.member("key", key)),\"exists\":\(text != nil),\"ttl_s\":\(text ?? "null")}\n")
+        } else if let text {
+            Terminal.write(text + "\n")
+        } else if isConversation {
+            Terminal.write("(absent)\n")
+        }
+        return text == nil ? Self.absent : 0
     }
 
     /// Page by page, so that a listing of any length takes little memory and can be cut off.

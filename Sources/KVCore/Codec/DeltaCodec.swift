@@ -145,7 +145,7 @@ struct EntryDecoder {
         let contentCount =
             isTombstone && !isExtended ? 0 : Int(truncatingIfNeeded: min(reader.varint(), UInt64(Int32.max)))
         guard !reader.failed, shared <= key.count, shared &+ suffix <= Companion.keyBytesMax,
-            contentCount <= Limits.valueBytesMax + (isExtended ? RecordExtension.longBytes : 0),
+            contentCount <= Limits.valueBytesMax + (isExtended ? RecordExtension.bytesMax : 0),
             readOrigin(flags, &reader, table, writers)
         else { return nil }
         let ms = flags & EntryFlag.sameMillis != 0 ? lastMillis : lastMillis &+ reader.zigzag()
@@ -154,11 +154,13 @@ struct EntryDecoder {
         let rest = reader.run(suffix)
         let content = reader.run(contentCount)
         guard !reader.failed, ms >= 0, ms <= min(millisMax, Version.msMax), seq <= Version.seqMax,
-            !isExtended || !isTombstone && isSound(content, ms, seq, table)
+            !isExtended || isSound(content, ms, seq, table) && (!isTombstone || isBare(content))
         else { return nil }
         key.removeSubrange(shared...)
         key.append(contentsOf: rest)
-        guard !Companion.isCompanions(key) || isExtended && Companion.isSound(key, content) else { return nil }
+        guard !Companion.isCompanions(key) || isExtended && isSoundCompanion(content, isTombstone, table) else {
+            return nil
+        }
         lastMillis = ms
         lastSeq = seq
         at = reader.at
@@ -172,6 +174,21 @@ struct EntryDecoder {
                     key: ByteView(key), value: ByteView(content), ms: ms, origin: origin, seq: seq,
                     isTombstone: isTombstone)
         }
+    }
+
+    /// Whether there is nothing behind the extension, as in a delete: it says only what that has taken of a counter.
+    private func isBare(_ content: UnsafeRawBufferPointer) -> Bool {
+        guard let at = content.baseAddress else { return false }
+        return RecordExtension.byteCount(at: at) == content.count && RecordExtension.deadline(at: at) == 0
+    }
+
+    /// A part of a counter nobody but its actor writes; others may delete it.
+    private func isSoundCompanion(
+        _ content: UnsafeRawBufferPointer, _ isTombstone: Bool, _ table: OriginTable
+    ) -> Bool {
+        guard Companion.isSound(key, content, isTombstone: isTombstone) else { return false }
+        if key[2] != Companion.partKind || isTombstone || origin == OriginTable.unknown { return true }
+        return table.uid(origin) == Companion.partUID(key)
     }
 
     /// Whether an extension is one, and no deadline in it is newer than the write that kept it.

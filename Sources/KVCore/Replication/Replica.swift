@@ -87,6 +87,9 @@ package final class Replica {
         own = store.ownOrigin
         seen = Seen(own: own)
         if config.planted(.stampIgnoresDeadline) { store.state.pointee.ignoresCompanions = true }
+        if config.planted(.setForgetsTaken) { store.state.pointee.forgetsTaken = true }
+        if config.planted(.partBuriedEarly) { store.state.pointee.buriesEarly = true }
+        if config.planted(.expiryLeavesParts) { store.state.pointee.leavesParts = true }
         inbox = Inbox(bytesMax: config.inboxBytesMax)
         bench = FrameBench(origins: origins, cluster: config.clusterId)
         catchUp = CatchUp(isCaughtUp: !config.joining)
@@ -208,7 +211,7 @@ package final class Replica {
         if budget > 0 { budget -= advanceDonors(budget: min(budget, Replica.donorEntriesPerStep), at) }
         if budget > 0, mayAdoptMore(at) { budget -= advanceAdoption(budget: budget, at, into: &effects) }
         if budget > 0, expiry.isUnderWay { budget -= expire(budget: budget, at) }
-        if budget > 0, collector.isSweeping { collect(budget: budget, at) }
+        if budget > 0, collector.isSweeping { collect(budget: budget, at, into: &effects) }
         if budget > 0, !discards.isEmpty { _ = discards.release(budget: budget) }
         scheduleNext(at)
         checkInvariants()

@@ -49,6 +49,8 @@ package enum ReplicaEvent: Sendable, Equatable {
     /// Own sequence numbers that no client used: early writes of a newcomer stamped again above what others had
     /// collected, or entries of a departed server sent on.
     case restamped(ClosedRange<UInt64>)
+    /// The same: parts of counters that add nothing any more were deleted.
+    case buried(ClosedRange<UInt64>)
     /// This machine's clock is off from the majority by this many milliseconds.
     case clockSkewed(Millis)
 }

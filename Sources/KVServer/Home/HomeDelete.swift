@@ -47,6 +47,10 @@ extension HomeAsk {
             x.error(HomeAsk.failure)
             return nil
         }
+        if isLate {
+            x.error("BUSY an actor that runs this command is busy; perhaps not all keys were deleted, try again")
+            return nil
+        }
         var sum = 0
         for answer in answers {
             x.session.noteWritten(answer)

@@ -10,7 +10,7 @@ import RESP
 /// key, or runs here if that is this actor. The answer brings back the records, which are merged before the reply is
 /// seen.
 final class HomeRun: Continuation {
-    private let ask: HomeAsk
+    let ask: HomeAsk
     private let homes: Homes
     private let keys: [Bytes]
     private let queue: CommandQueue
@@ -61,6 +61,10 @@ final class HomeRun: Continuation {
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {
         if ask.hasFailed {
             x.error(HomeAsk.failure)
+            return true
+        }
+        if ask.isLate, ask.outstanding == 0 {
+            x.error(HomeAsk.lateness)
             return true
         }
         if !isRunning, ask.outstanding == 0 { run(x.session) }

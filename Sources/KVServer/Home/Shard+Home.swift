@@ -29,6 +29,7 @@ extension Shard {
     }
 
     private func serve(_ request: HomeRequest) {
+        guard request.begin() else { return }
         run(request)
         state.pointee.budget.spend(4 + TurnBudget.units(bytes: request.queue?.byteCount ?? 0))
         // What it wrote must be in the log first.

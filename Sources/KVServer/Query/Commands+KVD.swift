@@ -55,18 +55,29 @@ extension Commands {
         }
         let register = x.store.deadlineVersion(of: x.store.key(key), now: x.nowMillis)
         let deadline: Millis? = if case .at(let millis) = register?.deadline { millis } else { nil }
-        x.output.pointee.arrayHeader(record.isTombstone || deadline != nil ? 3 : 2)
+        let parts = x.store.parts(of: x.store.key(key), now: x.nowMillis)
+        let isDeleted = record.isTombstone && parts.isEmpty
+        x.output.pointee.arrayHeader(isDeleted || deadline != nil || !parts.isEmpty ? 3 : 2)
         x.output.pointee.integer(Int(record.ms))
         x.output.pointee.bulk(x.shard.context.origins.uid(record.origin).description)
-        if record.isTombstone { return x.output.pointee.bulk("tombstone") }
-        guard let deadline, let register else { return }
-        x.output.pointee.mapHeader(2, resp3: x.resp3)
-        x.output.pointee.bulk("deadline")
-        x.output.pointee.integer(Int(deadline))
-        x.output.pointee.bulk("deadline_version")
-        x.output.pointee.arrayHeader(2)
-        x.output.pointee.integer(Int(register.version.ms))
-        x.output.pointee.bulk(register.version.uid.description)
+        if isDeleted { return x.output.pointee.bulk("tombstone") }
+        if deadline == nil, parts.isEmpty { return }
+        x.output.pointee.mapHeader((deadline == nil ? 0 : 2) + (parts.isEmpty ? 0 : 1), resp3: x.resp3)
+        if let deadline, let register {
+            x.output.pointee.bulk("deadline")
+            x.output.pointee.integer(Int(deadline))
+            x.output.pointee.bulk("deadline_version")
+            x.output.pointee.arrayHeader(2)
+            x.output.pointee.integer(Int(register.version.ms))
+            x.output.pointee.bulk(register.version.uid.description)
+        }
+        guard !parts.isEmpty else { return }
+        x.output.pointee.bulk("parts")
+        x.output.pointee.mapHeader(parts.count, resp3: x.resp3)
+        for part in parts {
+            x.output.pointee.bulk(part.uid.description)
+            x.output.pointee.integer(Int(part.added))
+        }
     }
 
     private static func kvdDigest(_ x: inout Execution) {

@@ -296,6 +296,8 @@ package final class Replicator {
         case .restamped(let seqs):
             log.debug(
                 "actor \(replica.uid.index) stamped \(seqs.count) early writes again, above what others collected")
+        case .buried(let seqs):
+            log.debug("actor \(replica.uid.index) deleted \(seqs.count) spent parts of counters")
         case .clockSkewed(let millis):
             if speaks { log.warning("this machine's clock is off by \(millis) ms from the other servers'") }
         }
