@@ -47,7 +47,10 @@ struct KV: AsyncParsableCommand {
             put --if-absent found one; 64 wrong usage.
             """,
         version: KVClient.version,
-        subcommands: [Get.self, Put.self, List.self, Delete.self, TimeToLive.self, Increment.self, Ping.self, Raw.self])
+        subcommands: [
+            Get.self, Put.self, List.self, Delete.self, TimeToLive.self, Increment.self, Ping.self, Status.self,
+            Doctor.self, Raw.self,
+        ])
 
     @OptionGroup var options: Options
 
@@ -270,6 +273,28 @@ struct Ping: OneShot {
     @OptionGroup var options: Options
 
     func request() -> Request { .ping }
+}
+
+struct Status: OneShot {
+    static let configuration = CommandConfiguration(
+        abstract: "Prints the cluster as a table, as the server sees it.",
+        discussion: "This server first, then the others; what only they know of themselves is a dash. --json has more.")
+
+    @ParentCommand var outer: KV
+    @OptionGroup var options: Options
+
+    func request() -> Request { .status }
+}
+
+struct Doctor: OneShot {
+    static let configuration = CommandConfiguration(
+        abstract: "Prints what looks wrong, and what to do.",
+        discussion: "Exit code 1 when something is critical.")
+
+    @ParentCommand var outer: KV
+    @OptionGroup var options: Options
+
+    func request() -> Request { .doctor }
 }
 
 struct Raw: OneShot {

@@ -13,6 +13,8 @@ enum Request: Equatable {
     case list(prefix: KVBytes, limit: Int?, after: KVBytes?)
     case delete([KVBytes])
     case ping
+    case status
+    case doctor
     /// A command in the server's own words.
     case raw([KVBytes])
     case help
@@ -23,7 +25,7 @@ enum Request: Equatable {
     }
 
     static let names = [
-        "delete", "exit", "get", "help", "incr", "list", "ping", "put", "quit", "raw", "ttl",
+        "delete", "doctor", "exit", "get", "help", "incr", "list", "ping", "put", "quit", "raw", "status", "ttl",
     ]
 
     static let helpText = """
@@ -34,6 +36,8 @@ enum Request: Equatable {
         list [PREFIX] [limit N] [after KEY]   print pairs in key order
         delete KEY...                         remove keys
         ping                                  how long the store takes to answer
+        status                                the cluster as a table
+        doctor                                what looks wrong, and what to do
         raw COMMAND...                        send any command of the server, such as raw INFO server
         help                                  this text; Tab completes commands and keys, Ctrl-R searches lines
         quit                                  leave (or Ctrl-D)
@@ -68,6 +72,9 @@ enum Request: Equatable {
         case "ping":
             guard arguments.isEmpty else { throw Mistake(text: "usage: ping") }
             self = .ping
+        case "status", "doctor":
+            guard arguments.isEmpty else { throw Mistake(text: "usage: \(name)") }
+            self = name == "status" ? .status : .doctor
         case "raw":
             guard !arguments.isEmpty else { throw Mistake(text: "usage: raw COMMAND...") }
             self = .raw(arguments)

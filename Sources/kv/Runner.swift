@@ -41,6 +41,8 @@ struct Runner {
                 let deleted = try await delete(keys)
                 Terminal.write(json ? "{\"deleted\":\(deleted)}\n" : "\(deleted)\n")
             case .ping: try await ping()
+            case .status: try await status()
+            case .doctor: return try await doctor()
             case .raw(let arguments):
                 let reply = try await client.send(arguments)
                 if isRaw, !json {
@@ -137,6 +139,35 @@ struct Runner {
         let rest = String(micros % 1000)
         let millis = "\(micros / 1000)." + String(repeating: "0", count: 3 - rest.count) + rest
         Terminal.write(json ? "{\"ping_ms\":\(millis)}\n" : "PONG \(millis) ms\n")
+    }
+
+    private func status() async throws {
+        let reply = try await client.send(json ? ["KVD", "STATUS"] : ["KVD", "STATUS", "TABLE"])
+        if json { return Terminal.write(reply.bytes?.array ?? []) }
+        let rows = (reply.elements ?? []).map { line in
+            (line.bytes?.description ?? "").split(separator: "\t", omittingEmptySubsequences: false).map {
+                Text.escaped(KVBytes(String($0)))
+            }
+        }
+        Terminal.write(TextTable.aligned(rows))
+    }
+
+    /// Each finding is its weight, what is wrong, and what to do.
+    private func doctor() async throws -> Int32 {
+        let reply = try await client.send(["KVD", "DOCTOR"])
+        let findings = (reply.elements ?? []).map { finding in
+            (finding.elements ?? []).map { $0.bytes?.description ?? "" }
+        }
+        if json {
+            Terminal.write(Self.json(reply) + "\n")
+        } else if findings.isEmpty {
+            Terminal.write("Nothing is wrong.\n")
+        }
+        for finding in findings where !json && finding.count == 3 {
+            let words = finding.map { Text.escaped(KVBytes($0)) }
+            Terminal.write("\(words[0]): \(words[1])\n    \(words[2])\n")
+        }
+        return findings.contains { $0.first == "critical" } ? Self.failed : 0
     }
 
     private func delete(_ keys: [KVBytes]) async throws -> Int {

@@ -101,6 +101,23 @@ import Testing
         #expect(try config(("max-lag", "off")).maxLagSeconds == nil)
     }
 
+    /// Decided once: what each file alone means.
+    @Test func whatFilesOfTLSMean() throws {
+        let pair = [("tls-cert-file", "c"), ("tls-key-file", "k")]
+        func tls(_ more: (String, String)...) throws -> TLSSettings {
+            try Config.resolve(flags: (pair + more).map { (name: $0.0, value: $0.1) }, environment: [:]).tls
+        }
+        #expect(try config().tls.mode == .off && !config().tls.isOn)
+        #expect(try tls().mode == .required && tls().asks == .no && tls().refusesPlain)
+        #expect(try tls(("tls", "off")).mode == .off)
+        let optional = try tls(("tls", "optional"), ("tls-ca-file", "a"))
+        #expect(optional.mode == .optional && optional.asks == .optional && !optional.refusesPlain)
+        #expect(try tls(("tls", "optional"), ("tls-ca-file", "a"), ("tls-auth-clients", "yes")).refusesPlain)
+        #expect(try tls(("tls-ca-file", "a"), ("tls-auth-clients-user", "URI")).userName == .uri)
+        #expect(message([("tls-key-file", "k")])?.contains("both") == true)
+        #expect(message([("tls-ca-file", "a")])?.contains("both") == true)
+    }
+
     @Test func moreServersToJoinThanAnybodyNeedsAreRefused() {
         let join = (0..<Seeds.seedsMax + 1).map { ("join", "10.0.0.1:\($0 + 1)") }
         #expect(message(Array(join.dropLast())) == nil)
@@ -167,7 +184,8 @@ import Testing
 
     @Test func settingsForTestsAreNotInTheListOfSettings() throws {
         let text = try #require(message([("nonsense", "1")]))
-        #expect(text.contains("known are port, actors") && !text.contains("debug"), "\(text)")
+        #expect(text.contains("kvd --help lists all") && !text.contains("debug"), "\(text)")
+        #expect(message([("debug-clock-offset", "1")])?.contains("debug-clock-offset-ms") == false)
     }
 
     @Test func portsMustNotCollide() {
@@ -197,5 +215,24 @@ import Testing
         ] {
             #expect(ServerDescription.address(inJSON: bad) == nil, "\(bad)")
         }
+    }
+
+    @Test func aCertificateThatEndsSoonIsSaid() {
+        let day: Int64 = 86_400
+        #expect(TrustSettings.warning(ofEnd: 40 * day, now: 9 * day) == nil)
+        #expect(TrustSettings.warning(ofEnd: 40 * day, now: 11 * day)!.contains("ends in 29 days"))
+        #expect(TrustSettings.warning(ofEnd: 40 * day, now: 41 * day)!.contains("has ended"))
+    }
+
+    @Test func whatProtectsLinksHasAName() {
+        var trust = TrustSettings()
+        #expect(trust.name == "none")
+        trust.keyFile = "k"
+        #expect(trust.name == "key")
+        (trust.keyFile, trust.certificate) = (nil, "c")
+        #expect(trust.name == "cert")
+        var row = PeerRow(id: 1, address: "h:1", state: .up, pending: 0, heardMillisAgo: 5)
+        row.encryption = trust.name
+        #expect(row.line == "0000000000000001 h:1 up 0 5 - cert -1 0 -")
     }
 }

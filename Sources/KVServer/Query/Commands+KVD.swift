@@ -11,6 +11,8 @@ extension Commands {
         case let sub where sub.equals("VERSION"): kvdVersion(&x)
         case let sub where sub.equals("DIGEST"): kvdDigest(&x)
         case let sub where sub.equals("PEERS"): kvdPeers(&x)
+        case let sub where sub.equals("STATUS"): kvdStatus(&x)
+        case let sub where sub.equals("DOCTOR"): kvdDoctor(&x)
         case let sub where sub.equals("HELP"): x.help(kvdHelp)
         default: x.unknownSubcommand(of: "KVD")
         }
@@ -101,6 +103,8 @@ extension Commands {
         "VERSION <key>", "    Timestamp and UID of the actor that took the write; 'tombstone' when deleted.",
         "DIGEST [ALL]", "    Digest of all live pairs and versions; ALL adds tombstones.",
         "PEERS", "    One line per known server.",
+        "STATUS [TABLE]", "    This server and the others, as JSON or as lines of words parted by tabs.",
+        "DOCTOR", "    What looks wrong, and what to do.",
         "HELP", "    Prints this help.",
     ]
 }

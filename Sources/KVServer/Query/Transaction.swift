@@ -11,6 +11,8 @@ final class Transaction {
     static let bytesMax = Limits.commandBytesMax
 
     let queue = CommandQueue()
+    /// A command of it writes.
+    private(set) var hasWrites = false
     /// A command was refused: EXEC will be too.
     var isSpoiled = false
 
@@ -25,6 +27,7 @@ final class Transaction {
             return x.error("ERR the transaction is too large: the limits are 1048576 commands and 134217728 bytes")
         }
         queue.append(x)
+        if row.flags.contains(.write) { hasWrites = true }
         x.output.pointee.simple("QUEUED")
     }
 
@@ -159,7 +162,7 @@ extension Commands {
             return
         }
         let request = HomeRequest(HomeAsk(x.session), from: own, keys: keys.all, queue: transaction.queue)
-        request.client = x.session.state.pointee.traits
+        request.client = x.session.traits
         request.watched = watched
         x.shard.run(request)
         x.output.pointee.append(request.output.bytes)
