@@ -30,8 +30,23 @@ enum Companion {
 
     /// Whether a companion that came from elsewhere is one as this server makes them. `content` begins with a whole
     /// extension.
-    static func isSound(_ key: [UInt8], _ content: UnsafeRawBufferPointer) -> Bool {
-        key.count >= prefixBytes && key[2] == deadlineKind && content.count == RecordExtension.shortBytes
+    static func isSound(_ key: [UInt8], _ content: UnsafeRawBufferPointer, isTombstone: Bool) -> Bool {
+        guard key.count >= prefixBytes else { return false }
+        let valueCount = content.count - RecordExtension.shortBytes
+        switch key[2] {
+        case deadlineKind: return !isTombstone && valueCount == 0
+        case partKind: return key.count >= prefixBytes + uidBytes && valueCount == (isTombstone ? 0 : CounterPart.bytes)
+        default: return false
+        }
+    }
+
+    /// Whose part a key of that kind is.
+    static func partUID(_ key: [UInt8]) -> ActorUID {
+        key.withUnsafeBytes { bytes in
+            ActorUID(
+                server: UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: key.count - uidBytes, as: UInt64.self)),
+                index: UInt16(bigEndian: bytes.loadUnaligned(fromByteOffset: key.count - 2, as: UInt16.self)))
+        }
     }
 
     /// The key of the companion of that kind, valid while `body` runs.
