@@ -160,8 +160,19 @@ enum Info {
         line(&text, "lag_ms", Int(shard.replicator?.lagMillis ?? 0))
         line(&text, "max_lag_ms", shard.context.live.maxLagSeconds.map { String($0 * 1000) } ?? "off")
         line(&text, "data_commands", shard.state.pointee.isLoading ? "loading" : shard.state.pointee.writeRefusal.info)
+        line(&text, "peer_encryption", shard.context.config.trust.name)
+        line(
+            &text, "peer_certificate_ends",
+            shard.context.certificateEndsAt == 0 ? "never" : "\(shard.context.certificateEndsAt)")
+        line(&text, "future_stamps_total", futureStamps(own))
         for (index, peer) in peers.enumerated() { text.append("peer\(index + 1):\(peer.fields)\r\n") }
         line(&text, "tombstones", shard.state.pointee.store.tombstoneCount)
+    }
+
+    /// By the name of the server they came from.
+    private static func futureStamps(_ replica: Replica?) -> String {
+        let counts = replica?.futureStampsByName ?? []
+        return counts.isEmpty ? "0" : counts.map { "\($0.name)=\($0.count)" }.joined(separator: ",")
     }
 
     @Sendable private static func processor(_ shard: Shard, _ text: inout OutputBuffer) {

@@ -222,25 +222,36 @@ package final class Server {
     /// Reads the key or the certificates again, for new links; those that stand go on. Returns the line to log. To be
     /// taken once the server has started; any thread may call it.
     package var rereadTrust: @Sendable () -> String {
-        let (trust, system, access, book) = (config.trust, system, config.access, context.access)
+        let (trust, system, access, context, log) = (config.trust, system, config.access, context!, log)
+        let cluster = config.cluster
         return {
             var lines: [String] = []
             if trust.isProtected {
                 do {
-                    try system?.replaceTrust(trust.resolve())
+                    let resolved = try trust.resolve()
+                    try system?.replaceTrust(resolved)
+                    Server.noteCertificate(resolved, cluster, context, log)
                     lines.append(
                         "the files of --cluster-key-file or --peer-tls-cert are read again: new links use them")
                 } catch { lines.append("nothing is changed between servers: \(error)") }
             }
             if !access.isEmpty {
                 do {
-                    let warnings = try access.apply(to: book)
+                    let warnings = try access.apply(to: context.access)
                     lines += ["the files of --requirepass-file or --aclfile are read again"] + warnings
                 } catch { lines.append("no user is changed: \(error)") }
             }
             if lines.isEmpty { return "there is no setting that is read again while kvd runs" }
             return lines.joined(separator: "; ")
         }
+    }
+
+    /// Says when the certificate ends, if there is one.
+    private static func noteCertificate(_ trust: LinkTrust, _ cluster: String, _ context: ServerContext, _ log: Logger)
+    {
+        guard let end = trust.certificateEnd(cluster: cluster) else { return }
+        context.noteCertificateEnd(end)
+        if let line = TrustSettings.warning(ofEnd: end, now: Int64(time(nil))) { log.warning("\(line)") }
     }
 
     /// The actor system, and a replica for every query actor. Before the loops run.
@@ -263,6 +274,7 @@ package final class Server {
         }
         self.system = system
         if let line = config.trust.warning { log.warning("\(line)") }
+        Server.noteCertificate(trust, config.cluster, context, log)
         system.onError { [log] failure in log.error("\(failure)") }
         system.onLinkProblem { [log] problem in log.warning("\(problem)") }
         context.countMessages { [unowned system] in MessageCounters(system.statistics) }
@@ -310,6 +322,7 @@ package final class Server {
         let replicator = Replicator(
             replica: replica, state: shard.state, loop: loop, system: system, log: log, status: status,
             joinLinks: joinLinks, gate: gate)
+        replicator.encryption = config.trust.name
         shard.replicator = replicator
         let box = UncheckedBox((replicator, joinLinks))
         let ref = system.start(on: shard.index - 1) { (context: ActorContext<SyncMessage>) in

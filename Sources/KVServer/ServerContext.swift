@@ -29,6 +29,8 @@ package struct PeerRow: Sendable {
     /// -1 if not known.
     package var roundTripMillis: Millis = -1
     package var clockOffsetMillis: Millis = 0
+    /// What protects the link: `key`, `cert` or `none`.
+    package var encryption = "none"
     /// About what is still to be sent, and what the line carries (0 if not known).
     package var backlogBytes = 0
     package var bytesPerSecond = 0
@@ -41,7 +43,7 @@ package struct PeerRow: Sendable {
     /// The line of KVD PEERS: id, address, state, pending deltas, milliseconds since last heard, name, encryption,
     /// round trip and clock offset in milliseconds, how far one of the two has caught up with the other.
     var line: String {
-        "\(hex16(id)) \(address) \(state.rawValue) \(pending) \(heardMillisAgo) \(name) none \(roundTripMillis)"
+        "\(hex16(id)) \(address) \(state.rawValue) \(pending) \(heardMillisAgo) \(name) \(encryption) \(roundTripMillis)"
             + " \(clockOffsetMillis) \(caughtUpPercent.map { "\($0)%" } ?? "-")"
     }
 
@@ -74,6 +76,9 @@ package final class ServerContext: Sendable {
     package let startedNanos: Nanos
     package let inputOutput: String
 
+    /// When this server's certificate ends, in seconds since 1970; 0 if it has none.
+    private let certificateEnd = Atomic<Int64>(0)
+
     private let systemCounters = Mutex<(@Sendable () -> MessageCounters)?>(nil)
     private let clientIDs = Atomic<Int>(0)
     private let clients = Atomic<Int>(0)
@@ -96,6 +101,9 @@ package final class ServerContext: Sendable {
 
     /// Query actors are numbered from 1, as their ports; in UIDs from 0.
     package func uid(_ index: Int) -> ActorUID { ActorUID(server: serverID, index: UInt16(index - 1)) }
+
+    package var certificateEndsAt: Int64 { certificateEnd.load(ordering: .relaxed) }
+    package func noteCertificateEnd(_ seconds: Int64) { certificateEnd.store(seconds, ordering: .relaxed) }
 
     package func nextClientID() -> Int { clientIDs.add(1, ordering: .relaxed).newValue }
 

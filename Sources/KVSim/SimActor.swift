@@ -87,7 +87,7 @@ package final class SimActor {
     // MARK: Driving
 
     func receive(_ message: SimMessage) -> FrameVerdict {
-        replica.receive(frame: message.bytes, at, into: &effects)
+        replica.receive(frame: message.bytes, from: message.from.server, at, into: &effects)
     }
 
     func receive(_ batch: LocalBatch) { replica.receive(batch, at, into: &effects) }
@@ -115,6 +115,14 @@ package final class SimActor {
     func linkUp(_ server: UInt64, session: UInt64 = 0) { replica.linkUp(server, session: session, at) }
     func linkMoved(_ server: UInt64, _ progress: LinkProgress) { replica.linkMoved(server, progress, at) }
     func greet(_ session: UInt64) -> OutgoingFrame? { replica.greet(session: session, at) }
+    func forge(
+        _ bytes: [UInt8], _ lie: FrameLie, third: UInt64, key: [UInt8], knownTo: @escaping (ActorUID) -> UInt64,
+        _ random: inout PRNG
+    ) -> [UInt8]? {
+        var forger = FrameForger(origins: origins, clusterId: simClusterID)
+        (forger.third, forger.keys, forger.knownTo) = (third, [key], knownTo)
+        return forger.forge(bytes, lie, random: &random)
+    }
     func knows(_ server: UInt64) -> Bool { replica.memberRows.contains { $0.server == server } }
     func linkDown(_ server: UInt64, session: UInt64 = 0) { replica.linkDown(server, session: session, at) }
     func forget(_ server: UInt64) { replica.forget(server, at, into: &effects) }
@@ -170,17 +178,20 @@ package final class SimActor {
         replica.delete(key: world.keys.bytes(key), at).map { .deleted($0) } ?? .absent
     }
 
+    /// No stamp for it is left that others would take.
+    func refusesDelete(_ key: Int) -> Bool { get(key) != nil && !replica.mayOverwrite(key: world.keys.bytes(key), at) }
+
     var hasCaughtUp: Bool { replica.isCaughtUp }
 
     /// The greatest timestamp the write rule may give a write now, over a version stamped `seen`.
     func stampMillisMax(seen: Millis, floor: Millis) -> Millis {
-        max(at.wall + replica.clockCorrectionMillis, store.gcFloor + 1, floor > 0 ? floor + 1 : 0, seen + 1)
+        max(at.wall + replica.clockCorrectionMillis(at), store.gcFloor + 1, floor > 0 ? floor + 1 : 0, seen + 1)
     }
 
     var ownSeq: UInt64 { store.ownSeq }
 
     /// The clock that decides what is shown.
-    var corrected: Millis { at.wall + replica.clockCorrectionMillis }
+    var corrected: Millis { at.wall + replica.clockCorrectionMillis(at) }
 
     func get(_ key: Int) -> Record? {
         store.get(world.keys.hashed(key), now: corrected)

@@ -10,7 +10,7 @@ package struct SimBug: Sendable {
     let adjust: @Sendable (inout SimOptions, inout PRNG) -> Void
 
     package func options(seed: UInt64) -> SimOptions {
-        var options = SimOptions.swarm(seed: seed, thinPercent: 0)
+        var options = SimOptions.swarm(seed: seed, thinPercent: 0, liarPercent: 0)
         options.profile = .swarm
         options.loadMillis = min(options.loadMillis, 15_000)
         options.faults.subtract([.rotten])
@@ -272,6 +272,19 @@ package struct SimBug: Sendable {
             o.operationsPerSecond = 200
             o.putPercent = 90
         },
+        "resetOfOldId": { o, random in o.makeLiar(&random) },
+        "ownFromOthers": { o, random in
+            busyKeys(&o)
+            o.makeLiar(&random)
+        },
+        "floorAhead": { o, random in
+            o.makeLiar(&random)
+            o.joiners = 1
+            o.actors = (0..<o.slots).map { _ in random.within(1...2) }
+            o.faults.insert(.join)
+            o.joinAtMillis = 3_500
+        },
+        "forgottenAtAWord": { o, random in o.makeLiar(&random) },
         "touchWritesValue": { o, random in shortLives(&o, &random) },
         "expiryDeletes": { o, random in shortLives(&o, &random) },
         "forgetWithoutReports": { o, random in

@@ -61,7 +61,7 @@ extension SimWorld {
             let isExcused =
                 !other.view.hadMet(actor.uid.server, key) || !other.countsAsMember(actor.uid.server)
                 || !actor.countsItself || oracle.write(touch)?.unaware ?? false || forgotLiving
-                || actor.view.clockMax >= (oracle.write(gone)?.deadline ?? 0)
+                || actor.view.clockMax >= deadline(of: gone, key, at: other)
             if isExcused {
                 oracle.excusedKeys.insert(key)
                 continue
@@ -72,6 +72,13 @@ extension SimWorld {
                     "actor \(actor.view.origin) extended \(keys.name(key)) \(oracle.name(main)), which actor "
                         + "\(other.view.origin) has forgotten"))
         }
+    }
+
+    /// When a value that was forgotten had ended, by what was forgotten with it.
+    private func deadline(of gone: SimStamp, _ key: Int, at other: SimActor) -> Millis {
+        let (write, touch) = (oracle.write(gone), other.view.collected[keys.count + key])
+        let isTouched = oracle.precedes(write?.kept ?? gone, touch)
+        return (isTouched ? oracle.write(touch) : write)?.deadline ?? 0
     }
 
     /// What a write must say of the deadline: when it ends, and whose version that has if it was kept.
@@ -107,6 +114,15 @@ extension SimWorld {
         let (a, b) = (shown(key, one), shown(key, other))
         if a == b { return true }
         return [a, b].allSatisfy { $0.map { $0.deadline > 0 && $0.deadline <= passed } ?? true }
+    }
+
+    /// A value's time has passed by some clock: whoever was still fetching it need not have got it.
+    func isOver(_ key: Int, _ stamp: SimStamp) -> Bool {
+        guard options.expires, let write = oracle.write(stamp), !write.isTombstone else { return false }
+        let touch = oracle.floors[keys.count + key]
+        let deadline =
+            oracle.precedes(write.kept ?? stamp, touch) ? oracle.write(touch)?.deadline ?? 0 : write.deadline
+        return deadline > 0 && upActors().contains { deadline <= max($0.view.clockMax, $0.corrected) }
     }
 
     /// What both hold of a key or its deadline is the same; what only one holds is no longer shown.

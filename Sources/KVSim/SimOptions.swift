@@ -136,6 +136,9 @@ package struct SimOptions: Sendable {
     package var tombstoneAgeMillis: Millis = 60_000
     package var collectEveryMillis: Millis = 5_000
 
+    /// The slot of a server that lies.
+    package var liar: Int?
+
     // Checking.
     package var checkMillis: Millis = 50
     /// First phase of the end: only a random subset of servers heals and must converge on its own (I16).
@@ -151,7 +154,9 @@ package struct SimOptions: Sendable {
     package var promisesVisibility: Bool { profile == .calm || profile == .lossy }
 
     /// Derives a world from its seed.
-    package static func swarm(seed: UInt64, thinPercent: Int = SimOptions.thinPercent) -> SimOptions {
+    package static func swarm(
+        seed: UInt64, thinPercent: Int = SimOptions.thinPercent, liarPercent: Int = SimOptions.liarPercent
+    ) -> SimOptions {
         var random = SimRandom(seed: seed).options
         var o = SimOptions(seed: seed)
         let draw = random.below(100)
@@ -163,6 +168,7 @@ package struct SimOptions: Sendable {
         o.drawLimits(&random)
         o.drawThin(&random, percent: thinPercent)
         o.drawExpiry()
+        o.drawLiar(percent: liarPercent)
         return o
     }
 
@@ -292,7 +298,8 @@ package struct SimOptions: Sendable {
         \(joinAtMillis) ms
         journal \(journalCapacity), frame bytes \(frameBytesMax), scan \(scanEntriesPerTurn), chunk \
         \(bootstrapChunkBytes), local log \(localEntriesMax), check each \(checkMillis) ms, \
-        tombstones \(tombstoneAgeMillis) ms each \(collectEveryMillis) ms, subset first \(subsetFirst)\(thinDescription)
+        tombstones \(tombstoneAgeMillis) ms each \(collectEveryMillis) ms, subset first \
+        \(subsetFirst)\(liarDescription)\(thinDescription)
         touch \(touchPercent) % volatile \(volatilePercent) % life <= \(lifeMillisMax) ms
         """
     }

@@ -72,6 +72,8 @@ package final class SimOracle {
     package private(set) var collected: [SimStamp]
     /// The same of the actors that still run: nothing older may be written or received any more.
     package private(set) var remembered: [SimStamp]
+    /// Ids of servers that lie: what they say of their own writes binds nobody.
+    package var liars: Set<UInt64> = []
     private var deletes: [[SimStamp]]
     /// In a world with deadlines: every other write.
     private var forgettable: [[SimStamp]]

@@ -9,6 +9,7 @@ package struct SimRandom {
     package var faults: PRNG
     package var clocks: PRNG
     package var identity: PRNG
+    package var lies: PRNG
     /// Of its own root, so that worlds without deadlines stay what they were.
     package var expiry: PRNG
 
@@ -20,6 +21,7 @@ package struct SimRandom {
         faults = root.fork()
         clocks = root.fork()
         identity = root.fork()
+        lies = root.fork()
         expiry = PRNG(seed: seed ^ 0x6578_7069_7265_7321)
     }
 }

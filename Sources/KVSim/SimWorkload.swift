@@ -8,7 +8,7 @@ extension SimWorld {
         guard loading else { return }
         queue.push(
             .operation, at: now + random.workload.interval(mean: simSecond / SimTime(options.operationsPerSecond)))
-        let up = servers.filter { $0.isUp && $0.frozenUntil <= now && $0.leavingSince == nil }
+        let up = servers.filter { $0.isUp && $0.frozenUntil <= now && $0.leavingSince == nil && !isLiar($0.slot) }
         guard !up.isEmpty else { return }
         let server = up[random.workload.below(up.count)]
         let actor = actors[server.actors[random.workload.below(server.actors.count)]]
@@ -83,6 +83,7 @@ extension SimWorld {
         if stamp.ms > most, !isRotten {
             return fail(SimViolation("I5", "put of \(keys.name(key)) stamped \(stamp.ms), the rule allows \(most)"))
         }
+        checkStamp(stamp.ms, actor)
         let write = SimWrite(
             key: Int32(key), valueLength: Int32(length), valueID: id, ms: stamp.ms, at: now, deadline: end, kept: kept)
         if let violation = oracle.deadlineMismatch(record, write) { return fail(violation) }
@@ -113,7 +114,11 @@ extension SimWorld {
         let outcome = actor.delete(key)
         switch outcome {
         case .absent:
-            if present { fail(SimViolation("I15", "a delete of present \(keys.name(key)) found nothing")) }
+            if present, actor.refusesDelete(key) {
+                self.outcome.points.hit("write refused: no storable version")
+            } else if present {
+                fail(SimViolation("I15", "a delete of present \(keys.name(key)) found nothing"))
+            }
         case .deleted(let record):
             guard present, record.isTombstone, let stamp = actor.stamp(of: record, oracle) else {
                 return fail(SimViolation("I15", "a delete of \(keys.name(key)) returned no tombstone of its own"))

@@ -198,9 +198,10 @@ package final class SimWorld {
 
     // MARK: Servers
 
+    /// Those that run and do not lie.
     func upActors() -> [SimActor] {
         var up: [SimActor] = []
-        for server in servers where server.isUp {
+        for server in servers where server.isUp && !isLiar(server.slot) {
             for index in server.actors { up.append(actors[index]) }
         }
         return up
@@ -217,6 +218,7 @@ package final class SimWorld {
         if isFirst { initialClock(server) }
         // A server that is started again is told whom to join: without that it would begin a cluster of its own.
         let isFounder = server.slot == 0 && isFirst
+        if isLiar(server.slot) { oracle.liars.insert(server.id) }
         server.seeds = isFounder ? [] : told ?? seeds(of: server.slot, isFirst)
         let origins = OriginTable()
         let count = options.actors[server.slot]

@@ -50,6 +50,24 @@ import Testing
         }
     }
 
+    /// What the clock of this server would stamp, others would not take.
+    @Test func aWriteThatOthersWouldRefuseIsAnsweredWithCLOCK() {
+        withSession { s in
+            expect(s, "MSET a 1 b 2", "+OK")
+            s.shard.state.pointee.store.boundStamps(to: s.now - 1)
+            let error = "-" + "\(ShardState.clockError)"
+            for request in [
+                "SET a 2", "SET a 2 EX 9", "SETNX new 1", "MSET a 2 b 3", "INCR a", "EXPIRE a 9", "DEL a b",
+                "DEL a none",
+                "GETDEL a", "GETEX a EX 9",
+            ] { expect(s, request, error) }
+            expect(s, "DEL none", ":0")
+            expect(s, "MGET a b new", "*3\r\n$1\r\n1\r\n$1\r\n2\r\n$-1")
+            s.shard.state.pointee.store.boundStamps(to: s.now + 10)
+            expect(s, "DEL a b", ":2")
+        }
+    }
+
     @Test func emptyKeysAreKeys() {
         withSession { s in
             expect(s, "SET  v", "+OK")

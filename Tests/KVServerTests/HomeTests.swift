@@ -88,6 +88,20 @@ import Testing
         }
     }
 
+    /// Where the stamp of a deletion would be refused by others, that is said of the whole command.
+    @Test(arguments: [1, 2]) func whereAKeyMayNotBeDeletedTheClientIsTold(_ refusing: Int) {
+        withActors(2) { homes, clients in
+            let keys = (1...2).map { homes.keys(of: $0)[0] }
+            for key in keys { clients[0].expect("SET \(key) v", "+OK") }
+            homes.shards[refusing - 1].state.pointee.store.boundStamps(to: 1)
+            clients[0].expect("DEL \(keys[0]) \(keys[1])", "-\(ShardState.clockError)")
+            // The other one is gone.
+            clients[refusing - 1].expect("EXISTS \(keys[0]) \(keys[1])", ":1")
+            let many = (0..<1100).map { Bytes("none\($0)") }
+            #expect(clients[0].run(["DEL"] + many + [Bytes(keys[refusing - 1])]) == "-\(ShardState.clockError)\r\n")
+        }
+    }
+
     /// The commands of all clients in random order: of each race one wins.
     @Test func ofARaceOneWins() {
         withActors(4) { homes, clients in

@@ -118,7 +118,11 @@ struct EntryDecoder {
 
     /// The next entry as a new record that the caller owns, or nil if the bytes are malformed. Call only while `left >
     /// 0`.
-    mutating func next(_ bytes: UnsafeRawBufferPointer, _ table: OriginTable) -> Record? {
+    ///
+    /// The record of a writer that is not known has the origin `OriginTable.unknown`.
+    mutating func next(
+        _ bytes: UnsafeRawBufferPointer, _ table: OriginTable, writers: KnownWriters = .all
+    ) -> Record? {
         var reader = WireReader(bytes, from: at, to: end)
         let flags = reader.byte()
         var shared = Int(flags &>> 4)
@@ -132,7 +136,7 @@ struct EntryDecoder {
             isTombstone && !isExtended ? 0 : Int(truncatingIfNeeded: min(reader.varint(), UInt64(Int32.max)))
         guard !reader.failed, shared <= key.count, shared &+ suffix <= Companion.keyBytesMax,
             contentCount <= Limits.valueBytesMax + (isExtended ? RecordExtension.longBytes : 0),
-            readOrigin(flags, &reader, table)
+            readOrigin(flags, &reader, table, writers)
         else { return nil }
         let ms = flags & EntryFlag.sameMillis != 0 ? lastMillis : lastMillis &+ reader.zigzag()
         let seq =
@@ -140,10 +144,11 @@ struct EntryDecoder {
         let rest = reader.run(suffix)
         let content = reader.run(contentCount)
         guard !reader.failed, ms >= 0, ms <= min(millisMax, Version.msMax), seq <= Version.seqMax,
-            !isExtended || RecordExtension.isValid(content)
+            !isExtended || !isTombstone && isSound(content, ms, seq, table)
         else { return nil }
         key.removeSubrange(shared...)
         key.append(contentsOf: rest)
+        guard !Companion.isCompanions(key) || isExtended && Companion.isSound(key, content) else { return nil }
         lastMillis = ms
         lastSeq = seq
         at = reader.at
@@ -159,17 +164,26 @@ struct EntryDecoder {
         }
     }
 
-    private mutating func readOrigin(_ flags: UInt8, _ reader: inout WireReader, _ table: OriginTable) -> Bool {
+    /// Whether an extension is one, and no deadline in it is newer than the write that kept it.
+    private func isSound(_ content: UnsafeRawBufferPointer, _ ms: Millis, _ seq: UInt64, _ table: OriginTable) -> Bool {
+        guard RecordExtension.isValid(content), let at = content.baseAddress else { return false }
+        guard origin != OriginTable.unknown, let kept = RecordExtension(reading: at).version else { return true }
+        return kept < Version(ms: ms, uid: table.uid(origin), seq: seq)
+    }
+
+    private mutating func readOrigin(
+        _ flags: UInt8, _ reader: inout WireReader, _ table: OriginTable, _ writers: KnownWriters
+    ) -> Bool {
         if flags & EntryFlag.sameOrigin != 0 { return !origins.isEmpty }
         let code = reader.varint()
         guard !reader.failed, code <= UInt64(origins.count) else { return false }
         if code == UInt64(origins.count) {
             let server = reader.fixed64()
             let index = reader.varint()
-            guard !reader.failed, index < UInt64(Limits.actorsMax), origins.count < EntryDecoder.originsMax,
-                let interned = table.intern(ActorUID(server: server, index: UInt16(index)))
-            else { return false }
-            origins.append(interned)
+            guard !reader.failed, index < UInt64(Limits.actorsMax), origins.count < EntryDecoder.originsMax else {
+                return false
+            }
+            origins.append(writers.origin(ActorUID(server: server, index: UInt16(index)), table))
         }
         origin = origins[Int(code)]
         return true

@@ -100,7 +100,16 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A value goes out without the deadline that was set apart from it.
     package static let escortForgotten = PlantedMistakes(rawValue: 1 << 42)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 43.
+    /// A word for the id that an address had before is taken for one to the server that is there now.
+    package static let resetOfOldId = PlantedMistakes(rawValue: 1 << 43)
+    /// Entries in the receiver's own name are merged like others.
+    package static let ownFromOthers = PlantedMistakes(rawValue: 1 << 44)
+    /// A floor is taken over however far it is ahead.
+    package static let floorAhead = PlantedMistakes(rawValue: 1 << 45)
+    /// One message of one server is enough to be forgotten.
+    package static let forgottenAtAWord = PlantedMistakes(rawValue: 1 << 46)
+
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 47.
     package static let all: [(name: String, bug: PlantedMistakes)] = [
         ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
         ("tieByArrival", .tieByArrival), ("sequenceIgnored", .sequenceIgnored), ("nowOnly", .nowOnly),
@@ -121,5 +130,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
         ("expiryDeletes", .expiryDeletes), ("forgetWithoutReports", .forgetWithoutReports),
         ("reportWithoutClock", .reportWithoutClock), ("keepStampsDeadline", .keepStampsDeadline),
         ("stampIgnoresDeadline", .stampIgnoresDeadline), ("escortForgotten", .escortForgotten),
+        ("resetOfOldId", .resetOfOldId), ("ownFromOthers", .ownFromOthers), ("floorAhead", .floorAhead),
+        ("forgottenAtAWord", .forgottenAtAWord),
     ]
 }

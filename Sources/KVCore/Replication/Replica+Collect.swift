@@ -37,14 +37,14 @@ extension Replica {
         collector.begin(
             stable: stable, retiredEverywhere: everywhere, tombstones: deletes ? store.tombstoneCount : nil,
             leftovers: leftovers ? store.leftoverCount : 0,
-            deadlinesTo: planted(.forgetWithoutReports) ? corrected(at) : min(clock, corrected(at) - skew()))
+            deadlinesTo: planted(.forgetWithoutReports) ? corrected(at) : min(clock, corrected(at) - skew(at)))
     }
 
     /// By how much clocks of members may differ: as far as is seen, if all are.
-    private func skew() -> Millis {
+    private func skew(_ at: Moment) -> Millis {
         var most: Millis = 0
         for server in servers {
-            guard let offset = server.hearing.offset, let roundTrip = server.hearing.roundTrip else {
+            guard let offset = server.hearing.offset(at), let roundTrip = server.hearing.roundTrip else {
                 return config.clockSkewMaxMillis
             }
             most = max(most, abs(offset) + roundTrip + ClockSample.slackMillis)

@@ -79,6 +79,17 @@ extension Replica {
     }
 }
 
+extension Replica {
+    /// The mistake `resetOfOldId`: a word for the id that this address had before is taken for one to this server.
+    func takeReset(of head: FrameHead, _ at: Moment, into effects: inout ReplicaEffects) {
+        guard let row = head.rows.first(where: { $0.server == head.toServer }), row.status >= .forgotten,
+            var mine = members.row(uid.server)
+        else { return }
+        mine.status = row.status
+        learnTrusted(mine, at, into: &effects)
+    }
+}
+
 extension Store {
     /// Puts a tombstone in the place of every expired value, stamped with its deadline: a planted mistake.
     func deletesExpired(now: Millis) {

@@ -25,11 +25,13 @@ package final class Replica {
 
     // What has taken effect here, and what was forgotten.
     var seen: Seen
+    var hearsay = Hearsay()
     var retired = RetiredServers()
     @exclusivity(unchecked) var collector = Collector()
 
     // Who else there is.
     var members = Membership()
+    var votes = DepartureVotes()
     /// Sorted by index.
     @exclusivity(unchecked) var siblings: [Sibling] = []
     /// Members only, sorted by id.
@@ -55,6 +57,7 @@ package final class Replica {
     var census = Census()
     var ages = WriteAges()
     var clock = ClockCorrection()
+    var futureStamps = FutureStamps()
     var leaving = Leaving()
     @exclusivity(unchecked) var expiry = ExpiryWork()
 
@@ -132,7 +135,7 @@ package final class Replica {
     }
 
     /// Add this to the wall clock when stamping writes: 0 unless this machine's clock is far from the majority's.
-    package var clockCorrectionMillis: Millis { clock.millis }
+    package func clockCorrectionMillis(_ at: Moment) -> Millis { clock.millis(at) }
 
     /// Record references held for siblings, and bytes waiting to be merged: bounded by the configuration.
     package var heldEntries: Int { log.entryCount }
@@ -141,7 +144,7 @@ package final class Replica {
     /// Nothing was merged beyond the vector, so equal vectors mean equal content.
     var isSettled: Bool { seen.isTight && inbox.isEmpty && isCaughtUp }
 
-    func corrected(_ at: Moment) -> Millis { at.wall &+ clock.millis }
+    func corrected(_ at: Moment) -> Millis { at.wall &+ clock.millis(at) }
 
     func server(_ id: UInt64) -> RemoteServer? {
         // A handful of servers: a loop beats a dictionary, and its order means nothing.
@@ -171,6 +174,7 @@ package final class Replica {
     /// Sends what is due. Calling it early or late is harmless.
     package func tick(_ at: Moment, into effects: inout ReplicaEffects) {
         census.start(at.steady)
+        followOwnClock(at, into: &effects)
         ages.note(store.ownSeq, at.steady)
         takeCensus(at, into: &effects)
         lookForGaps(at)

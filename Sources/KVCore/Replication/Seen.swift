@@ -123,6 +123,12 @@ struct Seen {
     /// The origin's entry comes back.
     mutating func reopen(_ origin: OriginIndex, at last: UInt64) { gapless.set(origin, last) }
 
+    /// What was said of the origin's writes beyond `confirmed` was not so.
+    mutating func goBack(_ origin: OriginIndex, to confirmed: UInt64) {
+        gapless.set(origin, confirmed)
+        beyondGaps.removeAll { $0.origin == origin }
+    }
+
     /// The vector was raised: islands it reaches are connected.
     private mutating func connect() {
         var isMore = !beyondGaps.isEmpty

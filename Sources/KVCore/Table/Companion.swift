@@ -20,6 +20,16 @@ enum Companion {
         return UnsafeRawBufferPointer(bytes)
     }()
 
+    /// Whether a key is one that only companions have.
+    @inline(__always)
+    static func isCompanions(_ key: [UInt8]) -> Bool { key.count >= 2 && key[0] == 0xFF && key[1] == 0 }
+
+    /// Whether a companion that came from elsewhere is one as this server makes them. `content` begins with a whole
+    /// extension.
+    static func isSound(_ key: [UInt8], _ content: UnsafeRawBufferPointer) -> Bool {
+        key.count >= prefixBytes && key[2] == deadlineKind && content.count == RecordExtension.shortBytes
+    }
+
     /// The key of the companion of that kind, valid while `body` runs.
     static func withKey<R>(_ kind: UInt8, of key: ByteView, _ body: (ByteView) -> R) -> R {
         withUnsafeTemporaryAllocation(byteCount: prefixBytes + key.count, alignment: 8) { buffer in

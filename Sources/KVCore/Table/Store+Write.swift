@@ -10,7 +10,7 @@ extension Store {
     ///
     /// Write rule (docs/replication.md 3.2): the timestamp is the greatest of `now`, `floor` + 1, `gcFloor` + 1 and
     /// that of the key's record, tombstones included, plus 1 if that would not be greater than the record's version.
-    /// Nil, and nothing written, only if no storable version is left (a floor or a clock beyond the year 2527).
+    /// Nil, and nothing written, only if that is later than `boundStamps` allows (a floor or a clock far ahead).
     /// `floor` 0 is none. At most one allocation.
     @discardableResult
     package func put(_ key: HashedKey, value: ByteView, now: Millis, floor: Millis = 0) -> Record? {
@@ -122,14 +122,26 @@ extension Store {
                 if !wins { ms &+= 1 }
             }
         }
-        return ms <= Version.msMax && state.pointee.ownSeq < Version.seqMax ? ms : nil
+        return ms <= state.pointee.stampMax && state.pointee.ownSeq < Version.seqMax ? ms : nil
     }
+
+    /// See `boundStamps`.
+    package var stampMax: Millis { state.pointee.stampMax }
+
+    /// No own write is stamped later than `ms`, at most the year 2527. O(1).
+    package func boundStamps(to ms: Millis) { state.pointee.stampMax = min(ms, Version.msMax) }
 
     @inline(__always)
     func nextSeq(_ hash: UInt64) -> UInt64 {
         state.pointee.ownSeq &+= 1
         state.pointee.journal.append(state.pointee.ownSeq, hash)
         return state.pointee.ownSeq
+    }
+
+    /// Whether an own write may be that record's: the journal does not say that its number went to another key. O(key).
+    func mayHaveWritten(_ record: Record) -> Bool {
+        guard record.seq > 0, record.seq <= ownSeq else { return false }
+        return record.seq < journalFirstSeq || journalHash(record.seq) == hash(record.keyView)
     }
 
     // MARK: Merging

@@ -227,6 +227,8 @@ struct StoreState {
     let recordDigest: RecordDigest
     var ownSeq: UInt64 = 0
     var gcFloor: Millis = 0
+    /// Latest stamp of an own write.
+    var stampMax: Millis = Version.msMax
     var ownOrigin: OriginIndex
     var figures = StoreFigures()
     let marked = MarkedCounts()

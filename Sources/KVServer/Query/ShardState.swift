@@ -11,6 +11,8 @@ enum WriteRefusal: UInt8 {
     case leaving
     /// A write has waited too long for another server.
     case lag
+    /// Others would not take what this server's clock stamps.
+    case clock
 
     /// What INFO says of data commands.
     var info: String {
@@ -18,6 +20,7 @@ enum WriteRefusal: UInt8 {
         case .none: "served"
         case .leaving: "read-only (leaving)"
         case .lag: "read-only (max-lag)"
+        case .clock: "read-only (clock)"
         }
     }
 
@@ -26,6 +29,8 @@ enum WriteRefusal: UInt8 {
         case .none, .leaving: "LEAVING this server is shutting down and takes no writes; use another server"
         case .lag:
             "LAG a write has waited longer than --max-lag for another server that is up; write later or elsewhere"
+        case .clock:
+            "CLOCK this server's clock is about a year ahead of the other servers', which would take none of its writes"
         }
     }
 }
@@ -78,8 +83,9 @@ package struct ShardState {
     /// How long commands of the table have run, by the processor's clock: only differences mean anything.
     var ticksOfTable: UInt64 = 0
 
-    /// No storable version is left: the clock, or a version that reached us, is beyond the year 2527.
-    static let clockError: StaticString = "ERR no version above the key's current one can be stored; check the clocks"
+    /// A version that reached us, or a FLOOR, is so far ahead that others would refuse one above it.
+    static let clockError: StaticString =
+        "CLOCK a version above the key's would be about a year ahead, and refused by other servers"
 
     init(store: Store, accessChanges: UnsafePointer<Atomic<Int>>, times: CommandTimes) {
         (self.store, self.accessChanges, self.times) = (store, accessChanges, times)

@@ -4,7 +4,7 @@ import KVBase
 import KVCore
 
 /// Closed to all data commands while the server lacks what others have, if its user wants no holes; closed to writes
-/// while one has waited longer than `--max-lag` for a server that is up.
+/// while one has waited longer than `--max-lag` for a server that is up, or the clock is too far ahead.
 struct Gate {
     private let servesWhileJoining: Bool
     private let live: LiveSettings
@@ -25,11 +25,8 @@ struct Gate {
     mutating func look(_ replica: Replica, _ at: Moment, _ state: UnsafeMutablePointer<ShardState>) {
         if !servesWhileJoining { state.pointee.isLoading = isLoading(replica, at) }
         guard state.pointee.writeRefusal != .leaving else { return }
-        guard let seconds = live.maxLagSeconds else {
-            if state.pointee.writeRefusal == .lag { state.pointee.writeRefusal = .none }
-            return
-        }
-        state.pointee.writeRefusal = replica.lagMillis(at) > Millis(seconds) * 1000 ? .lag : .none
+        let isLate = live.maxLagSeconds.map { replica.lagMillis(at) > Millis($0) * 1000 } ?? false
+        state.pointee.writeRefusal = replica.isAheadOfOthers(at) ? .clock : isLate ? .lag : .none
     }
 
     private mutating func isLoading(_ replica: Replica, _ at: Moment) -> Bool {

@@ -50,6 +50,8 @@ package final class Replicator {
     private var commandsSeen = 0
     private let clockOffset: Millis
     private var gate: Gate
+    /// As KVD PEERS says it.
+    var encryption = "none"
 
     private struct Link {
         /// By which the transport knows it, and where the server is reached.
@@ -90,11 +92,16 @@ package final class Replicator {
 
     private func receive(frame bytes: [UInt8], _ at: Moment) {
         let link = context?.arrivedBy ?? 0
-        if frames.mustWait(bytes) { frames.append(bytes, link) } else { take(bytes, crc: nil, link, at) }
+        let peer = context?.arrivedFrom ?? 0
+        if frames.mustWait(bytes) {
+            frames.append(bytes, link, from: peer)
+        } else {
+            take(bytes, crc: nil, link, from: peer, at)
+        }
     }
 
-    private func take(_ bytes: [UInt8], crc: UInt32?, _ link: UInt64, _ at: Moment) {
-        let verdict = replica.receive(frame: bytes, crc: crc, at, into: &effects)
+    private func take(_ bytes: [UInt8], crc: UInt32?, _ link: UInt64, from peer: UInt64, _ at: Moment) {
+        let verdict = replica.receive(frame: bytes, crc: crc, from: peer, at, into: &effects)
         if let fault = verdict.closesLink { context?.refuse(link, because: "\(fault)") }
     }
 
@@ -218,7 +225,7 @@ package final class Replicator {
 
     /// A slice of each large frame that is on its way in or out; true if any is left.
     private func advanceFrames(_ at: Moment) -> Bool {
-        if let check = frames.checked() { take(check.bytes, crc: check.crc, check.link, at) }
+        if let check = frames.checked() { take(check.bytes, crc: check.crc, check.link, from: check.peer, at) }
         if let frame = frames.sealed() { tell(frame) }
         return !frames.isEmpty
     }
@@ -241,7 +248,7 @@ package final class Replicator {
             if frames.mustWait(outgoing) { frames.append(outgoing) } else { tell(outgoing) }
         }
         effects.removeAll()
-        state.pointee.clockShift = clockOffset &+ replica.clockCorrectionMillis
+        state.pointee.clockShift = clockOffset &+ replica.clockCorrectionMillis(at)
     }
 
     private func tell(_ frame: OutgoingFrame) {
@@ -348,6 +355,7 @@ package final class Replicator {
             if peer.name.count > 0 { row.name = peer.name.description }
             row.caughtUpPercent = peer.caughtUpPercent
             row.lagMillis = peer.lagMillis
+            row.encryption = encryption
             row.roundTripMillis = peer.roundTripMillis ?? -1
             row.clockOffsetMillis = peer.clockOffsetMillis ?? 0
             (row.backlogBytes, row.bytesPerSecond) = (peer.backlogBytes, peer.bytesPerSecond)
