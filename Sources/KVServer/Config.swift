@@ -28,6 +28,7 @@ package struct Config: Sendable {
     package var cluster = "kvd"
     package var trust = TrustSettings()
     package var access = AccessSettings()
+    package var tls = TLSSettings()
     package var inputOutput = InputOutputChoice.auto
     package var logLevel = "info"
     package var logFormat = LogFormat.text
@@ -106,6 +107,14 @@ package struct Config: Sendable {
         Row(name: "requirepass-file") { config, text throws(ConfigError) in config.access.passwordFile = text },
         Row(name: "aclfile") { config, text throws(ConfigError) in config.access.usersFile = text },
         Row(name: "protected-mode") { config, text throws(ConfigError) in config.access.isProtected = try flag(text) },
+        Row(name: "tls") { config, text throws(ConfigError) in config.tls.givenMode = try choice(text) },
+        Row(name: "tls-cert-file") { config, text throws(ConfigError) in config.tls.certificate = text },
+        Row(name: "tls-key-file") { config, text throws(ConfigError) in config.tls.key = text },
+        Row(name: "tls-ca-file") { config, text throws(ConfigError) in config.tls.authority = text },
+        Row(name: "tls-auth-clients") { config, text throws(ConfigError) in config.tls.givenAsks = try choice(text) },
+        Row(name: "tls-auth-clients-user") { config, text throws(ConfigError) in
+            config.tls.userName = try choice(text)
+        },
         Row(name: "io") { config, text throws(ConfigError) in
             guard let choice = InputOutputChoice(rawValue: text) else {
                 throw ConfigError("'\(text)' is not one of auto, io_uring, epoll")
@@ -168,6 +177,14 @@ package struct Config: Sendable {
     private static func flag(_ text: String) throws(ConfigError) -> Bool {
         guard let flag = ["yes": true, "no": false][text] else { throw ConfigError("'\(text)' is not yes or no") }
         return flag
+    }
+
+    private static func choice<T: RawRepresentable & CaseIterable>(_ text: String) throws(ConfigError) -> T
+    where T.RawValue == String {
+        guard let value = T(rawValue: text) else {
+            throw ConfigError("'\(text)' is not one of \(T.allCases.map(\.rawValue).joined(separator: ", "))")
+        }
+        return value
     }
 
     private static func number(_ text: String, _ range: ClosedRange<Int>) throws(ConfigError) -> Int {
@@ -337,6 +354,7 @@ package struct Config: Sendable {
             throw ConfigError("--metrics-address \(metrics) has one of the server's own ports")
         }
         try trust.check(host: host, port: port, isLoopback: isLoopback)
+        try tls.check()
         if let given = advertise, given.port == 0 { advertise = Endpoint(host: given.host, port: port) }
         let own = advertisedAddress.description
         guard SystemName.isWord(own) else {

@@ -2,6 +2,7 @@
 
 import Glibc
 import KVBase
+import KVRuntime
 
 extension Info {
     /// Sections told only when they are asked for, or with `all` and `everything`.
@@ -64,6 +65,16 @@ extension Info {
         for (code, count) in counts.sorted(by: { $0.key < $1.key }) {
             text.append("errorstat_\(code):count=\(count)\r\n")
         }
+    }
+
+    /// What became of connections with TLS, in `# Stats`.
+    static func secureConnections(_ shard: Shard, _ text: inout OutputBuffer) {
+        let (secure, files) = (shard.context.secureStatistics, shard.context.certificates)
+        text.append("tls_connections:\(secure.open)\r\ntls_handshakes:\(secure.done)\r\n")
+        text.append("tls_handshakes_resumed:\(secure.resumed)\r\ntls_failures:\(secure.failed)\r\n")
+        text.append("tls_handshake_timeouts:\(secure.late)\r\ntls_plain_refused:\(secure.plainRefused)\r\n")
+        text.append("tls_reloads:\(files.reloads)\r\ntls_reload_failures:\(files.failures)\r\n")
+        text.append("tls_certificate_ends:\(files.endsAtSeconds)\r\n")
     }
 
     /// What Redis counts and nobody here does, because tools ask.

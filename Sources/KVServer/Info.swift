@@ -137,6 +137,7 @@ enum Info {
         line(&text, "acl_access_denied_cmd", denied.commands)
         line(&text, "acl_access_denied_key", denied.keys)
         line(&text, "client_unauthenticated_disconnections", shard.context.closedClients.count(.saysNotWho))
+        secureConnections(shard, &text)
         let byWall = all.map(\.longestTurn).max { $0.word < $1.word } ?? LongestTurn(word: 0)
         let byProcessor = all.map(\.longestTurnOnProcessor).max { $0.word < $1.word } ?? LongestTurn(word: 0)
         line(&text, "max_turn_micros", byWall.micros)

@@ -30,6 +30,7 @@ package final class Server {
         var thread: LoopThread
         var shard: Shard
         var listeners: [Listener]
+        var secure: SecurePort?
     }
 
     /// `onForgotten` is called, on a loop's thread, when other servers have removed this one.
@@ -55,9 +56,12 @@ package final class Server {
         do {
             for line in try config.access.apply(to: context.access) { log.warning("\(line)") }
         } catch { throw StartFailure(description: error.description) }
+        let certificates = try loadCertificates()
         do {
             try checkSharedPort()
-            for index in 1...config.actors { cores.append(try makeCore(index, backend)) }
+            for index in 1...config.actors {
+                cores.append(try makeCore(index, backend, certificates.isEmpty ? nil : certificates[index - 1]))
+            }
             metrics = try makeMetrics(backend)
         } catch {
             for core in cores { core.shard.close() }
@@ -75,7 +79,10 @@ package final class Server {
         }
         if let manager { LoopWatchdog(cores.map(\.thread.loop), manager).begin() }
         if let manager { tellReady(manager) }
-        for core in cores { core.thread.start() }
+        for core in cores {
+            if let secure = core.secure { context.certificates.add(secure, on: core.thread.loop) }
+            core.thread.start()
+        }
         metrics?.start()
         let description = self.description
         if context.clientsMax < config.clientsMax {
@@ -141,27 +148,48 @@ package final class Server {
         do { try address(port).checkFree() } catch { throw failure(port, error) }
     }
 
-    private func makeCore(_ index: Int, _ backend: LoopBackend) throws(StartFailure) -> Core {
+    /// One for each loop; none without TLS.
+    private func loadCertificates() throws(StartFailure) -> [SecureContext] {
+        guard config.tls.isOn else { return [] }
+        if let conflict = config.tls.conflict(with: context.access) { throw StartFailure(description: conflict) }
+        do {
+            let (contexts, warnings) = try context.certificates.load(count: config.actors)
+            for line in warnings { log.warning("\(line)") }
+            return contexts
+        } catch { throw StartFailure(description: error.description) }
+    }
+
+    private func makeCore(
+        _ index: Int, _ backend: LoopBackend, _ certificate: SecureContext?
+    ) throws(StartFailure) -> Core {
         let loop: Loop
         do { loop = try Loop(backend: backend, index: index - 1) } catch {
             throw StartFailure(description: "cannot start: \(error)")
         }
         let shard = Shard(index: index, context: context)
+        shard.attach(to: loop)
+        // Behind the shard's: handshakes are for the end of a turn.
+        let secure = certificate.map {
+            SecurePort(
+                loop: loop, mode: config.tls.mode, context: $0, statistics: context.secureStatistics,
+                refusesPlain: config.tls.refusesPlain)
+        }
         var listeners: [Listener] = []
         do {
             let acceptor = QueryAcceptor(shard: shard)
-            listeners.append(try listen(loop, config.port + index, acceptor))
-            if let port = config.sharedPort { listeners.append(try listen(loop, port, acceptor, reusePort: true)) }
+            listeners.append(try listen(loop, config.port + index, acceptor, secure))
+            if let port = config.sharedPort {
+                listeners.append(try listen(loop, port, acceptor, secure, reusePort: true))
+            }
         } catch {
             shard.close()
             throw error
         }
-        shard.attach(to: loop)
         let processor = config.pinLoops ? index - 1 : nil
         let thread = LoopThread(
             loop: loop, processor: processor, name: "kvd-\(index)",
             warmsMemory: config.warmsMemory)
-        return Core(thread: thread, shard: shard, listeners: listeners)
+        return Core(thread: thread, shard: shard, listeners: listeners, secure: secure)
     }
 
     /// Between two looks whether clients are served.
@@ -194,11 +222,11 @@ package final class Server {
     }
 
     private func listen(
-        _ loop: Loop, _ port: Int, _ acceptor: Acceptor, reusePort: Bool = false
+        _ loop: Loop, _ port: Int, _ acceptor: Acceptor, _ secure: SecurePort?, reusePort: Bool = false
     ) throws(StartFailure) -> Listener {
-        do { return try loop.listen(try address(port), reusePort: reusePort, acceptor: acceptor) } catch {
-            throw failure(port, error)
-        }
+        do {
+            return try loop.listen(try address(port), reusePort: reusePort, acceptor: acceptor, secure: secure)
+        } catch { throw failure(port, error) }
     }
 
     private func address(_ port: Int) throws -> SocketAddress {
@@ -223,7 +251,8 @@ package final class Server {
     /// taken once the server has started; any thread may call it.
     package var rereadTrust: @Sendable () -> String {
         let (trust, system, access, context, log) = (config.trust, system, config.access, context!, log)
-        let cluster = config.cluster
+        let (cluster, book) = (config.cluster, context.access)
+        let certificates = config.tls.isOn ? context.certificates : nil
         return {
             var lines: [String] = []
             if trust.isProtected {
@@ -237,10 +266,11 @@ package final class Server {
             }
             if !access.isEmpty {
                 do {
-                    let warnings = try access.apply(to: context.access)
+                    let warnings = try access.apply(to: book)
                     lines += ["the files of --requirepass-file or --aclfile are read again"] + warnings
                 } catch { lines.append("no user is changed: \(error)") }
             }
+            if let certificates { lines.append(certificates.reread()) }
             if lines.isEmpty { return "there is no setting that is read again while kvd runs" }
             return lines.joined(separator: "; ")
         }
@@ -252,6 +282,13 @@ package final class Server {
         guard let end = trust.certificateEnd(cluster: cluster) else { return }
         context.noteCertificateEnd(end)
         if let line = TrustSettings.warning(ofEnd: end, now: Int64(time(nil))) { log.warning("\(line)") }
+    }
+
+    /// Reads the certificates of clients' connections again if a file is another one, and returns the line to log then.
+    /// To be called every ten seconds or so; any thread but a loop's.
+    package var lookAtCertificates: @Sendable () -> String? {
+        let certificates = config.tls.isOn ? context.certificates : nil
+        return { certificates?.look() }
     }
 
     /// The actor system, and a replica for every query actor. Before the loops run.
@@ -379,6 +416,8 @@ package final class Server {
             core.shard.replicator = nil
             core.shard.close()
         }
+        context.certificates.forgetPorts()
+        if let line = context.secureStatistics.news() { log.notice("\(line)") }
         cores = []
         system = nil
         let owed = Int(clamping: status.owedWrites)

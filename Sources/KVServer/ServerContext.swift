@@ -66,6 +66,8 @@ package final class ServerContext: Sendable {
     package let scanMarks = ScanMarks()
     package let closedClients = ClosedClients()
     package let access = AccessBook()
+    let secureStatistics = SecureStatistics()
+    package let certificates: CertificateKeeper
     package let live: LiveSettings
     let slowLog = SlowLog()
     let latencyEvents = LatencyEvents()
@@ -93,6 +95,7 @@ package final class ServerContext: Sendable {
         (self.config, self.log) = (config, log)
         (self.serverID, self.hashSeed, self.digestKey) = (serverID, hashSeed, digestKey)
         self.inputOutput = inputOutput
+        certificates = CertificateKeeper(config.tls)
         startedNanos = Machine.monotonicNanos
         statistics = (0..<config.actors).map { _ in ShardStatistics() }
         monitors = Monitors(actors: config.actors)
@@ -192,6 +195,12 @@ package final class ServerContext: Sendable {
             Setting(name: "requirepass-file", value: config.access.passwordFile ?? ""),
             Setting(name: "aclfile", value: config.access.usersFile ?? ""),
             Setting(name: "protected-mode", value: config.access.isProtected ? "yes" : "no"),
+            Setting(name: "tls", value: config.tls.mode.rawValue),
+            Setting(name: "tls-cert-file", value: config.tls.certificate ?? ""),
+            Setting(name: "tls-key-file", value: config.tls.key ?? ""),
+            Setting(name: "tls-ca-file", value: config.tls.authority ?? ""),
+            Setting(name: "tls-auth-clients", value: config.tls.asks.rawValue),
+            Setting(name: "tls-auth-clients-user", value: config.tls.userName?.rawValue ?? ""),
             Setting(name: "io", value: config.inputOutput.rawValue),
             Setting(name: "log-level", value: LogLevel.shared.level.rawValue),
             Setting(name: "log-format", value: config.logFormat.rawValue),

@@ -101,6 +101,23 @@ import Testing
         #expect(try config(("max-lag", "off")).maxLagSeconds == nil)
     }
 
+    /// Decided once: what each file alone means.
+    @Test func whatFilesOfTLSMean() throws {
+        let pair = [("tls-cert-file", "c"), ("tls-key-file", "k")]
+        func tls(_ more: (String, String)...) throws -> TLSSettings {
+            try Config.resolve(flags: (pair + more).map { (name: $0.0, value: $0.1) }, environment: [:]).tls
+        }
+        #expect(try config().tls.mode == .off && !config().tls.isOn)
+        #expect(try tls().mode == .required && tls().asks == .no && tls().refusesPlain)
+        #expect(try tls(("tls", "off")).mode == .off)
+        let optional = try tls(("tls", "optional"), ("tls-ca-file", "a"))
+        #expect(optional.mode == .optional && optional.asks == .optional && !optional.refusesPlain)
+        #expect(try tls(("tls", "optional"), ("tls-ca-file", "a"), ("tls-auth-clients", "yes")).refusesPlain)
+        #expect(try tls(("tls-ca-file", "a"), ("tls-auth-clients-user", "URI")).userName == .uri)
+        #expect(message([("tls-key-file", "k")])?.contains("both") == true)
+        #expect(message([("tls-ca-file", "a")])?.contains("both") == true)
+    }
+
     @Test func moreServersToJoinThanAnybodyNeedsAreRefused() {
         let join = (0..<Seeds.seedsMax + 1).map { ("join", "10.0.0.1:\($0 + 1)") }
         #expect(message(Array(join.dropLast())) == nil)

@@ -115,9 +115,12 @@ package final class Loop: @unchecked Sendable {
 
     // MARK: Sockets
 
-    /// Listens on `address` (port 0: any; see `localAddress`). With `reusePort` several loops may share the port.
-    package func listen(_ address: SocketAddress, reusePort: Bool = false, acceptor: Acceptor) throws -> Listener {
-        let listener = Listener(loop: self, acceptor: acceptor)
+    /// Listens on `address` (port 0: any; see `localAddress`). With `reusePort` several loops may share the port, with
+    /// `secure` connections may speak TLS, or have to.
+    package func listen(
+        _ address: SocketAddress, reusePort: Bool = false, acceptor: Acceptor, secure: SecurePort? = nil
+    ) throws -> Listener {
+        let listener = Listener(loop: self, acceptor: acceptor, secure: secure)
         var raw = address.raw
         var failure: Int32 = 0
         guard let conn = cs_loop_listen(handle, listener.token, &raw, reusePort ? 1 : 0, &failure) else {
@@ -314,6 +317,7 @@ package final class Loop: @unchecked Sendable {
         let timeout = waits && !inbox.prepareToWait() ? 0 : timeoutNanos
         let events = state.pointee.events
         let count = Int(cs_loop_wait(handle, events, Int32(Self.eventsPerTurnMax), timeout))
+        state.pointee.turnEvents = count
         if waits { inbox.waited() }
         readClocks()
         if state.pointee.turnWantedNanos <= state.pointee.nowNanos { state.pointee.turnWantedNanos = .max }
@@ -407,6 +411,8 @@ struct LoopState {
     var turnLengths = TurnLengths()
     /// What the turn under way has done so far.
     var turnWork: TurnWork = []
+    /// What the kernel had to say at its beginning.
+    var turnEvents = 0
     /// Connections with output to send, linked through their state.
     var dirty: Unmanaged<Connection>?
     /// Kept alive until the end of the turn.

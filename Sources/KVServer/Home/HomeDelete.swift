@@ -22,7 +22,7 @@ final class HomeDelete: Continuation {
             let queue = CommandQueue()
             queue.append(["DEL"] + keys)
             let request = HomeRequest(ask, from: x.shard.index, keys: keys, queue: queue)
-            request.client = x.session.state.pointee.traits
+            request.client = x.session.traits
             ask.send(request, to: home, homes)
         }
         return ask

@@ -110,10 +110,27 @@ struct ClientTraits {
     var peer = ""
     var local = ""
     var descriptor = -1
+    /// Who it is now: what a transaction does is looked at again with it.
+    var login: Login?
+}
+
+extension Session {
+    /// Given to who stands for clients: it becomes this one. Given back, the client stays who it is.
+    var traits: ClientTraits {
+        get {
+            var traits = state.pointee.traits
+            traits.login = login
+            return traits
+        }
+        set {
+            state.pointee.traits = newValue
+            if isGuest, let login = newValue.login { enter(login, isAuthenticated: true) }
+        }
+    }
 }
 
 extension SessionState {
-    var traits: ClientTraits {
+    fileprivate var traits: ClientTraits {
         get {
             ClientTraits(
                 id: id, resp3: resp3, database: database, name: name, libraryName: libraryName,

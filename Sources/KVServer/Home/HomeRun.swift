@@ -49,7 +49,7 @@ final class HomeRun: Continuation {
         isRunning = true
         ask.answers = []
         let request = HomeRequest(ask, from: session.shard.index, keys: keys, queue: queue)
-        request.client = session.state.pointee.traits
+        request.client = session.traits
         request.watched = watched
         guard home == session.shard.index else { return ask.send(request, to: home, homes) }
         session.shard.run(request)
@@ -85,7 +85,7 @@ final class HomeRun: Continuation {
 extension Session {
     /// What a command that ran at a home leaves behind here.
     func finish(_ answer: HomeRequest) {
-        state.pointee.traits = answer.client
+        traits = answer.client
         noteWritten(answer)
         if answer.output.count > 0, answer.output.bytes[0] == UInt8(ascii: "-") {
             shard.noteCommand(nil, &answer.output, from: 0)

@@ -57,7 +57,7 @@ extension Shard {
             return request.output.nullArray(resp3: request.client.resp3)
         }
         let guest = self.guest
-        guest.state.pointee.traits = request.client
+        guest.traits = request.client
         let before = state.pointee.store.ownSeq
         var batch = CommandBatch()
         queue.fill(&batch)
@@ -75,7 +75,7 @@ extension Shard {
             }
         }
         batch.deallocate()
-        request.client = guest.state.pointee.traits
+        request.client = guest.traits
         let ownSeq = state.pointee.store.ownSeq
         if ownSeq > before { request.ranAt = (index, ownSeq) }
     }

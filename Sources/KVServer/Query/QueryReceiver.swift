@@ -51,6 +51,15 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         session.owner = self
     }
 
+    /// The client has proved what it can with TLS.
+    override func secured(_ connection: Connection) {
+        shard.beginTurn(connection.loop)
+        session.secured(
+            certificateName: shard.context.config.tls.userName.flatMap {
+                connection.peerCertificateName(isURI: $0 == .uri)
+            })
+    }
+
     // The usual way: Batch.swift has all of it.
 
     /// Parses at once and, in the usual case, answers later, together with what other connections received.

@@ -75,6 +75,8 @@ package struct SessionState {
     var local = ""
     var descriptor = -1
     var createdMillis: Millis
+    /// From then on it has so long to say who it is.
+    var askedMillis: Millis
     /// When the session last made progress; a stalled reader of a long reply is closed after a while.
     var activeMillis: Millis
     /// Of one that waits for its output to drain: how much was there when it was last looked at, for either purpose.
@@ -187,7 +189,8 @@ package final class Session {
         state = .allocate(capacity: 1)
         state.initialize(
             to: SessionState(
-                id: id, peer: peer, local: local, descriptor: descriptor, createdMillis: now, activeMillis: now))
+                id: id, peer: peer, local: local, descriptor: descriptor, createdMillis: now, askedMillis: now,
+                activeMillis: now))
         guard !isGuest else { return }
         enter(login, isAuthenticated: isAuthenticated)
         if state.pointee.hasNewLimits { restartParser() }

@@ -1,6 +1,8 @@
 // Clients that hold memory and do not go on: who is read although it does not read, and who is closed. Loop thread.
 
 import KVBase
+import KVRuntime
+import Logging
 
 extension Shard {
     /// A client that reads nothing of a reply that waits for it, or sends nothing more of a request it has begun, for
@@ -17,7 +19,7 @@ extension Shard {
         let now = state.pointee.nowMillis
         for session in sessions {
             let s = session.state
-            if !session.isAuthenticated, now - s.pointee.createdMillis > Shard.loginMillisMax {
+            if !session.isAuthenticated, now - s.pointee.askedMillis > Shard.loginMillisMax {
                 close(session, .saysNotWho)
                 continue
             }
@@ -33,6 +35,7 @@ extension Shard {
         }
         if index == 1 {
             context.closedClients.report(to: context.log)
+            if let line = context.secureStatistics.news() { context.log.notice("\(line)") }
             context.memoryPeak.note(Memory.allocatedBytes())
         }
     }

@@ -159,7 +159,7 @@ extension Commands {
             return
         }
         let request = HomeRequest(HomeAsk(x.session), from: own, keys: keys.all, queue: transaction.queue)
-        request.client = x.session.state.pointee.traits
+        request.client = x.session.traits
         request.watched = watched
         x.shard.run(request)
         x.output.pointee.append(request.output.bytes)

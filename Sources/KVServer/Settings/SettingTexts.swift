@@ -76,6 +76,21 @@ package struct SettingText: Sendable {
         SettingText(
             "protected-mode", .clients, "WHETHER", "yes",
             "Clients of other machines are refused as long as none needs a password: yes or no.", choices: yesNo),
+        SettingText(
+            "tls", .clients, "MODE", "required with a certificate, else off",
+            "TLS with clients: off, optional or required.", choices: ["off", "optional", "required"]),
+        SettingText(
+            "tls-cert-file", .clients, "FILE", "none", "The certificate that clients see, PEM. SIGHUP reads it again.",
+            isPath: true),
+        SettingText("tls-key-file", .clients, "FILE", "none", "Its private key, PEM.", isPath: true),
+        SettingText(
+            "tls-ca-file", .clients, "FILE", "none", "Who signs the certificates of clients, PEM.", isPath: true),
+        SettingText(
+            "tls-auth-clients", .clients, "WHETHER", "optional with --tls-ca-file, else no",
+            "Clients show a certificate: no, optional or yes.", choices: ["no", "optional", "yes"]),
+        SettingText(
+            "tls-auth-clients-user", .clients, "FIELD", "none",
+            "What of a client's certificate is its user: CN or URI.", choices: ["CN", "URI"]),
         SettingText("maxclients", .clients, "N", "10000", "Connections served at once."),
         SettingText(
             "metrics-address", .operation, "HOST:PORT", "off",
