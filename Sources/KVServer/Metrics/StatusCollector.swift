@@ -123,7 +123,7 @@ extension Shard {
         report.clockRejects = Int(clamping: figures.clockRejects)
         report.tombstonesCollected = Int(clamping: figures.tombstonesCollected)
         report.hold = replica.expiryHold(replicator.moment).map { $0.text }
-        report.clockCorrectionMillis = replica.clockCorrectionMillis
+        report.clockCorrectionMillis = replica.clockCorrectionMillis(replicator.moment)
         report.state = replica.ownState
         report.caughtUpPercent = replicator.caughtUpPercent
         report.peers = replicator.peers()
