@@ -29,6 +29,7 @@ package struct Config: Sendable {
     package var trust = TrustSettings()
     package var access = AccessSettings()
     package var tls = TLSSettings()
+    package var disk = DiskSettings()
     package var inputOutput = InputOutputChoice.auto
     package var logLevel = "info"
     package var logFormat = LogFormat.text
@@ -115,6 +116,20 @@ package struct Config: Sendable {
         Row(name: "tls-auth-clients-user") { config, text throws(ConfigError) in
             config.tls.userName = try choice(text)
         },
+        Row(name: "dir") { config, text throws(ConfigError) in
+            guard !text.isEmpty else { throw ConfigError("is empty; give the path of a directory") }
+            config.disk.directory = text
+        },
+        Row(name: "appendfsync") { config, text throws(ConfigError) in
+            guard let policy = AppendPolicy(rawValue: text) else {
+                throw ConfigError("'\(text)' is not one of always, everysec, no")
+            }
+            config.disk.policy = policy
+        },
+        Row(name: "save-after-bytes") { config, text throws(ConfigError) in
+            config.disk.saveAfterBytes = text == "auto" ? nil : try number(text, 1024 * 1024...1 << 50)
+        },
+        Row(name: "repair") { config, text throws(ConfigError) in config.disk.repairs = try flag(text) },
         Row(name: "io") { config, text throws(ConfigError) in
             guard let choice = InputOutputChoice(rawValue: text) else {
                 throw ConfigError("'\(text)' is not one of auto, io_uring, epoll")

@@ -8,11 +8,45 @@ extension Info {
     /// Sections told only when they are asked for, or with `all` and `everything`.
     static let onDemand: Set<String> = ["modules", "commandstats", "errorstats", "latencystats"]
 
-    /// Nothing is kept on a disk: the fields of a Redis without RDB and AOF.
+    /// The fields of a Redis with RDB and AOF, or without where nothing is kept on a disk; some of our own.
     @Sendable static func persistence(_ shard: Shard, _ text: inout OutputBuffer) {
-        text.append("loading:0\r\nasync_loading:0\r\nrdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0\r\n")
-        text.append("rdb_last_save_time:0\r\nrdb_last_bgsave_status:ok\r\naof_enabled:0\r\n")
-        text.append("aof_rewrite_in_progress:0\r\naof_last_write_status:ok\r\n")
+        text.append("loading:0\r\nasync_loading:0\r\n")
+        guard let persistence = shard.context.persistence else {
+            text.append("rdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0\r\nrdb_last_save_time:")
+            text.appendDecimal(Int(shard.context.startedMillis / 1000))
+            text.append("\r\nrdb_last_bgsave_status:ok\r\naof_enabled:0\r\naof_rewrite_in_progress:0\r\n")
+            return text.append("aof_last_write_status:ok\r\n")
+        }
+        let (save, logs) = (persistence.saveFigures, persistence.logs)
+        let isFailing = logs.contains(where: \.isFailing)
+        let writes = persistence.writes
+        let rows: [(String, Int)] = [
+            ("rdb_changes_since_last_save", Int(clamping: writes - min(writes, save.writesSaved))),
+            ("rdb_bgsave_in_progress", save.isSaving ? 1 : 0),
+            ("rdb_last_save_time", Int(save.savedAt / 1000)),
+            ("rdb_last_bgsave_time_sec", save.seconds),
+            ("rdb_last_cow_size", 0),
+            ("aof_enabled", 1),
+            ("aof_rewrite_in_progress", save.isSaving ? 1 : 0),
+            ("aof_current_size", save.snapshotBytes + persistence.loggedBytes),
+            ("aof_base_size", save.snapshotBytes),
+            ("aof_pending_bio_fsync", logs.count(where: \.isSyncing)),
+            ("aof_delayed_fsync", logs.reduce(0) { $0 + $1.delayedSyncs }),
+            ("durable_lag_ms", Int(logs.reduce(0) { max($0, $1.lagMillis(now: Machine.monotonicNanos)) })),
+            ("quarantined_bytes", 0),
+            ("recovered_keys", persistence.recoveredEntries),
+        ]
+        for (name, value) in rows {
+            text.append("\(name):")
+            text.appendDecimal(value)
+            text.append("\r\n")
+        }
+        text.append("rdb_last_bgsave_status:\(save.hasFailed ? "err" : "ok")\r\n")
+        text.append("aof_last_write_status:\(isFailing ? "err" : "ok")\r\n")
+        let micros = Int(persistence.recoverySeconds * 1e6)
+        let fraction = String(micros % 1_000_000)
+        text.append("recovery_seconds:\(micros / 1_000_000).")
+        text.append(String(repeating: "0", count: 6 - fraction.count) + fraction + "\r\n")
     }
 
     /// There are none.

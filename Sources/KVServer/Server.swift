@@ -13,7 +13,7 @@ package struct StartFailure: Error, CustomStringConvertible {
 
 /// Started once, stopped once, from the same thread.
 package final class Server {
-    package let config: Config
+    package private(set) var config: Config
     package private(set) var context: ServerContext!
     private let log: Logger
     private var cores: [Core] = []
@@ -22,6 +22,7 @@ package final class Server {
     /// systemd, where it started the server. Set before the start.
     package var manager: ServiceManager?
     private let status: ReplicatorStatus
+    private var disk: ServerDisk?
     /// What host names stand for; nil: what the system says. Set before the start.
     package var resolver: NameResolver?
 
@@ -46,6 +47,7 @@ package final class Server {
         Machine.ignoreBrokenPipes()
         _ = Machine.raiseOpenFilesLimit()
         let backend = try chooseBackend()
+        let directory = try openDirectory()
         context = ServerContext(
             config: config, serverID: Machine.random(), hashSeed: Machine.random(), digestKey: Server.digestKey,
             inputOutput: backend.rawValue, log: log)
@@ -68,7 +70,14 @@ package final class Server {
             cores = []
             throw error
         }
-        do { try startReplication() } catch {
+        do {
+            if let directory {
+                disk = try ServerDisk(directory, cores.map { ($0.shard, $0.thread.loop) }, context, log)
+            }
+            try startReplication()
+            try disk?.begin()
+        } catch {
+            disk = nil
             for core in cores { core.shard.close() }
             (cores, metrics) = ([], nil)
             throw error
@@ -84,7 +93,11 @@ package final class Server {
             core.thread.start()
         }
         metrics?.start()
-        let description = self.description
+        tellSettings(directory)
+        return description
+    }
+
+    private func tellSettings(_ directory: DataDirectory?) {
         if context.clientsMax < config.clientsMax {
             log.notice("the limit of open files allows \(context.clientsMax) clients, not \(config.clientsMax)")
         }
@@ -108,10 +121,23 @@ package final class Server {
             "serving",
             metadata: [
                 "actors": "\(config.actors)", "io": "\(context.inputOutput)", "first port": "\(config.port + 1)",
-                "server": "\(description.id)",
+                "server": "\(hex16(context.serverID))",
             ])
-        log.notice("data lives in memory, here and at the servers that join: when the last of them ends, it is gone")
-        return description
+        if let directory {
+            log.info("data is kept in \(directory.path), synced \(config.disk.policy.rawValue)")
+        } else {
+            log.notice(
+                "data lives in memory, here and at the servers that join: when the last of them ends, it is gone (see --dir)"
+            )
+        }
+    }
+
+    /// The directory keeps the name that the server's user gave it.
+    private func openDirectory() throws(StartFailure) -> DataDirectory? {
+        guard let path = config.disk.directory else { return nil }
+        let directory = try DataDirectory.open(path, cluster: config.cluster)
+        if config.name == nil, let manifest = directory.manifest, manifest.isNamed { config.name = manifest.name }
+        return directory
     }
 
     /// Equal content must give equal digests on every server of a cluster, so the key is the same for all of a release.
@@ -345,13 +371,15 @@ package final class Server {
         var replicaConfig = ReplicaConfig(
             clusterId: Server.clusterID(config.cluster), server: context.serverID, actorIndex: shard.index - 1,
             actorCount: config.actors, address: Bytes(config.announcedAddress?.description ?? ""),
-            joining: !config.join.isEmpty)
+            joining: !config.join.isEmpty || disk?.knowsOthers ?? false)
         (replicaConfig.name, replicaConfig.isNamed) = (Bytes(config.nameText), config.systemName.isGiven)
         // One byte says what kind of message a frame is.
         replicaConfig.frameBytesMax = Limits.frameBytesMax - 1024
         replicaConfig.transport = .connections
         replicaConfig.entriesPerStep = Replicator.entriesPerStep
-        let replica = Replica(config: replicaConfig, store: shard.state.pointee.store, origins: context.origins)
+        let replica = Replica(
+            config: replicaConfig, store: shard.state.pointee.store, origins: context.origins,
+            recovered: disk?.recovered?.state)
         let joinLinks =
             shard.index == 1 ? JoinLinks(system: system, loop: loop, join: config.join, log: log) : nil
         let gate = Gate(config, context.live)
@@ -361,10 +389,11 @@ package final class Server {
             joinLinks: joinLinks, gate: gate)
         replicator.encryption = config.trust.name
         shard.replicator = replicator
-        let box = UncheckedBox((replicator, joinLinks))
+        let box = UncheckedBox((replicator, joinLinks, disk?.recovered?.state.rows ?? []))
         let ref = system.start(on: shard.index - 1) { (context: ActorContext<SyncMessage>) in
-            let (replicator, joinLinks) = box.value
+            let (replicator, joinLinks, rows) = box.value
             replicator.context = context
+            replicator.learn(rows)
             joinLinks?.begin()
             return ReplicaActor(replicator: replicator)
         }
@@ -380,6 +409,8 @@ package final class Server {
     private static let drainMillisMax = 1500
     /// Without any progress for this long nobody takes what is still owed.
     private static let stalledMillisMax = 5000
+    /// The same where what is owed is on disk.
+    private static let stalledMillisMaxKept = 1500
 
     /// Refuses new writes, hands over what was acknowledged, lets replies go out, ends the loops. Within five seconds
     /// where nothing is owed; else as long as there is progress, up to `--drain-timeout`. Returns the writes that no
@@ -413,14 +444,16 @@ package final class Server {
         for core in cores { core.thread.loop.stop() }
         for core in cores {
             do { try core.thread.join() } catch { log.error("loop ended: \(error)") }
+        }
+        let isKept = disk?.finish() ?? false
+        for core in cores {
             core.shard.replicator = nil
             core.shard.close()
         }
         context.certificates.forgetPorts()
         if let line = context.secureStatistics.news() { log.notice("\(line)") }
-        cores = []
-        system = nil
-        let owed = Int(clamping: status.owedWrites)
+        (cores, disk, system) = ([], nil, nil)
+        let owed = isKept ? 0 : Int(clamping: status.owedWrites)
         if owed > 0 {
             log.error("\(owed) acknowledged writes were not handed over: no other server has them")
         }
@@ -439,7 +472,8 @@ package final class Server {
             usleep(2000)
             let now = Machine.monotonicNanos
             if status.progressCount != progress { (progress, progressAt) = (status.progressCount, now) }
-            if now - progressAt > Nanos(Server.stalledMillisMax) * 1_000_000 { break }
+            let patience = disk == nil ? Server.stalledMillisMax : Server.stalledMillisMaxKept
+            if now - progressAt > Nanos(patience) * 1_000_000 { break }
             if now - started > Nanos(context.live.drainSeconds) * 1_000_000_000 { break }
             if now - saidAt > 1_000_000_000 {
                 saidAt = now

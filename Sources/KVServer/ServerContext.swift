@@ -76,11 +76,12 @@ package final class ServerContext: Sendable {
     package let log: Logger
     package let statistics: [ShardStatistics]
     package let startedNanos: Nanos
+    package let startedMillis: Millis
     package let inputOutput: String
 
     /// When this server's certificate ends, in seconds since 1970; 0 if it has none.
     private let certificateEnd = Atomic<Int64>(0)
-
+    private let kept = Mutex<Persistence?>(nil)
     private let systemCounters = Mutex<(@Sendable () -> MessageCounters)?>(nil)
     private let clientIDs = Atomic<Int>(0)
     private let clients = Atomic<Int>(0)
@@ -97,10 +98,16 @@ package final class ServerContext: Sendable {
         self.inputOutput = inputOutput
         certificates = CertificateKeeper(config.tls)
         startedNanos = Machine.monotonicNanos
+        startedMillis = Machine.wallMillis
         statistics = (0..<config.actors).map { _ in ShardStatistics() }
         monitors = Monitors(actors: config.actors)
         live = LiveSettings(config, clientsMax: min(config.clientsMax, ServerContext.clientsPossible))
     }
+
+    /// What is kept on disk; nil: nothing is.
+    var persistence: Persistence? { kept.withLock { $0 } }
+    /// Before the loops run.
+    func keep(with persistence: Persistence) { kept.withLock { $0 = persistence } }
 
     /// Query actors are numbered from 1, as their ports; in UIDs from 0.
     package func uid(_ index: Int) -> ActorUID { ActorUID(server: serverID, index: UInt16(index - 1)) }
@@ -165,7 +172,10 @@ package final class ServerContext: Sendable {
     package var settings: [Setting] {
         [
             Setting(name: "save", value: ""),
-            Setting(name: "appendonly", value: "no"),
+            Setting(name: "appendonly", value: config.disk.directory == nil ? "no" : "yes"),
+            Setting(name: "appendfsync", value: config.disk.policy.rawValue),
+            Setting(name: "dir", value: config.disk.directory ?? ""),
+            Setting(name: "save-after-bytes", value: config.disk.saveAfterBytes.map { String($0) } ?? "auto"),
             Setting(name: "maxmemory", value: "0"),
             Setting(name: "maxmemory-policy", value: "noeviction"),
             Setting(name: "databases", value: String(Keyspace.count)),

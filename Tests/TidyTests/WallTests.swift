@@ -31,7 +31,9 @@ import Testing
                 "ServerLink", "SiblingStream", "SiblingView", "UnaskedCollection", "WriteAges",
             ],
             holders: ["Replica", "RemoteServer", "Sibling"], open: ["ScanDonor", "SegmentBuilder"],
-            others: ["Replica.siblings", "Replica.servers", "Replica.statistics", "Replica.onRestamp"],
+            others: [
+                "Replica.siblings", "Replica.servers", "Replica.statistics", "Replica.onRestamp", "Replica.onLearned",
+            ],
             propertiesMin: 40),
         Machine(
             folder: "Sources/CMUDCore",

@@ -29,6 +29,14 @@ struct EntryEncoder {
     private(set) var count = 0
     private(set) var millisMax: Millis = 0
 
+    /// Begins a new run. The writer `first`, if there is one, need not be named: whoever decodes it knows it.
+    mutating func restart(_ first: OriginIndex?) {
+        origins.removeAll(keepingCapacity: true)
+        if let first { origins.append(first) }
+        lastCode = first == nil ? -1 : 0
+        (lastMillis, lastSeq, previous, count, millisMax) = (0, 0, nil, 0, 0)
+    }
+
     /// Must be called before the record passed last may vanish: the next key is written in full.
     mutating func forgetPrevious() { previous = nil }
 
@@ -109,8 +117,10 @@ struct EntryDecoder {
     /// Writers one run may name: far above any cluster, and it bounds what a hostile peer can intern with one frame.
     static let originsMax = 4096
 
-    init(from: Int, to: Int, count: Int, millisMax: Millis) {
+    /// `first`: the writer that is not named, if there is one.
+    init(from: Int, to: Int, count: Int, millisMax: Millis, first: OriginIndex? = nil) {
         (at, end, left, self.millisMax) = (from, to, count, millisMax)
+        if let first { (origins, origin) = ([first], first) }
     }
 
     /// Whether all entries were read and nothing is left over.

@@ -157,7 +157,7 @@ extension Replica {
         let doubtfulTo = sectionOrigin.map { self.doubtfulTo($0, cut, at) } ?? .min
         let hasher = store.hasher
         var used = 0
-        let keepsEntries = !siblings.isEmpty || !isChunk(work.block)
+        let keepsEntries = !siblings.isEmpty || !isChunk(work.block) || onLearned != nil
         var isMalformed = false
         withUnsafeTemporaryAllocation(of: DeltaEntry.self, capacity: Replica.mergedTogether) { group in
             while used < budget, work.decoder.left > 0, !isMalformed {
@@ -266,6 +266,7 @@ extension Replica {
                 cut: work.cut, taking: work.entries.take())
             if origins.uid(origin).server != work.sender.server { hearsay.noteTold(origin) }
             advance(origin, from, to)
+            onLearned?(.segment(segment))
             recent.remember(segment, discard)
             offerToSiblings(.delta(segment))
         case .chunk(let chunk):

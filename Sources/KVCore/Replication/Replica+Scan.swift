@@ -85,7 +85,10 @@ extension Replica {
     ) {
         let entries = work.entries.take()
         let page = DeltaSegment(origin: own, from: 0, to: 0, isPage: true, cut: work.cut, taking: entries)
-        if page.count > 0 { offerToSiblings(.delta(page)) }
+        if page.count > 0 {
+            onLearned?(.segment(page))
+            offerToSiblings(.delta(page))
+        }
         let any = planted(.stalePageAccepted)
         guard
             let current = catchUp.merged(
@@ -97,6 +100,7 @@ extension Replica {
         guard !current.isRefused else { return }
         let end = current.end(chunk.start, chunk.frontier, floor: store.gcFloor)
         statistics.scansFinished += 1
+        onLearned?(.proof(asked: end.asked, start: end.start, frontier: end.frontier, floor: end.floor))
         conclude(end, at)
         offerToSiblings(.scanEnd(end))
         if end.completesJoin, var row = members.row(uid.server), row.status == .joining {

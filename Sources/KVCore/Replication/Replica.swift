@@ -67,9 +67,17 @@ package final class Replica {
     /// oracle: another write may beat the new one within the same slice of work.
     package var onRestamp: ((Record, Record) -> Void)?
 
-    /// `rows` are the servers known at the start, for instance from `--join`; usually none. All siblings of a process
-    /// must share `origins` and the store's hash seed.
-    package init(config: ReplicaConfig, store: Store, origins: OriginTable, rows: [MemberRow] = []) {
+    /// Sees what other servers have sent, once it has taken effect here, in order: for a log. Siblings' is theirs to
+    /// keep.
+    package var onLearned: ((LearnedItem) -> Void)?
+
+    /// `recovered` is what its directory says: the store holds it already. Rows of it go in by `learn`. `rows` are the
+    /// servers known at the start, for instance from `--join`; usually none. All siblings of a process must share
+    /// `origins` and the store's hash seed.
+    package init(
+        config: ReplicaConfig, store: Store, origins: OriginTable, rows: [MemberRow] = [],
+        recovered: RecoveredState? = nil
+    ) {
         precondition(
             config.server != 0 && config.actorIndex < config.actorCount && config.actorCount <= Limits.actorsMax)
         self.config = config
@@ -92,6 +100,7 @@ package final class Replica {
             MemberRow(
                 server: config.server, status: config.joining ? .joining : .up, actorCount: config.actorCount,
                 address: config.address, name: config.name, isNamed: config.isNamed))
+        if let recovered { restore(recovered) }
         var ignored = ReplicaEffects()
         for row in rows { learn(row, Moment(wall: 0, steady: .min), into: &ignored) }
     }

@@ -31,8 +31,13 @@ extension Shard {
     private func serve(_ request: HomeRequest) {
         run(request)
         state.pointee.budget.spend(4 + TurnBudget.units(bytes: request.queue?.byteCount ?? 0))
-        _ = homes?.tell(request.from) { $0.answered(request) }
+        // What it wrote must be in the log first.
+        if let log, request.ranAt != nil { return log.keepWaiting(request) }
+        giveBack(request)
     }
+
+    /// The asking actor gets its answer.
+    func giveBack(_ request: HomeRequest) { _ = homes?.tell(request.from) { $0.answered(request) } }
 
     /// A home has answered.
     func answered(_ request: HomeRequest) {

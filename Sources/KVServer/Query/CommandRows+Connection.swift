@@ -76,6 +76,20 @@ extension CommandTable {
             since: "1.0.0", group: "server", "O(1)", "Get information and statistics about the server",
             Commands.info),
         CommandRow(
+            "save", 1, "admin noscript no_async_loading no_multi", (0, 0, 0), "@admin @slow @dangerous",
+            since: "1.0.0", group: "server", "O(N) where N is the total number of keys in all databases",
+            "Synchronously save the dataset to disk", Commands.saveNow),
+        CommandRow(
+            "bgsave", -1, "admin noscript no_async_loading", (0, 0, 0), "@admin @slow @dangerous", since: "1.0.0",
+            group: "server", "O(1)", "Asynchronously save the dataset to disk", Commands.bgsave),
+        CommandRow(
+            "bgrewriteaof", 1, "admin noscript no_async_loading", (0, 0, 0), "@admin @slow @dangerous", since: "1.0.0",
+            group: "server", "O(1)", "Asynchronously rewrite the append-only file to disk", Commands.bgrewriteaof),
+        CommandRow(
+            "lastsave", 1, "loading stale fast", (0, 0, 0), "@admin @fast @dangerous",
+            tips: "nondeterministic_output", since: "1.0.0", group: "server", "O(1)",
+            "Return the Unix timestamp of the last successful save to disk", Commands.lastsave),
+        CommandRow(
             "memory", -2, "", (0, 0, 0), "@slow", since: "4.0.0", group: "server", "Depends on subcommand.",
             "A container for memory diagnostics commands", traits: [.subcommands], Commands.memory),
         CommandRow(

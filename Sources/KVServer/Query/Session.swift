@@ -23,7 +23,7 @@ package enum SessionStatus: Equatable, Sendable {
 
 /// Why bytes that arrive are not parsed and run at once.
 struct SessionHolds: OptionSet {
-    let rawValue: UInt8
+    let rawValue: UInt16
     /// Parsed ahead and not run yet.
     static let parsedAhead = SessionHolds(rawValue: 1)
     /// A command is being carried on in slices.
@@ -35,6 +35,10 @@ struct SessionHolds: OptionSet {
     /// CLIENT REPLY OFF or SKIP.
     static let muted = SessionHolds(rawValue: 32)
     static let beforeLongCommand = SessionHolds(rawValue: 64)
+    /// Each go is asked whether it wrote: replies to writes wait for the disk.
+    static let tracked = SessionHolds(rawValue: 128)
+    /// It wrote, and what it was answered is not on the disk yet.
+    static let unsaved = SessionHolds(rawValue: 256)
     /// Nothing behind the command just run is run in this go.
     static let stopping: SessionHolds = [.continuation, .closing, .muted, .beforeLongCommand]
 }
@@ -274,10 +278,10 @@ package final class Session {
         let s = state
         s.pointee.activeMillis = shard.state.pointee.nowMillis
         if s.pointee.closing { return .closing }
-        if s.pointee[[.continuation, .waiting, .blocked]] {
+        if s.pointee[[.continuation, .waiting, .blocked, .unsaved]] {
             if s.pointee[.continuation] { late.append(bytes) } else { s.pointee.input.append(bytes) }
             noteInput()
-            return s.pointee.isBlocked ? .blocked : isSuspended ? .suspended : .ready
+            return s.pointee.isBlocked ? .blocked : isSuspended || s.pointee[.unsaved] ? .suspended : .ready
         }
         if s.pointee.inputStart == s.pointee.input.count, !s.pointee[.muted] {
             return answerInPlace(bytes, output, unsent)
@@ -300,6 +304,9 @@ package final class Session {
         if consumed < bytes.count { keep(UnsafeRawBufferPointer(rebasing: bytes[consumed...])) }
         return isBeforeLongCommand ? beginLongCommand(output, unsent) : status
     }
+
+    /// There is something it could do in a turn.
+    var hasWork: Bool { pendingInput > 0 || continuation != nil && !isSuspended }
 
     /// Another turn: carries the command in progress on, or runs buffered input.
     package func takeTurn(output: UnsafeMutablePointer<OutputBuffer>, unsent: Int) -> SessionStatus {
@@ -375,7 +382,7 @@ package final class Session {
 
     /// Bytes of a request have come, and not all of it.
     var isWithinRequest: Bool {
-        !state.pointee[[.continuation, .waiting, .blocked, .closing]]
+        !state.pointee[[.continuation, .waiting, .blocked, .closing, .unsaved]]
             && (pendingInput > 0 || state.pointee.parser.isInside)
     }
 

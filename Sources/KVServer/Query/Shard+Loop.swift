@@ -96,6 +96,15 @@ extension Shard {
     /// From now on a write is answered with an error; reads go on.
     func refuseWrites() { state.pointee.writeRefusal = .leaving }
 
+    /// The disk takes nothing, or takes it again. Whoever leaves refuses writes anyway.
+    func refuseWrites(byDisk isRefusing: Bool) {
+        if isRefusing, state.pointee.writeRefusal != .leaving { state.pointee.writeRefusal = .disk }
+        if !isRefusing, state.pointee.writeRefusal == .disk { state.pointee.writeRefusal = .none }
+    }
+
+    /// What was answered in this turn may be lost.
+    func closeAnswered() { for session in sessions { (session.owner as? QueryReceiver)?.closeIfAnswered() } }
+
     /// Every client gets its replies and the end of the stream.
     func finishClients() {
         for session in sessions { (session.owner as? QueryReceiver)?.finish() }

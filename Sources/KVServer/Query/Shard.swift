@@ -34,6 +34,8 @@ package final class Shard {
     private var guestSession: Session?
     /// Nil when the shard stands alone (in-process tests).
     var replicator: Replicator?
+    /// Nil where nothing is kept on disk. It outlives the shard's last turn.
+    unowned(unsafe) var log: ActorLog?
 
     /// The last turn that added keys.
     private var grewAtMillis: Millis = .min / 2
@@ -98,6 +100,7 @@ package final class Shard {
 
     func add(_ session: Session) {
         session.state.pointee.place = sessions.count
+        if let log, log.tracksWriters { session.state.pointee[.tracked] = true }
         sessions.append(session)
         statistics.connected(sessions.count)
     }

@@ -13,6 +13,8 @@ enum WriteRefusal: UInt8 {
     case lag
     /// Others would not take what this server's clock stamps.
     case clock
+    /// The directory takes nothing: its disk is full or broken.
+    case disk
 
     /// What INFO says of data commands.
     var info: String {
@@ -21,6 +23,7 @@ enum WriteRefusal: UInt8 {
         case .leaving: "read-only (leaving)"
         case .lag: "read-only (max-lag)"
         case .clock: "read-only (clock)"
+        case .disk: "read-only (disk)"
         }
     }
 
@@ -31,6 +34,8 @@ enum WriteRefusal: UInt8 {
             "LAG a write has waited longer than --max-lag for another server that is up; write later or elsewhere"
         case .clock:
             "CLOCK this server's clock is about a year ahead of the other servers', which would take none of its writes"
+        case .disk:
+            "MISCONF Errors writing to the log: the disk of --dir is full or broken; reads go on, and writes when it is not"
         }
     }
 }

@@ -24,7 +24,7 @@ struct Gate {
     /// To be called each half second at least. O(servers).
     mutating func look(_ replica: Replica, _ at: Moment, _ state: UnsafeMutablePointer<ShardState>) {
         if !servesWhileJoining { state.pointee.isLoading = isLoading(replica, at) }
-        guard state.pointee.writeRefusal != .leaving else { return }
+        guard ![.leaving, .disk].contains(state.pointee.writeRefusal) else { return }
         let isLate = live.maxLagSeconds.map { replica.lagMillis(at) > Millis($0) * 1000 } ?? false
         state.pointee.writeRefusal = replica.isAheadOfOthers(at) ? .clock : isLate ? .lag : .none
     }

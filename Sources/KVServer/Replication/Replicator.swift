@@ -25,6 +25,8 @@ package final class Replicator {
     var context: ActorContext<SyncMessage>?
     /// Joining, and links to other servers: one actor of the process sees to them.
     private var joinLinks: JoinLinks?
+    /// The member table has changed.
+    var onRows: (() -> Void)?
 
     private var effects = ReplicaEffects()
     private var siblings: [ActorRef<SyncMessage>] = []
@@ -299,7 +301,15 @@ package final class Replicator {
         }
     }
 
+    /// Servers that are known from the directory. Once, before anything else.
+    func learn(_ rows: [MemberRow]) {
+        let at = moment
+        for row in rows { replica.learn(row, at, into: &effects) }
+        carryOut(at)
+    }
+
     private func memberChanged(_ row: MemberRow) {
+        onRows?()
         let address = row.address.description
         guard row.server != replica.uid.server else { return }
         let before = addresses[row.server]

@@ -7,6 +7,7 @@ package struct SettingText: Sendable {
         case cluster = "The cluster"
         case trust = "Servers know each other"
         case clients = "Clients"
+        case disk = "The disk"
         case operation = "Operation"
         case machine = "The machine"
     }
@@ -92,6 +93,16 @@ package struct SettingText: Sendable {
             "tls-auth-clients-user", .clients, "FIELD", "none",
             "What of a client's certificate is its user: CN or URI.", choices: ["CN", "URI"]),
         SettingText("maxclients", .clients, "N", "10000", "Connections served at once."),
+        SettingText(
+            "dir", .disk, "DIR", "none, memory only", "Where data is kept: it is there again after a restart.",
+            isPath: true),
+        SettingText(
+            "appendfsync", .disk, "POLICY", "everysec",
+            "When a write is on the disk: always (before it is answered), everysec or no.",
+            choices: ["always", "everysec", "no"]),
+        SettingText(
+            "save-after-bytes", .disk, "BYTES", "auto", "Growth of the log after which a snapshot is made."),
+        SettingText("repair", .disk, "", "no", "Start with what is intact of a damaged --dir.", choices: yesNo),
         SettingText(
             "metrics-address", .operation, "HOST:PORT", "off",
             "Metrics, health and a page about the server, by HTTP; a port alone is one of 127.0.0.1."),
