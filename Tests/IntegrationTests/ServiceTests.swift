@@ -131,6 +131,23 @@ import Testing
         #expect(ended.code == 0 && ended.output.contains("converged"), "\(ended.output)\(ended.errors)")
     }
 
+    /// Nobody but root may set what has the same number at another level.
+    @Test func kvWorksForWhoMayNothing() throws {
+        let server = try KVDProcess()
+        let kv = KVDProcess.directory.appendingPathComponent("kv").path
+        guard getuid() == 0, let setpriv = Tool.path("setpriv") else {
+            let ended = try Tool.run(kv, ["ping", "--server", "127.0.0.1:\(server.clientPort)"])
+            return #expect(ended.code == 0, "\(ended)")
+        }
+        let nobody = [setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", kv]
+        // Who may not even read the folder of the build cannot try.
+        guard try Tool.run("/usr/bin/env", nobody + ["--version"]).code == 0 else {
+            return print("nobody may not run \(kv): not looked at")
+        }
+        let ended = try Tool.run("/usr/bin/env", nobody + ["ping", "--server", "127.0.0.1:\(server.clientPort)"])
+        #expect(ended.code == 0 && ended.output.hasPrefix("PONG"), "\(ended)")
+    }
+
     @Test func kvTellsOfTheCluster() throws {
         let first = try KVDProcess(arguments: ["--name", "one"], actors: 2)
         let second = try KVDProcess(arguments: ["--name", "two", "--join", "127.0.0.1:\(first.port)"])

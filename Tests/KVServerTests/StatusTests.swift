@@ -167,13 +167,15 @@ import Testing
         report.actors[1].tombstones = 7
         report.actors[1].hold = "x does not say what it has"
         (report.openFiles, report.openFilesMax, report.rejectedConnections) = (95, 100, 4)
+        report.certificateEnd = 1_700_000_000 + 5 * 86_400
+        report.actors[0].refusal = WriteRefusal.clock.info
         let findings = report.findings
         #expect(findings.map(\.weight).map { $0 == .critical ? 2 : $0 == .warning ? 1 : 0 }.reversed().isSorted)
         let text = findings.map(\.what).joined(separator: " ")
         for part in [
             "differed 1 times", "peer-2 is down", "peer-3 has been silent", "peer-4 is 5000 ms behind",
             "clock of peer-4 is off by 900 ms", "2 writes came", "3 times a server", "7 deleted keys", "95 of 100 open",
-            "4 connections were refused",
+            "4 connections were refused", "ends in 5 days", "clock is about a year ahead",
         ] { #expect(text.contains(part), "\(part): \(text)") }
         #expect(findings.allSatisfy { $0.advice.hasSuffix(".") && $0.what.hasSuffix(".") })
     }

@@ -7,6 +7,7 @@ extension StatusReport {
     static let clockMillisNoted: Millis = 500
     static let filesPercentNoted = 90
     static let memoryPercentNoted = 90
+    static let certificateDaysNoted = 30
 
     /// The worst first.
     var findings: [Finding] {
@@ -34,6 +35,22 @@ extension StatusReport {
                 Finding(
                     weight: .critical, what: "Writes are refused: one has waited longer than --max-lag.",
                     advice: "Mend the link to the server with the lag below, or CONFIG SET max-lag off."))
+        }
+        if actors.first?.refusal == WriteRefusal.clock.info {
+            found.append(
+                Finding(
+                    weight: .critical,
+                    what: "Writes are refused: this server's clock is about a year ahead of the others'.",
+                    advice: "Set the clock of this machine and run NTP on it."))
+        }
+        let days = (certificateEnd - Int(wallMillis / 1000)) / 86_400
+        if certificateEnd > 0, days < StatusReport.certificateDaysNoted {
+            found.append(
+                Finding(
+                    weight: days < 0 ? .critical : .warning,
+                    what: days < 0
+                        ? "The certificate for other servers has ended." : "The certificate ends in \(days) days.",
+                    advice: "Make another one with kvd cert, put it in its place and send SIGHUP."))
         }
         return found
     }

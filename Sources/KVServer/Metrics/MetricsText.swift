@@ -150,6 +150,9 @@ struct MetricsText {
         one(
             "kvd_journal_overruns_total", "counter", "A server was too far behind to be told write by write.",
             sum(\.journalOverruns))
+        one(
+            "kvd_certificate_end_timestamp_seconds", "gauge",
+            "When the certificate for other servers ends, since 1970; 0 without one.", r.certificateEnd)
         one("kvd_clock_rejects_total", "counter", "Clocks of others that were not believed.", sum(\.clockRejects))
         one("kvd_tombstones_collected_total", "counter", "Deleted keys that are forgotten.", sum(\.tombstonesCollected))
         one(

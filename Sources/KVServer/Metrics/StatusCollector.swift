@@ -149,6 +149,8 @@ extension ClosedClients.Reason {
         case .standsStill: "stands_still"
         case .holdsTooMuch: "holds_too_much"
         case .saysNotWho: "says_not_who"
+        case .leavesOutput: "leaves_output"
+        case .holdsMost: "holds_most"
         }
     }
 }

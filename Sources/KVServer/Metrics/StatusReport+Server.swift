@@ -30,6 +30,7 @@ extension StatusReport {
         messages = context.messageCounters()
         addCommands(context)
         addProcess(context)
+        certificateEnd = Int(context.certificateEndsAt)
         slowCommands = context.slowLog.total
         slowest = context.slowLog.newest(StatusReport.slowestShown, keeping: context.live.slowLogEntries)
     }

@@ -91,6 +91,8 @@ struct StatusReport: Sendable {
     var residentBytes = 0
     var machineBytes = 0
     var processorSeconds = 0.0
+    /// Seconds since 1970; 0 if this server has no certificate.
+    var certificateEnd = 0
     var openFiles = 0
     var openFilesMax = 0
     var slowCommands = 0

@@ -53,7 +53,7 @@ extension Shard {
         if hasWork, let millis = serveWaiting() { loop.requestTurn(afterMillis: millis) }
         endedNanos = loop.nowNanos
         replicator?.turnEnded()
-        if !monitorLines.isEmpty { tellMonitors() }
+        if !state.pointee.monitorLines.isEmpty { tellMonitors() }
         publish()
         if tendTurns > 0 { tend(loop) }
     }

@@ -32,8 +32,6 @@ package final class Shard {
         return guest
     }
     private var guestSession: Session?
-    /// Commands of this turn for those that watch.
-    var monitorLines = MonitorLines()
     /// Nil when the shard stands alone (in-process tests).
     var replicator: Replicator?
     /// Nil where nothing is kept on disk. It outlives the shard's last turn.
@@ -93,7 +91,7 @@ package final class Shard {
         storedKeys.deallocate()
         movedKey.pointee.deallocate()
         movedKey.deallocate()
-        monitorLines.text.deallocate()
+        state.pointee.monitorLines.text.deallocate()
         state.pointee.deallocate()
         state.deinitialize(count: 1)
         state.deallocate()

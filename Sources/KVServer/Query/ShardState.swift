@@ -58,6 +58,8 @@ package struct ShardState {
         didSet { recognisedArgumentsMax = isLoading || wantsEach ? 0 : 3 }
     }
     var monitorsEverywhere = 0
+    /// Commands of this turn for those that watch.
+    var monitorLines = MonitorLines()
     /// CLIENT PAUSE.
     var pause: Pause?
     var times: CommandTimes

@@ -67,27 +67,27 @@ extension Shard {
     /// A command is about to run. `client`: whose it is, which may be a guest that stands for one.
     func showMonitors(_ x: Execution, of client: Session, _ row: borrowing CommandRow) {
         guard !Shard.isForAdministrators(x, row) else { return }
-        guard monitorLines.text.count < Monitors.turnBytesMax else {
+        guard state.pointee.monitorLines.text.count < Monitors.turnBytesMax else {
             for actor in 1...context.config.actors where context.monitors.watching(at: actor) > 0 {
                 context.monitors.noteDropped(1, at: actor)
             }
             return
         }
-        Shard.appendTime(&monitorLines.text)
-        monitorLines.text.append("[\(client.state.pointee.database) \(client.state.pointee.peer)]")
+        Shard.appendTime(&state.pointee.monitorLines.text)
+        state.pointee.monitorLines.text.append("[\(client.state.pointee.database) \(client.state.pointee.peer)]")
         for k in 0..<min(x.count, Monitors.wordsMax) {
-            monitorLines.text.append(" ")
+            state.pointee.monitorLines.text.append(" ")
             if ShownWords.isSecret(k, x) {
-                monitorLines.text.append("\"(redacted)\"")
+                state.pointee.monitorLines.text.append("\"(redacted)\"")
             } else {
-                Shard.appendQuoted(x.argument(k).bytes, &monitorLines.text)
+                Shard.appendQuoted(x.argument(k).bytes, &state.pointee.monitorLines.text)
             }
         }
         if x.count > Monitors.wordsMax {
-            monitorLines.text.append(" ... (\(x.count - Monitors.wordsMax) more arguments)")
+            state.pointee.monitorLines.text.append(" ... (\(x.count - Monitors.wordsMax) more arguments)")
         }
-        monitorLines.text.append("\r\n")
-        monitorLines.count += 1
+        state.pointee.monitorLines.text.append("\r\n")
+        state.pointee.monitorLines.count += 1
         loop?.requestTurn()
     }
 
@@ -132,11 +132,13 @@ extension Shard {
 
     /// At the end of a turn: its lines to whoever watches.
     func tellMonitors() {
-        guard !monitorLines.isEmpty else { return }
-        let (bytes, lines, monitors) = (Array(monitorLines.text.bytes), monitorLines.count, context.monitors)
-        monitorLines.text.count = 0
-        monitorLines.text.shrink(to: 4096)
-        monitorLines.count = 0
+        guard !state.pointee.monitorLines.isEmpty else { return }
+        let (bytes, lines, monitors) = (
+            Array(state.pointee.monitorLines.text.bytes), state.pointee.monitorLines.count, context.monitors
+        )
+        state.pointee.monitorLines.text.count = 0
+        state.pointee.monitorLines.text.shrink(to: 4096)
+        state.pointee.monitorLines.count = 0
         for actor in 1...context.config.actors where monitors.watching(at: actor) > 0 {
             if actor == index {
                 show(bytes, lines)
