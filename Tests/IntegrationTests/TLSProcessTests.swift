@@ -92,6 +92,12 @@ import Testing
         let plain = try server.connect()
         try plain.send("PING\r\n")
         #expect(try plain.rest() == "-ERR this port takes connections with TLS only\r\n")
+        // The server may hear of it after the client has ended.
+        let deadline = Clock.millis() + 10_000
+        func failures() throws -> String {
+            try secure(server, cli, carol + ["INFO", "stats"], password: "a-long-password")
+        }
+        while try failures().contains("tls_failures:0"), Clock.millis() < deadline { _ = poll(nil, 0, 20) }
         let text = server.end(SIGTERM)
         #expect(text.contains("TLS with ") && text.contains("unknown ca"), "the failed handshake is said: \(text)")
     }
