@@ -100,6 +100,10 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A value goes out without the deadline that was set apart from it.
     package static let escortForgotten = PlantedMistakes(rawValue: 1 << 42)
 
+    /// A server that comes back believes its disk whatever others have collected. Not among `all`: the simulator has no
+    /// disks.
+    package static let staleDiskTrusted = PlantedMistakes(rawValue: 1 << 60)
+
     /// Every switch with the name the simulator's command line uses, in the order above: exactly 43.
     package static let all: [(name: String, bug: PlantedMistakes)] = [
         ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
