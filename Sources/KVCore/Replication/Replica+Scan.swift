@@ -75,8 +75,8 @@ extension Replica {
         guard let asker, asker.source == source else { return nil }
         // Siblings that are slow to take the pages slow the donor down.
         let isPaused = log.byteCount > config.localBytesMax / 4 || inbox.isHalfFull
-        // Of a retired server all is here that was agreed on. What it wrote later, or had told nobody, may have beaten a
-        // write that is missing here.
+        // Of a retired server all is here that was agreed on. What it wrote later, or had told nobody, may have beaten
+        // a write that is missing here.
         var filter = asker.asked
         for i in 0..<filter.count where filter.seqs[i] == VersionVector.retired {
             filter.set(OriginIndex(i), retired.last(OriginIndex(i)))
