@@ -32,7 +32,7 @@ final class ServerDisk {
     }
 
     /// Other servers were members when this one ended.
-    var knowsOthers: Bool { recovered?.state.rows.contains { $0.status.isMember } ?? false }
+    var knowsOthers: Bool { recovered?.found.knowsOthers ?? false }
 
     /// Begins a new life and its logs. Once every core has its replica, and every other hook is in place.
     func begin() throws(StartFailure) {
