@@ -139,6 +139,9 @@ package struct SimOptions: Sendable {
     package var tombstoneAgeMillis: Millis = 60_000
     package var collectEveryMillis: Millis = 5_000
 
+    /// The servers have disks.
+    package var disks: SimDiskOptions?
+
     /// The slot of a server that lies.
     package var liar: Int?
 
@@ -158,7 +161,8 @@ package struct SimOptions: Sendable {
 
     /// Derives a world from its seed.
     package static func swarm(
-        seed: UInt64, thinPercent: Int = SimOptions.thinPercent, liarPercent: Int = SimOptions.liarPercent
+        seed: UInt64, thinPercent: Int = SimOptions.thinPercent, liarPercent: Int = SimOptions.liarPercent,
+        diskPercent: Int = SimOptions.diskPercent
     ) -> SimOptions {
         var random = SimRandom(seed: seed).options
         var o = SimOptions(seed: seed)
@@ -173,6 +177,7 @@ package struct SimOptions: Sendable {
         o.drawExpiry()
         o.drawLiar(percent: liarPercent)
         o.drawCounts()
+        o.drawDisks(percent: diskPercent)
         return o
     }
 
@@ -310,7 +315,7 @@ package struct SimOptions: Sendable {
         \(bootstrapChunkBytes), local log \(localEntriesMax), check each \(checkMillis) ms, \
         tombstones \(tombstoneAgeMillis) ms each \(collectEveryMillis) ms, subset first \
         \(subsetFirst)\(liarDescription)\(thinDescription)
-        touch \(touchPercent) % volatile \(volatilePercent) % life <= \(lifeMillisMax) ms, count \(countPercent) %
+        touch \(touchPercent) % volatile \(volatilePercent) % life <= \(lifeMillisMax) ms, count \(countPercent) %\(diskDescription)
         """
     }
 }

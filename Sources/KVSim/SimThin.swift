@@ -93,6 +93,8 @@ package struct SimForce: Sendable {
     package var thinPercent = SimOptions.thinPercent
     /// Share of seeds with a liar.
     package var liarPercent = SimOptions.liarPercent
+    /// Share of seeds whose servers have disks.
+    package var diskPercent = SimOptions.diskPercent
     package var bandwidth: Int?
     package var latencyMillis: Int?
     /// Invariants that are not looked at, to see what else breaks.
@@ -101,7 +103,8 @@ package struct SimForce: Sendable {
     package init() {}
 
     package func options(seed: UInt64) -> SimOptions {
-        var options = SimOptions.swarm(seed: seed, thinPercent: thinPercent, liarPercent: liarPercent)
+        var options = SimOptions.swarm(
+            seed: seed, thinPercent: thinPercent, liarPercent: liarPercent, diskPercent: diskPercent)
         options.ignored = ignored
         guard options.transport == .wire else { return options }
         if let bandwidth { options.bandwidth = bandwidth }
@@ -111,7 +114,7 @@ package struct SimForce: Sendable {
 
     /// The same for a worker process.
     package var arguments: [String] {
-        var words = ["--thin", "\(thinPercent)", "--liars", "\(liarPercent)"]
+        var words = ["--thin", "\(thinPercent)", "--liars", "\(liarPercent)", "--disk", "\(diskPercent)"]
         if let bandwidth { words += ["--bandwidth", "\(bandwidth)"] }
         if let latencyMillis { words += ["--latency", "\(latencyMillis)"] }
         for name in ignored { words += ["--ignore", name] }

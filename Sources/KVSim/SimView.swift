@@ -53,6 +53,23 @@ package final class SimView {
         collected[key].isNone || met[key].contains(server) ? collected[key] : .none
     }
 
+    /// It came back with a disk and has not caught up: others may have collected what it has.
+    private var isReturning = false
+
+    /// Takes what an actor found on its disk for what it had seen. Each must have been written (I4).
+    func restore(_ actor: SimActor, _ oracle: SimOracle) -> SimViolation? {
+        isReturning = true
+        for key in 0..<oracle.keys.total {
+            guard let record = actor.find(key) else { continue }
+            guard let stamp = actor.stamp(of: record, oracle) else {
+                return SimViolation("I4", "\(at(key, oracle)) came back with a version of an actor that never was")
+            }
+            if let violation = oracle.mismatch(record, key: key, stamp: stamp) { return violation }
+            (seen[key], live[key]) = (stamp, !record.isTombstone)
+        }
+        return nil
+    }
+
     package func noteKnown(_ rows: [MemberRow]) { known = rows }
 
     // MARK: Own writes
@@ -78,6 +95,7 @@ package final class SimView {
     package func examine(
         _ actor: SimActor, _ oracle: SimOracle, others: [SimActor], visible: (Int, SimWrite) -> Void
     ) -> SimViolation? {
+        defer { if isReturning, actor.hasCaughtUp { isReturning = false } }
         let before = covered
         noteClock(actor.corrected)
         if let violation = readVector(actor, oracle, others) { return violation }
@@ -214,6 +232,12 @@ package final class SimView {
         // What was held may itself be the tombstone, of a departed actor whose vector entry never reached it.
         let held = seen[key]
         guard let gone = oracle.latestGone(of: key, since: held, covers: { $0 == held || covers($0) }) else {
+            if isReturning, !oracle.precedes(oracle.collected[key], held) {
+                oracle.say?("\(at(key, oracle)) dropped \(oracle.name(held)), which was collected")
+                (seen[key], live[key], collected[key]) = (.none, false, oracle.collected[key])
+                met[key] = known.map(\.server)
+                return nil
+            }
             return SimViolation("I1", "\(at(key, oracle)) lost \(oracle.name(seen[key])) without a delete")
         }
         return noteCollected(key, gone, oracle, others)

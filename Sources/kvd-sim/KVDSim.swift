@@ -59,6 +59,9 @@ struct KVDSim: ParsableCommand {
     @Option(name: .long, help: "Share of the seeds, in percent, with a member that lies; 100 for all.")
     var liars: Int = SimOptions.liarPercent
 
+    @Option(name: .long, help: "Share of the seeds, in percent, whose servers have disks; 100 for all.")
+    var disk: Int = SimOptions.diskPercent
+
     @Option(name: .long, help: "Bytes a second of thin lines, instead of what the seed draws; 0 for no limit.")
     var bandwidth: Int?
 
@@ -121,6 +124,7 @@ struct KVDSim: ParsableCommand {
         var force = SimForce()
         (force.thinPercent, force.bandwidth, force.latencyMillis) = (thin, bandwidth, latency)
         force.liarPercent = liars
+        force.diskPercent = disk
         force.ignored = ignore
         return force
     }

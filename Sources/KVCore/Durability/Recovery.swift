@@ -91,10 +91,12 @@ package final class Recovery {
     }
 
     /// Whether a snapshot is whole and intact: every checksum, and its end. O(bytes).
-    package static func verify(snapshot bytes: UnsafeRawBufferPointer) throws(DiskFault) {
+    package static func verify(
+        snapshot bytes: UnsafeRawBufferPointer, planted: PlantedMistakes = []
+    ) throws(DiskFault) {
         let header = try DiskHeader(reading: bytes)
         guard header.kind == .snapshot else { throw .header }
-        var reader = ChunkReader(bytes, header)
+        var reader = ChunkReader(bytes, header, planted: planted)
         let origins = OriginTable()
         var (records, end) = (UInt64(0), UInt64?.none)
         while let body = reader.next() {
