@@ -68,6 +68,7 @@ extension SimOptions {
         var disks = SimDiskOptions()
         disks.policy = random.pick([.always, .everysec, .everysec, .no])
         for (fault, _) in SimDiskFaults.names where random.chance(0.25) { disks.faults.insert(fault) }
+        disks.faults.remove(.clone)
         disks.faultMeanMillis = Millis(random.pick([1_000, 4_000, 10_000]))
         disks.limits.fileBytesMin = random.pick([8, 16, 64]) * 1_024
         disks.limits.fileBytesMax = disks.limits.fileBytesMin * random.pick([1, 4])

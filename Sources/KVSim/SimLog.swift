@@ -113,7 +113,8 @@ extension SimLog: LogHost {
 
     func aim(at chunk: UInt64) {
         if unsyncedSince == nil { unsyncedSince = world.now }
-        marks.append((chunk, plan.logged))
+        // What was executed when the disk took nothing was not answered; later a snapshot has it.
+        marks.append((chunk, plan.isWell ? plan.logged : marks.last?.seq ?? 0))
         if marks.count > 4_096 { marks.removeFirst(2_048) }
     }
 

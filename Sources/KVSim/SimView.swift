@@ -54,7 +54,7 @@ package final class SimView {
     }
 
     /// It came back with a disk and has not caught up: others may have collected what it has.
-    private var isReturning = false
+    private(set) var isReturning = false
 
     /// Takes what an actor found on its disk for what it had seen. Each must have been written (I4).
     func restore(_ actor: SimActor, _ oracle: SimOracle) -> SimViolation? {
@@ -67,7 +67,26 @@ package final class SimView {
             if let violation = oracle.mismatch(record, key: key, stamp: stamp) { return violation }
             (seen[key], live[key]) = (stamp, !record.isTombstone)
         }
+        known = actor.rows
+        noteDeletes(actor, oracle)
         return nil
+    }
+
+    /// Deletes that its disk says it has seen, and that are not there: they were collected here.
+    private func noteDeletes(_ actor: SimActor, _ oracle: SimOracle) {
+        let vector = actor.vector
+        for origin in oracle.uids.indices {
+            let last = actor.covered(oracle.uids[origin], in: vector)
+            guard last != VersionVector.retired else { continue }
+            for index in 0..<min(Int(last), oracle.history[origin].count) {
+                let write = oracle.history[origin][index]
+                let stamp = SimStamp(ms: write.ms, origin: Int32(origin), seq: UInt64(index) + 1)
+                guard write.isTombstone, write.key >= 0, oracle.precedes(seen[Int(write.key)], stamp) else { continue }
+                let key = Int(write.key)
+                collected[key] = oracle.greater(collected[key], stamp)
+                met[key] = known.map(\.server)
+            }
+        }
     }
 
     package func noteKnown(_ rows: [MemberRow]) { known = rows }
@@ -95,8 +114,9 @@ package final class SimView {
     package func examine(
         _ actor: SimActor, _ oracle: SimOracle, others: [SimActor], visible: (Int, SimWrite) -> Void
     ) -> SimViolation? {
-        defer { if isReturning, actor.hasCaughtUp { isReturning = false } }
-        let before = covered
+        let hasReturned = isReturning && actor.hasCaughtUp
+        if hasReturned { isReturning = false }
+        let before = hasReturned ? [] : covered
         noteClock(actor.corrected)
         if let violation = readVector(actor, oracle, others) { return violation }
         for key in 0..<oracle.keys.total {
@@ -165,6 +185,8 @@ package final class SimView {
     private func closure(_ key: Int, _ stamp: SimStamp, _ oracle: SimOracle, _ others: [SimActor]) -> SimViolation? {
         // A part of a counter: I22 looks at those.
         if key < 0 || holds(key, atLeast: stamp, oracle) { return nil }
+        // An interval may lack a delete that was collected; what it left is dropped at the end of the first scan.
+        if isReturning, !oracle.precedes(oracle.collected[key], stamp) { return nil }
         // A replica that joined later never held a tombstone which the others collected before; what it wrote itself
         // before it met them may still be here.
         if seen[key].isNone || oracle.write(seen[key])?.unaware ?? false,
@@ -270,6 +292,7 @@ package final class SimView {
         for other in others where other.view !== self {
             // Who was forgotten, or has not been met yet, is not asked; it starts anew, or its writes come as new ones.
             if let collector, !collector.countsAsMember(other.uid.server) { continue }
+            if other.view.isReturning { continue }
             guard let record = other.find(key), let stamp = other.stamp(of: record, oracle) else { continue }
             if oracle.precedes(stamp, tombstone), oracle.write(stamp)?.unaware == false {
                 return SimViolation(

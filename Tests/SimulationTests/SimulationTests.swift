@@ -54,9 +54,9 @@ struct SimulationTests {
         #expect(caught, "\(name) went unnoticed for 10 seeds")
     }
 
-    @Test("there are 47 planted bugs, each with its own name")
+    @Test("there are 63 planted bugs, each with its own name")
     func bugNames() {
-        #expect(SimBug.all.count == 51)
-        #expect(Set(SimBug.all.map(\.name)).count == 51)
+        #expect(SimBug.all.count == 63)
+        #expect(Set(SimBug.all.map(\.name)).count == 63)
     }
 }

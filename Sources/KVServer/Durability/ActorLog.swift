@@ -155,7 +155,7 @@ extension ActorLog: LogHost {
     }
 
     func sync(_ numbers: [UInt64]) {
-        let (files, box, loop) = (numbers.compactMap { files[$0] }, UncheckedBox(self), loop)
+        let (files, box, loop) = (numbers.compactMap { self.files[$0] }, UncheckedBox(self), loop)
         thread.perform {
             var failure: DiskError?
             for file in files {

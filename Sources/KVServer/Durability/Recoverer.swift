@@ -33,9 +33,8 @@ enum Recoverer {
         }
         for remark in found.remarks { log.notice("\(remark)") }
         for damage in found.damages {
-            log.error(
-                "\(directory.path)/\(damage); started with what is intact"
-                    + "\(found.knowsOthers ? ", other servers have the rest" : "")")
+            let rest = found.knowsOthers ? ", other servers have the rest" : ""
+            log.error("\(directory.path)/\(damage); started with what is intact\(rest)")
         }
         return Recovered(found: found, nanos: Machine.monotonicNanos - began)
     }

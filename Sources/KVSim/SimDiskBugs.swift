@@ -1,0 +1,105 @@
+// The worlds in which planted mistakes of disks are hunted. Values; any thread.
+import KVBase
+import KVCore
+
+extension SimBug {
+    /// Two or three servers that crash often and come back at once, and nothing else that goes wrong.
+    private static func disks(
+        _ o: inout SimOptions, _ random: inout PRNG, _ policy: AppendPolicy, _ faults: SimDiskFaults
+    ) {
+        o.makeDisks(&random)
+        o.disks!.policy = policy
+        o.disks!.faults = faults
+        o.disks!.faultMeanMillis = 1_500
+        o.disks!.microsMax = random.pick([200, 5_000])
+        o.disks!.changesActors = false
+        o.faults = [.crash]
+        o.crashMeanMillis = 1_500
+        o.downMillisMax = 500
+        o.loadMillis = 12_000
+        o.servers = random.within(2...3)
+        o.joiners = 0
+        o.actors = (0..<o.servers).map { _ in random.within(1...2) }
+        o.operationsPerSecond = 200
+        (o.putPercent, o.deletePercent) = (70, 5)
+        o.keys = random.pick([50, 200])
+        o.checkMillis = 20
+        o.subsetFirst = false
+    }
+
+    /// Deletes that are collected as soon as may be.
+    private static func collects(_ o: inout SimOptions) {
+        (o.putPercent, o.deletePercent) = (40, 40)
+        o.tombstoneAgeMillis = 0
+        o.collectEveryMillis = 100
+        o.latencyMillisMax = min(o.latencyMillisMax, 20)
+    }
+
+    static let diskAdjustments: [String: Adjustment] = [
+        "replyBeforeWrite": { o, random in disks(&o, &random, random.pick([.everysec, .no]), []) },
+        "vectorBeforeEntries": { o, random in
+            disks(&o, &random, .everysec, [])
+            (o.disks!.limits.learnedPieceBytes, o.disks!.limits.learnedBytesPerTurn) = (64, 64)
+            o.latencyMillisMax = 250
+            o.valueBytesMax = 300
+        },
+        "snapshotVectorAtEnd": { o, random in
+            disks(&o, &random, .everysec, [])
+            (o.disks!.stepsPerTurn, o.disks!.saveAfterBytes) = (1, 4_096)
+            (o.disks!.limits.fileBytesMin, o.disks!.limits.fileBytesMax) = (65_536, 65_536)
+            o.keys = 400
+            o.keyChoice = .uniform
+        },
+        "floorAtStart": { o, random in
+            disks(&o, &random, .everysec, [.everywhere])
+            collects(&o)
+            (o.disks!.stepsPerTurn, o.disks!.saveAfterBytes) = (1, 4_096)
+            o.keys = random.pick([50, 200])
+            o.faults.formUnion([.clockOffset])
+            o.servers = 2
+            o.actors = [1, 1]
+            o.clockOffsetMillisMax = 5_000
+        },
+        "segmentDroppedEarly": { o, random in
+            disks(&o, &random, .everysec, [])
+            (o.disks!.stepsPerTurn, o.disks!.saveAfterBytes) = (1, 8_192)
+            (o.disks!.limits.fileBytesMin, o.disks!.limits.fileBytesMax) = (8_192, 8_192)
+            o.keys = 400
+            o.keyChoice = .uniform
+            o.valueBytesMax = 300
+        },
+        "oldManifestBelieved": { o, random in
+            disks(&o, &random, .everysec, [.power])
+            o.disks!.saveAfterBytes = 4_096
+        },
+        "recycledChunkBelieved": { o, random in
+            disks(&o, &random, .no, [.power])
+            o.disks!.saveAfterBytes = 4_096
+            (o.disks!.limits.fileBytesMin, o.disks!.limits.fileBytesMax) = (8_192, 8_192)
+            o.actors = o.actors.map { _ in 2 }
+            o.valueBytesMax = 300
+        },
+        "diskIdReused": { o, random in disks(&o, &random, .everysec, [.power]) },
+        "tornTailTaken": { o, random in
+            disks(&o, &random, random.pick([.everysec, .no]), [.power])
+            o.valueBytesMax = 2_000
+        },
+        "staleDiskTrusted": { o, random in
+            disks(&o, &random, .everysec, [.stale])
+            collects(&o)
+            o.loadMillis = 30_000
+            o.crashMeanMillis = 5_000
+            o.keyChoice = .uniform
+        },
+        "damageProves": { o, random in
+            disks(&o, &random, .everysec, [.flip])
+            o.disks!.saveAfterBytes = 256 * 1_024
+            (o.disks!.limits.fileBytesMin, o.disks!.limits.fileBytesMax) = (65_536, 65_536)
+        },
+        "fsyncRetried": { o, random in
+            disks(&o, &random, .always, [.power, .syncError])
+            o.disks!.faultMeanMillis = 500
+            o.disks!.saveAfterBytes = 256 * 1_024
+        },
+    ]
+}
