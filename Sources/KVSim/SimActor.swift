@@ -85,7 +85,7 @@ package final class SimActor {
         isAlive = false
         wireInbox = []
         effects.removeAll()
-        replica.onLearned = nil
+        (replica.onLearned, replica.durableSource) = (nil, nil)
         log = nil
         store.destroy()
     }

@@ -40,6 +40,7 @@ extension SimBug {
         "vectorBeforeEntries": { o, random in
             disks(&o, &random, .everysec, [])
             (o.disks!.limits.learnedPieceBytes, o.disks!.limits.learnedBytesPerTurn) = (64, 64)
+            o.disks!.turnMicros = 5_000
             o.latencyMillisMax = 250
             o.valueBytesMax = 300
         },
@@ -54,11 +55,12 @@ extension SimBug {
             disks(&o, &random, .everysec, [.everywhere])
             collects(&o)
             (o.disks!.stepsPerTurn, o.disks!.saveAfterBytes) = (1, 4_096)
-            o.keys = random.pick([50, 200])
-            o.faults.formUnion([.clockOffset])
+            (o.disks!.blockBytes, o.disks!.microsMax, o.disks!.turnMicros) = (256, 20_000, 2_000)
+            o.keys = random.pick([100, 400])
+            o.faults.formUnion([.clockOffset, .clockStep])
             o.servers = 2
             o.actors = [1, 1]
-            o.clockOffsetMillisMax = 5_000
+            (o.clockOffsetMillisMax, o.clockMeanMillis) = (5_000, 1_000)
         },
         "segmentDroppedEarly": { o, random in
             disks(&o, &random, .everysec, [])
@@ -95,6 +97,19 @@ extension SimBug {
             disks(&o, &random, .everysec, [.flip])
             o.disks!.saveAfterBytes = 256 * 1_024
             (o.disks!.limits.fileBytesMin, o.disks!.limits.fileBytesMax) = (65_536, 65_536)
+        },
+        // Those that come back first have lost a delete that the last one has collected.
+        "collectOnUndurable": { o, random in
+            disks(&o, &random, .everysec, [.power, .everywhere])
+            collects(&o)
+            (o.disks!.stepsPerTurn, o.disks!.saveAfterBytes) = (100, 4_096)
+            o.crashMeanMillis = 60_000
+            o.disks!.faultMeanMillis = 3_000
+            o.downMillisMax = 8_000
+            o.loadMillis = 30_000
+            (o.keys, o.keyChoice) = (random.pick([50, 200]), .uniform)
+            o.servers = 2
+            o.actors = [1, 1]
         },
         "fsyncRetried": { o, random in
             disks(&o, &random, .always, [.power, .syncError])

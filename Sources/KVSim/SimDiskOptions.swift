@@ -39,6 +39,8 @@ package struct SimDiskFaults: OptionSet, Sendable {
 package struct SimDiskOptions: Sendable {
     package var policy = AppendPolicy.everysec
     package var faults: SimDiskFaults = []
+    /// Copies of other servers' disks are put in, if the run wants that.
+    package var mayClone = false
     package var faultMeanMillis: Millis = 4_000
     package var limits = LogLimits()
     package var blockBytes = 4_096
@@ -47,6 +49,8 @@ package struct SimDiskOptions: Sendable {
     package var stepsPerTurn = 2
     /// How long an operation takes that waits for the disk.
     package var microsMax = 2_000
+    /// How long after a turn the next one comes that was asked for.
+    package var turnMicros = 50
     /// The number of actors may change from one start to the next.
     package var changesActors = false
 
@@ -68,7 +72,8 @@ extension SimOptions {
         var disks = SimDiskOptions()
         disks.policy = random.pick([.always, .everysec, .everysec, .no])
         for (fault, _) in SimDiskFaults.names where random.chance(0.25) { disks.faults.insert(fault) }
-        disks.faults.remove(.clone)
+        // A copy of a living server's disk is known to go wrong (docs/replication.md 13).
+        disks.mayClone = disks.faults.remove(.clone) != nil
         disks.faultMeanMillis = Millis(random.pick([1_000, 4_000, 10_000]))
         disks.limits.fileBytesMin = random.pick([8, 16, 64]) * 1_024
         disks.limits.fileBytesMax = disks.limits.fileBytesMin * random.pick([1, 4])
@@ -80,7 +85,14 @@ extension SimOptions {
         disks.stepsPerTurn = random.pick([1, 4, 100])
         disks.microsMax = random.pick([200, 5_000, 100_000])
         disks.changesActors = random.chance(0.3)
+        disks.turnMicros = random.pick([50, 2_000, 20_000])
         self.disks = disks
+        if random.chance(0.4) {
+            // Deletes that are collected while others are away.
+            (putPercent, deletePercent) = (40, random.pick([20, 40]))
+            (tombstoneAgeMillis, collectEveryMillis) = (0, 200)
+        }
+        downMillisMax = Millis(random.pick([200, 3_000, 15_000]))
         countPercent = 0
         (touchPercent, volatilePercent) = (0, 0)
         faults.insert(.crash)

@@ -55,6 +55,7 @@ final class SimHome {
             logs.append(log)
             actor.log = log
             actor.replica.onLearned = { [unowned log] in log.learn($0) }
+            actor.replica.durableSource = { [unowned log] in log.plan.durableVector() }
         }
         saver = SnapshotPlan(
             actors[0].replica, host: self, blockBytes: options.blockBytes, planted: planted)
@@ -143,7 +144,7 @@ final class SimHome {
     func turnEnded(_ actor: SimActor) {
         guard saver.isWalking else { return }
         for _ in 0..<options.stepsPerTurn { if !saver.step() { break } }
-        if saver.pause() { world.schedule(actor, at: world.now + 100) }
+        if saver.pause() { world.schedule(actor, at: world.now + SimTime(options.turnMicros)) }
     }
 }
 

@@ -100,7 +100,8 @@ extension SimLog: LogHost {
         }
     }
 
-    func requestTurn() { world.schedule(actor, at: world.now + 50) }
+    func requestTurn() { world.schedule(actor, at: world.now + SimTime(home.options.turnMicros)) }
+    func vector() -> VersionVector { actor.replica.durableVector }
     func rows() -> [MemberRow]? { actor.replica.memberRows }
     func giveUp(_ segment: DeltaSegment) { actor.replica.giveUp(segment) }
 

@@ -95,6 +95,8 @@ package struct SimForce: Sendable {
     package var liarPercent = SimOptions.liarPercent
     /// Share of seeds whose servers have disks.
     package var diskPercent = SimOptions.diskPercent
+    /// Disks may be copies of other servers'.
+    package var clones = false
     package var bandwidth: Int?
     package var latencyMillis: Int?
     /// Invariants that are not looked at, to see what else breaks.
@@ -106,6 +108,7 @@ package struct SimForce: Sendable {
         var options = SimOptions.swarm(
             seed: seed, thinPercent: thinPercent, liarPercent: liarPercent, diskPercent: diskPercent)
         options.ignored = ignored
+        if clones, options.disks?.mayClone ?? false { options.disks!.faults.insert(.clone) }
         guard options.transport == .wire else { return options }
         if let bandwidth { options.bandwidth = bandwidth }
         if let latencyMillis { options.latencyMillisMax = latencyMillis }
@@ -115,6 +118,7 @@ package struct SimForce: Sendable {
     /// The same for a worker process.
     package var arguments: [String] {
         var words = ["--thin", "\(thinPercent)", "--liars", "\(liarPercent)", "--disk", "\(diskPercent)"]
+        if clones { words.append("--clones") }
         if let bandwidth { words += ["--bandwidth", "\(bandwidth)"] }
         if let latencyMillis { words += ["--latency", "\(latencyMillis)"] }
         for name in ignored { words += ["--ignore", name] }

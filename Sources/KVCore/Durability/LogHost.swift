@@ -78,6 +78,8 @@ package protocol LogHost: AnyObject {
     /// Makes a snapshot that begins after now; if `tells`: `WriteLog.saved`.
     func save(tells: Bool)
     func requestTurn()
+    /// What has taken effect at the actor, in the form for a disk.
+    func vector() -> VersionVector
     /// The member table.
     func rows() -> [MemberRow]?
     /// What was learned is in the log, or is not going to be.

@@ -53,6 +53,9 @@ package final class WriteLog {
     private var unsynced: [UInt64] = []
     /// What the next chunk says of the disk.
     private var syncedPlace: (file: UInt64, chunks: UInt32)?
+    /// What the log had when the sync under way began; and what a power cut leaves, as last known.
+    private var flushing: VersionVector?
+    private var onDisk = VersionVector()
     /// A planted mistake: the chunk of the last turn is still to be written.
     private var isLate = false
 
@@ -87,6 +90,24 @@ package final class WriteLog {
 
     /// The member table has changed.
     package func noteRows() { (wantsRows, hasMore) = (true, true) }
+
+    /// What of the actor's vector a power cut leaves. With the policy `no`: what is in the log. O(origins).
+    package func durableVector() -> VersionVector {
+        if policy == .no || synced == written, let vector = inLog() { onDisk = vector }
+        return onDisk
+    }
+
+    /// What of the actor's vector is in the log. Nil if that cannot be said now.
+    private func inLog() -> VersionVector? {
+        guard isWell else { return nil }
+        var vector = host.vector()
+        vector.set(store.ownOrigin, min(vector[store.ownOrigin], logged))
+        for item in learned {
+            guard case .segment(let segment, _) = item else { return nil }
+            if !segment.isPage, segment.from < vector[segment.origin] { vector.set(segment.origin, segment.from) }
+        }
+        return vector
+    }
 
     // MARK: Turns
 
@@ -249,6 +270,7 @@ package final class WriteLog {
         host.note(.syncing(true))
         let onlyFull = policy == .no
         target = (onlyFull ? nil : written, (file.number, writer.number), unsynced)
+        flushing = inLog()
         host.sync(unsynced + (onlyFull ? [] : [file.number]))
     }
 
@@ -266,6 +288,7 @@ package final class WriteLog {
             return
         }
         synced = chunks
+        if let flushing { onDisk = flushing }
         syncedPlace = target.place
         host.note(.unsynced(written > synced))
         host.letGo(through: synced)

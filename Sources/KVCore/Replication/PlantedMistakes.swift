@@ -133,8 +133,10 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let damageProves = PlantedMistakes(rawValue: 1 << 61)
     /// A sync that failed is tried again, and believed when it does not fail.
     package static let fsyncRetried = PlantedMistakes(rawValue: 1 << 62)
+    /// A server reports what it has seen, be it on its disk or not.
+    package static let collectOnUndurable = PlantedMistakes(rawValue: 1 << 63)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 63.
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 64.
     package static let all: [(name: String, bug: PlantedMistakes)] =
         [
             ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
@@ -170,6 +172,6 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
         ("segmentDroppedEarly", .segmentDroppedEarly), ("oldManifestBelieved", .oldManifestBelieved),
         ("recycledChunkBelieved", .recycledChunkBelieved), ("diskIdReused", .diskIdReused),
         ("tornTailTaken", .tornTailTaken), ("staleDiskTrusted", .staleDiskTrusted), ("damageProves", .damageProves),
-        ("fsyncRetried", .fsyncRetried),
+        ("fsyncRetried", .fsyncRetried), ("collectOnUndurable", .collectOnUndurable),
     ]
 }

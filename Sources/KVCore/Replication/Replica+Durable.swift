@@ -12,6 +12,15 @@ package enum LearnedItem: Sendable {
     case proof(asked: VersionVector, start: VersionVector, frontier: VersionVector, floor: Millis)
 }
 
+extension VersionVector {
+    /// Down to what is on a disk. Of a retired server everybody has the same, and nothing more comes.
+    mutating func keep(_ durable: VersionVector) {
+        for i in 0..<count where seqs[i] != VersionVector.retired && seqs[i] > durable[OriginIndex(i)] {
+            set(OriginIndex(i), durable[OriginIndex(i)])
+        }
+    }
+}
+
 extension Replica {
     func restore(_ recovered: RecoveredState) {
         seen.restore(recovered.vector, newest: recovered.newest)

@@ -109,7 +109,7 @@ extension Replica {
             scanAsk: scanAsk(catchUp.localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
             isFlushed: saysFlushed, isSettled: isSettled, hasGreeted: links.isHoldingCollection(at.steady),
             isAdopting: departures.isAtIt(round.logged), level: levelHere(), retired: retired.sortedMarks,
-            clock: corrected(at))
+            clock: corrected(at), durable: durableSource?())
         sibling.pacer.sent(at.steady)
         sibling.wish.fulfil()
         statistics.batchesSent &+= 1

@@ -94,6 +94,9 @@ final class ActorLog {
         (logged, hasMore) = (plan.logged, plan.hasMore)
     }
 
+    /// What of the actor's vector a power cut leaves.
+    func durableVector() -> VersionVector { plan.durableVector() }
+
     /// Which file is the first that a snapshot does not cover that begins with `vector`.
     func firstNeeded(beside vector: VersionVector) -> UInt64 { plan.firstNeeded(beside: vector) }
 
@@ -180,6 +183,7 @@ extension ActorLog: LogHost {
     }
 
     func requestTurn() { loop.requestTurn() }
+    func vector() -> VersionVector { shard.replicator?.replica.durableVector ?? VersionVector() }
     func rows() -> [MemberRow]? { shard.replicator?.replica.memberRows }
     func giveUp(_ segment: DeltaSegment) { shard.replicator?.replica.giveUp(segment) }
     func refuseWrites(_ refuses: Bool) { shard.refuseWrites(byDisk: refuses) }

@@ -74,6 +74,7 @@ final class ServerDisk {
         for (index, core) in cores.enumerated() {
             let log = logs[index]
             core.shard.replicator!.replica.onLearned = { [unowned log] in log.learn($0) }
+            core.shard.replicator!.replica.durableSource = { [unowned log] in log.durableVector() }
             if index == 0 {
                 core.shard.replicator!.onRows = { [unowned log] in log.noteRows() }
                 log.noteRows()
