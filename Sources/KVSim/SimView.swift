@@ -244,6 +244,7 @@ package final class SimView {
                 "\(at(key, oracle)) received \(oracle.name(stamp)) after \(oracle.name(oracle.remembered[key])) "
                     + "was collected elsewhere")
         }
+        oracle.say?("\(at(key, oracle)) has \(oracle.name(stamp)), had \(oracle.name(seen[key]))")
         seen[key] = stamp
         live[key] = !tombstone
         return nil

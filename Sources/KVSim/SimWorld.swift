@@ -313,7 +313,9 @@ package final class SimWorld {
 
     func periodicCheck() {
         examineAll()
-        if loading || now < loadEnd { queue.push(.check, at: now + options.checkMillis * simMillisecond) }
+        if loading || now < loadEnd || options.disks != nil {
+            queue.push(.check, at: now + options.checkMillis * simMillisecond)
+        }
     }
 
     func examineAll() {

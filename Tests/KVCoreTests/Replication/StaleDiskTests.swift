@@ -112,6 +112,45 @@ import Testing
         #expect(cluster.isConverged)
     }
 
+    /// One member has collected a delete, the donor has not. The interval that comes from the first lacks the delete and
+    /// covers it; the delete that comes from the second must take effect all the same (`kvd-sim --disk 100 --seed 146`).
+    @Test(arguments: [1, 2]) func aDeleteThatOnlySomeHaveCollectedTakesEffect(_ actors: Int) {
+        let cluster = TestCluster()
+        func collect(everyMillis: Millis) {
+            cluster.tune = {
+                ($0.tombstoneAgeMillis, $0.collectEveryMillis) = (1_000, everyMillis)
+                $0.chunkBytesMax = 1_000
+            }
+        }
+        collect(everyMillis: 100_000_000)
+        let a = cluster.start(actors: 1)
+        cluster.run(200)
+        collect(everyMillis: 500)
+        let c = cluster.start(actors: 1, joining: a)
+        cluster.run(4_000)
+        let b = cluster.start(actors: actors, joining: a)
+        cluster.run(4_000)
+        for i in 0..<200 { a.actors[0].put("a\(i)", "value \(i)", cluster.moment(a)) }
+        cluster.run(3_000)
+        let disk = TestDisk(b)
+        cluster.stop(b)
+        for server in [a, c] {
+            var effects = ReplicaEffects()
+            server.actors[0].replica.forget(b.id, cluster.moment(server), into: &effects)
+        }
+        for i in 0..<10 { #expect(c.actors[0].delete("a\(i)", cluster.moment(c))) }
+        cluster.run(20_000)
+        #expect(c.actors[0].store.tombstoneCount == 0 && a.actors[0].store.tombstoneCount == 10)
+        let back = cluster.start(actors: actors, joining: a, disk: disk)
+        #expect(cluster.run(until: { back.actors.allSatisfy(\.replica.isCaughtUp) }, within: 20_000))
+        cluster.run(3_000)
+        for actor in back.actors {
+            #expect((0..<10).allSatisfy { actor.get("a\($0)") == nil })
+            #expect(actor.get("a10") == "value 10")
+        }
+        #expect(cluster.sum(\.divergences) == 0)
+    }
+
     /// A member keeps its deletes for it: it fetches what it missed, no more.
     @Test func aDiskThatIsNotStaleIsBelieved() {
         let world = World(actors: 2)
