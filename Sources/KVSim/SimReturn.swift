@@ -130,6 +130,7 @@ extension SimWorld {
     private func forgive(_ server: SimServer) {
         debts[server.slot].promises = [:]
         outcome.points.hit("world: write lost with its disk", oracle.lowerFloors(to: survivors()))
+        rememberCollected()
     }
 
     /// While the server was down somebody was at its disk, or a bit changed.

@@ -284,6 +284,16 @@ package final class SimWorld {
         }
         outcome.points.hit("world: crash")
         let lost = oracle.lowerFloors(to: survivors())
+        rememberCollected()
+        outcome.points.hit("world: write lost with its only holder", lost)
+        if calm, restartAfterMillis == nil { return lost }
+        let down = restartAfterMillis ?? Millis(random.faults.within(20...Int(max(21, options.downMillisMax))))
+        queue.push(.start, at: now + down * simMillisecond, server.slot)
+        return lost
+    }
+
+    /// What is collected binds as long as somebody who has seen that runs, or a disk proves it.
+    func rememberCollected() {
         oracle.remember(
             (0..<keys.total).map { key in
                 // What a disk still proves binds those who come back with theirs.
@@ -292,11 +302,6 @@ package final class SimWorld {
                 }
                 return upActors().reduce(SimStamp.none) { oracle.greater($0, $1.view.collected[key]) }
             })
-        outcome.points.hit("world: write lost with its only holder", lost)
-        if calm, restartAfterMillis == nil { return lost }
-        let down = restartAfterMillis ?? Millis(random.faults.within(20...Int(max(21, options.downMillisMax))))
-        queue.push(.start, at: now + down * simMillisecond, server.slot)
-        return lost
     }
 
     /// The best version of each key among the running actors.

@@ -151,6 +151,27 @@ import Testing
         #expect(cluster.sum(\.divergences) == 0)
     }
 
+    /// Where the power was cut a row may be lost and the writes be there (`kvd-sim --disk 100 --seed 640`).
+    @Test func writesOfAServerThatNobodyKnowsReachTheOthers() {
+        let cluster = TestCluster()
+        let c = cluster.start(actors: 1)
+        cluster.run(200)
+        let b = cluster.start(actors: 1, joining: c)
+        cluster.run(4_000)
+        c.actors[0].put("lone", "kept", cluster.moment(c))
+        cluster.run(2_000)
+        var disk = TestDisk(b)
+        disk.rows.removeAll { $0.server == c.id }
+        cluster.stop(b)
+        cluster.stop(c)
+        let a = cluster.start(actors: 1)
+        cluster.run(200)
+        let back = cluster.start(actors: 1, joining: a, disk: disk)
+        cluster.run(30_000)
+        #expect(a.actors[0].get("lone") == "kept" && back.actors[0].get("lone") == "kept")
+        #expect(cluster.isConverged)
+    }
+
     /// A member keeps its deletes for it: it fetches what it missed, no more.
     @Test func aDiskThatIsNotStaleIsBelieved() {
         let world = World(actors: 2)
