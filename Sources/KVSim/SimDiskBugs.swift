@@ -108,8 +108,8 @@ extension SimBug {
             o.downMillisMax = 8_000
             o.loadMillis = 30_000
             (o.keys, o.keyChoice) = (random.pick([50, 200]), .uniform)
-            o.servers = 2
-            o.actors = [1, 1]
+            o.servers = 3
+            o.actors = [1, 1, 1]
         },
         "fsyncRetried": { o, random in
             disks(&o, &random, .always, [.power, .syncError])
