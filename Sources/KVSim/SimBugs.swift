@@ -22,7 +22,9 @@ package struct SimBug: Sendable {
     }
 
     package static let all: [SimBug] = PlantedMistakes.all.map { entry in
-        SimBug(name: entry.name, bug: entry.bug, adjust: adjustments[entry.name] ?? diskAdjustments[entry.name] ?? unchanged)
+        SimBug(
+            name: entry.name, bug: entry.bug,
+            adjust: adjustments[entry.name] ?? diskAdjustments[entry.name] ?? unchanged)
     }
 
     package static func named(_ name: String) -> SimBug? { all.first { $0.name == name } }

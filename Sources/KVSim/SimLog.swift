@@ -1,5 +1,5 @@
-// The log of one simulated actor: carries out what `WriteLog` decides, and notes what its clients were promised. Used by
-// SimWorld only, one thread.
+// The log of one simulated actor: carries out what `WriteLog` decides, and notes what its clients were promised. Used
+// by SimWorld only, one thread.
 import KVBase
 import KVCore
 

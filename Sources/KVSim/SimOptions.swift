@@ -315,7 +315,8 @@ package struct SimOptions: Sendable {
         \(bootstrapChunkBytes), local log \(localEntriesMax), check each \(checkMillis) ms, \
         tombstones \(tombstoneAgeMillis) ms each \(collectEveryMillis) ms, subset first \
         \(subsetFirst)\(liarDescription)\(thinDescription)
-        touch \(touchPercent) % volatile \(volatilePercent) % life <= \(lifeMillisMax) ms, count \(countPercent) %\(diskDescription)
+        touch \(touchPercent) % volatile \(volatilePercent) % life <= \(lifeMillisMax) ms, count \(countPercent) \
+        %\(diskDescription)
         """
     }
 }

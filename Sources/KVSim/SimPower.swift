@@ -1,4 +1,4 @@
-// Servers that come back with their disks: what the oracle demands of them, and what happens to disks. Part of SimWorld.
+// Servers that come back with their disks: what the oracle demands of them. Part of SimWorld.
 import KVBase
 import KVCore
 

@@ -52,8 +52,8 @@ package struct DirectoryRecovery<Reader: DirectoryReader> {
     private let recovery: Recovery
     private var found = DirectoryState()
 
-    /// Fills the empty stores. Damage is refused unless `repairs`, or other servers are known that have what is missing;
-    /// a damaged header and a missing file in any case unless `repairs`.
+    /// Fills the empty stores. Damage is refused unless `repairs`, or other servers are known that have what is
+    /// missing; a damaged header and a missing file in any case unless `repairs`.
     package static func run(
         _ manifest: Manifest, _ reader: Reader, into stores: [Store], now: Millis, repairs: Bool,
         planted: PlantedMistakes = []

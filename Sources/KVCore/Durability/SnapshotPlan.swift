@@ -1,4 +1,4 @@
-// Decides how a snapshot of one actor's store is made while it serves, and what is given up for it. That actor's thread.
+// Decides how a snapshot of an actor's store is made while it serves, and what is given up for it. That actor's thread.
 
 package import KVBase
 

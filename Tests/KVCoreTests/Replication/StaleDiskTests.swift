@@ -112,8 +112,8 @@ import Testing
         #expect(cluster.isConverged)
     }
 
-    /// One member has collected a delete, the donor has not. The interval that comes from the first lacks the delete and
-    /// covers it; the delete that comes from the second must take effect all the same (`kvd-sim --disk 100 --seed 146`).
+    /// One member has collected a delete, the donor has not. The interval that comes from the first lacks the delete
+    /// and covers it; the delete that comes from the second must take effect (`kvd-sim --disk 100 --seed 146`).
     @Test(arguments: [1, 2]) func aDeleteThatOnlySomeHaveCollectedTakesEffect(_ actors: Int) {
         let cluster = TestCluster()
         func collect(everyMillis: Millis) {
