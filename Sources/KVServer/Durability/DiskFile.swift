@@ -105,7 +105,8 @@ final class DiskFile: @unchecked Sendable {
         end += bytes.count
     }
 
-    /// Reads back what was written: `bytes` is filled, but for what lies behind the file's end. Returns how much that is.
+    /// Reads back what was written: `bytes` is filled, but for what lies behind the file's end. Returns how much that
+    /// is.
     /// Waits for the disk.
     func read(_ bytes: UnsafeMutableRawBufferPointer, at place: Int) throws(DiskError) -> Int {
         var done = 0
