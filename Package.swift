@@ -36,6 +36,7 @@ struct Row {
 }
 
 let nio = [("NIOCore", "swift-nio"), ("NIOPosix", "swift-nio")]
+let nioTLS = [("NIOTLS", "swift-nio"), ("NIOSSL", "swift-nio-ssl")]
 let argumentParser = ("ArgumentParser", "swift-argument-parser")
 let logging = ("Logging", "swift-log")
 let metrics = ("Metrics", "swift-metrics")
@@ -55,7 +56,7 @@ let rows: [Row] = [
         .library, "KVServer", "Sources/KVServer", imports: ["KVRuntime", "KVCore", "RESP", "KVBase"],
         packages: [logging]),
     Row(.library, "KVSim", "Sources/KVSim", imports: ["KVCore", "KVBase"]),
-    Row(.library, "KVClient", "Sources/KVClient", imports: ["RESP", "KVBase"], packages: nio),
+    Row(.library, "KVClient", "Sources/KVClient", imports: ["RESP", "KVBase"], packages: nio + nioTLS),
     Row(
         .library, "KVClientExtras", "Sources/KVClientExtras", imports: ["KVClient"],
         packages: [logging, metrics, lifecycle]),
@@ -181,6 +182,7 @@ let external: [(name: String, dependency: Package.Dependency)] = [
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0")
     ),
     ("swift-nio", .package(url: "https://github.com/apple/swift-nio", from: "2.101.2")),
+    ("swift-nio-ssl", .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6")),
     ("swift-crypto", .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2")),
     ("hdrhistogram-swift", .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0")),
 ]

@@ -2,6 +2,8 @@
 
 import NIOCore
 import NIOPosix
+import NIOSSL
+import NIOTLS
 
 final class ReplyHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
@@ -11,7 +13,13 @@ final class ReplyHandler: ChannelInboundHandler {
     private var context: ChannelHandlerContext?
     private var reason = "closed by the server"
 
-    init(_ connection: Connection) { self.connection = connection }
+    /// Of a channel with TLS, which is of use when its handshake is done.
+    private let handshakeTimeout: Duration?
+    private var handshakeLimit: Scheduled<Void>?
+
+    init(_ connection: Connection, handshakeTimeout: Duration?) {
+        (self.connection, self.handshakeTimeout) = (connection, handshakeTimeout)
+    }
 
     var isWritable: Bool { context?.channel.isWritable ?? false }
 
@@ -29,7 +37,23 @@ final class ReplyHandler: ChannelInboundHandler {
 
     func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
 
-    func channelActive(context: ChannelHandlerContext) { connection?.connected(self) }
+    func channelActive(context: ChannelHandlerContext) {
+        guard let handshakeTimeout else { return connected() }
+        handshakeLimit = context.eventLoop.assumeIsolated().scheduleTask(in: handshakeTimeout.timeAmount) {
+            self.reason = "no TLS within \(handshakeTimeout)"
+            self.context?.close(promise: nil)
+        }
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if let event = event as? TLSUserEvent, case .handshakeCompleted = event { connected() }
+        context.fireUserInboundEventTriggered(event)
+    }
+
+    private func connected() {
+        handshakeLimit?.cancel()
+        connection?.connected(self)
+    }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var buffer = unwrapInboundIn(data)
@@ -44,6 +68,7 @@ final class ReplyHandler: ChannelInboundHandler {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
+        handshakeLimit?.cancel()
         let connection = connection
         self.connection = nil
         connection?.inactive(reason)
@@ -57,6 +82,11 @@ func failureText(_ error: any Error, _ configuration: KVClientConfiguration? = n
     case let error as NIOConnectionError:
         if let first = error.connectionErrors.first { return failureText(first.error, configuration) }
         return error.dnsAError == nil && error.dnsAAAAError == nil ? "no address" : "the host name is not known"
+    case let error as NIOSSLError:
+        if case .handshakeFailed(let why) = error { return "TLS failed: \(why)" }
+        if case .uncleanShutdown = error { return "closed by the server" }
+        return "TLS failed: \(error)"
+    case is NIOSSLExtraError: return "TLS failed: the certificate is for another server: \(error)"
     case ChannelError.connectTimeout(_):
         return configuration.map { "no answer within \($0.connectTimeout)" } ?? "no answer"
     default: return "\(error)"

@@ -16,7 +16,9 @@ struct Program {
 
     func run() -> Int32 {
         do {
-            let store: any GameStore = options.solo ? MemoryStore() : try ClientStore(options.address)
+            let store: any GameStore =
+                options.solo
+                ? MemoryStore() : try ClientStore(options.address, tls: options.storeTLS, user: options.user)
             if let listen = options.listen { return Gateway.run(listen, store: store, options: options) }
             return play(store, password: try options.password())
         } catch {

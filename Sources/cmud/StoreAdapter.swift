@@ -10,13 +10,16 @@ import Synchronization
 struct ClientStore: GameStore {
     let client: KVClient
 
-    init(_ address: String) throws {
+    init(_ address: String, tls: KVTLS?, user: String?) throws {
         var configuration = KVClientConfiguration()
         configuration.callTimeout = .seconds(3)
         configuration.connectTimeout = .seconds(1)
         configuration.silenceTimeout = .seconds(2)
         configuration.replyBytesMax = 16 * 1024 * 1024
-        configuration.credentials = KVCredentials { getenv($0).map { String(cString: $0) } }
+        configuration.tls = tls
+        configuration.credentials = KVCredentials { name in
+            name == "KV_USER" && user != nil ? user : getenv(name).map { String(cString: $0) }
+        }
         client = try KVClient(servers: address, configuration: configuration)
     }
 
