@@ -51,6 +51,8 @@
     /// Largest message between two systems. A delta frame stays near `frameBytesMax`, except that a value is never
     /// cut: a section and a page of a scan may each go over by one largest value.
     package static let messageBytesMax = 160 * 1024 * 1024
+    /// What the messages that have begun to arrive may hold, of all links together: more than one largest.
+    package static let unfinishedBytesMax = 256 * 1024 * 1024
     /// Bytes held for one other system whose link is down or slow, or one message if that is larger; what does not
     /// fit is dropped, and counted.
     package static let linkBytesMax = 32 * 1024 * 1024

@@ -75,14 +75,23 @@ package struct MemoryHeadroom {
     }
 
     /// The allocator never gives addresses back to the kernel. What was freed and not purged it joins to no larger
-    /// pieces, and cuts no smaller ones from.
+    /// pieces, and cuts no smaller ones from. What is left may lie in several places: pieces of 16 MiB will do.
     private static func allocatorHas(_ bytes: Int) -> Bool {
         Memory.purge()
-        var found: UnsafeMutableRawPointer?
-        // Not malloc: the compiler takes a malloc whose memory is only freed out of the program.
-        guard posix_memalign(&found, 64, bytes) == 0 else { return false }
-        free(found)
-        Memory.purge()
-        return true
+        let count = (bytes + pieceBytes - 1) / pieceBytes
+        return withUnsafeTemporaryAllocation(of: UnsafeMutableRawPointer?.self, capacity: count) { pieces in
+            var found = 0
+            // Not malloc: the compiler takes a malloc whose memory is only freed out of the program.
+            while found < count {
+                pieces.initializeElement(at: found, to: nil)
+                guard posix_memalign(&pieces[found], 64, pieceBytes) == 0 else { break }
+                found += 1
+            }
+            for i in 0..<found { free(pieces[i]) }
+            if found == count { Memory.purge() }
+            return found == count
+        }
     }
+
+    private static let pieceBytes = 16 << 20
 }

@@ -13,12 +13,16 @@ package struct StartFailure: Error, CustomStringConvertible {
 
 /// Started once, stopped once, from the same thread.
 package final class Server {
-    package let config: Config
+    package private(set) var config: Config
     package private(set) var context: ServerContext!
     private let log: Logger
     private var cores: [Core] = []
     private var system: ActorSystem?
+    private var metrics: MetricsServer?
+    /// systemd, where it started the server. Set before the start.
+    package var manager: ServiceManager?
     private let status: ReplicatorStatus
+    private var disk: ServerDisk?
     /// What host names stand for; nil: what the system says. Set before the start.
     package var resolver: NameResolver?
 
@@ -43,6 +47,7 @@ package final class Server {
         Machine.ignoreBrokenPipes()
         _ = Machine.raiseOpenFilesLimit()
         let backend = try chooseBackend()
+        let directory = try openDirectory()
         context = ServerContext(
             config: config, serverID: Machine.random(), hashSeed: Machine.random(), digestKey: Server.digestKey,
             inputOutput: backend.rawValue, log: log)
@@ -59,25 +64,40 @@ package final class Server {
             for index in 1...config.actors {
                 cores.append(try makeCore(index, backend, certificates.isEmpty ? nil : certificates[index - 1]))
             }
+            metrics = try makeMetrics(backend)
         } catch {
             for core in cores { core.shard.close() }
             cores = []
             throw error
         }
-        do { try startReplication() } catch {
+        do {
+            if let directory {
+                disk = try ServerDisk(directory, cores.map { ($0.shard, $0.thread.loop) }, context, log)
+            }
+            try startReplication()
+            try disk?.begin()
+        } catch {
+            disk = nil
             for core in cores { core.shard.close() }
-            cores = []
+            (cores, metrics) = ([], nil)
             throw error
         }
         if cores.count > 1 {
             let homes = LoopHomes(cores.map { ($0.thread.loop, $0.shard) })
             for core in cores { core.shard.homes = homes }
         }
+        if let manager { LoopWatchdog(cores.map(\.thread.loop), manager).begin() }
+        if let manager { tellReady(manager) }
         for core in cores {
             if let secure = core.secure { context.certificates.add(secure, on: core.thread.loop) }
             core.thread.start()
         }
-        let description = self.description
+        metrics?.start()
+        tellSettings(directory)
+        return description
+    }
+
+    private func tellSettings(_ directory: DataDirectory?) {
         if context.clientsMax < config.clientsMax {
             log.notice("the limit of open files allows \(context.clientsMax) clients, not \(config.clientsMax)")
         }
@@ -101,10 +121,23 @@ package final class Server {
             "serving",
             metadata: [
                 "actors": "\(config.actors)", "io": "\(context.inputOutput)", "first port": "\(config.port + 1)",
-                "server": "\(description.id)",
+                "server": "\(hex16(context.serverID))",
             ])
-        log.notice("data lives in memory, here and at the servers that join: when the last of them ends, it is gone")
-        return description
+        if let directory {
+            log.info("data is kept in \(directory.path), synced \(config.disk.policy.rawValue)")
+        } else {
+            log.notice(
+                "data lives in memory, here and at the servers that join: when the last of them ends, it is gone (see --dir)"
+            )
+        }
+    }
+
+    /// The directory keeps the name that the server's user gave it.
+    private func openDirectory() throws(StartFailure) -> DataDirectory? {
+        guard let path = config.disk.directory else { return nil }
+        let directory = try DataDirectory.open(path, cluster: config.cluster)
+        if config.name == nil, let manifest = directory.manifest, manifest.isNamed { config.name = manifest.name }
+        return directory
     }
 
     /// Equal content must give equal digests on every server of a cluster, so the key is the same for all of a release.
@@ -186,6 +219,35 @@ package final class Server {
         return Core(thread: thread, shard: shard, listeners: listeners, secure: secure)
     }
 
+    /// Between two looks whether clients are served.
+    private static let readyLookMillis: Int64 = 50
+
+    /// When clients are served: at once, or with --serve-while-joining no when the data is there. Before the loops run.
+    private func tellReady(_ manager: ServiceManager) {
+        let (shard, loop) = (cores[0].shard, cores[0].thread.loop)
+        let status = "serving \(config.actors) actors from port \(config.port + 1)"
+        var timer: LoopTimer?
+        timer = loop.schedule(everyMillis: Server.readyLookMillis) {
+            guard !shard.state.pointee.isLoading else { return }
+            manager.noteReady(status)
+            timer?.cancel()
+            timer = nil
+        }
+    }
+
+    private func makeMetrics(_ backend: LoopBackend) throws(StartFailure) -> MetricsServer? {
+        guard let endpoint = config.metricsAddress else { return nil }
+        do {
+            return try MetricsServer(
+                context, address: HostPort(host: endpoint.host, port: UInt16(endpoint.port)).resolve()[0],
+                backend: backend, actors: cores.map { ($0.thread.loop, UncheckedBox($0.shard)) })
+        } catch {
+            let reason = (error as? SocketFailure).map { String(cString: strerror($0.code)) } ?? "\(error)"
+            throw StartFailure(
+                description: "cannot listen on \(endpoint): \(reason); choose another --metrics-address")
+        }
+    }
+
     private func listen(
         _ loop: Loop, _ port: Int, _ acceptor: Acceptor, _ secure: SecurePort?, reusePort: Bool = false
     ) throws(StartFailure) -> Listener {
@@ -228,13 +290,16 @@ package final class Server {
     /// Reads the key or the certificates again, for new links; those that stand go on. Returns the line to log. To be
     /// taken once the server has started; any thread may call it.
     package var rereadTrust: @Sendable () -> String {
-        let (trust, system, access, book) = (config.trust, system, config.access, context.access)
+        let (trust, system, access, context, log) = (config.trust, system, config.access, context!, log)
+        let (cluster, book) = (config.cluster, context.access)
         let certificates = config.tls.isOn ? context.certificates : nil
         return {
             var lines: [String] = []
             if trust.isProtected {
                 do {
-                    try system?.replaceTrust(trust.resolve())
+                    let resolved = try trust.resolve()
+                    try system?.replaceTrust(resolved)
+                    Server.noteCertificate(resolved, cluster, context, log)
                     lines.append(
                         "the files of --cluster-key-file or --peer-tls-cert are read again: new links use them")
                 } catch { lines.append("nothing is changed between servers: \(error)") }
@@ -249,6 +314,14 @@ package final class Server {
             if lines.isEmpty { return "there is no setting that is read again while kvd runs" }
             return lines.joined(separator: "; ")
         }
+    }
+
+    /// Says when the certificate ends, if there is one.
+    private static func noteCertificate(_ trust: LinkTrust, _ cluster: String, _ context: ServerContext, _ log: Logger)
+    {
+        guard let end = trust.certificateEnd(cluster: cluster) else { return }
+        context.noteCertificateEnd(end)
+        if let line = TrustSettings.warning(ofEnd: end, now: Int64(time(nil))) { log.warning("\(line)") }
     }
 
     /// Reads the certificates of clients' connections again if a file is another one, and returns the line to log then.
@@ -278,6 +351,7 @@ package final class Server {
         }
         self.system = system
         if let line = config.trust.warning { log.warning("\(line)") }
+        Server.noteCertificate(trust, config.cluster, context, log)
         system.onError { [log] failure in log.error("\(failure)") }
         system.onLinkProblem { [log] problem in log.warning("\(problem)") }
         context.countMessages { [unowned system] in MessageCounters(system.statistics) }
@@ -311,25 +385,29 @@ package final class Server {
         var replicaConfig = ReplicaConfig(
             clusterId: Server.clusterID(config.cluster), server: context.serverID, actorIndex: shard.index - 1,
             actorCount: config.actors, address: Bytes(config.announcedAddress?.description ?? ""),
-            joining: !config.join.isEmpty)
+            joining: !config.join.isEmpty || disk?.knowsOthers ?? false)
         (replicaConfig.name, replicaConfig.isNamed) = (Bytes(config.nameText), config.systemName.isGiven)
         // One byte says what kind of message a frame is.
         replicaConfig.frameBytesMax = Limits.frameBytesMax - 1024
         replicaConfig.transport = .connections
         replicaConfig.entriesPerStep = Replicator.entriesPerStep
-        let replica = Replica(config: replicaConfig, store: shard.state.pointee.store, origins: context.origins)
+        let replica = Replica(
+            config: replicaConfig, store: shard.state.pointee.store, origins: context.origins,
+            recovered: disk?.recovered?.state)
         let joinLinks =
             shard.index == 1 ? JoinLinks(system: system, loop: loop, join: config.join, log: log) : nil
-        let gate = Gate(config)
+        let gate = Gate(config, context.live)
         gate.begin(shard.state)
         let replicator = Replicator(
             replica: replica, state: shard.state, loop: loop, system: system, log: log, status: status,
             joinLinks: joinLinks, gate: gate)
+        replicator.encryption = config.trust.name
         shard.replicator = replicator
-        let box = UncheckedBox((replicator, joinLinks))
+        let box = UncheckedBox((replicator, joinLinks, disk?.recovered?.state.rows ?? []))
         let ref = system.start(on: shard.index - 1) { (context: ActorContext<SyncMessage>) in
-            let (replicator, joinLinks) = box.value
+            let (replicator, joinLinks, rows) = box.value
             replicator.context = context
+            replicator.learn(rows)
             joinLinks?.begin()
             return ReplicaActor(replicator: replicator)
         }
@@ -345,6 +423,8 @@ package final class Server {
     private static let drainMillisMax = 1500
     /// Without any progress for this long nobody takes what is still owed.
     private static let stalledMillisMax = 5000
+    /// The same where what is owed is on disk.
+    private static let stalledMillisMaxKept = 1500
 
     /// Refuses new writes, hands over what was acknowledged, lets replies go out, ends the loops. Within five seconds
     /// where nothing is owed; else as long as there is progress, up to `--drain-timeout`. Returns the writes that no
@@ -352,6 +432,8 @@ package final class Server {
     @discardableResult
     package func stop() -> Int {
         log.info("stopping")
+        metrics?.noteLeaving()
+        manager?.noteStopping()
         for core in cores {
             let box = UncheckedBox(core)
             core.thread.loop.perform {
@@ -370,19 +452,23 @@ package final class Server {
         {
             usleep(2000)
         }
+        do { try metrics?.stop() } catch { log.error("the loop of --metrics-address ended: \(error)") }
+        metrics = nil
         system?.close()
         for core in cores { core.thread.loop.stop() }
         for core in cores {
             do { try core.thread.join() } catch { log.error("loop ended: \(error)") }
+        }
+        let isKept = disk?.finish() ?? false
+        for core in cores {
             core.shard.replicator = nil
             core.shard.close()
         }
         if let path = config.socketPath { unlink(path) }
         context.certificates.forgetPorts()
         if let line = context.secureStatistics.news() { log.notice("\(line)") }
-        cores = []
-        system = nil
-        let owed = Int(clamping: status.owedWrites)
+        (cores, disk, system) = ([], nil, nil)
+        let owed = isKept ? 0 : Int(clamping: status.owedWrites)
         if owed > 0 {
             log.error("\(owed) acknowledged writes were not handed over: no other server has them")
         }
@@ -401,8 +487,9 @@ package final class Server {
             usleep(2000)
             let now = Machine.monotonicNanos
             if status.progressCount != progress { (progress, progressAt) = (status.progressCount, now) }
-            if now - progressAt > Nanos(Server.stalledMillisMax) * 1_000_000 { break }
-            if now - started > Nanos(config.drainSeconds) * 1_000_000_000 { break }
+            let patience = disk == nil ? Server.stalledMillisMax : Server.stalledMillisMaxKept
+            if now - progressAt > Nanos(patience) * 1_000_000 { break }
+            if now - started > Nanos(context.live.drainSeconds) * 1_000_000_000 { break }
             if now - saidAt > 1_000_000_000 {
                 saidAt = now
                 log.info("leaving: \(status.owedWrites) writes still to be handed over")

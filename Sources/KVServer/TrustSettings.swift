@@ -17,7 +17,7 @@ package struct TrustSettings: Sendable {
     var isProtected: Bool { keyFile != nil || usesCertificates }
 
     /// As INFO and KVD PEERS say it.
-    var name: String { keyFile != nil ? "tls-key" : usesCertificates ? "tls-certificate" : "none" }
+    var name: String { keyFile != nil ? "key" : usesCertificates ? "cert" : "none" }
 
     /// What only the whole can tell.
     func check(host: String, port: Int, isLoopback: Bool) throws(ConfigError) {
@@ -71,6 +71,13 @@ package struct TrustSettings: Sendable {
             ).make(in: folder)
             return nil
         } catch { return (error.description, false) }
+    }
+
+    /// A line of warning where a certificate ends within 30 days, or has ended. Times are seconds since 1970.
+    static func warning(ofEnd end: Int64, now: Int64) -> String? {
+        guard end - now < 30 * 86_400 else { return nil }
+        guard end > now else { return "the certificate of --peer-tls-cert has ended: other servers refuse this one" }
+        return "the certificate of --peer-tls-cert ends in \((end - now) / 86_400) days: make another, then send SIGHUP"
     }
 
     private static let authorityDays = 3650

@@ -87,7 +87,7 @@ package final class SimActor {
     // MARK: Driving
 
     func receive(_ message: SimMessage) -> FrameVerdict {
-        replica.receive(frame: message.bytes, at, into: &effects)
+        replica.receive(frame: message.bytes, from: message.from.server, at, into: &effects)
     }
 
     func receive(_ batch: LocalBatch) { replica.receive(batch, at, into: &effects) }
@@ -115,6 +115,14 @@ package final class SimActor {
     func linkUp(_ server: UInt64, session: UInt64 = 0) { replica.linkUp(server, session: session, at) }
     func linkMoved(_ server: UInt64, _ progress: LinkProgress) { replica.linkMoved(server, progress, at) }
     func greet(_ session: UInt64) -> OutgoingFrame? { replica.greet(session: session, at) }
+    func forge(
+        _ bytes: [UInt8], _ lie: FrameLie, third: UInt64, key: [UInt8], knownTo: @escaping (ActorUID) -> UInt64,
+        _ random: inout PRNG
+    ) -> [UInt8]? {
+        var forger = FrameForger(origins: origins, clusterId: simClusterID)
+        (forger.third, forger.keys, forger.knownTo) = (third, [key], knownTo)
+        return forger.forge(bytes, lie, random: &random)
+    }
     func knows(_ server: UInt64) -> Bool { replica.memberRows.contains { $0.server == server } }
     func linkDown(_ server: UInt64, session: UInt64 = 0) { replica.linkDown(server, session: session, at) }
     func forget(_ server: UInt64) { replica.forget(server, at, into: &effects) }
@@ -138,6 +146,17 @@ package final class SimActor {
             replica.put(key: world.keys.bytes(key), value: $0, deadline: deadline, floor: floor, at)
         }
     }
+
+    func increment(_ key: Int, by step: Int64) -> IncrementOutcome {
+        replica.increment(key: world.keys.bytes(key), by: step, at)
+    }
+
+    /// An actor's part of a counter, deleted ones too.
+    func partRecord(_ key: Int, _ uid: ActorUID) -> Record? {
+        store.partRecord(world.keys.hashed(key), uid)
+    }
+
+    func originUID(_ record: Record) -> ActorUID { origins.uid(record.origin) }
 
     /// Sets a deadline apart; 0 takes it away.
     func expire(_ key: Int, at deadline: Millis) -> TouchOutcome {
@@ -163,24 +182,28 @@ package final class SimActor {
 
     /// What a client must be shown: decided here, without the store's figures.
     func isShown(_ key: Int, _ oracle: SimOracle) -> Bool {
-        effective(key, oracle).map { $0.deadline == 0 || corrected < $0.deadline } ?? false
+        if world.isCounter(key) { return world.expected(key, self) != nil }
+        return effective(key, oracle).map { $0.deadline == 0 || corrected < $0.deadline } ?? false
     }
 
     func delete(_ key: Int) -> DeleteOutcome {
         replica.delete(key: world.keys.bytes(key), at).map { .deleted($0) } ?? .absent
     }
 
+    /// No stamp for it is left that others would take.
+    func refusesDelete(_ key: Int) -> Bool { get(key) != nil && !replica.mayOverwrite(key: world.keys.bytes(key), at) }
+
     var hasCaughtUp: Bool { replica.isCaughtUp }
 
     /// The greatest timestamp the write rule may give a write now, over a version stamped `seen`.
     func stampMillisMax(seen: Millis, floor: Millis) -> Millis {
-        max(at.wall + replica.clockCorrectionMillis, store.gcFloor + 1, floor > 0 ? floor + 1 : 0, seen + 1)
+        max(at.wall + replica.clockCorrectionMillis(at), store.gcFloor + 1, floor > 0 ? floor + 1 : 0, seen + 1)
     }
 
     var ownSeq: UInt64 { store.ownSeq }
 
     /// The clock that decides what is shown.
-    var corrected: Millis { at.wall + replica.clockCorrectionMillis }
+    var corrected: Millis { at.wall + replica.clockCorrectionMillis(at) }
 
     func get(_ key: Int) -> Record? {
         store.get(world.keys.hashed(key), now: corrected)
@@ -231,6 +254,19 @@ package final class SimActor {
         return key
     }
 
+    /// The key of a part of a counter that an own sequence number is of, or that it names as another actor's record;
+    /// and whose part that write has deleted.
+    func part(_ seq: UInt64) -> (key: Int, buried: ActorUID?)? {
+        guard seq >= store.journalFirstSeq, seq <= store.ownSeq else { return nil }
+        var found: (key: Int, buried: ActorUID?)?
+        store.records(store.journalHash(seq)) { record in
+            guard record.isPart, let key = world.keys.number(of: record.companionOf.bytes) else { return }
+            let isOwn = record.origin == store.ownOrigin && record.seq == seq
+            found = (key, record.isTombstone && isOwn ? record.partUID : nil)
+        }
+        return found
+    }
+
     /// A record's version with its actor as a dense number; nil when nobody has that identity.
     func stamp(of record: Record, _ oracle: SimOracle) -> SimStamp? {
         let index = Int(record.origin)
@@ -258,7 +294,8 @@ package final class SimActor {
     var digest: UInt64 { replica.digest }
     var steadyDigest: UInt64 { store.steadyDigest &+ replica.digest &- store.digest }
     var liveCount: Int { store.count }
-    var tombstoneCount: Int { store.tombstoneCount }
+    /// Those of keys that are shown again as counters stay.
+    var tombstoneCount: Int { store.tombstoneCount - store.revivedCount }
     var isJoining: Bool { replica.isJoining }
     var heldEntries: Int { replica.heldEntries }
 

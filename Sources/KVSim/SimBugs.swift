@@ -10,7 +10,7 @@ package struct SimBug: Sendable {
     let adjust: @Sendable (inout SimOptions, inout PRNG) -> Void
 
     package func options(seed: UInt64) -> SimOptions {
-        var options = SimOptions.swarm(seed: seed, thinPercent: 0)
+        var options = SimOptions.swarm(seed: seed, thinPercent: 0, liarPercent: 0)
         options.profile = .swarm
         options.loadMillis = min(options.loadMillis, 15_000)
         options.faults.subtract([.rotten])
@@ -108,6 +108,18 @@ package struct SimBug: Sendable {
         o.latencyMillisMax = random.pick([100, 250])
         o.faults.insert(.clockOffset)
         o.clockOffsetMillisMax = random.pick([5_000, 3_600_000])
+    }
+
+    /// Few keys, counted, set and deleted everywhere at once, and collected as soon as may be.
+    private static func counters(_ o: inout SimOptions, _ random: inout PRNG) {
+        o.keys = random.pick([4, 10])
+        o.operationsPerSecond = 100
+        (o.putPercent, o.deletePercent) = (40, 20)
+        o.countPercent = 50
+        (o.touchPercent, o.volatilePercent) = (0, 0)
+        o.tombstoneAgeMillis = 0
+        o.collectEveryMillis = 100
+        o.latencyMillisMax = random.pick([100, 250])
     }
 
     private static let adjustments: [String: Adjustment] = [
@@ -272,6 +284,19 @@ package struct SimBug: Sendable {
             o.operationsPerSecond = 200
             o.putPercent = 90
         },
+        "resetOfOldId": { o, random in o.makeLiar(&random) },
+        "ownFromOthers": { o, random in
+            busyKeys(&o)
+            o.makeLiar(&random)
+        },
+        "floorAhead": { o, random in
+            o.makeLiar(&random)
+            o.joiners = 1
+            o.actors = (0..<o.slots).map { _ in random.within(1...2) }
+            o.faults.insert(.join)
+            o.joinAtMillis = 3_500
+        },
+        "forgottenAtAWord": { o, random in o.makeLiar(&random) },
         "touchWritesValue": { o, random in shortLives(&o, &random) },
         "expiryDeletes": { o, random in shortLives(&o, &random) },
         "forgetWithoutReports": { o, random in
@@ -301,6 +326,17 @@ package struct SimBug: Sendable {
             shortLives(&o, &random)
             o.clockOffsetMillisMax = 3_600_000
             o.lifeMillisMax = 600_000
+        },
+        "countWritesSum": { o, random in counters(&o, &random) },
+        "setForgetsTaken": { o, random in counters(&o, &random) },
+        "partBuriedEarly": { o, random in
+            counters(&o, &random)
+            o.faults.insert(.partition)
+        },
+        "expiryLeavesParts": { o, random in
+            shortLives(&o, &random)
+            o.countPercent = 40
+            o.clockOffsetMillisMax = 900
         },
         "stateBeforeVector": { o, random in
             thinJoin(&o, &random)

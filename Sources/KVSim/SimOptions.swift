@@ -86,6 +86,9 @@ package struct SimOptions: Sendable {
     package var volatilePercent = 0
     package var lifeMillisMax: Millis = 0
 
+    /// Share of operations that add to a counter; 0 is a world without.
+    package var countPercent = 0
+
     // The network between servers.
     package var transport = Transport.stream
     package var latencyMillisMin = 0
@@ -136,6 +139,9 @@ package struct SimOptions: Sendable {
     package var tombstoneAgeMillis: Millis = 60_000
     package var collectEveryMillis: Millis = 5_000
 
+    /// The slot of a server that lies.
+    package var liar: Int?
+
     // Checking.
     package var checkMillis: Millis = 50
     /// First phase of the end: only a random subset of servers heals and must converge on its own (I16).
@@ -151,7 +157,9 @@ package struct SimOptions: Sendable {
     package var promisesVisibility: Bool { profile == .calm || profile == .lossy }
 
     /// Derives a world from its seed.
-    package static func swarm(seed: UInt64, thinPercent: Int = SimOptions.thinPercent) -> SimOptions {
+    package static func swarm(
+        seed: UInt64, thinPercent: Int = SimOptions.thinPercent, liarPercent: Int = SimOptions.liarPercent
+    ) -> SimOptions {
         var random = SimRandom(seed: seed).options
         var o = SimOptions(seed: seed)
         let draw = random.below(100)
@@ -163,6 +171,8 @@ package struct SimOptions: Sendable {
         o.drawLimits(&random)
         o.drawThin(&random, percent: thinPercent)
         o.drawExpiry()
+        o.drawLiar(percent: liarPercent)
+        o.drawCounts()
         return o
     }
 
@@ -274,8 +284,14 @@ package struct SimOptions: Sendable {
         lifeMillisMax = Millis(random.pick([300, 3_000, 3_000, 20_000, 600_000]))
     }
 
-    /// Values have deadlines.
-    package var expires: Bool { touchPercent + volatilePercent > 0 }
+    private mutating func drawCounts() {
+        var random = PRNG(seed: seed ^ 0xC0_4E7E)
+        guard profile != .thin, !faults.contains(.rotten), liar == nil, keys <= 400, random.chance(0.4) else { return }
+        countPercent = random.pick([10, 30, 60])
+    }
+
+    /// Values have deadlines, or may have.
+    package var expires: Bool { touchPercent + volatilePercent + countPercent > 0 }
 
     /// All derived options on a few lines, for the head of a replay.
     package var description: String {
@@ -292,8 +308,9 @@ package struct SimOptions: Sendable {
         \(joinAtMillis) ms
         journal \(journalCapacity), frame bytes \(frameBytesMax), scan \(scanEntriesPerTurn), chunk \
         \(bootstrapChunkBytes), local log \(localEntriesMax), check each \(checkMillis) ms, \
-        tombstones \(tombstoneAgeMillis) ms each \(collectEveryMillis) ms, subset first \(subsetFirst)\(thinDescription)
-        touch \(touchPercent) % volatile \(volatilePercent) % life <= \(lifeMillisMax) ms
+        tombstones \(tombstoneAgeMillis) ms each \(collectEveryMillis) ms, subset first \
+        \(subsetFirst)\(liarDescription)\(thinDescription)
+        touch \(touchPercent) % volatile \(volatilePercent) % life <= \(lifeMillisMax) ms, count \(countPercent) %
         """
     }
 }

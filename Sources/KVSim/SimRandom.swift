@@ -9,8 +9,10 @@ package struct SimRandom {
     package var faults: PRNG
     package var clocks: PRNG
     package var identity: PRNG
+    package var lies: PRNG
     /// Of its own root, so that worlds without deadlines stay what they were.
     package var expiry: PRNG
+    package var counts: PRNG
 
     package init(seed: UInt64) {
         var root = PRNG(seed: seed ^ 0x6B76_642D_7369_6D21)
@@ -20,7 +22,9 @@ package struct SimRandom {
         faults = root.fork()
         clocks = root.fork()
         identity = root.fork()
+        lies = root.fork()
         expiry = PRNG(seed: seed ^ 0x6578_7069_7265_7321)
+        counts = PRNG(seed: seed ^ 0x636F_756E_7465_7221)
     }
 }
 

@@ -153,7 +153,8 @@ extension SimWorld {
         }
     }
 
-    /// An operator removes a server that is gone for good; now and then one that is not.
+    /// An operator removes a server that is gone for good; now and then one that is not. Who can be heard is not gone
+    /// at one server's word, so it is said to all that run.
     func forgetOne() {
         let up = upActors()
         guard !up.isEmpty else { return }
@@ -171,7 +172,10 @@ extension SimWorld {
         outcome.points.hit(mistaken ? "world: living server forgotten by hand" : "world: dead server forgotten by hand")
         if mistaken { forgotLiving = true }
         say { "actor \(actor.view.origin) forgets \(row.address)" }
-        actor.forget(row.server)
-        schedule(actor, at: now + 1)
+        for server in servers where server.isUp && server.id != row.server {
+            let told = server.id == actor.uid.server ? actor : actors[server.actors[0]]
+            told.forget(row.server)
+            schedule(told, at: now + 1)
+        }
     }
 }

@@ -91,6 +91,8 @@ extension SimOptions {
 package struct SimForce: Sendable {
     /// Share of thin seeds.
     package var thinPercent = SimOptions.thinPercent
+    /// Share of seeds with a liar.
+    package var liarPercent = SimOptions.liarPercent
     package var bandwidth: Int?
     package var latencyMillis: Int?
     /// Invariants that are not looked at, to see what else breaks.
@@ -99,7 +101,7 @@ package struct SimForce: Sendable {
     package init() {}
 
     package func options(seed: UInt64) -> SimOptions {
-        var options = SimOptions.swarm(seed: seed, thinPercent: thinPercent)
+        var options = SimOptions.swarm(seed: seed, thinPercent: thinPercent, liarPercent: liarPercent)
         options.ignored = ignored
         guard options.transport == .wire else { return options }
         if let bandwidth { options.bandwidth = bandwidth }
@@ -109,7 +111,7 @@ package struct SimForce: Sendable {
 
     /// The same for a worker process.
     package var arguments: [String] {
-        var words = ["--thin", "\(thinPercent)"]
+        var words = ["--thin", "\(thinPercent)", "--liars", "\(liarPercent)"]
         if let bandwidth { words += ["--bandwidth", "\(bandwidth)"] }
         if let latencyMillis { words += ["--latency", "\(latencyMillis)"] }
         for name in ignored { words += ["--ignore", name] }

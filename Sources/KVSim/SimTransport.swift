@@ -129,7 +129,8 @@ extension SimWorld {
         if actor.ownSeq != UInt64(oracle.history[actor.view.origin].count) { noteRestamped(actor) }
         let from = actor.view.origin
         let slot = actor.view.slot
-        for frame in actor.effects.frames {
+        for honest in actor.effects.frames {
+            let frame = bent(honest, of: actor)
             if isWired {
                 noteSize(frame, from)
                 sendWired(frame, actor)
@@ -187,16 +188,18 @@ extension SimWorld {
     private func note(_ event: ReplicaEvent, _ actor: SimActor) {
         say { "actor \(actor.view.origin): \(event)" }
         switch event {
-        case .divergence:
+        case .divergence(let server):
             outcome.points.hit("divergence detected")
             // Only a world that damages its replicas on purpose may ever see this (I17).
-            if !isRotten, !forgotLiving, oracle.excusedKeys.isEmpty {
+            if !isRotten, !forgotLiving, oracle.excusedKeys.isEmpty, !isLiar(actor.view.slot), !isOfLiar(server) {
                 describe(upActors())
                 say { self.difference(self.upActors()) }
                 fail(SimViolation("I17", "actor \(actor.view.origin) detected a divergence"))
             }
         case .joined: outcome.points.hit("server joined")
-        case .forgotten: queue.push(.resume, at: now + simMillisecond, actor.view.origin)
+        case .forgotten:
+            noteForgottenAmongLies(actor)
+            queue.push(.resume, at: now + simMillisecond, actor.view.origin)
         case .clockSkewed: outcome.points.hit("clock skew noticed")
         // Writes stamped again are learned from the counter, before anything is sent.
         case .member(let row):
@@ -205,7 +208,7 @@ extension SimWorld {
             // Said good-bye: from now on others take over what they hold of its writes, though its process may linger.
             guard row.server == actor.uid.server, row.status == .left else { break }
             for index in servers[actor.view.slot].actors { oracle.noteDeparted(index) }
-        case .serverState, .restamped, .malformed: break
+        case .serverState, .restamped, .buried, .malformed: break
         }
     }
 

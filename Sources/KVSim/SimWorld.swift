@@ -34,6 +34,7 @@ package final class SimWorld {
     let network: SimNetwork
     let keys: SimKeys
     let oracle: SimOracle
+    let counts: SimCounts
     var servers: [SimServer] = []
     /// Every actor that ever ran; dense numbers are indexes.
     var actors: [SimActor] = []
@@ -80,6 +81,7 @@ package final class SimWorld {
         wires = SimWorld.drawWires(options, &random.network)
         keys = SimKeys(count: options.keys, deadlines: options.expires)
         oracle = SimOracle(keys: keys)
+        counts = SimCounts(keys: options.keys)
         outcome = SimOutcome(seed: options.seed)
         pace = SimPace(slots: options.slots)
         sessions = Array(repeating: nil, count: options.slots * options.slots)
@@ -198,9 +200,10 @@ package final class SimWorld {
 
     // MARK: Servers
 
+    /// Those that run and do not lie.
     func upActors() -> [SimActor] {
         var up: [SimActor] = []
-        for server in servers where server.isUp {
+        for server in servers where server.isUp && !isLiar(server.slot) {
             for index in server.actors { up.append(actors[index]) }
         }
         return up
@@ -217,6 +220,7 @@ package final class SimWorld {
         if isFirst { initialClock(server) }
         // A server that is started again is told whom to join: without that it would begin a cluster of its own.
         let isFounder = server.slot == 0 && isFirst
+        if isLiar(server.slot) { oracle.liars.insert(server.id) }
         server.seeds = isFounder ? [] : told ?? seeds(of: server.slot, isFirst)
         let origins = OriginTable()
         let count = options.actors[server.slot]
@@ -252,6 +256,7 @@ package final class SimWorld {
         examineAll()
         guard !failed else { return 0 }
         say { "crash server \(server.slot)" }
+        noteCountsHeld(server)
         server.isUp = false
         server.frozenUntil = 0
         for index in server.actors {

@@ -56,6 +56,9 @@ struct KVDSim: ParsableCommand {
         name: .long, help: "Share of the seeds, in percent, whose lines are long and thin; 100 for all, 0 for none.")
     var thin: Int = SimOptions.thinPercent
 
+    @Option(name: .long, help: "Share of the seeds, in percent, with a member that lies; 100 for all.")
+    var liars: Int = SimOptions.liarPercent
+
     @Option(name: .long, help: "Bytes a second of thin lines, instead of what the seed draws; 0 for no limit.")
     var bandwidth: Int?
 
@@ -117,6 +120,7 @@ struct KVDSim: ParsableCommand {
     private var force: SimForce {
         var force = SimForce()
         (force.thinPercent, force.bandwidth, force.latencyMillis) = (thin, bandwidth, latency)
+        force.liarPercent = liars
         force.ignored = ignore
         return force
     }

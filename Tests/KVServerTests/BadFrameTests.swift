@@ -97,6 +97,7 @@ private final class Served {
         head.steady = 1
         head.wall = Millis(time(nil)) * 1000
         head.rows = rows
+        if block != nil { head.vector.set(table.intern(sender)!, 1) }
         var writer = FrameWriter(buffer: OutputBuffer(), table: table)
         writer.head(head, cluster: Server.clusterID(cluster ?? served.server.config.cluster))
         let (bytes, buffer) = (block?.bytes ?? []).withUnsafeBytes { entries in

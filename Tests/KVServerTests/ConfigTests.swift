@@ -186,7 +186,8 @@ import Testing
 
     @Test func settingsForTestsAreNotInTheListOfSettings() throws {
         let text = try #require(message([("nonsense", "1")]))
-        #expect(text.contains("known are port, actors") && !text.contains("debug"), "\(text)")
+        #expect(text.contains("kvd --help lists all") && !text.contains("debug"), "\(text)")
+        #expect(message([("debug-clock-offset", "1")])?.contains("debug-clock-offset-ms") == false)
     }
 
     @Test func portsMustNotCollide() {
@@ -216,5 +217,24 @@ import Testing
         ] {
             #expect(ServerDescription.address(inJSON: bad) == nil, "\(bad)")
         }
+    }
+
+    @Test func aCertificateThatEndsSoonIsSaid() {
+        let day: Int64 = 86_400
+        #expect(TrustSettings.warning(ofEnd: 40 * day, now: 9 * day) == nil)
+        #expect(TrustSettings.warning(ofEnd: 40 * day, now: 11 * day)!.contains("ends in 29 days"))
+        #expect(TrustSettings.warning(ofEnd: 40 * day, now: 41 * day)!.contains("has ended"))
+    }
+
+    @Test func whatProtectsLinksHasAName() {
+        var trust = TrustSettings()
+        #expect(trust.name == "none")
+        trust.keyFile = "k"
+        #expect(trust.name == "key")
+        (trust.keyFile, trust.certificate) = (nil, "c")
+        #expect(trust.name == "cert")
+        var row = PeerRow(id: 1, address: "h:1", state: .up, pending: 0, heardMillisAgo: 5)
+        row.encryption = trust.name
+        #expect(row.line == "0000000000000001 h:1 up 0 5 - cert -1 0 -")
     }
 }

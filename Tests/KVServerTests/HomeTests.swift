@@ -67,6 +67,26 @@ import Testing
         }
     }
 
+    /// A home that does not come to it: an error in its place, nothing done, and the connection goes on.
+    @Test func aBusyHomeIsNotWaitedForForEver() {
+        withActors(3) { homes, clients in
+            let (busy, free) = (homes.keys(of: 3)[0], homes.keys(of: 2)[0])
+            clients[0].expect("SET \(busy) 5", "+OK")
+            clients[0].whileSuspended = {
+                guard let continuation = clients[0].session.continuation as? HomeRun else { return homes.deliver() }
+                continuation.ask.giveUp()
+                return true
+            }
+            clients[0].expect("INCR \(busy)", "-\(HomeAsk.lateness)")
+            clients[0].whileSuspended = { homes.deliver() }
+            // The request arrives after all, and is not run.
+            clients[0].expect("INCR \(free)", ":1")
+            clients[0].expect("GET \(busy)", "$1\r\n5")
+            clients[0].expect("INCR \(busy)", ":6")
+            clients[1].expect("INCR \(busy)", ":7")
+        }
+    }
+
     @Test func aDeletedKeyIsCountedOnce() {
         withActors(3) { homes, clients in
             let keys = (1...3).flatMap { homes.keys(of: $0).prefix(5) }
@@ -85,6 +105,20 @@ import Testing
             #expect(clients[0].run(["MSET"] + many.flatMap { [$0, $0] }) == "+OK\r\n")
             #expect(clients[0].run(["DEL"] + many + many) == ":3000\r\n")
             clients[0].expect("EXISTS m0 m2999", ":0")
+        }
+    }
+
+    /// Where the stamp of a deletion would be refused by others, that is said of the whole command.
+    @Test(arguments: [1, 2]) func whereAKeyMayNotBeDeletedTheClientIsTold(_ refusing: Int) {
+        withActors(2) { homes, clients in
+            let keys = (1...2).map { homes.keys(of: $0)[0] }
+            for key in keys { clients[0].expect("SET \(key) v", "+OK") }
+            homes.shards[refusing - 1].state.pointee.store.boundStamps(to: 1)
+            clients[0].expect("DEL \(keys[0]) \(keys[1])", "-\(ShardState.clockError)")
+            // The other one is gone.
+            clients[refusing - 1].expect("EXISTS \(keys[0]) \(keys[1])", ":1")
+            let many = (0..<1100).map { Bytes("none\($0)") }
+            #expect(clients[0].run(["DEL"] + many + [Bytes(keys[refusing - 1])]) == "-\(ShardState.clockError)\r\n")
         }
     }
 

@@ -21,6 +21,15 @@ struct SimulationTests {
         #expect(outcome.operations > 50)
     }
 
+    @Test("one of three that lies harms nobody", arguments: [UInt64(63), 64, 68, 71])
+    func liars(seed: UInt64) {
+        var options = SimOptions.swarm(seed: seed, liarPercent: 100)
+        options.loadMillis = min(options.loadMillis, 6_000)
+        let outcome = SimWorld.run(options, bug: nil, trace: nil)
+        #expect(outcome.violation == nil, replay(outcome))
+        #expect(outcome.points.count("lie: othersForgotten") > 0 && outcome.operations > 50)
+    }
+
     @Test("one seed runs the same twice", arguments: [UInt64(3), 21])
     func determinism(seed: UInt64) {
         var options = SimOptions.swarm(seed: seed)
@@ -33,7 +42,7 @@ struct SimulationTests {
         #expect(SimWorld.run(options, bug: nil, trace: nil).traceHash != first.traceHash)
     }
 
-    @Test("a planted bug is noticed", arguments: ["spacing100", "nowOnly"])
+    @Test("a planted bug is noticed", arguments: ["spacing100", "nowOnly", "forgottenAtAWord"])
     func canary(name: String) throws {
         let bug = try #require(SimBug.named(name))
         var caught = false
@@ -45,9 +54,9 @@ struct SimulationTests {
         #expect(caught, "\(name) went unnoticed for 10 seeds")
     }
 
-    @Test("there are 43 planted bugs, each with its own name")
+    @Test("there are 47 planted bugs, each with its own name")
     func bugNames() {
-        #expect(SimBug.all.count == 43)
-        #expect(Set(SimBug.all.map(\.name)).count == 43)
+        #expect(SimBug.all.count == 51)
+        #expect(Set(SimBug.all.map(\.name)).count == 51)
     }
 }

@@ -23,16 +23,17 @@ import Testing
         Machine(
             folder: "Sources/KVCore/Replication",
             parts: [
-                "CatchUp", "Census", "ClockCorrection", "ClockSample", "Collector", "Departures", "DigestWatch",
-                "Discards", "ExpiryWork", "FrameBench", "FrameTurns", "GapWatch", "GatewayChoice", "Hearing", "Inbox",
-                "Leaving",
-                "LinkBook", "LocalLog", "Membership", "Outcasts", "OutgoingRound", "OwnStream", "PairPacer", "PeerView",
-                "PlantedState", "RecentSegments", "RepairQueue", "RetiredServers", "ScanDonor", "Schedule", "Seen",
-                "SegmentBuilder", "SendWish", "ServerLink", "SiblingStream", "SiblingView", "UnaskedCollection",
-                "WriteAges",
+                "CatchUp", "Census", "ClockCorrection", "ClockSample", "Collector", "DepartureVotes", "Departures",
+                "DigestWatch", "Discards", "ExpiryWork", "FrameBench", "FrameTurns", "FutureStamps", "GapWatch",
+                "GatewayChoice", "Hearing", "Hearsay", "Inbox", "Leaving", "LinkBook", "LocalLog", "Membership",
+                "Outcasts", "OutgoingRound", "OwnStream", "PairPacer", "PeerView", "PlantedState", "RecentSegments",
+                "RepairQueue", "RetiredServers", "ScanDonor", "Schedule", "Seen", "SegmentBuilder", "SendWish",
+                "ServerLink", "SiblingStream", "SiblingView", "UnaskedCollection", "WriteAges",
             ],
             holders: ["Replica", "RemoteServer", "Sibling"], open: ["ScanDonor", "SegmentBuilder"],
-            others: ["Replica.siblings", "Replica.servers", "Replica.statistics", "Replica.onRestamp"],
+            others: [
+                "Replica.siblings", "Replica.servers", "Replica.statistics", "Replica.onRestamp", "Replica.onLearned",
+            ],
             propertiesMin: 40),
         Machine(
             folder: "Sources/CMUDCore",

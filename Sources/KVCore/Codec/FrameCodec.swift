@@ -201,20 +201,26 @@ struct FrameReader {
     private var reader: WireReader
     private var servers: [UInt64] = []
     private let table: OriginTable
+    private let writers: KnownWriters
+    /// Writers were named that are not known: they were left out.
+    private var leftOut = false
 
-    private init(_ bytes: UnsafeRawBufferPointer, _ table: OriginTable) {
+    private init(_ bytes: UnsafeRawBufferPointer, _ table: OriginTable, _ writers: KnownWriters) {
         reader = WireReader(bytes, from: FrameFormat.headerBytes)
-        self.table = table
+        (self.table, self.writers) = (table, writers)
     }
 
     enum Result {
-        case frame(FrameHead, [Block])
+        /// `isPartial`: writers are named that `writers` does not know.
+        case frame(FrameHead, [Block], isPartial: Bool)
         case fault(FrameFault)
     }
 
-    /// `crc` is that of `bytes` if a `FrameCheck` has computed it already.
+    /// `crc` is that of `bytes` if a `FrameCheck` has computed it already. What the frame says of writers that are not
+    /// known is left out.
     static func decode(
-        _ bytes: UnsafeRawBufferPointer, crc computed: UInt32? = nil, cluster: UInt64, _ table: OriginTable
+        _ bytes: UnsafeRawBufferPointer, crc computed: UInt32? = nil, cluster: UInt64, _ table: OriginTable,
+        writers: KnownWriters = .all
     ) -> Result {
         guard bytes.count >= FrameFormat.headerBytes else { return .fault(.length) }
         var header = WireReader(bytes)
@@ -224,11 +230,11 @@ struct FrameReader {
         let summed = UnsafeRawBufferPointer(rebasing: bytes[FrameFormat.summedFrom...])
         guard computed ?? crc32c(summed) == crc else { return .fault(.checksum) }
         guard header.fixed64() == cluster else { return .fault(.cluster) }
-        var frame = FrameReader(bytes, table)
+        var frame = FrameReader(bytes, table, writers)
         let head = frame.head()
         guard !frame.reader.failed else { return .fault(.malformed) }
         let blocks = frame.blocks()
-        return frame.reader.failed ? .fault(.malformed) : .frame(head, blocks)
+        return frame.reader.failed ? .fault(.malformed) : .frame(head, blocks, isPartial: frame.leftOut)
     }
 
     private mutating func server() -> UInt64 {
@@ -248,12 +254,12 @@ struct FrameReader {
     private mutating func origin() -> OriginIndex {
         let id = server()
         let index = reader.varint()
-        guard !reader.failed, index < UInt64(Limits.actorsMax), servers.count <= EntryDecoder.originsMax,
-            let origin = table.intern(ActorUID(server: id, index: UInt16(index)))
-        else {
+        guard !reader.failed, index < UInt64(Limits.actorsMax), servers.count <= EntryDecoder.originsMax else {
             reader.failed = true
-            return 0
+            return OriginTable.unknown
         }
+        let origin = writers.origin(ActorUID(server: id, index: UInt16(index)), table)
+        if origin == OriginTable.unknown { leftOut = true }
         return origin
     }
 
@@ -266,7 +272,7 @@ struct FrameReader {
                 reader.failed = true
                 break
             }
-            vector.set(origin, seq)
+            if origin != OriginTable.unknown { vector.set(origin, seq) }
         }
         return vector
     }
@@ -316,10 +322,11 @@ struct FrameReader {
         head.digest = reader.fixed64()
         head.floor = millis()
         head.sentTo = reader.varint()
+        if head.sentTo > Version.seqMax { reader.failed = true }
         for _ in 0..<listCount(bytesEach: 4) {
             let (origin, from, to) = interval()
-            head.islands.append(Island(origin: origin, from: from, to: to))
             if reader.failed { return head }
+            if origin != OriginTable.unknown { head.islands.append(Island(origin: origin, from: from, to: to)) }
         }
         head.rowsHash = reader.fixed64()
         for _ in 0..<min(reader.count(bytesEach: 7), FrameFormat.rowsMax) {
@@ -332,8 +339,8 @@ struct FrameReader {
         if flags & FrameFormat.hasReport != 0 { head.report = report() }
         for _ in 0..<listCount(bytesEach: 4) {
             let (origin, from, to) = interval()
-            head.asks.append(RepairAsk(origin: origin, from: from, to: to))
             if reader.failed { return head }
+            if origin != OriginTable.unknown { head.asks.append(RepairAsk(origin: origin, from: from, to: to)) }
         }
         if flags & FrameFormat.hasScanAsk != 0 {
             let session = UInt32(truncatingIfNeeded: reader.varint())
@@ -374,7 +381,7 @@ struct FrameReader {
             if reader.failed { break }
         }
         for _ in 0..<listCount(bytesEach: 8) { report.retired.append(reader.fixed64()) }
-        report.clock = reader.zigzag()
+        report.clock = clock()
         return report
     }
 

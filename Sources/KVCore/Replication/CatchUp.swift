@@ -42,6 +42,8 @@ struct CatchUp {
 
     /// This actor finished its first catch-up, or never needed one.
     private var isDone: Bool
+    /// What every actor of the server had seen when it started.
+    private var atStart = VersionVector()
     /// It did so from a server that was catching up itself.
     private var isFromNewcomer = false
     private var remote: ScanAsker?
@@ -56,8 +58,13 @@ struct CatchUp {
 
     init(isCaughtUp: Bool) { isDone = isCaughtUp }
 
+    /// The server found this in its directory.
+    mutating func begin(with vector: VersionVector) { atStart = vector }
+
     // MARK: State
 
+    /// A first scan need not bring what this covers.
+    var known: VersionVector { atStart }
     var isCaughtUp: Bool { isDone }
     var joinedNewcomer: Bool { isFromNewcomer }
     var isAsking: Bool { remote != nil }

@@ -69,8 +69,11 @@ struct Hearing {
 
     // MARK: Clocks
 
-    /// Its wall clock minus ours, when that was estimated, and the round trip it was estimated with.
-    var offset: Millis? { clockOffset }
+    /// Its wall clock minus ours.
+    func offset(_ at: Moment) -> Millis? { clockOffset.map { $0 - (at.wall - at.steady) } }
+
+    /// Its wall clock minus our steady one, when that was estimated, and the round trip it was estimated with.
+    var steadyOffset: Millis? { clockOffset }
     var offsetAt: Millis { clockOffsetAt }
     var roundTrip: Millis? { shortestRoundTrip }
 
@@ -78,7 +81,7 @@ struct Hearing {
     mutating func note(_ head: FrameHead, _ at: Moment) {
         if head.echo != 0 {
             let roundTrip = max(0, at.steady - head.echo - head.echoHold)
-            clock.add(roundTrip: roundTrip, offset: head.wall + roundTrip / 2 - at.wall, at: at.steady)
+            clock.add(roundTrip: roundTrip, offset: head.wall + roundTrip / 2 - at.steady, at: at.steady)
             clockOffset = clock.best?.offset
             clockOffsetAt = at.steady
             shortestRoundTrip = clock.best?.roundTrip

@@ -95,6 +95,7 @@ struct ServerNews: Sendable {
     var seenGapless: VersionVector
     var seenAtMost: VersionVector
     var report: StabilityReport?
+    /// Its wall clock minus our steady one.
     var offset: Millis?
     /// Steady time of the frame from which it was last estimated.
     var offsetAt: Millis
@@ -126,6 +127,10 @@ package final class LocalBatch: @unchecked Sendable {
     let news: [ServerNews]
     let rowsHash: UInt64
     let rows: [MemberRow]
+    /// Of each row whether it is its server's own word.
+    let areOwnWords: [Bool]
+    /// Who says of a server that can be heard that it is gone.
+    let votes: [DepartureVote]
     let asks: [ForwardedAsk]
     let scanAsk: ScanAsk?
     let scanChunk: LocalChunk?
@@ -144,9 +149,9 @@ package final class LocalBatch: @unchecked Sendable {
 
     init(
         fromIndex: Int, vector: VersionVector, digest: UInt64, floor: Millis, firstItem: UInt64, items: [LocalItem],
-        ackedItem: UInt64, news: [ServerNews], rowsHash: UInt64, rows: [MemberRow], asks: [ForwardedAsk],
-        scanAsk: ScanAsk?, scanChunk: LocalChunk?, isFlushed: Bool, isSettled: Bool, hasGreeted: Bool,
-        isAdopting: Bool, level: [UInt64], retired: [UInt64], clock: Millis = 0
+        ackedItem: UInt64, news: [ServerNews], rowsHash: UInt64, rows: [MemberRow], areOwnWords: [Bool],
+        votes: [DepartureVote], asks: [ForwardedAsk], scanAsk: ScanAsk?, scanChunk: LocalChunk?, isFlushed: Bool,
+        isSettled: Bool, hasGreeted: Bool, isAdopting: Bool, level: [UInt64], retired: [UInt64], clock: Millis = 0
     ) {
         self.fromIndex = fromIndex
         self.vector = vector
@@ -159,6 +164,8 @@ package final class LocalBatch: @unchecked Sendable {
         self.news = news
         self.rowsHash = rowsHash
         self.rows = rows
+        self.areOwnWords = areOwnWords
+        self.votes = votes
         self.asks = asks
         self.scanAsk = scanAsk
         self.scanChunk = scanChunk

@@ -2,8 +2,24 @@
 
 import KVBase
 
+/// Whose word a row is.
+enum RowSource: Equatable {
+    /// The server's own, or that of its operator.
+    case itself
+    /// A sibling's; `isOwnWord`: it has it from the server itself.
+    case sibling(isOwnWord: Bool)
+    /// What another server tells of it.
+    case hearsay
+}
+
 struct Membership {
+    /// Servers that only others tell of: members, and rows in all. Whoever speaks here itself always finds a place.
+    static let unheardMembersMax = 128
+    static let unheardRowsMax = FrameFormat.rowsMax / 2
+
     private var table: [MemberRow] = []
+    /// For each row the incarnation that the server itself has given; nil as long as only others tell of it.
+    private var ownWords: [UInt32?] = []
     private var fingerprint: UInt64 = 0
 
     /// Sorted by server id, so that nothing depends on the order of arrival.
@@ -32,25 +48,55 @@ struct Membership {
         return low
     }
 
-    /// Merges a row; returns the new row if that changed anything.
-    mutating func merge(_ row: MemberRow) -> MemberRow? {
+    /// The server itself has said where it is and what it is called.
+    func hasOwnWord(_ server: UInt64) -> Bool { place(server).map { ownWords[$0] != nil } ?? false }
+
+    /// Rows whose fields are the server's own word, in the order of `rows`.
+    var areOwnWords: [Bool] { ownWords.map { $0 != nil } }
+
+    /// Whether a server that only others tell of finds a place. O(rows).
+    func hasRoom(forHearsay row: MemberRow) -> Bool {
+        let unheard = table.indices.filter { ownWords[$0] == nil }
+        guard unheard.count < Membership.unheardRowsMax else { return false }
+        guard row.status.isMember else { return true }
+        return unheard.count { table[$0].status.isMember } < Membership.unheardMembersMax
+    }
+
+    /// Merges a row; returns the new row if that changed anything. A server's own word about itself replaces what
+    /// others told, also where they gave it a greater incarnation; nothing that others tell replaces its own word
+    /// unless its incarnation is greater, which the caller allows. O(rows).
+    mutating func merge(_ row: MemberRow, from source: RowSource = .itself) -> MemberRow? {
+        let isOwnWord = source == .itself || source == .sibling(isOwnWord: true)
         let at = lowerBound(row.server)
-        if at < table.count, table[at].server == row.server {
-            let merged = table[at].merged(with: row)
-            guard merged != table[at] else { return nil }
-            fingerprint &-= Membership.term(table[at])
-            table[at] = merged
-        } else {
+        guard at < table.count, table[at].server == row.server else {
             // Rows of retired servers are kept for ever: they are what tells a latecomer that the id is spent.
-            guard table.count < FrameFormat.rowsMax else { return nil }
+            guard table.count < FrameFormat.rowsMax, source != .hearsay || hasRoom(forHearsay: row) else { return nil }
             table.insert(row, at: at)
+            ownWords.insert(isOwnWord ? row.incarnation : nil, at: at)
+            fingerprint &+= Membership.term(row)
+            return row
         }
-        fingerprint &+= Membership.term(table[at])
-        return table[at]
+        let before = table[at]
+        var merged = before.merged(with: row)
+        if isOwnWord, ownWords[at].map({ row.incarnation >= $0 }) ?? true {
+            merged = ownWords[at] == row.incarnation ? merged : row
+            merged.status = max(before.status, row.status)
+            ownWords[at] = row.incarnation
+        } else if row.incarnation > before.incarnation {
+            ownWords[at] = nil
+        } else if ownWords[at] != nil {
+            merged = before
+            merged.status = max(before.status, row.status)
+        }
+        guard merged != before else { return nil }
+        fingerprint &-= Membership.term(before)
+        table[at] = merged
+        fingerprint &+= Membership.term(merged)
+        return merged
     }
 
     func checkInvariants() {
-        check(table.count <= FrameFormat.rowsMax)
+        check(table.count <= FrameFormat.rowsMax && ownWords.count == table.count)
         for i in table.indices.dropFirst() { check(table[i - 1].server < table[i].server) }
     }
 

@@ -26,6 +26,14 @@ struct PeerView {
         self.atMost.join(atMost)
     }
 
+    /// The same from a sibling. Of `own` writes nobody has more than there are.
+    mutating func join(_ gapless: VersionVector, atMost: VersionVector, _ own: OriginIndex, atMost ownSeq: UInt64) {
+        var (gapless, atMost) = (gapless, atMost)
+        if gapless[own] > ownSeq { gapless.set(own, ownSeq) }
+        if atMost[own] > ownSeq { atMost.set(own, ownSeq) }
+        join(gapless, atMost: atMost)
+    }
+
     mutating func note(_ island: Island) { atMost.raise(island.origin, to: island.to) }
 
     /// For a planted mistake: counts what was sent as seen.

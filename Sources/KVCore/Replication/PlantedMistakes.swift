@@ -100,7 +100,24 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A value goes out without the deadline that was set apart from it.
     package static let escortForgotten = PlantedMistakes(rawValue: 1 << 42)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 43.
+    /// A word for the id that an address had before is taken for one to the server that is there now.
+    package static let resetOfOldId = PlantedMistakes(rawValue: 1 << 43)
+    /// Entries in the receiver's own name are merged like others.
+    package static let ownFromOthers = PlantedMistakes(rawValue: 1 << 44)
+    /// A floor is taken over however far it is ahead.
+    package static let floorAhead = PlantedMistakes(rawValue: 1 << 45)
+    /// One message of one server is enough to be forgotten.
+    package static let forgottenAtAWord = PlantedMistakes(rawValue: 1 << 46)
+    /// INCR writes the sum as a value.
+    package static let countWritesSum = PlantedMistakes(rawValue: 1 << 47)
+    /// SET and DEL do not say what they have seen of a counter's parts.
+    package static let setForgetsTaken = PlantedMistakes(rawValue: 1 << 48)
+    /// A part is deleted as soon as it adds nothing here, whoever may have a SET that has not seen it.
+    package static let partBuriedEarly = PlantedMistakes(rawValue: 1 << 49)
+    /// A count that begins after an expiry goes on from the old one.
+    package static let expiryLeavesParts = PlantedMistakes(rawValue: 1 << 50)
+
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 51.
     package static let all: [(name: String, bug: PlantedMistakes)] = [
         ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
         ("tieByArrival", .tieByArrival), ("sequenceIgnored", .sequenceIgnored), ("nowOnly", .nowOnly),
@@ -121,5 +138,9 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
         ("expiryDeletes", .expiryDeletes), ("forgetWithoutReports", .forgetWithoutReports),
         ("reportWithoutClock", .reportWithoutClock), ("keepStampsDeadline", .keepStampsDeadline),
         ("stampIgnoresDeadline", .stampIgnoresDeadline), ("escortForgotten", .escortForgotten),
+        ("resetOfOldId", .resetOfOldId), ("ownFromOthers", .ownFromOthers), ("floorAhead", .floorAhead),
+        ("forgottenAtAWord", .forgottenAtAWord),
+        ("countWritesSum", .countWritesSum), ("setForgetsTaken", .setForgetsTaken),
+        ("partBuriedEarly", .partBuriedEarly), ("expiryLeavesParts", .expiryLeavesParts),
     ]
 }

@@ -42,7 +42,7 @@ extension Replica {
             guard done == segment.count else {
                 return (.local(.delta(segment), from: from, number: number, done: done, isRefused: isRefused), used)
             }
-            finishLocal(segment, from: from, number: number, isRefused)
+            finishLocal(segment, from: from, number: number, isRefused, at)
             return (nil, used)
         case .local(.scanEnd(let end), let from, let number, _, _):
             if let sibling = sibling(from) {
@@ -80,7 +80,8 @@ extension Replica {
         let isCovered = origin == own ? true : seen.covers(origin, record.seq)
         if isCovered || !(isCurrent || sectionOrigin == origin && record.ms > doubtfulTo) {
             if store.find(HashedKey(record, hash: hash)) == nil, !(record.isCompanion && store.isAwaited(record)) {
-                if isCovered, !force, !planted(.reinsertCovered) {
+                let isSurelyCovered = isCovered && !(isCurrent && hearsay.isDoubtful(origin, record.seq))
+                if isSurelyCovered, !force, !planted(.reinsertCovered) {
                     statistics.insertRefusedCovered += 1
                     return true
                 }
@@ -127,8 +128,8 @@ extension Replica {
     /// Whether whoever stood at `cut` knew every tombstone collected here.
     private func includesCollected(_ cut: VersionVector) -> Bool { collector.isKnown(at: cut) }
 
-    /// A newcomer's own writes stamped up to here are no better than relayed ones: what was collected here before it
-    /// was known was collected without asking it, and may have deleted them.
+    /// Own writes, stamped up to here, of a server just met are no better than relayed ones: what was collected here
+    /// before it was known was collected without asking it, and may have deleted them.
     private func doubtfulTo(_ writer: OriginIndex, _ cut: VersionVector, _ at: Moment) -> Millis {
         server(origins.uid(writer).server)?.unasked.doubtfulTo(cut, at.steady) ?? .min
     }
@@ -156,7 +157,7 @@ extension Replica {
         let doubtfulTo = sectionOrigin.map { self.doubtfulTo($0, cut, at) } ?? .min
         let hasher = store.hasher
         var used = 0
-        let keepsEntries = !siblings.isEmpty || !isChunk(work.block)
+        let keepsEntries = !siblings.isEmpty || !isChunk(work.block) || onLearned != nil
         var isMalformed = false
         withUnsafeTemporaryAllocation(of: DeltaEntry.self, capacity: Replica.mergedTogether) { group in
             while used < budget, work.decoder.left > 0, !isMalformed {
@@ -167,11 +168,21 @@ extension Replica {
                 for i in 0..<count where behind.take(i) { store.prefetchOverflow(group[i].hash) }
                 for i in 0..<count {
                     let (hash, record) = (group[i].hash, group[i].record)
-                    let isMerged = mergeEntry(
-                        record, hash, sectionOrigin: sectionOrigin, isBeyondGap: isBeyondGap, cut: cut,
-                        isCurrent: isCurrent, doubtfulTo: doubtfulTo, force: force)
-                    if !isMerged { work.isRefused = true }
-                    if keepsEntries { work.entries.append(hash, record) } else { record.release() }
+                    let credit = credit(record, hash, force: force)
+                    if credit == .due {
+                        let isMerged = mergeEntry(
+                            record, hash, sectionOrigin: sectionOrigin, isBeyondGap: isBeyondGap, cut: cut,
+                            isCurrent: isCurrent, doubtfulTo: doubtfulTo, force: force)
+                        if !isMerged { work.isRefused = true }
+                        if keepsEntries { work.entries.append(hash, record) } else { record.release() }
+                        continue
+                    }
+                    if credit == .none { work.isRefused = true }
+                    // Siblings are told what is here.
+                    if credit == .hasTakenEffect, keepsEntries, let held = store.find(HashedKey(record, hash: hash)) {
+                        work.entries.append(hash, held.retained())
+                    }
+                    record.release()
                 }
                 used &+= count
             }
@@ -188,9 +199,10 @@ extension Replica {
         _ work: inout BlockWork, into group: UnsafeMutableBufferPointer<DeltaEntry>, max: Int, _ hasher: KeyHasher
     ) -> Int {
         var count = 0
+        let writers = knownWriters
         work.bytes.withUnsafeBytes { bytes in
             while count < min(group.count, max), work.decoder.left > 0 {
-                guard let record = work.decoder.next(bytes, origins) else { return }
+                guard let record = work.decoder.next(bytes, origins, writers: writers) else { return }
                 let hash = hasher.hash(record.keyView)
                 store.prefetchSlot(hash)
                 group.initializeElement(at: count, to: DeltaEntry(hash: hash, record: record))
@@ -252,7 +264,9 @@ extension Replica {
             let segment = DeltaSegment(
                 origin: origin, from: planted(.relayWrongBounds) ? 0 : from, to: to, isPage: false,
                 cut: work.cut, taking: work.entries.take())
+            if origins.uid(origin).server != work.sender.server { hearsay.noteTold(origin) }
             advance(origin, from, to)
+            onLearned?(.segment(segment))
             recent.remember(segment, discard)
             offerToSiblings(.delta(segment))
         case .chunk(let chunk):
@@ -260,13 +274,20 @@ extension Replica {
         }
     }
 
-    private func finishLocal(_ segment: DeltaSegment, from: Int, number: UInt64, _ isRefused: Bool) {
+    /// Before the vector follows a sibling to `end`: its gateway may have that from others than the writer.
+    private func noteTold(_ origin: OriginIndex, to end: UInt64, _ at: Moment) {
+        guard origins.uid(origin).server != uid.server, end > sayOf(origin, at) ?? 0 else { return }
+        hearsay.noteTold(origin)
+    }
+
+    private func finishLocal(_ segment: DeltaSegment, from: Int, number: UInt64, _ isRefused: Bool, _ at: Moment) {
         sibling(from)?.stream.noteMerged(number)
         guard !segment.isPage else {
             if isRefused { sibling(from)?.stream.noteRefused(number) }
             return discard(segment)
         }
         guard !isRefused else { return discard(segment) }
+        noteTold(segment.origin, to: segment.to, at)
         advance(segment.origin, segment.from, segment.to)
         if origins.uid(segment.origin).server != uid.server {
             recent.remember(segment, discard)

@@ -37,14 +37,14 @@ extension Replica {
         collector.begin(
             stable: stable, retiredEverywhere: everywhere, tombstones: deletes ? store.tombstoneCount : nil,
             leftovers: leftovers ? store.leftoverCount : 0,
-            deadlinesTo: planted(.forgetWithoutReports) ? corrected(at) : min(clock, corrected(at) - skew()))
+            deadlinesTo: planted(.forgetWithoutReports) ? corrected(at) : min(clock, corrected(at) - skew(at)))
     }
 
     /// By how much clocks of members may differ: as far as is seen, if all are.
-    private func skew() -> Millis {
+    private func skew(_ at: Moment) -> Millis {
         var most: Millis = 0
         for server in servers {
-            guard let offset = server.hearing.offset, let roundTrip = server.hearing.roundTrip else {
+            guard let offset = server.hearing.offset(at), let roundTrip = server.hearing.roundTrip else {
                 return config.clockSkewMaxMillis
             }
             most = max(most, abs(offset) + roundTrip + ClockSample.slackMillis)
@@ -133,14 +133,17 @@ extension Replica {
     }
 
     /// One slice of the sweep.
-    func collect(budget: Int, _ at: Moment) {
+    func collect(budget: Int, _ at: Moment, into effects: inout ReplicaEffects) {
         let oldest = corrected(at) - config.tombstoneAgeMillis
         let (dropped, tooYoung) = collector.sweep(store, budget: budget, oldest: oldest, seen, origins)
         statistics.tombstonesCollected &+= UInt64(dropped)
         statistics.collectRefusedByAge &+= tooYoung
         guard !collector.isSweepingTombstones else { return }
         let slice = min(budget, Replica.forgottenPerStep)
-        let (forgotten, tooSoon) = collector.forget(store, budget: slice, oldest: oldest, seen, origins)
+        let before = store.ownSeq
+        let (forgotten, tooSoon) = collector.forget(
+            store, budget: slice, oldest: oldest, mayWrite: !leaving.hasBegun, seen, origins)
+        if store.ownSeq > before { effects.events.append(.buried((before + 1)...store.ownSeq)) }
         statistics.leftoversCollected &+= UInt64(forgotten)
         statistics.forgetRefusedByClock &+= tooSoon
     }

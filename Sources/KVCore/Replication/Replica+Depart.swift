@@ -136,6 +136,7 @@ extension Replica {
         for origin in originsOf(row) {
             retired.note(origin, last: seen.retire(origin))
             collector.forget(origin)
+            hearsay.forget(origin)
             recent.drop(origin)
         }
         retired.add(row, origins)

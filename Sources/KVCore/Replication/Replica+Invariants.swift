@@ -6,9 +6,12 @@ extension Replica {
     func checkInvariants() {
         #if KV_CHECKS
             seen.checkInvariants()
+            hearsay.checkInvariants(origins.count)
             retired.checkInvariants()
             collector.checkInvariants(seen)
             members.checkInvariants()
+            votes.checkInvariants()
+            futureStamps.checkInvariants()
             links.checkInvariants()
             log.checkInvariants()
             outcasts.checkInvariants()

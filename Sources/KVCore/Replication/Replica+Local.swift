@@ -103,7 +103,9 @@ extension Replica {
             floor: store.gcFloor,
             firstItem: first, items: items, ackedItem: sibling.stream.appliedTo, news: servers.map(news),
             rowsHash: members.hash,
-            rows: sibling.rowsHash == members.hash ? [] : members.rows, asks: sibling.takeAsks(),
+            rows: sibling.rowsHash == members.hash ? [] : members.rows,
+            areOwnWords: sibling.rowsHash == members.hash ? [] : members.areOwnWords, votes: votes.all,
+            asks: sibling.takeAsks(),
             scanAsk: scanAsk(catchUp.localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
             isFlushed: saysFlushed, isSettled: isSettled, hasGreeted: links.isHoldingCollection(at.steady),
             isAdopting: departures.isAtIt(round.logged), level: levelHere(), retired: retired.sortedMarks,
@@ -120,7 +122,7 @@ extension Replica {
         ServerNews(
             server: server.id, heardAt: server.heardAt, seenGapless: server.seenGapless, seenAtMost: server.seenAtMost,
             report: server.report,
-            offset: server.hearing.offset, offsetAt: server.hearing.offsetAt, roundTrip: server.hearing.roundTrip,
+            offset: server.hearing.steadyOffset, offsetAt: server.hearing.offsetAt, roundTrip: server.hearing.roundTrip,
             announcedTo: server.view.announcedTo, scanStart: server.donor?.start)
     }
 
@@ -131,7 +133,10 @@ extension Replica {
         guard let sibling = sibling(batch.fromIndex) else { return }
         statistics.batchesReceived &+= 1
         if sibling.view.take(batch), batch.rowsHash != members.hash { sibling.wish.want(by: at.steady) }
-        for row in batch.rows { learnTrusted(row, at, into: &effects) }
+        for (row, isOwnWord) in zip(batch.rows, batch.areOwnWords) {
+            learn(row, isOwnWord: isOwnWord, at, into: &effects)
+        }
+        for vote in batch.votes { votes.note(vote) }
         if !isCaughtUp { adoptFloor(batch.floor, from: 1, at, into: &effects) }
         sibling.stream.acknowledge(batch.ackedItem, of: log.last)
         log.drop(through: siblings.reduce(UInt64.max) { min($0, $1.stream.acked) }, discard)
@@ -175,10 +180,12 @@ extension Replica {
         guard let server = server(news.server) else { return }
         if let heard = news.heardAt {
             server.hearing.note(bySibling: heard)
-            contact(server, news.seenGapless, scanStart: news.scanStart, at)
+            var its = news.seenGapless
+            if its[own] > store.ownSeq { its.set(own, store.ownSeq) }
+            contact(server, its, scanStart: news.scanStart, at)
         }
         for (origin, to) in news.announcedTo { server.view.announce(origin, to) }
-        server.view.join(news.seenGapless, atMost: news.seenAtMost)
+        server.view.join(news.seenGapless, atMost: news.seenAtMost, own, atMost: store.ownSeq)
         server.view.take(news.report)
         server.hearing.note(news)
         server.stream.acknowledge(server.seenAtMost[own], at.steady)

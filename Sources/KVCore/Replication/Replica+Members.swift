@@ -3,7 +3,7 @@
 package import KVBase
 
 extension Replica {
-    /// A member row arrived: from a handshake, from --join, from a frame or a batch.
+    /// A member row arrived from whom it is about, or from an operator.
     package func learn(_ row: MemberRow, _ at: Moment, into effects: inout ReplicaEffects) {
         var row = row
         if row.server == uid.server, var mine = members.row(uid.server) {
@@ -14,10 +14,69 @@ extension Replica {
         learnTrusted(row, at, into: &effects)
     }
 
+    /// A row in a frame of `sender`, which may be about anybody.
+    func learn(_ row: MemberRow, from sender: UInt64, _ at: Moment, into effects: inout ReplicaEffects) {
+        if row.server == sender { return learnTrusted(row, at, into: &effects) }
+        guard let row = admitted(row, from: sender, at) else { return }
+        learnTrusted(row, at, from: row.server == uid.server ? .itself : .hearsay, into: &effects)
+    }
+
+    /// What of a row is believed that another server tells, nil if nothing is.
+    ///
+    /// Where a server is, and whether it caught up, only it says itself, as long as it can be heard. That it is gone is
+    /// believed of one that is silent, or if more than half of those that can be heard say so, for three seconds.
+    private func admitted(_ row: MemberRow, from sender: UInt64, _ at: Moment) -> MemberRow? {
+        if row.server == uid.server { return outvoted(row, by: sender, at) }
+        guard let known = members.row(row.server) else { return row }
+        var row = row
+        guard isPresent(row.server, at) else { return row }
+        if members.hasOwnWord(row.server) {
+            let status = row.status.isMember ? known.status : row.status
+            row = known
+            row.status = status
+        }
+        // A newcomer sees with the eyes of those it joins.
+        if !row.status.isMember, known.status.isMember, isCaughtUp {
+            votes.note(row.server, by: sender, at: at.steady)
+            if !isOutvoted(row.server, at) { row.status = known.status }
+        }
+        return row
+    }
+
+    /// Others say that this very server is gone.
+    private func outvoted(_ row: MemberRow, by sender: UInt64, _ at: Moment) -> MemberRow? {
+        guard row.status >= .forgotten, var mine = members.row(uid.server), mine.status < .forgotten else { return nil }
+        votes.note(uid.server, by: sender, at: at.steady)
+        guard isOutvoted(uid.server, at) || planted(.forgottenAtAWord) else { return nil }
+        mine.status = row.status
+        return mine
+    }
+
+    /// More than half of those that can be heard have said for a while that a server is gone. This one has a vote, too,
+    /// and hears the other.
+    private func isOutvoted(_ subject: UInt64, _ at: Moment) -> Bool {
+        let voters = servers.filter { $0.id != subject && isPresent($0.id, at) }.map(\.id)
+        return votes.isAgreed(
+            subject, voters: voters, electorate: voters.count + (subject == uid.server ? 0 : 1), at.steady)
+    }
+
+    /// A member that was heard a short while ago, or of which it is not known long enough that it cannot be.
+    private func isPresent(_ id: UInt64, _ at: Moment) -> Bool {
+        guard let server = server(id) else { return false }
+        let since = server.heardAt ?? max(server.knownSince, census.start ?? at.steady)
+        return at.steady - since <= config.downMillis
+    }
+
     /// A row from this process itself: its own row is believed too.
-    func learnTrusted(_ row: MemberRow, _ at: Moment, into effects: inout ReplicaEffects) {
+    func learnTrusted(
+        _ row: MemberRow, _ at: Moment, from source: RowSource = .itself, into effects: inout ReplicaEffects
+    ) {
         guard row.server != 0 else { return }
-        guard let merged = members.merge(row) else { return }
+        let isNew = members.row(row.server) == nil
+        guard let merged = members.merge(row, from: source) else {
+            if isNew { statistics.rowsRefused += 1 }
+            return
+        }
         effects.events.append(.member(merged))
         if merged.server == uid.server {
             if merged.status >= .forgotten { effects.events.append(.forgotten) }
@@ -28,7 +87,20 @@ extension Replica {
         apply(merged, at)
     }
 
-    /// What was collected up to `frontier` was collected without asking a newcomer.
+    /// A sibling's row: its status was decided there. Where it only tells what others told it, who can be heard here is
+    /// the better witness.
+    func learn(_ row: MemberRow, isOwnWord: Bool, _ at: Moment, into effects: inout ReplicaEffects) {
+        var row = row
+        if !isOwnWord, row.server != uid.server, members.hasOwnWord(row.server), isPresent(row.server, at),
+            var known = members.row(row.server)
+        {
+            known.status = max(known.status, row.status)
+            row = known
+        }
+        learnTrusted(row, at, from: .sibling(isOwnWord: isOwnWord), into: &effects)
+    }
+
+    /// What was collected up to `frontier` was collected without asking that server.
     func noteUnasked(_ server: RemoteServer, _ frontier: VersionVector, _ at: Moment) {
         server.unasked.note(frontier, floor: store.gcFloor, until: at.steady + config.downMillis)
     }
@@ -41,7 +113,7 @@ extension Replica {
                 let place = servers.firstIndex { $0.id > row.server } ?? servers.count
                 let server = RemoteServer(id: row.server, actorCount: row.actorCount, knownSince: at.steady)
                 server.wish.want(at: at.steady)
-                if row.status == .joining { noteUnasked(server, collector.frontier, at) }
+                noteUnasked(server, collector.frontier, at)
                 keepPace(of: server, at: row)
                 servers.insert(server, at: place)
                 takeStanding(server, at)
@@ -97,7 +169,7 @@ extension Replica {
                 silentMillis: server.heardAt.map { at.steady - $0 },
                 roundTripMillis: server.link.roundTripMillis ?? server.hearing.roundTrip,
                 lagMillis: ages.age(after: server.seenGapless[own], at.steady), backlogBytes: backlogBytes(server),
-                bytesPerSecond: server.link.bytesPerSecond, clockOffsetMillis: server.hearing.offset)
+                bytesPerSecond: server.link.bytesPerSecond, clockOffsetMillis: server.hearing.offset(at))
         }
     }
 
@@ -167,7 +239,8 @@ extension Replica {
         }
         forgetReplaced(at, into: &effects)
         watchDeparted(at, into: &effects)
-        watchClocks(&effects)
+        watchClocks(at, &effects)
+        watchHearsay(at)
         ages.drop(through: servers.reduce(store.ownSeq) { min($0, $1.seenGapless[own]) })
         startCollecting(at)
         leave(at, into: &effects)
@@ -213,9 +286,15 @@ extension Replica {
         return successor.isAtAddress(of: row) || successor.isNamed(as: row)
     }
 
-    private func watchClocks(_ effects: inout ReplicaEffects) {
-        guard clock.follow(servers.compactMap(\.hearing.offset)) else { return }
+    /// Where this server's own clock is stepped, the others are that much further away at once.
+    func followOwnClock(_ at: Moment, into effects: inout ReplicaEffects) {
+        if clock.step(at) != 0 { watchClocks(at, &effects) }
+    }
+
+    private func watchClocks(_ at: Moment, _ effects: inout ReplicaEffects) {
+        defer { boundStamps(at) }
+        guard clock.follow(servers.compactMap { $0.hearing.offset(at) }, at) else { return }
         statistics.clockCorrections += 1
-        effects.events.append(.clockSkewed(clock.millis))
+        effects.events.append(.clockSkewed(clock.millis(at)))
     }
 }

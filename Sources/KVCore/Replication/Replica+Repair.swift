@@ -80,12 +80,21 @@ extension Replica {
             let value = seen[origin]
             guard origin != own, value != VersionVector.retired else { continue }
             gaps.note(origin, value, at.steady)
-            let sibling = siblings.first { $0.vector[origin] > value && $0.vector[origin] != VersionVector.retired }
+            // Of a writer that can be heard nobody has more than it says: who claims that has nothing to give. What a
+            // sibling has of another one is never a claim.
+            let most = sayOf(origin, at) ?? .max
+            let isOfSibling = origins.uid(origin).server == uid.server
+            let sibling = siblings.first {
+                let its = $0.vector[origin]
+                return its > value && (isOfSibling || its <= most) && its != VersionVector.retired
+            }
             // Joining may take for ever, if nobody can be reached: siblings stay equal meanwhile.
             let server =
                 isCaughtUp && !isOnItsWay(origin, at)
-                ? donors.first { $0.seenGapless[origin] > value && !$0.isSuspect(at.steady, config.suspectMillis) }
-                : nil
+                ? donors.first {
+                    let its = $0.seenGapless[origin]
+                    return its > value && its <= most && !$0.isSuspect(at.steady, config.suspectMillis)
+                } : nil
             let since = gaps.stalledSince(origin, isPeerAhead: sibling != nil || server != nil, at.steady)
             if let sibling, since < local?.since ?? .max { local = (sibling, since) }
             if let server, since < remote?.since ?? .max { remote = (server, since) }

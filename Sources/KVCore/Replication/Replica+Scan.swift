@@ -68,11 +68,11 @@ extension Replica {
         guard let asker, asker.source == source else { return nil }
         // Siblings that are slow to take the pages slow the donor down.
         let isPaused = log.byteCount > config.localBytesMax / 4 || inbox.isHalfFull
-        // Everything of a retired server is here; frames leave such origins out, but a donor may not have retired it
-        // yet.
+        // Of a retired server all is here that was agreed on. What it wrote later, or had said to nobody, may have beaten
+        // a write that is missing here.
         var filter = asker.asked
         for i in 0..<filter.count where filter.seqs[i] == VersionVector.retired {
-            filter.set(OriginIndex(i), Version.seqMax)
+            filter.set(OriginIndex(i), retired.last(OriginIndex(i)))
         }
         return ScanAsk(
             session: asker.session, next: asker.next, credit: isPaused ? 0 : UInt64(config.chunkWindow),
@@ -85,7 +85,10 @@ extension Replica {
     ) {
         let entries = work.entries.take()
         let page = DeltaSegment(origin: own, from: 0, to: 0, isPage: true, cut: work.cut, taking: entries)
-        if page.count > 0 { offerToSiblings(.delta(page)) }
+        if page.count > 0 {
+            onLearned?(.segment(page))
+            offerToSiblings(.delta(page))
+        }
         let any = planted(.stalePageAccepted)
         guard
             let current = catchUp.merged(
@@ -97,6 +100,7 @@ extension Replica {
         guard !current.isRefused else { return }
         let end = current.end(chunk.start, chunk.frontier, floor: store.gcFloor)
         statistics.scansFinished += 1
+        onLearned?(.proof(asked: end.asked, start: end.start, frontier: end.frontier, floor: end.floor))
         conclude(end, at)
         offerToSiblings(.scanEnd(end))
         if end.completesJoin, var row = members.row(uid.server), row.status == .joining {
@@ -120,9 +124,10 @@ extension Replica {
     /// Every page of a scan is merged here: what the donor held when it began is held here too.
     func conclude(_ end: ScanEnd, _ at: Moment) {
         guard vector.dominates(end.asked) || planted(.askWithMaximum) else { return }
-        seen.prove(end.start)
-        for i in 0..<end.frontier.count where !seen.isRetired(OriginIndex(i)) {
-            collector.noteCollected(OriginIndex(i), end.frontier.seqs[i])
+        seen.prove(credited(end.start, at))
+        let frontier = credited(end.frontier, at)
+        for i in 0..<frontier.count where !seen.isRetired(OriginIndex(i)) {
+            collector.noteCollected(OriginIndex(i), frontier.seqs[i])
         }
         guard end.completesJoin else { return }
         catchUp.complete(fromNewcomer: end.isOfNewcomer)
@@ -140,7 +145,7 @@ extension Replica {
     func adoptFloor(_ floor: Millis, from first: UInt64, _ at: Moment, into effects: inout ReplicaEffects) {
         guard floor > store.gcFloor, !planted(.floorMissingFromBootstrap) else { return }
         // That would be the clock of a machine whose date is wrong, and this one's writes would be stamped by it.
-        guard floor <= corrected(at) + Limits.floorAheadMillis else { return }
+        guard isCredible(floor: floor, at) else { return }
         store.raiseGCFloor(to: floor)
         guard !hasHandedOver(at) else { return }
         var below = DeltaEntries()

@@ -25,11 +25,13 @@ package final class Replica {
 
     // What has taken effect here, and what was forgotten.
     var seen: Seen
+    var hearsay = Hearsay()
     var retired = RetiredServers()
     @exclusivity(unchecked) var collector = Collector()
 
     // Who else there is.
     var members = Membership()
+    var votes = DepartureVotes()
     /// Sorted by index.
     @exclusivity(unchecked) var siblings: [Sibling] = []
     /// Members only, sorted by id.
@@ -55,6 +57,7 @@ package final class Replica {
     var census = Census()
     var ages = WriteAges()
     var clock = ClockCorrection()
+    var futureStamps = FutureStamps()
     var leaving = Leaving()
     @exclusivity(unchecked) var expiry = ExpiryWork()
 
@@ -64,9 +67,17 @@ package final class Replica {
     /// oracle: another write may beat the new one within the same slice of work.
     package var onRestamp: ((Record, Record) -> Void)?
 
-    /// `rows` are the servers known at the start, for instance from `--join`; usually none. All siblings of a process
-    /// must share `origins` and the store's hash seed.
-    package init(config: ReplicaConfig, store: Store, origins: OriginTable, rows: [MemberRow] = []) {
+    /// Sees what other servers have sent, once it has taken effect here, in order: for a log. Siblings' is theirs to
+    /// keep.
+    package var onLearned: ((LearnedItem) -> Void)?
+
+    /// `recovered` is what its directory says: the store holds it already. Rows of it go in by `learn`. `rows` are the
+    /// servers known at the start, for instance from `--join`; usually none. All siblings of a process must share
+    /// `origins` and the store's hash seed.
+    package init(
+        config: ReplicaConfig, store: Store, origins: OriginTable, rows: [MemberRow] = [],
+        recovered: RecoveredState? = nil
+    ) {
         precondition(
             config.server != 0 && config.actorIndex < config.actorCount && config.actorCount <= Limits.actorsMax)
         self.config = config
@@ -76,6 +87,9 @@ package final class Replica {
         own = store.ownOrigin
         seen = Seen(own: own)
         if config.planted(.stampIgnoresDeadline) { store.state.pointee.ignoresCompanions = true }
+        if config.planted(.setForgetsTaken) { store.state.pointee.forgetsTaken = true }
+        if config.planted(.partBuriedEarly) { store.state.pointee.buriesEarly = true }
+        if config.planted(.expiryLeavesParts) { store.state.pointee.leavesParts = true }
         inbox = Inbox(bytesMax: config.inboxBytesMax)
         bench = FrameBench(origins: origins, cluster: config.clusterId)
         catchUp = CatchUp(isCaughtUp: !config.joining)
@@ -89,6 +103,7 @@ package final class Replica {
             MemberRow(
                 server: config.server, status: config.joining ? .joining : .up, actorCount: config.actorCount,
                 address: config.address, name: config.name, isNamed: config.isNamed))
+        if let recovered { restore(recovered) }
         var ignored = ReplicaEffects()
         for row in rows { learn(row, Moment(wall: 0, steady: .min), into: &ignored) }
     }
@@ -132,7 +147,7 @@ package final class Replica {
     }
 
     /// Add this to the wall clock when stamping writes: 0 unless this machine's clock is far from the majority's.
-    package var clockCorrectionMillis: Millis { clock.millis }
+    package func clockCorrectionMillis(_ at: Moment) -> Millis { clock.millis(at) }
 
     /// Record references held for siblings, and bytes waiting to be merged: bounded by the configuration.
     package var heldEntries: Int { log.entryCount }
@@ -141,7 +156,7 @@ package final class Replica {
     /// Nothing was merged beyond the vector, so equal vectors mean equal content.
     var isSettled: Bool { seen.isTight && inbox.isEmpty && isCaughtUp }
 
-    func corrected(_ at: Moment) -> Millis { at.wall &+ clock.millis }
+    func corrected(_ at: Moment) -> Millis { at.wall &+ clock.millis(at) }
 
     func server(_ id: UInt64) -> RemoteServer? {
         // A handful of servers: a loop beats a dictionary, and its order means nothing.
@@ -171,6 +186,7 @@ package final class Replica {
     /// Sends what is due. Calling it early or late is harmless.
     package func tick(_ at: Moment, into effects: inout ReplicaEffects) {
         census.start(at.steady)
+        followOwnClock(at, into: &effects)
         ages.note(store.ownSeq, at.steady)
         takeCensus(at, into: &effects)
         lookForGaps(at)
@@ -195,7 +211,7 @@ package final class Replica {
         if budget > 0 { budget -= advanceDonors(budget: min(budget, Replica.donorEntriesPerStep), at) }
         if budget > 0, mayAdoptMore(at) { budget -= advanceAdoption(budget: budget, at, into: &effects) }
         if budget > 0, expiry.isUnderWay { budget -= expire(budget: budget, at) }
-        if budget > 0, collector.isSweeping { collect(budget: budget, at) }
+        if budget > 0, collector.isSweeping { collect(budget: budget, at, into: &effects) }
         if budget > 0, !discards.isEmpty { _ = discards.release(budget: budget) }
         scheduleNext(at)
         checkInvariants()

@@ -14,7 +14,7 @@ package struct OutgoingFrame: Sendable {
     /// A large frame, to be put together in slices before it is sent. Frames of one actor and lane keep their order.
     package let seal: FrameSeal?
 
-    init(to: ActorUID, lane: FrameLane = .live, session: UInt64 = 0, bytes: [UInt8]) {
+    package init(to: ActorUID, lane: FrameLane = .live, session: UInt64 = 0, bytes: [UInt8]) {
         (self.to, self.lane, self.session, whole, seal) = (to, lane, session, bytes, nil)
     }
 
@@ -49,6 +49,8 @@ package enum ReplicaEvent: Sendable, Equatable {
     /// Own sequence numbers that no client used: early writes of a newcomer stamped again above what others had
     /// collected, or entries of a departed server sent on.
     case restamped(ClosedRange<UInt64>)
+    /// The same: parts of counters that add nothing any more were deleted.
+    case buried(ClosedRange<UInt64>)
     /// This machine's clock is off from the majority by this many milliseconds.
     case clockSkewed(Millis)
 }
@@ -87,7 +89,7 @@ package enum FrameVerdict: Sendable, Equatable {
 }
 
 package enum FrameFault: Sendable, Equatable, CaseIterable, CustomStringConvertible {
-    case magic, version, cluster, checksum, length, malformed, clock, ownServer, misaddressed
+    case magic, version, cluster, checksum, length, malformed, clock, floor, ownServer, borrowed, misaddressed
 
     /// For a log line: "link closed because of …".
     package var description: String {
@@ -98,8 +100,10 @@ package enum FrameFault: Sendable, Equatable, CaseIterable, CustomStringConverti
         case .checksum: "a delta with a wrong checksum"
         case .length: "a delta that is too short"
         case .malformed: "a malformed delta"
-        case .clock: "a write stamped later than any clock shows"
+        case .clock: "a write stamped more than a year ahead: one of the two clocks is wrong"
+        case .floor: "a floor more than a day ahead: one of the two clocks is wrong"
         case .ownServer: "a delta under this server's own id"
+        case .borrowed: "a delta under another server's id"
         case .misaddressed: "a delta for another server"
         }
     }

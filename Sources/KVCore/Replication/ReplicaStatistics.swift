@@ -52,5 +52,16 @@ package struct ReplicaStatistics: Sendable {
     package var clockCorrections: UInt64 = 0
     package var digestRepairs: UInt64 = 0
 
+    // What was said that nobody may say.
+    /// Rows of servers that found no place.
+    package var rowsRefused: UInt64 = 0
+    /// Entries of writers that no member has, or of this server that it did not write, or that a covered write
+    /// contradicts.
+    package var entriesForged: UInt64 = 0
+    /// Intervals of a writer that can be heard itself.
+    package var relaysRefused: UInt64 = 0
+    /// Entries of the vector that went back to what their writer confirmed.
+    package var hearsayRefuted: UInt64 = 0
+
     package init() {}
 }

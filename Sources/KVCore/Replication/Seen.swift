@@ -24,6 +24,15 @@ struct Seen {
 
     init(own: OriginIndex) { self.own = own }
 
+    /// As a server finds it in its directory when it starts.
+    mutating func restore(_ vector: VersionVector, newest: VersionVector) {
+        gapless.join(vector)
+        gapless.set(own, 0)
+        for i in 0..<newest.count where OriginIndex(i) != own && newest.seqs[i] > gapless[OriginIndex(i)] {
+            noteLoose(OriginIndex(i), newest.seqs[i])
+        }
+    }
+
     // MARK: Questions
 
     /// Highest write of the origin such that it and all before it have taken effect. 0 for this replica's own origin.
@@ -122,6 +131,12 @@ struct Seen {
 
     /// The origin's entry comes back.
     mutating func reopen(_ origin: OriginIndex, at last: UInt64) { gapless.set(origin, last) }
+
+    /// What was said of the origin's writes beyond `confirmed` was not so.
+    mutating func goBack(_ origin: OriginIndex, to confirmed: UInt64) {
+        gapless.set(origin, confirmed)
+        beyondGaps.removeAll { $0.origin == origin }
+    }
 
     /// The vector was raised: islands it reaches are connected.
     private mutating func connect() {

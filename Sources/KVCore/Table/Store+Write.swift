@@ -10,7 +10,7 @@ extension Store {
     ///
     /// Write rule (docs/replication.md 3.2): the timestamp is the greatest of `now`, `floor` + 1, `gcFloor` + 1 and
     /// that of the key's record, tombstones included, plus 1 if that would not be greater than the record's version.
-    /// Nil, and nothing written, only if no storable version is left (a floor or a clock beyond the year 2527).
+    /// Nil, and nothing written, only if that is later than `boundStamps` allows (a floor or a clock far ahead).
     /// `floor` 0 is none. At most one allocation.
     @discardableResult
     package func put(_ key: HashedKey, value: ByteView, now: Millis, floor: Millis = 0) -> Record? {
@@ -27,6 +27,12 @@ extension Store {
         if old.canOverwrite(valueCount: value.count) {
             overwrite(old, value: value, ms: ms, origin: origin, seq: seq)
             return old
+        }
+        if old.isExtended, let taken = taken(key, slot, now) {
+            let addition = RecordExtension(deadline: 0, taken: taken)
+            let record = Record.create(key: key.view, addition, value: value, ms: ms, origin: origin, seq: seq)
+            replace(slot, old, with: record, key.hash)
+            return record
         }
         let record = Record.create(
             key: key.view, value: value, ms: ms, origin: origin, seq: seq, isTombstone: false)
@@ -55,6 +61,11 @@ extension Store {
     ) -> Record? {
         let slot = state.pointee.table.find(key.view, place(key.hash))
         guard let ms = stamp(over: newest(key, slot), now: now, floor: floor) else { return nil }
+        var addition = addition
+        if let taken = taken(key, slot, now) {
+            addition = RecordExtension(
+                deadline: addition?.deadline ?? 0, version: addition?.version, taken: taken)
+        }
         let (origin, seq) = (state.pointee.ownOrigin, nextSeq(key.hash))
         state.pointee.clock = max(state.pointee.clock, now)
         if let slot, let addition, slot.marks == 0 {
@@ -81,7 +92,9 @@ extension Store {
         var newest = newest(key, slot)
         if record.isCompanion {
             let main = record.companionOf
-            newest = self.newest(self.key(main), state.pointee.table.find(main, place(self.hash(main)))) ?? newest
+            if !record.isPart {
+                newest = self.newest(self.key(main), state.pointee.table.find(main, place(self.hash(main)))) ?? newest
+            }
         }
         guard let ms = stamp(over: newest, now: 0, floor: 0) else { return nil }
         let again = record.copied(ms: ms, origin: state.pointee.ownOrigin, seq: nextSeq(hash))
@@ -96,9 +109,13 @@ extension Store {
         guard let slot = state.pointee.table.find(key.view, place(key.hash)), isShown(slot, now),
             let ms = stamp(over: newest(key, slot), now: now, floor: 0)
         else { return nil }
-        let record = Record.create(
-            key: key.view, value: nil, ms: ms, origin: state.pointee.ownOrigin, seq: nextSeq(key.hash),
-            isTombstone: true)
+        let (origin, seq) = (state.pointee.ownOrigin, nextSeq(key.hash))
+        let record =
+            taken(key, slot, now).map {
+                Record.create(
+                    key: key.view, RecordExtension(deadline: 0, taken: $0), value: nil, ms: ms, origin: origin,
+                    seq: seq, isTombstone: true)
+            } ?? Record.create(key: key.view, value: nil, ms: ms, origin: origin, seq: seq, isTombstone: true)
         replace(slot, slot.record, with: record, key.hash)
         return record
     }
@@ -122,14 +139,26 @@ extension Store {
                 if !wins { ms &+= 1 }
             }
         }
-        return ms <= Version.msMax && state.pointee.ownSeq < Version.seqMax ? ms : nil
+        return ms <= state.pointee.stampMax && state.pointee.ownSeq < Version.seqMax ? ms : nil
     }
+
+    /// See `boundStamps`.
+    package var stampMax: Millis { state.pointee.stampMax }
+
+    /// No own write is stamped later than `ms`, at most the year 2527. O(1).
+    package func boundStamps(to ms: Millis) { state.pointee.stampMax = min(ms, Version.msMax) }
 
     @inline(__always)
     func nextSeq(_ hash: UInt64) -> UInt64 {
         state.pointee.ownSeq &+= 1
         state.pointee.journal.append(state.pointee.ownSeq, hash)
         return state.pointee.ownSeq
+    }
+
+    /// Whether an own write may be that record's: the journal does not say that its number went to another key. O(key).
+    func mayHaveWritten(_ record: Record) -> Bool {
+        guard record.seq > 0, record.seq <= ownSeq else { return false }
+        return record.seq < journalFirstSeq || journalHash(record.seq) == hash(record.keyView)
     }
 
     // MARK: Merging
@@ -234,8 +263,8 @@ extension Store {
 
     /// Puts a record, whose reference the store takes over, under a new key.
     func insert(_ record: Record, _ hash: UInt64) {
-        state.pointee.table.insert(record, place(hash), hasher: state.pointee.hasher)
         if record.isPlain, state.pointee.figures.companions == 0 {
+            state.pointee.table.insert(record, place(hash), hasher: state.pointee.hasher)
             state.pointee.recordBytes &+= record.allocatedBytes
             state.pointee.liveDigest &+= digestTerm(record)
             state.pointee.figures.stored &+= 1
@@ -249,13 +278,13 @@ extension Store {
 
     @inline(never)
     private func insertUnusual(_ record: Record, _ hash: UInt64) {
-        guard let slot = state.pointee.table.find(record.keyView, place(hash)) else {
-            preconditionFailure("a record that was put in is not there")
-        }
         withMain(of: record) {
-            if !record.isCompanion, companion(of: record.keyView) != nil {
-                state.pointee.table.mark(slot, HashTable.companionsMark)
+            state.pointee.table.insert(record, place(hash), hasher: state.pointee.hasher)
+            guard let slot = state.pointee.table.find(record.keyView, place(hash)) else {
+                preconditionFailure("a record that was put in is not there")
             }
+            notePart(record, appears: true)
+            if !record.isCompanion { settle(slot, hash, wasListed: false) }
             admit(slot, hash)
         }
     }
@@ -274,18 +303,22 @@ extension Store {
 
     @inline(never)
     private func replaceUnusual(_ slot: HashTable.Slot, _ old: Record, with new: Record, _ hash: UInt64) {
-        let wasStored = !old.isTombstone
         withMain(of: new) {
             // An expired key's entry of the wheel is used up.
             let isFiled = slot.marks & HashTable.expiredMark == 0
+            let wasListed = slot.isListed
             let before = withdraw(slot)
             slot.store(new)
             old.release()
-            if !isFiled { state.pointee.table.mark(slot, slot.marks & ~HashTable.expiredMark) }
+            if slot.marks & HashTable.companionsMark != 0, !new.isCompanion {
+                settle(slot, hash, wasListed: wasListed)
+            } else {
+                if !isFiled { state.pointee.table.mark(slot, slot.marks & ~HashTable.expiredMark) }
+                if slot.isListed != wasListed { noteIndexChange(hash) }
+            }
             admit(slot, hash, deadlineBefore: isFiled ? before : 0)
         }
         if new.isTombstone { enqueue(new, hash) }
-        if wasStored == new.isTombstone { noteIndexChange(hash) }
     }
 
     /// Replaces value and version of a record of which `canOverwriteAlike` is true: the usual case, made of few

@@ -9,9 +9,13 @@ import KVBase
 @usableFromInline package typealias OriginIndex = UInt16
 
 /// Grows only: a writer's UID stays as long as the process, because any record may still carry it. Every restart of a
-/// server adds one UID per actor, so 65,536 are enough for thousands of restarts seen by one process.
+/// server adds one UID per actor, so 65,535 are enough for thousands of restarts seen by one process.
 package final class OriginTable: @unchecked Sendable {
-    package static let capacity = 1 << 16
+    package static let capacity = 1 << 16 - 1
+    /// Stands for writers that nobody here has heard of: nothing of theirs is taken.
+    static let unknown = OriginIndex(capacity)
+    /// Writers that only others tell of leave room for those that come themselves.
+    static let toldMax = capacity / 2
     private static let slotCount = 1 << 17
 
     /// Written once, before its index is published through `slots`, then constant.
@@ -22,7 +26,7 @@ package final class OriginTable: @unchecked Sendable {
     private let words: UnsafeMutablePointer<UInt32>
 
     package init() {
-        uids = OriginTable.zeroed(OriginTable.capacity)
+        uids = OriginTable.zeroed(OriginTable.capacity + 1)
         slots = OriginTable.zeroed(OriginTable.slotCount)
         words = OriginTable.zeroed(2)
     }
@@ -62,7 +66,7 @@ package final class OriginTable: @unchecked Sendable {
         }
     }
 
-    /// The index of a UID, made if need be; nil when 65,536 others came before. O(1); locks only to insert.
+    /// The index of a UID, made if need be; nil when 65,535 others came before. O(1); locks only to insert.
     package func intern(_ uid: ActorUID) -> OriginIndex? {
         if let known = index(of: uid) { return known }
         ci_lock(words)

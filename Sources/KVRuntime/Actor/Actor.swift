@@ -54,6 +54,9 @@ public struct ActorContext<Message: WireMessage> {
     /// the message was worth: then `refuse`.
     package var arrivedBy: UInt64 { actors.arrivedBy }
 
+    /// The incarnation of the system that the message now being handled came from; 0 for one of this system.
+    package var arrivedFrom: UInt64 { actors.arrivedFrom }
+
     package func refuse(_ link: UInt64, because reason: String) {
         if link != 0 { system.refuse(link: link, reason) }
     }

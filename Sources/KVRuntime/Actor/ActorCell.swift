@@ -109,6 +109,7 @@ final class TypedCell<A: Actor>: ActorCell {
             let whole = UnsafeRawBufferPointer(start: payload, count: Int(envelope.pointee.payloadBytes))
             let tail = takeTail(payload)
             actors.arrivedBy = payload.load(fromByteOffset: tailReferenceBytes, as: UInt64.self)
+            actors.arrivedFrom = payload.load(fromByteOffset: tailReferenceBytes + 8, as: UInt64.self)
             let bytes = UnsafeRawBufferPointer(rebasing: whole[wirePrefixBytes...])
             do {
                 message = try A.Message.decode(bytes, tail: tail)
@@ -130,9 +131,9 @@ final class TypedCell<A: Actor>: ActorCell {
     }
 }
 
-/// Room in front of a payload for the reference to its tail; for that and the link's number.
+/// Room in front of a payload for the reference to its tail; for that, the link's number and the peer's incarnation.
 let tailReferenceBytes = MemoryLayout<Unmanaged<WireTail>?>.size
-let wirePrefixBytes = tailReferenceBytes + MemoryLayout<UInt64>.size
+let wirePrefixBytes = tailReferenceBytes + 2 * MemoryLayout<UInt64>.size
 
 func putTail(_ tail: WireTail?, at payload: UnsafeMutableRawPointer) {
     payload.storeBytes(of: tail.map { Unmanaged.passRetained($0) }, as: Unmanaged<WireTail>?.self)

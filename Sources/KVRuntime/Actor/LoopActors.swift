@@ -19,6 +19,8 @@ package final class LoopActors: InboxReceiver {
     private var rates = PairRates()
     /// Number of the link that the message being handled came by; 0 for one of this system.
     var arrivedBy: UInt64 = 0
+    /// The incarnation of the system at its other end, as the link has proved it.
+    var arrivedFrom: UInt64 = 0
 
     init(system: ActorSystem, loop: Loop) {
         self.system = system
@@ -85,7 +87,7 @@ package final class LoopActors: InboxReceiver {
                 stop(counter)
             } else {
                 cell.receive(envelope, self)
-                arrivedBy = 0
+                (arrivedBy, arrivedFrom) = (0, 0)
                 left -= 1
             }
         }

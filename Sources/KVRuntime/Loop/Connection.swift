@@ -154,6 +154,14 @@ public final class Connection: LoopSocket {
 
     package var isReadingPaused: Bool { state.pointee.flags & ConnectionState.paused != 0 }
 
+    /// Nothing more is sent until `letGo`: what its output tells is not true yet. Input goes on.
+    package func hold() { state.pointee.flags |= ConnectionState.held }
+
+    package func letGo() {
+        state.pointee.flags &= ~ConnectionState.held
+        loop.markDirty(self)
+    }
+
     /// Closes at once; what was not sent is lost. `closed` follows in a later turn.
     override package func close() {
         state.pointee.flags |= ConnectionState.closing
@@ -356,10 +364,12 @@ struct ConnectionState {
     static let undecided: UInt32 = 8192
     /// It does.
     static let secured: UInt32 = 16384
+    /// What was answered waits for the disk.
+    static let held: UInt32 = 32768
 
     /// Received bytes do not simply go to the handler, output does not simply go to the kernel.
     static let unusualInput = closing | closeAfterFlush | paused | deliverLater | undecided | secured
-    static let unusualOutput = closing | connecting | undecided | secured
+    static let unusualOutput = closing | connecting | held | undecided | secured
 
     /// Stands in before a handler is set and after the last call.
     nonisolated(unsafe) static let nobody = ConnectionHandler()

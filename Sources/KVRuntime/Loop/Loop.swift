@@ -249,6 +249,10 @@ package final class Loop: @unchecked Sendable {
     /// Adds work done at the end of every turn, before output is sent. Cannot be removed.
     package func onTurnEnd(_ hook: @escaping () -> Void) { state.pointee.hooks.append(hook) }
 
+    /// Adds work done where something was received after the hooks of `onTurnEnd` have run, once more before output is
+    /// sent. Cannot be removed.
+    package func onResumed(_ hook: @escaping () -> Void) { state.pointee.resumedHooks.append(hook) }
+
     /// The next wait returns at once: there is work left that had to make room for others.
     package func requestTurn() { state.pointee.anotherTurn = true }
 
@@ -396,6 +400,7 @@ package final class Loop: @unchecked Sendable {
         let resumed = state.pointee.resumed
         state.pointee.resumed = []
         for connection in resumed { connection.deliverStash() }
+        for i in 0..<state.pointee.resumedHooks.count { state.pointee.resumedHooks[i]() }
         if !state.pointee.resumed.isEmpty { state.pointee.anotherTurn = true }
     }
 
@@ -437,6 +442,7 @@ struct LoopState {
     var isGivingBack = false
     var hooks: [() -> Void] = []
     var receivedHooks: [() -> Void] = []
+    var resumedHooks: [() -> Void] = []
     var resumed: [Connection] = []
     var sockets: [LoopSocket] = []
     // Actors.

@@ -47,6 +47,7 @@ final class LinkConnection: ConnectionHandler {
     private(set) var flow = LinkFlow()
     private var congestion = LinkCongestion()
     private var hasSentMessages = false
+    private(set) var hasBroughtMessages = false
     /// Since everything was sent the last time.
     private var pongsUnsent = 0
     let startedAt: Nanos
@@ -286,7 +287,11 @@ final class LinkConnection: ConnectionHandler {
             if !cipher.isDone { prove(by: cipher) }
             if cipher.isDone { try cipher.open { try take($0) } }
         } catch { fail(error) }
+        if unfinishedBytes > Self.unfinishedBytesFree { transport.boundUnfinished() }
     }
+
+    /// So much of one link needs no look at the others.
+    private static let unfinishedBytesFree = 128 * 1024
 
     /// What the peer said.
     private func take(_ bytes: UnsafeRawBufferPointer) throws {
@@ -338,17 +343,29 @@ final class LinkConnection: ConnectionHandler {
         return true
     }
 
-    private var remoteHost: String { connection.peerAddress?.host ?? "?" }
+    /// It has not proved and said who it is in time. Counted, and said once a minute for its host.
+    func giveUp() {
+        let error = LinkError.silent(seconds: Int(RemoteTransport.handshakeNanosMax / 1_000_000_000))
+        if !isDialed { transport.bad(peer: remoteHost, error) }
+        close("it did not say who it is")
+    }
+
+    /// What has arrived of messages that are not whole.
+    var unfinishedBytes: Int { parser.heldBytes + arriving.heldBytes }
+
+    var remoteHost: String { connection.peerAddress?.host ?? "?" }
 
     private func handle(_ kind: UInt8, _ number: UInt16, _ contents: UnsafeRawBufferPointer) throws {
         guard isIdentified else { return try shakeHands(kind, contents) }
         switch kind {
-        case LinkFrame.Kind.data, LinkFrame.Kind.dataWithTail: try receive(kind, number, contents)
+        case LinkFrame.Kind.data, LinkFrame.Kind.dataWithTail:
+            hasBroughtMessages = true
+            try receive(kind, number, contents)
         case LinkFrame.Kind.part:
             guard let message = try arriving.append(number, contents) else { return }
             message.head.withUnsafeBytes {
                 transport.deliver(
-                    target: message.target, sender: message.sender, by: self.number, $0, tail: WireTail(message.tail))
+                    target: message.target, sender: message.sender, by: self, $0, tail: WireTail(message.tail))
             }
         case LinkFrame.Kind.ping: answerPing()
         case LinkFrame.Kind.pong: break
@@ -379,7 +396,7 @@ final class LinkConnection: ConnectionHandler {
         let target: UInt64 = try reader.read()
         let sender: UInt64 = try reader.read()
         guard kind == LinkFrame.Kind.dataWithTail else {
-            return transport.deliver(target: target, sender: sender, by: self.number, reader.readRest(), tail: nil)
+            return transport.deliver(target: target, sender: sender, by: self, reader.readRest(), tail: nil)
         }
         guard tailBytes > 0, reader.remaining + tailBytes <= Limits.messageBytesMax else {
             throw LinkError.length(tailBytes)
@@ -422,6 +439,7 @@ final class LinkConnection: ConnectionHandler {
         // With a key it has proved who it is: it may not be somebody else now.
         guard cipher == nil || cipher!.peer == 0 || cipher!.peer == hello.incarnation else { throw LinkError.borrowed }
         peerPort = hello.port
+        guard isCertified(hello.name) else { throw LinkError.certified(hello.name.text, cipher!.peerName) }
         let address = transport.address(claimed: hello.address, seen: seenAddress, by: self)
         if let refusal = transport.refusal(of: hello, from: address) { return refuse(refusal, address) }
         transport.shownByAccepting(self)
@@ -435,6 +453,7 @@ final class LinkConnection: ConnectionHandler {
             throw LinkError.protocolVersion(welcome.protocolVersion)
         }
         guard welcome.incarnation != 0 else { throw LinkError.malformed }
+        guard isCertified(welcome.name) else { throw LinkError.certified(welcome.name.text, cipher!.peerName) }
         let address = transport.address(claimed: welcome.address, seen: seenAddress, by: self)
         if let refusal = transport.refusal(of: welcome.name, welcome.incarnation, address) {
             return refuse(refusal, address)
@@ -442,6 +461,12 @@ final class LinkConnection: ConnectionHandler {
         if let seen = HostPort(welcome.seen) { transport.shown(seen, .seen, by: self) }
         (peerIncarnation, peerAddress, peerName) = (welcome.incarnation, address, welcome.name)
         transport.identified(self)
+    }
+
+    /// A name that a user gave is the one in the certificate, where there is one.
+    private func isCertified(_ name: SystemName) -> Bool {
+        guard let certified = cipher?.peerName, !certified.isEmpty, name.isGiven else { return true }
+        return name.text == certified
     }
 
     private func refuse(_ refusal: LinkRefusal, _ address: String) {

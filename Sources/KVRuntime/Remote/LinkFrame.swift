@@ -235,6 +235,12 @@ enum LinkError: Error, Equatable, CustomStringConvertible {
     case stranger(String)
     case tooMany(Int)
     case message(String)
+    /// A handshake that did not end.
+    case silent(seconds: Int)
+    /// A link that was in the way of others.
+    case idle
+    /// The name it gives, and that of its certificate.
+    case certified(String, String)
 
     var description: String {
         switch self {
@@ -252,6 +258,9 @@ enum LinkError: Error, Equatable, CustomStringConvertible {
         case .stranger(let who): who
         case .tooMany(let n): "more than \(n) messages begun at once"
         case .message(let why): why
+        case .silent(let seconds): "silence: it did not prove and say who it is within \(seconds) s"
+        case .idle: "its silence: all links are taken, and nothing came by this one"
+        case .certified(let given, let name): "the name \(given), where its certificate is for \(name)"
         }
     }
 }

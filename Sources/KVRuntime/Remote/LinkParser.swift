@@ -9,6 +9,9 @@ struct LinkParser {
 
     func deallocate() { pending.deallocate() }
 
+    /// Of a frame that is not whole.
+    var heldBytes: Int { pending.count }
+
     /// Calls `visit` with type, number and contents of every complete frame; the contents are gone when it returns.
     /// `limit` is asked before each frame how long its body may be.
     mutating func feed(
@@ -54,6 +57,9 @@ struct LinkParser {
 /// The messages of one link whose tails are still arriving, by number.
 struct ArrivingMessages {
     private var messages: [(number: UInt16, message: ArrivingMessage)] = []
+
+    /// What has arrived of them.
+    var heldBytes: Int { messages.reduce(0) { $0 + $1.message.tail.count } }
 
     mutating func begin(_ number: UInt16, _ message: ArrivingMessage) throws(LinkError) {
         guard !messages.contains(where: { $0.number == number }) else { throw .malformed }

@@ -14,6 +14,15 @@ public enum LinkTrust: Sendable, Equatable {
     case certificates(certificate: String, key: String, authority: String)
 }
 
+extension LinkTrust {
+    /// Seconds since 1970 at which this side's certificate ends; nil where there is none, or it cannot be read. Reads
+    /// files on the calling thread.
+    package func certificateEnd(cluster: String) -> Int64? {
+        guard case .certificates = self else { return nil }
+        return (try? LinkContext(self, cluster: cluster, incarnation: 1))?.endsAtSeconds
+    }
+}
+
 /// One line that says what cannot be used.
 public struct LinkTrustError: Error, CustomStringConvertible {
     public let description: String

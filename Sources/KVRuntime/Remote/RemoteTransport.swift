@@ -198,7 +198,7 @@ final class RemoteTransport: @unchecked Sendable {
         }
         let now = loop.nowNanos
         for link in strangers.values where now - link.startedAt > Self.handshakeNanosMax {
-            link.close("it did not say who it is")
+            link.giveUp()
         }
     }
 
@@ -248,13 +248,29 @@ final class RemoteTransport: @unchecked Sendable {
     }
 
     func accepted(_ connection: Connection) -> ConnectionHandler? {
-        guard !isClosed, links.count < Self.incomingMax else { return nil }
+        guard !isClosed, links.count < Self.incomingMax || makeRoom() else { return nil }
         linksMade += 1
         let link = LinkConnection(number: linksMade, transport: self, target: nil)
         link.attach(connection)
         links[link.number] = link
         strangers[link.number] = link
         return link
+    }
+
+    /// All links are taken: the oldest one that was opened here and over which no message came gives way.
+    private func makeRoom() -> Bool {
+        let idle = links.values.filter { !$0.isDialed && !$0.hasBroughtMessages }
+        guard let oldest = idle.min(by: { $0.number < $1.number }) else { return false }
+        bad(peer: oldest.remoteHost, LinkError.idle)
+        oldest.close("there are too many links, and nothing came by this one")
+        return true
+    }
+
+    /// Bytes of messages that have begun to arrive, of all links; above the bound the link that holds most is closed.
+    func boundUnfinished() {
+        let held = links.values.reduce(0) { $0 + $1.unfinishedBytes }
+        guard held > Limits.unfinishedBytesMax else { return }
+        links.values.max { $0.unfinishedBytes < $1.unfinishedBytes }?.refuse("\(held) bytes of unfinished messages")
     }
 
     func closed(_ link: LinkConnection) {
@@ -309,9 +325,9 @@ final class RemoteTransport: @unchecked Sendable {
         peer.send(frame, tail, stream, over: session)
     }
 
-    /// A message for one of our actors, or the answer to one of our asks, that came by the link of this number.
+    /// A message for one of our actors, or the answer to one of our asks, that came by this link.
     func deliver(
-        target: UInt64, sender: UInt64, by link: UInt64, _ bytes: UnsafeRawBufferPointer, tail: WireTail?
+        target: UInt64, sender: UInt64, by link: LinkConnection, _ bytes: UnsafeRawBufferPointer, tail: WireTail?
     ) {
         if target & Delivery.askBit != 0 {
             guard let ask = system.asks.remove(target) else { return system.countDeadLetter() }
@@ -324,7 +340,8 @@ final class RemoteTransport: @unchecked Sendable {
             kind: EnvelopeKind.wire, payload: wirePrefixBytes + bytes.count)
         let payload = Envelope.payload(envelope)
         putTail(tail, at: payload)
-        payload.storeBytes(of: link, toByteOffset: tailReferenceBytes, as: UInt64.self)
+        payload.storeBytes(of: link.number, toByteOffset: tailReferenceBytes, as: UInt64.self)
+        payload.storeBytes(of: link.peerIncarnation, toByteOffset: tailReferenceBytes + 8, as: UInt64.self)
         if let base = bytes.baseAddress { (payload + wirePrefixBytes).copyMemory(from: base, byteCount: bytes.count) }
         Delivery.send(envelope, actors)
     }

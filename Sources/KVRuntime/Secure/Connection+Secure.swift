@@ -146,7 +146,8 @@ extension Connection {
     // MARK: Sending
 
     func flushUnusual() {
-        if state.pointee.flags & (ConnectionState.closing | ConnectionState.connecting) != 0 { return }
+        let still = ConnectionState.closing | ConnectionState.connecting | ConnectionState.held
+        if state.pointee.flags & still != 0 { return }
         if state.pointee.flags & ConnectionState.undecided != 0 { return waitForFirstByte() }
         guard let layer = state.pointee.layer, let handle else { return }
         noteMuchOutput()

@@ -8,9 +8,12 @@ import RESP
 final class HomeDelete: Continuation {
     private let ask: HomeAsk
     private let deleted: Int
+    private let isRefused: Bool
 
-    /// `deleted`: how many were deleted here.
-    init(_ ask: HomeAsk, _ deleted: Int) { (self.ask, self.deleted) = (ask, deleted) }
+    /// `deleted`: how many were deleted here. `isRefused`: one could not be.
+    init(_ ask: HomeAsk, _ deleted: Int, isRefused: Bool) {
+        (self.ask, self.deleted, self.isRefused) = (ask, deleted, isRefused)
+    }
 
     /// Asks each home to delete keys, as they are stored.
     static func ask(_ x: Execution, _ homes: Homes, _ keys: [Int: [Bytes]]) -> HomeAsk {
@@ -29,7 +32,8 @@ final class HomeDelete: Continuation {
 
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {
         guard ask.outstanding == 0 else { return false }
-        if let others = ask.sum(&x) { x.output.pointee.integer(deleted + others) }
+        guard let others = ask.sum(&x) else { return true }
+        isRefused ? x.error(ShardState.clockError) : x.output.pointee.integer(deleted + others)
         return true
     }
 
@@ -41,6 +45,10 @@ extension HomeAsk {
     func sum(_ x: inout Execution) -> Int? {
         if hasFailed {
             x.error(HomeAsk.failure)
+            return nil
+        }
+        if isLate {
+            x.error("BUSY an actor that runs this command is busy; perhaps not all keys were deleted, try again")
             return nil
         }
         var sum = 0

@@ -76,8 +76,8 @@ extension Commands {
     @Sendable static func mset(_ x: inout Execution) {
         guard x.count % 2 == 1 else { return x.wrongArity("mset") }
         guard acceptsKeys(x, step: 2) else { return }
-        mset(&x, x.batch.range(x.command, 1, x.count))
-        x.output.pointee.ok()
+        let isDone = mset(&x, x.batch.range(x.command, 1, x.count))
+        isDone ? x.output.pointee.ok() : x.error(ShardState.clockError)
     }
 
     @Sendable static func exists(_ x: inout Execution) {
@@ -87,9 +87,9 @@ extension Commands {
 
     @Sendable static func del(_ x: inout Execution) {
         guard acceptsKeys(x, step: 1) else { return }
-        let (deleted, ask) = del(&x, x.batch.range(x.command, 1, x.count))
-        guard let ask else { return x.output.pointee.integer(deleted) }
-        x.session.continuation = HomeDelete(ask, deleted)
+        let (deleted, isRefused, ask) = del(&x, x.batch.range(x.command, 1, x.count))
+        if let ask { return x.session.continuation = HomeDelete(ask, deleted, isRefused: isRefused) }
+        isRefused ? x.error(ShardState.clockError) : x.output.pointee.integer(deleted)
     }
 
     // The work on a range of arguments, for whole commands and for the slices of long ones. Keys are hashed 64 at a
@@ -107,11 +107,14 @@ extension Commands {
         return records
     }
 
-    static func mset(_ x: inout Execution, _ range: Range<Int>) {
+    /// False if a key is left as it was, because others would refuse the stamp.
+    static func mset(_ x: inout Execution, _ range: Range<Int>) -> Bool {
         let now = x.nowMillis
+        var isDone = true
         forEachKey(x, range, step: 2) { key, k in
-            x.store.put(key, value: x.batch.argument(k + 1), now: now)
+            if x.store.put(key, value: x.batch.argument(k + 1), now: now) == nil { isDone = false }
         }
+        return isDone
     }
 
     static func exists(_ x: inout Execution, _ range: Range<Int>) -> Int {
@@ -125,20 +128,21 @@ extension Commands {
     }
 
     /// Deletes those of the keys that are here and have their home here, and asks the homes of the others that are
-    /// here: only there it is certain who deletes a key first.
-    static func del(_ x: inout Execution, _ range: Range<Int>) -> (deleted: Int, ask: HomeAsk?) {
+    /// here: only there it is certain who deletes a key first. `isRefused`: a key is left as it was, because others
+    /// would refuse the stamp.
+    static func del(_ x: inout Execution, _ range: Range<Int>) -> (deleted: Int, isRefused: Bool, ask: HomeAsk?) {
         let now = x.nowMillis
         let homes = x.session.isGuest ? nil : x.shard.homes
-        var (deleted, elsewhere) = (0, [Int: [Bytes]]())
+        var (deleted, isRefused, elsewhere) = (0, false, [Int: [Bytes]]())
         forEachKey(x, range, step: 1) { key, _ in
             if let homes, x.get(key) != nil {
                 let home = homes.home(of: key.view, x.store)
                 if home != x.shard.index { return elsewhere[home, default: []].append(Bytes(key.view.bytes)) }
             }
-            if x.store.delete(key, now: now) != nil { deleted += 1 }
+            if x.store.delete(key, now: now) != nil { deleted += 1 } else if x.get(key) != nil { isRefused = true }
         }
-        guard let homes, !elsewhere.isEmpty else { return (deleted, nil) }
-        return (deleted, HomeDelete.ask(x, homes, elsewhere))
+        guard let homes, !elsewhere.isEmpty else { return (deleted, isRefused, nil) }
+        return (deleted, isRefused, HomeDelete.ask(x, homes, elsewhere))
     }
 
     /// Checks every key's length before anything is read or written, so that such a command fails as a whole.

@@ -14,6 +14,9 @@ class Continuation {
     /// It waits for something else, not for a turn: whoever brings that gives the session one.
     var isSuspended: Bool { false }
 
+    /// Whether the slow log may name it: not who only waits for others, or for a reader.
+    var isSlowable: Bool { true }
+
     /// What INFO calls a turn with one of its slices.
     var turnWork: TurnWork { .slice }
 
@@ -38,6 +41,8 @@ final class LongCommand: Continuation {
     private let inputBytes: Int
     private var next = 1
     private var total = 0
+    /// A key is left as it was.
+    private var isRefused = false
     /// The answers of MGET for the keys before `next`, while they are being copied.
     private var reply: LargeReply?
     /// Of DEL: homes that are deleting keys.
@@ -97,16 +102,21 @@ final class LongCommand: Continuation {
             x.session.state.pointee.database)
         switch kind {
         case .mget: reply = LargeReply(Commands.records(x, range))
-        case .mset: Commands.mset(&x, range)
+        case .mset: if !Commands.mset(&x, range) { isRefused = true }
         case .exists: total += Commands.exists(&x, range)
         case .del:
-            let (deleted, ask) = Commands.del(&x, range)
+            let (deleted, isRefused, ask) = Commands.del(&x, range)
             total += deleted
+            if isRefused { self.isRefused = true }
             self.ask = ask
         }
     }
 
     private func finish(_ x: inout Execution) -> Bool {
+        if isRefused {
+            x.error(ShardState.clockError)
+            return true
+        }
         switch kind {
         case .mget: break
         case .mset: x.output.pointee.ok()

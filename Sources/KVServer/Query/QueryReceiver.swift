@@ -1,6 +1,7 @@
 // The connection side of a query port: moves bytes between a socket, its session and the shard's batch. Loop thread.
 
 import KVBase
+import KVCore
 import KVRuntime
 import RESP
 
@@ -95,7 +96,7 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
     private func receivedMore(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {
         shard.answerReceived()
         if shard.state.pointee.budget.isSpent || shard.mustWaitForMemory(session) { shard.enqueue(session) }
-        fillOutput(connection) { session.receive(bytes, output: $0, unsent: $1) }
+        fillOutputTracked(connection) { session.receive(bytes, output: $0, unsent: $1) }
         if session.pendingInput >= Shard.heldInputWatchedBytes { shard.boundInput() }
     }
 
@@ -107,10 +108,10 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
 
     private func giveTurn(_ connection: Connection) {
         shard.answerReceived()
-        guard !connection.isClosing else { return }
+        guard !connection.isClosing, !session.state.pointee[.unsaved] else { return }
         shard.beginTurn(connection.loop)
         connection.expectMuchOutput()
-        fillOutput(connection) { session.takeTurn(output: $0, unsent: $1) }
+        fillOutputTracked(connection) { session.takeTurn(output: $0, unsent: $1) }
         connection.outputMayHaveGrown()
     }
 
@@ -124,6 +125,36 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         let status = work(output, connection.unsentBytes &- before)
         shard.state.pointee.counters.bytesSent &+= output.pointee.count &- before
         settle(connection, status)
+    }
+
+    /// The same of a session whose replies wait for the disk, if it writes.
+    private func fillOutputTracked(
+        _ connection: Connection, _ work: (UnsafeMutablePointer<OutputBuffer>, Int) -> SessionStatus
+    ) {
+        guard session.state.pointee[.tracked] else { return fillOutput(connection, work) }
+        let before = shard.state.pointee.store.ownSeq
+        fillOutput(connection, work)
+        guard shard.state.pointee.store.ownSeq != before, let log = shard.log else { return }
+        session.state.pointee[.unsaved] = true
+        connection.hold()
+        log.keepWaiting(self, connection)
+    }
+
+    /// What it was answered is on the disk. The connection may have closed meanwhile.
+    func saved(_ connection: Connection) {
+        session.state.pointee[.unsaved] = false
+        guard session.state.pointee.place >= 0 else { return }
+        connection.letGo()
+        if session.hasWork || hasEnded {
+            shard.enqueue(session)
+        } else if connection.isReadingPaused {
+            connection.resumeReading()
+        }
+    }
+
+    /// What it was answered in this turn is on no disk, and may never be: the client must not hear it.
+    func closeIfAnswered() {
+        link._withUnsafeGuaranteedRef { connection in if connection.output.pointee.count > 0 { connection.close() } }
     }
 
     @inline(__always)
@@ -168,6 +199,15 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
     var sessionUnsentBytes: Int { link._withUnsafeGuaranteedRef { $0.unsentBytes } }
 
     var sessionOutputBytes: Int { link._withUnsafeGuaranteedRef { $0.outputCapacity } }
+
+    func sessionTold(_ bytes: UnsafeRawBufferPointer) {
+        link._withUnsafeGuaranteedRef { connection in
+            guard !connection.isClosing else { return }
+            connection.output.pointee.append(bytes)
+            connection.outputMayHaveGrown()
+        }
+        shard.state.pointee.counters.bytesSent &+= bytes.count
+    }
 
     func sessionReadsOn() {
         guard session.pendingInput <= Limits.commandBytesMax else { return }

@@ -42,6 +42,7 @@ extension Shard {
             context.closedClients.report(to: context.log)
             if let line = context.memory.news() { context.log.warning("\(line)") }
             if let line = context.secureStatistics.news() { context.log.notice("\(line)") }
+            context.memoryPeak.note(Memory.allocatedBytes())
         }
     }
 

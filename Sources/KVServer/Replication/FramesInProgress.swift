@@ -8,15 +8,16 @@ struct FramesInProgress {
     struct Checked {
         let bytes: [UInt8]
         let crc: UInt32
-        /// Whom to refuse if it is faulty.
+        /// Whom to refuse if it is faulty, and whose it is.
         let link: UInt64
+        let peer: UInt64
     }
 
     /// Bytes that either queue may hold, or one frame if that is larger. What does not fit is dropped as a network may,
     /// and sent again by its writer.
     static let bytesMax = 64 * 1024 * 1024
 
-    private var incoming: [(check: FrameCheck, link: UInt64)] = []
+    private var incoming: [(check: FrameCheck, link: UInt64, peer: UInt64)] = []
     private var incomingBytes = 0
     private var outgoing: [OutgoingFrame] = []
     private var outgoingBytes = 0
@@ -26,9 +27,9 @@ struct FramesInProgress {
     func mustWait(_ received: [UInt8]) -> Bool { !incoming.isEmpty || received.count >= FrameSlice.bytes }
     func mustWait(_ frame: OutgoingFrame) -> Bool { !outgoing.isEmpty || frame.seal != nil }
 
-    mutating func append(_ received: [UInt8], _ link: UInt64) {
+    mutating func append(_ received: [UInt8], _ link: UInt64, from peer: UInt64 = 0) {
         guard incoming.isEmpty || incomingBytes + received.count <= FramesInProgress.bytesMax else { return }
-        incoming.append((FrameCheck(received), link))
+        incoming.append((FrameCheck(received), link, peer))
         incomingBytes += received.count
     }
 
@@ -41,9 +42,9 @@ struct FramesInProgress {
     /// Checks a slice of the first frame that arrived; returns it when that was the last.
     mutating func checked() -> Checked? {
         guard !incoming.isEmpty, incoming[0].check.advance(budget: FrameSlice.bytes) else { return nil }
-        let (check, link) = incoming.removeFirst()
+        let (check, link, peer) = incoming.removeFirst()
         incomingBytes -= check.bytes.count
-        return Checked(bytes: check.bytes, crc: check.crc, link: link)
+        return Checked(bytes: check.bytes, crc: check.crc, link: link, peer: peer)
     }
 
     /// Puts a slice of the first frame that is to be sent together; returns it when that was the last.

@@ -4,18 +4,18 @@ import KVBase
 import KVCore
 
 /// Closed to all data commands while the server lacks what others have, if its user wants no holes; closed to writes
-/// while one has waited longer than `--max-lag` for a server that is up.
+/// while one has waited longer than `--max-lag` for a server that is up, or the clock is too far ahead.
 struct Gate {
     private let servesWhileJoining: Bool
-    private let lagMillisMax: Millis?
+    private let live: LiveSettings
     private var startedAt: Millis?
 
     /// Whoever has answered nobody for so long is alone: what others may have is not to be had.
     static let aloneMillis: Millis = 5_000
 
-    init(_ config: Config) {
+    init(_ config: Config, _ live: LiveSettings) {
         servesWhileJoining = config.servesWhileJoining || config.join.isEmpty
-        lagMillisMax = config.maxLagSeconds.map { Millis($0) * 1000 }
+        self.live = live
     }
 
     /// Before the loop runs.
@@ -24,8 +24,9 @@ struct Gate {
     /// To be called each half second at least. O(servers).
     mutating func look(_ replica: Replica, _ at: Moment, _ state: UnsafeMutablePointer<ShardState>) {
         if !servesWhileJoining { state.pointee.isLoading = isLoading(replica, at) }
-        guard let lagMillisMax, state.pointee.writeRefusal != .leaving else { return }
-        state.pointee.writeRefusal = replica.lagMillis(at) > lagMillisMax ? .lag : .none
+        guard ![.leaving, .disk].contains(state.pointee.writeRefusal) else { return }
+        let isLate = live.maxLagSeconds.map { replica.lagMillis(at) > Millis($0) * 1000 } ?? false
+        state.pointee.writeRefusal = replica.isAheadOfOthers(at) ? .clock : isLate ? .lag : .none
     }
 
     private mutating func isLoading(_ replica: Replica, _ at: Moment) -> Bool {

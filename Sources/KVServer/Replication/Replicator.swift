@@ -25,6 +25,8 @@ package final class Replicator {
     var context: ActorContext<SyncMessage>?
     /// Joining, and links to other servers: one actor of the process sees to them.
     private var joinLinks: JoinLinks?
+    /// The member table has changed.
+    var onRows: (() -> Void)?
 
     private var effects = ReplicaEffects()
     private var siblings: [ActorRef<SyncMessage>] = []
@@ -50,6 +52,8 @@ package final class Replicator {
     private var commandsSeen = 0
     private let clockOffset: Millis
     private var gate: Gate
+    /// As KVD PEERS says it.
+    var encryption = "none"
 
     private struct Link {
         /// By which the transport knows it, and where the server is reached.
@@ -90,11 +94,16 @@ package final class Replicator {
 
     private func receive(frame bytes: [UInt8], _ at: Moment) {
         let link = context?.arrivedBy ?? 0
-        if frames.mustWait(bytes) { frames.append(bytes, link) } else { take(bytes, crc: nil, link, at) }
+        let peer = context?.arrivedFrom ?? 0
+        if frames.mustWait(bytes) {
+            frames.append(bytes, link, from: peer)
+        } else {
+            take(bytes, crc: nil, link, from: peer, at)
+        }
     }
 
-    private func take(_ bytes: [UInt8], crc: UInt32?, _ link: UInt64, _ at: Moment) {
-        let verdict = replica.receive(frame: bytes, crc: crc, at, into: &effects)
+    private func take(_ bytes: [UInt8], crc: UInt32?, _ link: UInt64, from peer: UInt64, _ at: Moment) {
+        let verdict = replica.receive(frame: bytes, crc: crc, from: peer, at, into: &effects)
         if let fault = verdict.closesLink { context?.refuse(link, because: "\(fault)") }
     }
 
@@ -218,7 +227,7 @@ package final class Replicator {
 
     /// A slice of each large frame that is on its way in or out; true if any is left.
     private func advanceFrames(_ at: Moment) -> Bool {
-        if let check = frames.checked() { take(check.bytes, crc: check.crc, check.link, at) }
+        if let check = frames.checked() { take(check.bytes, crc: check.crc, check.link, from: check.peer, at) }
         if let frame = frames.sealed() { tell(frame) }
         return !frames.isEmpty
     }
@@ -241,7 +250,7 @@ package final class Replicator {
             if frames.mustWait(outgoing) { frames.append(outgoing) } else { tell(outgoing) }
         }
         effects.removeAll()
-        state.pointee.clockShift = clockOffset &+ replica.clockCorrectionMillis
+        state.pointee.clockShift = clockOffset &+ replica.clockCorrectionMillis(at)
     }
 
     private func tell(_ frame: OutgoingFrame) {
@@ -287,12 +296,22 @@ package final class Replicator {
         case .restamped(let seqs):
             log.debug(
                 "actor \(replica.uid.index) stamped \(seqs.count) early writes again, above what others collected")
+        case .buried(let seqs):
+            log.debug("actor \(replica.uid.index) deleted \(seqs.count) spent parts of counters")
         case .clockSkewed(let millis):
             if speaks { log.warning("this machine's clock is off by \(millis) ms from the other servers'") }
         }
     }
 
+    /// Servers that are known from the directory. Once, before anything else.
+    func learn(_ rows: [MemberRow]) {
+        let at = moment
+        for row in rows { replica.learn(row, at, into: &effects) }
+        carryOut(at)
+    }
+
     private func memberChanged(_ row: MemberRow) {
+        onRows?()
         let address = row.address.description
         guard row.server != replica.uid.server else { return }
         let before = addresses[row.server]
@@ -348,6 +367,7 @@ package final class Replicator {
             if peer.name.count > 0 { row.name = peer.name.description }
             row.caughtUpPercent = peer.caughtUpPercent
             row.lagMillis = peer.lagMillis
+            row.encryption = encryption
             row.roundTripMillis = peer.roundTripMillis ?? -1
             row.clockOffsetMillis = peer.clockOffsetMillis ?? 0
             (row.backlogBytes, row.bytesPerSecond) = (peer.backlogBytes, peer.bytesPerSecond)

@@ -116,7 +116,7 @@ import Testing
         let bytes = FrameCodecTests.sample(OriginTable())
         let table = OriginTable()
         _ = table.intern(ActorUID(server: 5, index: 5))
-        guard case .frame(let head, let blocks) = FrameCodecTests.decode(bytes, table) else {
+        guard case .frame(let head, let blocks, _) = FrameCodecTests.decode(bytes, table) else {
             Issue.record("not decoded")
             return
         }
@@ -185,7 +185,7 @@ import Testing
             if random.chance(0.2) { bytes.removeLast(random.below(bytes.count - 20)) }
             let crc = bytes.withUnsafeBytes { crc32c(UnsafeRawBufferPointer(rebasing: $0[9...])) }
             for i in 0..<4 { bytes[5 + i] = UInt8(truncatingIfNeeded: crc >> UInt32(8 * i)) }
-            guard case .frame(_, let blocks) = FrameCodecTests.decode(bytes, table) else { continue }
+            guard case .frame(_, let blocks, _) = FrameCodecTests.decode(bytes, table) else { continue }
             accepted += 1
             for block in blocks {
                 var decoder = EntryDecoder(

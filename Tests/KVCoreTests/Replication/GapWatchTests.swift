@@ -58,9 +58,12 @@ import Testing
 
     @Test func aClockIsCorrectedWhileTheMajorityIsFarAway() {
         var clock = ClockCorrection()
-        #expect(!clock.follow([10, -10]) && clock.millis == 0)
-        #expect(clock.follow([5_000, 5_010]) && clock.millis == 5_000)
-        #expect(!clock.follow([6_000, 6_000]) && clock.millis == 6_000)
-        #expect(clock.follow([]) && clock.millis == 0)
+        let at = Moment(wall: 1_000, steady: 40)
+        #expect(!clock.follow([10, -10], at) && clock.millis(at) == 0)
+        #expect(clock.follow([5_000, 5_010], at) && clock.millis(at) == 5_000)
+        #expect(!clock.follow([6_000, 6_000], at) && clock.millis(at) == 6_000)
+        // Where it is stepped right, nothing is corrected twice.
+        #expect(clock.millis(Moment(wall: 7_000, steady: 40)) == 0)
+        #expect(clock.follow([], at) && clock.millis(at) == 0)
     }
 }

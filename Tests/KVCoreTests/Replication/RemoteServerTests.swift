@@ -95,8 +95,12 @@ import Testing
         var head = FrameHead()
         (head.steady, head.wall, head.echo, head.echoHold) = (70, 10_500, 1_000, 20)
         #expect(hearing.echo(5_000) == nil)
-        hearing.note(head, Moment(wall: 5_000, steady: 1_120))
-        #expect(hearing.roundTrip == 100 && hearing.offset == 10_500 + 50 - 5_000 && hearing.offsetAt == 1_120)
+        let at = Moment(wall: 5_000, steady: 1_120)
+        hearing.note(head, at)
+        #expect(hearing.roundTrip == 100 && hearing.offset(at) == 10_500 + 50 - 5_000 && hearing.offsetAt == 1_120)
+        // Where the own clock is stepped, the other one is that much further away.
+        let stepped = hearing.offset(Moment(wall: 9_000, steady: 1_120))
+        #expect(stepped == 1_550)
         #expect(hearing.echo(1_200)! == (70, 80))
     }
 

@@ -1,0 +1,62 @@
+// Whether a writer says itself what others have said of it. A part of `Replica`; on its actor's thread.
+
+import KVBase
+
+/// While a server is silent, others pass on its writes. If it is heard again and goes on saying that it wrote less than
+/// the vector here covers, somebody lied: its next writes would be taken for old ones for ever. Then the entry goes
+/// back to where its writer last confirmed it, which claims less than is here and so harms nothing.
+struct Hearsay {
+    /// It was heard for so long without a confirmation: many frames.
+    private static let patienceMillis: Millis = 10_000
+
+    private struct Doubt {
+        var origin: OriginIndex
+        var since: Millis
+    }
+
+    private var confirmed = VersionVector()
+    private var doubts: [Doubt] = []
+    /// Of these others told something that the writer has not confirmed yet.
+    private var told: [OriginIndex] = []
+
+    /// Others told of the writer's writes. O(told).
+    mutating func noteTold(_ origin: OriginIndex) { if !told.contains(origin) { told.append(origin) } }
+
+    /// Whether the vector covers that write on the word of others alone: then it need not have taken effect. O(told).
+    func isDoubtful(_ origin: OriginIndex, _ seq: UInt64) -> Bool {
+        !told.isEmpty && seq > confirmed[origin] && told.contains(origin)
+    }
+
+    /// The vector stands at `seen`, its writer says `said`, nil if it cannot be heard. Returns where the entry goes
+    /// back to, if it does. O(doubts).
+    mutating func compare(_ origin: OriginIndex, seen: UInt64, said: UInt64?, _ now: Millis) -> UInt64? {
+        let place = doubts.firstIndex { $0.origin == origin }
+        guard let said, seen > said else {
+            if said != nil {
+                confirmed.set(origin, seen)
+                told.removeAll { $0 == origin }
+            }
+            if let place { doubts.remove(at: place) }
+            return nil
+        }
+        guard let place else {
+            doubts.append(Doubt(origin: origin, since: now))
+            return nil
+        }
+        guard now - doubts[place].since > Hearsay.patienceMillis else { return nil }
+        doubts.remove(at: place)
+        told.removeAll { $0 == origin }
+        return min(confirmed[origin], said)
+    }
+
+    /// The origin is retired.
+    mutating func forget(_ origin: OriginIndex) {
+        confirmed.set(origin, 0)
+        doubts.removeAll { $0.origin == origin }
+        told.removeAll { $0 == origin }
+    }
+
+    func checkInvariants(_ origins: Int) {
+        check(confirmed.count <= origins && doubts.count <= origins && told.count <= origins)
+    }
+}
