@@ -477,8 +477,9 @@ package final class Server {
     }
 
     /// Waits until every actor has said good-bye, there is no progress any more, or patience ends; says each second how
-    /// much is left.
+    /// much is left. From who was removed nobody takes anything.
     private func handOver() {
+        if forgottenAddresses != nil { return }
         let started = Machine.monotonicNanos
         var progress = status.progressCount
         var progressAt = started

@@ -58,8 +58,8 @@ import Testing
             let error = "-" + "\(ShardState.clockError)"
             for request in [
                 "SET a 2", "SET a 2 EX 9", "SETNX new 1", "MSET a 2 b 3", "INCR a", "EXPIRE a 9", "DEL a b",
-                "DEL a none",
-                "GETDEL a", "GETEX a EX 9",
+                "DEL a none", "GETDEL a", "GETEX a EX 9", "MSETNX new 1 other 2", "SETEX a 9 2", "GETSET a 2",
+                "RENAME a other", "COPY a other", "DELEX a", "KVD PUT a 2", "UNLINK a",
             ] { expect(s, request, error) }
             expect(s, "DEL none", ":0")
             expect(s, "MGET a b new", "*3\r\n$1\r\n1\r\n$1\r\n2\r\n$-1")

@@ -137,7 +137,9 @@ package struct ChunkWriter {
 
     /// Entries of a segment or page from `done` on, as many as `bytesMax` allows, one at least. Returns how far that
     /// is. With the last of a segment goes its interval: the entries before are in chunks before. O(entries).
-    package mutating func learned(_ segment: DeltaSegment, from done: Int, bytesMax: Int) -> Int {
+    package mutating func learned(
+        _ segment: DeltaSegment, from done: Int, bytesMax: Int, proves: Bool = true
+    ) -> Int {
         let entries = segment.entries
         var (end, bytes) = (done, 0)
         while end < entries.count, end == done || bytes < bytesMax {
@@ -145,7 +147,7 @@ package struct ChunkWriter {
             end += 1
         }
         let isLast = end == entries.count
-        if isLast, !segment.isPage {
+        if isLast, !segment.isPage, proves {
             begin(.interval)
             let uid = origins.uid(segment.origin)
             out.appendFixed64(uid.server)

@@ -117,6 +117,10 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A count that begins after an expiry goes on from the old one.
     package static let expiryLeavesParts = PlantedMistakes(rawValue: 1 << 50)
 
+    /// A server that comes back believes its disk whatever others have collected. Not among `all`: the simulator has no
+    /// disks.
+    package static let staleDiskTrusted = PlantedMistakes(rawValue: 1 << 60)
+
     /// Every switch with the name the simulator's command line uses, in the order above: exactly 51.
     package static let all: [(name: String, bug: PlantedMistakes)] = [
         ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),

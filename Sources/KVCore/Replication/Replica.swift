@@ -61,6 +61,9 @@ package final class Replica {
     var leaving = Leaving()
     @exclusivity(unchecked) var expiry = ExpiryWork()
 
+    /// Under way after a scan of everything: the disk was stale.
+    var reconciliation: Reconciliation?
+
     var plantedState: PlantedState
 
     /// Sees every early write that is stamped again, the old record and the new one (borrowed), for the simulator's
@@ -208,6 +211,7 @@ package final class Replica {
             if !round.isBuilding { closeRound(at, into: &effects) }
         }
         if budget > 0 { budget -= work(budget: budget, at, into: &effects) }
+        if budget > 0, reconciliation != nil { budget -= reconcile(budget: budget, at, into: &effects) }
         if budget > 0 { budget -= advanceDonors(budget: min(budget, Replica.donorEntriesPerStep), at) }
         if budget > 0, mayAdoptMore(at) { budget -= advanceAdoption(budget: budget, at, into: &effects) }
         if budget > 0, expiry.isUnderWay { budget -= expire(budget: budget, at) }
@@ -222,7 +226,7 @@ package final class Replica {
         if round.isOpen || !inbox.isEmpty || collector.isSweeping || !discards.isEmpty || mayAdoptMore(at) {
             return true
         }
-        if expiry.isUnderWay { return true }
+        if expiry.isUnderWay || reconciliation != nil { return true }
         for server in servers { if let donor = server.donor, donor.wantsWork { return true } }
         for sibling in siblings { if let donor = sibling.donor, donor.wantsWork { return true } }
         return false

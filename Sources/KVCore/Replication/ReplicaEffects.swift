@@ -42,6 +42,10 @@ package enum ReplicaEvent: Sendable, Equatable {
     case forgotten
     /// This server finished its catch-up: its row went from `joining` to `up`.
     case joined
+    /// Others have collected deletes that this server's directory knows nothing of: everything is fetched and compared.
+    case staleDisk
+    /// That is done: so many records of this actor were deleted elsewhere.
+    case reconciled(dropped: Int)
     /// Entries of an accepted frame turned out to be malformed; what lay before them was merged. Close the link.
     case malformed(server: UInt64)
     /// Replicas with equal vectors differ: a fault, repaired by scan.

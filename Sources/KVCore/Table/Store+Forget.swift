@@ -262,6 +262,16 @@ extension Store {
         return graves.count
     }
 
+    /// Forgets these records, whatever they are, and lifts `gcFloor` to them. Returns how many. The caller has proved
+    /// that something newer of each was collected elsewhere (docs/replication.md 8.6). O(records).
+    func dropSuperseded(_ going: [(record: Record, hash: UInt64)]) -> Int {
+        var dropped = dropStored(going.filter { !$0.record.isTombstone })
+        for (record, hash) in going where record.isTombstone {
+            if dropTombstone(HashedKey(record, hash: hash)) { dropped += 1 }
+        }
+        return dropped
+    }
+
     private func bury(_ slot: HashTable.Slot, _ record: Record, _ grave: Record) {
         withMain(of: record) {
             withdraw(slot)

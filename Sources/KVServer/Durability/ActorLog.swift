@@ -113,7 +113,7 @@ final class ActorLog {
     func learn(_ item: LearnedItem) {
         if health == .failed { return giveUp(item) }
         learned.append(item)
-        if case .segment(let segment) = item { learnedBytes += segment.wireBytes }
+        if case .segment(let segment, _) = item { learnedBytes += segment.wireBytes }
         hasMore = true
     }
 
@@ -177,10 +177,10 @@ final class ActorLog {
             switch learned[taken] {
             case .proof(let asked, let start, let frontier, let floor):
                 writer.proof(asked: asked, start: start, frontier: frontier, floor: floor)
-            case .segment(let segment):
+            case .segment(let segment, let proves):
                 let before = writer.byteCount
                 learnedDone = writer.learned(
-                    segment, from: learnedDone, bytesMax: min(left, ActorLog.learnedPieceBytes))
+                    segment, from: learnedDone, bytesMax: min(left, ActorLog.learnedPieceBytes), proves: proves)
                 left -= writer.byteCount - before
                 guard learnedDone == segment.count else { continue }
                 learnedDone = 0
@@ -195,7 +195,7 @@ final class ActorLog {
     }
 
     private func giveUp(_ item: LearnedItem) {
-        if case .segment(let segment) = item { shard.replicator?.replica.giveUp(segment) }
+        if case .segment(let segment, _) = item { shard.replicator?.replica.giveUp(segment) }
     }
 
     /// Nothing can be logged, and no write was let in but what replication itself makes.

@@ -77,6 +77,8 @@ final class ServerDisk {
             if index == 0 {
                 core.shard.replicator!.onRows = { [unowned log] in log.noteRows() }
                 log.noteRows()
+                // Until a snapshot has been made, older logs bring back what was dropped.
+                core.shard.replicator!.onReconciled = { persistence.save(isFresh: true) }
             }
             // Borrowed: this object keeps both until the loop has ended.
             let (borrowed, saver) = (Unmanaged.passUnretained(log), Unmanaged.passUnretained(snapshotter))

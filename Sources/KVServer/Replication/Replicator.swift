@@ -27,6 +27,8 @@ package final class Replicator {
     private var joinLinks: JoinLinks?
     /// The member table has changed.
     var onRows: (() -> Void)?
+    /// What a stale directory had too much is dropped.
+    var onReconciled: (() -> Void)?
 
     private var effects = ReplicaEffects()
     private var siblings: [ActorRef<SyncMessage>] = []
@@ -287,6 +289,13 @@ package final class Replicator {
             log.error("the other servers have removed this one: it starts again under a new id")
             status.noteForgotten(addresses.values.filter { $0 != system.address && !$0.isEmpty })
         case .joined: if speaks { log.info("joined: all existing data has arrived") }
+        case .staleDisk:
+            guard speaks else { return }
+            log.warning("others have deleted what this server's disk still has: everything is fetched and compared")
+        case .reconciled(let dropped):
+            guard speaks else { return }
+            log.warning("\(dropped) keys that were deleted while this server was away are dropped")
+            onReconciled?()
         case .malformed(let server):
             if let link = links[server] {
                 system.refuseLink(from: link.address, because: "\(FrameFault.malformed)")
