@@ -37,6 +37,8 @@ struct Row {
 
 let nio = [("NIOCore", "swift-nio"), ("NIOPosix", "swift-nio")]
 let nioTLS = [("NIOTLS", "swift-nio"), ("NIOSSL", "swift-nio-ssl")]
+/// A package that needs no TLS in KVClient says `traits: []`, and builds no BoringSSL: docs/decisions/0175.
+let traitOfPackage = ["swift-nio-ssl": "TLS"]
 let argumentParser = ("ArgumentParser", "swift-argument-parser")
 let logging = ("Logging", "swift-log")
 let metrics = ("Metrics", "swift-metrics")
@@ -86,7 +88,7 @@ let rows: [Row] = [
         imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport", "FuzzSupport"]),
     Row(
         .library, "FuzzSupport", "Tests/FuzzSupport",
-        imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport"]),
+        imports: ["RESP", "KVCore", "KVServer", "KVRuntime", "KVBase", "KVTestSupport"]),
     Row(.library, "KVTestSupport", "Tests/KVTestSupport", imports: ["RESP", "KVBase"]),
     Row(.library, "KVTestTraits", "Tests/KVTestTraits"),
     Row(.test, "KVBaseTests", "Tests/KVBaseTests", imports: ["KVTestTraits", "KVBase"]),
@@ -152,7 +154,11 @@ let kept = wanted()
 func target(_ row: Row) -> Target {
     let dependencies: [Target.Dependency] =
         (row.imports + (runs[row.name] ?? [])).map { .target(name: $0) }
-        + row.packages.map { .product(name: $0.product, package: $0.package) }
+        + row.packages.map { product in
+            .product(
+                name: product.product, package: product.package,
+                condition: traitOfPackage[product.package].flatMap { .when(traits: [$0]) })
+        }
     switch row.kind {
     case .c:
         return .target(
@@ -201,6 +207,9 @@ let package = Package(
         default: nil
         }
     },
+    traits: [
+        .trait(name: "TLS", description: "KVClient speaks TLS, by swift-nio-ssl."), .default(enabledTraits: ["TLS"]),
+    ],
     dependencies: external.filter { usedPackages.contains($0.name) }.map(\.dependency),
     targets: chosen.map(target)
 )

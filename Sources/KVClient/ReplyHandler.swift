@@ -2,7 +2,6 @@
 
 import NIOCore
 import NIOPosix
-import NIOSSL
 import NIOTLS
 
 final class ReplyHandler: ChannelInboundHandler {
@@ -77,16 +76,12 @@ final class ReplyHandler: ChannelInboundHandler {
 
 /// A transport error in words a user can act on.
 func failureText(_ error: any Error, _ configuration: KVClientConfiguration? = nil) -> String {
+    if let text = secureFailureText(error) { return text }
     switch error {
     case let error as IOError: return systemText(error.errnoCode)
     case let error as NIOConnectionError:
         if let first = error.connectionErrors.first { return failureText(first.error, configuration) }
         return error.dnsAError == nil && error.dnsAAAAError == nil ? "no address" : "the host name is not known"
-    case let error as NIOSSLError:
-        if case .handshakeFailed(let why) = error { return "TLS failed: \(why)" }
-        if case .uncleanShutdown = error { return "closed by the server" }
-        return "TLS failed: \(error)"
-    case is NIOSSLExtraError: return "TLS failed: the certificate is for another server: \(error)"
     case ChannelError.connectTimeout(_):
         return configuration.map { "no answer within \($0.connectTimeout)" } ?? "no answer"
     default: return "\(error)"

@@ -141,7 +141,9 @@ struct Options: ParsableArguments {
         configuration.connectTimeout = .seconds(min(seconds, 2))
         configuration.silenceTimeout = .seconds(seconds)
         if tls || cacert != nil || cert != nil {
-            configuration.tls = KVTLS(authorityFile: cacert, certificateFile: cert, keyFile: key)
+            let tls = KVTLS(authorityFile: cacert, certificateFile: cert, keyFile: key)
+            do { try tls.check() } catch { throw ValidationError("\(error)") }
+            configuration.tls = tls
         }
         configuration.credentials = KVCredentials { name in
             name == "KV_USER" ? user ?? Terminal.environment(name) : Terminal.environment(name)

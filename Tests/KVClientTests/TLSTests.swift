@@ -60,18 +60,46 @@ import Testing
     @Test func whoIsNotBelievedIsNotTalkedTo() async throws {
         defer { try? FileManager.default.removeItem(at: folder) }
         let server = try server()
-        // Of another authority; none known; no TLS at all; a file that is not there.
-        let stranger = KVTLS(authorityFile: path("alice.pem"))
+        // Of another authority; none known; no TLS at all; files that are not there or something else.
+        let (none, key) = (path("none.pem"), path("alice.key"))
         for (tls, why) in [
-            (stranger, "TLS failed"), (KVTLS(), "TLS failed"), (nil, "TLS only"),
-            (KVTLS(authorityFile: path("none.pem")), "TLS cannot use the file \(path("none.pem"))"),
+            (KVTLS(authorityFile: path("alice.pem")), "TLS failed: the server's certificate is of nobody"),
+            (KVTLS(), "TLS failed: the server's certificate is of nobody"), (nil, "TLS only"),
+            (KVTLS(authorityFile: none), "TLS cannot use \(none): No such file or directory"),
+            (KVTLS(authorityFile: key), "TLS cannot use \(key): no certificate"),
+            (KVTLS(certificateFile: path("alice.pem")), "TLS needs a certificate and its key, both or neither"),
+            (KVTLS(certificateFile: path("alice.pem"), keyFile: none), "TLS cannot use \(none): No such file"),
+            (
+                KVTLS(certificateFile: path("alice.pem"), keyFile: path("ca.pem")),
+                "TLS cannot use \(path("ca.pem")): no key, or one that needs a password"
+            ),
+            (
+                KVTLS(certificateFile: path("alice.pem"), keyFile: path("server.key")),
+                "TLS cannot use \(path("server.key")): not the key of the certificate"
+            ),
         ] as [(KVTLS?, String)] {
             let client = client(server, tls)
             let error = await failure { try await client.put("k", "v") }
             #expect("\(error.map { "\($0)" } ?? "none")".contains(why), "\(why): \(String(describing: error))")
             #expect(tls == nil || error?.mayHaveExecuted == false, "nothing was sent")
+            guard let tls, why.contains("TLS cannot") || why.contains("TLS needs") else { continue }
+            #expect(throws: KVError.self) { try tls.check() }
             await client.close()
         }
+    }
+
+    /// The certificate has to be for the name or the address that the server is reached at.
+    @Test func aCertificateOfOtherNamesIsNotBelieved() async throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let server = try Server(
+            arguments: [
+                "--host", "127.0.0.2", "--tls-cert-file", path("server.pem"), "--tls-key-file", path("server.key"),
+            ])
+        let client = client(server, trusting, host: "127.0.0.2")
+        let error = await failure { try await client.put("k", "v") }
+        #expect("\(String(describing: error))".contains("the server's certificate is for other names"))
+        #expect(error?.mayHaveExecuted == false)
+        await client.close()
     }
 
     @Test func aServerWithoutTLSIsNoSuccess() async throws {
@@ -97,7 +125,12 @@ import Testing
         #expect(get.code == 0 && String(decoding: get.output, as: UTF8.self).hasPrefix("v"), "\(get)")
         let without = try Programs.kv(
             ["--server", "127.0.0.1:\(server.ports[0])", "--timeout", "3"] + files[..<2] + ["get", "k"])
-        #expect(without.code == 1, "\(without)")
+        #expect(without.code == 1 && without.errors.contains("certificate required"), "\(without)")
         #expect(try Programs.kv(["--cert", "x", "get", "k"]).code == 64)
+        let missing = try Programs.kv(["--cacert", path("none.pem"), "get", "k"])
+        let words = "kv: TLS cannot use \(path("none.pem")): No such file or directory"
+        #expect(missing.code == 64 && missing.errors.hasPrefix(words), "\(missing)")
+        let plain = try Programs.kv(["--server", "127.0.0.1:\(server.ports[0])", "get", "k"])
+        #expect(plain.code == 1 && plain.errors.contains("--tls or --cacert FILE speaks it"), "\(plain)")
     }
 }
