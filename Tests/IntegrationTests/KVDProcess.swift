@@ -42,7 +42,7 @@ final class KVDProcess {
         process.standardOutput = output
         process.standardError = errors
         try process.run()
-        guard let line = firstLine(from: output.fileHandleForReading.fileDescriptor, withinMillis: 20_000) else {
+        guard let line = firstLine(from: output.fileHandleForReading.fileDescriptor, withinMillis: 60_000) else {
             process.waitUntilExit()
             throw ProcessError(description: "kvd did not start: \(errorText)")
         }
@@ -84,6 +84,9 @@ final class KVDProcess {
     }
 
     func signal(_ number: Int32) { kill(process.processIdentifier, number) }
+
+    /// It hangs from now on, until SIGCONT.
+    func hang() { suspend(process.processIdentifier) }
 
     /// Waits for the end; the exit code, or nil if it takes longer.
     func exitCode(withinMillis: Int) -> Int32? {
