@@ -247,6 +247,15 @@ import Testing
         #expect(text.contains("the files of --tls-cert-file are read again"))
     }
 
+    /// Whatever is logged.
+    @Test(arguments: ["error", "notice"]) func filesAreReadAgainAtEveryLevelOfTheLog(level: String) throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        guard let cli = tool("redis-cli") else { return }
+        let server = try KVDProcess(arguments: certificate + ["--log-level", level])
+        server.signal(SIGHUP)
+        #expect(try eventually { try secure(server, cli, ["INFO", "stats"]).contains("tls_reloads:1\r") })
+    }
+
     @Test func aKeyThatEverybodyMayReadIsNamedInTheLog() throws {
         defer { try? FileManager.default.removeItem(at: folder) }
         chmod(path("server.key"), 0o644)
