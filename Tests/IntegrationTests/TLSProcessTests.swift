@@ -247,11 +247,42 @@ import Testing
         #expect(text.contains("the files of --tls-cert-file are read again"))
     }
 
+    /// Whatever is logged.
+    @Test(arguments: ["error", "notice"]) func filesAreReadAgainAtEveryLevelOfTheLog(level: String) throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        guard let cli = tool("redis-cli") else { return }
+        let server = try KVDProcess(arguments: certificate + ["--log-level", level])
+        server.signal(SIGHUP)
+        #expect(try eventually { try secure(server, cli, ["INFO", "stats"]).contains("tls_reloads:1\r") })
+    }
+
     @Test func aKeyThatEverybodyMayReadIsNamedInTheLog() throws {
         defer { try? FileManager.default.removeItem(at: folder) }
         chmod(path("server.key"), 0o644)
         let text = try KVDProcess(arguments: certificate).end()
         #expect(text.contains("\(path("server.key")) can be read by everyone on this machine"), "\(text)")
+    }
+
+    /// Made by openssl; nil where that is not installed.
+    private func certificateOfRSA(bits: Int) throws -> (certificate: String, key: String)? {
+        guard let openssl = Tool.path("openssl") else { return nil }
+        let files = (certificate: path("rsa\(bits).pem"), key: path("rsa\(bits).key"))
+        let made = try Tool.run(
+            openssl,
+            [
+                "req", "-x509", "-newkey", "rsa:\(bits)", "-nodes", "-subj", "/CN=localhost", "-days", "2", "-addext",
+                "subjectAltName=IP:127.0.0.1", "-out", files.certificate, "-keyout", files.key,
+            ])
+        #expect(made.code == 0, "\(made.errors)")
+        return files
+    }
+
+    @Test func aKeyOfRSAWithTheUsualLengthServes() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        guard let cli = tool("redis-cli"), let files = try certificateOfRSA(bits: 2048) else { return }
+        let server = try KVDProcess(arguments: ["--tls-cert-file", files.certificate, "--tls-key-file", files.key])
+        let words = ["-p", "\(server.clientPort)", "--tls", "--cacert", files.certificate, "PING"]
+        #expect(try Tool.run(cli, words).output == "PONG\n")
     }
 
     @Test func whatIsWrongIsNoStart() throws {
@@ -263,6 +294,7 @@ import Testing
                 openssl, ["pkcs8", "-topk8", "-in", key, "-out", encrypted, "-passout", "pass:secret"])
             #expect(ended.code == 0, "\(ended.errors)")
         }
+        let long = try certificateOfRSA(bits: 3072)
         for (arguments, why, code) in [
             (["--tls-cert-file", server], "needs --tls-cert-file and --tls-key-file, both", 64),
             (["--tls", "required"], "needs --tls-cert-file and --tls-key-file, both", 64),
@@ -288,6 +320,10 @@ import Testing
             (
                 certificate + ["--tls-ca-file", path("ca.pem"), "--tls-auth-clients", "optional"],
                 "and the user default needs no password", 1
+            ),
+            (
+                ["--tls-cert-file", long?.certificate ?? path("none"), "--tls-key-file", long?.key ?? key],
+                long.map { "--tls-key-file \($0.key): RSA with 3072 bits would hold a loop" } ?? "No such file", 1
             ),
         ] as [([String], String, Int32)] {
             let ended = try KVDProcess.run(arguments + ["--port", "\(FreePorts.take(2))", "--actors", "1"])

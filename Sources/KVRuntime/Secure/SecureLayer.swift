@@ -3,8 +3,7 @@
 import CTLS
 package import KVBase
 
-/// Steps that Connection+Secure.swift puts in order. Until the first byte has shown that the client speaks TLS there is
-/// nothing behind it.
+/// Steps that Connection+Secure.swift puts in order. Until the first record has come there is nothing behind it.
 package final class SecureLayer {
     package enum Step: Sendable { case more, done, failed }
     package enum Opened: Sendable { case all, ended, failed }
@@ -38,6 +37,9 @@ package final class SecureLayer {
 
     /// Of every TLS handshake.
     static let firstByte: UInt8 = 0x16
+    /// Of all records: kind, version, length.
+    static let headerBytes = 5
+    static let majorVersion: UInt8 = 3
     /// What a client may send before the handshake is done.
     static let inputBytesMax = 128 * 1024
     /// Alerts and changes of keys that a client does not take.
@@ -63,7 +65,21 @@ package final class SecureLayer {
         return raw != nil
     }
 
+    package var hasStarted: Bool { raw != nil }
+
     // MARK: Handshake
+
+    /// Whether what came is worth a step. Before the first record is whole there is nothing behind this object yet: a
+    /// client that only begins takes no more than its bytes.
+    package var hasWholeRecord: Bool {
+        if hasStarted { return true }
+        guard let bytes = input?.bytes, bytes.count > 1 else { return false }
+        // OpenSSL says what is wrong with it.
+        if bytes[1] != SecureLayer.majorVersion { return true }
+        guard bytes.count >= SecureLayer.headerBytes else { return false }
+        let length = Int(bytes[3]) << 8 | Int(bytes[4])
+        return length > Int(CS_FRONT_RECORD_BYTES) || bytes.count >= SecureLayer.headerBytes + length
+    }
 
     /// Keeps what came for the next step. False if that is too much.
     package func collect(_ bytes: UnsafeRawBufferPointer) -> Bool {
