@@ -272,15 +272,22 @@ package final class SimView {
             else { return nil }
             return SimViolation("I20", "\(at(key, oracle)) forgot \(oracle.name(gone)), which is in effect")
         }
-        let touch = oracle.touches(of: key, after: write.kept ?? gone).filter {
+        let newest = oracle.newest(key)
+        let touches = oracle.touches(of: key, after: write.kept ?? gone).filter {
             covers($0) || $0 == seen[oracle.keys.count + key] || $0 == collected[oracle.keys.count + key]
-        }.reduce(SimStamp.none) { oracle.greater($0, $1) }
-        let deadline = oracle.write(touch)?.deadline ?? write.deadline
-        guard deadline > 0, deadline <= clockMax else {
-            return SimViolation(
-                "I20", "\(at(key, oracle)) forgot \(oracle.name(gone)) before its deadline \(deadline)")
         }
-        if oracle.precedes(gone, oracle.newest(key)) { return nil }
+        // Those that are newer than some other value may be of that one, and have come since this was forgotten.
+        let before = touches.filter { newest == gone || oracle.precedes($0, newest) }
+        var ends = [touches, before].map { touches -> (touch: SimStamp, deadline: Millis) in
+            let touch = touches.reduce(SimStamp.none) { oracle.greater($0, $1) }
+            return (touch, oracle.write(touch)?.deadline ?? write.deadline)
+        }
+        let last = ends[0].deadline
+        ends.removeAll { $0.deadline <= 0 || $0.deadline > clockMax }
+        guard let (touch, deadline) = ends.first else {
+            return SimViolation("I20", "\(at(key, oracle)) forgot \(oracle.name(gone)) before its deadline \(last)")
+        }
+        if oracle.precedes(gone, newest) { return nil }
         for late in oracle.touches(of: key, after: oracle.greater(touch, write.kept ?? gone)) {
             guard let later = oracle.write(late), later.deadline == 0 || later.deadline > deadline else {
                 continue

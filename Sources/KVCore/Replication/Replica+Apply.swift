@@ -128,8 +128,8 @@ extension Replica {
     /// Whether whoever stood at `cut` knew every tombstone collected here.
     private func includesCollected(_ cut: VersionVector) -> Bool { collector.isKnown(at: cut) }
 
-    /// A newcomer's own writes stamped up to here are no better than relayed ones: what was collected here before it
-    /// was known was collected without asking it, and may have deleted them.
+    /// Own writes, stamped up to here, of a server just met are no better than relayed ones: what was collected here
+    /// before it was known was collected without asking it, and may have deleted them.
     private func doubtfulTo(_ writer: OriginIndex, _ cut: VersionVector, _ at: Moment) -> Millis {
         server(origins.uid(writer).server)?.unasked.doubtfulTo(cut, at.steady) ?? .min
     }

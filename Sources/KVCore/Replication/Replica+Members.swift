@@ -100,7 +100,7 @@ extension Replica {
         learnTrusted(row, at, from: .sibling(isOwnWord: isOwnWord), into: &effects)
     }
 
-    /// What was collected up to `frontier` was collected without asking a newcomer.
+    /// What was collected up to `frontier` was collected without asking that server.
     func noteUnasked(_ server: RemoteServer, _ frontier: VersionVector, _ at: Moment) {
         server.unasked.note(frontier, floor: store.gcFloor, until: at.steady + config.downMillis)
     }
@@ -113,7 +113,7 @@ extension Replica {
                 let place = servers.firstIndex { $0.id > row.server } ?? servers.count
                 let server = RemoteServer(id: row.server, actorCount: row.actorCount, knownSince: at.steady)
                 server.wish.want(at: at.steady)
-                if row.status == .joining { noteUnasked(server, collector.frontier, at) }
+                noteUnasked(server, collector.frontier, at)
                 keepPace(of: server, at: row)
                 servers.insert(server, at: place)
                 takeStanding(server, at)

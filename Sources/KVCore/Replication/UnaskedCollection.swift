@@ -1,11 +1,11 @@
-// What was collected without asking a newcomer. A part of `RemoteServer`; on the replica's thread.
+// What was collected without asking a server that was met later. A part of `RemoteServer`; on the replica's thread.
 
 import KVBase
 
 /// Nobody here knew the server then, or a donor collected it: up to which writes, and up to which stamp.
 ///
-/// It matters for a while only, in which a newcomer hears of it: two servers that doubt each other, because each has
-/// collected without the other, must come to an end.
+/// It matters for a while only, in which that server hears of it: two that doubt each other, because each has collected
+/// without the other, must come to an end.
 struct UnaskedCollection {
     private var frontier = VersionVector()
     private var floor: Millis = .min
