@@ -1,6 +1,6 @@
 # One verb per line. What needs more than one command lives in scripts/, which also works where make is missing.
 
-.PHONY: run test play readme build sim sim-long sim-bugs fuzz tsan asan bench links cluster-long clean
+.PHONY: package image judges run test play readme build sim sim-long sim-bugs fuzz tsan asan bench links cluster-long crash libraries clean
 
 run:            ; @sh scripts/run $(ARGS)
 test:           ; @sh scripts/test $(ARGS)
@@ -14,7 +14,12 @@ fuzz:           ; @sh scripts/fuzz $(ARGS)
 tsan:           ; @sh scripts/sanitize thread $(ARGS)
 asan:           ; @sh scripts/sanitize address $(ARGS)
 cluster-long:   ; @KVD_LONG=1 sh scripts/test --filter ClusterTests $(ARGS)
+crash:          ; @KVD_CRASH_CYCLES=200 sh scripts/test --filter CrashTests $(ARGS)
 bench:          ; @sh Perf/bench $(ARGS)
 links:          ; @sh Perf/links $(ARGS)
 differential:   ; @swift build --product kvd && python3 Tests/Differential/differ.py --kvd .build/debug/kvd --commands 1000000 $(ARGS)
+libraries:      ; @swift build --product kvd && python3 Tests/Libraries/libraries.py --kvd .build/debug/kvd $(ARGS)
+package:        ; @sh scripts/package $(ARGS)
+image:          ; @python3 scripts/image $(ARGS)
+judges:         ; @sh scripts/judges $(ARGS)
 clean:          ; rm -rf .build .build-*

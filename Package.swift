@@ -52,7 +52,7 @@ let rows: [Row] = [
     Row(.library, "KVCore", "Sources/KVCore", imports: ["KVBase", "CIntrinsics"]),
     Row(.library, "KVRuntime", "Sources/KVRuntime", imports: ["CSupport", "CMemory", "CTLS", "KVBase"]),
     Row(
-        .library, "KVServer", "Sources/KVServer", imports: ["KVRuntime", "KVCore", "RESP", "KVBase"],
+        .library, "KVServer", "Sources/KVServer", imports: ["CIntrinsics", "KVRuntime", "KVCore", "RESP", "KVBase"],
         packages: [logging]),
     Row(.library, "KVSim", "Sources/KVSim", imports: ["KVCore", "KVBase"]),
     Row(.library, "KVClient", "Sources/KVClient", imports: ["RESP", "KVBase"], packages: nio),
@@ -99,7 +99,10 @@ let rows: [Row] = [
         imports: ["KVTestTraits", "KVRuntime", "CSupport", "KVBase"]),
     Row(
         .test, "KVServerTests", "Tests/KVServerTests",
-        imports: ["KVTestTraits", "KVServer", "KVRuntime", "KVCore", "RESP", "KVBase", "KVTestSupport", "FuzzSupport"],
+        imports: [
+            "KVTestTraits", "KVServer", "KVRuntime", "KVCore", "RESP", "CIntrinsics", "KVBase", "KVTestSupport",
+            "FuzzSupport",
+        ],
         packages: [logging]),
     Row(
         .test, "KVClientTests", "Tests/KVClientTests",

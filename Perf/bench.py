@@ -13,6 +13,7 @@
   stall        longest turn of a loop at 10 M keys, by the processor and by the wall, and the longest time a client
                waits: growth, LIST of everything, digest, join; what the machine itself takes, for comparison
   start        start of the process to its first reply
+  tls          server CPU of GET over TLS against none and against Redis with TLS, and of handshakes (Perf/tls.py)
   idle         CPU of an idle cluster of four servers with 1 M keys
 
 The servers run on core 0, the load on core 1; for `actors` every core carries a loop and its load, for `deltas` the
@@ -39,6 +40,7 @@ from lab import HERE, KVD, KVD_MICRO, PERF_DRIVER, Connection, Peer, Server, fil
 import replication
 import tables
 import tails
+import tls
 from tables import FIGURES, MACHINE, REQUESTS, TURNS, stalls, turn
 
 ROWS = []
@@ -398,6 +400,10 @@ def idle(options):
         s.stop()
 
 
+def encrypted(options):
+    tls.measure(options, report, REQUESTS)
+
+
 def machine():
     model = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
     versions = []
@@ -437,7 +443,7 @@ def write_results(options):
 
 
 MEASURED = {"cpu": cpu, "tail": tail, "connections": connections, "values": values, "commands": commands, "list": listing, "memory": memory, "actors": actors,
-           "deltas": deltas, "stall": stall, "start": start, "idle": idle}
+           "deltas": deltas, "stall": stall, "start": start, "tls": encrypted, "idle": idle}
 
 
 def main():

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 cs_conn *cs_conn_make(cs_loop *loop, void *token, int fd, uint32_t kind) {
@@ -250,6 +252,42 @@ cs_conn *cs_loop_listen(cs_loop *loop, void *token, const cs_address *address, i
     return conn;
 }
 
+/// Whether a path may be bound: 0, or -errno. Removes a socket that nobody listens on.
+static int clear_path(const struct sockaddr_un *address) {
+    struct stat status;
+    if (lstat(address->sun_path, &status) < 0) return errno == ENOENT ? 0 : -errno;
+    if (!S_ISSOCK(status.st_mode)) return -ENOTSOCK;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return -errno;
+    int failure = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ? 0 : errno;
+    close(fd);
+    if (failure != ECONNREFUSED) return -EADDRINUSE;
+    return unlink(address->sun_path) == 0 ? 0 : -errno;
+}
+
+cs_conn *cs_loop_listen_path(cs_loop *loop, void *token, const char *path, uint32_t mode, int *error) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t length = strlen(path);
+    if (length == 0 || length > CS_PATH_BYTES_MAX) {
+        *error = -ENAMETOOLONG;
+        return NULL;
+    }
+    memcpy(address.sun_path, path, length);
+    *error = clear_path(&address);
+    if (*error < 0) return NULL;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (loop->backend == CS_BACKEND_EPOLL ? SOCK_NONBLOCK : 0), 0);
+    // Before it listens nobody reaches it, and by then its mode is set.
+    if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 || chmod(path, mode) < 0
+        || listen(fd, CS_BACKLOG) < 0) {
+        *error = -errno;
+        if (fd >= 0) close(fd);
+        return NULL;
+    }
+    cs_conn *conn = cs_conn_make(loop, token, fd, CS_KIND_LISTENER);
+    cs_conn_arm_later(conn, 0);
+    return conn;
+}
+
 cs_conn *cs_loop_connect(cs_loop *loop, void *token, const cs_address *address, int *error) {
     int fd = open_socket(loop, address);
     if (fd < 0) {
@@ -311,6 +349,7 @@ void cs_conn_abandon(cs_conn *conn) {
 int cs_conn_local_address(const cs_conn *conn, cs_address *out) {
     socklen_t length = sizeof out->bytes;
     if (getsockname(conn->fd, (struct sockaddr *)out->bytes, &length) < 0) return -errno;
+    if (((const struct sockaddr *)out->bytes)->sa_family == AF_UNIX) return -EAFNOSUPPORT;
     out->length = length;
     return 0;
 }
@@ -318,6 +357,7 @@ int cs_conn_local_address(const cs_conn *conn, cs_address *out) {
 int cs_conn_peer_address(const cs_conn *conn, cs_address *out) {
     socklen_t length = sizeof out->bytes;
     if (getpeername(conn->fd, (struct sockaddr *)out->bytes, &length) < 0) return -errno;
+    if (((const struct sockaddr *)out->bytes)->sa_family == AF_UNIX) return -EAFNOSUPPORT;
     out->length = length;
     return 0;
 }

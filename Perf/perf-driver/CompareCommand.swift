@@ -13,7 +13,7 @@ struct CompareCommand: ParsableCommand {
             Inserts go on where the round before ended.
             """)
 
-    @Option(help: "NAME=[redis://|memcached://]HOST:PORT[,pid=PID]; at least two.")
+    @Option(help: "NAME=[redis://|rediss://|memcached://]HOST:PORT[,pid=PID]; at least two.")
     var target: [String] = []
 
     @OptionGroup var workloadOptions: WorkloadOptions

@@ -3,6 +3,8 @@
 import CPerf
 import CSupport
 import Foundation
+import KVBase
+import KVRuntime
 
 /// One clear line for the user; the exit code is 1.
 struct DriverError: Error, CustomStringConvertible {
@@ -16,12 +18,18 @@ struct Endpoint: Sendable {
     var port: UInt16
     var wire = WireProtocol.redis
     var pid: Int32?
+    /// With TLS.
+    var isSecure = false
+    var access = ServerAccess()
 
-    /// "[redis://|memcached://]HOST:PORT"; nil if it is nothing of the kind.
+    /// "[redis://|rediss://|memcached://]HOST:PORT"; nil if it is nothing of the kind.
     init?(_ text: String, pid: Int32? = nil) {
         var rest = Substring(text)
         if let range = rest.range(of: "://") {
-            guard let wire = WireProtocol(rawValue: String(rest[..<range.lowerBound])) else { return nil }
+            isSecure = rest[..<range.lowerBound] == "rediss"
+            guard let wire = WireProtocol(rawValue: isSecure ? "redis" : String(rest[..<range.lowerBound])) else {
+                return nil
+            }
             self.wire = wire
             rest = rest[range.upperBound...]
         }
@@ -48,8 +56,21 @@ struct Endpoint: Sendable {
         name = String(text[..<equals])
     }
 
-    /// A connected TCP socket without delay, not blocking from then on.
-    func connect() throws -> Int32 {
+    /// Connected, with TLS where that is asked for, and logged in; not blocking from then on.
+    func connect() throws -> (fd: Int32, dialer: SecureDialer?) {
+        let fd = try openSocket()
+        do {
+            let dialer = isSecure ? try access.shakeHands(fd) : nil
+            if let password = access.password, wire == .redis { try access.login(password, fd, dialer) }
+            _ = fcntl(fd, F_SETFL, O_NONBLOCK)
+            return (fd, dialer)
+        } catch {
+            close(fd)
+            throw DriverError("\(name): \(error)")
+        }
+    }
+
+    private func openSocket() throws -> Int32 {
         var hints = addrinfo()
         hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
         var found: UnsafeMutablePointer<addrinfo>?
@@ -64,7 +85,6 @@ struct Endpoint: Sendable {
             if Glibc.connect(fd, address.pointee.ai_addr, address.pointee.ai_addrlen) == 0 {
                 var one: Int32 = 1
                 setsockopt(fd, Int32(IPPROTO_TCP), TCP_NODELAY, &one, 4)
-                _ = fcntl(fd, F_SETFL, O_NONBLOCK)
                 return fd
             }
             failure = errno

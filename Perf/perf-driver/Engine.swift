@@ -3,6 +3,7 @@
 import CPerf
 import Foundation
 import KVBase
+import KVRuntime
 import Synchronization
 
 enum Pace: Sendable {
@@ -71,6 +72,9 @@ struct Pending {
 
 struct LoadConnection {
     var fd: Int32
+    /// Of a connection with TLS, and what it has opened last.
+    var dialer: SecureDialer?
+    var plain = OutputBuffer()
     var endpoint: Int
     var output = OutputBuffer(capacity: 4096)
     var sent = 0
@@ -168,10 +172,10 @@ struct Engine {
         guard poller >= 0 else { throw DriverError("epoll: \(errorText(-poller))") }
         connections = .allocate(capacity: plan.connections.count)
         for (i, endpoint) in plan.connections.enumerated() {
-            let fd = try plan.endpoints[endpoint].connect()
+            let (fd, dialer) = try plan.endpoints[endpoint].connect()
             (connections + i).initialize(
                 to: LoadConnection(
-                    fd: fd, endpoint: endpoint, counter: ReplyCounter(plan.endpoints[endpoint].wire),
+                    fd: fd, dialer: dialer, endpoint: endpoint, counter: ReplyCounter(plan.endpoints[endpoint].wire),
                     pending: .allocate(capacity: capacity)))
             _ = cperf_poller_watch(poller, fd, UInt32(i), 0, 1)
         }
@@ -194,6 +198,7 @@ struct Engine {
             }
             close(c.pointee.fd)
             c.pointee.output.deallocate()
+            c.pointee.plain.deallocate()
             c.pointee.pending.deallocate()
         }
         connections.deinitialize(count: plan.connections.count)
@@ -361,10 +366,17 @@ struct Engine {
 
     private mutating func flush(_ i: Int) {
         let c = connections + i
-        while c.pointee.sent < c.pointee.output.count {
+        guard let dialer = c.pointee.dialer else { return sendAll(i, &c.pointee.output) }
+        do { try dialer.seal(c.pointee.output.bytes) } catch { return lose(c, "\(error)") }
+        c.pointee.output.count = 0
+        sendAll(i, &dialer.output)
+    }
+
+    private mutating func sendAll(_ i: Int, _ output: inout OutputBuffer) {
+        let c = connections + i
+        while c.pointee.sent < output.count {
             let n = send(
-                c.pointee.fd, c.pointee.output.base + c.pointee.sent, c.pointee.output.count - c.pointee.sent,
-                Self.noSignal)
+                c.pointee.fd, output.base + c.pointee.sent, output.count - c.pointee.sent, Self.noSignal)
             if n < 0 {
                 if errno == EINTR { continue }
                 if errno == EAGAIN {
@@ -376,7 +388,7 @@ struct Engine {
             }
             c.pointee.sent += n
         }
-        c.pointee.output.count = 0
+        output.count = 0
         c.pointee.sent = 0
         if c.pointee.waitsForRoom {
             c.pointee.waitsForRoom = false
@@ -405,6 +417,14 @@ struct Engine {
             return lose(c, n == 0 ? "closed by the server" : errorText(errno))
         }
         let bytes = UnsafeRawBufferPointer(start: buffer, count: n)
+        guard let dialer = c.pointee.dialer else { return take(i, bytes) }
+        c.pointee.plain.count = 0
+        do { try dialer.receive(bytes) { c.pointee.plain.append($0) } } catch { return lose(c, "\(error)") }
+        if c.pointee.plain.count > 0 { take(i, c.pointee.plain.bytes) }
+    }
+
+    private mutating func take(_ i: Int, _ bytes: UnsafeRawBufferPointer) {
+        let c = connections + i
         var each = c.pointee.counter
         let (before, errors) = (each.replies, each.errors)
         guard c.pointee.counter.count(bytes) else {

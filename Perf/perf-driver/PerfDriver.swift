@@ -3,6 +3,7 @@
 import ArgumentParser
 import Foundation
 import KVBase
+import KVRuntime
 
 @main
 struct PerfDriver: ParsableCommand {
@@ -152,6 +153,8 @@ struct PaceOptions: ParsableArguments {
     @Flag(help: "No progress line.")
     var quiet = false
 
+    @OptionGroup var accessOptions: AccessOptions
+
     private static let secondsMax = 1e6
 
     /// All that can be wrong with a load is found here, before anything is asked. Without `pace` the loop is closed;
@@ -167,7 +170,7 @@ struct PaceOptions: ParsableArguments {
             throw ValidationError("--duration must be above 0, --warmup at least 0, both at most 1000000 seconds")
         }
         guard threads >= 1, threads <= 256 else { throw ValidationError("--threads must be 1 to 256") }
-        var plan = RunPlan(endpoints: endpoints)
+        var plan = RunPlan(endpoints: try accessOptions.apply(to: endpoints))
         plan.connections = connections
         plan.pace = pace ?? .closed(depth: pipeline)
         plan.workload = workload
@@ -195,6 +198,47 @@ struct PaceOptions: ParsableArguments {
     }
 }
 
+/// Who asks, and how servers are reached that want to know. The password is KV_PASSWORD's.
+struct AccessOptions: ParsableArguments {
+    @Flag(help: "Reach every server with TLS, as rediss:// does for one.")
+    var tls = false
+
+    @Option(help: "Who signs servers' certificates, PEM. Without it whoever answers is believed.")
+    var cacert: String?
+
+    @Option(help: "A certificate to show, PEM.")
+    var cert: String?
+
+    @Option(help: "Its private key, PEM.")
+    var key: String?
+
+    @Option(help: "Who asks, where servers want to know; the password is KV_PASSWORD's.")
+    var user: String?
+
+    func apply(to endpoints: [Endpoint]) throws -> [Endpoint] {
+        guard (cert == nil) == (key == nil) else { throw ValidationError("--cert and --key go together") }
+        var access = ServerAccess()
+        access.files = SecureFiles(
+            certificate: try bytes(cert), key: try bytes(key), authority: try bytes(cacert),
+            asks: cacert == nil ? .no : .yes)
+        access.user = user ?? "default"
+        access.password = ProcessInfo.processInfo.environment["KV_PASSWORD"].flatMap { $0.isEmpty ? nil : $0 }
+        return endpoints.map { endpoint in
+            var endpoint = endpoint
+            endpoint.access = access
+            endpoint.isSecure = (endpoint.isSecure || tls) && endpoint.wire == .redis
+            return endpoint
+        }
+    }
+
+    private func bytes(_ path: String?) throws -> [UInt8] {
+        guard let path else { return [] }
+        do { return Array(try Data(contentsOf: URL(fileURLWithPath: path))) } catch {
+            throw DriverError("cannot read \(path): \(error.localizedDescription)")
+        }
+    }
+}
+
 /// The pace of an open loop, whose rate `option` gave.
 func openPace(_ rate: Double, poisson: Bool, burst: Int = 1, option: String = "--rate") throws -> Pace {
     guard rate >= 0.001, rate <= Pace.rateMax else {
@@ -211,7 +255,7 @@ func endpoints(_ servers: [String], pids: String?) throws -> [Endpoint] {
     }
     return try servers.enumerated().map { i, text in
         guard let endpoint = Endpoint(text, pid: numbers.isEmpty ? nil : numbers[i]) else {
-            throw ValidationError("--server '\(text)' is not [redis://|memcached://]HOST:PORT")
+            throw ValidationError("--server '\(text)' is not [redis://|rediss://|memcached://]HOST:PORT")
         }
         if let pid = endpoint.pid, ProcessSample(pid: pid) == nil {
             throw DriverError("there is no process \(pid) to watch")

@@ -8,7 +8,7 @@ struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "run", abstract: "One measured run (the default subcommand).")
 
-    @Option(help: "[redis://|memcached://]HOST:PORT; repeat it for several servers at once.")
+    @Option(help: "[redis://|rediss://|memcached://]HOST:PORT; repeat it for several servers at once.")
     var server: [String] = ["127.0.0.1:6001"]
 
     @Option(help: "The server's process, for CPU, memory and context switches; one per --server, by commas.")

@@ -18,7 +18,7 @@ struct SweepCommand: ParsableCommand {
             JSON is an array of results.
             """)
 
-    @Option(help: "[redis://|memcached://]HOST:PORT; repeatable.")
+    @Option(help: "[redis://|rediss://|memcached://]HOST:PORT; repeatable.")
     var server: [String] = ["127.0.0.1:6001"]
 
     @Option(help: "The servers' processes, by commas.")

@@ -29,6 +29,11 @@
     @inlinable package static var outputBytesHigh: Int { 1024 * 1024 }
     /// A connection whose unsent output passes this is closed (more than one largest value).
     @inlinable package static var outputBytesMax: Int { 96 * 1024 * 1024 }
+    /// One that stays above this for `outputMillisLong` is closed.
+    package static let outputBytesLong = 16 * 1024 * 1024
+    package static let outputMillisLong: Millis = 10_000
+    /// Of a client that has not said who it is.
+    package static let outputBytesBeforeLogin = 64 * 1024
     /// Commands executed for one connection before others get their turn.
     @inlinable package static var commandsPerTurnMax: Int { 256 }
     /// Large output buffers that a loop keeps for the next part of a long reply; the largest kept.

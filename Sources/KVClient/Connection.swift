@@ -268,7 +268,7 @@ final class Connection: @unchecked Sendable {
         arm(now + UInt64(configuration.probeAfter.wholeNanos))
         ClientBootstrap(group: loop)
             .connectTimeout(configuration.connectTimeout.timeAmount)
-            .channelOption(.socketOption(.tcp_nodelay), value: 1)
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelOption(.socketOption(.so_keepalive), value: 1)
             .channelOption(.writeBufferWaterMark, value: .init(low: 256 * 1024, high: Self.writeBytesMax))
             .channelInitializer { channel in

@@ -124,6 +124,14 @@ public struct KVClient: KeyValueStore {
         return answer
     }
 
+    func perform(_ command: Command) async throws(KVError) -> KVReply {
+        try await owner.core.perform(command, timeoutNanos: timeoutNanos).get()
+    }
+
+    func perform(_ commands: [Command]) async -> [Outcome] {
+        await owner.core.perform(commands, timeoutNanos: timeoutNanos)
+    }
+
     // MARK: Connections
 
     public func events() -> AsyncStream<KVEvent> { owner.core.events.makeStream() }

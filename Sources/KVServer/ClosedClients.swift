@@ -6,7 +6,7 @@ import Synchronization
 
 package final class ClosedClients: Sendable {
     package enum Reason: Int, CaseIterable, Sendable {
-        case readsNothing, standsStill, holdsTooMuch, saysNotWho
+        case readsNothing, standsStill, holdsTooMuch, saysNotWho, leavesOutput, holdsMost
 
         var text: String {
             switch self {
@@ -15,6 +15,9 @@ package final class ClosedClients: Sendable {
             case .holdsTooMuch:
                 "had the longest unfinished request when those of all clients passed \(Limits.heldInputMax) bytes"
             case .saysNotWho: "did not say who it is within 30 s"
+            case .leavesOutput:
+                "left more than \(Limits.outputBytesMax) bytes of replies, or \(Limits.outputBytesLong) for 10 s"
+            case .holdsMost: "held most when requests and replies of all clients passed a quarter of --maxmemory"
             }
         }
 
@@ -24,7 +27,7 @@ package final class ClosedClients: Sendable {
             case .readsNothing: nil
             case .standsStill: "ERR closed: nothing more of the request came for 60 seconds"
             case .holdsTooMuch: "ERR closed: the unfinished requests of all clients hold too much, and this one most"
-            case .saysNotWho: nil
+            case .saysNotWho, .leavesOutput, .holdsMost: nil
             }
         }
     }

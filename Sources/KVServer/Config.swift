@@ -28,9 +28,21 @@ package struct Config: Sendable {
     package var cluster = "kvd"
     package var trust = TrustSettings()
     package var access = AccessSettings()
+    package var tls = TLSSettings()
+    package var disk = DiskSettings()
+    /// One more place for clients, in the file system, and who may use it.
+    package var socketPath: String?
+    package var socketMode: UInt32 = 0o700
     package var inputOutput = InputOutputChoice.auto
     package var logLevel = "info"
+    package var logFormat = LogFormat.text
+    /// The file that was read, for CONFIG REWRITE.
+    package var file: String?
     package var clientsMax = Limits.clientsMax
+    /// Where metrics, health and the page are served; nil: nowhere.
+    package var metricsAddress: Endpoint?
+    /// Bytes above which clients' writes are refused; 0: none.
+    package var memoryMax = MemoryLimit.standard
     package var pinLoops = true
     /// Fresh memory is made ready beside the loops (CSupport/memory).
     package var warmsMemory = true
@@ -101,6 +113,28 @@ package struct Config: Sendable {
         Row(name: "requirepass-file") { config, text throws(ConfigError) in config.access.passwordFile = text },
         Row(name: "aclfile") { config, text throws(ConfigError) in config.access.usersFile = text },
         Row(name: "protected-mode") { config, text throws(ConfigError) in config.access.isProtected = try flag(text) },
+        Row(name: "tls") { config, text throws(ConfigError) in config.tls.givenMode = try choice(text) },
+        Row(name: "tls-cert-file") { config, text throws(ConfigError) in config.tls.certificate = text },
+        Row(name: "tls-key-file") { config, text throws(ConfigError) in config.tls.key = text },
+        Row(name: "tls-ca-file") { config, text throws(ConfigError) in config.tls.authority = text },
+        Row(name: "tls-auth-clients") { config, text throws(ConfigError) in config.tls.givenAsks = try choice(text) },
+        Row(name: "tls-auth-clients-user") { config, text throws(ConfigError) in
+            config.tls.userName = try choice(text)
+        },
+        Row(name: "dir") { config, text throws(ConfigError) in
+            guard !text.isEmpty else { throw ConfigError("is empty; give the path of a directory") }
+            config.disk.directory = text
+        },
+        Row(name: "appendfsync") { config, text throws(ConfigError) in
+            guard let policy = AppendPolicy(rawValue: text) else {
+                throw ConfigError("'\(text)' is not one of always, everysec, no")
+            }
+            config.disk.policy = policy
+        },
+        Row(name: "save-after-bytes") { config, text throws(ConfigError) in
+            config.disk.saveAfterBytes = text == "auto" ? nil : try number(text, 1024 * 1024...1 << 50)
+        },
+        Row(name: "repair") { config, text throws(ConfigError) in config.disk.repairs = try flag(text) },
         Row(name: "io") { config, text throws(ConfigError) in
             guard let choice = InputOutputChoice(rawValue: text) else {
                 throw ConfigError("'\(text)' is not one of auto, io_uring, epoll")
@@ -113,8 +147,44 @@ package struct Config: Sendable {
             }
             config.logLevel = text
         },
+        Row(name: "log-format") { config, text throws(ConfigError) in
+            guard let format = LogFormat(rawValue: text) else {
+                throw ConfigError(
+                    "'\(text)' is not one of \(LogFormat.allCases.map(\.rawValue).joined(separator: ", "))")
+            }
+            config.logFormat = format
+        },
         Row(name: "maxclients") { config, text throws(ConfigError) in
             config.clientsMax = try number(text, 1...1_000_000)
+        },
+        Row(name: "metrics-address") { config, text throws(ConfigError) in
+            let address = Int(text) == nil ? text : "127.0.0.1:\(text)"
+            guard text != "off" else {
+                config.metricsAddress = nil
+                return
+            }
+            guard let endpoint = Endpoint(address) else {
+                throw ConfigError("'\(text)' is not HOST:PORT, a port on 127.0.0.1, or off")
+            }
+            config.metricsAddress = endpoint
+        },
+        Row(name: "maxmemory") { config, text throws(ConfigError) in
+            guard let bytes = MemoryLimit.parse(text) else {
+                throw ConfigError("'\(text)' is no number of bytes, as 0, 1000000, 512mb or 4gb")
+            }
+            config.memoryMax = bytes
+        },
+        Row(name: "unixsocket") { config, text throws(ConfigError) in
+            guard (1...pathBytesMax).contains(text.utf8.count) else {
+                throw ConfigError("'\(text)' is not a path of 1 to \(pathBytesMax) bytes")
+            }
+            config.socketPath = text
+        },
+        Row(name: "unixsocketperm") { config, text throws(ConfigError) in
+            guard let mode = UInt32(text, radix: 8), mode <= 0o777 else {
+                throw ConfigError("'\(text)' is no mode of a file, as 700 or 770")
+            }
+            config.socketMode = mode
         },
         Row(name: "drain-timeout") { config, text throws(ConfigError) in
             config.drainSeconds = try number(text, 0...3600)
@@ -138,6 +208,7 @@ package struct Config: Sendable {
     ]
 
     private static let nameBytesMax = 64
+    private static let pathBytesMax = 107
 
     package static let logLevels = ["trace", "debug", "info", "notice", "warning", "error", "critical"]
     package static var names: [String] { rows.map(\.name) }
@@ -145,6 +216,14 @@ package struct Config: Sendable {
     private static func flag(_ text: String) throws(ConfigError) -> Bool {
         guard let flag = ["yes": true, "no": false][text] else { throw ConfigError("'\(text)' is not yes or no") }
         return flag
+    }
+
+    private static func choice<T: RawRepresentable & CaseIterable>(_ text: String) throws(ConfigError) -> T
+    where T.RawValue == String {
+        guard let value = T(rawValue: text) else {
+            throw ConfigError("'\(text)' is not one of \(T.allCases.map(\.rawValue).joined(separator: ", "))")
+        }
+        return value
     }
 
     private static func number(_ text: String, _ range: ClosedRange<Int>) throws(ConfigError) -> Int {
@@ -162,9 +241,31 @@ package struct Config: Sendable {
         var settled: Set<String> = []
         try config.take(flags.map { ($0.name, $0.value, "--\($0.name)") }, settled: &settled)
         try config.take(fromEnvironment(environment), settled: &settled)
-        if let path = file ?? environment["KVD_CONFIG"] { try config.take(fromFile(path), settled: &settled) }
+        config.file = file ?? environment["KVD_CONFIG"].flatMap { $0.isEmpty ? nil : $0 }
+        if let path = config.file { try config.take(fromFile(path), settled: &settled) }
         try config.finish()
         return config
+    }
+
+    /// Each setting that is given, as a line of the file would, with where it comes from: the strongest source only.
+    package static func report(
+        flags: [(name: String, value: String)], environment: [String: String], file: String? = nil
+    ) throws(ConfigError) -> [String] {
+        let config = try resolve(flags: flags, environment: environment, file: file)
+        var sources = [flags.map { (name: $0.name, value: $0.value, origin: "--\($0.name)") }]
+        sources.append(fromEnvironment(environment))
+        if let path = config.file { sources.append(try fromFile(path)) }
+        var (lines, settled): ([String], Set<String>) = ([], [])
+        for entries in sources {
+            for entry in entries where !settled.contains(entry.name) {
+                let origin =
+                    entry.origin.hasSuffix(": \(entry.name)")
+                    ? entry.origin.dropLast(entry.name.count + 2) : entry.origin[...]
+                lines.append("\(entry.name) \(entry.value)  # \(origin)")
+            }
+            for entry in entries { settled.insert(entry.name) }
+        }
+        return lines.isEmpty ? ["# every setting has its default"] : lines
     }
 
     /// Applies entries of one source unless an earlier, stronger source has settled the name.
@@ -173,12 +274,18 @@ package struct Config: Sendable {
     ) throws(ConfigError) {
         for (name, value, origin) in entries where !settled.contains(name) {
             guard let row = Config.rows.first(where: { $0.name == name }) else {
-                let known = Config.names.filter { !$0.hasPrefix("debug-") }.joined(separator: ", ")
-                throw ConfigError("\(origin): unknown setting; known are \(known)")
+                throw Config.unknown(name, origin)
             }
             do { try row.apply(&self, value) } catch { throw ConfigError("\(origin): \(error.description)") }
         }
         for entry in entries { settled.insert(entry.name) }
+    }
+
+    /// With the nearest name, where one is near.
+    static func unknown(_ name: String, _ origin: String) -> ConfigError {
+        let near = NearestName.of(name, among: names.filter { !$0.hasPrefix("debug-") } + ["config"])
+        return ConfigError(
+            "\(origin): unknown setting; " + (near.map { "did you mean \($0)?" } ?? "kvd --help lists all of them"))
     }
 
     private static func fromEnvironment(_ environment: [String: String]) -> [(
@@ -204,19 +311,9 @@ package struct Config: Sendable {
     package static func unknownVariables(_ environment: [String: String]) -> [String] {
         let known = rows.map(variable) + ["KVD_CONFIG"]
         return environment.keys.filter { $0.hasPrefix("KVD_") && !known.contains($0) }.sorted().map { name in
-            let close = known.first { isClose(name, $0) && !$0.hasPrefix("KVD_DEBUG_") }
+            let close = NearestName.of(name, among: known.filter { !$0.hasPrefix("KVD_DEBUG_") })
             return "\(name) is not a setting and is ignored" + (close.map { "; did you mean \($0)?" } ?? "")
         }
-    }
-
-    /// One byte more, less or other, or two exchanged.
-    private static func isClose(_ a: String, _ b: String) -> Bool {
-        let (x, y) = (Array(a.utf8), Array(b.utf8))
-        let start = zip(x, y).prefix { $0 == $1 }.count
-        let (restX, restY) = (x[start...], y[start...])
-        let end = zip(restX.reversed(), restY.reversed()).prefix { $0 == $1 }.count
-        let (left, right) = (Array(restX.dropLast(end)), Array(restY.dropLast(end)))
-        return max(left.count, right.count) <= 1 || left.count == 2 && left == right.reversed()
     }
 
     private static func fromFile(_ path: String) throws(ConfigError) -> [(name: String, value: String, origin: String)]
@@ -292,7 +389,11 @@ package struct Config: Sendable {
         if let shared = sharedPort, (port...port + actors).contains(shared) {
             throw ConfigError("--shared-port \(shared) is one of the server's own ports \(port) to \(port + actors)")
         }
+        if let metrics = metricsAddress, (port...port + actors).contains(metrics.port) || metrics.port == sharedPort {
+            throw ConfigError("--metrics-address \(metrics) has one of the server's own ports")
+        }
         try trust.check(host: host, port: port, isLoopback: isLoopback)
+        try tls.check()
         if let given = advertise, given.port == 0 { advertise = Endpoint(host: given.host, port: port) }
         let own = advertisedAddress.description
         guard SystemName.isWord(own) else {

@@ -23,7 +23,7 @@ enum Info {
     static let sections: [(String, Section)] = [
         ("Server", server), ("Clients", clients), ("Memory", memory), ("Persistence", persistence), ("Stats", stats),
         ("Replication", replication), ("CPU", processor), ("Modules", nothing), ("Commandstats", commandStatistics),
-        ("Errorstats", errorStatistics), ("Latencystats", nothing), ("Cluster", cluster), ("Actors", actors),
+        ("Errorstats", errorStatistics), ("Latencystats", latencyStatistics), ("Cluster", cluster), ("Actors", actors),
         ("Keyspace", keyspace),
     ]
 
@@ -59,6 +59,7 @@ enum Info {
         line(&text, "process_id", Int(getpid()))
         line(&text, "run_id", hex16(context.serverID))
         line(&text, "tcp_port", context.config.port + shard.index)
+        line(&text, "server_time_usec", Int(Machine.wallMillis) * 1000)
         line(&text, "uptime_in_seconds", uptime)
         line(&text, "uptime_in_days", uptime / 86400)
     }
@@ -76,19 +77,34 @@ enum Info {
         line(&text, "connected_clients", shard.context.connectedClients)
         line(&text, "connected_clients_of_actor", shard.sessions.count)
         line(&text, "maxclients", shard.context.clientsAtMost)
-        line(&text, "blocked_clients", 0)
+        line(&text, "blocked_clients", shard.context.statistics.reduce(0) { $0 + $1.blocked })
+        line(&text, "cluster_connections", 0)
+        line(&text, "tracking_clients", 0)
+        line(&text, "monitors", shard.context.monitors.count)
     }
 
     @Sendable private static func memory(_ shard: Shard, _ text: inout OutputBuffer) {
         let used = Memory.allocatedBytes()
         let resident = Memory.residentBytes()
+        let peak = shard.context.memoryPeak
+        peak.note(used)
         line(&text, "used_memory", used)
         line(&text, "used_memory_human", Memory.human(used))
         line(&text, "used_memory_rss", resident)
         line(&text, "used_memory_rss_human", Memory.human(resident))
-        line(&text, "maxmemory", 0)
-        line(&text, "maxmemory_human", "0B")
+        line(&text, "used_memory_peak", peak.bytes)
+        line(&text, "used_memory_peak_human", Memory.human(peak.bytes))
+        line(&text, "used_memory_peak_perc", fixed(Double(used) * 100 / Double(max(1, peak.bytes)), 2) + "%")
+        line(&text, "used_memory_startup", peak.startBytes)
+        line(&text, "total_system_memory", Memory.machineBytes)
+        line(&text, "total_system_memory_human", Memory.human(Memory.machineBytes))
+        line(&text, "mem_fragmentation_ratio", fixed(Double(resident) / Double(max(1, used)), 2))
+        line(&text, "mem_fragmentation_bytes", max(0, resident - used))
+        let limit = shard.context.memory
+        line(&text, "maxmemory", limit.bytes)
+        line(&text, "maxmemory_human", Memory.human(limit.bytes))
         line(&text, "maxmemory_policy", "noeviction")
+        line(&text, "maxmemory_refused_writes", limit.refused)
         line(&text, "mem_allocator", Memory.allocator)
         let all = shard.context.statistics
         line(&text, "fresh_pages_ready", all.reduce(0) { $0 + $1.freshPages.ready })
@@ -104,16 +120,26 @@ enum Info {
         line(&text, "instantaneous_ops_per_sec", all.reduce(0) { $0 + $1.commandsPerSecond })
         line(&text, "total_net_input_bytes", all.reduce(0) { $0 + $1.bytesReceived })
         line(&text, "total_net_output_bytes", all.reduce(0) { $0 + $1.bytesSent })
+        let (received, sent) = all.reduce((0, 0)) { ($0.0 + $1.bytesReceivedPerSecond, $0.1 + $1.bytesSentPerSecond) }
+        line(&text, "instantaneous_input_kbps", fixed(Double(received) / 1024, 2))
+        line(&text, "instantaneous_output_kbps", fixed(Double(sent) / 1024, 2))
         line(&text, "rejected_connections", shard.context.rejectedConnections)
         line(&text, "keyspace_hits", all.reduce(0) { $0 + $1.hits })
         line(&text, "keyspace_misses", all.reduce(0) { $0 + $1.misses })
-        line(&text, "expired_keys", Int(shard.state.pointee.store.expiredTotal))
+        shard.publishStore()
+        line(&text, "expired_keys", all.reduce(0) { $0 + $1.expired })
+        line(&text, "evicted_keys", 0)
+        line(&text, "total_error_replies", all.reduce(0) { $0 + $1.byCommand.errorTotal })
+        line(&text, "unexpected_error_replies", 0)
+        line(&text, "slow_commands", shard.context.slowLog.total)
+        neverCounted(&text)
         closedClients(shard, &text)
         let denied = shard.context.access.denialCounts
         line(&text, "acl_access_denied_auth", denied.auth)
         line(&text, "acl_access_denied_cmd", denied.commands)
         line(&text, "acl_access_denied_key", denied.keys)
         line(&text, "client_unauthenticated_disconnections", shard.context.closedClients.count(.saysNotWho))
+        secureConnections(shard, &text)
         let byWall = all.map(\.longestTurn).max { $0.word < $1.word } ?? LongestTurn(word: 0)
         let byProcessor = all.map(\.longestTurnOnProcessor).max { $0.word < $1.word } ?? LongestTurn(word: 0)
         line(&text, "max_turn_micros", byWall.micros)
@@ -135,7 +161,7 @@ enum Info {
         line(&text, "name", shard.context.config.nameText)
         line(&text, "address", own?.ownAddress ?? "?")
         line(&text, "lag_ms", Int(shard.replicator?.lagMillis ?? 0))
-        line(&text, "max_lag_ms", shard.context.config.maxLagSeconds.map { String($0 * 1000) } ?? "off")
+        line(&text, "max_lag_ms", shard.context.live.maxLagSeconds.map { String($0 * 1000) } ?? "off")
         line(&text, "data_commands", shard.state.pointee.isLoading ? "loading" : shard.state.pointee.writeRefusal.info)
         line(&text, "peer_encryption", shard.context.config.trust.name)
         line(
@@ -161,6 +187,8 @@ enum Info {
         }
         line(&text, "used_cpu_sys", seconds(usage.ru_stime))
         line(&text, "used_cpu_user", seconds(usage.ru_utime))
+        line(&text, "used_cpu_sys_children", "0.000000")
+        line(&text, "used_cpu_user_children", "0.000000")
     }
 
     @Sendable private static func actors(_ shard: Shard, _ text: inout OutputBuffer) {
@@ -173,6 +201,10 @@ enum Info {
         line(&text, "max_message_rate", counters.messageRateMax)
         line(&text, "remote_messages_dropped", counters.remoteDropped)
         line(&text, "bad_frames", counters.badFrames)
+        for (place, one) in shard.context.statistics.enumerated() {
+            text.append("actor\(place + 1):port=\(shard.context.config.port + place + 1),clients=\(one.clients),")
+            text.append("commands=\(one.commands),ops_per_sec=\(one.commandsPerSecond),keys=\(one.keys)\r\n")
+        }
     }
 
     @Sendable private static func keyspace(_ shard: Shard, _ text: inout OutputBuffer) {

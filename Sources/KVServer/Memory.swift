@@ -1,6 +1,22 @@
 // How much memory the process uses, for INFO. Any thread.
 
 import Glibc
+import Synchronization
+
+/// The most that was allocated whenever somebody looked: each second, and at each INFO.
+final class MemoryPeak: Sendable {
+    private let peak = Atomic<Int>(0)
+    private let first = Atomic<Int>(0)
+
+    func note(_ bytes: Int) {
+        _ = first.compareExchange(expected: 0, desired: bytes, ordering: .relaxed)
+        peak.max(bytes, ordering: .relaxed)
+    }
+
+    var bytes: Int { peak.load(ordering: .relaxed) }
+    /// At the first look.
+    var startBytes: Int { first.load(ordering: .relaxed) }
+}
 
 enum Memory {
     private typealias Control =
@@ -41,6 +57,21 @@ enum Memory {
         let pages = fields[1].reduce(0) { $0 * 10 + Int($1) - 48 }
         return pages * Int(sysconf(Int32(_SC_PAGESIZE)))
     }
+
+    /// Bytes in pages that the allocator uses, and that it has from the kernel.
+    static func allocatorBytes() -> (active: Int, resident: Int) {
+        guard control != nil else { return (residentBytes(), residentBytes()) }
+        return (statistic("stats.active"), statistic("stats.resident"))
+    }
+
+    /// Of an epoch that `allocatedBytes` began.
+    private static func statistic(_ name: String) -> Int {
+        var (bytes, size) = (0, MemoryLayout<Int>.size)
+        return control?(name, &bytes, &size, nil, 0) == 0 ? bytes : 0
+    }
+
+    /// Bytes of this machine's memory.
+    static let machineBytes = Int(sysconf(Int32(_SC_PHYS_PAGES))) * Int(sysconf(Int32(_SC_PAGESIZE)))
 
     /// As Redis prints it: `1.50M`.
     static func human(_ bytes: Int) -> String {

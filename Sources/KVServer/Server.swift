@@ -13,12 +13,16 @@ package struct StartFailure: Error, CustomStringConvertible {
 
 /// Started once, stopped once, from the same thread.
 package final class Server {
-    package let config: Config
+    package private(set) var config: Config
     package private(set) var context: ServerContext!
     private let log: Logger
     private var cores: [Core] = []
     private var system: ActorSystem?
+    private var metrics: MetricsServer?
+    /// systemd, where it started the server. Set before the start.
+    package var manager: ServiceManager?
     private let status: ReplicatorStatus
+    private var disk: ServerDisk?
     /// What host names stand for; nil: what the system says. Set before the start.
     package var resolver: NameResolver?
 
@@ -27,6 +31,7 @@ package final class Server {
         var thread: LoopThread
         var shard: Shard
         var listeners: [Listener]
+        var secure: SecurePort?
     }
 
     /// `onForgotten` is called, on a loop's thread, when other servers have removed this one.
@@ -42,6 +47,7 @@ package final class Server {
         Machine.ignoreBrokenPipes()
         _ = Machine.raiseOpenFilesLimit()
         let backend = try chooseBackend()
+        let directory = try openDirectory()
         context = ServerContext(
             config: config, serverID: Machine.random(), hashSeed: Machine.random(), digestKey: Server.digestKey,
             inputOutput: backend.rawValue, log: log)
@@ -52,25 +58,46 @@ package final class Server {
         do {
             for line in try config.access.apply(to: context.access) { log.warning("\(line)") }
         } catch { throw StartFailure(description: error.description) }
+        let certificates = try loadCertificates()
         do {
             try checkSharedPort()
-            for index in 1...config.actors { cores.append(try makeCore(index, backend)) }
+            for index in 1...config.actors {
+                cores.append(try makeCore(index, backend, certificates.isEmpty ? nil : certificates[index - 1]))
+            }
+            metrics = try makeMetrics(backend)
         } catch {
             for core in cores { core.shard.close() }
             cores = []
             throw error
         }
-        do { try startReplication() } catch {
+        do {
+            if let directory {
+                disk = try ServerDisk(directory, cores.map { ($0.shard, $0.thread.loop) }, context, log)
+            }
+            try startReplication()
+            try disk?.begin()
+        } catch {
+            disk = nil
             for core in cores { core.shard.close() }
-            cores = []
+            (cores, metrics) = ([], nil)
             throw error
         }
         if cores.count > 1 {
             let homes = LoopHomes(cores.map { ($0.thread.loop, $0.shard) })
             for core in cores { core.shard.homes = homes }
         }
-        for core in cores { core.thread.start() }
-        let description = self.description
+        if let manager { LoopWatchdog(cores.map(\.thread.loop), manager).begin() }
+        if let manager { tellReady(manager) }
+        for core in cores {
+            if let secure = core.secure { context.certificates.add(secure, on: core.thread.loop) }
+            core.thread.start()
+        }
+        metrics?.start()
+        tellSettings(directory)
+        return description
+    }
+
+    private func tellSettings(_ directory: DataDirectory?) {
         if context.clientsMax < config.clientsMax {
             log.notice("the limit of open files allows \(context.clientsMax) clients, not \(config.clientsMax)")
         }
@@ -94,10 +121,23 @@ package final class Server {
             "serving",
             metadata: [
                 "actors": "\(config.actors)", "io": "\(context.inputOutput)", "first port": "\(config.port + 1)",
-                "server": "\(description.id)",
+                "server": "\(hex16(context.serverID))",
             ])
-        log.notice("data lives in memory, here and at the servers that join: when the last of them ends, it is gone")
-        return description
+        if let directory {
+            log.info("data is kept in \(directory.path), synced \(config.disk.policy.rawValue)")
+        } else {
+            log.notice(
+                "data lives in memory, here and at the servers that join: when the last of them ends, it is gone (see --dir)"
+            )
+        }
+    }
+
+    /// The directory keeps the name that the server's user gave it.
+    private func openDirectory() throws(StartFailure) -> DataDirectory? {
+        guard let path = config.disk.directory else { return nil }
+        let directory = try DataDirectory.open(path, cluster: config.cluster)
+        if config.name == nil, let manifest = directory.manifest, manifest.isNamed { config.name = manifest.name }
+        return directory
     }
 
     /// Equal content must give equal digests on every server of a cluster, so the key is the same for all of a release.
@@ -134,34 +174,98 @@ package final class Server {
         do { try address(port).checkFree() } catch { throw failure(port, error) }
     }
 
-    private func makeCore(_ index: Int, _ backend: LoopBackend) throws(StartFailure) -> Core {
+    /// One for each loop; none without TLS.
+    private func loadCertificates() throws(StartFailure) -> [SecureContext] {
+        guard config.tls.isOn else { return [] }
+        if let conflict = config.tls.conflict(with: context.access) { throw StartFailure(description: conflict) }
+        do {
+            let (contexts, warnings) = try context.certificates.load(count: config.actors)
+            for line in warnings { log.warning("\(line)") }
+            return contexts
+        } catch { throw StartFailure(description: error.description) }
+    }
+
+    private func makeCore(
+        _ index: Int, _ backend: LoopBackend, _ certificate: SecureContext?
+    ) throws(StartFailure) -> Core {
         let loop: Loop
         do { loop = try Loop(backend: backend, index: index - 1) } catch {
             throw StartFailure(description: "cannot start: \(error)")
         }
         let shard = Shard(index: index, context: context)
+        shard.attach(to: loop)
+        // Behind the shard's: handshakes are for the end of a turn.
+        let secure = certificate.map {
+            SecurePort(
+                loop: loop, mode: config.tls.mode, context: $0, statistics: context.secureStatistics,
+                refusesPlain: config.tls.refusesPlain)
+        }
         var listeners: [Listener] = []
         do {
             let acceptor = QueryAcceptor(shard: shard)
-            listeners.append(try listen(loop, config.port + index, acceptor))
-            if let port = config.sharedPort { listeners.append(try listen(loop, port, acceptor, reusePort: true)) }
+            listeners.append(try listen(loop, config.port + index, acceptor, secure))
+            if let port = config.sharedPort {
+                listeners.append(try listen(loop, port, acceptor, secure, reusePort: true))
+            }
+            if index == 1, let path = config.socketPath { listeners.append(try listen(loop, path, acceptor)) }
         } catch {
             shard.close()
             throw error
         }
-        shard.attach(to: loop)
         let processor = config.pinLoops ? index - 1 : nil
         let thread = LoopThread(
             loop: loop, processor: processor, name: "kvd-\(index)",
             warmsMemory: config.warmsMemory)
-        return Core(thread: thread, shard: shard, listeners: listeners)
+        return Core(thread: thread, shard: shard, listeners: listeners, secure: secure)
+    }
+
+    /// Between two looks whether clients are served.
+    private static let readyLookMillis: Int64 = 50
+
+    /// When clients are served: at once, or with --serve-while-joining no when the data is there. Before the loops run.
+    private func tellReady(_ manager: ServiceManager) {
+        let (shard, loop) = (cores[0].shard, cores[0].thread.loop)
+        let status = "serving \(config.actors) actors from port \(config.port + 1)"
+        var timer: LoopTimer?
+        timer = loop.schedule(everyMillis: Server.readyLookMillis) {
+            guard !shard.state.pointee.isLoading else { return }
+            manager.noteReady(status)
+            timer?.cancel()
+            timer = nil
+        }
+    }
+
+    private func makeMetrics(_ backend: LoopBackend) throws(StartFailure) -> MetricsServer? {
+        guard let endpoint = config.metricsAddress else { return nil }
+        do {
+            return try MetricsServer(
+                context, address: HostPort(host: endpoint.host, port: UInt16(endpoint.port)).resolve()[0],
+                backend: backend, actors: cores.map { ($0.thread.loop, UncheckedBox($0.shard)) })
+        } catch {
+            let reason = (error as? SocketFailure).map { String(cString: strerror($0.code)) } ?? "\(error)"
+            throw StartFailure(
+                description: "cannot listen on \(endpoint): \(reason); choose another --metrics-address")
+        }
     }
 
     private func listen(
-        _ loop: Loop, _ port: Int, _ acceptor: Acceptor, reusePort: Bool = false
+        _ loop: Loop, _ port: Int, _ acceptor: Acceptor, _ secure: SecurePort?, reusePort: Bool = false
     ) throws(StartFailure) -> Listener {
-        do { return try loop.listen(try address(port), reusePort: reusePort, acceptor: acceptor) } catch {
-            throw failure(port, error)
+        do {
+            return try loop.listen(try address(port), reusePort: reusePort, acceptor: acceptor, secure: secure)
+        } catch { throw failure(port, error) }
+    }
+
+    private func listen(_ loop: Loop, _ path: String, _ acceptor: Acceptor) throws(StartFailure) -> Listener {
+        do { return try loop.listen(path: path, mode: config.socketMode, acceptor: acceptor) } catch {
+            let code = (error as? SocketFailure)?.code ?? EINVAL
+            let reason =
+                switch code {
+                case ENOTSOCK: "there is a file that is no socket"
+                case EADDRINUSE: "another server listens on it"
+                default: String(cString: strerror(code))
+                }
+            throw StartFailure(description: "--unixsocket \(path): \(reason)")
         }
     }
 
@@ -187,7 +291,8 @@ package final class Server {
     /// taken once the server has started; any thread may call it.
     package var rereadTrust: @Sendable () -> String {
         let (trust, system, access, context, log) = (config.trust, system, config.access, context!, log)
-        let cluster = config.cluster
+        let (cluster, book) = (config.cluster, context.access)
+        let certificates = config.tls.isOn ? context.certificates : nil
         return {
             var lines: [String] = []
             if trust.isProtected {
@@ -201,10 +306,11 @@ package final class Server {
             }
             if !access.isEmpty {
                 do {
-                    let warnings = try access.apply(to: context.access)
+                    let warnings = try access.apply(to: book)
                     lines += ["the files of --requirepass-file or --aclfile are read again"] + warnings
                 } catch { lines.append("no user is changed: \(error)") }
             }
+            if let certificates { lines.append(certificates.reread()) }
             if lines.isEmpty { return "there is no setting that is read again while kvd runs" }
             return lines.joined(separator: "; ")
         }
@@ -216,6 +322,13 @@ package final class Server {
         guard let end = trust.certificateEnd(cluster: cluster) else { return }
         context.noteCertificateEnd(end)
         if let line = TrustSettings.warning(ofEnd: end, now: Int64(time(nil))) { log.warning("\(line)") }
+    }
+
+    /// Reads the certificates of clients' connections again if a file is another one, and returns the line to log then.
+    /// To be called every ten seconds or so; any thread but a loop's.
+    package var lookAtCertificates: @Sendable () -> String? {
+        let certificates = config.tls.isOn ? context.certificates : nil
+        return { certificates?.look() }
     }
 
     /// The actor system, and a replica for every query actor. Before the loops run.
@@ -272,26 +385,29 @@ package final class Server {
         var replicaConfig = ReplicaConfig(
             clusterId: Server.clusterID(config.cluster), server: context.serverID, actorIndex: shard.index - 1,
             actorCount: config.actors, address: Bytes(config.announcedAddress?.description ?? ""),
-            joining: !config.join.isEmpty)
+            joining: !config.join.isEmpty || disk?.knowsOthers ?? false)
         (replicaConfig.name, replicaConfig.isNamed) = (Bytes(config.nameText), config.systemName.isGiven)
         // One byte says what kind of message a frame is.
         replicaConfig.frameBytesMax = Limits.frameBytesMax - 1024
         replicaConfig.transport = .connections
         replicaConfig.entriesPerStep = Replicator.entriesPerStep
-        let replica = Replica(config: replicaConfig, store: shard.state.pointee.store, origins: context.origins)
+        let replica = Replica(
+            config: replicaConfig, store: shard.state.pointee.store, origins: context.origins,
+            recovered: disk?.recovered?.state)
         let joinLinks =
             shard.index == 1 ? JoinLinks(system: system, loop: loop, join: config.join, log: log) : nil
-        let gate = Gate(config)
+        let gate = Gate(config, context.live)
         gate.begin(shard.state)
         let replicator = Replicator(
             replica: replica, state: shard.state, loop: loop, system: system, log: log, status: status,
             joinLinks: joinLinks, gate: gate)
         replicator.encryption = config.trust.name
         shard.replicator = replicator
-        let box = UncheckedBox((replicator, joinLinks))
+        let box = UncheckedBox((replicator, joinLinks, disk?.recovered?.state.rows ?? []))
         let ref = system.start(on: shard.index - 1) { (context: ActorContext<SyncMessage>) in
-            let (replicator, joinLinks) = box.value
+            let (replicator, joinLinks, rows) = box.value
             replicator.context = context
+            replicator.learn(rows)
             joinLinks?.begin()
             return ReplicaActor(replicator: replicator)
         }
@@ -307,6 +423,8 @@ package final class Server {
     private static let drainMillisMax = 1500
     /// Without any progress for this long nobody takes what is still owed.
     private static let stalledMillisMax = 5000
+    /// The same where what is owed is on disk.
+    private static let stalledMillisMaxKept = 1500
 
     /// Refuses new writes, hands over what was acknowledged, lets replies go out, ends the loops. Within five seconds
     /// where nothing is owed; else as long as there is progress, up to `--drain-timeout`. Returns the writes that no
@@ -314,6 +432,8 @@ package final class Server {
     @discardableResult
     package func stop() -> Int {
         log.info("stopping")
+        metrics?.noteLeaving()
+        manager?.noteStopping()
         for core in cores {
             let box = UncheckedBox(core)
             core.thread.loop.perform {
@@ -332,16 +452,23 @@ package final class Server {
         {
             usleep(2000)
         }
+        do { try metrics?.stop() } catch { log.error("the loop of --metrics-address ended: \(error)") }
+        metrics = nil
         system?.close()
         for core in cores { core.thread.loop.stop() }
         for core in cores {
             do { try core.thread.join() } catch { log.error("loop ended: \(error)") }
+        }
+        let isKept = disk?.finish() ?? false
+        for core in cores {
             core.shard.replicator = nil
             core.shard.close()
         }
-        cores = []
-        system = nil
-        let owed = Int(clamping: status.owedWrites)
+        if let path = config.socketPath { unlink(path) }
+        context.certificates.forgetPorts()
+        if let line = context.secureStatistics.news() { log.notice("\(line)") }
+        (cores, disk, system) = ([], nil, nil)
+        let owed = isKept ? 0 : Int(clamping: status.owedWrites)
         if owed > 0 {
             log.error("\(owed) acknowledged writes were not handed over: no other server has them")
         }
@@ -350,8 +477,9 @@ package final class Server {
     }
 
     /// Waits until every actor has said good-bye, there is no progress any more, or patience ends; says each second how
-    /// much is left.
+    /// much is left. From who was removed nobody takes anything.
     private func handOver() {
+        if forgottenAddresses != nil { return }
         let started = Machine.monotonicNanos
         var progress = status.progressCount
         var progressAt = started
@@ -360,8 +488,9 @@ package final class Server {
             usleep(2000)
             let now = Machine.monotonicNanos
             if status.progressCount != progress { (progress, progressAt) = (status.progressCount, now) }
-            if now - progressAt > Nanos(Server.stalledMillisMax) * 1_000_000 { break }
-            if now - started > Nanos(config.drainSeconds) * 1_000_000_000 { break }
+            let patience = disk == nil ? Server.stalledMillisMax : Server.stalledMillisMaxKept
+            if now - progressAt > Nanos(patience) * 1_000_000 { break }
+            if now - started > Nanos(context.live.drainSeconds) * 1_000_000_000 { break }
             if now - saidAt > 1_000_000_000 {
                 saidAt = now
                 log.info("leaving: \(status.owedWrites) writes still to be handed over")

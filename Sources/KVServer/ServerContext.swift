@@ -66,20 +66,29 @@ package final class ServerContext: Sendable {
     package let scanMarks = ScanMarks()
     package let closedClients = ClosedClients()
     package let access = AccessBook()
+    let secureStatistics = SecureStatistics()
+    package let memory: MemoryLimit
+    package let certificates: CertificateKeeper
+    package let live: LiveSettings
+    let slowLog = SlowLog()
+    let latencyEvents = LatencyEvents()
+    let memoryPeak = MemoryPeak()
+    let monitors: Monitors
     package let log: Logger
     package let statistics: [ShardStatistics]
     package let startedNanos: Nanos
+    package let startedMillis: Millis
     package let inputOutput: String
 
     /// When this server's certificate ends, in seconds since 1970; 0 if it has none.
     private let certificateEnd = Atomic<Int64>(0)
-
+    private let kept = Mutex<Persistence?>(nil)
     private let systemCounters = Mutex<(@Sendable () -> MessageCounters)?>(nil)
     private let clientIDs = Atomic<Int>(0)
     private let clients = Atomic<Int>(0)
     private let rejected = Atomic<Int>(0)
     /// Not above what the limit of open files leaves.
-    let clientsMax: Int
+    var clientsMax: Int { live.clientsMax }
 
     package init(
         config: Config, serverID: UInt64, hashSeed: UInt64, digestKey: UInt64, inputOutput: String,
@@ -88,10 +97,19 @@ package final class ServerContext: Sendable {
         (self.config, self.log) = (config, log)
         (self.serverID, self.hashSeed, self.digestKey) = (serverID, hashSeed, digestKey)
         self.inputOutput = inputOutput
+        certificates = CertificateKeeper(config.tls)
+        memory = MemoryLimit(config.memoryMax)
         startedNanos = Machine.monotonicNanos
+        startedMillis = Machine.wallMillis
         statistics = (0..<config.actors).map { _ in ShardStatistics() }
-        clientsMax = min(config.clientsMax, ServerContext.descriptorsMax() - 64)
+        monitors = Monitors(actors: config.actors)
+        live = LiveSettings(config, clientsMax: min(config.clientsMax, ServerContext.clientsPossible))
     }
+
+    /// What is kept on disk; nil: nothing is.
+    var persistence: Persistence? { kept.withLock { $0 } }
+    /// Before the loops run.
+    func keep(with persistence: Persistence) { kept.withLock { $0 = persistence } }
 
     /// Query actors are numbered from 1, as their ports; in UIDs from 0.
     package func uid(_ index: Int) -> ActorUID { ActorUID(server: serverID, index: UInt16(index - 1)) }
@@ -127,6 +145,11 @@ package final class ServerContext: Sendable {
     package var rejectedConnections: Int { rejected.load(ordering: .relaxed) }
     /// Bytes of unfinished requests, of all actors.
     var heldInput: Int { statistics.reduce(0) { $0 + $1.heldInput } }
+    /// The same of replies that clients have not taken.
+    var heldOutput: Int { statistics.reduce(0) { $0 + $1.heldOutput } }
+    /// What the requests of all clients may hold, and their requests and replies together.
+    var heldInputMax: Int { min(Limits.heldInputMax, heldMax) }
+    var heldMax: Int { memory.bytes > 0 ? memory.bytes / 4 : .max }
     package var clientsAtMost: Int { clientsMax }
 
     /// Where the actor system's part of the counters comes from. Before the loops run.
@@ -143,6 +166,9 @@ package final class ServerContext: Sendable {
         return counters
     }
 
+    /// What the limit of open files leaves for clients.
+    static var clientsPossible: Int { descriptorsMax() - 64 }
+
     private static func descriptorsMax() -> Int {
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 1024 }
@@ -153,13 +179,23 @@ package final class ServerContext: Sendable {
     package var settings: [Setting] {
         [
             Setting(name: "save", value: ""),
-            Setting(name: "appendonly", value: "no"),
-            Setting(name: "maxmemory", value: "0"),
+            Setting(name: "appendonly", value: config.disk.directory == nil ? "no" : "yes"),
+            Setting(name: "appendfsync", value: config.disk.policy.rawValue),
+            Setting(name: "dir", value: config.disk.directory ?? ""),
+            Setting(name: "save-after-bytes", value: config.disk.saveAfterBytes.map { String($0) } ?? "auto"),
+            Setting(name: "maxmemory", value: String(memory.bytes)),
             Setting(name: "maxmemory-policy", value: "noeviction"),
             Setting(name: "databases", value: String(Keyspace.count)),
             Setting(name: "timeout", value: "0"),
             Setting(name: "proto-max-bulk-len", value: String(Limits.valueBytesMax)),
             Setting(name: "bind", value: config.host),
+            Setting(name: "client-output-buffer-limit", value: ServerContext.outputLimit),
+            Setting(name: "slowlog-log-slower-than", value: String(live.slowLogMicros)),
+            Setting(name: "slowlog-max-len", value: String(live.slowLogEntries)),
+            Setting(name: "latency-monitor-threshold", value: String(live.latencyMillis)),
+            Setting(name: "latency-tracking", value: "yes"),
+            Setting(name: "latency-tracking-info-percentiles", value: "50 99 99.9"),
+            Setting(name: "loglevel", value: redisLogLevel),
             Setting(name: "maxclients", value: String(clientsMax)),
             Setting(name: "port", value: String(config.port)),
             Setting(name: "actors", value: String(config.actors)),
@@ -170,14 +206,38 @@ package final class ServerContext: Sendable {
             Setting(name: "cluster", value: config.cluster),
             Setting(name: "name", value: config.nameText),
             Setting(name: "serve-while-joining", value: config.servesWhileJoining ? "yes" : "no"),
-            Setting(name: "max-lag", value: config.maxLagSeconds.map { String($0) } ?? "off"),
+            Setting(name: "max-lag", value: live.maxLagSeconds.map { String($0) } ?? "off"),
             Setting(name: "pin", value: config.pinLoops ? "yes" : "no"),
             Setting(name: "warm-memory", value: config.warmsMemory ? "yes" : "no"),
+            Setting(name: "unixsocket", value: config.socketPath ?? ""),
+            Setting(name: "unixsocketperm", value: String(config.socketMode, radix: 8)),
             Setting(name: "requirepass-file", value: config.access.passwordFile ?? ""),
             Setting(name: "aclfile", value: config.access.usersFile ?? ""),
             Setting(name: "protected-mode", value: config.access.isProtected ? "yes" : "no"),
+            Setting(name: "tls", value: config.tls.mode.rawValue),
+            Setting(name: "tls-cert-file", value: config.tls.certificate ?? ""),
+            Setting(name: "tls-key-file", value: config.tls.key ?? ""),
+            Setting(name: "tls-ca-file", value: config.tls.authority ?? ""),
+            Setting(name: "tls-auth-clients", value: config.tls.asks.rawValue),
+            Setting(name: "tls-auth-clients-user", value: config.tls.userName?.rawValue ?? ""),
             Setting(name: "io", value: config.inputOutput.rawValue),
-            Setting(name: "log-level", value: config.logLevel),
+            Setting(name: "log-level", value: LogLevel.shared.level.rawValue),
+            Setting(name: "log-format", value: config.logFormat.rawValue),
+            Setting(name: "metrics-address", value: config.metricsAddress?.description ?? "off"),
+            Setting(name: "drain-timeout", value: String(live.drainSeconds)),
         ]
+    }
+
+    /// Every client is a normal one: closed at once above the bound.
+    private static let outputLimit =
+        "normal \(Limits.outputBytesMax) \(Limits.outputBytesMax) 60 slave 0 0 0 pubsub 0 0 0"
+
+    private var redisLogLevel: String {
+        switch LogLevel.shared.level {
+        case .trace, .debug: "debug"
+        case .info: "verbose"
+        case .notice: "notice"
+        default: "warning"
+        }
     }
 }

@@ -20,6 +20,12 @@ package final class ShardStatistics: Sendable {
     private let longestTurnByProcessor = Atomic<UInt64>(0)
     private let longTurnCount = Atomic<Int>(0)
     private let held = Atomic<Int>(0)
+    private let blockedCount = Atomic<Int>(0)
+    private let receivedRate = Atomic<Int>(0)
+    private let sentRate = Atomic<Int>(0)
+    private let keyCount = Atomic<Int>(0)
+    private let expiredCount = Atomic<Int>(0)
+    private let heldReplies = Atomic<Int>(0)
     private let pagesReady = Atomic<Int>(0)
     private let pagesLate = Atomic<Int>(0)
     /// Set by CONFIG RESETSTAT on any thread, taken by the owner in its next turn.
@@ -50,6 +56,17 @@ package final class ShardStatistics: Sendable {
     }
     /// Bytes of requests received and not run.
     package var heldInput: Int { held.load(ordering: .relaxed) }
+
+    /// Clients whose command waits: WAIT, CLIENT PAUSE.
+    package var blocked: Int { blockedCount.load(ordering: .relaxed) }
+    /// Over the last 1.6 s.
+    package var bytesReceivedPerSecond: Int { receivedRate.load(ordering: .relaxed) }
+    package var bytesSentPerSecond: Int { sentRate.load(ordering: .relaxed) }
+    /// Of all databases, and values whose time has come since the start; a tenth of a second old.
+    package var keys: Int { keyCount.load(ordering: .relaxed) }
+    package var expired: Int { expiredCount.load(ordering: .relaxed) }
+    /// Bytes of buffers with replies that clients have not taken; a second old.
+    package var heldOutput: Int { heldReplies.load(ordering: .relaxed) }
 
     package func requestReset() { resetRequest.store(true, ordering: .relaxed) }
 
@@ -89,8 +106,22 @@ package final class ShardStatistics: Sendable {
     }
 
     func disconnected(_ now: Int) { clientCount.store(now, ordering: .relaxed) }
+    func setHeldOutput(_ bytes: Int) { heldReplies.store(bytes, ordering: .relaxed) }
     func setHeldInput(_ bytes: Int) { held.store(bytes, ordering: .relaxed) }
-    func setRate(_ perSecond: Int) { rate.store(perSecond, ordering: .relaxed) }
+    func noteBlocked(_ change: Int) {
+        blockedCount.store(blockedCount.load(ordering: .relaxed) + change, ordering: .relaxed)
+    }
+
+    func setRates(commands: Int, received: Int, sent: Int) {
+        rate.store(commands, ordering: .relaxed)
+        receivedRate.store(received, ordering: .relaxed)
+        sentRate.store(sent, ordering: .relaxed)
+    }
+
+    func setKeys(_ keys: Int, expired: Int) {
+        keyCount.store(keys, ordering: .relaxed)
+        expiredCount.store(expired, ordering: .relaxed)
+    }
 
     func setFreshPages(_ pages: (ready: Int, late: Int)) {
         pagesReady.store(pages.ready, ordering: .relaxed)
@@ -111,7 +142,7 @@ package struct LongestTurn: Sendable {
     package var work: TurnWork { TurnWork(rawValue: UInt32(truncatingIfNeeded: word)) }
 }
 
-/// Commands per second over the last 1.6 s, as Redis computes it: 16 samples, one every 100 ms.
+/// A counter's growth per second over the last 1.6 s, as Redis computes it: 16 samples, one every 100 ms.
 struct RateMeter {
     private var samples = [Int](repeating: 0, count: 16)
     private var next = 0

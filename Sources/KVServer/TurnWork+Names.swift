@@ -20,7 +20,7 @@ extension TurnWork {
 
     private static let named: [(TurnWork, String)] = [
         (.grow, "grow"), (.list, "list"), (.slice, "slice"), (.digest, "digest"), (.receive, "receive"),
-        (.sync, "sync"), (.tend, "tend"), (.info, "info"),
+        (.sync, "sync"), (.tend, "tend"), (.info, "info"), (.handshake, "handshake"),
     ]
 
     /// `grow+sync`; `other` where nobody named anything.

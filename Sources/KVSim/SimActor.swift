@@ -147,6 +147,17 @@ package final class SimActor {
         }
     }
 
+    func increment(_ key: Int, by step: Int64) -> IncrementOutcome {
+        replica.increment(key: world.keys.bytes(key), by: step, at)
+    }
+
+    /// An actor's part of a counter, deleted ones too.
+    func partRecord(_ key: Int, _ uid: ActorUID) -> Record? {
+        store.partRecord(world.keys.hashed(key), uid)
+    }
+
+    func originUID(_ record: Record) -> ActorUID { origins.uid(record.origin) }
+
     /// Sets a deadline apart; 0 takes it away.
     func expire(_ key: Int, at deadline: Millis) -> TouchOutcome {
         replica.expire(key: world.keys.bytes(key), at: deadline, at)
@@ -171,7 +182,8 @@ package final class SimActor {
 
     /// What a client must be shown: decided here, without the store's figures.
     func isShown(_ key: Int, _ oracle: SimOracle) -> Bool {
-        effective(key, oracle).map { $0.deadline == 0 || corrected < $0.deadline } ?? false
+        if world.isCounter(key) { return world.expected(key, self) != nil }
+        return effective(key, oracle).map { $0.deadline == 0 || corrected < $0.deadline } ?? false
     }
 
     func delete(_ key: Int) -> DeleteOutcome {
@@ -242,6 +254,19 @@ package final class SimActor {
         return key
     }
 
+    /// The key of a part of a counter that an own sequence number is of, or that it names as another actor's record;
+    /// and whose part that write has deleted.
+    func part(_ seq: UInt64) -> (key: Int, buried: ActorUID?)? {
+        guard seq >= store.journalFirstSeq, seq <= store.ownSeq else { return nil }
+        var found: (key: Int, buried: ActorUID?)?
+        store.records(store.journalHash(seq)) { record in
+            guard record.isPart, let key = world.keys.number(of: record.companionOf.bytes) else { return }
+            let isOwn = record.origin == store.ownOrigin && record.seq == seq
+            found = (key, record.isTombstone && isOwn ? record.partUID : nil)
+        }
+        return found
+    }
+
     /// A record's version with its actor as a dense number; nil when nobody has that identity.
     func stamp(of record: Record, _ oracle: SimOracle) -> SimStamp? {
         let index = Int(record.origin)
@@ -269,7 +294,8 @@ package final class SimActor {
     var digest: UInt64 { replica.digest }
     var steadyDigest: UInt64 { store.steadyDigest &+ replica.digest &- store.digest }
     var liveCount: Int { store.count }
-    var tombstoneCount: Int { store.tombstoneCount }
+    /// Those of keys that are shown again as counters stay.
+    var tombstoneCount: Int { store.tombstoneCount - store.revivedCount }
     var isJoining: Bool { replica.isJoining }
     var heldEntries: Int { replica.heldEntries }
 

@@ -110,6 +110,18 @@ package struct SimBug: Sendable {
         o.clockOffsetMillisMax = random.pick([5_000, 3_600_000])
     }
 
+    /// Few keys, counted, set and deleted everywhere at once, and collected as soon as may be.
+    private static func counters(_ o: inout SimOptions, _ random: inout PRNG) {
+        o.keys = random.pick([4, 10])
+        o.operationsPerSecond = 100
+        (o.putPercent, o.deletePercent) = (40, 20)
+        o.countPercent = 50
+        (o.touchPercent, o.volatilePercent) = (0, 0)
+        o.tombstoneAgeMillis = 0
+        o.collectEveryMillis = 100
+        o.latencyMillisMax = random.pick([100, 250])
+    }
+
     private static let adjustments: [String: Adjustment] = [
         "skipClosure": { o, random in
             busyKeys(&o)
@@ -314,6 +326,17 @@ package struct SimBug: Sendable {
             shortLives(&o, &random)
             o.clockOffsetMillisMax = 3_600_000
             o.lifeMillisMax = 600_000
+        },
+        "countWritesSum": { o, random in counters(&o, &random) },
+        "setForgetsTaken": { o, random in counters(&o, &random) },
+        "partBuriedEarly": { o, random in
+            counters(&o, &random)
+            o.faults.insert(.partition)
+        },
+        "expiryLeavesParts": { o, random in
+            shortLives(&o, &random)
+            o.countPercent = 40
+            o.clockOffsetMillisMax = 900
         },
         "stateBeforeVector": { o, random in
             thinJoin(&o, &random)

@@ -55,6 +55,7 @@ extension SimWorld {
         // Damage done on purpose may lose what only the damaged replica held.
         if isRotten { return }
         if !failed { checkFloors() }
+        if options.liar == nil, !failed { checkCounts() }
         // A liar keeps tombstones: who does not report may be owed them.
         if options.liar != nil { return }
         if !failed { quiet() }
@@ -95,7 +96,10 @@ extension SimWorld {
             // A newcomer may still stamp its first writes again.
             if isHealed && !actor.hasCaughtUp { return false }
             if actor.steadyDigest != first.steadyDigest { return false }
-            if options.expires ? !showsAlike(actor, first) : actor.liveCount != first.liveCount { return false }
+            let isAlike =
+                options.expires
+                ? showsAlike(actor, first) : actor.liveCount == first.liveCount
+            if !isAlike { return false }
             for uid in uids where actor.covered(uid) != first.covered(uid) { return false }
         }
         return true
@@ -227,7 +231,7 @@ extension SimWorld {
             if isAbsent, oracle.write(floor)?.isTombstone ?? false {
                 best = upActors().reduce(best) { oracle.greater($0, $1.view.seen[key]) }
             }
-            if oracle.precedes(best, floor) {
+            if oracle.precedes(best, floor), !isOver(key, floor) {
                 fail(
                     SimViolation(
                         "I11", "\(keys.name(key)) ended as \(oracle.name(best)), acknowledged was \(oracle.name(floor))"
@@ -240,10 +244,12 @@ extension SimWorld {
     private func quiet() {
         guard let digest = agreedDigest else { return }
         let newest = (0..<keys.count).reduce(Millis(0)) { newest, key in
-            upActors().reduce(newest) { max($0, $1.tombstoneMillis(key) ?? 0) }
+            upActors().reduce(max(newest, newestPart(key))) { max($0, $1.tombstoneMillis(key) ?? 0) }
         }
         guard newest > 0 || oracle.uids.count > upActors().count else { return }
-        let wait = max(quietMillis, newest - simEpochMillis - now / simMillisecond + quietMillis)
+        // Parts of counters are deleted once what has taken them is known everywhere, and then it may go.
+        let quietEnough = quietMillis + (options.countPercent > 0 ? 40_000 : 0)
+        let wait = max(quietEnough, newest - simEpochMillis - now / simMillisecond + quietEnough)
         // A tombstone from a clock an hour ahead stays for an hour: too long to wait for in every such seed.
         guard wait < 2 * quietMillis else { return }
         let end = now + wait * simMillisecond
@@ -260,6 +266,7 @@ extension SimWorld {
             return fail(SimViolation("I10", "actor \(actor.view.origin) changed although nobody wrote"))
         }
         checkForgotten()
+        if !failed { checkCounts(isFinal: true) }
         guard !failed else { return }
         for actor in upActors() {
             if actor.tombstoneCount > 0 {

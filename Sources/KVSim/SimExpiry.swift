@@ -23,14 +23,19 @@ extension SimWorld {
         guard look(key, actor), lookAtDeadline(key, actor) else { return }
         let before = actor.effective(key, oracle)
         let isShown = actor.isShown(key, oracle)
-        let expected: TouchOutcome = !isShown ? .absent : end == 0 && before?.deadline == 0 ? .unchanged : .done
+        // A counter that is shown without its value has no deadline.
+        let deadline = before.map { $0.deadline > 0 && $0.deadline <= actor.corrected ? 0 : $0.deadline } ?? 0
+        let expected: TouchOutcome = !isShown ? .absent : end == 0 && deadline == 0 ? .unchanged : .done
         let most = actor.stampMillisMax(seen: newestSeen(key, actor.view).ms, floor: 0)
+        let main = isCounter(key) ? SimMain(key, actor, self) : nil
+        let clock = actor.corrected
         let got = actor.expire(key, at: end)
         if got == .refused { return outcome.points.hit("write refused: no storable version") }
         guard got == expected else {
             return fail(SimViolation("I15", "a touch of \(keys.name(key)) was \(got), not \(expected)"))
         }
         guard got == .done else { return }
+        if let main, !noteBase(key, actor, main, now: clock) { return }
         let touched = keys.count + key
         guard let record = actor.find(touched), let stamp = actor.stamp(of: record, oracle) else {
             return fail(SimViolation("I4", "a touch of \(keys.name(key)) left no record"))
@@ -61,7 +66,7 @@ extension SimWorld {
             let isExcused =
                 !other.view.hadMet(actor.uid.server, key) || !other.countsAsMember(actor.uid.server)
                 || !actor.countsItself || oracle.write(touch)?.unaware ?? false || forgotLiving
-                || actor.view.clockMax >= (oracle.write(gone)?.deadline ?? 0)
+                || actor.view.clockMax >= deadline(of: gone, key, at: other)
             if isExcused {
                 oracle.excusedKeys.insert(key)
                 continue
@@ -74,13 +79,22 @@ extension SimWorld {
         }
     }
 
+    /// When a value that was forgotten had ended, by what was forgotten with it.
+    private func deadline(of gone: SimStamp, _ key: Int, at other: SimActor) -> Millis {
+        let (write, touch) = (oracle.write(gone), other.view.collected[keys.count + key])
+        let isTouched = oracle.precedes(write?.kept ?? gone, touch)
+        return (isTouched ? oracle.write(touch) : write)?.deadline ?? 0
+    }
+
     /// What a write must say of the deadline: when it ends, and whose version that has if it was kept.
     func expectedDeadline(_ key: Int, _ actor: SimActor, _ choice: DeadlineChoice) -> (Millis, SimStamp?) {
         switch choice {
         case .none: return (0, nil)
         case .at(let end): return (end, nil)
         case .keep:
-            guard actor.isShown(key, oracle), let kept = actor.effective(key, oracle) else { return (0, nil) }
+            guard actor.isShown(key, oracle), let kept = actor.effective(key, oracle),
+                kept.deadline == 0 || kept.deadline > actor.corrected
+            else { return (0, nil) }
             return (kept.deadline, kept.version)
         }
     }
@@ -101,12 +115,24 @@ extension SimWorld {
     /// take their time, and an expired value may be gone here and hidden there.
     func showsAlike(_ key: Int, _ one: SimActor, _ other: SimActor) -> Bool {
         if oracle.excusedKeys.contains(key) { return true }
+        if isCounter(key), one.get(key).map({ Array($0.value) }) != other.get(key).map({ Array($0.value) }) {
+            return false
+        }
         // A clock that was ahead may have let one forget what another shows again.
         let passed = upActors().reduce(Millis(0)) { max($0, $1.view.clockMax, $1.corrected) } + 2_000
         guard holdsAlike(key, one, other, passed) else { return false }
         let (a, b) = (shown(key, one), shown(key, other))
         if a == b { return true }
         return [a, b].allSatisfy { $0.map { $0.deadline > 0 && $0.deadline <= passed } ?? true }
+    }
+
+    /// A value's time has passed by some clock: whoever was still fetching it need not have got it.
+    func isOver(_ key: Int, _ stamp: SimStamp) -> Bool {
+        guard options.expires, let write = oracle.write(stamp), !write.isTombstone else { return false }
+        let touch = oracle.floors[keys.count + key]
+        let deadline =
+            oracle.precedes(write.kept ?? stamp, touch) ? oracle.write(touch)?.deadline ?? 0 : write.deadline
+        return deadline > 0 && upActors().contains { deadline <= max($0.view.clockMax, $0.corrected) }
     }
 
     /// What both hold of a key or its deadline is the same; what only one holds is no longer shown.
@@ -168,7 +194,7 @@ extension SimWorld {
         for actor in upActors() {
             for key in 0..<keys.count where !failed {
                 let (main, touch) = (actor.find(key), actor.find(keys.count + key))
-                guard main?.ms ?? 0 < latest, touch?.ms ?? 0 < latest else { continue }
+                guard main?.ms ?? 0 < latest, touch?.ms ?? 0 < latest, !isCounted(key, actor) else { continue }
                 let effective = actor.effective(key, oracle)
                 let isOver = effective.map { $0.deadline > 0 && $0.deadline < latest } ?? false
                 if isOver {
@@ -186,6 +212,8 @@ extension SimOracle {
     func deadlineMismatch(_ record: Record, _ write: SimWrite) -> SimViolation? {
         let isPlain = Int(write.key) < keys.count && write.deadline == 0 && write.kept == nil
         if isPlain, !record.isExtended { return nil }
+        // It may say what it has taken of a counter.
+        if isPlain, record.addition.deadline == 0, record.addition.version == nil { return nil }
         guard !isPlain, record.isExtended, record.addition.deadline == write.deadline else {
             return SimViolation("I23", "\(keys.name(Int(write.key))) was written with another deadline than asked for")
         }

@@ -86,6 +86,9 @@ package struct SimOptions: Sendable {
     package var volatilePercent = 0
     package var lifeMillisMax: Millis = 0
 
+    /// Share of operations that add to a counter; 0 is a world without.
+    package var countPercent = 0
+
     // The network between servers.
     package var transport = Transport.stream
     package var latencyMillisMin = 0
@@ -169,6 +172,7 @@ package struct SimOptions: Sendable {
         o.drawThin(&random, percent: thinPercent)
         o.drawExpiry()
         o.drawLiar(percent: liarPercent)
+        o.drawCounts()
         return o
     }
 
@@ -280,8 +284,14 @@ package struct SimOptions: Sendable {
         lifeMillisMax = Millis(random.pick([300, 3_000, 3_000, 20_000, 600_000]))
     }
 
-    /// Values have deadlines.
-    package var expires: Bool { touchPercent + volatilePercent > 0 }
+    private mutating func drawCounts() {
+        var random = PRNG(seed: seed ^ 0xC0_4E7E)
+        guard profile != .thin, !faults.contains(.rotten), liar == nil, keys <= 400, random.chance(0.4) else { return }
+        countPercent = random.pick([10, 30, 60])
+    }
+
+    /// Values have deadlines, or may have.
+    package var expires: Bool { touchPercent + volatilePercent + countPercent > 0 }
 
     /// All derived options on a few lines, for the head of a replay.
     package var description: String {
@@ -300,7 +310,7 @@ package struct SimOptions: Sendable {
         \(bootstrapChunkBytes), local log \(localEntriesMax), check each \(checkMillis) ms, \
         tombstones \(tombstoneAgeMillis) ms each \(collectEveryMillis) ms, subset first \
         \(subsetFirst)\(liarDescription)\(thinDescription)
-        touch \(touchPercent) % volatile \(volatilePercent) % life <= \(lifeMillisMax) ms
+        touch \(touchPercent) % volatile \(volatilePercent) % life <= \(lifeMillisMax) ms, count \(countPercent) %
         """
     }
 }

@@ -44,15 +44,18 @@ package struct SimWrite: Sendable {
     /// When it expires; 0 is never. And the version of that, if it is an older one that was kept.
     package var deadline: Millis = 0
     package var kept: SimStamp?
+    /// The value is this number.
+    package var number: Int64?
     /// The greatest corrected clock its actor had shown when it wrote.
     package var clockMax: Millis = 0
 
     package init(
         key: Int32, valueLength: Int32, valueID: UInt32, ms: Millis, at: SimTime, unaware: Bool = false,
-        deadline: Millis = 0, kept: SimStamp? = nil
+        deadline: Millis = 0, kept: SimStamp? = nil, number: Int64? = nil
     ) {
         (self.key, self.valueLength, self.valueID) = (key, valueLength, valueID)
         (self.ms, self.at, self.unaware, self.deadline, self.kept) = (ms, at, unaware, deadline, kept)
+        self.number = number
     }
 
     package var isTombstone: Bool { valueLength < 0 }
@@ -133,6 +136,8 @@ package final class SimOracle {
         history[origin].append(write)
         writes += 1
         let key = Int(write.key)
+        // Of a part of a counter: `SimCounts` knows those.
+        if key < 0 { return nil }
         floors[key] = greater(floors[key], stamp)
         if write.isTombstone {
             deletes[key].append(stamp)
@@ -243,6 +248,10 @@ package final class SimOracle {
                 (record.addition.version == nil) == (write.kept == nil)
             else { return SimViolation("I4", "\(keys.name(key)) at \(name(stamp)) has another deadline") }
         }
+        if let number = write.number {
+            return "\(number)".utf8.elementsEqual(record.value)
+                ? nil : SimViolation("I4", "\(keys.name(key)) at \(name(stamp)) is not \(number)")
+        }
         guard write.isTombstone || SimValue.matches(record.value, id: write.valueID, length: Int(write.valueLength))
         else { return SimViolation("I4", "\(keys.name(key)) at \(name(stamp)) holds other bytes than were written") }
         return nil
@@ -305,7 +314,8 @@ package final class SimKeys {
     }
 
     package func name(_ key: Int) -> String {
-        key < count
+        if key < 0 { return "a part of a counter" }
+        return key < count
             ? String(decoding: bytes(key).prefix(2 + digits), as: UTF8.self) : "deadline of " + name(key - count)
     }
 

@@ -12,6 +12,7 @@ package struct SimRandom {
     package var lies: PRNG
     /// Of its own root, so that worlds without deadlines stay what they were.
     package var expiry: PRNG
+    package var counts: PRNG
 
     package init(seed: UInt64) {
         var root = PRNG(seed: seed ^ 0x6B76_642D_7369_6D21)
@@ -23,6 +24,7 @@ package struct SimRandom {
         identity = root.fork()
         lies = root.fork()
         expiry = PRNG(seed: seed ^ 0x6578_7069_7265_7321)
+        counts = PRNG(seed: seed ^ 0x636F_756E_7465_7221)
     }
 }
 

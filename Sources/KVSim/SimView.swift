@@ -145,7 +145,8 @@ package final class SimView {
 
     /// Every covered dot has its key here at that version or newer, or collected (I2).
     private func closure(_ key: Int, _ stamp: SimStamp, _ oracle: SimOracle, _ others: [SimActor]) -> SimViolation? {
-        if holds(key, atLeast: stamp, oracle) { return nil }
+        // A part of a counter: I22 looks at those.
+        if key < 0 || holds(key, atLeast: stamp, oracle) { return nil }
         // A replica that joined later never held a tombstone which the others collected before; what it wrote itself
         // before it met them may still be here.
         if seen[key].isNone || oracle.write(seen[key])?.unaware ?? false,
@@ -272,22 +273,16 @@ package final class SimView {
             else { return nil }
             return SimViolation("I20", "\(at(key, oracle)) forgot \(oracle.name(gone)), which is in effect")
         }
-        let newest = oracle.newest(key)
+        // Those seen by now may have come after the value was forgotten: then they are late, and looked at as such.
         let touches = oracle.touches(of: key, after: write.kept ?? gone).filter {
             covers($0) || $0 == seen[oracle.keys.count + key] || $0 == collected[oracle.keys.count + key]
+        }.sorted { oracle.precedes($1, $0) }
+        let ends = (touches + [.none]).map { (touch: $0, deadline: oracle.write($0)?.deadline ?? write.deadline) }
+        guard let (touch, deadline) = ends.first(where: { $0.deadline > 0 && $0.deadline <= clockMax }) else {
+            return SimViolation(
+                "I20", "\(at(key, oracle)) forgot \(oracle.name(gone)) before its deadline \(ends[0].deadline)")
         }
-        // Those that are newer than some other value may be of that one, and have come since this was forgotten.
-        let before = touches.filter { newest == gone || oracle.precedes($0, newest) }
-        var ends = [touches, before].map { touches -> (touch: SimStamp, deadline: Millis) in
-            let touch = touches.reduce(SimStamp.none) { oracle.greater($0, $1) }
-            return (touch, oracle.write(touch)?.deadline ?? write.deadline)
-        }
-        let last = ends[0].deadline
-        ends.removeAll { $0.deadline <= 0 || $0.deadline > clockMax }
-        guard let (touch, deadline) = ends.first else {
-            return SimViolation("I20", "\(at(key, oracle)) forgot \(oracle.name(gone)) before its deadline \(last)")
-        }
-        if oracle.precedes(gone, newest) { return nil }
+        if oracle.precedes(gone, oracle.newest(key)) { return nil }
         for late in oracle.touches(of: key, after: oracle.greater(touch, write.kept ?? gone)) {
             guard let later = oracle.write(late), later.deadline == 0 || later.deadline > deadline else {
                 continue

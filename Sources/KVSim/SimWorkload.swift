@@ -41,6 +41,7 @@ extension SimWorld {
     private func perform(_ choice: Int, _ hops: Bool, _ key: Int, _ actor: SimActor) {
         outcome.operations += 1
         if options.expires, random.expiry.below(100) < options.touchPercent { return touch(key, actor) }
+        if isCounter(key), random.counts.below(100) < options.countPercent { return count(key, actor) }
         if choice < options.putPercent {
             put(key, actor, hops: hops, deadline: drawDeadline(actor))
         } else if choice < options.putPercent + options.deletePercent {
@@ -68,8 +69,11 @@ extension SimWorld {
         let (end, kept) = expectedDeadline(key, actor, deadline)
         let id = nextValueID
         nextValueID &+= 1
-        let length = fixed ?? drawLength()
-        SimValue.fill(&scratch, id: id, length: length)
+        let drawn = fixed ?? drawLength()
+        let number = isCounter(key) ? Int64(id % 1_000) - 100 : nil
+        if let number { scratch = Array("\(number)".utf8) } else { SimValue.fill(&scratch, id: id, length: drawn) }
+        let length = scratch.count
+        let main = number == nil ? nil : SimMain(key, actor, self)
         guard let record = actor.put(key, scratch, deadline: deadline, floor: floor) else {
             outcome.points.hit("write refused: no storable version")
             return
@@ -85,7 +89,9 @@ extension SimWorld {
         }
         checkStamp(stamp.ms, actor)
         let write = SimWrite(
-            key: Int32(key), valueLength: Int32(length), valueID: id, ms: stamp.ms, at: now, deadline: end, kept: kept)
+            key: Int32(key), valueLength: Int32(length), valueID: id, ms: stamp.ms, at: now, deadline: end, kept: kept,
+            number: number)
+        if let main { counts.note(main, stamp) }
         if let violation = oracle.deadlineMismatch(record, write) { return fail(violation) }
         acknowledge(write, stamp, view)
     }
@@ -111,6 +117,7 @@ extension SimWorld {
     private func delete(_ key: Int, _ actor: SimActor) {
         guard look(key, actor), lookAtDeadline(key, actor) else { return }
         let present = actor.isShown(key, oracle)
+        let main = isCounter(key) ? SimMain(key, actor, self) : nil
         let outcome = actor.delete(key)
         switch outcome {
         case .absent:
@@ -123,6 +130,7 @@ extension SimWorld {
             guard present, record.isTombstone, let stamp = actor.stamp(of: record, oracle) else {
                 return fail(SimViolation("I15", "a delete of \(keys.name(key)) returned no tombstone of its own"))
             }
+            if let main { counts.note(main, stamp) }
             acknowledge(
                 SimWrite(key: Int32(key), valueLength: -1, valueID: 0, ms: stamp.ms, at: now), stamp, actor.view)
         }
@@ -176,6 +184,7 @@ extension SimWorld {
                 outcome.points.hit("early write stamped again")
                 var write = old
                 (write.ms, write.at, write.unaware) = (again.new.ms, now, false)
+                counts.copy(from: again.old, to: again.new)
                 acknowledge(write, again.new, actor.view)
                 continue
             }
@@ -186,6 +195,14 @@ extension SimWorld {
                 let stamp = SimStamp(ms: 0, origin: Int32(origin), seq: seq)
                 outcome.points.hit("entry of a departed server adopted")
                 if let violation = oracle.acknowledge(write, stamp: stamp) { return fail(violation) }
+                continue
+            }
+            if let part = actor.part(seq) {
+                if let uid = part.buried, let gone = oracle.index(of: uid) {
+                    outcome.points.hit(uid == actor.uid ? "part deleted" : "retired part deleted")
+                    counts.noteBuried(part.key, Int32(gone), uid == actor.uid ? seq : .max)
+                }
+                acknowledgeUntracked(actor, seq)
                 continue
             }
             return fail(SimViolation("I4", "actor \(origin) made write \(seq) by itself, which cannot be found"))
@@ -199,6 +216,7 @@ extension SimWorld {
         if (found != nil) != actor.isShown(key, oracle) {
             fail(SimViolation("I15", "GET and the stored records of \(keys.name(key)) disagree"))
         }
+        if !failed { checkCount(key, actor) }
         trace.fold(UInt64(key) &+ (found == nil ? 0 : 1))
     }
 

@@ -34,6 +34,7 @@ package final class SimWorld {
     let network: SimNetwork
     let keys: SimKeys
     let oracle: SimOracle
+    let counts: SimCounts
     var servers: [SimServer] = []
     /// Every actor that ever ran; dense numbers are indexes.
     var actors: [SimActor] = []
@@ -80,6 +81,7 @@ package final class SimWorld {
         wires = SimWorld.drawWires(options, &random.network)
         keys = SimKeys(count: options.keys, deadlines: options.expires)
         oracle = SimOracle(keys: keys)
+        counts = SimCounts(keys: options.keys)
         outcome = SimOutcome(seed: options.seed)
         pace = SimPace(slots: options.slots)
         sessions = Array(repeating: nil, count: options.slots * options.slots)
@@ -254,6 +256,7 @@ package final class SimWorld {
         examineAll()
         guard !failed else { return 0 }
         say { "crash server \(server.slot)" }
+        noteCountsHeld(server)
         server.isUp = false
         server.frozenUntil = 0
         for index in server.actors {

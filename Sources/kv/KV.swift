@@ -43,10 +43,14 @@ struct KV: AsyncParsableCommand {
             Without a command, kv reads commands: from a prompt with history and completion on a terminal, line by \
             line otherwise.
 
-            Exit codes: 0 done; 1 the store could not be asked or refused; 2 get found no such key; 64 wrong usage.
+            Exit codes: 0 done; 1 the store could not be asked or refused; 2 there is no such key, or \
+            put --if-absent found one; 64 wrong usage.
             """,
         version: KVClient.version,
-        subcommands: [Get.self, Put.self, List.self, Delete.self, Ping.self, Raw.self])
+        subcommands: [
+            Get.self, Put.self, List.self, Delete.self, TimeToLive.self, Increment.self, Ping.self, Status.self,
+            Doctor.self, Raw.self,
+        ])
 
     @OptionGroup var options: Options
 
@@ -171,6 +175,11 @@ struct Put: OneShot {
     @ParentCommand var outer: KV
     @OptionGroup var options: Options
     @Flag(help: "Take the value from standard input, all of it, byte for byte.") var stdin = false
+    @Option(
+        name: .customLong("ttl"),
+        help: ArgumentHelp("Let it vanish after that time: 500ms, 30s, 15m, 2h.", valueName: "time"))
+    var time: String?
+    @Flag(help: "Only if there is no such key; exit code 2 if there is one.") var ifAbsent = false
     @Argument(help: "The key.") var key: String
     @Argument(help: "The value; not with --stdin.") var value: String?
 
@@ -182,12 +191,42 @@ struct Put: OneShot {
                     ? "Either a value or --stdin, not both."
                     : "The value is missing; one that begins with - comes after --")
         }
+        if let time, Request.time(time) == nil { throw ValidationError("--ttl \(time) is not 500ms, 30s, 15m or 2h") }
     }
 
     func request() throws -> Request {
-        guard let value else { return .put(ProgramArguments.bytes(key), KVBytes(try Terminal.readAll())) }
-        return .put(ProgramArguments.bytes(key), ProgramArguments.bytes(value))
+        let key = ProgramArguments.bytes(key)
+        let value = try value.map { ProgramArguments.bytes($0) } ?? KVBytes(try Terminal.readAll())
+        if time == nil, !ifAbsent { return .put(key, value) }
+        return .putFor(key, value, time: time.flatMap { Request.time($0) }, ifAbsent: ifAbsent)
     }
+}
+
+struct TimeToLive: OneShot {
+    static let configuration = CommandConfiguration(
+        commandName: "ttl",
+        abstract: "Prints for how many seconds a key is still there, or none if it does not expire.",
+        discussion: "Exit code 2, and nothing printed, when there is no such key.")
+
+    @ParentCommand var outer: KV
+    @OptionGroup var options: Options
+    @Argument(help: "The key.") var key: String
+
+    func request() -> Request { .timeToLive(ProgramArguments.bytes(key)) }
+}
+
+struct Increment: OneShot {
+    static let configuration = CommandConfiguration(
+        commandName: "incr",
+        abstract: "Adds to a number and prints what it is then.",
+        discussion: "Increments made on several servers add up. A number that is less than 0 comes after a lone --.")
+
+    @ParentCommand var outer: KV
+    @OptionGroup var options: Options
+    @Argument(help: "The key.") var key: String
+    @Argument(help: "What is added. Default: 1.") var step: Int64 = 1
+
+    func request() -> Request { .increment(ProgramArguments.bytes(key), by: step) }
 }
 
 struct List: OneShot {
@@ -234,6 +273,28 @@ struct Ping: OneShot {
     @OptionGroup var options: Options
 
     func request() -> Request { .ping }
+}
+
+struct Status: OneShot {
+    static let configuration = CommandConfiguration(
+        abstract: "Prints the cluster as a table, as the server sees it.",
+        discussion: "This server first, then the others; what only they know of themselves is a dash. --json has more.")
+
+    @ParentCommand var outer: KV
+    @OptionGroup var options: Options
+
+    func request() -> Request { .status }
+}
+
+struct Doctor: OneShot {
+    static let configuration = CommandConfiguration(
+        abstract: "Prints what looks wrong, and what to do.",
+        discussion: "Exit code 1 when something is critical.")
+
+    @ParentCommand var outer: KV
+    @OptionGroup var options: Options
+
+    func request() -> Request { .doctor }
 }
 
 struct Raw: OneShot {

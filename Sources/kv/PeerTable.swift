@@ -22,20 +22,6 @@ enum PeerTable {
             rows.append(line.description.split(separator: " ").map { Text.escaped(KVBytes(String($0))) })
         }
         let count = rows[1...].map(\.count).max() ?? 0
-        let widths = (0..<count).map { column in rows.map { column < $0.count ? $0[column].count : 0 }.max() ?? 0 }
-        return rows.map { row in
-            let cells = row.prefix(count).enumerated().map { column, cell in
-                column == count - 1 ? cell : cell + String(repeating: " ", count: widths[column] - cell.count)
-            }
-            return cells.joined(separator: "  ").trimmingBlanks() + "\n"
-        }.joined()
-    }
-}
-
-extension String {
-    fileprivate func trimmingBlanks() -> String {
-        var text = self[...]
-        while text.last == " " { text.removeLast() }
-        return String(text)
+        return TextTable.aligned(rows, columns: count)
     }
 }

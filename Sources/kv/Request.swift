@@ -5,9 +5,16 @@ import KVClient
 enum Request: Equatable {
     case get(KVBytes)
     case put(KVBytes, KVBytes)
+    /// The same, vanishing after that time, or only if there is no such key.
+    case putFor(KVBytes, KVBytes, time: Duration?, ifAbsent: Bool)
+    /// How long a key is still there.
+    case timeToLive(KVBytes)
+    case increment(KVBytes, by: Int64)
     case list(prefix: KVBytes, limit: Int?, after: KVBytes?)
     case delete([KVBytes])
     case ping
+    case status
+    case doctor
     /// A command in the server's own words.
     case raw([KVBytes])
     case help
@@ -17,14 +24,20 @@ enum Request: Equatable {
         var text: String
     }
 
-    static let names = ["delete", "exit", "get", "help", "list", "ping", "put", "quit", "raw"]
+    static let names = [
+        "delete", "doctor", "exit", "get", "help", "incr", "list", "ping", "put", "quit", "raw", "status", "ttl",
+    ]
 
     static let helpText = """
         get KEY                               print a value
-        put KEY VALUE                         write a value
+        put KEY VALUE [ttl 30s] [if-absent]   write a value, for 500ms, 30s, 15m or 2h; or only if there is none
+        ttl KEY                               how many seconds a key is still there, or none
+        incr KEY [N]                          add 1, or N, to a number
         list [PREFIX] [limit N] [after KEY]   print pairs in key order
         delete KEY...                         remove keys
         ping                                  how long the store takes to answer
+        status                                the cluster as a table
+        doctor                                what looks wrong, and what to do
         raw COMMAND...                        send any command of the server, such as raw INFO server
         help                                  this text; Tab completes commands and keys, Ctrl-R searches lines
         quit                                  leave (or Ctrl-D)
@@ -44,8 +57,14 @@ enum Request: Equatable {
             guard arguments.count == 1 else { throw Mistake(text: "usage: get KEY") }
             self = .get(arguments[0])
         case "put", "set":
-            guard arguments.count == 2 else { throw Mistake(text: "usage: put KEY VALUE (quote a value with blanks)") }
-            self = .put(arguments[0], arguments[1])
+            self = try Request.put(arguments)
+        case "ttl":
+            guard arguments.count == 1 else { throw Mistake(text: "usage: ttl KEY") }
+            self = .timeToLive(arguments[0])
+        case "incr":
+            let step = arguments.count == 2 ? Int64(arguments[1].description) : 1
+            guard let step, (1...2).contains(arguments.count) else { throw Mistake(text: "usage: incr KEY [N]") }
+            self = .increment(arguments[0], by: step)
         case "list", "ls": self = try Request.list(arguments)
         case "delete", "del":
             guard !arguments.isEmpty else { throw Mistake(text: "usage: delete KEY...") }
@@ -53,6 +72,9 @@ enum Request: Equatable {
         case "ping":
             guard arguments.isEmpty else { throw Mistake(text: "usage: ping") }
             self = .ping
+        case "status", "doctor":
+            guard arguments.isEmpty else { throw Mistake(text: "usage: \(name)") }
+            self = name == "status" ? .status : .doctor
         case "raw":
             guard !arguments.isEmpty else { throw Mistake(text: "usage: raw COMMAND...") }
             self = .raw(arguments)
@@ -63,6 +85,39 @@ enum Request: Equatable {
             let hint = close.map { "; did you mean \($0)?" } ?? "; help lists the commands"
             throw Mistake(text: "no command \(Text.escaped(first))\(hint)")
         }
+    }
+
+    private static func put(_ arguments: [KVBytes]) throws(Mistake) -> Request {
+        let usage = Mistake(text: "usage: put KEY VALUE [ttl 30s] [if-absent] (quote a value with blanks)")
+        guard arguments.count >= 2 else { throw usage }
+        if arguments.count == 2 { return .put(arguments[0], arguments[1]) }
+        var (rest, time, ifAbsent) = (arguments[2...], nil as Duration?, false)
+        while let option = rest.popFirst() {
+            switch option.description.lowercased() {
+            case "if-absent": ifAbsent = true
+            case "ttl":
+                guard let given = rest.popFirst().flatMap({ Request.time($0.description) }) else { throw usage }
+                time = given
+            default: throw usage
+            }
+        }
+        return .putFor(arguments[0], arguments[1], time: time, ifAbsent: ifAbsent)
+    }
+
+    /// A time such as 500ms, 30s, 15m or 2h, more than 0; nil for anything else.
+    static func time(_ text: String) -> Duration? {
+        let digits = text.prefix { $0.isASCII && $0.isNumber }
+        let millis: Int64? =
+            switch text.dropFirst(digits.count) {
+            case "ms": 1
+            case "s": 1000
+            case "m": 60_000
+            case "h": 3_600_000
+            default: nil
+            }
+        guard let number = Int64(digits), number > 0, let millis else { return nil }
+        let (all, isOver) = number.multipliedReportingOverflow(by: millis)
+        return isOver ? nil : .milliseconds(all)
     }
 
     private static func list(_ arguments: [KVBytes]) throws(Mistake) -> Request {

@@ -24,11 +24,25 @@ struct Runner {
             case .put(let key, let value):
                 let stamp = try await client.put(key, value)
                 Terminal.write(json ? "{\(Text.member("key", key)),\"stamp_ms\":\(stamp.millis)}\n" : "OK\n")
+            case .putFor(let key, let value, let time, let ifAbsent):
+                let isDone = try await client.put(key, value, expiresIn: time, ifAbsent: ifAbsent)
+                if json {
+                    Terminal.write("{\(Text.member("key", key)),\"written\":\(isDone)}\n")
+                } else if isDone || isConversation {
+                    Terminal.write(isDone ? "OK\n" : "(there already)\n")
+                }
+                return isDone ? 0 : Self.absent
+            case .timeToLive(let key): return try await timeToLive(key)
+            case .increment(let key, let step):
+                let sum = try await client.increment(key, by: step)
+                Terminal.write(json ? "{\(Text.member("key", key)),\"value\":\(sum)}\n" : "\(sum)\n")
             case .list(let prefix, let limit, let after): try await list(prefix, limit, after)
             case .delete(let keys):
                 let deleted = try await delete(keys)
                 Terminal.write(json ? "{\"deleted\":\(deleted)}\n" : "\(deleted)\n")
             case .ping: try await ping()
+            case .status: try await status()
+            case .doctor: return try await doctor()
             case .raw(let arguments):
                 let reply = try await client.send(arguments)
                 if isRaw, !json {
@@ -68,6 +82,30 @@ struct Runner {
         return value == nil ? Self.absent : 0
     }
 
+    /// Seconds with three decimals, or that there is no end.
+    private func timeToLive(_ key: KVBytes) async throws -> Int32 {
+        let time = try await client.timeToLive(key)
+        let text: String? =
+            switch time {
+            case .left(let left):
+                {
+                    let (seconds, attoseconds) = left.components
+                    let rest = String(attoseconds / 1_000_000_000_000_000)
+                    return "\(seconds)." + String(repeating: "0", count: 3 - rest.count) + rest
+                }()
+            case .never: json ? "null" : "none"
+            case nil: nil
+            }
+        if json {
+            Terminal.write("{\(Text.member("key", key)),\"exists\":\(text != nil),\"ttl_s\":\(text ?? "null")}\n")
+        } else if let text {
+            Terminal.write(text + "\n")
+        } else if isConversation {
+            Terminal.write("(absent)\n")
+        }
+        return text == nil ? Self.absent : 0
+    }
+
     /// Page by page, so that a listing of any length takes little memory and can be cut off.
     private func list(_ prefix: KVBytes, _ limit: Int?, _ after: KVBytes?) async throws {
         var (left, last) = (limit ?? .max, after)
@@ -101,6 +139,35 @@ struct Runner {
         let rest = String(micros % 1000)
         let millis = "\(micros / 1000)." + String(repeating: "0", count: 3 - rest.count) + rest
         Terminal.write(json ? "{\"ping_ms\":\(millis)}\n" : "PONG \(millis) ms\n")
+    }
+
+    private func status() async throws {
+        let reply = try await client.send(json ? ["KVD", "STATUS"] : ["KVD", "STATUS", "TABLE"])
+        if json { return Terminal.write(reply.bytes?.array ?? []) }
+        let rows = (reply.elements ?? []).map { line in
+            (line.bytes?.description ?? "").split(separator: "\t", omittingEmptySubsequences: false).map {
+                Text.escaped(KVBytes(String($0)))
+            }
+        }
+        Terminal.write(TextTable.aligned(rows))
+    }
+
+    /// Each finding is its weight, what is wrong, and what to do.
+    private func doctor() async throws -> Int32 {
+        let reply = try await client.send(["KVD", "DOCTOR"])
+        let findings = (reply.elements ?? []).map { finding in
+            (finding.elements ?? []).map { $0.bytes?.description ?? "" }
+        }
+        if json {
+            Terminal.write(Self.json(reply) + "\n")
+        } else if findings.isEmpty {
+            Terminal.write("Nothing is wrong.\n")
+        }
+        for finding in findings where !json && finding.count == 3 {
+            let words = finding.map { Text.escaped(KVBytes($0)) }
+            Terminal.write("\(words[0]): \(words[1])\n    \(words[2])\n")
+        }
+        return findings.contains { $0.first == "critical" } ? Self.failed : 0
     }
 
     private func delete(_ keys: [KVBytes]) async throws -> Int {

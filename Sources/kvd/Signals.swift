@@ -30,12 +30,16 @@ enum Signals {
         return set
     }
 
-    /// What SIGHUP does; returns what to log. Its own thread.
+    /// What SIGHUP does, and what is done every ten seconds; they return what to log. Their own thread.
     private static let reread = Mutex<@Sendable () -> String>({ "not started yet, so nothing is read again" })
+    private static let look = Mutex<@Sendable () -> String?>({ nil })
+    private static let lookSeconds = 10
 
     static func rereadSettings(of server: Server) {
         let body = server.rereadTrust
         reread.withLock { $0 = body }
+        let second = server.lookAtCertificates
+        look.withLock { $0 = second }
     }
 
     private static func watchHangUp(_ log: Logger) {
@@ -47,9 +51,12 @@ enum Signals {
                 let log = Unmanaged<LogBox>.fromOpaque(argument!).takeUnretainedValue().log
                 var hangUp = Signals.set([SIGHUP])
                 while true {
-                    var number: Int32 = 0
-                    guard sigwait(&hangUp, &number) == 0 else { continue }
-                    log.notice("SIGHUP: \(Signals.reread.withLock { $0 }())")
+                    var wait = timespec(tv_sec: Signals.lookSeconds, tv_nsec: 0)
+                    if sigtimedwait(&hangUp, nil, &wait) == SIGHUP {
+                        log.notice("SIGHUP: \(Signals.reread.withLock { $0 }())")
+                    } else if errno == EAGAIN, let line = Signals.look.withLock({ $0 })() {
+                        log.notice("\(line)")
+                    }
                 }
             }, box)
         pthread_detach(thread)

@@ -5,112 +5,6 @@ import Glibc
 import KVServer
 import Logging
 
-struct KVD: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "kvd",
-        abstract: "An in-memory key-value store that any Redis client can use and whose servers keep each other equal.",
-        discussion: """
-            Query actor i (from 1) serves clients on port P+i. Every flag may also come from the environment
-            (KVD_PORT, …) and from --config FILE (one "name value" a line, # comments); a flag beats the environment,
-            which beats the file.
-            """,
-        version: "kvd \(ServerVersion.kvd)", subcommands: [Secret.self, Cert.self])
-
-    @Option(help: ArgumentHelp("Actor-system port; clients use the ports above it. (default: 6000)", valueName: "P"))
-    var port: String?
-    @Option(help: ArgumentHelp("Query actors, one event loop each. (default: online cores)", valueName: "N"))
-    var actors: String?
-    @Option(
-        help: ArgumentHelp(
-            "One more client port, spread over all query actors by the kernel. (default: off)", valueName: "Q"))
-    var sharedPort: String?
-    @Option(help: ArgumentHelp("Address to bind. (default: 127.0.0.1)", valueName: "H"))
-    var host: String?
-    @Option(help: ArgumentHelp("What other servers are told instead of host and port.", valueName: "HOST[:PORT]"))
-    var advertise: String?
-    @Option(
-        help: ArgumentHelp(
-            "Name of this server, the same over restarts and addresses. (default: host name and port)",
-            valueName: "NAME"))
-    var name: String?
-    @Option(help: ArgumentHelp("Any server to join, or its description line; repeatable.", valueName: "HOST:PORT"))
-    var join: [String] = []
-    @Option(help: ArgumentHelp("Servers of different clusters refuse each other. (default: kvd)", valueName: "NAME"))
-    var cluster: String?
-    @Option(
-        help: ArgumentHelp(
-            "The key by which servers of the cluster know each other: kvd secret > FILE. SIGHUP reads it again.",
-            valueName: "FILE"))
-    var clusterKeyFile: String?
-    @Option(help: ArgumentHelp("Instead of a key: this server's certificate, PEM.", valueName: "FILE"))
-    var peerTlsCert: String?
-    @Option(help: ArgumentHelp("Its private key, PEM.", valueName: "FILE"))
-    var peerTlsKey: String?
-    @Option(help: ArgumentHelp("Who signs the servers' certificates, PEM.", valueName: "FILE"))
-    var peerTlsCa: String?
-    @Flag(help: "Off loopback without a key or certificates: whoever reaches the port is believed.")
-    var trustTheNetwork = false
-    @Option(
-        help: ArgumentHelp(
-            "The password of clients, one line. SIGHUP reads it again. (default: none)", valueName: "FILE"))
-    var requirepassFile: String?
-    @Option(
-        help: ArgumentHelp("The users of clients, lines of Redis's ACL. SIGHUP reads it again.", valueName: "FILE"))
-    var aclfile: String?
-    @Option(
-        help: ArgumentHelp(
-            "yes or no: clients of other machines are refused as long as none needs a password. (default: yes)",
-            valueName: "WHETHER"))
-    var protectedMode: String?
-    @Option(help: ArgumentHelp("auto, io_uring or epoll. (default: auto)", valueName: "BACKEND"))
-    var io: String?
-    @Option(
-        help: ArgumentHelp("trace, debug, info, notice, warning, error or critical. (default: info)", valueName: "L"))
-    var logLevel: String?
-    @Option(help: ArgumentHelp("Connections served at once. (default: 10000)", valueName: "N"))
-    var maxclients: String?
-    @Option(help: ArgumentHelp("Pin each loop to a core: yes or no. (default: yes)", valueName: "YES"))
-    var pin: String?
-    @Option(
-        help: ArgumentHelp("Make fresh memory ready beside the loops: yes or no. (default: yes)", valueName: "YES"))
-    var warmMemory: String?
-    @Option(
-        help: ArgumentHelp(
-            "Longest time, in seconds, to hand over the last writes when told to stop. (default: 30)",
-            valueName: "SECONDS"))
-    var drainTimeout: String?
-    @Option(
-        help: ArgumentHelp(
-            "Answer data commands while still fetching what others have: yes or no. (default: yes)", valueName: "YES"))
-    var serveWhileJoining: String?
-    @Option(
-        help: ArgumentHelp(
-            "Refuse writes while one has waited longer for another server that is up. (default: off)",
-            valueName: "SECONDS"))
-    var maxLag: String?
-    @Option(
-        name: .customLong("debug-clock-offset-ms"), parsing: .unconditional,
-        help: ArgumentHelp("Added to the clock, for tests.", valueName: "MS", visibility: .hidden))
-    var clockOffset: String?
-    @Option(help: ArgumentHelp("Settings, one 'name value' a line.", valueName: "FILE"))
-    var config: String?
-
-    /// In the names of the configuration's rows.
-    var flags: [(name: String, value: String)] {
-        let single: [(String, String?)] = [
-            ("port", port), ("actors", actors), ("shared-port", sharedPort), ("host", host), ("advertise", advertise),
-            ("cluster", cluster), ("io", io), ("log-level", logLevel), ("maxclients", maxclients), ("pin", pin),
-            ("warm-memory", warmMemory),
-            ("drain-timeout", drainTimeout), ("debug-clock-offset-ms", clockOffset),
-            ("cluster-key-file", clusterKeyFile), ("peer-tls-cert", peerTlsCert), ("peer-tls-key", peerTlsKey),
-            ("peer-tls-ca", peerTlsCa), ("trust-the-network", trustTheNetwork ? "yes" : nil),
-            ("requirepass-file", requirepassFile), ("aclfile", aclfile), ("protected-mode", protectedMode),
-            ("name", name), ("serve-while-joining", serveWhileJoining), ("max-lag", maxLag),
-        ]
-        return single.compactMap { name, value in value.map { (name, $0) } } + join.map { ("join", $0) }
-    }
-}
-
 /// `kvd secret`: a key for --cluster-key-file.
 struct Secret: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -153,6 +47,47 @@ struct Cert: ParsableCommand {
     }
 }
 
+/// `kvd check-config`: what would count, without starting anything.
+struct CheckConfig: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "check-config",
+        abstract: "Read flags, environment and file, and say what would count.",
+        discussion: """
+            Takes the flags of kvd. Prints each setting that is not at its default, with where it comes from, and \
+            checks what only the whole can tell. Exit code 64 and one line if a setting cannot be used.
+            """)
+
+    @Argument(parsing: .captureForPassthrough, help: "Flags of kvd.") var words: [String] = []
+
+    func run() throws {
+        if words.contains("--help") || words.contains("-h") { throw CleanExit.helpRequest(self) }
+        let lines: [String]
+        do { lines = try report() } catch { fail(error.description, code: 64) }
+        for line in lines { say(line, on: STDOUT_FILENO) }
+    }
+
+    private func report() throws(ConfigError) -> [String] {
+        let parsed = try FlagParser.parse(words)
+        return try Config.report(flags: parsed.pairs, environment: environment(), file: parsed.file)
+    }
+}
+
+/// `kvd settings`: the table of settings as a page.
+struct Settings: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Print the settings as markdown, conf, man, bash or zsh.",
+        discussion: "conf is a configuration file with every setting commented out; bash and zsh are completions.")
+
+    @Argument(help: "markdown, conf, man, bash or zsh.") var form: String
+
+    func run() throws {
+        guard let page = SettingPages.byName.first(where: { $0.name == form }) else {
+            fail("'\(form)' is not one of \(SettingPages.byName.map(\.name).joined(separator: ", "))", code: 64)
+        }
+        say(String(page.text().dropLast()), on: STDOUT_FILENO)
+    }
+}
+
 /// One line, unbuffered: C's stdio streams are global variables that Swift 6 does not let a program share.
 func say(_ line: String, on descriptor: Int32) {
     let bytes = Array((line + "\n").utf8)
@@ -170,19 +105,23 @@ func fail(_ message: String, code: Int32) -> Never {
     exit(code)
 }
 
+let subcommands: [any ParsableCommand.Type] = [Secret.self, Cert.self, CheckConfig.self, Settings.self]
+
 /// Runs a subcommand and ends, or returns the flags of the server.
-func parseFlags() -> KVD {
-    // By hand: the parser would give --host and --cluster behind a subcommand to the server.
+func parseFlags() -> ParsedFlags {
     let words = Array(CommandLine.arguments.dropFirst())
-    for subcommand in KVD.configuration.subcommands where words.first == subcommand._commandName {
+    for subcommand in subcommands where words.first == subcommand._commandName {
         subcommand.main(Array(words.dropFirst()))
         exit(0)
     }
-    do { return try KVD.parse() } catch {
-        let code = KVD.exitCode(for: error)
-        if code == .success { KVD.exit(withError: error) }
-        fail("\(KVD.message(for: error)); see kvd --help", code: 64)
-    }
+    do throws(ConfigError) {
+        let parsed = try FlagParser.parse(words)
+        if parsed.wantsHelp || parsed.wantsVersion {
+            say(parsed.wantsHelp ? String(SettingPages.help.dropLast()) : "kvd \(ServerVersion.kvd)", on: STDOUT_FILENO)
+            exit(0)
+        }
+        return parsed
+    } catch { fail("\(error.description); see kvd --help", code: 64) }
 }
 
 func environment() -> [String: String] {
@@ -196,13 +135,13 @@ func environment() -> [String: String] {
     return variables
 }
 
-let command = parseFlags()
+let parsed = parseFlags()
 let config: Config
-do { config = try Config.resolve(flags: command.flags, environment: environment(), file: command.config) } catch {
+do { config = try Config.resolve(flags: parsed.pairs, environment: environment(), file: parsed.file) } catch {
     fail(error.description, code: 64)
 }
 
-LoggingSystem.bootstrap { ServerLogHandler(label: $0) }
+LoggingSystem.bootstrap { ServerLogHandler(label: $0, format: config.logFormat) }
 atexit { LogQueue.standardError.flush() }
 var log = Logger(label: "kvd")
 log.logLevel = Logger.Level(rawValue: config.logLevel) ?? .info
@@ -210,6 +149,7 @@ let signals = Signals.prepare(log)
 for line in Config.unknownVariables(environment()) { log.warning("\(line)") }
 
 let server = Server(config: config, log: log, onForgotten: Lifecycle.askToStop)
+server.manager = .ofEnvironment()
 do {
     say(try server.start().json, on: STDOUT_FILENO)
     Signals.rereadSettings(of: server)

@@ -7,7 +7,7 @@ import RESP
 /// Owns a query actor and one session on it; time is whatever the caller says.
 package final class LocalSession {
     package let shard: Shard
-    private var session: Session
+    package private(set) var session: Session
     private let output: UnsafeMutablePointer<OutputBuffer>
     /// Called while a command waits for another actor; false if nothing happened.
     package var whileSuspended: () -> Bool = { false }

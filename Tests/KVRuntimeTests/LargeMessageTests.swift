@@ -158,7 +158,8 @@ private final class SilentPeer {
     }
 
     func accept(saying bytes: [UInt8]) throws -> Int32 {
-        let link = Glibc.accept(fd, nil, nil)
+        var link = Glibc.accept(fd, nil, nil)
+        while link < 0, errno == EINTR { link = Glibc.accept(fd, nil, nil) }
         guard link >= 0, send(link, bytes, bytes.count, 0) == bytes.count else {
             throw TestSocket.Failure("accept: errno \(errno)")
         }

@@ -201,8 +201,11 @@ import Testing
             s.expect("LIST LIMIT 1", "*2\r\n$2\r\na1\r\n$1\r\n1")
             s.expect("LIST c", "*0")
             s.expect("MULTI", "+OK")
-            #expect(s.command("KEYS", "*").hasPrefix("-NOPERM"))
-            #expect(s.command("EXEC").hasPrefix("-EXECABORT"))
+            for listing in ["KEYS *", "SCAN 0", "LIST"] { s.expect(listing, "+QUEUED") }
+            s.expect(
+                "EXEC",
+                "*3\r\n*2\r\n$2\r\na1\r\n$2\r\na2\r\n*2\r\n$1\r\n0\r\n*2\r\n$2\r\na1\r\n$2\r\na2"
+                    + "\r\n*4\r\n$2\r\na1\r\n$1\r\n1\r\n$2\r\na2\r\n$1\r\n2")
         }
         try withClient("default on nopass %W~a* +@all") { s in
             for request in ["KEYS *", "SCAN 0", "LIST"] {
@@ -241,7 +244,34 @@ import Testing
         }
     }
 
-    /// Whoever runs the transactions of all clients stays who it is.
+    /// Each command is looked at when it is queued, and again when it runs: with the rights of now.
+    @Test func aTransactionRunsAsItsClientWithTheRightsOfNow() throws {
+        try withClient("default on nopass ~a* +@all") { s in
+            let other = LocalSession(shard: s.shard, now: s.now)
+            defer { other.close(shardToo: false) }
+            s.shard.context.access.replace(
+                try AccessFile.parse("user default on nopass ~a* +@all\nuser bob on >pw ~* +@all", "f"))
+            other.expect("AUTH bob pw", "+OK")
+            other.expect("MULTI", "+OK")
+            for request in ["ACL WHOAMI", "SET b v", "KEYS *"] { other.expect(request, "+QUEUED") }
+            other.expect("EXEC", "*3\r\n$3\r\nbob\r\n+OK\r\n*1\r\n$1\r\nb")
+            // Who comes next is somebody else.
+            s.expect("MULTI", "+OK")
+            #expect(s.command("GET", "b").hasPrefix("-NOPERM"))
+            s.expect("DISCARD", "+OK")
+            s.expect("MULTI", "+OK")
+            for request in ["ACL WHOAMI", "SET a v", "KEYS *"] { s.expect(request, "+QUEUED") }
+            other.expect("ACL SETUSER default -set", "+OK")
+            s.expect(
+                "EXEC",
+                "*3\r\n$7\r\ndefault\r\n-NOPERM this user has no permissions to run the 'set' command\r\n*0")
+            other.expect("EXISTS a", ":0")
+            #expect(other.command("ACL", "LOG").contains("multi"))
+            other.expect("ACL WHOAMI", "$3\r\nbob")
+        }
+    }
+
+    /// Nobody becomes another one by a transaction.
     @Test func nobodyLogsInWithinATransaction() throws {
         try withClient("bob on >pw ~a* +get +multi +exec") { s in
             for login in ["AUTH bob pw", "HELLO 2 AUTH bob pw"] {

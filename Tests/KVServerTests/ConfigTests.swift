@@ -101,6 +101,23 @@ import Testing
         #expect(try config(("max-lag", "off")).maxLagSeconds == nil)
     }
 
+    /// Decided once: what each file alone means.
+    @Test func whatFilesOfTLSMean() throws {
+        let pair = [("tls-cert-file", "c"), ("tls-key-file", "k")]
+        func tls(_ more: (String, String)...) throws -> TLSSettings {
+            try Config.resolve(flags: (pair + more).map { (name: $0.0, value: $0.1) }, environment: [:]).tls
+        }
+        #expect(try config().tls.mode == .off && !config().tls.isOn)
+        #expect(try tls().mode == .required && tls().asks == .no && tls().refusesPlain)
+        #expect(try tls(("tls", "off")).mode == .off)
+        let optional = try tls(("tls", "optional"), ("tls-ca-file", "a"))
+        #expect(optional.mode == .optional && optional.asks == .optional && !optional.refusesPlain)
+        #expect(try tls(("tls", "optional"), ("tls-ca-file", "a"), ("tls-auth-clients", "yes")).refusesPlain)
+        #expect(try tls(("tls-ca-file", "a"), ("tls-auth-clients-user", "URI")).userName == .uri)
+        #expect(message([("tls-key-file", "k")])?.contains("both") == true)
+        #expect(message([("tls-ca-file", "a")])?.contains("both") == true)
+    }
+
     @Test func moreServersToJoinThanAnybodyNeedsAreRefused() {
         let join = (0..<Seeds.seedsMax + 1).map { ("join", "10.0.0.1:\($0 + 1)") }
         #expect(message(Array(join.dropLast())) == nil)
@@ -120,6 +137,8 @@ import Testing
         ("maxclients", "-1"), ("pin", "maybe"), ("warm-memory", "1"), ("nonsense", "1"), ("host", ""), ("name", "a b"),
         ("name", "a,b"),
         ("name", ""), ("name", String(repeating: "n", count: 65)), ("serve-while-joining", "perhaps"),
+        ("maxmemory", "1.5gb"), ("maxmemory", "-1"), ("maxmemory", "8tb"), ("unixsocket", ""),
+        ("unixsocketperm", "999"), ("unixsocketperm", "1000"), ("tls", "on"), ("tls-auth-clients", "all"),
         ("max-lag", "0"), ("max-lag", "1.5"), ("max-lag", "yes"), ("advertise", "é:1"), ("host", "a,b"),
     ])
     func aBadValueIsNamedInOneLine(_ name: String, _ value: String) throws {
@@ -167,7 +186,8 @@ import Testing
 
     @Test func settingsForTestsAreNotInTheListOfSettings() throws {
         let text = try #require(message([("nonsense", "1")]))
-        #expect(text.contains("known are port, actors") && !text.contains("debug"), "\(text)")
+        #expect(text.contains("kvd --help lists all") && !text.contains("debug"), "\(text)")
+        #expect(message([("debug-clock-offset", "1")])?.contains("debug-clock-offset-ms") == false)
     }
 
     @Test func portsMustNotCollide() {

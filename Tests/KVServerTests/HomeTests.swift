@@ -67,6 +67,26 @@ import Testing
         }
     }
 
+    /// A home that does not come to it: an error in its place, nothing done, and the connection goes on.
+    @Test func aBusyHomeIsNotWaitedForForEver() {
+        withActors(3) { homes, clients in
+            let (busy, free) = (homes.keys(of: 3)[0], homes.keys(of: 2)[0])
+            clients[0].expect("SET \(busy) 5", "+OK")
+            clients[0].whileSuspended = {
+                guard let continuation = clients[0].session.continuation as? HomeRun else { return homes.deliver() }
+                continuation.ask.giveUp()
+                return true
+            }
+            clients[0].expect("INCR \(busy)", "-\(HomeAsk.lateness)")
+            clients[0].whileSuspended = { homes.deliver() }
+            // The request arrives after all, and is not run.
+            clients[0].expect("INCR \(free)", ":1")
+            clients[0].expect("GET \(busy)", "$1\r\n5")
+            clients[0].expect("INCR \(busy)", ":6")
+            clients[1].expect("INCR \(busy)", ":7")
+        }
+    }
+
     @Test func aDeletedKeyIsCountedOnce() {
         withActors(3) { homes, clients in
             let keys = (1...3).flatMap { homes.keys(of: $0).prefix(5) }

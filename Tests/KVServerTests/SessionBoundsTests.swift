@@ -109,13 +109,65 @@ import Testing
         shard.boundInput()
         #expect(!readers.contains { $0.isStalled })
         // What other actors hold counts as well; there is only this one, so its own count is made large.
-        shard.state.pointee.heldInput += Limits.heldInputMax - 500_000
+        shard.state.pointee.heldInput += shard.context.heldInputMax - 500_000
         shard.boundInput()
         #expect(readers.map(\.isStalled) == [false, false, true] && readers[2].reply != nil)
         clients[2].dropInput()
         shard.boundInput()
         #expect(readers.map(\.isStalled) == [false, false, true])
-        shard.state.pointee.heldInput -= Limits.heldInputMax - 500_000
+        shard.state.pointee.heldInput -= shard.context.heldInputMax - 500_000
+    }
+
+    @Test func whoLeavesMuchOfItsRepliesForLongIsClosed() {
+        let session = LocalSession()
+        let (client, reader) = (Session(shard: session.shard), Reader())
+        client.owner = reader
+        defer {
+            client.close()
+            session.close()
+        }
+        client.block()
+        let shard = session.shard
+        func look(_ unsent: Int, after millis: Millis) -> Bool {
+            shard.state.pointee.nowMillis += millis
+            reader.sessionUnsentBytes = unsent
+            shard.closeStalled()
+            return reader.isStalled
+        }
+        #expect(!look(Limits.outputBytesLong + 1, after: 0))
+        #expect(!look(Limits.outputBytesLong + 2, after: Limits.outputMillisLong - 1))
+        // Below it once, and the time begins anew.
+        #expect(!look(Limits.outputBytesLong, after: 1))
+        #expect(!look(Limits.outputBytesLong + 1, after: 1000))
+        #expect(!look(Limits.outputBytesLong + 1, after: Limits.outputMillisLong - 1))
+        #expect(look(Limits.outputBytesLong + 1, after: 1))
+        #expect(reader.reply == nil && shard.context.closedClients.count(.leavesOutput) == 1)
+    }
+
+    @Test func whoHoldsMostIsClosedAtAQuarterOfTheMemory() {
+        let session = LocalSession()
+        let shard = session.shard
+        let clients = (0..<3).map { _ in Session(shard: shard) }
+        let readers = clients.map { _ in Reader() }
+        defer {
+            for client in clients { client.close() }
+            session.close()
+        }
+        shard.context.memory.set(4_000_000)
+        for (i, client) in clients.enumerated() {
+            client.owner = readers[i]
+            readers[i].sessionUnsentBytes = 300_000 + i
+        }
+        shard.closeStalled()
+        #expect(!readers.contains { $0.isStalled } && shard.context.heldOutput == 900_003)
+        readers[1].sessionUnsentBytes = 500_000
+        shard.closeStalled()
+        #expect(readers.map(\.isStalled) == [false, true, false])
+        #expect(shard.context.closedClients.count(.holdsMost) == 1)
+        shard.context.memory.set(0)
+        readers[1].isStalled = false
+        shard.closeStalled()
+        #expect(!readers.contains { $0.isStalled }, "without a limit there is no quarter of it")
     }
 
     @Test func memoryForARequestFollowsWhatCameNotWhatWasAnnounced() {

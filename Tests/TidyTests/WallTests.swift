@@ -27,11 +27,14 @@ import Testing
                 "DigestWatch", "Discards", "ExpiryWork", "FrameBench", "FrameTurns", "FutureStamps", "GapWatch",
                 "GatewayChoice", "Hearing", "Hearsay", "Inbox", "Leaving", "LinkBook", "LocalLog", "Membership",
                 "Outcasts", "OutgoingRound", "OwnStream", "PairPacer", "PeerView", "PlantedState", "RecentSegments",
-                "RepairQueue", "RetiredServers", "ScanDonor", "Schedule", "Seen", "SegmentBuilder", "SendWish",
+                "Reconciliation", "RepairQueue", "RetiredServers", "ScanDonor", "Schedule", "Seen", "SegmentBuilder",
+                "SendWish",
                 "ServerLink", "SiblingStream", "SiblingView", "UnaskedCollection", "WriteAges",
             ],
             holders: ["Replica", "RemoteServer", "Sibling"], open: ["ScanDonor", "SegmentBuilder"],
-            others: ["Replica.siblings", "Replica.servers", "Replica.statistics", "Replica.onRestamp"],
+            others: [
+                "Replica.siblings", "Replica.servers", "Replica.statistics", "Replica.onRestamp", "Replica.onLearned",
+            ],
             propertiesMin: 40),
         Machine(
             folder: "Sources/CMUDCore",

@@ -15,6 +15,8 @@
 
 #include "csupport_system.h"
 
+#define CS_PATH_BYTES_MAX 107u
+
 #define CS_BACKEND_URING 1u
 #define CS_BACKEND_EPOLL 2u
 
@@ -75,6 +77,10 @@ void cs_loop_wake(cs_loop *loop);
 /// Listens on `address`; accepted connections have TCP_NODELAY and keep-alive set. NULL and -errno in `error` on
 /// failure.
 cs_conn *cs_loop_listen(cs_loop *loop, void *token, const cs_address *address, int reuse_port, int *error);
+/// The same on a path of the file system, of at most CS_PATH_BYTES_MAX. Only those whom `mode` lets may connect, from
+/// the beginning. A socket that nobody listens on any more is replaced, any other file is left (-EADDRINUSE,
+/// -ENOTSOCK).
+cs_conn *cs_loop_listen_path(cs_loop *loop, void *token, const char *path, uint32_t mode, int *error);
 /// Begins to connect; CS_EVENT_CONNECTED or CS_EVENT_CLOSED follows. NULL and -errno if not even that is possible.
 cs_conn *cs_loop_connect(cs_loop *loop, void *token, const cs_address *address, int *error);
 /// Takes over an accepted descriptor and begins to receive. Never fails.

@@ -2,7 +2,7 @@
 //
 // Two ways to be believed. With the key of the cluster: TLS 1.3 with an external pre-shared key and a fresh
 // Diffie-Hellman exchange (RFC 8446 4.2.9 psk_dhe_ke). With certificates: both sides show one of the cluster's
-// authority. One cipher suite, one group, no tickets, no resumption.
+// authority. One cipher suite, one group, no tickets, no resumption. Clients have csupport_front.h.
 //
 // A context may be used by any thread once it is made. A connection belongs to one thread at a time.
 #ifndef CSUPPORT_TLS_H

@@ -29,6 +29,14 @@ struct EntryEncoder {
     private(set) var count = 0
     private(set) var millisMax: Millis = 0
 
+    /// Begins a new run. The writer `first`, if there is one, need not be named: whoever decodes it knows it.
+    mutating func restart(_ first: OriginIndex?) {
+        origins.removeAll(keepingCapacity: true)
+        if let first { origins.append(first) }
+        lastCode = first == nil ? -1 : 0
+        (lastMillis, lastSeq, previous, count, millisMax) = (0, 0, nil, 0, 0)
+    }
+
     /// Must be called before the record passed last may vanish: the next key is written in full.
     mutating func forgetPrevious() { previous = nil }
 
@@ -109,8 +117,10 @@ struct EntryDecoder {
     /// Writers one run may name: far above any cluster, and it bounds what a hostile peer can intern with one frame.
     static let originsMax = 4096
 
-    init(from: Int, to: Int, count: Int, millisMax: Millis) {
+    /// `first`: the writer that is not named, if there is one.
+    init(from: Int, to: Int, count: Int, millisMax: Millis, first: OriginIndex? = nil) {
         (at, end, left, self.millisMax) = (from, to, count, millisMax)
+        if let first { (origins, origin) = ([first], first) }
     }
 
     /// Whether all entries were read and nothing is left over.
@@ -135,7 +145,7 @@ struct EntryDecoder {
         let contentCount =
             isTombstone && !isExtended ? 0 : Int(truncatingIfNeeded: min(reader.varint(), UInt64(Int32.max)))
         guard !reader.failed, shared <= key.count, shared &+ suffix <= Companion.keyBytesMax,
-            contentCount <= Limits.valueBytesMax + (isExtended ? RecordExtension.longBytes : 0),
+            contentCount <= Limits.valueBytesMax + (isExtended ? RecordExtension.bytesMax : 0),
             readOrigin(flags, &reader, table, writers)
         else { return nil }
         let ms = flags & EntryFlag.sameMillis != 0 ? lastMillis : lastMillis &+ reader.zigzag()
@@ -144,11 +154,13 @@ struct EntryDecoder {
         let rest = reader.run(suffix)
         let content = reader.run(contentCount)
         guard !reader.failed, ms >= 0, ms <= min(millisMax, Version.msMax), seq <= Version.seqMax,
-            !isExtended || !isTombstone && isSound(content, ms, seq, table)
+            !isExtended || isSound(content, ms, seq, table) && (!isTombstone || isBare(content))
         else { return nil }
         key.removeSubrange(shared...)
         key.append(contentsOf: rest)
-        guard !Companion.isCompanions(key) || isExtended && Companion.isSound(key, content) else { return nil }
+        guard !Companion.isCompanions(key) || isExtended && isSoundCompanion(content, isTombstone, table) else {
+            return nil
+        }
         lastMillis = ms
         lastSeq = seq
         at = reader.at
@@ -162,6 +174,21 @@ struct EntryDecoder {
                     key: ByteView(key), value: ByteView(content), ms: ms, origin: origin, seq: seq,
                     isTombstone: isTombstone)
         }
+    }
+
+    /// Whether there is nothing behind the extension, as in a delete: it says only what that has taken of a counter.
+    private func isBare(_ content: UnsafeRawBufferPointer) -> Bool {
+        guard let at = content.baseAddress else { return false }
+        return RecordExtension.byteCount(at: at) == content.count && RecordExtension.deadline(at: at) == 0
+    }
+
+    /// A part of a counter nobody but its actor writes; others may delete it.
+    private func isSoundCompanion(
+        _ content: UnsafeRawBufferPointer, _ isTombstone: Bool, _ table: OriginTable
+    ) -> Bool {
+        guard Companion.isSound(key, content, isTombstone: isTombstone) else { return false }
+        if key[2] != Companion.partKind || isTombstone || origin == OriginTable.unknown { return true }
+        return table.uid(origin) == Companion.partUID(key)
     }
 
     /// Whether an extension is one, and no deadline in it is newer than the write that kept it.

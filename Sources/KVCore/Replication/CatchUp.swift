@@ -26,12 +26,14 @@ struct ScanAsker {
     fileprivate(set) var isRefused = false
     /// Number of the first page in the stream to the siblings.
     let firstItem: UInt64
+    /// What the source has: if this server's disk is stale.
+    fileprivate(set) var donorKeys: DonorKeys?
 
     /// What every sibling needs to conclude the scan.
     func end(_ start: VersionVector, _ frontier: VersionVector, floor: Millis) -> ScanEnd {
         ScanEnd(
             firstItem: firstItem, asked: asked, start: start, frontier: frontier, floor: floor,
-            completesJoin: completesJoin, isOfNewcomer: isOfNewcomer)
+            completesJoin: completesJoin, isOfNewcomer: isOfNewcomer, donorKeys: donorKeys)
     }
 }
 
@@ -42,6 +44,8 @@ struct CatchUp {
 
     /// This actor finished its first catch-up, or never needed one.
     private var isDone: Bool
+    /// What every actor of the server had seen when it started.
+    private var atStart = VersionVector()
     /// It did so from a server that was catching up itself.
     private var isFromNewcomer = false
     private var remote: ScanAsker?
@@ -56,9 +60,40 @@ struct CatchUp {
 
     init(isCaughtUp: Bool) { isDone = isCaughtUp }
 
+    /// Others have collected what its directory knows nothing of.
+    private var isDiskStale = false
+    /// Merged before the end of a first scan that a directory made shorter: what that proves is open until then.
+    private var withheld: [LogInterval] = []
+    /// Of these; what comes beyond proves nothing on disk until the next snapshot.
+    private static let withheldMax = 4096
+
+    /// The server found this in its directory.
+    mutating func begin(with vector: VersionVector) { atStart = vector }
+
     // MARK: State
 
+    /// A first scan need not bring what this covers.
+    var known: VersionVector { atStart }
     var isCaughtUp: Bool { isDone }
+    /// It has not caught up, and found something in its directory.
+    var isReturning: Bool { !isDone && atStart.seqs.contains { $0 > 0 } }
+    /// What it found may not be trusted: the scan has to be of everything.
+    var isStale: Bool { isDiskStale }
+    mutating func noteStale() { isDiskStale = true }
+
+    mutating func withhold(_ origin: OriginIndex, _ from: UInt64, _ to: UInt64) {
+        if let i = withheld.lastIndex(where: { $0.origin == origin }), withheld[i].to >= from, withheld[i].from <= from
+        {
+            withheld[i].to = max(withheld[i].to, to)
+        } else if withheld.count < CatchUp.withheldMax {
+            withheld.append(LogInterval(origin: origin, from: from, to: to))
+        }
+    }
+
+    mutating func takeWithheld() -> [LogInterval] {
+        defer { withheld = [] }
+        return withheld
+    }
     var joinedNewcomer: Bool { isFromNewcomer }
     var isAsking: Bool { remote != nil }
     var isAskingSibling: Bool { local != nil }
@@ -89,11 +124,12 @@ struct CatchUp {
     /// Begins a scan. Source 0: whoever answers a greeting.
     mutating func begin(
         _ source: UInt64, donorIndex: Int = 0, asked: VersionVector, everything: Bool, completesJoin: Bool,
-        isOfNewcomer: Bool = false, firstItem: UInt64, _ now: Millis
+        isOfNewcomer: Bool = false, firstItem: UInt64, donorKeys: DonorKeys? = nil, _ now: Millis
     ) {
         remote = ScanAsker(
             source: source, donorIndex: donorIndex, session: takeSession(), asked: asked, everything: everything,
-            completesJoin: completesJoin, isOfNewcomer: isOfNewcomer, lastProgress: now, firstItem: firstItem)
+            completesJoin: completesJoin, isOfNewcomer: isOfNewcomer, lastProgress: now, firstItem: firstItem,
+            donorKeys: donorKeys)
     }
 
     private mutating func takeSession() -> UInt32 {
@@ -162,11 +198,12 @@ struct CatchUp {
     // MARK: A sibling
 
     mutating func beginLocal(
-        _ index: Int, asked: VersionVector, everything: Bool, completesJoin: Bool, _ now: Millis
+        _ index: Int, asked: VersionVector, everything: Bool, completesJoin: Bool, donorKeys: DonorKeys? = nil,
+        _ now: Millis
     ) {
         local = ScanAsker(
             source: UInt64(index), session: takeSession(), asked: asked, everything: everything,
-            completesJoin: completesJoin, lastProgress: now, firstItem: 0)
+            completesJoin: completesJoin, lastProgress: now, firstItem: 0, donorKeys: donorKeys)
     }
 
     /// A page arrived. True if it is the next one of the scan: then it counts as queued.

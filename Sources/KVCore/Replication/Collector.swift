@@ -46,10 +46,11 @@ struct Collector {
     mutating func sweep(
         _ store: Store, budget: Int, oldest: Millis, _ seen: Seen, _ origins: OriginTable
     ) -> (dropped: Int, tooYoung: UInt64) {
+        let parts = partRule(store, mayWrite: false, seen, origins)
         var tooYoung: UInt64 = 0
         let slice = min(budget, left)
         guard slice > 0 else { return (0, 0) }
-        let dropped = store.sweepTombstones(budget: slice) { record in
+        let dropped = store.sweepTombstones(budget: slice, parts: parts) { record in
             guard isKnownEverywhere(record, seen, origins) else { return false }
             guard record.ms <= oldest else {
                 tooYoung += 1
@@ -65,17 +66,25 @@ struct Collector {
     /// One slice: looks at up to `budget` expired values and companions without effect, and forgets those that nobody
     /// can lack. Returns how many it forgot, and how many deadlines have not passed everywhere.
     mutating func forget(
-        _ store: Store, budget: Int, oldest: Millis, _ seen: Seen, _ origins: OriginTable
+        _ store: Store, budget: Int, oldest: Millis, mayWrite: Bool = true, _ seen: Seen, _ origins: OriginTable
     ) -> (dropped: Int, tooSoon: UInt64) {
+        let parts = partRule(store, mayWrite: mayWrite, seen, origins)
         var tooSoon: UInt64 = 0
         let slice = min(budget, leftoversLeft)
         guard slice > 0 else { return (0, 0) }
-        let dropped = store.sweepLeftovers(budget: slice) { record, why in
-            if case .expired(let deadline) = why, deadline > passed {
+        let dropped = store.sweepLeftovers(budget: slice, parts: parts) { record, why in
+            let deadline: Millis
+            switch why {
+            case .expired(let millis), .spent(let millis): deadline = millis
+            case .withoutEffect: deadline = .min
+            }
+            guard deadline <= passed || deadline == 0 else {
                 tooSoon += 1
                 return false
             }
             guard record.ms <= oldest, isKnownEverywhere(record, seen, origins) else { return false }
+            // That one stays.
+            if case .spent = why { return true }
             noteDropped(record, seen)
             return true
         }
@@ -89,6 +98,20 @@ struct Collector {
         let origin = record.origin
         return seen.isRetired(origin)
             ? retiredEverywhere.contains(origins.uid(origin).server) : stable.covers(origin, record.seq)
+    }
+
+    /// An own part is this actor's to delete, and one of a server that everybody has retired anybody's.
+    private func partRule(_ store: Store, mayWrite: Bool, _ seen: Seen, _ origins: OriginTable) -> PartRule {
+        PartRule(
+            isKnown: { [stable, retiredEverywhere] uid, seq in
+                // Of one that was retired before this server began, it knows no writes.
+                if retiredEverywhere.contains(uid.server) { return true }
+                guard let origin = origins.index(of: uid), !seen.isRetired(origin) else { return false }
+                return stable.covers(origin, seq)
+            },
+            mayBury: { [retiredEverywhere] uid in
+                mayWrite && (uid == store.own || retiredEverywhere.contains(uid.server))
+            })
     }
 
     private mutating func noteDropped(_ record: Record, _ seen: Seen) {

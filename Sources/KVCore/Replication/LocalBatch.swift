@@ -25,10 +25,12 @@ final class ScanEnd: Sendable {
     let floor: Millis
     let completesJoin: Bool
     let isOfNewcomer: Bool
+    /// What the donor has, if the scan was of everything: what it covers beside that is to be dropped.
+    let donorKeys: DonorKeys?
 
     init(
         firstItem: UInt64, asked: VersionVector, start: VersionVector, frontier: VersionVector, floor: Millis,
-        completesJoin: Bool, isOfNewcomer: Bool
+        completesJoin: Bool, isOfNewcomer: Bool, donorKeys: DonorKeys? = nil
     ) {
         self.firstItem = firstItem
         self.asked = asked
@@ -37,6 +39,7 @@ final class ScanEnd: Sendable {
         self.floor = floor
         self.completesJoin = completesJoin
         self.isOfNewcomer = isOfNewcomer
+        self.donorKeys = donorKeys
     }
 }
 

@@ -108,8 +108,20 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let floorAhead = PlantedMistakes(rawValue: 1 << 45)
     /// One message of one server is enough to be forgotten.
     package static let forgottenAtAWord = PlantedMistakes(rawValue: 1 << 46)
+    /// INCR writes the sum as a value.
+    package static let countWritesSum = PlantedMistakes(rawValue: 1 << 47)
+    /// SET and DEL do not say what they have seen of a counter's parts.
+    package static let setForgetsTaken = PlantedMistakes(rawValue: 1 << 48)
+    /// A part is deleted as soon as it adds nothing here, whoever may have a SET that has not seen it.
+    package static let partBuriedEarly = PlantedMistakes(rawValue: 1 << 49)
+    /// A count that begins after an expiry goes on from the old one.
+    package static let expiryLeavesParts = PlantedMistakes(rawValue: 1 << 50)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 47.
+    /// A server that comes back believes its disk whatever others have collected. Not among `all`: the simulator has no
+    /// disks.
+    package static let staleDiskTrusted = PlantedMistakes(rawValue: 1 << 60)
+
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 51.
     package static let all: [(name: String, bug: PlantedMistakes)] = [
         ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
         ("tieByArrival", .tieByArrival), ("sequenceIgnored", .sequenceIgnored), ("nowOnly", .nowOnly),
@@ -132,5 +144,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
         ("stampIgnoresDeadline", .stampIgnoresDeadline), ("escortForgotten", .escortForgotten),
         ("resetOfOldId", .resetOfOldId), ("ownFromOthers", .ownFromOthers), ("floorAhead", .floorAhead),
         ("forgottenAtAWord", .forgottenAtAWord),
+        ("countWritesSum", .countWritesSum), ("setForgetsTaken", .setForgetsTaken),
+        ("partBuriedEarly", .partBuriedEarly), ("expiryLeavesParts", .expiryLeavesParts),
     ]
 }

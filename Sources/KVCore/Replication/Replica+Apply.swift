@@ -46,7 +46,12 @@ extension Replica {
             return (nil, used)
         case .local(.scanEnd(let end), let from, let number, _, _):
             if let sibling = sibling(from) {
-                if sibling.stream.isWhole(since: end.firstItem) { conclude(end, at) }
+                let isWhole = sibling.stream.isWhole(since: end.firstItem)
+                if let keys = end.donorKeys {
+                    beginReconciling(end, keys, isWhole: isWhole)
+                } else if isWhole {
+                    conclude(end, at)
+                }
                 sibling.stream.noteMerged(number)
             }
             return (nil, 1)
@@ -157,7 +162,8 @@ extension Replica {
         let doubtfulTo = sectionOrigin.map { self.doubtfulTo($0, cut, at) } ?? .min
         let hasher = store.hasher
         var used = 0
-        let keepsEntries = !siblings.isEmpty || !isChunk(work.block)
+        let keepsEntries =
+            !siblings.isEmpty || !isChunk(work.block) || onLearned != nil || catchUp.asker?.donorKeys != nil
         var isMalformed = false
         withUnsafeTemporaryAllocation(of: DeltaEntry.self, capacity: Replica.mergedTogether) { group in
             while used < budget, work.decoder.left > 0, !isMalformed {
@@ -265,7 +271,9 @@ extension Replica {
                 origin: origin, from: planted(.relayWrongBounds) ? 0 : from, to: to, isPage: false,
                 cut: work.cut, taking: work.entries.take())
             if origins.uid(origin).server != work.sender.server { hearsay.noteTold(origin) }
+            let seenBefore = seen[origin]
             advance(origin, from, to)
+            tell(segment, seenBefore)
             recent.remember(segment, discard)
             offerToSiblings(.delta(segment))
         case .chunk(let chunk):

@@ -133,14 +133,17 @@ extension Replica {
     }
 
     /// One slice of the sweep.
-    func collect(budget: Int, _ at: Moment) {
+    func collect(budget: Int, _ at: Moment, into effects: inout ReplicaEffects) {
         let oldest = corrected(at) - config.tombstoneAgeMillis
         let (dropped, tooYoung) = collector.sweep(store, budget: budget, oldest: oldest, seen, origins)
         statistics.tombstonesCollected &+= UInt64(dropped)
         statistics.collectRefusedByAge &+= tooYoung
         guard !collector.isSweepingTombstones else { return }
         let slice = min(budget, Replica.forgottenPerStep)
-        let (forgotten, tooSoon) = collector.forget(store, budget: slice, oldest: oldest, seen, origins)
+        let before = store.ownSeq
+        let (forgotten, tooSoon) = collector.forget(
+            store, budget: slice, oldest: oldest, mayWrite: !leaving.hasBegun, seen, origins)
+        if store.ownSeq > before { effects.events.append(.buried((before + 1)...store.ownSeq)) }
         statistics.leftoversCollected &+= UInt64(forgotten)
         statistics.forgetRefusedByClock &+= tooSoon
     }

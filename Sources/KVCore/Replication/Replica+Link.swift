@@ -94,7 +94,7 @@ extension Replica {
         if isJoining, !isCaughtUp, config.actorIndex == 0, !catchUp.isAsking, !leaving.hasBegun {
             // Whoever answers is the source.
             catchUp.begin(
-                0, asked: VersionVector(), everything: false, completesJoin: true, firstItem: log.last + 1, at.steady)
+                0, asked: catchUp.known, everything: false, completesJoin: true, firstItem: log.last + 1, at.steady)
             statistics.scansAsked += 1
             head.scanAsk = scanAsk(catchUp.asker, of: 0)
         }

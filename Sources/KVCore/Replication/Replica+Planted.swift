@@ -33,6 +33,19 @@ extension Replica {
         return bend(record, key.hash, at)
     }
 
+    /// Adds to a counter as the server does.
+    package func increment(key: UnsafeRawBufferPointer, by step: Int64, _ at: Moment) -> IncrementOutcome {
+        let key = store.key(key)
+        let now = corrected(at)
+        guard planted(.countWritesSum) else { return store.increment(key, by: step, now: now) }
+        let shown = store.get(key, now: now).map { CounterText.parse($0.value) } ?? 0
+        guard let shown else { return .notAnInteger }
+        guard case (let sum, false) = shown.addingReportingOverflow(step) else { return .overflow }
+        return CounterText.with(sum) {
+            store.put(key, value: $0, deadline: .keep, now: now) == nil ? .refused : .value(sum)
+        }
+    }
+
     /// Sets a deadline apart as the server does; 0 takes it away.
     package func expire(key: UnsafeRawBufferPointer, at deadline: Millis, _ at: Moment) -> TouchOutcome {
         let key = store.key(key)

@@ -46,19 +46,26 @@ extension Replica {
     }
 
     func startScan(_ server: RemoteServer, everything: Bool, completesJoin: Bool, _ at: Moment) {
+        let reconciles = completesJoin && catchUp.isStale
+        // What came since may be in a sibling's log only, and not yet.
+        let isReturning = completesJoin && catchUp.isReturning
         catchUp.begin(
             server.id, donorIndex: server.gateway.usual(config.actorIndex, of: server.actorCount),
-            asked: everything ? VersionVector() : leastVector(), everything: everything, completesJoin: completesJoin,
-            isOfNewcomer: members.row(server.id)?.status == .joining, firstItem: log.last + 1, at.steady)
+            asked: everything || reconciles ? VersionVector() : isReturning ? catchUp.known : leastVector(),
+            everything: everything, completesJoin: completesJoin,
+            isOfNewcomer: members.row(server.id)?.status == .joining,
+            firstItem: log.last + 1, donorKeys: reconciles ? DonorKeys() : nil, at.steady)
         statistics.scansAsked += 1
         if everything { statistics.digestRepairs += 1 }
         server.wish.want(at: at.steady)
     }
 
     func startLocalScan(_ sibling: Sibling, everything: Bool, completesJoin: Bool = false, _ at: Moment) {
+        // Whether the disk is stale was in the end that did not get here.
+        let reconciles = completesJoin && catchUp.isReturning
         catchUp.beginLocal(
-            sibling.index, asked: everything ? VersionVector() : vector, everything: everything,
-            completesJoin: completesJoin, at.steady)
+            sibling.index, asked: everything || reconciles ? VersionVector() : vector, everything: everything,
+            completesJoin: completesJoin, donorKeys: reconciles ? DonorKeys() : nil, at.steady)
         statistics.scansAsked += 1
         sibling.wish.want(at: at.steady)
     }
@@ -68,11 +75,11 @@ extension Replica {
         guard let asker, asker.source == source else { return nil }
         // Siblings that are slow to take the pages slow the donor down.
         let isPaused = log.byteCount > config.localBytesMax / 4 || inbox.isHalfFull
-        // Everything of a retired server is here; frames leave such origins out, but a donor may not have retired it
-        // yet.
+        // Of a retired server all is here that was agreed on. What it wrote later, or had told nobody, may have beaten
+        // a write that is missing here.
         var filter = asker.asked
         for i in 0..<filter.count where filter.seqs[i] == VersionVector.retired {
-            filter.set(OriginIndex(i), Version.seqMax)
+            filter.set(OriginIndex(i), retired.last(OriginIndex(i)))
         }
         return ScanAsk(
             session: asker.session, next: asker.next, credit: isPaused ? 0 : UInt64(config.chunkWindow),
@@ -85,7 +92,11 @@ extension Replica {
     ) {
         let entries = work.entries.take()
         let page = DeltaSegment(origin: own, from: 0, to: 0, isPage: true, cut: work.cut, taking: entries)
-        if page.count > 0 { offerToSiblings(.delta(page)) }
+        if let asker = catchUp.asker, asker.session == chunk.session { asker.donorKeys?.note(page) }
+        if page.count > 0 {
+            onLearned?(.segment(page, proves: true))
+            offerToSiblings(.delta(page))
+        }
         let any = planted(.stalePageAccepted)
         guard
             let current = catchUp.merged(
@@ -97,9 +108,29 @@ extension Replica {
         guard !current.isRefused else { return }
         let end = current.end(chunk.start, chunk.frontier, floor: store.gcFloor)
         statistics.scansFinished += 1
+        if let keys = end.donorKeys {
+            offerToSiblings(.scanEnd(end))
+            return beginReconciling(end, keys, isWhole: true)
+        }
+        if end.completesJoin, isStale(end) {
+            catchUp.noteStale()
+            effects.events.append(.staleDisk)
+            if let server = server(work.sender.server) {
+                startScan(server, everything: false, completesJoin: true, at)
+            }
+            return
+        }
+        // What came before the end of the first scan is in the log as well, but said nothing there until now.
+        let asked = end.completesJoin && catchUp.isReturning ? catchUp.known : end.asked
+        onLearned?(.proof(asked: asked, start: end.start, frontier: end.frontier, floor: end.floor))
         conclude(end, at)
         offerToSiblings(.scanEnd(end))
-        if end.completesJoin, var row = members.row(uid.server), row.status == .joining {
+        finishJoin(end, at, into: &effects)
+    }
+
+    /// The scan that this actor asked for made its server catch up.
+    func finishJoin(_ end: ScanEnd, _ at: Moment, into effects: inout ReplicaEffects) {
+        if config.actorIndex == 0, end.completesJoin, var row = members.row(uid.server), row.status == .joining {
             row.status = .up
             learnTrusted(row, at, into: &effects)
             effects.events.append(.joined)
@@ -110,11 +141,14 @@ extension Replica {
     func finishLocalChunk(_ chunk: LocalChunk, from index: Int, _ isRefused: Bool, _ at: Moment) {
         guard let current = catchUp.mergedLocal(chunk, from: index, isRefused: isRefused, at.steady) else { return }
         sibling(index)?.wish.want(at: at.steady)
+        current.donorKeys?.note(chunk.page)
         guard chunk.isLast else { return }
         catchUp.endLocal()
         guard !current.isRefused else { return }
         statistics.localScansFinished += 1
-        conclude(current.end(chunk.start, chunk.frontier, floor: store.gcFloor), at)
+        let end = current.end(chunk.start, chunk.frontier, floor: store.gcFloor)
+        if let keys = end.donorKeys { return beginReconciling(end, keys, isWhole: true) }
+        conclude(end, at)
     }
 
     /// Every page of a scan is merged here: what the donor held when it began is held here too.
@@ -126,6 +160,10 @@ extension Replica {
             collector.noteCollected(OriginIndex(i), frontier.seqs[i])
         }
         guard end.completesJoin else { return }
+        let merged = catchUp.takeWithheld()
+        if end.donorKeys == nil {
+            for interval in merged { prove(interval) }
+        }
         catchUp.complete(fromNewcomer: end.isOfNewcomer)
         // Of whom the donor knew when it collected nothing is known here.
         for server in servers where members.row(server.id)?.status == .joining {

@@ -61,15 +61,26 @@ package final class Replica {
     var leaving = Leaving()
     @exclusivity(unchecked) var expiry = ExpiryWork()
 
+    /// Under way after a scan of everything: the disk was stale.
+    var reconciliation: Reconciliation?
+
     var plantedState: PlantedState
 
     /// Sees every early write that is stamped again, the old record and the new one (borrowed), for the simulator's
     /// oracle: another write may beat the new one within the same slice of work.
     package var onRestamp: ((Record, Record) -> Void)?
 
-    /// `rows` are the servers known at the start, for instance from `--join`; usually none. All siblings of a process
-    /// must share `origins` and the store's hash seed.
-    package init(config: ReplicaConfig, store: Store, origins: OriginTable, rows: [MemberRow] = []) {
+    /// Sees what other servers have sent, once it has taken effect here, in order: for a log. Siblings' is theirs to
+    /// keep.
+    package var onLearned: ((LearnedItem) -> Void)?
+
+    /// `recovered` is what its directory says: the store holds it already. Rows of it go in by `learn`. `rows` are the
+    /// servers known at the start, for instance from `--join`; usually none. All siblings of a process must share
+    /// `origins` and the store's hash seed.
+    package init(
+        config: ReplicaConfig, store: Store, origins: OriginTable, rows: [MemberRow] = [],
+        recovered: RecoveredState? = nil
+    ) {
         precondition(
             config.server != 0 && config.actorIndex < config.actorCount && config.actorCount <= Limits.actorsMax)
         self.config = config
@@ -79,6 +90,9 @@ package final class Replica {
         own = store.ownOrigin
         seen = Seen(own: own)
         if config.planted(.stampIgnoresDeadline) { store.state.pointee.ignoresCompanions = true }
+        if config.planted(.setForgetsTaken) { store.state.pointee.forgetsTaken = true }
+        if config.planted(.partBuriedEarly) { store.state.pointee.buriesEarly = true }
+        if config.planted(.expiryLeavesParts) { store.state.pointee.leavesParts = true }
         inbox = Inbox(bytesMax: config.inboxBytesMax)
         bench = FrameBench(origins: origins, cluster: config.clusterId)
         catchUp = CatchUp(isCaughtUp: !config.joining)
@@ -92,6 +106,7 @@ package final class Replica {
             MemberRow(
                 server: config.server, status: config.joining ? .joining : .up, actorCount: config.actorCount,
                 address: config.address, name: config.name, isNamed: config.isNamed))
+        if let recovered { restore(recovered) }
         var ignored = ReplicaEffects()
         for row in rows { learn(row, Moment(wall: 0, steady: .min), into: &ignored) }
     }
@@ -196,10 +211,11 @@ package final class Replica {
             if !round.isBuilding { closeRound(at, into: &effects) }
         }
         if budget > 0 { budget -= work(budget: budget, at, into: &effects) }
+        if budget > 0, reconciliation != nil { budget -= reconcile(budget: budget, at, into: &effects) }
         if budget > 0 { budget -= advanceDonors(budget: min(budget, Replica.donorEntriesPerStep), at) }
         if budget > 0, mayAdoptMore(at) { budget -= advanceAdoption(budget: budget, at, into: &effects) }
         if budget > 0, expiry.isUnderWay { budget -= expire(budget: budget, at) }
-        if budget > 0, collector.isSweeping { collect(budget: budget, at) }
+        if budget > 0, collector.isSweeping { collect(budget: budget, at, into: &effects) }
         if budget > 0, !discards.isEmpty { _ = discards.release(budget: budget) }
         scheduleNext(at)
         checkInvariants()
@@ -210,7 +226,7 @@ package final class Replica {
         if round.isOpen || !inbox.isEmpty || collector.isSweeping || !discards.isEmpty || mayAdoptMore(at) {
             return true
         }
-        if expiry.isUnderWay { return true }
+        if expiry.isUnderWay || reconciliation != nil { return true }
         for server in servers { if let donor = server.donor, donor.wantsWork { return true } }
         for sibling in siblings { if let donor = sibling.donor, donor.wantsWork { return true } }
         return false

@@ -42,6 +42,10 @@ package enum ReplicaEvent: Sendable, Equatable {
     case forgotten
     /// This server finished its catch-up: its row went from `joining` to `up`.
     case joined
+    /// Others have collected deletes that this server's directory knows nothing of: everything is fetched and compared.
+    case staleDisk
+    /// That is done: so many records of this actor were deleted elsewhere.
+    case reconciled(dropped: Int)
     /// Entries of an accepted frame turned out to be malformed; what lay before them was merged. Close the link.
     case malformed(server: UInt64)
     /// Replicas with equal vectors differ: a fault, repaired by scan.
@@ -49,6 +53,8 @@ package enum ReplicaEvent: Sendable, Equatable {
     /// Own sequence numbers that no client used: early writes of a newcomer stamped again above what others had
     /// collected, or entries of a departed server sent on.
     case restamped(ClosedRange<UInt64>)
+    /// The same: parts of counters that add nothing any more were deleted.
+    case buried(ClosedRange<UInt64>)
     /// This machine's clock is off from the majority by this many milliseconds.
     case clockSkewed(Millis)
 }

@@ -44,6 +44,8 @@ package struct ReplicaStatistics: Sendable {
     package var collectRefusedByAge: UInt64 = 0
     package var insertRefusedByFrontier: UInt64 = 0
     package var insertRefusedCovered: UInt64 = 0
+    /// Dropped since others had deleted and collected them while this server was away.
+    package var recordsReconciled: UInt64 = 0
     package var serversForgotten: UInt64 = 0
     package var entriesAdopted: UInt64 = 0
     package var serversRetired: UInt64 = 0

@@ -242,7 +242,9 @@ final class ScanDonor {
     }
 
     private func offerEscort(of record: Record, _ store: Store) {
-        guard store.hasCompanions, let escort = store.escort(record, store.hasher.hash(record.keyView)) else { return }
+        guard store.hasCompanions,
+            let escort = store.escort(record, store.hasher.hash(record.keyView)) ?? store.escort(ofPart: record)
+        else { return }
         if isLocal {
             entries.append(escort.hash, escort.record.retained())
         } else {

@@ -24,6 +24,15 @@ struct Seen {
 
     init(own: OriginIndex) { self.own = own }
 
+    /// As a server finds it in its directory when it starts.
+    mutating func restore(_ vector: VersionVector, newest: VersionVector) {
+        gapless.join(vector)
+        gapless.set(own, 0)
+        for i in 0..<newest.count where OriginIndex(i) != own && newest.seqs[i] > gapless[OriginIndex(i)] {
+            noteLoose(OriginIndex(i), newest.seqs[i])
+        }
+    }
+
     // MARK: Questions
 
     /// Highest write of the origin such that it and all before it have taken effect. 0 for this replica's own origin.

@@ -130,6 +130,9 @@ struct SegmentBuilder {
             if let escort = store.escort(record, hash), !planted(.escortForgotten) {
                 entries.append(escort.hash, escort.record.retained())
                 section?.append(escort.record, store.origins)
+            } else if record.isExtended, let main = store.escort(ofPart: record) {
+                entries.append(main.hash, main.record.retained())
+                section?.append(main.record, store.origins)
             }
         }
     }

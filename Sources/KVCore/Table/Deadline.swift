@@ -39,6 +39,8 @@ package enum IncrementOutcome: Equatable, Sendable {
     case overflow
     /// The value is not an integer: nothing is written.
     case notAnInteger
+    /// 1,024 other actors have parts of the key: nothing is written. A SET takes them, and they are collected.
+    case tooManyParts
     /// No storable version is left: nothing is written.
     case refused
 }

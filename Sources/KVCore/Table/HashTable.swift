@@ -25,7 +25,7 @@ struct HashTable {
     static let addressMask: UInt64 = 0x0000_FFFF_FFFF_FFF0
     /// The key has records of its own beside this one (`Companion`).
     static let companionsMark: UInt64 = 1 << 48
-    /// The key has expired and is not counted any more.
+    /// The key has expired and is not counted any more. Of a deleted one: it is shown all the same, as a counter.
     static let expiredMark: UInt64 = 1 << 49
     static let marks: UInt64 = companionsMark | expiredMark
     static let tagBits: UInt64 = 0x0080_8080_8080_8080
@@ -68,6 +68,8 @@ struct HashTable {
         }
         @inline(__always) var record: Record { HashTable.record(pointer.pointee) }
         @inline(__always) var marks: UInt64 { pointer.pointee & HashTable.marks }
+        /// The ordered index has it.
+        @inline(__always) var isListed: Bool { !record.isTombstone || marks & HashTable.expiredMark != 0 }
         /// Puts another record of the same key here.
         @inline(__always) func store(_ record: Record) {
             pointer.pointee =

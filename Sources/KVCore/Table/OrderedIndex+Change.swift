@@ -11,6 +11,8 @@ extension OrderedIndex {
     /// One change on its way through a group.
     private struct Step {
         var record: Record
+        /// It is to be in the index.
+        var isListed: Bool
         var path: Path
         /// More than one record has this hash.
         var hasMore: Bool
@@ -46,7 +48,8 @@ extension OrderedIndex {
                 if step.hasMore {
                     applyAll(hasher.place(of: step.record), table, hasher)
                 } else {
-                    apply(step.record, structure == before ? step.path : descend(step.record.key), table, hasher)
+                    let path = structure == before ? step.path : descend(step.record.key)
+                    apply(step.record, step.isListed, path, table, hasher)
                 }
             }
         }
@@ -60,17 +63,19 @@ extension OrderedIndex {
         var count = 0
         for hash in hashes {
             var found: Record?
+            var isListed = false
             var matches = 0
             table.forEachSlot(fragment: UInt32(truncatingIfNeeded: hash &>> 32)) { slot in
                 let record = slot.record
                 if hasher.place(of: record) == hash {
-                    found = record
+                    (found, isListed) = (record, slot.isListed)
                     matches &+= 1
                 }
                 return true
             }
             guard let found else { continue }
-            let step = Step(record: found, path: descend(found.key), hasMore: matches > 1)
+            let step = Step(
+                record: found, isListed: isListed, path: descend(found.key), hasMore: matches > 1)
             ci_prefetch(step.path.leaf.base)
             steps.initializeElement(at: count, to: step)
             count &+= 1
@@ -84,23 +89,25 @@ extension OrderedIndex {
 
     /// Adds or removes every key with this hash.
     private mutating func applyAll(_ hash: UInt64, _ table: HashTable, _ hasher: KeyHasher) {
-        var same: [Record] = []
+        var same: [(record: Record, isListed: Bool)] = []
         table.forEachSlot(fragment: UInt32(truncatingIfNeeded: hash &>> 32)) { slot in
-            if hasher.place(of: slot.record) == hash { same.append(slot.record) }
+            if hasher.place(of: slot.record) == hash { same.append((slot.record, slot.isListed)) }
             return true
         }
-        for record in same { apply(record, descend(record.key), table, hasher) }
+        for one in same { apply(one.record, one.isListed, descend(one.record.key), table, hasher) }
     }
 
     /// Adds or removes one key.
-    private mutating func apply(_ record: Record, _ path: Path, _ table: HashTable, _ hasher: KeyHasher) {
+    private mutating func apply(
+        _ record: Record, _ isListed: Bool, _ path: Path, _ table: HashTable, _ hasher: KeyHasher
+    ) {
         switch place(record.key, path, table, hasher, settled: false) {
         case .found(let at):
-            if record.isTombstone { remove(at, path) }
+            if !isListed { remove(at, path) }
         case .absent(let at):
-            if !record.isTombstone { insert(record, at, isInside: true, path, table, hasher) }
+            if isListed { insert(record, at, isInside: true, path, table, hasher) }
         case .outside(let at):
-            if !record.isTombstone { insert(record, at, isInside: false, path, table, hasher) }
+            if isListed { insert(record, at, isInside: false, path, table, hasher) }
         case .unclear:
             rebuild(path, record, table, hasher)
         }
@@ -211,7 +218,7 @@ extension OrderedIndex {
             let half = descend(key.key)
             if tieCount(half.leaf) * 4 > half.leaf.count { _ = refine(half, table, hasher) }
         }
-        apply(record, descend(record.key), table, hasher)
+        apply(record, true, descend(record.key), table, hasher)
     }
 
     /// The shortest string greater than `left` that is not greater than `right`: a prefix of `right`.
@@ -347,7 +354,7 @@ extension OrderedIndex {
         fragments.sort()
         var records: [Record] = []
         for (i, fragment) in fragments.enumerated() where i == 0 || fragments[i - 1] != fragment {
-            records += candidatesInRange(fragment, path, table, hasher).filter { !$0.isTombstone }
+            records += candidatesInRange(fragment, path, table, hasher, onlyListed: true)
         }
         records.sort { compareBytes($0.key, $1.key) < 0 }
         count += records.count - leaf.count

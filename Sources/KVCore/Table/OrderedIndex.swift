@@ -155,12 +155,15 @@ struct OrderedIndex {
         if candidates == 1 { return found }
         let leaf = path.leaf
         let digit = leaf.digits[at]
-        var group = candidatesInRange(fragment, path, table, hasher).filter {
-            leaf.side($0.key) == 0 && digit32($0.key, leaf.shared) == digit
+        func group(onlyListed: Bool) -> [Record] {
+            candidatesInRange(fragment, path, table, hasher, onlyListed: onlyListed).filter {
+                leaf.side($0.key) == 0 && digit32($0.key, leaf.shared) == digit
+            }
         }
-        if group.count == 1 { return group[0] }
+        let all = group(onlyListed: false)
+        if all.count == 1 { return all[0] }
         guard settled else { return nil }
-        group = group.filter { !$0.isTombstone }.sorted { compareBytes($0.key, $1.key) < 0 }
+        let group = group(onlyListed: true).sorted { compareBytes($0.key, $1.key) < 0 }
         var rank = 0
         var i = at - 1
         while i >= 0, leaf.digits[i] == digit {
@@ -171,15 +174,18 @@ struct OrderedIndex {
         return rank < group.count ? group[rank] : nil
     }
 
-    /// Every record of that fragment whose key lies in the leaf's range.
-    func candidatesInRange(_ fragment: UInt32, _ path: Path, _ table: HashTable, _ hasher: KeyHasher) -> [Record] {
+    /// Every record of that fragment whose key lies in the leaf's range, or those of them that are to be in the index.
+    func candidatesInRange(
+        _ fragment: UInt32, _ path: Path, _ table: HashTable, _ hasher: KeyHasher, onlyListed: Bool
+    ) -> [Record] {
         let lower = path.leaf.fence
         let upper = upperFence(path)
         var found: [Record] = []
         table.forEachSlot(fragment: fragment) { slot in
             let record = slot.record
             if UInt32(truncatingIfNeeded: hasher.place(of: record) &>> 32) == fragment,
-                compareBytes(lower, record.key) <= 0, upper.map({ compareBytes(record.key, $0) < 0 }) ?? true
+                slot.isListed || !onlyListed, compareBytes(lower, record.key) <= 0,
+                upper.map({ compareBytes(record.key, $0) < 0 }) ?? true
             {
                 found.append(record)
             }
@@ -213,7 +219,8 @@ struct OrderedIndex {
                         guard let record = resolve(at, path, table, hasher, settled: true) else {
                             preconditionFailure("entry without record")
                         }
-                        precondition(!record.isTombstone, "a tombstone in the index")
+                        let slot = table.find(record.keyView, hasher.place(of: record))
+                        precondition(slot?.isListed ?? false, "a tombstone in the index")
                         precondition(previous.map { compareBytes($0.key, record.key) < 0 } ?? true, "order")
                         precondition(compareBytes(leaf.fence, record.key) <= 0, "fence")
                         precondition(upperFence(path).map { compareBytes(record.key, $0) < 0 } ?? true, "upper fence")

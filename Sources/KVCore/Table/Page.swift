@@ -46,11 +46,12 @@ struct PageBuffer {
         RecordPage(base: base, count: count, isLast: isLast, position: position)
     }
 
-    /// Leaves out the records from `start` on for which `isShown` is false.
-    mutating func keep(from start: Int, where isShown: (Record) -> Bool) {
+    /// Puts in the place of each record from `start` on what `shown` makes of it, or leaves it out.
+    mutating func keep(from start: Int, _ shown: (Record) -> Record?) {
         var kept = start
-        for at in start..<count where isShown(base[at]) {
-            base[kept] = base[at]
+        for at in start..<count {
+            guard let record = shown(base[at]) else { continue }
+            base[kept] = record
             kept &+= 1
         }
         count = kept

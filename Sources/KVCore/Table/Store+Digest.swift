@@ -38,7 +38,7 @@ extension Store {
             precondition(state.pointee.leftovers.count >= found.figures.expiredKept, "an expired key is not queued")
             precondition(state.pointee.journal.last == ownSeq, "journal")
             state.pointee.table.checkInvariants(state.pointee.hasher)
-            precondition(state.pointee.index.count == found.figures.stored, "ordered index")
+            precondition(state.pointee.index.count == found.figures.stored + found.figures.revived, "ordered index")
             state.pointee.index.checkInvariants(state.pointee.table, state.pointee.hasher)
         #endif
     }
@@ -72,12 +72,20 @@ extension Store {
             let term = store.digestTerm(record)
             bytes += record.allocatedBytes
             if slot.marks != 0 { marked += 1 }
-            let hasCompanion = !record.isCompanion && store.companion(of: record.keyView) != nil
+            let hasCompanion =
+                !record.isCompanion && store.hasCompanions(record.keyView, store.hash(record.keyView))
             precondition((slot.marks & HashTable.companionsMark != 0) == hasCompanion, "mark of companions")
             if record.isTombstone {
                 tombstones += 1
                 deleted &+= term
                 precondition(record.valueCount == 0)
+                if record.isCompanion { figures.companions += 1 }
+                let isRevived = !record.isCompanion && store.isRevived(slot, before: 0)
+                precondition((slot.marks & HashTable.expiredMark != 0) == isRevived, "mark of a revived key")
+                if isRevived {
+                    figures.revived += 1
+                    figures.shown += 1
+                }
                 return
             }
             figures.stored += 1
@@ -93,6 +101,7 @@ extension Store {
                 volatile &+= term
                 if slot.marks & HashTable.expiredMark != 0 {
                     figures.expiredKept += 1
+                    if store.isRevived(slot, before: deadline) { figures.shown += 1 }
                 } else {
                     figures.shown += 1
                     figures.volatile += 1

@@ -8,6 +8,7 @@ extension Store {
     /// When a key expires; nil if it is not shown at `now`. O(key).
     package func deadline(of key: HashedKey, now: Millis) -> Deadline? {
         guard let slot = state.pointee.table.find(key.view, place(key.hash)), isShown(slot, now) else { return nil }
+        if isWithoutValue(slot, now) { return .never }
         let deadline = deadline(of: slot)
         return deadline == 0 ? .never : .at(deadline)
     }
@@ -15,8 +16,14 @@ extension Store {
     /// The deadline of a key and the version of that; nil if the key is not shown at `now`. O(key).
     package func deadlineVersion(of key: HashedKey, now: Millis) -> (deadline: Deadline, version: Version)? {
         guard let slot = state.pointee.table.find(key.view, place(key.hash)), isShown(slot, now) else { return nil }
+        if isWithoutValue(slot, now) { return (.never, slot.record.version(origins)) }
         let register = deadlineRegister(slot)
         return (register.deadline == 0 ? .never : .at(register.deadline), register.version)
+    }
+
+    /// Deleted or expired; it may be shown all the same, as a counter.
+    func isWithoutValue(_ slot: HashTable.Slot, _ now: Millis) -> Bool {
+        slot.record.isTombstone || expiredAt(slot, now) > 0
     }
 
     // MARK: Writing
@@ -28,6 +35,12 @@ extension Store {
     package func expire(_ key: HashedKey, at deadline: Millis, now: Millis) -> TouchOutcome {
         guard let slot = state.pointee.table.find(key.view, place(key.hash)), isShown(slot, now) else { return .absent }
         if deadline <= now { return delete(key, now: now) == nil ? .refused : .deleted }
+        if isWithoutValue(slot, now) {
+            guard establish(key, now) != nil, let slot = state.pointee.table.find(key.view, place(key.hash)) else {
+                return .refused
+            }
+            return touch(key, slot, min(deadline, RecordExtension.deadlineMax), now)
+        }
         return touch(key, slot, min(deadline, RecordExtension.deadlineMax), now)
     }
 
@@ -35,7 +48,7 @@ extension Store {
     @discardableResult
     package func persist(_ key: HashedKey, now: Millis) -> TouchOutcome {
         guard let slot = state.pointee.table.find(key.view, place(key.hash)), isShown(slot, now) else { return .absent }
-        guard deadline(of: slot) != 0 else { return .unchanged }
+        guard deadline(of: slot) != 0, !isWithoutValue(slot, now) else { return .unchanged }
         return touch(key, slot, 0, now)
     }
 
@@ -54,20 +67,6 @@ extension Store {
             }
         }
         return .done
-    }
-
-    /// Adds to the integer that a key holds; an absent one counts as 0. The deadline stays.
-    package func increment(_ key: HashedKey, by step: Int64, now: Millis) -> IncrementOutcome {
-        var sum: Int64 = 0
-        if let record = get(key, now: now) {
-            guard let value = CounterText.parse(record.value) else { return .notAnInteger }
-            sum = value
-        }
-        let (next, isOverflow) = sum.addingReportingOverflow(step)
-        if isOverflow { return .overflow }
-        return CounterText.with(next) { text in
-            put(key, value: text, deadline: .keep, now: now) == nil ? .refused : .value(next)
-        }
     }
 
     // MARK: The wheel

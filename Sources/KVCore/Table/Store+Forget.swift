@@ -6,8 +6,27 @@ package import KVBase
 package enum Leftover: Equatable {
     /// Its deadline has passed.
     case expired(Millis)
-    /// A companion without effect, or one whose key is not here.
+    /// A deadline set apart without effect, or one whose key is not here.
     case withoutEffect
+    /// A part of a counter that adds nothing stands beside this record. Its value expired then; 0: it did not.
+    case spent(Millis)
+}
+
+/// What decides about parts of counters.
+package struct PartRule {
+    /// Everybody knows an actor's writes up to there.
+    package var isKnown: (ActorUID, UInt64) -> Bool = { _, _ in true }
+    /// This actor may delete that one's part.
+    package var mayBury: (ActorUID) -> Bool = { _ in false }
+
+    package init() {}
+
+    init(
+        isKnown: @escaping (ActorUID, UInt64) -> Bool = { _, _ in true },
+        mayBury: @escaping (ActorUID) -> Bool = { _ in false }
+    ) {
+        (self.isKnown, self.mayBury) = (isKnown, mayBury)
+    }
 }
 
 extension Store {
@@ -28,11 +47,15 @@ extension Store {
     /// says so (as `dropTombstone`); the others are looked at again after all the rest. Returns how many were
     /// forgotten.
     @discardableResult
-    package func sweepTombstones(budget: Int, _ mayDrop: (Record) -> Bool) -> Int {
+    package func sweepTombstones(budget: Int, parts: PartRule = PartRule(), _ mayDrop: (Record) -> Bool) -> Int {
         var dropped = 0
         for _ in 0..<min(budget, state.pointee.tombstones.count) {
             guard let entry = state.pointee.tombstones.pop() else { break }
             guard let slot = slot(of: entry), slot.record.isTombstone else { continue }
+            if isCounted(slot.record, entry.hash, parts) {
+                state.pointee.tombstones.push(entry)
+                continue
+            }
             // With its companion, which a value written later would otherwise find.
             let companion =
                 slot.marks & HashTable.companionsMark != 0 ? companionSlot(of: slot.record.keyView) : nil
@@ -48,6 +71,16 @@ extension Store {
             }
         }
         return dropped
+    }
+
+    /// Whether a key has parts here, or has taken one that has not arrived everywhere: then its record stays, as it
+    /// says what was taken of them.
+    private func isCounted(_ main: Record, _ hash: UInt64, _ parts: PartRule) -> Bool {
+        if main.isCompanion { return false }
+        if let taken = main.taken {
+            for i in 0..<taken.count where !parts.isKnown(taken.entry(i).uid, taken.entry(i).seq) { return true }
+        }
+        return hasParts(main.keyView, hash)
     }
 
     /// The record an entry of a queue names, if it is still there.
@@ -71,8 +104,11 @@ extension Store {
         flushIndex()
         let record = slot.record
         state.pointee.gcFloor = max(state.pointee.gcFloor, record.ms)
-        withdraw(slot)
-        state.pointee.table.remove(slot, place(hash))
+        withMain(of: record) {
+            withdraw(slot)
+            state.pointee.table.remove(slot, place(hash))
+            notePart(record, appears: false)
+        }
         record.release()
     }
 
@@ -100,7 +136,9 @@ extension Store {
     /// belongs to it where `mayDrop` says so of each of its records, and of the record that makes a companion
     /// ineffective. Others are looked at again after all the rest. Returns how many records were forgotten.
     @discardableResult
-    package func sweepLeftovers(budget: Int, _ mayDrop: (Record, Leftover) -> Bool) -> Int {
+    package func sweepLeftovers(
+        budget: Int, parts: PartRule = PartRule(), _ mayDrop: (Record, Leftover) -> Bool
+    ) -> Int {
         var dropped = 0
         var going: [(Record, UInt64)] = []
         for _ in 0..<min(budget, state.pointee.leftovers.count) {
@@ -110,9 +148,11 @@ extension Store {
             else { continue }
             let count = going.count
             let isWaiting =
-                slot.record.isCompanion
-                ? look(atCompanion: slot.record, entry.hash, mayDrop, &going)
-                : look(atExpired: slot, entry.hash, mayDrop, &going)
+                slot.record.isPart
+                ? look(atPart: slot, entry.hash, parts, mayDrop)
+                : slot.record.isCompanion
+                    ? look(atCompanion: slot.record, entry.hash, mayDrop, &going)
+                    : look(atExpired: slot, entry.hash, parts, mayDrop, &going)
             if isWaiting, going.count == count { state.pointee.leftovers.push(entry) }
             if going.count >= Store.forgottenTogether {
                 dropped += dropStored(going)
@@ -124,18 +164,59 @@ extension Store {
 
     /// Returns whether it is one that waits; what may go is added to `going`.
     private func look(
-        atExpired slot: HashTable.Slot, _ hash: UInt64, _ mayDrop: (Record, Leftover) -> Bool,
+        atExpired slot: HashTable.Slot, _ hash: UInt64, _ parts: PartRule, _ mayDrop: (Record, Leftover) -> Bool,
         _ going: inout [(Record, UInt64)]
     ) -> Bool {
         guard slot.marks & HashTable.expiredMark != 0 else { return false }
         let why = Leftover.expired(deadline(of: slot))
         let companion = slot.marks & HashTable.companionsMark != 0 ? companionSlot(of: slot.record.keyView) : nil
+        if isCounted(slot.record, hash, parts) {
+            buryParts(of: slot, hash, parts, mayDrop)
+            return true
+        }
         guard mayDrop(slot.record, why), companion.map({ mayDrop($0.slot.record, why) }) ?? true else { return true }
         if let companion, !going.contains(where: { $0.0 == companion.slot.record }) {
             going.append((companion.slot.record, companion.hash))
         }
         going.append((slot.record, hash))
         return true
+    }
+
+    /// Deletes those parts of an expired key that are this actor's to delete.
+    private func buryParts(
+        of slot: HashTable.Slot, _ hash: UInt64, _ parts: PartRule, _ mayDrop: (Record, Leftover) -> Bool
+    ) {
+        var spent: [UInt64] = []
+        forEachPart(slot.record.keyView, hash) { _, part, partHash in
+            if !part.record.isTombstone { spent.append(partHash) }
+        }
+        for partHash in spent {
+            var found: HashTable.Slot?
+            state.pointee.table.forEachSlot(fragment: UInt32(truncatingIfNeeded: place(partHash) &>> 32)) { slot in
+                if slot.record.isPart, self.hash(slot.record.keyView) == partHash { found = slot }
+                return found == nil
+            }
+            if let found { _ = look(atPart: found, partHash, parts, mayDrop) }
+        }
+    }
+
+    /// Deletes a part that adds nothing, once everybody knows what has taken it. Returns whether it may have to wait.
+    private func look(
+        atPart slot: HashTable.Slot, _ hash: UInt64, _ parts: PartRule, _ mayDrop: (Record, Leftover) -> Bool
+    ) -> Bool {
+        let (part, uid) = (slot.record, slot.record.partUID)
+        let key = part.companionOf
+        guard let main = state.pointee.table.find(key, place(self.hash(key))) else { return false }
+        let isExpired = !main.record.isTombstone && main.marks & HashTable.expiredMark != 0
+        let why = Leftover.spent(isExpired ? deadline(of: main) : 0)
+        guard added(uid, part, main.record, before: isExpired ? deadline(of: main) : 0) == nil else { return false }
+        var isSpent = mayDrop(main.record, why)
+        if isExpired, let deadline = companion(of: key) { isSpent = isSpent && mayDrop(deadline, why) }
+        #if KV_CHECKS
+            isSpent = isSpent || state.pointee.buriesEarly
+        #endif
+        guard isSpent, parts.mayBury(uid) else { return true }
+        return !buryPart(slot, hash)
     }
 
     private func look(
@@ -179,6 +260,16 @@ extension Store {
             grave.release()
         }
         return graves.count
+    }
+
+    /// Forgets these records, whatever they are, and lifts `gcFloor` to them. Returns how many. The caller has proved
+    /// that something newer of each was collected elsewhere (docs/replication.md 8.6). O(records).
+    func dropSuperseded(_ going: [(record: Record, hash: UInt64)]) -> Int {
+        var dropped = dropStored(going.filter { !$0.record.isTombstone })
+        for (record, hash) in going where record.isTombstone {
+            if dropTombstone(HashedKey(record, hash: hash)) { dropped += 1 }
+        }
+        return dropped
     }
 
     private func bury(_ slot: HashTable.Slot, _ record: Record, _ grave: Record) {

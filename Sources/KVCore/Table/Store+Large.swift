@@ -24,12 +24,17 @@ extension Store {
     package func beginLarge(
         _ key: HashedKey, valueCount m: Int, deadline: DeadlineChoice = .none, now: Millis = 0
     ) -> LargeWrite {
-        let addition: RecordExtension? =
+        var addition: RecordExtension? =
             switch deadline {
             case .none: nil
             case .at(let millis): RecordExtension(deadline: millis)
             case .keep: extensionKept(key, now)
             }
+        let slot = state.pointee.table.find(key.view, place(key.hash))
+        if let taken = taken(key, slot, now) {
+            addition = RecordExtension(
+                deadline: addition?.deadline ?? 0, version: addition?.version, taken: taken)
+        }
         return LargeWrite(
             record: Record.createUnfilled(key: key.view, addition, valueCount: m), hash: key.hash,
             content: ContentHash(count: m))

@@ -16,6 +16,7 @@ extension Store {
     ) -> RecordPage {
         flushIndex()
         state.pointee.page.clear()
+        state.pointee.shownNumbers.clearPage()
         if state.pointee.figures.isSimple {
             listRaw(prefix, after, limit)
             let last = state.pointee.page.count
@@ -48,24 +49,24 @@ extension Store {
                 // Companions come behind every other key but those of other databases: all are passed over at once.
                 position = last.isCompanion ? Companion.keysEnd : last.key
                 isLast = isLast && !last.isCompanion
-                state.pointee.page.keep(from: start) { isShown($0, now) }
+                state.pointee.page.keep(from: start) { shown($0, now) }
             }
             if isLast { break }
         }
         return state.pointee.page.page(isLast: isLast, position: position)
     }
 
-    /// Whether a record of this store that is no tombstone is shown.
-    private func isShown(_ record: Record, _ now: Millis) -> Bool {
+    /// A record that the index has, as it is shown; nil if it is not.
+    private func shown(_ record: Record, _ now: Millis) -> Record? {
         if record.isExtended {
-            if record.isCompanion { return false }
+            if record.isCompanion { return nil }
         } else if state.pointee.table.markedCount == 0 {
-            return true
+            return record
         }
         let place = state.pointee.hasher.place(of: record)
         guard let slot = state.pointee.table.findMarked(record.keyView, place) else {
-            return !record.isExtended || record.inlineDeadline == 0 || now < record.inlineDeadline
+            return !record.isExtended || record.inlineDeadline == 0 || now < record.inlineDeadline ? record : nil
         }
-        return isShown(slot, now)
+        return shownRecord(slot, now, isListed: true)
     }
 }

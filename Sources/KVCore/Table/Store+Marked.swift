@@ -1,6 +1,6 @@
 // Keys that begin with the byte 0xFF: the second byte says what they belong to. Counted by it. One thread.
 
-package import KVBase
+import KVBase
 
 /// How often each second byte occurs among the shown keys that begin with 0xFF, and among those with a deadline.
 struct MarkedCounts {
@@ -30,12 +30,13 @@ extension Store {
     package func count(marked second: UInt8) -> Int { state.pointee.marked[second] }
     package func volatileCount(marked second: UInt8) -> Int { state.pointee.marked.volatile(second) }
 
-    /// Whatever belongs to a key here: its record, deleted or expired too, and its deadline where that was set apart,
-    /// each with the hash of its own key. O(key).
+    /// Whatever belongs to a key here: its record, deleted or expired too, its deadline where that was set apart, and
+    /// what actors have added to it, each with the hash of its own key. O(key), and O(parts).
     package func eachRecord(of key: HashedKey, _ visit: (Record, UInt64) -> Void) {
         guard let record = find(key) else { return }
         visit(record, key.hash)
         if let companion = escort(record, key.hash) { visit(companion.record, companion.hash) }
+        if hasCompanions { forEachPart(key.view, key.hash) { _, part, hash in visit(part.record, hash) } }
     }
 }
 

@@ -37,12 +37,16 @@ extension Store {
         let hash = hash(key)
         guard let before = state.pointee.table.find(key, place(hash)) else { return change() }
         let deadlineBefore = withdraw(before)
-        let hadExpired = before.marks & HashTable.expiredMark != 0
+        let wasListed = before.isListed
+        let hadExpired = !before.record.isTombstone && before.marks & HashTable.expiredMark != 0
+        // The key lies in the record, which may be gone then.
+        let main = before.record.retained()
+        defer { main.release() }
         change()
         // The table may have moved it.
-        guard let slot = state.pointee.table.find(key, place(hash)) else { return }
-        state.pointee.table.mark(slot, companion(of: key) == nil ? 0 : HashTable.companionsMark)
-        let deadline = deadline(of: slot)
+        guard let slot = state.pointee.table.find(main.keyView, place(hash)) else { return }
+        settle(slot, hash, wasListed: wasListed)
+        let deadline = main.isTombstone ? 0 : deadline(of: slot)
         if hadExpired, deadline > 0, deadline <= state.pointee.clock {
             state.pointee.table.mark(slot, slot.marks | HashTable.expiredMark)
             tally(slot, 1)
@@ -52,9 +56,20 @@ extension Store {
         }
     }
 
+    /// Gives a slot that the figures are without the marks that follow from the records of its key: of expiry only a
+    /// deleted key that is shown again.
+    func settle(_ slot: HashTable.Slot, _ hash: UInt64, wasListed: Bool) {
+        let hasCompanions = hasCompanions(slot.record.keyView, hash)
+        state.pointee.table.mark(slot, hasCompanions ? HashTable.companionsMark : 0)
+        if slot.record.isTombstone, isRevived(slot, before: 0) {
+            state.pointee.table.mark(slot, HashTable.marks)
+        }
+        if slot.isListed != wasListed { noteIndexChange(hash) }
+    }
+
     /// Whether a companion decides when its key expires.
     func isInEffect(_ companion: Record, _ main: Record?) -> Bool {
-        main.map { !$0.isTombstone && isNewer(companion, than: $0) } ?? false
+        main.map { !$0.isTombstone && !companion.isPart && isNewer(companion, than: $0) } ?? false
     }
 
     var hasCompanions: Bool { state.pointee.figures.companions > 0 }
@@ -65,6 +80,15 @@ extension Store {
     @inline(__always)
     func escort(_ record: Record, _ hash: UInt64) -> (record: Record, hash: UInt64)? {
         state.pointee.figures.companions == 0 ? nil : escortThere(record, hash)
+    }
+
+    /// The record of the key that a part goes with: who got the part alone, as everybody else who had that record died,
+    /// would show nothing of it.
+    func escort(ofPart record: Record) -> (record: Record, hash: UInt64)? {
+        guard record.isPart, !record.isTombstone else { return nil }
+        let key = record.companionOf
+        let hash = hash(key)
+        return state.pointee.table.find(key, place(hash)).map { ($0.record, hash) }
     }
 
     @inline(never)
@@ -95,7 +119,7 @@ extension Store {
 
     /// Whether a companion's deadline is newer than that of the record it goes with.
     func isNewer(_ companion: Record, than record: Record) -> Bool {
-        if record.isExtended, let version = record.addition.version {
+        if record.isExtended, let version = record.keptVersion {
             return version < companion.version(state.pointee.config.origins)
         }
         return compareStamps(record.ms, record.origin, record.seq, companion) < 0
@@ -111,21 +135,23 @@ extension Store {
             return (companion.inlineDeadline, companion.version(origins))
         }
         guard record.isExtended else { return (0, record.version(origins)) }
-        let addition = record.addition
-        return (addition.deadline, addition.version ?? record.version(origins))
+        return (record.inlineDeadline, record.keptVersion ?? record.version(origins))
     }
 
     /// Whether the key in a slot is shown: neither deleted, nor expired at `now`, nor a companion.
     func isShown(_ slot: HashTable.Slot, _ now: Millis) -> Bool {
         let record = slot.record
-        if record.isTombstone || record.isCompanion { return false }
+        if record.isTombstone { return !record.isCompanion && isRevived(slot, before: 0) }
+        if record.isCompanion { return false }
         let deadline = deadline(of: slot)
-        return deadline == 0 || now < deadline
+        return deadline == 0 || now < deadline || isRevived(slot, before: deadline)
     }
 
     /// What a SET that keeps the deadline says of it; nil if nothing is shown.
     func extensionKept(_ key: HashedKey, _ now: Millis) -> RecordExtension? {
-        guard let slot = state.pointee.table.find(key.view, place(key.hash)), isShown(slot, now) else { return nil }
+        guard let slot = state.pointee.table.find(key.view, place(key.hash)), isShown(slot, now),
+            !isWithoutValue(slot, now)
+        else { return nil }
         let register = deadlineRegister(slot)
         return RecordExtension(deadline: register.deadline, version: register.version)
     }
@@ -146,14 +172,21 @@ extension Store {
             purgeWheel()
         }
         let record = slot.record
-        if record.isCompanion {
+        if record.isPart {
+            // With its key.
+        } else if record.isCompanion {
             let key = record.companionOf
             let main = state.pointee.table.find(key, place(self.hash(key)))
             if !isInEffect(record, main?.record) { pushLeftover(record, hash) }
-        } else if slot.marks & HashTable.companionsMark != 0, let companion = companionSlot(of: record.keyView),
-            !isInEffect(companion.slot.record, record)
-        {
-            pushLeftover(companion.slot.record, companion.hash)
+        } else if slot.marks & HashTable.companionsMark != 0 {
+            if let companion = companionSlot(of: record.keyView), !isInEffect(companion.slot.record, record) {
+                pushLeftover(companion.slot.record, companion.hash)
+            }
+            forEachPart(record.keyView, hash) { uid, part, partHash in
+                if !part.record.isTombstone, added(uid, part.record, record, before: 0) == nil {
+                    pushLeftover(part.record, partHash)
+                }
+            }
         }
     }
 
@@ -177,6 +210,12 @@ extension Store {
         state.pointee.recordBytes &+= record.allocatedBytes &* sign
         if record.isTombstone {
             state.pointee.tombstoneDigest &+= term
+            if record.isCompanion { state.pointee.figures.companions &+= sign }
+            if slot.marks & HashTable.expiredMark != 0 {
+                state.pointee.figures.revived &+= sign
+                state.pointee.figures.shown &+= sign
+                if record.isMarked { state.pointee.marked.note(record, sign, isVolatile: false) }
+            }
             return 0
         }
         state.pointee.figures.stored &+= sign
@@ -194,6 +233,10 @@ extension Store {
             state.pointee.volatileDigest &+= term
             if slot.marks & HashTable.expiredMark != 0 {
                 state.pointee.figures.expiredKept &+= sign
+                if isRevived(slot, before: deadline) {
+                    state.pointee.figures.shown &+= sign
+                    if record.isMarked { state.pointee.marked.note(record, sign, isVolatile: false) }
+                }
             } else {
                 state.pointee.figures.shown &+= sign
                 state.pointee.figures.volatile &+= sign

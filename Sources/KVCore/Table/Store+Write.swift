@@ -28,6 +28,12 @@ extension Store {
             overwrite(old, value: value, ms: ms, origin: origin, seq: seq)
             return old
         }
+        if old.isExtended, let taken = taken(key, slot, now) {
+            let addition = RecordExtension(deadline: 0, taken: taken)
+            let record = Record.create(key: key.view, addition, value: value, ms: ms, origin: origin, seq: seq)
+            replace(slot, old, with: record, key.hash)
+            return record
+        }
         let record = Record.create(
             key: key.view, value: value, ms: ms, origin: origin, seq: seq, isTombstone: false)
         replace(slot, old, with: record, key.hash)
@@ -55,6 +61,11 @@ extension Store {
     ) -> Record? {
         let slot = state.pointee.table.find(key.view, place(key.hash))
         guard let ms = stamp(over: newest(key, slot), now: now, floor: floor) else { return nil }
+        var addition = addition
+        if let taken = taken(key, slot, now) {
+            addition = RecordExtension(
+                deadline: addition?.deadline ?? 0, version: addition?.version, taken: taken)
+        }
         let (origin, seq) = (state.pointee.ownOrigin, nextSeq(key.hash))
         state.pointee.clock = max(state.pointee.clock, now)
         if let slot, let addition, slot.marks == 0 {
@@ -81,7 +92,9 @@ extension Store {
         var newest = newest(key, slot)
         if record.isCompanion {
             let main = record.companionOf
-            newest = self.newest(self.key(main), state.pointee.table.find(main, place(self.hash(main)))) ?? newest
+            if !record.isPart {
+                newest = self.newest(self.key(main), state.pointee.table.find(main, place(self.hash(main)))) ?? newest
+            }
         }
         guard let ms = stamp(over: newest, now: 0, floor: 0) else { return nil }
         let again = record.copied(ms: ms, origin: state.pointee.ownOrigin, seq: nextSeq(hash))
@@ -96,9 +109,13 @@ extension Store {
         guard let slot = state.pointee.table.find(key.view, place(key.hash)), isShown(slot, now),
             let ms = stamp(over: newest(key, slot), now: now, floor: 0)
         else { return nil }
-        let record = Record.create(
-            key: key.view, value: nil, ms: ms, origin: state.pointee.ownOrigin, seq: nextSeq(key.hash),
-            isTombstone: true)
+        let (origin, seq) = (state.pointee.ownOrigin, nextSeq(key.hash))
+        let record =
+            taken(key, slot, now).map {
+                Record.create(
+                    key: key.view, RecordExtension(deadline: 0, taken: $0), value: nil, ms: ms, origin: origin,
+                    seq: seq, isTombstone: true)
+            } ?? Record.create(key: key.view, value: nil, ms: ms, origin: origin, seq: seq, isTombstone: true)
         replace(slot, slot.record, with: record, key.hash)
         return record
     }
@@ -246,8 +263,8 @@ extension Store {
 
     /// Puts a record, whose reference the store takes over, under a new key.
     func insert(_ record: Record, _ hash: UInt64) {
-        state.pointee.table.insert(record, place(hash), hasher: state.pointee.hasher)
         if record.isPlain, state.pointee.figures.companions == 0 {
+            state.pointee.table.insert(record, place(hash), hasher: state.pointee.hasher)
             state.pointee.recordBytes &+= record.allocatedBytes
             state.pointee.liveDigest &+= digestTerm(record)
             state.pointee.figures.stored &+= 1
@@ -261,13 +278,13 @@ extension Store {
 
     @inline(never)
     private func insertUnusual(_ record: Record, _ hash: UInt64) {
-        guard let slot = state.pointee.table.find(record.keyView, place(hash)) else {
-            preconditionFailure("a record that was put in is not there")
-        }
         withMain(of: record) {
-            if !record.isCompanion, companion(of: record.keyView) != nil {
-                state.pointee.table.mark(slot, HashTable.companionsMark)
+            state.pointee.table.insert(record, place(hash), hasher: state.pointee.hasher)
+            guard let slot = state.pointee.table.find(record.keyView, place(hash)) else {
+                preconditionFailure("a record that was put in is not there")
             }
+            notePart(record, appears: true)
+            if !record.isCompanion { settle(slot, hash, wasListed: false) }
             admit(slot, hash)
         }
     }
@@ -286,18 +303,22 @@ extension Store {
 
     @inline(never)
     private func replaceUnusual(_ slot: HashTable.Slot, _ old: Record, with new: Record, _ hash: UInt64) {
-        let wasStored = !old.isTombstone
         withMain(of: new) {
             // An expired key's entry of the wheel is used up.
             let isFiled = slot.marks & HashTable.expiredMark == 0
+            let wasListed = slot.isListed
             let before = withdraw(slot)
             slot.store(new)
             old.release()
-            if !isFiled { state.pointee.table.mark(slot, slot.marks & ~HashTable.expiredMark) }
+            if slot.marks & HashTable.companionsMark != 0, !new.isCompanion {
+                settle(slot, hash, wasListed: wasListed)
+            } else {
+                if !isFiled { state.pointee.table.mark(slot, slot.marks & ~HashTable.expiredMark) }
+                if slot.isListed != wasListed { noteIndexChange(hash) }
+            }
             admit(slot, hash, deadlineBefore: isFiled ? before : 0)
         }
         if new.isTombstone { enqueue(new, hash) }
-        if wasStored == new.isTombstone { noteIndexChange(hash) }
     }
 
     /// Replaces value and version of a record of which `canOverwriteAlike` is true: the usual case, made of few

@@ -65,6 +65,8 @@ package struct Store {
     /// Keys that are shown: neither deleted nor expired, as far as `expireDue` has looked.
     package var count: Int { state.pointee.figures.shown }
     package var tombstoneCount: Int { state.pointee.table.count - state.pointee.figures.stored }
+    /// Tombstones of keys that are shown again, as something was added to them since.
+    package var revivedCount: Int { state.pointee.figures.revived }
     /// Records that are no tombstones: shown keys, expired ones that are still kept, companions.
     package var storedCount: Int { state.pointee.figures.stored }
     /// Shown keys with a deadline.
@@ -145,7 +147,9 @@ package struct Store {
     }
 
     @inline(never)
-    private func unusual(_ slot: HashTable.Slot, _ now: Millis) -> Record? { isShown(slot, now) ? slot.record : nil }
+    private func unusual(_ slot: HashTable.Slot, _ now: Millis) -> Record? {
+        shownRecord(slot, now, isListed: false)
+    }
 
     /// The record of a key, tombstone or live, or nil. O(1).
     package func find(_ key: HashedKey) -> Record? {
@@ -253,8 +257,17 @@ struct StoreState {
     var filed = 0
     /// Scratch for looking after the wheel.
     var entries: [UInt64] = []
+    /// Which actors have parts of which counters.
+    var parts = PartBook()
+    var shownNumbers = ShownNumbers()
     /// A planted mistake: a write looks at its own record alone.
     var ignoresCompanions = false
+    /// A planted mistake: a write does not say what it has taken of a counter.
+    var forgetsTaken = false
+    /// A planted mistake: a part is deleted as soon as it adds nothing.
+    var buriesEarly = false
+    /// A planted mistake: a count that begins after an expiry goes on from the old one.
+    var leavesParts = false
     let config: StoreConfig
 
     init(_ config: StoreConfig) {
@@ -279,6 +292,7 @@ struct StoreState {
         tombstones.deallocate()
         wheel.deallocate()
         leftovers.deallocate()
+        shownNumbers.deallocate()
         index.deallocate()
     }
 }

@@ -149,6 +149,9 @@ public import KVBase
     /// What an extended record says beside its value.
     package var addition: RecordExtension { RecordExtension(reading: keyPointer + keyCount) }
 
+    /// The version of an extended record's deadline, if it is not that of the record.
+    var keptVersion: Version? { RecordExtension.version(at: keyPointer + keyCount) }
+
     /// When an extended record expires by itself; 0 is never.
     @inline(__always)
     var inlineDeadline: Millis { RecordExtension.deadline(at: keyPointer + keyCount) }

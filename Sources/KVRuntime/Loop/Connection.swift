@@ -11,6 +11,9 @@ open class ConnectionHandler {
     /// A connection made by `Loop.connect` stands.
     open func connected(_ connection: Connection) {}
 
+    /// The client of a listener with TLS has done its handshake; nothing has been received yet.
+    open func secured(_ connection: Connection) {}
+
     /// Bytes arrived; they stay until the hooks of `Loop.onReceived` have run in this turn. Replies go to
     /// `connection.output`, which is sent once at the end of the turn.
     open func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {}
@@ -151,6 +154,14 @@ public final class Connection: LoopSocket {
 
     package var isReadingPaused: Bool { state.pointee.flags & ConnectionState.paused != 0 }
 
+    /// Nothing more is sent until `letGo`: what its output tells is not true yet. Input goes on.
+    package func hold() { state.pointee.flags |= ConnectionState.held }
+
+    package func letGo() {
+        state.pointee.flags &= ~ConnectionState.held
+        loop.markDirty(self)
+    }
+
     /// Closes at once; what was not sent is lost. `closed` follows in a later turn.
     override package func close() {
         state.pointee.flags |= ConnectionState.closing
@@ -170,19 +181,28 @@ public final class Connection: LoopSocket {
     // What follows is called by the loop.
 
     func didReceive(_ bytes: UnsafeRawBufferPointer) {
-        let flags = state.pointee.flags
-        if flags & (ConnectionState.closing | ConnectionState.closeAfterFlush) != 0 { return }
-        if flags & (ConnectionState.paused | ConnectionState.deliverLater) != 0 { return stash(bytes) }
+        if state.pointee.flags & ConnectionState.unusualInput != 0 { return receiveUnusual(bytes) }
+        deliver(bytes)
+    }
+
+    @inline(__always)
+    func deliver(_ bytes: UnsafeRawBufferPointer) {
         state.pointee.callee._withUnsafeGuaranteedRef { $0.received(self, bytes) }
         if output.pointee.count > 0 { markDirty() }
     }
 
-    private func stash(_ bytes: UnsafeRawBufferPointer) {
+    func stash(_ bytes: UnsafeRawBufferPointer) {
         if state.pointee.stash == nil { state.pointee.stash = OutputBuffer(capacity: bytes.count) }
         state.pointee.stash!.append(bytes)
     }
 
     func didEnd() {
+        if state.pointee.layer != nil, endedUnusually() { return }
+        peerEnds()
+    }
+
+    /// The peer sends no more.
+    func peerEnds() {
         state.pointee.flags |= ConnectionState.peerEnded
         let flags = state.pointee.flags
         if flags & ConnectionState.closing != 0 { return }
@@ -212,7 +232,7 @@ public final class Connection: LoopSocket {
         guard state.pointee.flags & ConnectionState.endedLater != 0 else { return }
         if state.pointee.flags & ConnectionState.paused != 0 { return }
         state.pointee.flags &= ~ConnectionState.endedLater
-        didEnd()
+        peerEnds()
     }
 
     func didConnect() {
@@ -235,6 +255,12 @@ public final class Connection: LoopSocket {
         loop.state.pointee.spares.keep(&state.pointee.sending, fresh: Self.bufferBytesFresh)
     }
 
+    /// The same for the other buffer, where that has become empty without being sent.
+    func tidyOutput() {
+        guard output.pointee.capacity > Self.bufferBytesKept else { return }
+        loop.state.pointee.spares.keep(&output.pointee, fresh: Self.bufferBytesFresh)
+    }
+
     /// Before a part of a long reply: a large buffer that another part needs no more saves growing one.
     package func expectMuchOutput() {
         if output.pointee.count == 0 { loop.state.pointee.spares.lend(&output.pointee) }
@@ -246,22 +272,38 @@ public final class Connection: LoopSocket {
     /// Called once per turn for a connection marked dirty.
     func flush() {
         state.pointee.flags &= ~ConnectionState.dirty
-        if state.pointee.flags & (ConnectionState.closing | ConnectionState.connecting) != 0 { return }
-        // Before sending: whoever stopped producing at the bound is told even if the kernel takes everything at once.
+        if state.pointee.flags & ConnectionState.unusualOutput != 0 { return flushUnusual() }
+        noteMuchOutput()
+        if state.pointee.flags & ConnectionState.inFlight == 0, output.pointee.count > 0, let handle {
+            swap(&output.pointee, &state.pointee.sending)
+            send(handle)
+        }
+        settleOutput()
+    }
+
+    /// Before sending: whoever stopped producing at the bound is told even if the kernel takes everything at once.
+    @inline(__always)
+    func noteMuchOutput() {
         if unsentBytes > Limits.outputBytesHigh, state.pointee.flags & ConnectionState.wantsDrained == 0 {
             state.pointee.flags |= ConnectionState.wantsDrained
             state.pointee.drainedBytes = Limits.outputBytesHigh / 2
         }
-        if state.pointee.flags & ConnectionState.inFlight == 0, output.pointee.count > 0, let handle {
-            swap(&output.pointee, &state.pointee.sending)
-            let bytes = state.pointee.sending.bytes
-            if cs_conn_send(handle, bytes.baseAddress, bytes.count) == 0 {
-                state.pointee.flags |= ConnectionState.inFlight
-            } else {
-                state.pointee.sending.count = 0
-                tidySending()
-            }
+    }
+
+    @inline(__always)
+    func send(_ handle: OpaquePointer) {
+        let bytes = state.pointee.sending.bytes
+        if cs_conn_send(handle, bytes.baseAddress, bytes.count) == 0 {
+            state.pointee.flags |= ConnectionState.inFlight
+        } else {
+            state.pointee.sending.count = 0
+            tidySending()
         }
+    }
+
+    /// After sending: who waits for it is told, and what was to come behind it is done.
+    @inline(__always)
+    func settleOutput() {
         if state.pointee.flags & ConnectionState.wantsDrained != 0, unsentBytes <= state.pointee.drainedBytes {
             state.pointee.flags &= ~ConnectionState.wantsDrained
             if state.pointee.flags & ConnectionState.closeAfterFlush == 0 {
@@ -294,8 +336,10 @@ public final class Connection: LoopSocket {
         state.pointee.flags |= ConnectionState.closing
         state.pointee.lingerTimer?.cancel()
         state.pointee.lingerTimer = nil
+        state.pointee.layer?.timer?.cancel()
         state.pointee.closeReason = reason
         state.pointee.handler.closed(self)
+        state.pointee.layer = nil
         // The handler usually refers to the connection: break the cycle.
         handler = ConnectionState.nobody
     }
@@ -316,6 +360,16 @@ struct ConnectionState {
     static let connecting: UInt32 = 1024
     static let endAfterFlush: UInt32 = 2048
     static let hasEnded: UInt32 = 4096
+    /// The first byte shows whether the client speaks TLS.
+    static let undecided: UInt32 = 8192
+    /// It does.
+    static let secured: UInt32 = 16384
+    /// What was answered waits for the disk.
+    static let held: UInt32 = 32768
+
+    /// Received bytes do not simply go to the handler, output does not simply go to the kernel.
+    static let unusualInput = closing | closeAfterFlush | paused | deliverLater | undecided | secured
+    static let unusualOutput = closing | connecting | held | undecided | secured
 
     /// Stands in before a handler is set and after the last call.
     nonisolated(unsafe) static let nobody = ConnectionHandler()
@@ -332,6 +386,8 @@ struct ConnectionState {
     var closeReason: Int32 = 0
     var nextDirty: Unmanaged<Connection>?
     var lingerTimer: LoopTimer?
+    /// Of a client that speaks TLS, or may.
+    var layer: SecureLayer?
 }
 
 extension OutputBuffer {

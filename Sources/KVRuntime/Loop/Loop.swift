@@ -115,13 +115,27 @@ package final class Loop: @unchecked Sendable {
 
     // MARK: Sockets
 
-    /// Listens on `address` (port 0: any; see `localAddress`). With `reusePort` several loops may share the port.
-    package func listen(_ address: SocketAddress, reusePort: Bool = false, acceptor: Acceptor) throws -> Listener {
-        let listener = Listener(loop: self, acceptor: acceptor)
+    /// Listens on `address` (port 0: any; see `localAddress`). With `reusePort` several loops may share the port, with
+    /// `secure` connections may speak TLS, or have to.
+    package func listen(
+        _ address: SocketAddress, reusePort: Bool = false, acceptor: Acceptor, secure: SecurePort? = nil
+    ) throws -> Listener {
+        let listener = Listener(loop: self, acceptor: acceptor, secure: secure)
         var raw = address.raw
         var failure: Int32 = 0
         guard let conn = cs_loop_listen(handle, listener.token, &raw, reusePort ? 1 : 0, &failure) else {
             throw SocketFailure("cannot listen on \(address)", code: -failure)
+        }
+        keep(listener, conn)
+        return listener
+    }
+
+    /// Listens on a path of the file system, for whom `mode` lets; its connections have no addresses.
+    package func listen(path: String, mode: UInt32, acceptor: Acceptor) throws -> Listener {
+        let listener = Listener(loop: self, acceptor: acceptor, secure: nil)
+        var failure: Int32 = 0
+        guard let conn = cs_loop_listen_path(handle, listener.token, path, mode, &failure) else {
+            throw SocketFailure("cannot listen on \(path)", code: -failure)
         }
         keep(listener, conn)
         return listener
@@ -235,6 +249,10 @@ package final class Loop: @unchecked Sendable {
     /// Adds work done at the end of every turn, before output is sent. Cannot be removed.
     package func onTurnEnd(_ hook: @escaping () -> Void) { state.pointee.hooks.append(hook) }
 
+    /// Adds work done where something was received after the hooks of `onTurnEnd` have run, once more before output is
+    /// sent. Cannot be removed.
+    package func onResumed(_ hook: @escaping () -> Void) { state.pointee.resumedHooks.append(hook) }
+
     /// The next wait returns at once: there is work left that had to make room for others.
     package func requestTurn() { state.pointee.anotherTurn = true }
 
@@ -314,6 +332,7 @@ package final class Loop: @unchecked Sendable {
         let timeout = waits && !inbox.prepareToWait() ? 0 : timeoutNanos
         let events = state.pointee.events
         let count = Int(cs_loop_wait(handle, events, Int32(Self.eventsPerTurnMax), timeout))
+        state.pointee.turnEvents = count
         if waits { inbox.waited() }
         readClocks()
         if state.pointee.turnWantedNanos <= state.pointee.nowNanos { state.pointee.turnWantedNanos = .max }
@@ -381,6 +400,7 @@ package final class Loop: @unchecked Sendable {
         let resumed = state.pointee.resumed
         state.pointee.resumed = []
         for connection in resumed { connection.deliverStash() }
+        for i in 0..<state.pointee.resumedHooks.count { state.pointee.resumedHooks[i]() }
         if !state.pointee.resumed.isEmpty { state.pointee.anotherTurn = true }
     }
 
@@ -407,6 +427,8 @@ struct LoopState {
     var turnLengths = TurnLengths()
     /// What the turn under way has done so far.
     var turnWork: TurnWork = []
+    /// What the kernel had to say at its beginning.
+    var turnEvents = 0
     /// Connections with output to send, linked through their state.
     var dirty: Unmanaged<Connection>?
     /// Kept alive until the end of the turn.
@@ -420,6 +442,7 @@ struct LoopState {
     var isGivingBack = false
     var hooks: [() -> Void] = []
     var receivedHooks: [() -> Void] = []
+    var resumedHooks: [() -> Void] = []
     var resumed: [Connection] = []
     var sockets: [LoopSocket] = []
     // Actors.

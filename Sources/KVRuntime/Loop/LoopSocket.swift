@@ -46,15 +46,17 @@ open class Acceptor {
 
 package final class Listener: LoopSocket {
     private let acceptor: Acceptor
+    private let secure: SecurePort?
 
-    init(loop: Loop, acceptor: Acceptor) {
-        self.acceptor = acceptor
+    init(loop: Loop, acceptor: Acceptor, secure: SecurePort?) {
+        (self.acceptor, self.secure) = (acceptor, secure)
         super.init(loop: loop)
     }
 
     func didAccept(_ fd: Int32) {
         let connection = Connection(loop: loop)
         loop.adopt(connection, fd)
+        if let secure { connection.begin(secure) }
         if let handler = acceptor.accepted(connection) {
             connection.handler = handler
             connection.outputMayHaveGrown()
@@ -64,7 +66,8 @@ package final class Listener: LoopSocket {
     }
 
     func didOverload(_ fd: Int32) {
-        let reply = acceptor.overloadedReply
+        // Where all speak TLS it would be no word of theirs.
+        let reply: StaticString = secure?.countsFromArrival ?? false ? "" : acceptor.overloadedReply
         cs_loop_refuse(loop.handle, fd, reply.utf8Start, reply.utf8CodeUnitCount)
     }
 }

@@ -29,7 +29,7 @@ struct AccessLog {
         }
     }
 
-    struct Counts {
+    struct Counts: Sendable {
         var auth = 0
         var commands = 0
         var keys = 0

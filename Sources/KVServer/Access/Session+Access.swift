@@ -16,6 +16,20 @@ extension Session {
         if isAuthenticated != hasFullLimits { state.pointee.hasNewLimits = true }
     }
 
+    /// The handshake of TLS is done. `certificateName`: of its user, where certificates tell that and the client
+    /// showed one. Whom no user has that name of, or one that is off, has to say who it is.
+    func secured(certificateName: String?) {
+        state.pointee.askedMillis = shard.state.pointee.nowMillis
+        guard let name = certificateName else { return }
+        if let login = shard.context.access.login(name), login.user.isOn {
+            enter(login, isAuthenticated: true)
+        } else {
+            note(.auth, "certificate", user: name)
+            enter(login, isAuthenticated: false)
+        }
+        if state.pointee.hasNewLimits { restartParser() }
+    }
+
     private var hasFullLimits: Bool {
         state.pointee.parser.limits.argumentsMax > Session.limitsBeforeLogin.argumentsMax
     }
@@ -36,13 +50,12 @@ extension Session {
         guard isAuthenticated else {
             if question.isFreeBeforeLogin { return false }
             x.error("NOAUTH Authentication required.")
+            // Asks on and reads nothing.
+            if x.output.pointee.count > Limits.outputBytesBeforeLogin { state.pointee.closing = true }
             return true
         }
         switch question.denial(of: login.user) {
-        case nil:
-            // What a transaction finds is found by whoever runs it.
-            guard transaction != nil, question.listsKeys, !readsEverything else { return false }
-            x.error("NOPERM a user with key patterns may not list keys within MULTI")
+        case nil: return false
         case .command(let name):
             note(.command, name)
             x.output.pointee.error("NOPERM this user has no permissions to run the '\(name)' command")
@@ -68,8 +81,8 @@ extension Session {
         let client = String(decoding: text.bytes, as: UTF8.self)
         text.deallocate()
         let entry = AccessLog.Entry(
-            reason, context: transaction == nil ? "toplevel" : "multi", object: object, user: user ?? login.name,
-            client: String(client.dropLast()))
+            reason, context: transaction == nil && !isGuest ? "toplevel" : "multi", object: object,
+            user: user ?? login.name, client: String(client.dropLast()))
         shard.context.access.note(entry, shard.state.pointee.nowMillis)
     }
 }

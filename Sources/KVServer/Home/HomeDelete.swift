@@ -22,7 +22,7 @@ final class HomeDelete: Continuation {
             let queue = CommandQueue()
             queue.append(["DEL"] + keys)
             let request = HomeRequest(ask, from: x.shard.index, keys: keys, queue: queue)
-            request.client = x.session.state.pointee.traits
+            request.client = x.session.traits
             ask.send(request, to: home, homes)
         }
         return ask
@@ -45,6 +45,10 @@ extension HomeAsk {
     func sum(_ x: inout Execution) -> Int? {
         if hasFailed {
             x.error(HomeAsk.failure)
+            return nil
+        }
+        if isLate {
+            x.error("BUSY an actor that runs this command is busy; perhaps not all keys were deleted, try again")
             return nil
         }
         var sum = 0

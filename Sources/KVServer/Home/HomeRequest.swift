@@ -2,6 +2,8 @@
 
 import KVBase
 import KVCore
+import KVRuntime
+import Synchronization
 
 /// A record on its way from one actor of the process to another: retained.
 struct SharedRecord {
@@ -29,10 +31,31 @@ final class HomeRequest: @unchecked Sendable {
     var output = OutputBuffer()
     /// What the home has.
     var shown: [SharedRecord] = []
+    /// How long a command that is no transaction ran at the home.
+    var ticks: UInt64 = 0
     /// The reply goes on with it.
     var rest: LargeReply?
     /// The actor that ran the commands, and its own writes then.
     var ranAt: (actor: Int, ownSeq: UInt64)?
+
+    private enum Phase {
+        static let waiting: UInt8 = 0
+        static let begun: UInt8 = 1
+        static let givenUp: UInt8 = 2
+    }
+
+    /// Who moves it first decides. Nothing else is told by it: the request itself went by message.
+    private let phase = Atomic<UInt8>(Phase.waiting)
+
+    /// The home is about to run it; false if it is not wanted any more. The home's thread.
+    func begin() -> Bool {
+        phase.compareExchange(expected: Phase.waiting, desired: Phase.begun, ordering: .relaxed).exchanged
+    }
+
+    /// It will not be run; false if it is being run, or was. The asking thread.
+    func giveUp() -> Bool {
+        phase.compareExchange(expected: Phase.waiting, desired: Phase.givenUp, ordering: .relaxed).exchanged
+    }
 
     init(_ ask: HomeAsk, from: Int, keys: [Bytes], queue: CommandQueue?) {
         (self.ask, self.from, self.keys, self.queue) = (ask, from, keys, queue)
@@ -74,13 +97,25 @@ final class HomeAsk: @unchecked Sendable {
     private(set) var outstanding = 0
     /// An actor could not be told: the server stops.
     private(set) var hasFailed = false
+    /// A home did not come to it in time: what was asked of that one was not done.
+    private(set) var isLate = false
     var answers: [HomeRequest] = []
+    private var sent: [HomeRequest] = []
+    private var timer: LoopTimer?
+
+    /// A home has this long to begin with a request. One actor never holds another one up longer: what takes it more
+    /// than a moment it does in slices, but for a transaction.
+    static let waitMillisMax: Int64 = 1_000
 
     init(_ session: Session) { self.session = session }
 
     func send(_ request: HomeRequest, to home: Int, _ homes: Homes) {
         request.take(\.given, from: session!.shard.state.pointee.store)
         outstanding += 1
+        sent.append(request)
+        if timer == nil {
+            timer = session?.shard.loop?.schedule(afterMillis: HomeAsk.waitMillisMax) { [weak self] in self?.giveUp() }
+        }
         if !homes.tell(home, { $0.take(request) }) {
             outstanding -= 1
             hasFailed = true
@@ -91,9 +126,27 @@ final class HomeAsk: @unchecked Sendable {
     func take(_ answer: HomeRequest) {
         outstanding -= 1
         answers.append(answer)
-        if outstanding == 0 { session?.owner?.sessionShouldRun() }
+        if outstanding == 0 { finish() }
     }
 
+    /// The time is up. What a home has begun with is waited for.
+    func giveUp() {
+        for request in sent where request.giveUp() {
+            outstanding -= 1
+            isLate = true
+        }
+        if isLate, outstanding == 0 { finish() }
+    }
+
+    private func finish() {
+        timer?.cancel()
+        (timer, sent) = (nil, [])
+        session?.owner?.sessionShouldRun()
+    }
+
+    deinit { timer?.cancel() }
+
+    static let lateness: StaticString = "BUSY the actor that runs this command is busy; it was not run, try again"
     static let failure: StaticString = "ERR the actor that runs this command has stopped; use another server"
 }
 
@@ -108,10 +161,27 @@ struct ClientTraits {
     var peer = ""
     var local = ""
     var descriptor = -1
+    /// Who it is now: what a transaction does is looked at again with it.
+    var login: Login?
+}
+
+extension Session {
+    /// Given to who stands for clients: it becomes this one. Given back, the client stays who it is.
+    var traits: ClientTraits {
+        get {
+            var traits = state.pointee.traits
+            traits.login = login
+            return traits
+        }
+        set {
+            state.pointee.traits = newValue
+            if isGuest, let login = newValue.login { enter(login, isAuthenticated: true) }
+        }
+    }
 }
 
 extension SessionState {
-    var traits: ClientTraits {
+    fileprivate var traits: ClientTraits {
         get {
             ClientTraits(
                 id: id, resp3: resp3, database: database, name: name, libraryName: libraryName,

@@ -10,7 +10,7 @@ import RESP
 /// key, or runs here if that is this actor. The answer brings back the records, which are merged before the reply is
 /// seen.
 final class HomeRun: Continuation {
-    private let ask: HomeAsk
+    let ask: HomeAsk
     private let homes: Homes
     private let keys: [Bytes]
     private let queue: CommandQueue
@@ -29,6 +29,8 @@ final class HomeRun: Continuation {
     }
 
     override var isSuspended: Bool { ask.outstanding > 0 }
+    /// Where it is slow, its home says so.
+    override var isSlowable: Bool { false }
 
     /// From their homes, the records of keys that have theirs neither here nor where the command runs.
     private func fetch(_ x: Execution) {
@@ -47,10 +49,12 @@ final class HomeRun: Continuation {
         isRunning = true
         ask.answers = []
         let request = HomeRequest(ask, from: session.shard.index, keys: keys, queue: queue)
-        request.client = session.state.pointee.traits
+        request.client = session.traits
         request.watched = watched
         guard home == session.shard.index else { return ask.send(request, to: home, homes) }
         session.shard.run(request)
+        // It is in what this actor has measured.
+        request.ticks = 0
         ask.answers.append(request)
     }
 
@@ -59,12 +63,17 @@ final class HomeRun: Continuation {
             x.error(HomeAsk.failure)
             return true
         }
+        if ask.isLate, ask.outstanding == 0 {
+            x.error(HomeAsk.lateness)
+            return true
+        }
         if !isRunning, ask.outstanding == 0 { run(x.session) }
         if ask.outstanding > 0 { return false }
         if answer == nil, let first = ask.answers.first {
             answer = first
             x.output.pointee.append(first.output.bytes)
             x.session.finish(first)
+            x.session.state.pointee.runningTicks &+= first.ticks
         }
         guard let rest = answer?.rest else { return true }
         return rest.step(&x, outputMax: outputMax)
@@ -80,7 +89,7 @@ final class HomeRun: Continuation {
 extension Session {
     /// What a command that ran at a home leaves behind here.
     func finish(_ answer: HomeRequest) {
-        state.pointee.traits = answer.client
+        traits = answer.client
         noteWritten(answer)
         if answer.output.count > 0, answer.output.bytes[0] == UInt8(ascii: "-") {
             shard.noteCommand(nil, &answer.output, from: 0)

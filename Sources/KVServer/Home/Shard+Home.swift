@@ -1,5 +1,6 @@
 // A query actor as the home of keys: it runs what its siblings' clients ask of it. Its loop's thread.
 
+import CIntrinsics
 import KVBase
 import KVCore
 import KVRuntime
@@ -28,10 +29,16 @@ extension Shard {
     }
 
     private func serve(_ request: HomeRequest) {
+        guard request.begin() else { return }
         run(request)
         state.pointee.budget.spend(4 + TurnBudget.units(bytes: request.queue?.byteCount ?? 0))
-        _ = homes?.tell(request.from) { $0.answered(request) }
+        // What it wrote must be in the log first.
+        if let log, request.ranAt != nil { return log.keepWaiting(request) }
+        giveBack(request)
     }
+
+    /// The asking actor gets its answer.
+    func giveBack(_ request: HomeRequest) { _ = homes?.tell(request.from) { $0.answered(request) } }
 
     /// A home has answered.
     func answered(_ request: HomeRequest) {
@@ -56,14 +63,17 @@ extension Shard {
             return request.output.nullArray(resp3: request.client.resp3)
         }
         let guest = self.guest
-        guest.state.pointee.traits = request.client
+        guest.traits = request.client
         let before = state.pointee.store.ownSeq
         var batch = CommandBatch()
         queue.fill(&batch)
         if request.watched != nil { request.output.arrayHeader(batch.count) }
         for i in 0..<batch.count {
             if request.watched == nil {
+                let began = ci_ticks()
                 guest.runAtHome(batch[i], of: batch, &request.output)
+                request.ticks = ci_ticks() &- began
+                if request.ticks >= state.pointee.times.noticed { guest.noteSlow(batch[i], of: batch, request.ticks) }
                 request.rest = guest.continuation as? LargeReply
                 if request.rest != nil { guest.continuation = nil }
             } else {
@@ -71,7 +81,7 @@ extension Shard {
             }
         }
         batch.deallocate()
-        request.client = guest.state.pointee.traits
+        request.client = guest.traits
         let ownSeq = state.pointee.store.ownSeq
         if ownSeq > before { request.ranAt = (index, ownSeq) }
     }

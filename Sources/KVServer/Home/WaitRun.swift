@@ -17,19 +17,22 @@ final class WaitRun: Continuation {
     private weak var session: Session?
     private var timer: LoopTimer?
     private var isDone = false
+    private let statistics: ShardStatistics
 
     /// Nil if enough servers have it now.
     init?(_ x: Execution, wanted: Int, millis: Int, loop: Loop) {
         writes = WaitRun.writes(x)
         guard WaitRun.count(x.shard, writes) < wanted else { return nil }
-        (self.wanted, session) = (wanted, x.session)
+        (self.wanted, session, statistics) = (wanted, x.session, x.shard.statistics)
         let now = Machine.monotonicNanos
         deadline = millis == 0 ? nil : now &+ Nanos(min(millis, 1 << 40)) * 1_000_000
         super.init()
+        statistics.noteBlocked(1)
         timer = loop.schedule(everyMillis: WaitRun.pollMillis) { [unowned self] in look() }
     }
 
     override var isSuspended: Bool { !isDone }
+    override var isSlowable: Bool { false }
 
     private func look() {
         guard let session, !isDone else { return }
@@ -45,8 +48,9 @@ final class WaitRun: Continuation {
     }
 
     override func cancel() {
+        if timer != nil { statistics.noteBlocked(-1) }
         timer?.cancel()
-        session = nil
+        (timer, session) = (nil, nil)
     }
 
     /// The writes that a WAIT is about: this actor's own, and those of others for this client.

@@ -7,13 +7,22 @@ import Synchronization
 /// `2026-11-29T07:10:30.123Z info kvd: serving actors=2 io=io_uring`.
 package struct ServerLogHandler: LogHandler {
     package var metadata: Logger.Metadata = [:]
-    package var logLevel = Logger.Level.info
+    /// That of the process, whichever logger asks.
+    package var logLevel: Logger.Level {
+        get { level.level }
+        nonmutating set { level.level = newValue }
+    }
+    private let level: LogLevel
+    private let format: LogFormat
     private let label: String
     private let queue: LogQueue
     private let rates: LogRates
 
-    package init(label: String, queue: LogQueue = .standardError, rates: LogRates = .shared) {
-        (self.label, self.queue, self.rates) = (label, queue, rates)
+    package init(
+        label: String, queue: LogQueue = .standardError, rates: LogRates = .shared, level: LogLevel = .shared,
+        format: LogFormat = .text
+    ) {
+        (self.label, self.queue, self.rates, self.level, self.format) = (label, queue, rates, level, format)
     }
 
     package subscript(metadataKey key: String) -> Logger.Metadata.Value? {
@@ -28,17 +37,20 @@ package struct ServerLogHandler: LogHandler {
         switch rates.admit("\(event.file):\(event.line)", atMillis: millis) {
         case .refused: return
         case .admitted(let refused):
-            let name = "\(event.level) \(label):"
-            if refused > 0 {
-                queue.write("\(LogTime.text(millis)) \(name) \(refused) more like the next were not written")
-            }
-            queue.write("\(LogTime.text(millis)) \(name) \(event.message)\(text(of: event.metadata))")
+            if refused > 0 { write(millis, event.level, "\(refused) more like the next were not written", []) }
+            write(millis, event.level, "\(event.message)", fields(event.metadata))
         }
     }
 
-    private func text(of added: Logger.Metadata?) -> String {
+    private func write(
+        _ millis: Int64, _ level: Logger.Level, _ message: String, _ fields: [(name: String, value: String)]
+    ) {
+        queue.write(format.line(millis: millis, level: level, label: label, message: message, fields: fields))
+    }
+
+    private func fields(_ added: Logger.Metadata?) -> [(name: String, value: String)] {
         let all = added.map { metadata.merging($0) { $1 } } ?? metadata
-        return all.sorted { $0.key < $1.key }.map { " \($0.key)=\($0.value)" }.joined()
+        return all.sorted { $0.key < $1.key }.map { ($0.key, "\($0.value)") }
     }
 }
 

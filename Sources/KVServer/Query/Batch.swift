@@ -9,6 +9,7 @@
 //   4. `run` carries the commands out: `get` and `set` here, everything else by `Session.dispatch`.
 // The replies leave this page as bytes in the connections' output buffers, which go to the kernel once per turn.
 
+import CIntrinsics
 import KVBase
 import KVCore
 import KVRuntime
@@ -220,11 +221,38 @@ struct Batch {
     func run(
         _ run: CommandRun, of session: Session, _ output: UnsafeMutablePointer<OutputBuffer>, outputMax: Int
     ) -> Int {
+        var count = Others()
+        let (shard, began) = (session.shard.state, ci_ticks())
+        let beganTable = shard.pointee.ticksOfTable
+        let done = runCommands(run, of: session, output, outputMax: outputMax, &count)
+        let ticks = ci_ticks() &- began &- (shard.pointee.ticksOfTable &- beganTable)
+        shard.pointee.counters.commands &+= done
+        let gets = done &- count.sets &- count.others
+        guard gets &+ count.sets > 0 else { return done }
+        shard.pointee.counters.hotSets &+= count.sets
+        shard.pointee.counters.hotGets &+= gets
+        shard.pointee.times.note(gets: gets, sets: count.sets, ticks: ticks)
+        if ticks >= shard.pointee.times.noticed { noteSlow(run, of: session, gets &+ count.sets, ticks) }
+        return done
+    }
+
+    @inline(never)
+    private func noteSlow(_ run: CommandRun, of session: Session, _ count: Int, _ ticks: UInt64) {
+        guard let first = (run.first..<run.end).first(where: { state.pointee.kinds[$0] != .other }) else { return }
+        session.noteSlow(commands[first], of: commands, and: count - 1, ticks)
+    }
+
+    /// A function of its own, so that what measures it takes no registers from the loop.
+    @inline(never)
+    private func runCommands(
+        _ run: CommandRun, of session: Session, _ output: UnsafeMutablePointer<OutputBuffer>, outputMax: Int,
+        _ count: inout Others
+    ) -> Int {
         let (shard, commands) = (session.shard.state, state.pointee.commands)
+        let recognisedByShard = shard.pointee.recognisedArgumentsMax
         let (kinds, keys) = (state.pointee.kinds, state.pointee.ahead.keys)
         let resp3 = session.state.pointee.resp3
         let recognised = session.state.pointee.recognisedArgumentsMax
-        var count = Others()
         for i in run.first..<run.end {
             if state.pointee.ahead.isDue(i) { shard.pointee.store.look(&state.pointee.ahead) }
             let command = commands[i]
@@ -232,53 +260,55 @@ struct Batch {
             switch kinds[i] {
             case .get:
                 if let large = Batch.get(keys[i], on: shard, output, resp3: resp3) {
-                    session.continuation = LargeReply([large.retained()])
-                    return Batch.note(done, count, on: shard)
+                    beginReply(large, to: command, of: session, output)
+                    count.others &+= 1
+                    return done
                 }
             case .set:
                 let value = commands.argument(2, of: command)
                 if value.count >= LargeSet.valueBytesMin {
                     session.state.pointee[.beforeLongCommand] = true
-                    return Batch.note(done &- 1, count, on: shard)
+                    return done &- 1
                 }
                 Batch.set(keys[i], value, on: shard, output)
                 count.sets &+= 1
                 if value.count >= 1024 {
                     shard.pointee.budget.spend(TurnBudget.units(bytes: value.count))
-                    if shard.pointee.budget.isSpent { return Batch.note(done, count, on: shard) }
+                    if shard.pointee.budget.isSpent { return done }
                 }
             case .other:
                 // An argument is one unit.
                 shard.pointee.budget.spend(Int(command.argumentCount))
                 session.dispatch(command, of: commands, output)
-                if session.isBeforeLongCommand { return Batch.note(done &- 1, count, on: shard) }
+                if session.isBeforeLongCommand { return done &- 1 }
                 count.others &+= 1
                 // HELLO may have changed the protocol for the commands behind it, SELECT the database.
                 if session.mustStop || session.state.pointee.resp3 != resp3 || shard.pointee.budget.isSpent
                     || session.state.pointee.recognisedArgumentsMax != recognised
+                    || shard.pointee.recognisedArgumentsMax != recognisedByShard
                     || session.state.pointee.hasNewLimits
                 {
-                    return Batch.note(done, count, on: shard)
+                    return done
                 }
             }
-            if output.pointee.count > outputMax { return Batch.note(done, count, on: shard) }
+            if output.pointee.count > outputMax { return done }
         }
-        return Batch.note(run.count, count, on: shard)
+        return run.count
+    }
+
+    @inline(never)
+    private func beginReply(
+        _ large: Record, to command: ParsedCommand, of session: Session, _ output: UnsafeMutablePointer<OutputBuffer>
+    ) {
+        session.continuation = LargeReply([large.retained()])
+        let words = ShownWords.cut(session.execution(command, of: commands, output))
+        session.beginRunning(CommandTable.getRow, words: words)
     }
 
     /// Commands of a run that are no GETs.
     private struct Others {
         var sets = 0
         var others = 0
-    }
-
-    /// Adds a run's commands to the counters; returns how many they are.
-    @inline(__always)
-    private static func note(_ done: Int, _ count: Others, on shard: UnsafeMutablePointer<ShardState>) -> Int {
-        shard.pointee.counters.commands &+= done
-        shard.pointee.counters.hotSets &+= count.sets
-        shard.pointee.counters.hotGets &+= done &- count.sets &- count.others
-        return done
     }
 
     /// Answers a GET, except that a record is returned whose value is too large to be copied in one go.

@@ -76,8 +76,31 @@ extension CommandTable {
             since: "1.0.0", group: "server", "O(1)", "Get information and statistics about the server",
             Commands.info),
         CommandRow(
+            "save", 1, "admin noscript no_async_loading no_multi", (0, 0, 0), "@admin @slow @dangerous",
+            since: "1.0.0", group: "server", "O(N) where N is the total number of keys in all databases",
+            "Synchronously save the dataset to disk", Commands.saveNow),
+        CommandRow(
+            "bgsave", -1, "admin noscript no_async_loading", (0, 0, 0), "@admin @slow @dangerous", since: "1.0.0",
+            group: "server", "O(1)", "Asynchronously save the dataset to disk", Commands.bgsave),
+        CommandRow(
+            "bgrewriteaof", 1, "admin noscript no_async_loading", (0, 0, 0), "@admin @slow @dangerous", since: "1.0.0",
+            group: "server", "O(1)", "Asynchronously rewrite the append-only file to disk", Commands.bgrewriteaof),
+        CommandRow(
+            "lastsave", 1, "loading stale fast", (0, 0, 0), "@admin @fast @dangerous",
+            tips: "nondeterministic_output", since: "1.0.0", group: "server", "O(1)",
+            "Return the Unix timestamp of the last successful save to disk", Commands.lastsave),
+        CommandRow(
             "memory", -2, "", (0, 0, 0), "@slow", since: "4.0.0", group: "server", "Depends on subcommand.",
             "A container for memory diagnostics commands", traits: [.subcommands], Commands.memory),
+        CommandRow(
+            "slowlog", -2, "", (0, 0, 0), "@slow", since: "2.2.12", group: "server", "Depends on subcommand.",
+            "A container for slow log commands", traits: [.subcommands], Commands.slowlog),
+        CommandRow(
+            "latency", -2, "", (0, 0, 0), "@slow", since: "2.8.13", group: "server", "Depends on subcommand.",
+            "A container for latency diagnostics commands", traits: [.subcommands], Commands.latency),
+        CommandRow(
+            "monitor", 1, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous", since: "1.0.0",
+            group: "server", "", "Listen for all requests received by the server in real time", Commands.monitor),
         CommandRow(
             "acl", -2, "", (0, 0, 0), "@slow", since: "6.0.0", group: "server", "Depends on subcommand.",
             "A container for Access List Control commands", traits: [.subcommands], Commands.acl),
@@ -98,6 +121,12 @@ extension CommandTable {
         SubcommandRow(
             "client|list", -2, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous @connection",
             tips: "nondeterministic_output"),
+        SubcommandRow(
+            "client|kill", -3, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous @connection"),
+        SubcommandRow(
+            "client|pause", -3, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous @connection"),
+        SubcommandRow(
+            "client|unpause", 2, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous @connection"),
         SubcommandRow("client|getredir", 2, "noscript loading stale", (0, 0, 0), "@slow @connection"),
         SubcommandRow("client|reply", 3, "noscript loading stale", (0, 0, 0), "@slow @connection"),
         SubcommandRow(
@@ -109,6 +138,7 @@ extension CommandTable {
         SubcommandRow(
             "config|set", -4, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous",
             tips: "request_policy:all_nodes response_policy:all_succeeded"),
+        SubcommandRow("config|rewrite", 2, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous"),
         SubcommandRow("config|resetstat", 2, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous"),
         SubcommandRow("config|help", 2, "loading stale", (0, 0, 0), "@slow"),
         SubcommandRow("command|count", 2, "loading stale", (0, 0, 0), "@slow @connection"),
@@ -135,6 +165,40 @@ extension CommandTable {
             specs: "RO/2/0/1"),
         SubcommandRow("object|help", 2, "loading stale", (0, 0, 0), "@keyspace @slow"),
         SubcommandRow("memory|usage", -3, "readonly", (2, 2, 1), "@read @slow", specs: "RO/2/0/1"),
+        SubcommandRow(
+            "memory|stats", 2, "", (0, 0, 0), "@slow",
+            tips: "nondeterministic_output request_policy:all_shards response_policy:special"),
+        SubcommandRow(
+            "memory|doctor", 2, "", (0, 0, 0), "@slow",
+            tips: "nondeterministic_output request_policy:all_shards response_policy:special"),
+        SubcommandRow(
+            "memory|purge", 2, "", (0, 0, 0), "@slow", tips: "request_policy:all_shards response_policy:all_succeeded"),
+        SubcommandRow(
+            "slowlog|get", -2, "admin loading stale", (0, 0, 0), "@admin @slow @dangerous",
+            tips: "request_policy:all_nodes nondeterministic_output"),
+        SubcommandRow(
+            "slowlog|len", 2, "admin loading stale", (0, 0, 0), "@admin @slow @dangerous",
+            tips: "request_policy:all_nodes response_policy:agg_sum nondeterministic_output"),
+        SubcommandRow(
+            "slowlog|reset", 2, "admin loading stale", (0, 0, 0), "@admin @slow @dangerous",
+            tips: "request_policy:all_nodes response_policy:all_succeeded"),
+        SubcommandRow("slowlog|help", 2, "loading stale", (0, 0, 0), "@slow"),
+        SubcommandRow(
+            "latency|latest", 2, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous",
+            tips: "nondeterministic_output request_policy:all_nodes response_policy:special"),
+        SubcommandRow(
+            "latency|history", 3, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous",
+            tips: "nondeterministic_output request_policy:all_nodes response_policy:special"),
+        SubcommandRow(
+            "latency|histogram", -2, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous",
+            tips: "nondeterministic_output request_policy:all_nodes response_policy:special"),
+        SubcommandRow(
+            "latency|doctor", 2, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous",
+            tips: "nondeterministic_output request_policy:all_nodes response_policy:special"),
+        SubcommandRow(
+            "latency|reset", -2, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous",
+            tips: "request_policy:all_nodes response_policy:all_succeeded"),
+        SubcommandRow("latency|help", 2, "loading stale", (0, 0, 0), "@slow"),
         SubcommandRow("memory|help", 2, "loading stale", (0, 0, 0), "@slow"),
         SubcommandRow("acl|cat", -2, "noscript loading stale", (0, 0, 0), "@slow"),
         SubcommandRow("acl|deluser", -3, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous"),
@@ -153,5 +217,7 @@ extension CommandTable {
         SubcommandRow("kvd|version", 3, "readonly", (2, 2, 1), "@read @slow", specs: "RO/2/0/1"),
         SubcommandRow("kvd|digest", -2, "readonly", (0, 0, 0), "@read @slow"),
         SubcommandRow("kvd|peers", 2, "readonly", (0, 0, 0), "@read @slow"),
+        SubcommandRow("kvd|status", -2, "admin loading stale", (0, 0, 0), "@admin @slow @dangerous"),
+        SubcommandRow("kvd|doctor", 2, "admin loading stale", (0, 0, 0), "@admin @slow @dangerous"),
     ]
 }

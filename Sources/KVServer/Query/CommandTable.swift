@@ -19,6 +19,8 @@ package struct CommandFlags: OptionSet, Sendable {
     package static let noAuthentication = CommandFlags(rawValue: 512)
     /// May take more memory than before.
     package static let grows = CommandFlags(rawValue: 1024)
+    /// Not in the slow log.
+    package static let neverSlow = CommandFlags(rawValue: 2048)
 
     /// Those that Redis names, of its words.
     init(words: StaticString) {
@@ -30,6 +32,7 @@ package struct CommandFlags: OptionSet, Sendable {
             case "fast": insert(.fast)
             case "no_auth": insert(.noAuthentication)
             case "denyoom": insert(.grows)
+            case "skip_slowlog": insert(.neverSlow)
             default: break
             }
         }

@@ -1,4 +1,4 @@
-// TIME, CONFIG and INFO. Handlers; loop thread.
+// TIME and INFO. Handlers; loop thread.
 
 import Glibc
 import KVBase
@@ -11,53 +11,6 @@ extension Commands {
         x.output.pointee.arrayHeader(2)
         x.output.pointee.bulk(String(t.tv_sec))
         x.output.pointee.bulk(String(t.tv_nsec / 1000))
-    }
-
-    // CONFIG
-
-    @Sendable static func config(_ x: inout Execution) {
-        switch x.argument(1) {
-        case let sub where sub.equals("GET"):
-            guard x.count >= 3 else { return x.wrongArity("config|get") }
-            configGet(&x)
-        case let sub where sub.equals("SET"):
-            guard x.count >= 4 else { return x.wrongArity("config|set") }
-            x.output.pointee.error(
-                "ERR Unknown option or number of arguments for CONFIG SET - '\(x.argument(2).printable(max: 128))'")
-        case let sub where sub.equals("RESETSTAT"):
-            guard x.count == 2 else { return x.wrongArity("config|resetstat") }
-            for statistics in x.shard.context.statistics { statistics.requestReset() }
-            x.shard.publish()
-            x.output.pointee.ok()
-        case let sub where sub.equals("HELP"):
-            x.help([
-                "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-                "GET <pattern>", "    Return parameters matching the glob-like <pattern> and their values.",
-                "RESETSTAT", "    Reset statistics reported by the INFO command.",
-                "HELP", "    Prints this help.",
-            ])
-        default: x.unknownSubcommand(of: "CONFIG")
-        }
-    }
-
-    /// Names of Redis where a tool asks for them (redis-benchmark: save, appendonly), and the server's own settings.
-    private static func configGet(_ x: inout Execution) {
-        let settings = x.shard.context.settings
-        var chosen = [Bool](repeating: false, count: settings.count)
-        for k in 2..<x.count {
-            let lowered = x.argument(k).bytes.map { $0 >= 65 && $0 <= 90 ? $0 + 32 : $0 }
-            guard let glob = lowered.withUnsafeBytes({ Glob($0) }) else { continue }
-            for (index, setting) in settings.enumerated() where !chosen[index] {
-                var name = setting.name
-                chosen[index] = name.withUTF8 { glob.matches(UnsafeRawBufferPointer($0)) }
-            }
-            glob.deallocate()
-        }
-        x.output.pointee.mapHeader(chosen.count(where: { $0 }), resp3: x.resp3)
-        for (index, setting) in settings.enumerated() where chosen[index] {
-            x.output.pointee.bulk(setting.name)
-            x.output.pointee.bulk(setting.value)
-        }
     }
 
     // INFO

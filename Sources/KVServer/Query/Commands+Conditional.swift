@@ -63,8 +63,8 @@ extension Commands {
         let keys = stride(from: 1, to: x.count, by: 2)
         if x.goesHome(keys) { return }
         if keys.contains(where: { x.get(x.argument($0)) != nil }) { return x.output.pointee.integer(0) }
-        mset(&x, x.batch.range(x.command, 1, x.count))
-        x.output.pointee.integer(1)
+        let isDone = mset(&x, x.batch.range(x.command, 1, x.count))
+        isDone ? x.output.pointee.integer(1) : x.error(ShardState.clockError)
     }
 
     /// DELEX key [IFEQ value | IFNE value].

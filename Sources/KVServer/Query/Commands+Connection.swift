@@ -32,6 +32,7 @@ extension Commands {
         x.session.discardTransaction()
         x.session.state.pointee.name = Bytes([])
         x.session.state.pointee.replies = .on
+        x.session.watch(false)
         let (login, isAuthenticated) = x.shard.context.access.arrival()
         x.session.enter(login, isAuthenticated: isAuthenticated)
         x.output.pointee.simple("RESET")
@@ -135,6 +136,9 @@ extension Commands {
             out.pointee.verbatim(text.bytes, resp3: session.pointee.resp3)
             text.deallocate()
         case let sub where sub.equals("LIST"): clientList(&x)
+        case let sub where sub.equals("KILL"): clientKill(&x)
+        case let sub where sub.equals("PAUSE"): clientPause(&x)
+        case let sub where sub.equals("UNPAUSE"): clientUnpause(&x)
         case let sub where sub.equals("NO-EVICT") || sub.equals("NO-TOUCH"):
             guard x.count == 3 else { return x.wrongArity("client|\(sub.lowercased)") }
             x.argument(2, is: "ON") || x.argument(2, is: "OFF") ? out.pointee.ok() : x.error("ERR syntax error")
@@ -171,41 +175,21 @@ extension Commands {
         x.output.pointee.ok()
     }
 
-    /// The clients of this query actor. `TYPE` and `ID` filters as in Redis; every client is a normal one.
-    private static func clientList(_ x: inout Execution) {
-        var wanted: Set<Int>?
-        if x.count == 4, x.argument(2, is: "TYPE") {
-            if x.argument(3, is: "MASTER") || x.argument(3, is: "REPLICA") || x.argument(3, is: "PUBSUB") {
-                wanted = []
-            } else if !x.argument(3, is: "NORMAL") {
-                return x.output.pointee.error("ERR Unknown client type '\(x.argument(3).printable(max: 128))'")
-            }
-        } else if x.count >= 4, x.argument(2, is: "ID") {
-            var ids: Set<Int> = []
-            for k in 3..<x.count {
-                guard let id = x.integer(k), id > 0 else { return x.error("ERR Invalid client ID") }
-                ids.insert(id)
-            }
-            wanted = ids
-        } else if x.count != 2 {
-            return x.error("ERR syntax error")
-        }
-        var text = OutputBuffer(capacity: 4096)
-        for session in x.shard.sessions where wanted?.contains(session.state.pointee.id) ?? true {
-            session.describe(into: &text, request: session === x.session ? x.size : nil)
-        }
-        x.output.pointee.verbatim(text.bytes, resp3: x.resp3)
-        text.deallocate()
-    }
-
     private static let clientHelp = [
         "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
         "GETNAME", "    Return the name of the current connection.",
         "GETREDIR", "    Return the client ID we are redirecting to when tracking is enabled.",
         "ID", "    Return the ID of the current connection.",
         "INFO", "    Return information about the current client connection.",
+        "KILL <ip:port>", "    Kill connection made from <ip:port>.",
+        "KILL <option> <value> [<option> <value> [...]]", "    Kill connections. Options are:",
+        "    * ADDR <ip:port>, LADDR <ip:port>", "      Made from, or to, the specified address",
+        "    * ID <client-id>, USER <username>, MAXAGE <seconds>, TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
+        "    * SKIPME (YES|NO)", "      Skip killing current connection (default: yes).",
         "LIST [TYPE NORMAL|MASTER|REPLICA|PUBSUB] [ID id ...]",
-        "    Return information about the connections of this query actor.",
+        "    Return information about the connections of all query actors.",
+        "UNPAUSE", "    Stop the current client pause, resuming traffic.",
+        "PAUSE <timeout> [WRITE|ALL]", "    Suspend all, or just write, clients for <timeout> milliseconds.",
         "NO-EVICT (ON|OFF)", "    Accepted; nothing is ever evicted.",
         "NO-TOUCH (ON|OFF)", "    Accepted; reads never change a key.",
         "REPLY (ON|OFF|SKIP)", "    Control the replies sent to the current connection.",

@@ -232,6 +232,8 @@ extension Commands {
         case .value(let sum): x.output.pointee.integer(Int(sum))
         case .overflow: x.error("ERR increment or decrement would overflow")
         case .notAnInteger: x.error("ERR value is not an integer or out of range")
+        case .tooManyParts:
+            x.error("ERR 1024 actors have counted at this key since it was last written; SET it, and try again later")
         case .refused: x.error(ShardState.clockError)
         }
     }

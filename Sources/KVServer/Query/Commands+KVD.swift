@@ -11,6 +11,8 @@ extension Commands {
         case let sub where sub.equals("VERSION"): kvdVersion(&x)
         case let sub where sub.equals("DIGEST"): kvdDigest(&x)
         case let sub where sub.equals("PEERS"): kvdPeers(&x)
+        case let sub where sub.equals("STATUS"): kvdStatus(&x)
+        case let sub where sub.equals("DOCTOR"): kvdDoctor(&x)
         case let sub where sub.equals("HELP"): x.help(kvdHelp)
         default: x.unknownSubcommand(of: "KVD")
         }
@@ -53,18 +55,29 @@ extension Commands {
         }
         let register = x.store.deadlineVersion(of: x.store.key(key), now: x.nowMillis)
         let deadline: Millis? = if case .at(let millis) = register?.deadline { millis } else { nil }
-        x.output.pointee.arrayHeader(record.isTombstone || deadline != nil ? 3 : 2)
+        let parts = x.store.parts(of: x.store.key(key), now: x.nowMillis)
+        let isDeleted = record.isTombstone && parts.isEmpty
+        x.output.pointee.arrayHeader(isDeleted || deadline != nil || !parts.isEmpty ? 3 : 2)
         x.output.pointee.integer(Int(record.ms))
         x.output.pointee.bulk(x.shard.context.origins.uid(record.origin).description)
-        if record.isTombstone { return x.output.pointee.bulk("tombstone") }
-        guard let deadline, let register else { return }
-        x.output.pointee.mapHeader(2, resp3: x.resp3)
-        x.output.pointee.bulk("deadline")
-        x.output.pointee.integer(Int(deadline))
-        x.output.pointee.bulk("deadline_version")
-        x.output.pointee.arrayHeader(2)
-        x.output.pointee.integer(Int(register.version.ms))
-        x.output.pointee.bulk(register.version.uid.description)
+        if isDeleted { return x.output.pointee.bulk("tombstone") }
+        if deadline == nil, parts.isEmpty { return }
+        x.output.pointee.mapHeader((deadline == nil ? 0 : 2) + (parts.isEmpty ? 0 : 1), resp3: x.resp3)
+        if let deadline, let register {
+            x.output.pointee.bulk("deadline")
+            x.output.pointee.integer(Int(deadline))
+            x.output.pointee.bulk("deadline_version")
+            x.output.pointee.arrayHeader(2)
+            x.output.pointee.integer(Int(register.version.ms))
+            x.output.pointee.bulk(register.version.uid.description)
+        }
+        guard !parts.isEmpty else { return }
+        x.output.pointee.bulk("parts")
+        x.output.pointee.mapHeader(parts.count, resp3: x.resp3)
+        for part in parts {
+            x.output.pointee.bulk(part.uid.description)
+            x.output.pointee.integer(Int(part.added))
+        }
     }
 
     private static func kvdDigest(_ x: inout Execution) {
@@ -90,6 +103,8 @@ extension Commands {
         "VERSION <key>", "    Timestamp and UID of the actor that took the write; 'tombstone' when deleted.",
         "DIGEST [ALL]", "    Digest of all live pairs and versions; ALL adds tombstones.",
         "PEERS", "    One line per known server.",
+        "STATUS [TABLE]", "    This server and the others, as JSON or as lines of words parted by tabs.",
+        "DOCTOR", "    What looks wrong, and what to do.",
         "HELP", "    Prints this help.",
     ]
 }

@@ -1,4 +1,4 @@
-// TYPE, TOUCH, OBJECT, RANDOMKEY and MEMORY: what is asked about keys rather than of them. Handlers; loop thread.
+// TYPE, TOUCH, OBJECT and RANDOMKEY: what is asked about keys rather than of them. Handlers; loop thread.
 
 import KVBase
 import KVCore
@@ -93,33 +93,4 @@ extension Commands {
         let chosen = page[Int(Machine.random() % UInt64(page.count))]
         x.output.pointee.bulk(Keyspace.shown(chosen.key))
     }
-
-    // MEMORY
-
-    @Sendable static func memory(_ x: inout Execution) {
-        let sub = x.argument(1)
-        if sub.equals("HELP") { return x.help(memoryHelp) }
-        guard sub.equals("USAGE") else { return x.unknownSubcommand(of: "MEMORY") }
-        guard x.count >= 3 else { return x.wrongArity("memory|usage") }
-        if x.isRefused(isWrite: false) { return }
-        for k in stride(from: 3, to: x.count, by: 2) {
-            guard x.argument(k, is: "SAMPLES"), k + 1 < x.count else { return x.error("ERR syntax error") }
-            guard let samples = x.integer(k + 1) else {
-                return x.error("ERR value is not an integer or out of range")
-            }
-            if samples < 0 { return x.error("ERR syntax error") }
-        }
-        x.storeKeys(first: 2, last: 2, step: 1)
-        let key = x.argument(2)
-        guard x.acceptsKey(key) else { return }
-        guard let record = x.get(key) else { return x.output.pointee.null(resp3: x.resp3) }
-        x.output.pointee.integer(record.allocatedBytes + x.store.indexBytes / max(1, x.store.count))
-    }
-
-    private static let memoryHelp = [
-        "MEMORY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-        "USAGE <key> [SAMPLES <count>]",
-        "    Return memory in bytes used by <key>, its value and its place in the index.",
-        "HELP", "    Prints this help.",
-    ]
 }

@@ -14,6 +14,9 @@ class Continuation {
     /// It waits for something else, not for a turn: whoever brings that gives the session one.
     var isSuspended: Bool { false }
 
+    /// Whether the slow log may name it: not who only waits for others, or for a reader.
+    var isSlowable: Bool { true }
+
     /// What INFO calls a turn with one of its slices.
     var turnWork: TurnWork { .slice }
 

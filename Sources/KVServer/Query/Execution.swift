@@ -75,8 +75,34 @@ package struct Execution {
         // Of a SET key and value, of other writes about as much.
         let bytes = argument(min(2, count - 1)).count + argument(count - 1).count
         guard grows, state.pointee.headroom.isShort(for: bytes) else { return false }
-        error("OOM this server can have no more memory (ulimit -v); DEL keys, or give it more")
+        guard state.pointee.headroom.shortage == .limit else {
+            error("OOM this server can have no more memory (ulimit -v); DEL keys, or give it more")
+            return true
+        }
+        if replacesLarger { return false }
+        shard.context.memory.noteRefused()
+        error("OOM command not allowed when used memory > 'maxmemory'.")
         return true
+    }
+
+    /// The command does nothing but put values in the place of others that are no smaller.
+    private var replacesLarger: Bool {
+        let first = argument(0)
+        if first.equals("SET") || first.equals("PUT") || first.equals("GETSET") {
+            return count >= 3 && isLarger(1, than: 2)
+        }
+        if first.equals("SETEX") || first.equals("PSETEX") { return count == 4 && isLarger(1, than: 3) }
+        guard first.equals("MSET"), count % 2 == 1 else { return false }
+        return stride(from: 1, to: count, by: 2).allSatisfy { isLarger($0, than: $0 + 1) }
+    }
+
+    /// The value of the key, as the client names it, has at least as many bytes as another argument.
+    private func isLarger(_ key: Int, than value: Int) -> Bool {
+        guard argument(key).count <= Limits.keyBytesMax else { return false }
+        let stored = Keyspace.stored(argument(key).bytes, session.state.pointee.database)
+        return stored.withBytes { bytes in
+            store.get(store.key(bytes), now: nowMillis).map { $0.value.count >= argument(value).count } ?? false
+        }
     }
 
     // Replies as Redis words them.

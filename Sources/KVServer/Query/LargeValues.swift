@@ -34,7 +34,10 @@ final class LargeSet: Continuation {
             let key = Int(batch[0].firstArgument) + 1
             x.shard.storeKeys(of: batch, key, through: key, step: 1, x.session.state.pointee.database)
         }
-        var write = write ?? x.store.beginLarge(x.store.key(batch.argument(1, of: batch[0])), valueCount: value.count)
+        var write =
+            write
+            ?? x.store.beginLarge(
+                x.store.key(batch.argument(1, of: batch[0])), valueCount: value.count, now: x.nowMillis)
         store = x.store
         Loop.willFill(write.place, value.count - write.filled)
         repeat {

@@ -1,6 +1,7 @@
 // The connection side of a query port: moves bytes between a socket, its session and the shard's batch. Loop thread.
 
 import KVBase
+import KVCore
 import KVRuntime
 import RESP
 
@@ -44,11 +45,23 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
     init(shard: Shard, connection: Connection) {
         (self.shard, link) = (shard, Unmanaged.passUnretained(connection))
         session = Session(
-            shard: shard, peer: connection.peerAddress?.description ?? "",
-            local: connection.localAddress?.description ?? "",
+            shard: shard, peer: connection.peerAddress?.description ?? QueryReceiver.ofPath(shard),
+            local: connection.localAddress?.description ?? QueryReceiver.ofPath(shard),
             descriptor: Int(connection.descriptor))
         super.init()
         session.owner = self
+    }
+
+    /// As Redis shows who came by the file system.
+    private static func ofPath(_ shard: Shard) -> String { shard.context.config.socketPath.map { "\($0):0" } ?? "" }
+
+    /// The client has proved what it can with TLS.
+    override func secured(_ connection: Connection) {
+        shard.beginTurn(connection.loop)
+        session.secured(
+            certificateName: shard.context.config.tls.userName.flatMap {
+                connection.peerCertificateName(isURI: $0 == .uri)
+            })
     }
 
     // The usual way: Batch.swift has all of it.
@@ -83,7 +96,7 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
     private func receivedMore(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {
         shard.answerReceived()
         if shard.state.pointee.budget.isSpent || shard.mustWaitForMemory(session) { shard.enqueue(session) }
-        fillOutput(connection) { session.receive(bytes, output: $0, unsent: $1) }
+        fillOutputTracked(connection) { session.receive(bytes, output: $0, unsent: $1) }
         if session.pendingInput >= Shard.heldInputWatchedBytes { shard.boundInput() }
     }
 
@@ -95,10 +108,10 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
 
     private func giveTurn(_ connection: Connection) {
         shard.answerReceived()
-        guard !connection.isClosing else { return }
+        guard !connection.isClosing, !session.state.pointee[.unsaved] else { return }
         shard.beginTurn(connection.loop)
         connection.expectMuchOutput()
-        fillOutput(connection) { session.takeTurn(output: $0, unsent: $1) }
+        fillOutputTracked(connection) { session.takeTurn(output: $0, unsent: $1) }
         connection.outputMayHaveGrown()
     }
 
@@ -114,6 +127,36 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         settle(connection, status)
     }
 
+    /// The same of a session whose replies wait for the disk, if it writes.
+    private func fillOutputTracked(
+        _ connection: Connection, _ work: (UnsafeMutablePointer<OutputBuffer>, Int) -> SessionStatus
+    ) {
+        guard session.state.pointee[.tracked] else { return fillOutput(connection, work) }
+        let before = shard.state.pointee.store.ownSeq
+        fillOutput(connection, work)
+        guard shard.state.pointee.store.ownSeq != before, let log = shard.log else { return }
+        session.state.pointee[.unsaved] = true
+        connection.hold()
+        log.keepWaiting(self, connection)
+    }
+
+    /// What it was answered is on the disk. The connection may have closed meanwhile.
+    func saved(_ connection: Connection) {
+        session.state.pointee[.unsaved] = false
+        guard session.state.pointee.place >= 0 else { return }
+        connection.letGo()
+        if session.hasWork || hasEnded {
+            shard.enqueue(session)
+        } else if connection.isReadingPaused {
+            connection.resumeReading()
+        }
+    }
+
+    /// What it was answered in this turn is on no disk, and may never be: the client must not hear it.
+    func closeIfAnswered() {
+        link._withUnsafeGuaranteedRef { connection in if connection.output.pointee.count > 0 { connection.close() } }
+    }
+
     @inline(__always)
     private func settle(_ connection: Connection, _ status: SessionStatus) {
         if case .idle = status {
@@ -122,7 +165,14 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         } else {
             settleUnusual(connection, status)
         }
-        if connection.unsentBytes > Limits.outputBytesMax { connection.close() }
+        if connection.unsentBytes > Limits.outputBytesMax { closeForOutput(connection) }
+    }
+
+    private func closeForOutput(_ connection: Connection) {
+        if !connection.isClosing {
+            shard.context.closedClients.note(.leavesOutput, peer: session.state.pointee.peer)
+        }
+        connection.close()
     }
 
     private func settleUnusual(_ connection: Connection, _ status: SessionStatus) {
@@ -149,6 +199,15 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
     var sessionUnsentBytes: Int { link._withUnsafeGuaranteedRef { $0.unsentBytes } }
 
     var sessionOutputBytes: Int { link._withUnsafeGuaranteedRef { $0.outputCapacity } }
+
+    func sessionTold(_ bytes: UnsafeRawBufferPointer) {
+        link._withUnsafeGuaranteedRef { connection in
+            guard !connection.isClosing else { return }
+            connection.output.pointee.append(bytes)
+            connection.outputMayHaveGrown()
+        }
+        shard.state.pointee.counters.bytesSent &+= bytes.count
+    }
 
     func sessionReadsOn() {
         guard session.pendingInput <= Limits.commandBytesMax else { return }

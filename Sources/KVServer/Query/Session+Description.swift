@@ -27,7 +27,9 @@ extension Session {
         s.pointee.name.withBytes { text.append($0) }
         text.append(
             " age=\((now - s.pointee.createdMillis) / 1000) idle=\(max(0, now - s.pointee.activeMillis) / 1000)")
-        text.append(" flags=\(transaction == nil ? "N" : "x") db=\(s.pointee.database) sub=0 psub=0 ssub=0")
+        text.append(
+            " flags=\(s.pointee.isMonitor ? "O" : transaction == nil ? "N" : "x") db=\(s.pointee.database) sub=0 psub=0 ssub=0"
+        )
         text.append(" multi=\(transaction?.queue.count ?? -1) qbuf=\(query) qbuf-free=\(free)")
         text.append(" argv-mem=\(request?.arguments ?? 0) multi-mem=0 rbs=\(output) rbp=\(output) obl=\(unsent)")
         // Replies are in two buffers, never in a list of them.

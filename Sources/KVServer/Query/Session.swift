@@ -1,6 +1,7 @@
 // One client: its unparsed input, its protocol, and the command it is in the middle of. Knows nothing of sockets: bytes
 // come in, replies go to a buffer the caller names. Loop thread of its shard.
 
+import CIntrinsics
 package import KVBase
 import KVCore
 import KVRuntime
@@ -22,7 +23,7 @@ package enum SessionStatus: Equatable, Sendable {
 
 /// Why bytes that arrive are not parsed and run at once.
 struct SessionHolds: OptionSet {
-    let rawValue: UInt8
+    let rawValue: UInt16
     /// Parsed ahead and not run yet.
     static let parsedAhead = SessionHolds(rawValue: 1)
     /// A command is being carried on in slices.
@@ -34,6 +35,10 @@ struct SessionHolds: OptionSet {
     /// CLIENT REPLY OFF or SKIP.
     static let muted = SessionHolds(rawValue: 32)
     static let beforeLongCommand = SessionHolds(rawValue: 64)
+    /// Each go is asked whether it wrote: replies to writes wait for the disk.
+    static let tracked = SessionHolds(rawValue: 128)
+    /// It wrote, and what it was answered is not on the disk yet.
+    static let unsaved = SessionHolds(rawValue: 256)
     /// Nothing behind the command just run is run in this go.
     static let stopping: SessionHolds = [.continuation, .closing, .muted, .beforeLongCommand]
 }
@@ -74,13 +79,25 @@ package struct SessionState {
     var local = ""
     var descriptor = -1
     var createdMillis: Millis
+    /// From then on it has so long to say who it is.
+    var askedMillis: Millis
     /// When the session last made progress; a stalled reader of a long reply is closed after a while.
     var activeMillis: Millis
     /// Of one that waits for its output to drain: how much was there when it was last looked at, for either purpose.
     var unsentBytes = 0
     var unsentBytesBefore = 0
+    /// Since when it is more than `Limits.outputBytesLong`; nil if it is not.
+    var muchUnsentSince: Millis?
     var lastCommand: StaticString = "NULL"
     var lastSubcommand = Bytes([])
+    /// Of the command that goes on in slices: its row, -1 where it has none, and how long it has run.
+    var runningRow: Int32 = -1
+    var runningTicks: UInt64 = 0
+    /// Between seeing that a command has to wait for the end of a pause and leaving it in the input.
+    var isHeldByPause = false
+    /// MONITOR, and the lines that it did not get.
+    var isMonitor = false
+    var monitorLinesDropped = 0
 
     var parser = RESPParser(limits: RESPLimits())
     /// Bytes `inputStart ..< input.count` are not consumed yet.
@@ -118,9 +135,15 @@ package protocol SessionOwner: AnyObject {
     func sessionRefused(reply: StaticString?)
     /// Is blocked, and its client is to be read nevertheless.
     func sessionReadsOn()
+    /// Sends what answers nothing, behind all replies so far.
+    func sessionTold(_ bytes: UnsafeRawBufferPointer)
     /// Bytes of replies that the kernel has not taken, and of the buffers they are in.
     var sessionUnsentBytes: Int { get }
     var sessionOutputBytes: Int { get }
+}
+
+extension SessionOwner {
+    package func sessionTold(_ bytes: UnsafeRawBufferPointer) {}
 }
 
 package final class Session {
@@ -145,6 +168,8 @@ package final class Session {
     var watched: [WatchedKey] = []
     /// For WAIT: how far other actors' own writes were when they had written for this client.
     var written: [Int: UInt64] = [:]
+    /// Arguments of the command that goes on in slices, for the slow log.
+    var runningWords: [Bytes]?
     /// Stands for a client of another actor, or one in a transaction.
     let isGuest: Bool
 
@@ -170,7 +195,8 @@ package final class Session {
         state = .allocate(capacity: 1)
         state.initialize(
             to: SessionState(
-                id: id, peer: peer, local: local, descriptor: descriptor, createdMillis: now, activeMillis: now))
+                id: id, peer: peer, local: local, descriptor: descriptor, createdMillis: now, askedMillis: now,
+                activeMillis: now))
         guard !isGuest else { return }
         enter(login, isAuthenticated: isAuthenticated)
         if state.pointee.hasNewLimits { restartParser() }
@@ -184,6 +210,7 @@ package final class Session {
         isClosed = true
         discardTransaction()
         unblock()
+        watch(false)
         shard.remove(self)
         endContinuation()
         state.pointee.inputStart = state.pointee.input.count
@@ -253,10 +280,10 @@ package final class Session {
         let s = state
         s.pointee.activeMillis = shard.state.pointee.nowMillis
         if s.pointee.closing { return .closing }
-        if s.pointee[[.continuation, .waiting, .blocked]] {
+        if s.pointee[[.continuation, .waiting, .blocked, .unsaved]] {
             if s.pointee[.continuation] { late.append(bytes) } else { s.pointee.input.append(bytes) }
             noteInput()
-            return s.pointee.isBlocked ? .blocked : isSuspended ? .suspended : .ready
+            return s.pointee.isBlocked ? .blocked : isSuspended || s.pointee[.unsaved] ? .suspended : .ready
         }
         if s.pointee.inputStart == s.pointee.input.count, !s.pointee[.muted] {
             return answerInPlace(bytes, output, unsent)
@@ -280,6 +307,9 @@ package final class Session {
         return isBeforeLongCommand ? beginLongCommand(output, unsent) : status
     }
 
+    /// There is something it could do in a turn.
+    var hasWork: Bool { pendingInput > 0 || continuation != nil && !isSuspended }
+
     /// Another turn: carries the command in progress on, or runs buffered input.
     package func takeTurn(output: UnsafeMutablePointer<OutputBuffer>, unsent: Int) -> SessionStatus {
         defer { noteInput() }
@@ -290,11 +320,15 @@ package final class Session {
             var x = execution(ParsedCommand(firstArgument: 0, argumentCount: 0), of: shard.batch.commands, output)
             let before = output.pointee.count
             shard.note(continuation.turnWork)
-            guard continuation.step(&x, outputMax: outputMax) else {
+            let began = ci_ticks()
+            let isDone = continuation.step(&x, outputMax: outputMax)
+            state.pointee.runningTicks &+= ci_ticks() &- began
+            guard isDone else {
                 if state.pointee[.muted] { output.pointee.count = before }
                 return output.pointee.count > outputMax ? .blocked : continuation.isSuspended ? .suspended : .ready
             }
             endContinuation()
+            endRunning()
             if state.pointee[.muted] { mute(output, from: before) }
         }
         if state.pointee.closing { return .closing }
@@ -350,7 +384,7 @@ package final class Session {
 
     /// Bytes of a request have come, and not all of it.
     var isWithinRequest: Bool {
-        !state.pointee[[.continuation, .waiting, .blocked, .closing]]
+        !state.pointee[[.continuation, .waiting, .blocked, .closing, .unsaved]]
             && (pendingInput > 0 || state.pointee.parser.isInside)
     }
 
@@ -405,8 +439,17 @@ package final class Session {
     func dispatch(_ command: ParsedCommand, of batch: CommandBatch, _ output: UnsafeMutablePointer<OutputBuffer>) {
         var x = execution(command, of: batch, output)
         let before = output.pointee.count
+        let (began, beganTable) = (ci_ticks(), shard.state.pointee.ticksOfTable)
         var counted: (index: Int, isRejected: Bool)?
-        defer { shard.noteCommand(counted, output, from: before) }
+        defer {
+            let ticks = ci_ticks() &- began
+            // Those that EXEC runs are in its own.
+            shard.state.pointee.ticksOfTable = beganTable &+ ticks
+            // What begins anew in slices is counted there.
+            if isBeforeLongCommand { counted = nil }
+            shard.noteCommand(counted, output, from: before)
+            if let counted, !counted.isRejected { noteTime(counted.index, ticks, x) }
+        }
         if command.isOversized {
             transaction?.isSpoiled = true
             return command.hasTooManyArguments
@@ -436,8 +479,9 @@ package final class Session {
                 transaction?.isSpoiled = true
                 return
             }
-            counted = (index, false)
+            if shard.state.pointee.wantsEach, mustWait(x, row) { return }
             if let transaction, !row.flags.contains(.immediate) { return transaction.take(x, row) }
+            counted = (index, false)
             if x.count > LongCommand.argumentsMin, !isGuest {
                 guard row.flags.contains(.manyKeys) else {
                     return x.error("ERR too many arguments: the limit is 1024 but for MGET, MSET, DEL and EXISTS")
@@ -453,6 +497,18 @@ package final class Session {
         }
     }
 
+    /// A command that somebody wants to see by itself: shown, or held back by a pause. True if it is held back.
+    private func mustWait(_ x: Execution, _ row: borrowing CommandRow) -> Bool {
+        if !isGuest, shard.isPaused(x, row, transaction) {
+            state.pointee.isHeldByPause = true
+            state.pointee[.beforeLongCommand] = true
+            return true
+        }
+        let isQueued = transaction != nil && !row.flags.contains(.immediate)
+        if shard.state.pointee.monitorsEverywhere > 0, !isQueued { shard.showMonitors(x, of: self, row) }
+        return false
+    }
+
     func execution(
         _ command: ParsedCommand, of batch: CommandBatch, _ output: UnsafeMutablePointer<OutputBuffer>
     ) -> Execution {
@@ -466,6 +522,11 @@ package final class Session {
     /// The unconsumed input begins with a long command: parses it into a batch of its own and runs its first slice.
     func beginLongCommand(_ output: UnsafeMutablePointer<OutputBuffer>, _ unsent: Int) -> SessionStatus {
         state.pointee[.beforeLongCommand] = false
+        if state.pointee.isHeldByPause {
+            state.pointee.isHeldByPause = false
+            continuation = PauseHold(shard.statistics)
+            return .suspended
+        }
         var batch = CommandBatch()
         var parser = RESPParser(limits: state.pointee.parser.limits)
         let rest = UnsafeRawBufferPointer(rebasing: state.pointee.input.bytes[state.pointee.inputStart...])
@@ -474,9 +535,11 @@ package final class Session {
         let name = batch.argument(0, of: batch[0]).lowercased
         let bytes = Int(batch[0].end)
         parser.deallocate()
+        let x = execution(batch[0], of: batch, output)
+        let row = name == "put" ? CommandTable.setRow : CommandTable.standard.find(x.argument(0))
+        if let row { beginRunning(row, words: ShownWords.cut(x)) }
         if name == "set" || name == "put" {
             continuation = LargeSet(batch: batch, inputBytes: bytes)
-            shard.state.pointee.counters.hotSets &+= 1
         } else {
             continuation = LongCommand(batch: batch, name: name, inputBytes: bytes)
         }

@@ -1,6 +1,8 @@
 // Clients that hold memory and do not go on: who is read although it does not read, and who is closed. Loop thread.
 
 import KVBase
+import KVRuntime
+import Logging
 
 extension Shard {
     /// A client that reads nothing of a reply that waits for it, or sends nothing more of a request it has begun, for
@@ -15,9 +17,11 @@ extension Shard {
     /// Closes who stands still. O(clients), once a second.
     package func closeStalled() {
         let now = state.pointee.nowMillis
+        var heldOutput = 0
         for session in sessions {
             let s = session.state
-            if !session.isAuthenticated, now - s.pointee.createdMillis > Shard.loginMillisMax {
+            heldOutput += session.owner?.sessionOutputBytes ?? 0
+            if !session.isAuthenticated, now - s.pointee.askedMillis > Shard.loginMillisMax {
                 close(session, .saysNotWho)
                 continue
             }
@@ -26,12 +30,44 @@ extension Shard {
                 let unsent = session.owner?.sessionUnsentBytes ?? 0
                 if unsent < s.pointee.unsentBytes { s.pointee.activeMillis = now }
                 s.pointee.unsentBytes = unsent
+                if leavesOutput(session, unsent) { continue }
                 if now - s.pointee.activeMillis > Shard.stalledMillisMax { close(session, .readsNothing) }
             } else if now - s.pointee.activeMillis > Shard.stalledMillisMax, session.isWithinRequest {
                 close(session, .standsStill)
             }
         }
-        if index == 1 { context.closedClients.report(to: context.log) }
+        statistics.setHeldOutput(heldOutput)
+        boundAll()
+        if index == 1 {
+            context.closedClients.report(to: context.log)
+            if let line = context.memory.news() { context.log.warning("\(line)") }
+            if let line = context.secureStatistics.news() { context.log.notice("\(line)") }
+            context.memoryPeak.note(Memory.allocatedBytes())
+        }
+    }
+
+    /// Closes a client that has left much of its replies for long. True if so.
+    private func leavesOutput(_ session: Session, _ unsent: Int) -> Bool {
+        let (s, now) = (session.state, state.pointee.nowMillis)
+        guard unsent > Limits.outputBytesLong else {
+            s.pointee.muchUnsentSince = nil
+            return false
+        }
+        let since = s.pointee.muchUnsentSince ?? now
+        s.pointee.muchUnsentSince = since
+        guard now - since >= Limits.outputMillisLong else { return false }
+        close(session, .leavesOutput)
+        return true
+    }
+
+    /// When what all clients' requests and replies hold is more than a quarter of the memory, who holds most of this
+    /// shard's is closed, one a second.
+    private func boundAll() {
+        guard context.heldInput + context.heldOutput > context.heldMax else { return }
+        func held(_ session: Session) -> Int { session.pendingInput + (session.owner?.sessionOutputBytes ?? 0) }
+        guard let session = sessions.max(by: { held($0) < held($1) }), held(session) >= Shard.heldInputWatchedBytes
+        else { return }
+        close(session, .holdsMost)
     }
 
     /// A client that writes its whole pipeline before it reads waits for the server to read, while the server waits for
@@ -46,11 +82,11 @@ extension Shard {
         }
     }
 
-    /// When the unfinished requests of all clients hold more than `Limits.heldInputMax`, the largest of this shard's is
+    /// When the unfinished requests of all clients hold more than `heldInputMax`, the largest of this shard's is
     /// given up, as Redis gives up the largest client. To be called where one has grown.
     func boundInput() {
         statistics.setHeldInput(state.pointee.heldInput)
-        while context.heldInput > Limits.heldInputMax {
+        while context.heldInput > context.heldInputMax {
             guard let session = sessions.max(by: { $0.pendingInput < $1.pendingInput }),
                 session.pendingInput >= Shard.heldInputWatchedBytes
             else { return }

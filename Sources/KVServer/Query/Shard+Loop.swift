@@ -22,12 +22,18 @@ extension Shard {
         loop.onTurnEnd {
             this._withUnsafeGuaranteedRef { shard in owner._withUnsafeGuaranteedRef { shard.endTurn($0) } }
         }
-        var meter = RateMeter(now: loop.nowNanos)
+        var meters = [RateMeter](repeating: RateMeter(now: loop.nowNanos), count: 3)
         loop.schedule(everyMillis: Shard.sampleMillis) { [unowned self, unowned loop] in
-            statistics.setRate(meter.sample(count: state.pointee.counters.commands, now: loop.nowNanos))
+            let (counters, now) = (state.pointee.counters, loop.nowNanos)
+            statistics.setRates(
+                commands: meters[0].sample(count: counters.commands, now: now),
+                received: meters[1].sample(count: counters.bytesReceived, now: now),
+                sent: meters[2].sample(count: counters.bytesSent, now: now))
+            publishStore()
             statistics.setFreshPages(Loop.freshPages)
             replicator?.replica.trimJournal()
             tendTurns = 1
+            takeSettings()
             statistics.setHeldInput(state.pointee.heldInput)
             readOn()
         }
@@ -47,6 +53,7 @@ extension Shard {
         if hasWork, let millis = serveWaiting() { loop.requestTurn(afterMillis: millis) }
         endedNanos = loop.nowNanos
         replicator?.turnEnded()
+        if !state.pointee.monitorLines.isEmpty { tellMonitors() }
         publish()
         if tendTurns > 0 { tend(loop) }
     }
@@ -80,8 +87,23 @@ extension Shard {
         for session in sessions where !session.refreshLogin() { session.owner?.sessionRefused(reply: nil) }
     }
 
+    /// What INFO of another actor tells of this one's store.
+    func publishStore() {
+        let store = state.pointee.store
+        statistics.setKeys(store.count, expired: Int(clamping: store.expiredTotal))
+    }
+
     /// From now on a write is answered with an error; reads go on.
     func refuseWrites() { state.pointee.writeRefusal = .leaving }
+
+    /// The disk takes nothing, or takes it again. Whoever leaves refuses writes anyway.
+    func refuseWrites(byDisk isRefusing: Bool) {
+        if isRefusing, state.pointee.writeRefusal != .leaving { state.pointee.writeRefusal = .disk }
+        if !isRefusing, state.pointee.writeRefusal == .disk { state.pointee.writeRefusal = .none }
+    }
+
+    /// What was answered in this turn may be lost.
+    func closeAnswered() { for session in sessions { (session.owner as? QueryReceiver)?.closeIfAnswered() } }
 
     /// Every client gets its replies and the end of the stream.
     func finishClients() {

@@ -34,6 +34,8 @@ package final class Shard {
     private var guestSession: Session?
     /// Nil when the shard stands alone (in-process tests).
     var replicator: Replicator?
+    /// Nil where nothing is kept on disk. It outlives the shard's last turn.
+    unowned(unsafe) var log: ActorLog?
 
     /// The last turn that added keys.
     private var grewAtMillis: Millis = .min / 2
@@ -66,10 +68,14 @@ package final class Shard {
                 hashSeed: context.hashSeed, digestKey: context.digestKey, own: context.uid(index),
                 origins: context.origins, journalCapacity: journalCapacity))
         state = .allocate(capacity: 1)
-        state.initialize(to: ShardState(store: store, accessChanges: context.access.changeCounter))
+        state.initialize(
+            to: ShardState(
+                store: store, accessChanges: context.access.changeCounter, memory: context.memory,
+                times: CommandTimes(statistics.byCommand)))
         state.pointee.clockShift = context.config.clockOffsetMillis
         storedKeys.initialize(to: OutputBuffer())
         movedKey.initialize(to: OutputBuffer())
+        takeSettings()
     }
 
     /// Frees the replica. Its sessions must have been closed.
@@ -85,6 +91,7 @@ package final class Shard {
         storedKeys.deallocate()
         movedKey.pointee.deallocate()
         movedKey.deallocate()
+        state.pointee.monitorLines.text.deallocate()
         state.pointee.deallocate()
         state.deinitialize(count: 1)
         state.deallocate()
@@ -94,6 +101,7 @@ package final class Shard {
 
     func add(_ session: Session) {
         session.state.pointee.place = sessions.count
+        if let log, log.tracksWriters { session.state.pointee[.tracked] = true }
         sessions.append(session)
         statistics.connected(sessions.count)
     }

@@ -13,6 +13,8 @@ enum WriteRefusal: UInt8 {
     case lag
     /// Others would not take what this server's clock stamps.
     case clock
+    /// The directory takes nothing: its disk is full or broken.
+    case disk
 
     /// What INFO says of data commands.
     var info: String {
@@ -21,6 +23,7 @@ enum WriteRefusal: UInt8 {
         case .leaving: "read-only (leaving)"
         case .lag: "read-only (max-lag)"
         case .clock: "read-only (clock)"
+        case .disk: "read-only (disk)"
         }
     }
 
@@ -31,6 +34,8 @@ enum WriteRefusal: UInt8 {
             "LAG a write has waited longer than --max-lag for another server that is up; write later or elsewhere"
         case .clock:
             "CLOCK this server's clock is about a year ahead of the other servers', which would take none of its writes"
+        case .disk:
+            "MISCONF Errors writing to the log: the disk of --dir is full or broken; reads go on, and writes when it is not"
         }
     }
 }
@@ -43,11 +48,21 @@ package struct ShardState {
     package var budget = TurnBudget()
     /// Why writes are refused, if they are.
     var writeRefusal = WriteRefusal.none
-    var headroom = MemoryHeadroom()
+    var headroom: MemoryHeadroom
     /// The server fetches what others have, and answers no data command before it has it.
     var isLoading = false {
-        didSet { recognisedArgumentsMax = isLoading ? 0 : 3 }
+        didSet { recognisedArgumentsMax = isLoading || wantsEach ? 0 : 3 }
     }
+    /// Somebody wants to see each command by itself: MONITOR, a pause, a slow log of nearly everything.
+    var wantsEach = false {
+        didSet { recognisedArgumentsMax = isLoading || wantsEach ? 0 : 3 }
+    }
+    var monitorsEverywhere = 0
+    /// Commands of this turn for those that watch.
+    var monitorLines = MonitorLines()
+    /// CLIENT PAUSE.
+    var pause: Pause?
+    var times: CommandTimes
     /// Commands of more arguments, or all, go through the table.
     private(set) var recognisedArgumentsMax: Int32 = 3
     /// Changes of users that the sessions have been told of, and where they are counted.
@@ -72,13 +87,16 @@ package struct ShardState {
     var heldInput = 0
 
     var counters = RequestCounters()
+    /// How long commands of the table have run, by the processor's clock: only differences mean anything.
+    var ticksOfTable: UInt64 = 0
 
     /// A version that reached us, or a FLOOR, is so far ahead that others would refuse one above it.
     static let clockError: StaticString =
         "CLOCK a version above the key's would be about a year ahead, and refused by other servers"
 
-    init(store: Store, accessChanges: UnsafePointer<Atomic<Int>>) {
-        (self.store, self.accessChanges) = (store, accessChanges)
+    init(store: Store, accessChanges: UnsafePointer<Atomic<Int>>, memory: MemoryLimit, times: CommandTimes) {
+        (self.store, self.accessChanges, self.times) = (store, accessChanges, times)
+        headroom = MemoryHeadroom(memory)
         accessGeneration = accessChanges.pointee.load(ordering: .acquiring)
     }
 

@@ -11,6 +11,8 @@ final class Transaction {
     static let bytesMax = Limits.commandBytesMax
 
     let queue = CommandQueue()
+    /// A command of it writes.
+    private(set) var hasWrites = false
     /// A command was refused: EXEC will be too.
     var isSpoiled = false
 
@@ -25,6 +27,7 @@ final class Transaction {
             return x.error("ERR the transaction is too large: the limits are 1048576 commands and 134217728 bytes")
         }
         queue.append(x)
+        if row.flags.contains(.write) { hasWrites = true }
         x.output.pointee.simple("QUEUED")
     }
 
@@ -51,6 +54,8 @@ struct WatchedKey {
     /// Of the deadline, where the key is shown.
     private let deadline: Version?
     private let isShown: Bool
+    /// Of what was added to a counter.
+    private let countMark: UInt64
     private let watchedAt: Millis
 
     private struct Stamp: Equatable {
@@ -64,26 +69,27 @@ struct WatchedKey {
     init(_ key: Bytes, _ state: UnsafeMutablePointer<ShardState>) {
         self.key = key
         watchedAt = state.pointee.nowMillis
-        (stamp, deadline, isShown) = WatchedKey.look(key, state)
+        (stamp, deadline, isShown, countMark) = WatchedKey.look(key, state)
     }
 
     /// Whether this actor shows anything newer. A tombstone of before may have been collected at one actor and not yet
     /// at another: that is no change.
     func hasChanged(_ state: UnsafeMutablePointer<ShardState>) -> Bool {
-        let (now, deadlineNow, isShownNow) = WatchedKey.look(key, state)
-        if isShownNow != isShown || deadlineNow != deadline { return true }
+        let (now, deadlineNow, isShownNow, countMarkNow) = WatchedKey.look(key, state)
+        if isShownNow != isShown || deadlineNow != deadline || countMarkNow != countMark { return true }
         guard let now, now != stamp else { return false }
         return isShown || stamp != nil || now.ms >= watchedAt
     }
 
     private static func look(_ key: Bytes, _ state: UnsafeMutablePointer<ShardState>) -> (
-        Stamp?, deadline: Version?, isShown: Bool
+        Stamp?, deadline: Version?, isShown: Bool, countMark: UInt64
     ) {
         key.withBytes { bytes in
             let (store, now) = (state.pointee.store, state.pointee.nowMillis)
             let key = store.key(bytes)
             let deadline = store.deadlineVersion(of: key, now: now)?.version
-            return (store.find(key).map { Stamp($0) }, deadline, deadline != nil)
+            let countMark = store.countMark(of: key, now: now)
+            return (store.find(key).map { Stamp($0) }, deadline, deadline != nil, countMark)
         }
     }
 }
@@ -156,7 +162,7 @@ extension Commands {
             return
         }
         let request = HomeRequest(HomeAsk(x.session), from: own, keys: keys.all, queue: transaction.queue)
-        request.client = x.session.state.pointee.traits
+        request.client = x.session.traits
         request.watched = watched
         x.shard.run(request)
         x.output.pointee.append(request.output.bytes)

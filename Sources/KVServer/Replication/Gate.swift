@@ -7,15 +7,15 @@ import KVCore
 /// while one has waited longer than `--max-lag` for a server that is up, or the clock is too far ahead.
 struct Gate {
     private let servesWhileJoining: Bool
-    private let lagMillisMax: Millis?
+    private let live: LiveSettings
     private var startedAt: Millis?
 
     /// Whoever has answered nobody for so long is alone: what others may have is not to be had.
     static let aloneMillis: Millis = 5_000
 
-    init(_ config: Config) {
+    init(_ config: Config, _ live: LiveSettings) {
         servesWhileJoining = config.servesWhileJoining || config.join.isEmpty
-        lagMillisMax = config.maxLagSeconds.map { Millis($0) * 1000 }
+        self.live = live
     }
 
     /// Before the loop runs.
@@ -24,8 +24,8 @@ struct Gate {
     /// To be called each half second at least. O(servers).
     mutating func look(_ replica: Replica, _ at: Moment, _ state: UnsafeMutablePointer<ShardState>) {
         if !servesWhileJoining { state.pointee.isLoading = isLoading(replica, at) }
-        guard state.pointee.writeRefusal != .leaving else { return }
-        let isLate = lagMillisMax.map { replica.lagMillis(at) > $0 } ?? false
+        guard ![.leaving, .disk].contains(state.pointee.writeRefusal) else { return }
+        let isLate = live.maxLagSeconds.map { replica.lagMillis(at) > Millis($0) * 1000 } ?? false
         state.pointee.writeRefusal = replica.isAheadOfOthers(at) ? .clock : isLate ? .lag : .none
     }
 

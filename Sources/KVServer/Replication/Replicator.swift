@@ -25,6 +25,10 @@ package final class Replicator {
     var context: ActorContext<SyncMessage>?
     /// Joining, and links to other servers: one actor of the process sees to them.
     private var joinLinks: JoinLinks?
+    /// The member table has changed.
+    var onRows: (() -> Void)?
+    /// What a stale directory had too much is dropped.
+    var onReconciled: (() -> Void)?
 
     private var effects = ReplicaEffects()
     private var siblings: [ActorRef<SyncMessage>] = []
@@ -285,6 +289,13 @@ package final class Replicator {
             log.error("the other servers have removed this one: it starts again under a new id")
             status.noteForgotten(addresses.values.filter { $0 != system.address && !$0.isEmpty })
         case .joined: if speaks { log.info("joined: all existing data has arrived") }
+        case .staleDisk:
+            guard speaks else { return }
+            log.warning("others have deleted what this server's disk still has: everything is fetched and compared")
+        case .reconciled(let dropped):
+            guard speaks else { return }
+            log.warning("\(dropped) keys that were deleted while this server was away are dropped")
+            onReconciled?()
         case .malformed(let server):
             if let link = links[server] {
                 system.refuseLink(from: link.address, because: "\(FrameFault.malformed)")
@@ -294,12 +305,22 @@ package final class Replicator {
         case .restamped(let seqs):
             log.debug(
                 "actor \(replica.uid.index) stamped \(seqs.count) early writes again, above what others collected")
+        case .buried(let seqs):
+            log.debug("actor \(replica.uid.index) deleted \(seqs.count) spent parts of counters")
         case .clockSkewed(let millis):
             if speaks { log.warning("this machine's clock is off by \(millis) ms from the other servers'") }
         }
     }
 
+    /// Servers that are known from the directory. Once, before anything else.
+    func learn(_ rows: [MemberRow]) {
+        let at = moment
+        for row in rows { replica.learn(row, at, into: &effects) }
+        carryOut(at)
+    }
+
     private func memberChanged(_ row: MemberRow) {
+        onRows?()
         let address = row.address.description
         guard row.server != replica.uid.server else { return }
         let before = addresses[row.server]

@@ -27,6 +27,7 @@ extension Store {
         Bytes(key).withBytes { delete(self.key($0), now: now) != nil }
     }
 
+    @discardableResult
     func increment(_ key: String, by step: Int64 = 1, now: Millis) -> IncrementOutcome {
         Bytes(key).withBytes { increment(self.key($0), by: step, now: now) }
     }

@@ -108,7 +108,8 @@ final class TestCluster {
 
     @discardableResult
     func start(
-        actors: Int, joining: TestServer? = nil, address: String? = nil, journal: Int = 1 << 16
+        actors: Int, joining: TestServer? = nil, address: String? = nil, journal: Int = 1 << 16,
+        disk: TestDisk? = nil
     ) -> TestServer {
         nextId += 1
         let server = TestServer(nextId)
@@ -125,8 +126,12 @@ final class TestCluster {
                 joining: joining != nil)
             tune(&config)
             let rows = joining.map { [$0.actors[0].replica.memberRows.first { $0.server == joining!.id }!] } ?? []
+            let recovered = disk?.fill(store)
             server.actors.append(
-                TestActor(Replica(config: config, store: store, origins: server.origins, rows: rows), store))
+                TestActor(
+                    Replica(
+                        config: config, store: store, origins: server.origins, rows: rows + (disk?.rows ?? []),
+                        recovered: recovered), store))
         }
         servers.append(server)
         return server

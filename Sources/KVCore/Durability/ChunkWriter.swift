@@ -1,0 +1,275 @@
+// Puts chunks of a log or a snapshot together in one buffer that is used again and again. Its owner's thread.
+
+package import KVBase
+
+/// What a section of a chunk is. One that is `optional` is skipped by a reader that does not know it.
+enum SectionKind: UInt8 {
+    /// An interval of the writes of the log's own actor, with the winners of their keys.
+    case own = 1
+    /// The same of another actor.
+    case interval = 2
+    /// Entries without an interval.
+    case page = 3
+    /// All pages of a scan are in this log: who had seen `asked` has now seen `start`.
+    case proof = 4
+    case rows = 5
+    /// The last section of a snapshot.
+    case end = 6
+    /// How much of this log is known to be on the disk.
+    case synced = 7
+    /// What the log's file before this one ended with.
+    case follows = 8
+    /// The log's file before this one was given up when its disk failed: what it lacks, its writer knew of.
+    case abandoned = 9
+
+    static let optional: UInt8 = 0x80
+}
+
+/// Each section: 1 byte kind, 4 bytes length, content.
+package struct ChunkWriter {
+    private var out: OutputBuffer
+    private let origins: OriginTable
+    private var encoder = EntryEncoder()
+    private var salt: UInt32 = 0
+    private var previous: UInt32 = 0
+    /// The next chunk's number.
+    package private(set) var number: UInt32 = 0
+    /// Greatest number of each writer among the entries since `begin(file:)`.
+    package private(set) var greatest = VersionVector()
+    private var sectionAt = 0
+    private var countAt = 0
+
+    package init(origins: OriginTable) {
+        self.origins = origins
+        out = OutputBuffer(capacity: 4096)
+        out.count = ChunkFormat.headerBytes
+    }
+
+    package func deallocate() { out.deallocate() }
+
+    /// From now on chunks are for this file. What was put together stays.
+    package mutating func begin(file header: DiskHeader) {
+        salt = header.salt
+        previous = header.encoded().withUnsafeBytes { ChunkFormat.first(of: $0) }
+        number = 0
+        greatest = VersionVector()
+    }
+
+    /// Nothing has been put in since the last chunk.
+    package var isEmpty: Bool { out.count == ChunkFormat.headerBytes }
+    /// Of the chunk so far.
+    package var byteCount: Int { out.count }
+
+    /// The whole chunk, to be written now: valid until the next call that changes the writer. O(bytes).
+    package mutating func seal() -> UnsafeRawBufferPointer {
+        let length = out.count - ChunkFormat.headerBytes
+        precondition(length > 0 && length <= ChunkFormat.bodyBytesMax)
+        put(UInt32(length), at: 0)
+        put(number, at: 8)
+        put(previous, at: 12)
+        previous = ChunkFormat.checksum(out.bytes, salt: salt)
+        put(previous, at: 4)
+        number &+= 1
+        return out.bytes
+    }
+
+    /// The chunk was written, or given up: the next one begins.
+    package mutating func clear() {
+        out.count = 0
+        out.shrink(to: 1 << 20)
+        out.reserve(ChunkFormat.headerBytes)
+        out.count = ChunkFormat.headerBytes
+    }
+
+    private func put(_ word: UInt32, at place: Int) {
+        out.base.storeBytes(of: word.littleEndian, toByteOffset: place, as: UInt32.self)
+    }
+
+    // MARK: Sections
+
+    private mutating func begin(_ kind: SectionKind, isOptional: Bool = false) {
+        out.append(kind.rawValue | (isOptional ? SectionKind.optional : 0))
+        sectionAt = out.count
+        out.appendFixed32(0)
+    }
+
+    private mutating func end() { put(UInt32(out.count - sectionAt - 4), at: sectionAt) }
+
+    private mutating func beginEntries() {
+        countAt = out.count
+        out.appendFixed32(0)
+    }
+
+    private mutating func endEntries() {
+        put(UInt32(encoder.count), at: countAt)
+        encoder.forgetPrevious()
+        end()
+    }
+
+    /// Adds an entry to the section begun.
+    @inline(__always)
+    private mutating func entry(_ record: Record) {
+        encoder.encode(record, origins, into: &out)
+        greatest.raise(record.origin, to: record.seq)
+    }
+
+    /// The store's own writes after `from` up to its last one, with what they left behind: for each the winner of its
+    /// key, at the last of the key's writes. O(writes).
+    package mutating func own(_ store: Store, after from: UInt64) {
+        let (own, to) = (store.ownOrigin, store.ownSeq)
+        begin(.own)
+        out.appendVarint(from)
+        out.appendVarint(to - from)
+        beginEntries()
+        encoder.restart(own)
+        greatest.raise(own, to: to)
+        var seq = from
+        while seq < to {
+            seq &+= 1
+            store.records(store.journalHash(seq)) { record in
+                // Another own number: a later write of the interval brings it, or the key only shares the hash.
+                if record.origin == own, record.seq != seq { return }
+                entry(record)
+            }
+        }
+        endEntries()
+    }
+
+    /// Entries of a segment or page from `done` on, as many as `bytesMax` allows, one at least. Returns how far that
+    /// is. With the last of a segment goes its interval: the entries before are in chunks before. O(entries).
+    package mutating func learned(
+        _ segment: DeltaSegment, from done: Int, bytesMax: Int, proves: Bool = true
+    ) -> Int {
+        let entries = segment.entries
+        var (end, bytes) = (done, 0)
+        while end < entries.count, end == done || bytes < bytesMax {
+            bytes += entries[end].record.keyCount + entries[end].record.contentCount + 8
+            end += 1
+        }
+        let isLast = end == entries.count
+        if isLast, !segment.isPage, proves {
+            begin(.interval)
+            let uid = origins.uid(segment.origin)
+            out.appendFixed64(uid.server)
+            out.appendVarint(UInt64(uid.index))
+            out.appendVarint(segment.from)
+            out.appendVarint(segment.to - segment.from)
+            greatest.raise(segment.origin, to: segment.to)
+        } else {
+            guard end > done else { return end }
+            begin(.page)
+        }
+        beginEntries()
+        encoder.restart(nil)
+        for i in done..<end { entry(entries[i].record) }
+        endEntries()
+        return end
+    }
+
+    /// A scan whose pages were all `learned` is at its end.
+    package mutating func proof(asked: VersionVector, start: VersionVector, frontier: VersionVector, floor: Millis) {
+        begin(.proof)
+        vector(asked)
+        vector(start)
+        vector(frontier)
+        out.appendVarint(UInt64(max(0, floor)))
+        end()
+        greatest.join(start.withoutRetired)
+    }
+
+    package mutating func rows(_ rows: [MemberRow]) {
+        begin(.rows)
+        out.appendVarint(UInt64(rows.count))
+        for row in rows { self.row(row) }
+        end()
+    }
+
+    /// Files of this log before number `file` are on the disk, and the first `chunks` chunks of that one.
+    package mutating func synced(file: UInt64, chunks: UInt32) {
+        place(.synced, isOptional: true, file: file, chunks: chunks)
+    }
+
+    /// The file before this one is number `file`, and has so many chunks.
+    package mutating func follows(file: UInt64, chunks: UInt32) { place(.follows, file: file, chunks: chunks) }
+
+    /// The file before this one is number `file`; it was given up.
+    package mutating func abandoned(file: UInt64) { place(.abandoned, file: file, chunks: 0) }
+
+    private mutating func place(_ kind: SectionKind, isOptional: Bool = false, file: UInt64, chunks: UInt32) {
+        begin(kind, isOptional: isOptional)
+        out.appendVarint(file)
+        out.appendVarint(UInt64(chunks))
+        end()
+    }
+
+    /// A snapshot's page: `add` as often as it takes, then `endPage`.
+    package mutating func beginPage() {
+        begin(.page)
+        beginEntries()
+        encoder.restart(nil)
+    }
+
+    /// Records stay until the call returns. O(bytes).
+    package mutating func add(_ records: [Record]) {
+        for record in records { entry(record) }
+        encoder.forgetPrevious()
+    }
+
+    package mutating func endPage() { endEntries() }
+
+    /// The end of a snapshot of `records` records: what it proves, and what was collected when its walk ended.
+    package mutating func end(_ proof: SnapshotEnd) {
+        begin(.end)
+        vector(proof.vector)
+        vector(proof.frontier)
+        out.appendVarint(UInt64(max(0, proof.floor)))
+        out.appendVarint(proof.records)
+        end()
+    }
+
+    private mutating func vector(_ vector: VersionVector) {
+        let present = vector.seqs.enumerated().filter { $1 != 0 && $1 != VersionVector.retired }
+        out.appendVarint(UInt64(present.count))
+        for (i, seq) in present {
+            let uid = origins.uid(OriginIndex(i))
+            out.appendFixed64(uid.server)
+            out.appendVarint(UInt64(uid.index))
+            out.appendVarint(seq)
+        }
+    }
+
+    private mutating func row(_ row: MemberRow) {
+        out.appendFixed64(row.server)
+        out.appendVarint(UInt64(row.incarnation))
+        out.append(row.status.rawValue)
+        out.appendVarint(UInt64(row.actorCount))
+        for text in [row.address, row.name] {
+            out.appendVarint(UInt64(text.count))
+            text.withBytes { out.append($0) }
+        }
+        out.append(row.isNamed ? 1 : 0)
+    }
+}
+
+/// What the end of a snapshot says.
+package struct SnapshotEnd: Equatable, Sendable {
+    /// What had been seen when the walk began.
+    package var vector: VersionVector
+    /// What had been collected when it ended.
+    package var frontier: VersionVector
+    package var floor: Millis
+    package var records: UInt64
+
+    package init(vector: VersionVector, frontier: VersionVector, floor: Millis, records: UInt64) {
+        (self.vector, self.frontier, self.floor, self.records) = (vector, frontier, floor, records)
+    }
+}
+
+extension VersionVector {
+    /// Without the entries of retired servers.
+    var withoutRetired: VersionVector {
+        var vector = self
+        for i in 0..<count where seqs[i] == VersionVector.retired { vector.set(OriginIndex(i), 0) }
+        return vector
+    }
+}

@@ -1,0 +1,74 @@
+// What of a replica is kept on disk, and what it begins with where something is. Part of `Replica`; on its actor's
+// thread.
+
+package import KVBase
+
+/// Something that came from other servers and has taken effect.
+package enum LearnedItem: Sendable {
+    /// An interval, or a page of a scan. `proves`: that the interval has been seen; otherwise that comes later, as an
+    /// interval without entries, or never.
+    case segment(DeltaSegment, proves: Bool)
+    /// The end of a scan: who had seen `asked` and has all its pages has now seen `start`.
+    case proof(asked: VersionVector, start: VersionVector, frontier: VersionVector, floor: Millis)
+}
+
+extension Replica {
+    func restore(_ recovered: RecoveredState) {
+        seen.restore(recovered.vector, newest: recovered.newest)
+        for i in 0..<recovered.frontier.count where recovered.frontier.seqs[i] > 0 {
+            collector.noteCollected(OriginIndex(i), recovered.frontier.seqs[i])
+        }
+        catchUp.begin(with: seen.vector)
+        store.raiseGCFloor(to: recovered.floor)
+    }
+
+    /// An interval has taken effect. Before the end of the first scan it proves nothing to a disk: a delete in it that
+    /// was collected did not come with it. Nor does what was seen before, which may be by a scan that had to compare.
+    func tell(_ segment: DeltaSegment, _ seenBefore: UInt64) {
+        guard let onLearned else { return }
+        if catchUp.isReturning {
+            catchUp.withhold(segment.origin, segment.from, segment.to)
+            onLearned(.segment(segment, proves: false))
+        } else if seenBefore > segment.from {
+            onLearned(.segment(segment, proves: false))
+            prove(LogInterval(origin: segment.origin, from: seenBefore, to: segment.to))
+        } else {
+            onLearned(.segment(segment, proves: true))
+        }
+    }
+
+    /// What is in the log without its interval counts from now on.
+    func prove(_ interval: LogInterval) {
+        let segment = DeltaSegment(
+            origin: interval.origin, from: interval.from, to: interval.to, isPage: false, cut: VersionVector(),
+            taking: DeltaEntries())
+        onLearned?(.segment(segment, proves: true))
+    }
+
+    /// What has taken effect here, in the form for a disk: retired servers' writes as far as they were seen. Before the
+    /// end of the first scan: as far as the directory said.
+    package var durableVector: VersionVector {
+        if catchUp.isReturning {
+            var known = catchUp.known
+            let vector = self.vector
+            for i in 0..<vector.count where origins.uid(OriginIndex(i)).server == uid.server {
+                known.set(OriginIndex(i), vector.seqs[i])
+            }
+            return known
+        }
+        var vector = self.vector
+        for i in 0..<vector.count where vector.seqs[i] == VersionVector.retired {
+            vector.set(OriginIndex(i), retired.last(OriginIndex(i)))
+        }
+        return vector
+    }
+
+    /// Greatest collected write of each writer.
+    package var collectedFrontier: VersionVector { collector.frontier }
+
+    /// Of the member table; equal tables, equal hash.
+    package var rowsHash: UInt64 { members.hash }
+
+    /// A log, or whoever else was told of it, needs the segment no more.
+    package func giveUp(_ segment: DeltaSegment) { discard(segment) }
+}

@@ -1,0 +1,183 @@
+// TLS of one connection with a client, between the loop's bytes and the handler's. Its loop's thread.
+
+import CTLS
+import KVBase
+
+/// Steps that Connection+Secure.swift puts in order. Until the first byte has shown that the client speaks TLS there is
+/// nothing behind it.
+final class SecureLayer {
+    enum Step { case more, done, failed }
+    enum Opened { case all, ended, failed }
+
+    let port: SecurePort
+    private var raw: OpaquePointer?
+    private(set) var isDone = false
+    private(set) var hasFailed = false
+    /// What is to be sent besides replies: of the handshake, alerts.
+    var held = OutputBuffer()
+    /// Of a handshake: what came and waits for its step.
+    private var input: OutputBuffer?
+    private var saidEnd = false
+    /// The peer said that no more follows.
+    var hasEnded = false
+    /// The client has been answered in its handshake: it is not one that only begins.
+    private(set) var hasBegun = false
+    /// The stream has ended behind bytes that wait for a step of the handshake.
+    var endsBehind = false
+    /// In the port's queue, since then.
+    var isQueued = false
+    var queuedAt: Nanos = 0
+    /// It stands only until the client has been told that it is not served.
+    var isFarewell = false
+    /// Ends a handshake that takes too long.
+    var timer: LoopTimer?
+    /// Changes of keys, and those up to the beginning of the second that counts.
+    private var changesSeen: UInt32 = 0
+    private var changesBefore: UInt32 = 0
+    private var secondBegan: Nanos = 0
+
+    /// Of every TLS handshake.
+    static let firstByte: UInt8 = 0x16
+    /// What a client may send before the handshake is done.
+    static let inputBytesMax = 128 * 1024
+    /// Alerts and changes of keys that a client does not take.
+    static let heldBytesMax = 64 * 1024
+    /// Changes of keys in a second.
+    static let keyChangesMax: UInt32 = 32
+
+    init(_ port: SecurePort) { self.port = port }
+
+    deinit {
+        if let raw {
+            cs_front_free(raw)
+            port.statistics.closed()
+        }
+        held.deallocate()
+        input?.deallocate()
+    }
+
+    /// False if memory is short.
+    func start(_ context: SecureContext) -> Bool {
+        raw = cs_front_new(context.raw)
+        if raw != nil { port.statistics.opened() }
+        return raw != nil
+    }
+
+    // MARK: Handshake
+
+    /// Keeps what came for the next step. False if that is too much.
+    func collect(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        if input == nil { input = OutputBuffer(capacity: bytes.count) }
+        input!.append(bytes)
+        return input!.count <= SecureLayer.inputBytesMax
+    }
+
+    /// As far as it goes with what came. When it is done, `open` has to take the rest at once.
+    func shakeHands() -> Step {
+        guard let raw, let input else { return .more }
+        let result = cs_front_handshake(raw, input.base, input.count)
+        takeHeld()
+        hasBegun = true
+        if result == 0 { self.input!.count = 0 }
+        isDone = result == 1
+        hasFailed = result < 0
+        if !isDone, !hasFailed { return .more }
+        if hasFailed { forgetInput() }
+        return isDone ? .done : .failed
+    }
+
+    func forgetInput() {
+        input?.deallocate()
+        input = nil
+    }
+
+    var isResumed: Bool { raw.map { cs_front_is_resumed($0) != 0 } ?? false }
+
+    // MARK: Records
+
+    /// Decrypts what came, or, with nil, what came with the end of the handshake; a call of `body` for each piece of
+    /// the arena it fills.
+    func open(
+        _ bytes: UnsafeRawBufferPointer?, in arena: SecureArena, now: Nanos, _ body: (UnsafeRawBufferPointer) -> Void
+    ) -> Opened {
+        guard let raw else { return .failed }
+        var (next, count) = (bytes?.baseAddress, bytes?.count ?? input?.count ?? 0)
+        var result: Int32
+        repeat {
+            // What OpenSSL has of an unfinished record may come to an end as well.
+            let room = count + Int(CS_FRONT_RECORD_BYTES)
+            let at = arena.take(room)
+            var filled = 0
+            result = cs_front_open(raw, next, bytes?.count ?? 0, at, room, &filled)
+            arena.giveBack(room - filled)
+            if filled > 0 { body(UnsafeRawBufferPointer(start: at, count: filled)) }
+            (next, count) = (nil, 0)
+        } while result == 1
+        if bytes == nil { forgetInput() }
+        takeHeld()
+        if result >= 0, changesKeysTooOften(raw, now) || held.count > SecureLayer.heldBytesMax {
+            hasFailed = true
+            return .failed
+        }
+        hasFailed = result == -1
+        return result == 0 ? .all : result == -2 ? .ended : .failed
+    }
+
+    private func changesKeysTooOften(_ raw: OpaquePointer, _ now: Nanos) -> Bool {
+        let changes = cs_front_key_changes(raw)
+        guard changes != changesSeen else { return false }
+        if now - secondBegan >= 1_000_000_000 { (secondBegan, changesBefore) = (now, changesSeen) }
+        changesSeen = changes
+        return changes &- changesBefore > SecureLayer.keyChangesMax
+    }
+
+    /// Encrypts the first `count` bytes to the end of `output`. False: failed.
+    func seal(_ bytes: UnsafeRawPointer, _ count: Int, into output: inout OutputBuffer) -> Bool {
+        guard let raw else { return false }
+        let room = cs_front_sealed_max(count)
+        output.reserve(room)
+        let sealed = cs_front_seal(raw, bytes, count, output.base + output.count, room)
+        guard sealed >= 0 else {
+            hasFailed = true
+            return false
+        }
+        output.count += sealed
+        // A change of keys that did not fit.
+        appendPending(to: &output)
+        return true
+    }
+
+    /// Appends that no more follows, once.
+    func end(into output: inout OutputBuffer) {
+        guard isDone, !hasFailed, !saidEnd, let raw else { return }
+        saidEnd = true
+        cs_front_end(raw)
+        appendPending(to: &output)
+    }
+
+    private func takeHeld() { appendPending(to: &held) }
+
+    private func appendPending(to output: inout OutputBuffer) {
+        guard let raw else { return }
+        let waiting = cs_front_pending(raw)
+        guard waiting > 0 else { return }
+        output.reserve(waiting)
+        cs_front_take(raw, output.base + output.count)
+        output.count += waiting
+    }
+
+    /// Why it failed.
+    var reason: String {
+        let text = raw.map { String(cString: cs_front_error($0)) } ?? ""
+        return text.isEmpty ? "it changes its keys too often, or takes no answer" : text
+    }
+
+    /// The one name of the client's certificate; empty if it has none or several, nil if it showed no certificate.
+    func peerName(isURI: Bool) -> String? {
+        guard let raw else { return nil }
+        return withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(CS_FRONT_NAME_BYTES_MAX)) { name in
+            let count = cs_front_peer_name(raw, isURI ? 1 : 0, name.baseAddress!)
+            return count < 0 ? nil : String(decoding: UnsafeRawBufferPointer(name).prefix(Int(count)), as: UTF8.self)
+        }
+    }
+}

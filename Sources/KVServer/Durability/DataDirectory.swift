@@ -1,0 +1,185 @@
+// The directory of --dir: whether it may be used, its lock, its manifest, its files by name. Main thread at the start;
+// later whichever thread writes the manifest.
+
+import Glibc
+import KVBase
+import KVCore
+
+final class DataDirectory: @unchecked Sendable {
+    let path: String
+    let descriptor: Int32
+    private let lock: Int32
+    /// As it was when the server started; nil in a new directory.
+    let manifest: Manifest?
+
+    private static let manifestName = "MANIFEST"
+    private static let lockName = "LOCK"
+    /// What may lie in a directory that has no manifest yet.
+    private static let harmless: Set<String> = [lockName, manifestName + ".new", "lost+found"]
+
+    private init(path: String, descriptor: Int32, lock: Int32, manifest: Manifest?) {
+        (self.path, self.descriptor, self.lock, self.manifest) = (path, descriptor, lock, manifest)
+    }
+
+    deinit {
+        // The lock ends with its descriptor.
+        close(lock)
+        close(descriptor)
+    }
+
+    /// Opens the directory, or makes it. Nothing in it is changed when this throws.
+    static func open(_ path: String, cluster: String) throws(StartFailure) -> DataDirectory {
+        if mkdir(path, 0o700) != 0, errno != EEXIST { throw failure(path, String(cString: strerror(errno))) }
+        let descriptor = Glibc.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw failure(path, String(cString: strerror(errno))) }
+        do throws(StartFailure) {
+            guard faccessat(descriptor, ".", R_OK | W_OK | X_OK, 0) == 0 else {
+                let reason = String(cString: strerror(errno))
+                throw failure(path, "\(reason); give the user that runs kvd the right to read and write there")
+            }
+            _ = try read(path, descriptor, cluster: cluster)
+            let lock = try takeLock(path, descriptor)
+            do throws(StartFailure) {
+                // Again: whoever had the lock may have just left.
+                let manifest = try read(path, descriptor, cluster: cluster)
+                return DataDirectory(path: path, descriptor: descriptor, lock: lock, manifest: manifest)
+            } catch {
+                close(lock)
+                throw error
+            }
+        } catch {
+            close(descriptor)
+            throw error
+        }
+    }
+
+    private static func failure(_ path: String, _ reason: String) -> StartFailure {
+        StartFailure(description: "cannot use --dir \(path): \(reason)")
+    }
+
+    private static func read(
+        _ path: String, _ descriptor: Int32, cluster: String
+    ) throws(StartFailure) -> Manifest? {
+        let names = names(in: descriptor)
+        guard names.contains(manifestName) else {
+            if let foreign = names.first(where: { !harmless.contains($0) }) {
+                throw failure(path, "it holds '\(foreign)' and was not made by kvd; give an empty or a new directory")
+            }
+            return nil
+        }
+        let text: String
+        do throws(DiskError) {
+            let file = try MappedFile(manifestName, in: descriptor)
+            text = String(decoding: file.bytes.prefix(Manifest.bytesMax), as: UTF8.self)
+        } catch { throw failure(path, error.description) }
+        let manifest: Manifest
+        do throws(Manifest.Fault) { manifest = try Manifest(parsing: text) } catch {
+            if case .newer(let version) = error {
+                throw failure(path, "a later release of kvd wrote it (format \(version)); use that release")
+            }
+            throw failure(path, "its MANIFEST is damaged; restore a backup, or give a new directory")
+        }
+        guard manifest.cluster == cluster else {
+            throw failure(
+                path, "it belongs to cluster '\(manifest.cluster)', not '\(cluster)'; give another --dir or --cluster")
+        }
+        return manifest
+    }
+
+    private static func takeLock(_ path: String, _ descriptor: Int32) throws(StartFailure) -> Int32 {
+        let lock = openat(descriptor, lockName, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard lock >= 0 else { throw failure(path, "cannot make its LOCK: \(String(cString: strerror(errno)))") }
+        guard flock(lock, LOCK_EX | LOCK_NB) == 0 else {
+            var text = [UInt8](repeating: 0, count: 32)
+            let count = pread(lock, &text, text.count, 0)
+            let holder = String(decoding: text.prefix(max(0, count)).prefix { $0 != 10 }, as: UTF8.self)
+            close(lock)
+            throw failure(path, "the process \(holder) uses it; stop that one or give another --dir")
+        }
+        let text = Array("\(getpid())\n".utf8)
+        _ = ftruncate(lock, 0)
+        _ = pwrite(lock, text, text.count, 0)
+        return lock
+    }
+
+    /// Writes the manifest anew; on the disk when this returns. Waits for it.
+    func write(_ manifest: Manifest) throws(DiskError) {
+        let temporary = DataDirectory.manifestName + ".new"
+        let file = openat(descriptor, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+        guard file >= 0 else { throw DiskError("make MANIFEST") }
+        defer { close(file) }
+        let text = Array(manifest.text.utf8)
+        var failure: DiskError?
+        if Glibc.write(file, text, text.count) != text.count {
+            failure = DiskError("write MANIFEST", errno == 0 ? ENOSPC : errno)
+        } else if fsync(file) != 0 {
+            failure = DiskError("sync MANIFEST")
+        } else if renameat(descriptor, temporary, descriptor, DataDirectory.manifestName) != 0 {
+            failure = DiskError("rename MANIFEST")
+        }
+        if let failure {
+            _ = unlinkat(descriptor, temporary, 0)
+            throw failure
+        }
+        guard fsync(descriptor) == 0 else { throw DiskError("sync the directory") }
+    }
+
+    // Files.
+
+    static func logName(_ server: UInt64, _ actor: Int, _ number: UInt64) -> String {
+        "log-\(hex16(server))-\(actor)-\(number)"
+    }
+
+    static func snapshotName(_ number: UInt64) -> String { "snapshot-\(number)" }
+
+    struct LogName {
+        var name: String
+        var server: UInt64
+        var actor: Int
+        var number: UInt64
+
+        init?(_ name: String) {
+            let parts = name.split(separator: "-")
+            guard parts.count == 4, parts[0] == "log", let server = UInt64(parts[1], radix: 16),
+                let actor = Int(parts[2]), let number = UInt64(parts[3])
+            else { return nil }
+            (self.name, self.server, self.actor, self.number) = (name, server, actor, number)
+        }
+    }
+
+    /// All files of logs, in order.
+    func logs() -> [LogName] {
+        DataDirectory.names(in: descriptor).compactMap { LogName($0) }.sorted {
+            ($0.server, $0.actor, $0.number) < ($1.server, $1.actor, $1.number)
+        }
+    }
+
+    func remove(_ name: String) { _ = unlinkat(descriptor, name, 0) }
+
+    /// Removes what a process that ended in the middle left: files without their name, snapshots and logs that the
+    /// manifest does not name.
+    func tidy(_ manifest: Manifest) {
+        for name in DataDirectory.names(in: descriptor) {
+            let log = LogName(name)
+            let isOrphan = log.map { log in !manifest.lives.contains { $0.server == log.server } } ?? false
+            let isOldSnapshot =
+                name.hasPrefix("snapshot-") && name != manifest.snapshot.map { DataDirectory.snapshotName($0.number) }
+            let isUnfinished = name.hasSuffix(".new") && (name.hasPrefix("log-") || name.hasPrefix("snapshot-"))
+            if isOrphan || isOldSnapshot || isUnfinished { remove(name) }
+        }
+    }
+
+    private static func names(in descriptor: Int32) -> [String] {
+        let copy = openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard copy >= 0, let stream = fdopendir(copy) else { return [] }
+        defer { closedir(stream) }
+        var names: [String] = []
+        while let entry = readdir(stream) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name != ".", name != ".." { names.append(name) }
+        }
+        return names.sorted()
+    }
+}

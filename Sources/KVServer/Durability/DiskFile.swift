@@ -1,0 +1,150 @@
+// A file of a data directory: made, written, made durable, read. The thread that owns it; what may wait for the disk
+// says so.
+
+import Glibc
+import KVBase
+import KVCore
+
+/// What the system says against it.
+struct DiskError: Error, CustomStringConvertible {
+    var code: Int32
+    var operation: String
+
+    init(_ operation: String, _ code: Int32 = errno) { (self.operation, self.code) = (operation, code) }
+
+    var reason: String { String(cString: strerror(code)) }
+    var description: String { "cannot \(operation): \(reason)" }
+}
+
+/// A file that is written from its beginning on. Closed with its last reference.
+final class DiskFile: @unchecked Sendable {
+    let name: String
+    let header: DiskHeader
+    let descriptor: Int32
+    /// Bytes that are set aside on the disk.
+    let capacity: Int
+    /// Where the next bytes go. Who writes.
+    var end = DiskHeader.byteCount
+
+    private init(name: String, header: DiskHeader, descriptor: Int32, capacity: Int) {
+        (self.name, self.header, self.descriptor, self.capacity) = (name, header, descriptor, capacity)
+    }
+
+    deinit { close(descriptor) }
+
+    /// Zeros are written in pieces of so many bytes.
+    private static let pieceBytes = 1024 * 1024
+
+    /// Makes a file whose header, and space for `capacity` bytes, are on the disk when it has its name. `isWritten`:
+    /// the space is written once, so that syncing what is written over it need not tell the file system of it. Leaves
+    /// nothing behind when it throws. Waits for the disk.
+    static func make(
+        _ name: String, _ header: DiskHeader, capacity: Int, isWritten: Bool = false, isTemporary: Bool = false,
+        in directory: Int32
+    ) throws(DiskError) -> DiskFile {
+        let temporary = name + ".new"
+        let descriptor = openat(directory, temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw DiskError("make \(name)") }
+        let file = DiskFile(name: name, header: header, descriptor: descriptor, capacity: capacity)
+        do throws(DiskError) {
+            if capacity > DiskHeader.byteCount {
+                let failure = posix_fallocate(descriptor, 0, off_t(capacity))
+                guard failure == 0 else { throw DiskError("set \(capacity) bytes aside for \(name)", failure) }
+            }
+            if isWritten { try file.writeZeros() }
+            try file.write(header.encoded(), count: DiskHeader.byteCount, at: 0)
+            if isTemporary { return file }
+            try file.giveName(in: directory)
+        } catch {
+            _ = unlinkat(directory, temporary, 0)
+            throw error
+        }
+        return file
+    }
+
+    /// What was written is on the disk, and the file has its name there. Waits for the disk.
+    func giveName(in directory: Int32) throws(DiskError) {
+        guard fsync(descriptor) == 0 else { throw DiskError("sync \(name)") }
+        guard renameat(directory, name + ".new", directory, name) == 0 else { throw DiskError("rename \(name)") }
+        guard fsync(directory) == 0 else { throw DiskError("sync the directory of \(name)") }
+    }
+
+    private func writeZeros() throws(DiskError) {
+        let zeros = [UInt8](repeating: 0, count: DiskFile.pieceBytes)
+        var at = 0
+        while at < capacity {
+            let count = min(zeros.count, capacity - at)
+            try write(zeros, count: count, at: at)
+            at += count
+        }
+    }
+
+    private func write(_ bytes: [UInt8], count: Int, at place: Int) throws(DiskError) {
+        let failure = bytes.withUnsafeBytes { bytes -> DiskError? in
+            do throws(DiskError) { try write(UnsafeRawBufferPointer(rebasing: bytes[..<count]), at: place) } catch {
+                return error
+            }
+            return nil
+        }
+        if let failure { throw failure }
+    }
+
+    /// Into the page cache, as a rule.
+    func write(_ bytes: UnsafeRawBufferPointer, at place: Int) throws(DiskError) {
+        var done = 0
+        while done < bytes.count {
+            let n = pwrite(descriptor, bytes.baseAddress! + done, bytes.count - done, off_t(place + done))
+            if n < 0, errno == EINTR { continue }
+            guard n > 0 else { throw DiskError("write \(name)", n == 0 ? ENOSPC : errno) }
+            done += n
+        }
+    }
+
+    func append(_ bytes: UnsafeRawBufferPointer) throws(DiskError) {
+        try write(bytes, at: end)
+        end += bytes.count
+    }
+
+    /// Waits for the disk.
+    func sync() throws(DiskError) { guard fdatasync(descriptor) == 0 else { throw DiskError("sync \(name)") } }
+}
+
+/// A whole file in memory, as long as the value lives.
+final class MappedFile {
+    let name: String
+    let bytes: UnsafeRawBufferPointer
+    private let descriptor: Int32
+
+    init(_ name: String, in directory: Int32) throws(DiskError) {
+        self.name = name
+        descriptor = openat(directory, name, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw DiskError("open \(name)") }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else {
+            let failure = DiskError("read \(name)")
+            close(descriptor)
+            throw failure
+        }
+        let count = Int(status.st_size)
+        guard count > 0 else {
+            bytes = UnsafeRawBufferPointer(start: nil, count: 0)
+            return
+        }
+        let mapped = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0)
+        guard let mapped, mapped != MAP_FAILED else {
+            let failure = DiskError("read \(name)")
+            close(descriptor)
+            throw failure
+        }
+        madvise(mapped, count, MADV_SEQUENTIAL)
+        bytes = UnsafeRawBufferPointer(start: mapped, count: count)
+    }
+
+    deinit {
+        if let base = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: base), bytes.count) }
+        close(descriptor)
+    }
+
+    /// What was read here may be in the page cache only. Waits for the disk.
+    func sync() throws(DiskError) { guard fdatasync(descriptor) == 0 else { throw DiskError("sync \(name)") } }
+}

@@ -1,0 +1,51 @@
+// Replies that wait until what they tell of is on the disk. One log's; its loop's thread.
+
+import KVRuntime
+
+struct HeldReplies {
+    private enum Reply {
+        case client(QueryReceiver, Connection)
+        case home(HomeRequest)
+    }
+
+    /// In the order of the chunks that they wait for.
+    private var replies: [(reply: Reply, chunk: UInt64)] = []
+    /// Those before have a chunk to wait for.
+    private var aimed = 0
+
+    mutating func append(_ receiver: QueryReceiver, _ connection: Connection) {
+        replies.append((.client(receiver, connection), .max))
+    }
+
+    mutating func append(_ request: HomeRequest) { replies.append((.home(request), .max)) }
+
+    /// What came since the last call waits for this chunk.
+    mutating func aim(at chunk: UInt64) {
+        while aimed < replies.count {
+            replies[aimed].chunk = chunk
+            aimed += 1
+        }
+    }
+
+    /// Lets those go that wait for a chunk up to `chunk`. O(replies).
+    mutating func take(through chunk: UInt64, _ giveBack: (HomeRequest) -> Void) {
+        guard !replies.isEmpty else { return }
+        let count = replies.prefix { $0.chunk <= chunk }.count
+        let going = replies[..<count]
+        replies.removeFirst(count)
+        aimed = max(0, aimed - count)
+        for (reply, _) in going {
+            switch reply {
+            case .client(let receiver, let connection): receiver.saved(connection)
+            case .home(let request): giveBack(request)
+            }
+        }
+    }
+
+    /// Clients whose replies wait are closed without them.
+    mutating func close() {
+        for (reply, _) in replies { if case .client(_, let connection) = reply { connection.close() } }
+        replies.removeAll { if case .client = $0.reply { true } else { false } }
+        aimed = min(aimed, replies.count)
+    }
+}

@@ -1,0 +1,127 @@
+// What all actors of a process share of its directory: settings, manifest, figures. Any thread.
+
+import KVBase
+import KVCore
+import KVRuntime
+import Logging
+import Synchronization
+
+package final class Persistence: Sendable {
+    let directory: DataDirectory
+    let settings: DiskSettings
+    let log: Logger
+    let server: UInt64
+    let epoch: UInt64
+    let name: String
+    let lineage: [UInt64]
+    let logs: [LogFigures]
+    /// What the start found, if there was something.
+    let recoveredEntries: Int
+    let recoverySeconds: Double
+
+    private let manifest: Mutex<Manifest>
+    private let figures: Mutex<SaveFigures>
+    /// Bytes of logs since the last snapshot.
+    private let logged = Atomic<Int>(0)
+    private let saveAfter = Atomic<Int>(0)
+    private let isWanted = Atomic<Bool>(false)
+    private let saver = Mutex<(@Sendable (_ isFresh: Bool, _ done: (@Sendable (Bool) -> Void)?) -> Void)?>(nil)
+
+    init(
+        _ directory: DataDirectory, _ settings: DiskSettings, server: UInt64, actors: Int, manifest: Manifest,
+        recovered: Recovered?, log: Logger
+    ) {
+        (self.directory, self.settings, self.log, self.server) = (directory, settings, log, server)
+        (name, epoch) = (manifest.name, manifest.epoch)
+        lineage = manifest.lives.map(\.server).filter { $0 != server }
+        logs = (0..<actors).map { _ in LogFigures() }
+        self.manifest = Mutex(manifest)
+        var figures = SaveFigures(savedAt: manifest.snapshot?.at ?? Machine.wallMillis)
+        figures.snapshotBytes = Int(manifest.snapshot?.bytes ?? 0)
+        self.figures = Mutex(figures)
+        recoveredEntries = recovered?.entries ?? 0
+        recoverySeconds = Double(recovered?.nanos ?? 0) / 1e9
+        logged.store(recovered?.logBytes ?? 0, ordering: .relaxed)
+        saveAfter.store(limit(snapshotBytes: figures.snapshotBytes), ordering: .relaxed)
+    }
+
+    private func limit(snapshotBytes: Int) -> Int {
+        settings.saveAfterBytes ?? max(DiskSettings.saveAfterBytesMin, snapshotBytes)
+    }
+
+    // Manifest.
+
+    /// Changes the manifest, and waits until that is on the disk; unchanged if it throws. Threads that may wait.
+    func change(_ body: (inout Manifest) -> Void) throws(DiskError) {
+        try manifest.withLock { manifest throws(DiskError) in
+            var changed = manifest
+            body(&changed)
+            try directory.write(changed)
+            manifest = changed
+        }
+    }
+
+    var manifestNow: Manifest { manifest.withLock { $0 } }
+
+    /// Files that the manifest does not need.
+    func removeUnneeded(_ before: Manifest) {
+        let now = manifestNow
+        if let old = before.snapshot, old != now.snapshot {
+            directory.remove(DataDirectory.snapshotName(old.number))
+        }
+        for file in directory.logs() {
+            guard let life = now.lives.first(where: { $0.server == file.server }),
+                life.firstLogs.indices.contains(file.actor)
+            else { continue }
+            let first = life.firstLogs[file.actor]
+            if first == 0 || file.number < first { directory.remove(file.name) }
+        }
+    }
+
+    // Snapshots.
+
+    /// Who makes snapshots. Before the loops run.
+    func saves(with saver: @escaping @Sendable (_ isFresh: Bool, _ done: (@Sendable (Bool) -> Void)?) -> Void) {
+        self.saver.withLock { $0 = saver }
+    }
+
+    /// Asks for a snapshot; `isFresh`: one that begins after now, even if one is being made. `done`, on some loop's
+    /// thread, is told whether it is on the disk.
+    func save(isFresh: Bool = false, _ done: (@Sendable (Bool) -> Void)? = nil) {
+        saver.withLock { $0 }?(isFresh, done)
+    }
+
+    /// A log has grown.
+    func noteLogged(_ bytes: Int) {
+        let total = logged.add(bytes, ordering: .relaxed).newValue
+        guard total > saveAfter.load(ordering: .relaxed), !isWanted.exchange(true, ordering: .relaxed) else { return }
+        save()
+    }
+
+    var writes: UInt64 { logs.reduce(0) { $0 + $1.writes } }
+    var loggedBytes: Int { logged.load(ordering: .relaxed) }
+    var saveFigures: SaveFigures { figures.withLock { $0 } }
+
+    func noteSaving() {
+        isWanted.store(true, ordering: .relaxed)
+        figures.withLock { $0.isSaving = true }
+    }
+
+    /// A snapshot was made, or not. `writes` and `logged`: all there had been when it began.
+    func noteSaved(_ snapshot: Manifest.Snapshot?, writes: UInt64, logged before: Int, nanos: Nanos) {
+        figures.withLock { figures in
+            figures.isSaving = false
+            figures.hasFailed = snapshot == nil
+            figures.seconds = Int(nanos / 1_000_000_000)
+            guard let snapshot else { return }
+            figures.savedAt = snapshot.at
+            figures.snapshotBytes = Int(snapshot.bytes)
+            figures.writesSaved = writes
+        }
+        if let snapshot {
+            logged.subtract(before, ordering: .relaxed)
+            saveAfter.store(limit(snapshotBytes: Int(snapshot.bytes)), ordering: .relaxed)
+        }
+        isWanted.store(false, ordering: .relaxed)
+    }
+}

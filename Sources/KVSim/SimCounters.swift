@@ -1,0 +1,276 @@
+// Counters in a simulated world: who adds what, and what every replica must then show (I22). Part of SimWorld.
+import KVBase
+import KVCore
+
+/// Every addition ever acknowledged, and what each write of a value had seen of them.
+package final class SimCounts {
+    struct Added {
+        var seq: UInt64
+        var step: Int64
+        /// When, by the clock that decides about deadlines.
+        var at: Millis
+    }
+
+    /// What a write of a value takes away: of each actor the additions up to there, and all of an actor whose last one
+    /// was made before `before`.
+    struct Seen {
+        var before: Millis = 0
+        var seqs: [Int32: UInt64] = [:]
+        /// The write says something of parts.
+        var isSaid = false
+    }
+
+    /// By key, then by actor: in the order in which they were made.
+    fileprivate(set) var added: [[Int32: [Added]]]
+    fileprivate var seen: [SimStamp: Seen] = [:]
+    /// By key and actor that died: how far somebody still had its additions.
+    fileprivate var floors: [[Int32: UInt64]]
+    /// By key and actor: up to there its part was deleted, so whoever writes from now on has seen it or never will.
+    fileprivate var buried: [[Int32: UInt64]]
+
+    package init(keys: Int) {
+        added = Array(repeating: [:], count: keys)
+        floors = added.map { _ in [:] }
+        buried = floors
+    }
+
+    /// A write over what an actor had of a key.
+    func note(_ main: SimMain, _ stamp: SimStamp, onlySpent: Bool = false) {
+        var taken = main.taken(onlySpent: onlySpent) ?? Seen()
+        taken.seqs.merge(buried[main.key]) { max($0, $1) }
+        seen[stamp] = taken
+    }
+
+    func seen(_ stamp: SimStamp, of key: Int) -> Seen { seen[stamp] ?? Seen(seqs: buried[key]) }
+
+    func noteBuried(_ key: Int, _ origin: Int32, _ seq: UInt64) { buried[key][origin] = seq }
+
+    func copy(from old: SimStamp, to new: SimStamp) { seen[new] = seen[old] }
+}
+
+extension SimWorld {
+    /// Keys that are counted at; the others hold bytes.
+    func isCounter(_ key: Int) -> Bool { options.countPercent > 0 && key % 2 == 0 && key < keys.count }
+
+    // MARK: The load
+
+    /// INCRBY or DECRBY.
+    func count(_ key: Int, _ actor: SimActor) {
+        let steps: [Int64] = [1, 1, 1, 2, 10, -1, -3, 1 << 40]
+        let step = steps[random.counts.below(steps.count)]
+        guard look(key, actor), lookAtDeadline(key, actor) else { return }
+        // What has arrived without its value counts, though it is not shown.
+        let before = SimMain(key, actor, self).expected(isSettled: true)
+        let main = SimMain(key, actor, self)
+        let clock = actor.corrected
+        let got = actor.increment(key, by: step)
+        if got == .refused { return outcome.points.hit("write refused: no storable version") }
+        guard got == .value((before ?? 0) + step) else {
+            return fail(
+                SimViolation("I22", "\(step) added to \(before ?? 0) at \(keys.name(key)) gave \(got)"))
+        }
+        guard noteBase(key, actor, main, now: clock) else { return }
+        let origin = Int32(actor.view.origin)
+        let seq = UInt64(oracle.history[Int(origin)].count) + 1
+        guard actor.ownSeq == seq else {
+            return fail(SimViolation("I22", "an increment of \(keys.name(key)) left no part of its own"))
+        }
+        let cutoff = SimMain(key, actor, self).seen.before
+        counts.added[key][origin, default: []].append(
+            SimCounts.Added(seq: seq, step: step, at: max(clock, cutoff)))
+        outcome.points.hit("counted")
+        acknowledgeUntracked(actor, seq)
+        if !failed { checkCount(key, actor) }
+    }
+
+    /// A write that the figures of keys are not kept of: of a part.
+    func acknowledgeUntracked(_ actor: SimActor, _ seq: UInt64) {
+        let write = SimWrite(key: -1, valueLength: 0, valueID: 0, ms: 0, at: now)
+        let stamp = SimStamp(ms: 0, origin: Int32(actor.view.origin), seq: seq)
+        trace.fold(seq)
+        say { "actor \(stamp.origin) wrote a part at \(seq)" }
+        if let violation = oracle.acknowledge(write, stamp: stamp) { fail(violation) }
+    }
+
+    /// A command that found no value may have written 0 first. False when that broke an invariant.
+    func noteBase(_ key: Int, _ actor: SimActor, _ before: SimMain, now clock: Millis) -> Bool {
+        guard isCounter(key), let record = actor.find(key), let stamp = actor.stamp(of: record, oracle),
+            stamp != before.stamp
+        else { return !failed }
+        outcome.points.hit(before.stamp.isNone ? "counter begun" : "counter begun anew")
+        counts.note(before, stamp, onlySpent: true)
+        let write = SimWrite(
+            key: Int32(key), valueLength: 1, valueID: 0, ms: stamp.ms, at: now, number: 0)
+        acknowledge(write, stamp, actor.view)
+        return !failed
+    }
+
+    // MARK: What must be shown
+
+    /// The number that an actor must show of a key, from the additions that it has and what its record's write had
+    /// seen; nil if the key is not there.
+    func expected(_ key: Int, _ actor: SimActor) -> Int64? { SimMain(key, actor, self).expected() }
+
+    /// I22, by a client's eyes.
+    func checkCount(_ key: Int, _ actor: SimActor, isSettled: Bool = false) {
+        guard isCounter(key), !isRotten, !oracle.excusedKeys.contains(key) else { return }
+        let wanted = SimMain(key, actor, self).expected(isSettled: isSettled)
+        let shown = actor.get(key).map { String(decoding: $0.value, as: UTF8.self) }
+        guard shown != wanted.map({ "\($0)" }) else { return }
+        if forgotLiving { return outcome.points.hit("count off after a living server was removed") }
+        say { "\(SimMain(key, actor, self))" }
+        fail(
+            SimViolation(
+                "I22",
+                "actor \(actor.view.origin) shows \(shown ?? "nothing") of \(keys.name(key)), and was told "
+                    + "\(wanted.map { "\($0)" } ?? "nothing")"))
+    }
+
+    // MARK: Servers that die, and the end
+
+    /// Before a server goes: what others have of its additions, and of those whose actors went before.
+    func noteCountsHeld(_ gone: SimServer) {
+        guard options.countPercent > 0 else { return }
+        let others = upActors().filter { $0.view.slot != gone.slot }
+        for key in 0..<keys.count where isCounter(key) {
+            for origin in counts.added[key].keys {
+                guard gone.actors.contains(Int(origin)) || oracle.departed.contains(origin) else { continue }
+                let uid = oracle.uids[Int(origin)]
+                let held = others.map { $0.partSeq(key, uid)?.seq ?? 0 }.max() ?? 0
+                counts.floors[key][origin] = min(counts.floors[key][origin] ?? .max, held)
+            }
+        }
+    }
+
+    /// Nothing that was acknowledged is missing (I11), and all show the same.
+    func checkCounts(isFinal: Bool = false) {
+        for key in 0..<keys.count where isCounter(key) && !failed && !oracle.excusedKeys.contains(key) {
+            for actor in upActors() where !failed {
+                checkCount(key, actor, isSettled: true)
+                // What a dead server left comes to the others after a while; it may make no difference to the number.
+                if !isFinal { continue }
+                for (origin, list) in counts.added[key] {
+                    let last = counts.floors[key][origin] ?? list.last?.seq ?? 0
+                    let uid = oracle.uids[Int(origin)]
+                    guard let held = actor.partSeq(key, uid) else { continue }
+                    if held.seq < last, !held.isForeign, !forgotLiving {
+                        fail(
+                            SimViolation(
+                                "I11",
+                                "actor \(actor.view.origin) has additions of actor \(origin) to "
+                                    + "\(keys.name(key)) up to \(held.seq) of \(last)"))
+                    }
+                }
+            }
+        }
+    }
+
+    /// A part from a clock that was ahead is collected, and its key after it, when that time has come.
+    func newestPart(_ key: Int) -> Millis {
+        guard isCounter(key) else { return 0 }
+        return upActors().reduce(Millis(0)) { newest, actor in
+            counts.added[key].keys.reduce(newest) {
+                max($0, actor.partRecord(key, oracle.uids[Int($1)])?.ms ?? 0)
+            }
+        }
+    }
+
+    /// Whether a key's parts keep it from being forgotten, or showed it again.
+    func isCounted(_ key: Int, _ actor: SimActor) -> Bool {
+        isCounter(key) && oracle.uids.indices.contains { actor.partSeq(key, oracle.uids[$0]) != nil }
+    }
+}
+
+/// What one actor has of a key's value, and of the additions to it.
+struct SimMain: CustomStringConvertible {
+    let key: Int
+    let stamp: SimStamp
+    let seen: SimCounts.Seen
+    /// Its value; nil if there is none, or none any more.
+    private let value: Int64?
+    /// When it expired.
+    private let expiredAt: Millis
+    /// By actor: the additions that are here.
+    private var here: [(origin: Int32, added: [SimCounts.Added])] = []
+    /// By actor: the seq of a part that is here and not deleted.
+    private var parts: [Int32: UInt64] = [:]
+    private let hasParts: Bool
+
+    init(_ key: Int, _ actor: SimActor, _ world: SimWorld) {
+        let oracle = world.oracle
+        self.key = key
+        let record = actor.find(key)
+        stamp = record.flatMap { actor.stamp(of: $0, oracle) } ?? .none
+        let last = stamp.isNone ? actor.view.collected[key] : stamp
+        seen = world.counts.seen(last, of: key)
+        var ended: Millis = 0
+        var number: Int64?
+        if let record, !record.isTombstone {
+            let deadline = actor.effective(key, oracle)?.deadline ?? 0
+            if deadline > 0, deadline <= actor.corrected { ended = deadline }
+            if ended == 0 { number = oracle.write(stamp)?.number }
+        } else if stamp.isNone, let gone = oracle.write(last), !gone.isTombstone {
+            // It was forgotten once it had expired.
+            ended = actor.corrected
+        }
+        (value, expiredAt) = (number, ended)
+        var hasParts = false
+        for (origin, list) in world.counts.added[key].sorted(by: { $0.key < $1.key }) {
+            let uid = oracle.uids[Int(origin)]
+            let part = actor.partSeq(key, uid)
+            hasParts = hasParts || part != nil
+            if let part, !part.isDeleted { parts[origin] = part.seq }
+            let covered = actor.covered(uid)
+            let foreign = world.counts.floors[key][origin] ?? .max
+            let reach = part.map { $0.isForeign ? foreign : $0.seq } ?? (covered == VersionVector.retired ? 0 : covered)
+            let held = list.filter { $0.seq <= reach }
+            if !held.isEmpty { here.append((origin, held)) }
+        }
+        self.hasParts = hasParts
+    }
+
+    /// Those of an actor's additions that count.
+    private func counted(_ origin: Int32, _ added: [SimCounts.Added]) -> [SimCounts.Added] {
+        guard let last = added.last, last.at >= max(seen.before, expiredAt) else { return [] }
+        return added.filter { $0.seq > seen.seqs[origin] ?? 0 }
+    }
+
+    /// Additions to a value that has not arrived are not shown yet, unless everything has: `isSettled`.
+    func expected(isSettled: Bool = false) -> Int64? {
+        var (sum, isThere) = (Int128(value ?? 0), value != nil)
+        if stamp.isNone, !isSettled { return nil }
+        for (origin, added) in here {
+            for one in counted(origin, added) {
+                sum += Int128(one.step)
+                isThere = true
+            }
+        }
+        return isThere ? Int64(clamping: sum) : nil
+    }
+
+    /// What a write over it takes; `onlySpent`: only what counts no more in any case.
+    func taken(onlySpent: Bool = false) -> SimCounts.Seen? {
+        guard !stamp.isNone || !onlySpent, hasParts || onlySpent || seen.isSaid else { return nil }
+        var taken = seen
+        taken.before = stamp.isNone ? 0 : max(taken.before, expiredAt)
+        taken.isSaid = taken.isSaid || taken.before > 0
+        for (origin, added) in here {
+            guard let part = parts[origin], !onlySpent || counted(origin, added).isEmpty else { continue }
+            taken.seqs[origin] = max(taken.seqs[origin] ?? 0, part)
+            taken.isSaid = true
+        }
+        return taken
+    }
+
+    var description: String {
+        "value \(value.map { "\($0)" } ?? "none") at \(stamp), expired \(expiredAt), seen \(seen.before) \(seen.seqs), "
+            + "parts \(parts), additions " + here.map { "\($0.origin): \($0.added)" }.joined(separator: "; ")
+    }
+}
+
+extension SimActor {
+    /// The record of an actor's part of a key: its seq, whether it is deleted, and by somebody else.
+    func partSeq(_ key: Int, _ uid: ActorUID) -> (seq: UInt64, isDeleted: Bool, isForeign: Bool)? {
+        partRecord(key, uid).map { ($0.seq, $0.isTombstone, originUID($0) != uid) }
+    }
+}

@@ -1,0 +1,99 @@
+// Counters over several servers: what adds up after a cut, and what becomes of parts that add nothing any more.
+
+import KVBase
+import KVTestTraits
+import Testing
+
+@testable import KVCore
+
+@Suite(.blocking) struct CounterClusterTests {
+    private func trio() -> (TestCluster, [TestServer]) {
+        let cluster = TestCluster()
+        let first = cluster.start(actors: 2)
+        let servers = [first, cluster.start(actors: 1, joining: first), cluster.start(actors: 1, joining: first)]
+        cluster.run(4_000)
+        return (cluster, servers)
+    }
+
+    private func count(_ cluster: TestCluster, _ server: TestServer, _ key: String, _ step: Int64) {
+        let store = server.actors[0].store
+        guard case .value = store.increment(key, by: step, now: cluster.moment(server).wall) else {
+            Issue.record("\(key) was not counted")
+            return
+        }
+    }
+
+    private func shown(_ cluster: TestCluster, _ key: String) -> Set<String> {
+        Set(cluster.actors.map { $0.1.shown(key, cluster.moment($0.0)) ?? "none" })
+    }
+
+    @Test func bothSidesOfACutAddUp() {
+        let (cluster, servers) = trio()
+        count(cluster, servers[0], "n", 10)
+        cluster.run(1_000)
+        #expect(shown(cluster, "n") == ["10"])
+        cluster.drops = { from, to in (from.server == servers[0].id) != (to.server == servers[0].id) }
+        for _ in 0..<5 { count(cluster, servers[0], "n", 1) }
+        for _ in 0..<7 { count(cluster, servers[1], "n", 1) }
+        cluster.run(20_000)
+        cluster.drops = { _, _ in false }
+        cluster.run(5_000)
+        #expect(shown(cluster, "n") == ["22"] && cluster.sum(\.divergences) == 0)
+        // Two keys' records: the value and a part of each that counted.
+        #expect(cluster.actors.allSatisfy { $0.1.store.storedCount == 3 && $0.1.store.count == 1 })
+    }
+
+    @Test func whatADeleteTookIsCollectedAndTheKeyBeginsAnew() {
+        let (cluster, servers) = trio()
+        for server in servers { count(cluster, server, "n", 5) }
+        cluster.run(1_000)
+        #expect(shown(cluster, "n") == ["15"])
+        servers[1].actors[0].delete("n", cluster.moment(servers[1]))
+        cluster.run(1_000)
+        #expect(shown(cluster, "n") == ["none"])
+        cluster.run(59_000)
+        #expect(cluster.actors.allSatisfy { $0.1.store.tombstoneCount > 0 })
+        // A minute after the delete its actors delete the parts, and when all know that nothing is left.
+        cluster.run(25_000)
+        #expect(cluster.actors.allSatisfy { $0.1.store.tombstoneCount == 0 && $0.1.store.storedCount == 0 })
+        count(cluster, servers[0], "n", 1)
+        cluster.run(1_000)
+        #expect(shown(cluster, "n") == ["1"] && cluster.sum(\.divergences) == 0)
+    }
+
+    /// Nobody deletes a part while a member may have a value that has not taken it.
+    @Test func aPartWaitsForWhoIsAway() {
+        let (cluster, servers) = trio()
+        count(cluster, servers[0], "n", 5)
+        cluster.run(1_000)
+        cluster.drops = { from, to in (from.server == servers[2].id) != (to.server == servers[2].id) }
+        count(cluster, servers[0], "n", 100)
+        servers[2].actors[0].put("n", "1000", cluster.moment(servers[2]))
+        servers[0].actors[0].delete("n", cluster.moment(servers[0]))
+        cluster.run(200_000)
+        #expect(servers[0].actors[0].store.storedCount == 1)
+        // The later write is that of the one away, or the delete; either way 100 or 0 is right, not 1,000 alone.
+        let isSet = servers[2].actors[0].version("n")! > servers[0].actors[0].version("n")!
+        cluster.drops = { _, _ in false }
+        cluster.run(5_000)
+        #expect(shown(cluster, "n") == [isSet ? "1100" : "none"])
+    }
+
+    @Test func anExpiredCounterIsForgotten() {
+        let (cluster, servers) = trio()
+        for server in servers { count(cluster, server, "n", 5) }
+        cluster.run(1_000)
+        let end = cluster.moment(servers[0]).wall + 5_000
+        servers[1].actors[0].store.expire("n", at: end, now: cluster.moment(servers[1]).wall)
+        cluster.run(6_000)
+        #expect(shown(cluster, "n") == ["none"] && cluster.actors.allSatisfy { $0.1.store.count == 0 })
+        count(cluster, servers[2], "n", 2)
+        cluster.run(1_000)
+        #expect(shown(cluster, "n") == ["2"])
+        let next = cluster.moment(servers[0]).wall + 5_000
+        servers[0].actors[0].store.expire("n", at: next, now: cluster.moment(servers[0]).wall)
+        cluster.run(90_000)
+        #expect(cluster.actors.allSatisfy { $0.1.store.storedCount == 0 && $0.1.store.tombstoneCount == 0 })
+        #expect(cluster.sum(\.divergences) == 0)
+    }
+}

@@ -1,0 +1,236 @@
+// Counters of several stores, merged in any order: the number is what was added, less what SET, DEL and expiry took.
+
+import KVBase
+import KVTestTraits
+import Testing
+
+@testable import KVCore
+
+@Suite(.blocking) struct CounterTests {
+    /// Two stores that share a table of writers, and a third that takes from both.
+    private struct Pair {
+        let origins = OriginTable()
+        let a: Store
+        let b: Store
+
+        init() {
+            a = ExpiryTests.store(3, origins)
+            b = ExpiryTests.store(8, origins)
+        }
+
+        func destroy() {
+            a.destroy()
+            b.destroy()
+        }
+
+        /// What a third store shows after both, in both orders.
+        func both(now: Millis, _ check: (Store) -> Void) {
+            for order in [[a, b], [b, a]] {
+                let third = ExpiryTests.store(11, origins)
+                for one in order { one.copy(to: third) }
+                third.checkInvariants()
+                check(third)
+                third.destroy()
+            }
+        }
+    }
+
+    private static func with(_ body: (Pair) -> Void) {
+        let pair = Pair()
+        body(pair)
+        pair.a.checkInvariants()
+        pair.b.checkInvariants()
+        pair.destroy()
+    }
+
+    @Test func whatTwoAddAtTheSameTimeAddsUp() {
+        CounterTests.with { pair in
+            #expect(pair.a.increment("n", by: 5, now: 1_000) == .value(5))
+            #expect(pair.b.increment("n", by: 7, now: 1_000) == .value(7))
+            #expect(pair.b.increment("n", by: -2, now: 1_001) == .value(5))
+            pair.both(now: 2_000) {
+                #expect($0.shown("n", now: 2_000) == "10" && $0.keys(now: 2_000) == ["n"] && $0.count == 1)
+                #expect($0.increment("n", now: 2_000) == .value(11))
+            }
+        }
+    }
+
+    /// What the SET had not seen counts on top of it.
+    @Test(arguments: [-1_000, 1_000] as [Millis]) func aSetTakesWhatItHasSeen(_ skew: Millis) {
+        CounterTests.with { pair in
+            pair.a.increment("n", by: 5, now: 10_000)
+            pair.a.copy(to: pair.b)
+            pair.a.increment("n", by: 100, now: 10_001)
+            pair.b.set("n", "40", now: 10_002 + skew)
+            #expect(pair.b.shown("n", now: 10_002) == "40")
+            pair.both(now: 20_000) { #expect($0.shown("n", now: 20_000) == "140") }
+        }
+    }
+
+    @Test func anAddedSumIsNoSet() {
+        CounterTests.with { pair in
+            pair.a.set("n", "100", now: 1_000)
+            // Later, and unaware of it.
+            pair.b.increment("n", now: 2_000)
+            pair.both(now: 3_000) { #expect($0.shown("n", now: 3_000) == "101") }
+        }
+    }
+
+    /// The last of several SETs stands for all that each of them had seen.
+    @Test func aSetInheritsWhatItReplaces() {
+        CounterTests.with { pair in
+            let third = ExpiryTests.store(11, pair.origins)
+            defer { third.destroy() }
+            pair.a.increment("n", by: 5, now: 1_000)
+            // This one gets the value without what was added before it.
+            pair.a.set("n", "1", now: 1_001)
+            Bytes("n").withBytes { _ = third.merge(pair.a.find(pair.a.key($0))!) }
+            #expect(third.shown("n", now: 1_002) == "1")
+            third.set("n", "2", now: 1_003)
+            pair.a.copy(to: third)
+            #expect(third.shown("n", now: 1_004) == "2")
+            pair.b.increment("n", by: 3, now: 1_002)
+            pair.b.copy(to: third)
+            #expect(third.shown("n", now: 1_004) == "5")
+            third.checkInvariants()
+        }
+    }
+
+    @Test func unseenAdditionsOutliveADelete() {
+        CounterTests.with { pair in
+            pair.a.increment("n", by: 5, now: 1_000)
+            pair.a.expire("n", at: 900_000, now: 1_000)
+            pair.a.copy(to: pair.b)
+            pair.a.increment("n", by: 2, now: 1_001)
+            pair.b.remove("n", now: 1_002)
+            #expect(pair.b.shown("n", now: 1_002) == nil && pair.b.count == 0)
+            pair.both(now: 2_000) { third in
+                #expect(third.shown("n", now: 2_000) == "2" && third.count == 1)
+                #expect(third.keys(now: 2_000) == ["n"] && third.deadline("n", now: 2_000) == .never)
+                #expect(third.increment("n", now: 2_000) == .value(3))
+                #expect(third.expire("n", at: 5_000, now: 2_000) == .done)
+                #expect(third.shown("n", now: 2_000) == "3" && third.deadline("n", now: 2_000) == .at(5_000))
+                #expect(third.remove("n", now: 2_001) && third.count == 0 && third.keys(now: 2_001) == [])
+                third.checkInvariants()
+            }
+        }
+    }
+
+    @Test func expiryTakesWhatWasAddedBefore() {
+        CounterTests.with { pair in
+            pair.a.increment("n", by: 5, now: 1_000)
+            pair.a.expire("n", at: 2_000, now: 1_000)
+            pair.a.copy(to: pair.b)
+            pair.b.increment("n", by: 100, now: 1_500)
+            pair.a.expireAll(now: 3_000)
+            #expect(pair.a.shown("n", now: 3_000) == nil && pair.a.count == 0)
+            #expect(pair.a.increment("n", now: 3_000) == .value(1))
+            #expect(pair.a.deadline("n", now: 3_000) == .never && pair.a.count == 1)
+            // What was added before and arrives late is of the old count.
+            pair.both(now: 4_000) { #expect($0.shown("n", now: 4_000) == "1") }
+            // A server that did not know the deadline goes on with a new one.
+            #expect(pair.b.increment("n", by: 10, now: 3_500) == .value(10))
+            pair.both(now: 4_000) { #expect($0.shown("n", now: 4_000) == "11") }
+        }
+    }
+
+    @Test func whatIsAddedToATextStaysHidden() {
+        CounterTests.with { pair in
+            pair.a.increment("n", by: 5, now: 1_000)
+            pair.b.set("n", "text", now: 2_000)
+            pair.both(now: 3_000) { third in
+                #expect(third.shown("n", now: 3_000) == "text" && third.increment("n", now: 3_000) == .notAnInteger)
+                third.set("n", "3", now: 3_001)
+                #expect(third.shown("n", now: 3_001) == "3")
+            }
+        }
+    }
+
+    @Test func sumsBeyond64BitsEndAtTheLimit() {
+        CounterTests.with { pair in
+            pair.a.increment("n", by: .max, now: 1_000)
+            pair.b.increment("n", by: .max, now: 1_000)
+            pair.both(now: 2_000) { third in
+                #expect(third.shown("n", now: 2_000) == "\(Int64.max)")
+                #expect(third.increment("n", now: 2_000) == .overflow)
+                #expect(third.increment("n", by: -1, now: 2_000) == .overflow)
+                third.set("n", "0", now: 2_001)
+                #expect(third.increment("n", by: -1, now: 2_001) == .value(-1))
+            }
+        }
+    }
+
+    /// A part is deleted by its actor, once all know what took it; then the rest may go; then it begins anew.
+    @Test func partsGoWithTheirKey() {
+        CounterTests.with { pair in
+            let rule = PartRule(mayBury: { $0 == pair.a.own })
+            pair.a.increment("n", by: 5, now: 1_000)
+            pair.a.remove("n", now: 1_001)
+            #expect(pair.a.sweepTombstones(budget: 10) { _ in true } == 0)
+            // Its taking is not known everywhere.
+            pair.a.sweepLeftovers(budget: 10, parts: rule) { _, _ in false }
+            #expect(pair.a.storedCount == 1 && pair.a.tombstoneCount == 1)
+            pair.a.copy(to: pair.b)
+            // Not this one's to delete.
+            pair.b.sweepLeftovers(budget: 10, parts: rule.of(pair.b.own)) { _, _ in true }
+            #expect(pair.b.storedCount == 1)
+            pair.a.sweepLeftovers(budget: 10, parts: rule) { _, _ in true }
+            #expect(pair.a.storedCount == 0 && pair.a.tombstoneCount == 2)
+            pair.a.copy(to: pair.b)
+            #expect(pair.b.tombstoneCount == 2 && pair.b.shown("n", now: 2_000) == nil)
+            for store in [pair.a, pair.b] {
+                // First the part's, then the key's.
+                for _ in 0..<3 { store.sweepTombstones(budget: 10) { _ in true } }
+                #expect(store.tombstoneCount == 0 && store.storedCount == 0)
+                store.checkInvariants()
+            }
+            #expect(pair.a.increment("n", now: 3_000) == .value(1))
+            pair.a.copy(to: pair.b)
+            #expect(pair.b.shown("n", now: 3_000) == "1")
+        }
+    }
+
+    /// A tombstone that has taken a part stays until that has come, and gone, everywhere.
+    @Test func whatTookAPartWaitsForIt() {
+        CounterTests.with { pair in
+            pair.a.increment("n", by: 5, now: 1_000)
+            pair.a.remove("n", now: 1_001)
+            Bytes("n").withBytes { _ = pair.b.merge(pair.a.find(pair.a.key($0))!) }
+            let unknown = PartRule(isKnown: { _, _ in false })
+            #expect(pair.b.sweepTombstones(budget: 10, parts: unknown) { _ in true } == 0)
+            pair.a.copy(to: pair.b)
+            #expect(pair.b.shown("n", now: 2_000) == nil)
+        }
+    }
+
+    @Test func aMalformedExtensionIsRefused() {
+        var taken = TakenSums()
+        taken.raise(ActorUID(server: 7, index: 1), seq: 9, sum: -3)
+        taken.raise(ActorUID(server: 5, index: 0), seq: 2, sum: 1 << 70)
+        taken.raise(before: 1_000)
+        let version = Version(ms: 5, uid: ActorUID(server: 7, index: 1), seq: 3)
+        for version in [nil, version] {
+            let made = RecordExtension(deadline: 77, version: version, taken: taken)
+            var bytes = [UInt8](repeating: 0, count: made.byteCount)
+            bytes.withUnsafeMutableBytes { made.write(to: $0.baseAddress!) }
+            bytes.withUnsafeBytes {
+                #expect(RecordExtension.isValid($0) && RecordExtension(reading: $0.baseAddress!) == made)
+                #expect(RecordExtension.byteCount(at: $0.baseAddress!) == made.byteCount)
+                for count in 0..<made.byteCount {
+                    #expect(!RecordExtension.isValid(UnsafeRawBufferPointer(rebasing: $0[..<count])))
+                }
+            }
+            // Unsorted, and a sum that nobody can have added up.
+            var unsorted = bytes
+            let first = made.byteCount - 64
+            unsorted[first] = 0xFF
+            #expect(!unsorted.withUnsafeBytes { RecordExtension.isValid($0) })
+            bytes[made.byteCount - 1] = 0x40
+            #expect(!bytes.withUnsafeBytes { RecordExtension.isValid($0) })
+        }
+    }
+}
+
+extension PartRule {
+    fileprivate func of(_ uid: ActorUID) -> PartRule { PartRule(isKnown: isKnown, mayBury: { $0 == uid }) }
+}
