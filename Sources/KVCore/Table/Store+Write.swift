@@ -56,7 +56,7 @@ extension Store {
 
     /// Writes a record, whatever is there.
     @inline(never)
-    private func write(
+    func write(
         _ key: HashedKey, _ addition: RecordExtension?, value: ByteView, now: Millis, floor: Millis
     ) -> Record? {
         let slot = state.pointee.table.find(key.view, place(key.hash))
@@ -106,9 +106,13 @@ extension Store {
     /// then nothing is written. The write rule is that of `put`.
     @discardableResult
     package func delete(_ key: HashedKey, now: Millis) -> Record? {
-        guard let slot = state.pointee.table.find(key.view, place(key.hash)), isShown(slot, now),
-            let ms = stamp(over: newest(key, slot), now: now, floor: 0)
-        else { return nil }
+        guard let slot = state.pointee.table.find(key.view, place(key.hash)), isShown(slot, now) else { return nil }
+        return writeTombstone(key, slot, now: now, floor: 0)
+    }
+
+    /// Replaces a key's record by a tombstone, whatever is there. Nil if no storable version is left.
+    func writeTombstone(_ key: HashedKey, _ slot: HashTable.Slot, now: Millis, floor: Millis) -> Record? {
+        guard let ms = stamp(over: newest(key, slot), now: now, floor: floor) else { return nil }
         let (origin, seq) = (state.pointee.ownOrigin, nextSeq(key.hash))
         let record =
             taken(key, slot, now).map {
@@ -128,7 +132,9 @@ extension Store {
         if let old {
             let oldMillis = old.ms
             if oldMillis >= ms {
-                ms = oldMillis
+                // Once a key is restamped, all its writes are (docs/replication.md 3.5).
+                ms = oldMillis < Version.restamped ? oldMillis : max(oldMillis, ms | Version.restamped)
+                if ms > oldMillis { return bounded(ms) }
                 // Same millisecond: this write wins by seq over an own one, by UID over a smaller one, else it moves
                 // on.
                 let origin = old.origin
@@ -139,7 +145,14 @@ extension Store {
                 if !wins { ms &+= 1 }
             }
         }
-        return ms <= state.pointee.stampMax && state.pointee.ownSeq < Version.seqMax ? ms : nil
+        return bounded(ms)
+    }
+
+    /// The stamp, if it may be given.
+    @inline(__always)
+    private func bounded(_ ms: Millis) -> Millis? {
+        let isPossible = Version.clockMillis(ms) <= state.pointee.stampMax && ms <= Version.msMax
+        return isPossible && state.pointee.ownSeq < Version.seqMax ? ms : nil
     }
 
     /// See `boundStamps`.
