@@ -123,6 +123,9 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// disks.
     package static let staleDiskTrusted = PlantedMistakes(rawValue: 1 << 60)
 
+    /// RESTAMP writes below what it is to beat. Not among `all`: simulated clocks do not go so far ahead.
+    package static let restampBelow = PlantedMistakes(rawValue: 1 << 61)
+
     /// Every switch with the name the simulator's command line uses, in the order above: exactly 52.
     package static let all: [(name: String, bug: PlantedMistakes)] = [
         ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),

@@ -90,6 +90,7 @@ package final class Replica {
         own = store.ownOrigin
         seen = Seen(own: own)
         if config.planted(.stampIgnoresDeadline) { store.state.pointee.ignoresCompanions = true }
+        if config.planted(.restampBelow) { store.state.pointee.restampsBelow = true }
         if config.planted(.setForgetsTaken) { store.state.pointee.forgetsTaken = true }
         if config.planted(.partBuriedEarly) { store.state.pointee.buriesEarly = true }
         if config.planted(.expiryLeavesParts) { store.state.pointee.leavesParts = true }

@@ -251,7 +251,7 @@ extension Store {
         }
     }
 
-    private func write(
+    func write(
         _ part: CounterPart, _ name: ByteView, _ slot: HashTable.Slot?, _ ms: Millis, _ seq: UInt64, _ hash: UInt64
     ) {
         let (origin, addition) = (state.pointee.ownOrigin, RecordExtension(deadline: 0))

@@ -58,7 +58,7 @@ extension Store {
 
     /// Writes a record, whatever is there.
     @inline(never)
-    private func write(
+    func write(
         _ key: HashedKey, _ addition: RecordExtension?, value: ByteView, now: Millis, floor: Millis
     ) -> Record? {
         let slot = state.pointee.table.find(key.view, place(key.hash))
@@ -110,10 +110,15 @@ extension Store {
     /// then nothing is written. The write rule is that of `put`.
     @discardableResult
     package func delete(_ key: HashedKey, now: Millis) -> Record? {
-        guard let slot = state.pointee.table.find(key.view, place(key.hash)), isShown(slot, now),
-            let least = stamp(over: newest(key, slot), now: now, floor: 0)
-        else { return nil }
-        let ms = apart(least, from: newest(key, slot), slot, now: now)
+        guard let slot = state.pointee.table.find(key.view, place(key.hash)), isShown(slot, now) else { return nil }
+        return writeTombstone(key, slot, now: now, floor: 0)
+    }
+
+    /// Replaces a key's record by a tombstone, whatever is there. Nil if no storable version is left.
+    func writeTombstone(_ key: HashedKey, _ slot: HashTable.Slot, now: Millis, floor: Millis) -> Record? {
+        let newest = newest(key, slot)
+        guard var ms = stamp(over: newest, now: now, floor: floor) else { return nil }
+        ms = apart(ms, from: newest, slot, now: now)
         let (origin, seq) = (state.pointee.ownOrigin, nextSeq(key.hash))
         let record =
             taken(key, slot, now).map {
@@ -140,7 +145,9 @@ extension Store {
         if let old {
             let oldMillis = old.ms
             if oldMillis >= ms {
-                ms = oldMillis
+                // Once a key is restamped, all its writes are (docs/replication.md 3.5).
+                ms = oldMillis < Version.restamped ? oldMillis : max(oldMillis, ms | Version.restamped)
+                if ms > oldMillis { return bounded(ms) }
                 // Same millisecond: this write wins by seq over an own one, by UID over a smaller one, else it moves
                 // on.
                 let origin = old.origin
@@ -151,7 +158,14 @@ extension Store {
                 if !wins { ms &+= 1 }
             }
         }
-        return ms <= state.pointee.stampMax && state.pointee.ownSeq < Version.seqMax ? ms : nil
+        return bounded(ms)
+    }
+
+    /// The stamp, if it may be given.
+    @inline(__always)
+    private func bounded(_ ms: Millis) -> Millis? {
+        let isPossible = Version.clockMillis(ms) <= state.pointee.stampMax && ms <= Version.msMax
+        return isPossible && state.pointee.ownSeq < Version.seqMax ? ms : nil
     }
 
     /// The stamp of a write over a delete or a counter, further than a millisecond from `old`, so that it wins over the

@@ -266,6 +266,8 @@ struct StoreState {
     var ignoresCompanions = false
     /// A planted mistake: a write does not say what it has taken of a counter.
     var forgetsTaken = false
+    /// A planted mistake: RESTAMP writes below what it is to beat.
+    var restampsBelow = false
     /// A planted mistake: a part is deleted as soon as it adds nothing.
     var buriesEarly = false
     /// A planted mistake: a count that begins after an expiry goes on from the old one.
