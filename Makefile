@@ -1,6 +1,6 @@
 # One verb per line. What needs more than one command lives in scripts/, which also works where make is missing.
 
-.PHONY: package image judges run test play readme build sim sim-long sim-bugs fuzz tsan asan bench links cluster-long crash libraries clean
+.PHONY: package image judges tls-judges run test play readme build sim sim-long sim-bugs fuzz tsan asan bench links cluster-long crash libraries clean
 
 run:            ; @sh scripts/run $(ARGS)
 test:           ; @sh scripts/test $(ARGS)
@@ -22,4 +22,5 @@ libraries:      ; @swift build --product kvd && python3 Tests/Libraries/librarie
 package:        ; @sh scripts/package $(ARGS)
 image:          ; @python3 scripts/image $(ARGS)
 judges:         ; @sh scripts/judges $(ARGS)
+tls-judges:     ; @swift build --product kvd && sh scripts/tls-judges .build/debug/kvd
 clean:          ; rm -rf .build .build-*

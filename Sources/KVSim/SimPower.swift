@@ -101,7 +101,7 @@ extension SimWorld {
         say { "the power of server \(server.slot) is cut" }
     }
 
-    /// I26: of what was answered no more than the last second and a sync is not on the disk, if that works.
+    /// I27: of what was answered no more than the last second and a sync is not on the disk, if that works.
     func checkLag(_ server: SimServer) {
         guard let disks = options.disks, disks.policy == .everysec, server.hadDiskTrouble == false,
             server.frozenUntil <= now
@@ -114,14 +114,14 @@ extension SimWorld {
             // Two syncs, each behind the making of a file.
             let limit = simSecond + 6 * SimTime(disks.microsMax) + 50 * simMillisecond
             if now - since > limit {
-                fail(SimViolation("I26", "actor \(number) had not synced for \((now - since) / simMillisecond) ms"))
+                fail(SimViolation("I27", "actor \(number) had not synced for \((now - since) / simMillisecond) ms"))
             }
         }
     }
 
     // MARK: Coming back
 
-    /// I18, I25: what was promised is there, and nothing that was never written.
+    /// I18, I26: what was promised is there, and nothing that was never written.
     func checkReturned(_ server: SimServer, _ restored: [SimActor]) {
         var owed = Array(repeating: SimStamp.none, count: keys.total)
         addOwed(server.slot, &owed)

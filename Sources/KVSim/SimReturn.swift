@@ -24,7 +24,7 @@ extension SimWorld {
         if !isFirst, options.disks?.changesActors ?? false { count = random.disks.within(1...3) }
         let uids = (0..<count).map { ActorUID(server: server.id, index: UInt16($0)) }
         guard uids.allSatisfy({ oracle.index(of: $0) == nil }) else {
-            return fail(SimViolation("I25", "server \(server.slot) takes an id that was used before"))
+            return fail(SimViolation("I26", "server \(server.slot) takes an id that was used before"))
         }
         let origins = OriginTable()
         // The disk does not answer: whoever keeps the server running tries again.
@@ -83,7 +83,7 @@ extension SimWorld {
                 say { "server \(server.slot) does not start: \(error)" }
                 outcome.points.hit(repairs ? "disk: given up" : "disk: start refused")
                 guard server.disk.isTampered else {
-                    fail(SimViolation("I24", "server \(server.slot) does not start: \(error)"))
+                    fail(SimViolation("I25", "server \(server.slot) does not start: \(error)"))
                     return nil
                 }
             }
@@ -108,7 +108,7 @@ extension SimWorld {
             manifest, SimReader(disk: server.disk), into: stores, now: moment(server.slot).wall, repairs: repairs,
             planted: bug?.bug ?? [])
         if let first = found.damages.first, !server.disk.isTampered {
-            fail(SimViolation("I24", "server \(server.slot) finds damage where there is none: \(first)"))
+            fail(SimViolation("I25", "server \(server.slot) finds damage where there is none: \(first)"))
         }
         outcome.points.hit("disk: server restarts with its data")
         outcome.points.hit("disk: repaired", repairs ? 1 : 0)

@@ -171,10 +171,12 @@ import Testing
                 "GET write:1", "SET read:1 v", "GET other", "SET other v", "MGET own:1 other", "MSET own:1 v read:1 v",
                 "DEL own:1 read:1", "SET write:1 v GET", "GETDEL write:1", "GETSET write:1 v", "RENAME own:1 read:1",
                 "RENAME write:1 own:1", "COPY write:1 own:1", "KVD PUT read:1 v", "KVD VERSION other", "EXISTS other",
+                "KVD RESTAMP read:1", "KVD RESTAMP write:1",
                 "TYPE other", "OBJECT ENCODING other", "MEMORY USAGE other", "WATCH other", "DBSIZE", "RANDOMKEY",
                 "KVD DIGEST",
             ] { s.expect(request, denied) }
             s.expect("GET read:1", "$-1")
+            s.expect("KVD RESTAMP own:1", ":0")
             s.expect("GETRANGE read:1 0 1", "$0\r\n")
             // Whether it is there, and how long: for who may read or write it.
             s.expect("STRLEN write:1", ":1")

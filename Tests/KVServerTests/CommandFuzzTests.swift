@@ -1,5 +1,5 @@
-// A smoke of the fuzz targets `commands`, `frames` and `rights` with fixed seeds, and proof that it notices. In
-// process.
+// A smoke of the fuzz targets `commands`, `frames`, `rights` and `records` with fixed seeds, and proof that it notices.
+// In process.
 
 import FuzzSupport
 import KVTestSupport
@@ -26,6 +26,17 @@ import Testing
         #expect(
             failure == nil,
             "kv-fuzz rights --seed 1 --from \(failure?.index ?? 0) --inputs 1\n\(failure?.message ?? "")")
+    }
+
+    @Test func recordsAreTheSameHoweverTheyAreCut() {
+        let failure = FuzzTarget.records.run(seed: 1, inputs: 400)
+        #expect(
+            failure == nil,
+            "kv-fuzz records --seed 1 --from \(failure?.index ?? 0) --inputs 1\n\(failure?.message ?? "")")
+    }
+
+    @Test func aLostByteIsNoticed() {
+        #expect(FuzzTarget.recordsCanary.run(seed: 1, inputs: 400) != nil)
     }
 
     @Test func aForgottenWriteIsNoticed() {

@@ -91,7 +91,8 @@ import Testing
                 ("KEYS", "keys"), ("KEYS a b", "keys"), ("SCAN", "scan"), ("SELECT", "select"), ("TIME x", "time"),
                 ("CLIENT", "client"), ("CONFIG", "config"), ("CONFIG GET", "config|get"), ("CLIENT ID x", "client|id"),
                 ("CLIENT SETNAME", "client|setname"), ("AUTH", "auth"), ("RESET x", "reset"), ("KVD", "kvd"),
-                ("KVD PUT a", "kvd|put"), ("KVD VERSION", "kvd|version"), ("KVD DIGEST a b", "kvd|digest"),
+                ("KVD PUT a", "kvd|put"), ("KVD VERSION", "kvd|version"), ("KVD RESTAMP", "kvd|restamp"),
+                ("KVD DIGEST a b", "kvd|digest"),
                 ("KVD PEERS x", "kvd|peers"), ("CLIENT NO-EVICT", "client|no-evict"),
                 ("COMMAND COUNT x", "command|count"),
             ] {
@@ -368,6 +369,37 @@ import Testing
             expect(s, "KVD PEERS", "*0")
             expect(s, "SET k v", "+OK")
             #expect(s.command("KVD", "DIGEST") == s.command("kvd", "digest", "all"))
+        }
+    }
+
+    @Test func kvdRestampBringsAKeyBackUnderTheClock() {
+        withSession { s in
+            let uid = s.shard.context.uid(1).description
+            expect(s, "KVD RESTAMP none", ":0")
+            expect(
+                s, "KVD RESTAMP \(String(repeating: "k", count: 65_537))",
+                "-ERR key is too long: the limit is 65536 bytes")
+            s.now += 60_001
+            expect(s, "SET k v", "+OK")
+            s.now = 1_000_001
+            expect(s, "KVD RESTAMP k", ":0")
+            s.now = 1_000_000
+            expect(s, "KVD RESTAMP k", ":1")
+            expect(s, "KVD RESTAMP k", ":0")
+            expect(s, "KVD VERSION k", "*3\r\n:1000000\r\n$21\r\n\(uid)\r\n*2\r\n$9\r\nrestamped\r\n:1")
+            expect(s, "GET k", "$1\r\nv")
+            expect(s, "KVD PUT k w FLOOR 1000007", ":1000008")
+            s.now += 60_009
+            expect(s, "SET k x", "+OK")
+            s.now = 1_000_000
+            expect(s, "KVD RESTAMP k", "-ERR the key was restamped before, and is ahead of the clock again")
+            expect(s, "DEL k", ":1")
+            s.now = 2_000_000
+            expect(s, "SET late v", "+OK")
+            s.now = 1_000_000
+            s.shard.state.pointee.store.boundStamps(to: s.now - 1)
+            expect(s, "KVD RESTAMP late", "-" + "\(ShardState.clockError)")
+            expect(s, "KVD VERSION k", "*3\r\n:1060009\r\n$21\r\n\(uid)\r\n$9\r\ntombstone")
         }
     }
 

@@ -80,7 +80,7 @@ struct EntryEncoder {
         lastSeq = seq
         previous = record
         count &+= 1
-        millisMax = max(millisMax, ms)
+        millisMax = max(millisMax, Version.clockMillis(ms))
     }
 
     private static func sharedPrefix(_ a: UnsafeRawBufferPointer, _ b: UnsafeRawBufferPointer) -> Int {
@@ -153,7 +153,7 @@ struct EntryDecoder {
             flags & EntryFlag.nextSeq != 0 ? lastSeq &+ 1 : lastSeq &+ UInt64(bitPattern: reader.zigzag())
         let rest = reader.run(suffix)
         let content = reader.run(contentCount)
-        guard !reader.failed, ms >= 0, ms <= min(millisMax, Version.msMax), seq <= Version.seqMax,
+        guard !reader.failed, ms >= 0, ms <= Version.msMax, Version.clockMillis(ms) <= millisMax, seq <= Version.seqMax,
             !isExtended || isSound(content, ms, seq, table) && (!isTombstone || isBare(content))
         else { return nil }
         key.removeSubrange(shared...)

@@ -149,7 +149,7 @@ package struct FrameForger {
             guard let origin = origins.intern(uid) else { return nil }
             if uid == head.sender { head.vector.set(origin, max(head.vector[origin], to)) }
             let kind = BlockKind.section(origin: origin, from: 0, to: to)
-            let latest = entries.reduce(Millis(0)) { max($0, $1.ms) }
+            let latest = entries.reduce(Millis(0)) { max($0, Version.clockMillis($1.ms)) }
             return (Block(kind: kind, count: entries.count, millisMax: latest), entries)
         }
         let third = ActorUID(server: third, index: 0)

@@ -5,9 +5,9 @@
 /// The code asks with one word, `planted(.skipClosure)`. In a build without `KV_CHECKS` the answer is the constant
 /// false, so a server carries none of them.
 package struct PlantedMistakes: OptionSet, Sendable, Hashable {
-    package let rawValue: UInt64
+    package let rawValue: UInt128
 
-    package init(rawValue: UInt64) { self.rawValue = rawValue }
+    package init(rawValue: UInt128) { self.rawValue = rawValue }
 
     /// Whether this build can make mistakes at all.
     package static var isPossible: Bool {
@@ -106,37 +106,42 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let partBuriedEarly = PlantedMistakes(rawValue: 1 << 49)
     /// A count that begins after an expiry goes on from the old one.
     package static let expiryLeavesParts = PlantedMistakes(rawValue: 1 << 50)
+    /// A newcomer's zero, which counting begins with, is stamped above a floor that it was handed.
+    package static let zeroAtFloor = PlantedMistakes(rawValue: 1 << 51)
 
     // Those of disks (docs/durability.md).
 
     /// Replies go a turn before what they tell of is in the log.
-    package static let replyBeforeWrite = PlantedMistakes(rawValue: 1 << 51)
+    package static let replyBeforeWrite = PlantedMistakes(rawValue: 1 << 64)
     /// An interval of another server's writes is in the log before its entries.
-    package static let vectorBeforeEntries = PlantedMistakes(rawValue: 1 << 52)
+    package static let vectorBeforeEntries = PlantedMistakes(rawValue: 1 << 65)
     /// A snapshot says what had been seen when its walk ended.
-    package static let snapshotVectorAtEnd = PlantedMistakes(rawValue: 1 << 53)
+    package static let snapshotVectorAtEnd = PlantedMistakes(rawValue: 1 << 66)
     /// A snapshot says what had been collected when its walk began.
-    package static let floorAtStart = PlantedMistakes(rawValue: 1 << 54)
+    package static let floorAtStart = PlantedMistakes(rawValue: 1 << 67)
     /// A log's full files go with the next snapshot, whatever that has.
-    package static let segmentDroppedEarly = PlantedMistakes(rawValue: 1 << 55)
+    package static let segmentDroppedEarly = PlantedMistakes(rawValue: 1 << 68)
     /// Files go before the manifest that does not name them is on the disk. Carried out by who writes it.
-    package static let oldManifestBelieved = PlantedMistakes(rawValue: 1 << 56)
+    package static let oldManifestBelieved = PlantedMistakes(rawValue: 1 << 69)
     /// A chunk is believed wherever it lies, whosever it was.
-    package static let recycledChunkBelieved = PlantedMistakes(rawValue: 1 << 57)
+    package static let recycledChunkBelieved = PlantedMistakes(rawValue: 1 << 70)
     /// A server takes the id of its last life. Carried out by who starts it.
-    package static let diskIdReused = PlantedMistakes(rawValue: 1 << 58)
+    package static let diskIdReused = PlantedMistakes(rawValue: 1 << 71)
     /// A chunk that was not written whole is believed.
-    package static let tornTailTaken = PlantedMistakes(rawValue: 1 << 59)
+    package static let tornTailTaken = PlantedMistakes(rawValue: 1 << 72)
     /// A server that comes back believes its disk whatever others have collected.
     package static let staleDiskTrusted = PlantedMistakes(rawValue: 1 << 60)
     /// What lies behind damage proves as much as what lies before.
-    package static let damageProves = PlantedMistakes(rawValue: 1 << 61)
+    package static let damageProves = PlantedMistakes(rawValue: 1 << 73)
     /// A sync that failed is tried again, and believed when it does not fail.
-    package static let fsyncRetried = PlantedMistakes(rawValue: 1 << 62)
+    package static let fsyncRetried = PlantedMistakes(rawValue: 1 << 74)
     /// A server reports what it has seen, be it on its disk or not.
-    package static let collectOnUndurable = PlantedMistakes(rawValue: 1 << 63)
+    package static let collectOnUndurable = PlantedMistakes(rawValue: 1 << 75)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 64.
+    /// RESTAMP writes below what it is to beat. Not among `all`: simulated clocks do not go so far ahead.
+    package static let restampBelow = PlantedMistakes(rawValue: 1 << 61)
+
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 65.
     package static let all: [(name: String, bug: PlantedMistakes)] =
         [
             ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
@@ -163,6 +168,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
             ("forgottenAtAWord", .forgottenAtAWord),
             ("countWritesSum", .countWritesSum), ("setForgetsTaken", .setForgetsTaken),
             ("partBuriedEarly", .partBuriedEarly), ("expiryLeavesParts", .expiryLeavesParts),
+            ("zeroAtFloor", .zeroAtFloor),
         ] + ofDisks
 
     /// Those that only a server with a disk can make.

@@ -105,7 +105,7 @@ enum SkewGuard {
     /// Beyond this the median of the cluster's clocks is used instead of the own one.
     static let correctMillis: Millis = 1_000
     /// Frames with a stamp beyond this (the year 2248) are refused: nothing could be stamped above it for ever.
-    static let stampMax: Millis = 1 << 43
+    static let stampMax: Millis = Version.restamped - 1
     /// And so are stamps that are further ahead. Anything below is merged, because replicas must become equal and an
     /// overwrite still wins over it.
     static let aheadMillisMax: Millis = 365 * 24 * 3600 * 1000

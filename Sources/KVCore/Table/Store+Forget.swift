@@ -103,7 +103,7 @@ extension Store {
         // The index finds a key that is to leave it through the table, so it has to be up to date first.
         flushIndex()
         let record = slot.record
-        state.pointee.gcFloor = max(state.pointee.gcFloor, record.ms)
+        state.pointee.gcFloor = max(state.pointee.gcFloor, Version.clockMillis(record.ms))
         withMain(of: record) {
             withdraw(slot)
             state.pointee.table.remove(slot, place(hash))
@@ -244,7 +244,7 @@ extension Store {
             guard let slot = state.pointee.table.find(record.keyView, place(hash)), slot.record == record else {
                 continue
             }
-            state.pointee.gcFloor = max(state.pointee.gcFloor, record.ms)
+            state.pointee.gcFloor = max(state.pointee.gcFloor, Version.clockMillis(record.ms))
             let grave = Record.create(
                 key: record.keyView, value: nil, ms: record.ms, origin: record.origin, seq: record.seq,
                 isTombstone: true)

@@ -260,10 +260,14 @@ struct StoreState {
     /// Which actors have parts of which counters.
     var parts = PartBook()
     var shownNumbers = ShownNumbers()
+    /// While this actor has not caught up with others.
+    var zeros: ProvisionalZeros?
     /// A planted mistake: a write looks at its own record alone.
     var ignoresCompanions = false
     /// A planted mistake: a write does not say what it has taken of a counter.
     var forgetsTaken = false
+    /// A planted mistake: RESTAMP writes below what it is to beat.
+    var restampsBelow = false
     /// A planted mistake: a part is deleted as soon as it adds nothing.
     var buriesEarly = false
     /// A planted mistake: a count that begins after an expiry goes on from the old one.

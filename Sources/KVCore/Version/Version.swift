@@ -50,6 +50,9 @@ package struct Version: Hashable, Comparable, Sendable, CustomStringConvertible 
 
     /// Greatest timestamp a record can hold: 44 bits, the year 2527.
     package static let msMax: Millis = 1 << 44 - 1
+    /// In the timestamps of a key that was brought back under the clock (docs/replication.md 3.5): they are greater
+    /// than all others. Without it, timestamps end in the year 2248.
+    package static let restamped: Millis = 1 << 43
     /// Greatest write counter a record can hold: 40 bits, 35 years at 1,000 writes/s of one actor without a restart.
     package static let seqMax: UInt64 = 1 << 40 - 1
 
@@ -66,6 +69,10 @@ package struct Version: Hashable, Comparable, Sendable, CustomStringConvertible 
         if a.uid != b.uid { return a.uid < b.uid }
         return a.seq < b.seq
     }
+
+    /// The time of a clock in a timestamp.
+    @inlinable
+    package static func clockMillis(_ ms: Millis) -> Millis { ms & ~restamped }
 
     /// False for what no record can hold and no honest peer sends.
     package var isStorable: Bool { ms >= 0 && ms <= Version.msMax && seq <= Version.seqMax }

@@ -47,11 +47,11 @@ private struct FilesReader: DirectoryReader {
 
     func read(_ name: String, syncs: Bool) throws(DirectoryFault) -> any DirectoryBytes {
         do throws(DiskError) {
-            let file = try MappedFile(name, in: directory.descriptor)
+            let file = try ReadFile(name, in: directory.descriptor)
             if syncs { try file.sync() }
             return file
         } catch { throw DirectoryFault(name, error.description, isDamage: false) }
     }
 }
 
-extension MappedFile: DirectoryBytes {}
+extension ReadFile: DirectoryBytes {}

@@ -67,7 +67,9 @@ extension StatusReport {
             found.append(
                 Finding(
                     weight: .warning, what: "\(sum(\.futureStamps)) writes came with timestamps of the future.",
-                    advice: "Some server's clock is ahead: run NTP on all of them."))
+                    advice:
+                        "Some server's clock is ahead: run NTP on all of them. KVD RESTAMP frees keys that answer -CLOCK."
+                ))
         }
         if sum(\.journalOverruns) > 0 {
             found.append(

@@ -106,7 +106,8 @@ extension CommandTable {
             "A container for Access List Control commands", traits: [.subcommands], Commands.acl),
         CommandRow(
             "kvd", -2, "", (0, 0, 0), "@slow", since: "1.0.0", group: "server", "O(1)",
-            "KVD PUT key value [FLOOR ms], KVD VERSION key, KVD DIGEST [ALL], KVD PEERS", traits: [.subcommands],
+            "KVD PUT key value [FLOOR ms], KVD VERSION key, KVD RESTAMP key, KVD DIGEST [ALL], KVD PEERS",
+            traits: [.subcommands],
             Commands.kvd),
     ]
 
@@ -215,6 +216,9 @@ extension CommandTable {
         SubcommandRow("acl|whoami", 2, "noscript loading stale", (0, 0, 0), "@slow"),
         SubcommandRow("kvd|put", -4, "write", (2, 2, 1), "@write @slow", specs: "OW update/2/0/1"),
         SubcommandRow("kvd|version", 3, "readonly", (2, 2, 1), "@read @slow", specs: "RO/2/0/1"),
+        SubcommandRow(
+            "kvd|restamp", 3, "write admin", (2, 2, 1), "@write @admin @slow @dangerous",
+            specs: "RW access update/2/0/1"),
         SubcommandRow("kvd|digest", -2, "readonly", (0, 0, 0), "@read @slow"),
         SubcommandRow("kvd|peers", 2, "readonly", (0, 0, 0), "@read @slow"),
         SubcommandRow("kvd|status", -2, "admin loading stale", (0, 0, 0), "@admin @slow @dangerous"),

@@ -1,4 +1,4 @@
-// KVD PUT, VERSION, DIGEST and PEERS: what plain Redis commands cannot say. Handlers; loop thread.
+// KVD PUT, VERSION, RESTAMP, DIGEST and PEERS: what plain Redis commands cannot say. Handlers; loop thread.
 
 import KVBase
 import KVCore
@@ -9,6 +9,7 @@ extension Commands {
         switch x.argument(1) {
         case let sub where sub.equals("PUT"): kvdPut(&x)
         case let sub where sub.equals("VERSION"): kvdVersion(&x)
+        case let sub where sub.equals("RESTAMP"): kvdRestamp(&x)
         case let sub where sub.equals("DIGEST"): kvdDigest(&x)
         case let sub where sub.equals("PEERS"): kvdPeers(&x)
         case let sub where sub.equals("STATUS"): kvdStatus(&x)
@@ -41,7 +42,7 @@ extension Commands {
         guard let record = x.store.put(x.store.key(key), value: value, now: x.nowMillis, floor: floor) else {
             return x.error(ShardState.clockError)
         }
-        x.output.pointee.integer(Int(record.ms))
+        x.output.pointee.integer(Int(Version.clockMillis(record.ms)))
     }
 
     private static func kvdVersion(_ x: inout Execution) {
@@ -57,18 +58,24 @@ extension Commands {
         let deadline: Millis? = if case .at(let millis) = register?.deadline { millis } else { nil }
         let parts = x.store.parts(of: x.store.key(key), now: x.nowMillis)
         let isDeleted = record.isTombstone && parts.isEmpty
-        x.output.pointee.arrayHeader(isDeleted || deadline != nil || !parts.isEmpty ? 3 : 2)
-        x.output.pointee.integer(Int(record.ms))
+        let isRestamped = record.ms >= Version.restamped
+        let more = (deadline == nil ? 0 : 2) + (parts.isEmpty ? 0 : 1) + (isRestamped ? 1 : 0)
+        x.output.pointee.arrayHeader(isDeleted || more > 0 ? 3 : 2)
+        x.output.pointee.integer(Int(Version.clockMillis(record.ms)))
         x.output.pointee.bulk(x.shard.context.origins.uid(record.origin).description)
         if isDeleted { return x.output.pointee.bulk("tombstone") }
-        if deadline == nil, parts.isEmpty { return }
-        x.output.pointee.mapHeader((deadline == nil ? 0 : 2) + (parts.isEmpty ? 0 : 1), resp3: x.resp3)
+        if more == 0 { return }
+        x.output.pointee.mapHeader(more, resp3: x.resp3)
+        if isRestamped {
+            x.output.pointee.bulk("restamped")
+            x.output.pointee.integer(1)
+        }
         if let deadline, let register {
             x.output.pointee.bulk("deadline")
             x.output.pointee.integer(Int(deadline))
             x.output.pointee.bulk("deadline_version")
             x.output.pointee.arrayHeader(2)
-            x.output.pointee.integer(Int(register.version.ms))
+            x.output.pointee.integer(Int(Version.clockMillis(register.version.ms)))
             x.output.pointee.bulk(register.version.uid.description)
         }
         guard !parts.isEmpty else { return }
@@ -77,6 +84,21 @@ extension Commands {
         for part in parts {
             x.output.pointee.bulk(part.uid.description)
             x.output.pointee.integer(Int(part.added))
+        }
+    }
+
+    /// 1 if the key was ahead of the clock and is no more; 0 if it was not.
+    private static func kvdRestamp(_ x: inout Execution) {
+        guard x.count == 3 else { return x.wrongArity("kvd|restamp") }
+        if x.isRefused(isWrite: true) { return }
+        x.storeKeys(first: 2, last: 2, step: 1)
+        let key = x.argument(2)
+        guard x.acceptsKey(key) else { return }
+        switch x.store.restamp(x.store.key(key), now: x.nowMillis) {
+        case .done: x.output.pointee.integer(1)
+        case .notAhead: x.output.pointee.integer(0)
+        case .again: x.error("ERR the key was restamped before, and is ahead of the clock again")
+        case .refused: x.error(ShardState.clockError)
         }
     }
 
@@ -101,6 +123,7 @@ extension Commands {
         "KVD <subcommand> [<arg> ...]. Subcommands are:",
         "PUT <key> <value> [FLOOR <ms>]", "    As SET; replies the version's timestamp, above FLOOR when given.",
         "VERSION <key>", "    Timestamp and UID of the actor that took the write; 'tombstone' when deleted.",
+        "RESTAMP <key>", "    Brings a key back under the clock that was stamped ahead of it.",
         "DIGEST [ALL]", "    Digest of all live pairs and versions; ALL adds tombstones.",
         "PEERS", "    One line per known server.",
         "STATUS [TABLE]", "    This server and the others, as JSON or as lines of words parted by tabs.",
