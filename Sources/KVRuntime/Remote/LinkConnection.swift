@@ -281,11 +281,14 @@ final class LinkConnection: ConnectionHandler {
         peer?.heard(by: self)
         if !isIdentified, !(cipher?.isDone ?? false), isStranger(bytes) { return }
         do {
-            guard let cipher else { return try take(bytes) }
-            guard cipher.feed(bytes) else { return close("memory is short") }
-            if !isDialed, firstByte == nil { firstByte = bytes.first }
-            if !cipher.isDone { prove(by: cipher) }
-            if cipher.isDone { try cipher.open { try take($0) } }
+            if let cipher {
+                guard cipher.feed(bytes) else { return close("memory is short") }
+                if !isDialed, firstByte == nil { firstByte = bytes.first }
+                if !cipher.isDone { prove(by: cipher) }
+                if cipher.isDone { try cipher.open { try take($0) } }
+            } else {
+                try take(bytes)
+            }
         } catch { fail(error) }
         if unfinishedBytes > Self.unfinishedBytesFree { transport.boundUnfinished() }
     }
