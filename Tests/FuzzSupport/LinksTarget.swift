@@ -18,10 +18,7 @@ private struct FuzzNote: WireMessage {
     var bytes: [UInt8]
     init(_ bytes: [UInt8]) { self.bytes = bytes }
     func encode(into writer: inout WireWriter) { bytes.withUnsafeBytes { writer.write(raw: $0) } }
-    init(from reader: inout WireReader) throws {
-        bytes = Array(repeating: 0, count: reader.remaining)
-        for i in bytes.indices { bytes[i] = try reader.read() }
-    }
+    init(from reader: inout WireReader) throws { bytes = reader.readTail() }
 }
 
 private struct FuzzSink: Actor {
