@@ -119,10 +119,8 @@ private final class ReplicaTrio {
         pass(millis: 15_000)
         let version = version(last.key)
         if version ?? Version(ms: 0, uid: last.version.uid, seq: 0) < last.version {
-            print(servers[0].replica.description)
-            print(servers[2].replica.description)
-            print(servers[0].replica.statistics)
-            return "what the third server wrote last does not arrive: \(last.version), here \(version as Any)"
+            let state = [Self.victim, 2].map { servers[$0].replica.description }.joined(separator: "\n")
+            return "what the third server wrote last does not arrive: \(last.version), here \(version as Any)\n\(state)"
         }
         return look()
     }
