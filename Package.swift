@@ -88,7 +88,7 @@ let rows: [Row] = [
         imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport", "FuzzSupport"]),
     Row(
         .library, "FuzzSupport", "Tests/FuzzSupport",
-        imports: ["RESP", "KVCore", "KVServer", "KVRuntime", "KVBase", "KVTestSupport"]),
+        imports: ["RESP", "KVCore", "KVServer", "KVRuntime", "CTLS", "KVBase", "KVTestSupport"]),
     Row(.library, "KVTestSupport", "Tests/KVTestSupport", imports: ["RESP", "KVBase"]),
     Row(.library, "KVTestTraits", "Tests/KVTestTraits"),
     Row(.test, "KVBaseTests", "Tests/KVBaseTests", imports: ["KVTestTraits", "KVBase"]),

@@ -19,6 +19,8 @@ extension SimOptions {
 
     /// Three servers that know each other, faults that harm nothing for good, and the second server lies.
     mutating func makeLiar(_ random: inout PRNG) {
+        // Values as large as lines of their own are made for are of that profile.
+        if profile == .thin { valueBytesMax = usualBytesMax }
         profile = .swarm
         liar = 1
         servers = 3
@@ -50,7 +52,7 @@ extension SimWorld {
         // An entry in a third server's name that somebody lacks is not told apart from the truth.
         let honest = upActors()
         let knownTo = { (uid: ActorUID) in
-            honest.reduce(UInt64.max) { min($0, $1.covered(uid, in: $1.vector)) }
+            honest.reduce(UInt64.max) { min($0, $1.covered(uid, in: $1.sureVector)) }
         }
         guard
             let bytes = actor.forge(

@@ -118,6 +118,8 @@ struct ForwardedAsk: Sendable {
 package final class LocalBatch: @unchecked Sendable {
     package let fromIndex: Int
     let vector: VersionVector
+    /// What of it does not rest on the word of others alone.
+    let sure: VersionVector
     let digest: UInt64
     let floor: Millis
     /// The sender's corrected clock.
@@ -154,10 +156,12 @@ package final class LocalBatch: @unchecked Sendable {
         fromIndex: Int, vector: VersionVector, digest: UInt64, floor: Millis, firstItem: UInt64, items: [LocalItem],
         ackedItem: UInt64, news: [ServerNews], rowsHash: UInt64, rows: [MemberRow], areOwnWords: [Bool],
         votes: [DepartureVote], asks: [ForwardedAsk], scanAsk: ScanAsk?, scanChunk: LocalChunk?, isFlushed: Bool,
-        isSettled: Bool, hasGreeted: Bool, isAdopting: Bool, level: [UInt64], retired: [UInt64], clock: Millis = 0
+        isSettled: Bool, hasGreeted: Bool, isAdopting: Bool, level: [UInt64], retired: [UInt64], clock: Millis = 0,
+        sure: VersionVector? = nil
     ) {
         self.fromIndex = fromIndex
         self.vector = vector
+        self.sure = sure ?? vector
         self.digest = digest
         self.floor = floor
         self.clock = clock

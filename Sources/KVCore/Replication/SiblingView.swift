@@ -14,6 +14,8 @@ struct SiblingView {
     private var greeted = false
     private var adopting = false
     private var seen = VersionVector()
+    /// What of that did not rest on the word of others alone when it was said.
+    private var sureSeen = VersionVector()
     private var levels: [UInt64] = []
     private var marks: [UInt64] = []
     private var gcFloor: Millis = 0
@@ -30,6 +32,7 @@ struct SiblingView {
     /// It adopts what a departed server left, or has not told all of that yet.
     var isAdopting: Bool { adopting }
     var vector: VersionVector { seen }
+    var sure: VersionVector { sureSeen }
     /// Departed servers of which it holds nothing loose.
     var level: [UInt64] { levels }
     /// Marks of the servers that it retired, sorted.
@@ -55,6 +58,10 @@ struct SiblingView {
             seen.set(OriginIndex(i), batch.vector.seqs[i])
         }
         seen.join(batch.vector)
+        for i in 0..<min(sureSeen.count, batch.sure.count) where sureSeen.seqs[i] == VersionVector.retired {
+            sureSeen.set(OriginIndex(i), batch.sure.seqs[i])
+        }
+        sureSeen.join(batch.sure)
         defer { rows = batch.rowsHash }
         return rows != batch.rowsHash
     }
@@ -62,7 +69,7 @@ struct SiblingView {
     /// A vector counts for collection once what its actor had written by then has arrived here (`isCovered`).
     mutating func promote(_ isCovered: (VersionVector) -> Bool) {
         guard wasHeard else { return }
-        let candidate = waiting ?? SeenAt(vector: seen, clock: clockMillis)
+        let candidate = waiting ?? SeenAt(vector: sureSeen, clock: clockMillis)
         if isCovered(candidate.vector) {
             usableVector = candidate
             waiting = nil

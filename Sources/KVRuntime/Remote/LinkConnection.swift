@@ -39,6 +39,7 @@ final class LinkConnection: ConnectionHandler {
     private var cipher: LinkCipher?
     /// Of a dialler that must prove itself.
     private var firstByte: UInt8?
+    private var firstRecord: FirstRecord?
     private var parser = LinkParser()
     private var arriving = ArrivingMessages()
     /// Frames that came after the peer moved here, while its other connection still delivers.
@@ -81,10 +82,27 @@ final class LinkConnection: ConnectionHandler {
     private func stand() {
         connection.prepareForDistance()
         applyFlow()
-        guard let context = transport.context else { return open() }
-        guard let cipher = LinkCipher(context, isDialer: isDialed) else { return close("memory is short") }
+        guard transport.context != nil else { return open() }
+        if isDialed { beginProof() } else { firstRecord = FirstRecord() }
+    }
+
+    /// With what the other side has said already.
+    private func beginProof(_ said: [UInt8] = []) {
+        guard let context = transport.context, let cipher = LinkCipher(context, isDialer: isDialed),
+            said.withUnsafeBytes({ cipher.feed($0) })
+        else { return close("memory is short") }
         self.cipher = cipher
         prove(by: cipher)
+    }
+
+    /// The first record of one that was accepted. False as long as more of it must come.
+    private func takeFirst(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard firstRecord!.append(bytes) else { return false }
+        let said = firstRecord!.bytes
+        firstRecord = nil
+        firstByte = said.first
+        beginProof(said)
+        return cipher?.isDone ?? false
     }
 
     private func prove(by cipher: LinkCipher) {
@@ -281,11 +299,16 @@ final class LinkConnection: ConnectionHandler {
         peer?.heard(by: self)
         if !isIdentified, !(cipher?.isDone ?? false), isStranger(bytes) { return }
         do {
-            guard let cipher else { return try take(bytes) }
-            guard cipher.feed(bytes) else { return close("memory is short") }
-            if !isDialed, firstByte == nil { firstByte = bytes.first }
-            if !cipher.isDone { prove(by: cipher) }
-            if cipher.isDone { try cipher.open { try take($0) } }
+            if firstRecord != nil {
+                guard takeFirst(bytes), let cipher else { return }
+                try cipher.open { try take($0) }
+            } else if let cipher {
+                guard cipher.feed(bytes) else { return close("memory is short") }
+                if !cipher.isDone { prove(by: cipher) }
+                if cipher.isDone { try cipher.open { try take($0) } }
+            } else {
+                try take(bytes)
+            }
         } catch { fail(error) }
         if unfinishedBytes > Self.unfinishedBytesFree { transport.boundUnfinished() }
     }
@@ -325,7 +348,7 @@ final class LinkConnection: ConnectionHandler {
         beginning += bytes.prefix(max(0, LinkConnection.beginningBytesMax - beginning.count))
         guard let stranger = beginning.withUnsafeBytes({ Stranger($0) }) else { return false }
         // Where links are protected those two are for the cipher to judge.
-        if cipher != nil, stranger == .tls || stranger == .unknown { return false }
+        if transport.context != nil, stranger == .tls || stranger == .unknown { return false }
         isRefused = true
         reason = stranger.peer
         if isDialed {
@@ -345,6 +368,8 @@ final class LinkConnection: ConnectionHandler {
 
     /// It has not proved and said who it is in time. Counted, and said once a minute for its host.
     func giveUp() {
+        // Closing may take longer than until the next look.
+        guard !connection.isClosing else { return }
         let error = LinkError.silent(seconds: Int(RemoteTransport.handshakeNanosMax / 1_000_000_000))
         if !isDialed { transport.bad(peer: remoteHost, error) }
         close("it did not say who it is")

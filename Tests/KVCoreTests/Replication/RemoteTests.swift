@@ -425,7 +425,7 @@ import Testing
 
     @Test func aFrameStampedBeyondWhatAnybodyCouldOverwriteIsRefused() {
         let (cluster, a, b) = RemoteTests.pair(1, 1)
-        b.wallOffset = SkewGuard.stampMax - TestCluster.wallStart
+        b.wallOffset = SkewGuard.stampMax - TestCluster.wallStart - 1_000_000
         b.actors[0].store.boundStamps(to: Version.msMax)
         b.actors[0].put("poison", "v", cluster.moment(b))
         cluster.run(500)
