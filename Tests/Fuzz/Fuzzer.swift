@@ -6,7 +6,9 @@ import KVBase
 import KVTestSupport
 
 enum Fuzzer {
-    static let targets: [FuzzTarget] = [.parser, .replies, .commands, .frames, .rights, .canary, .commandsCanary]
+    static let targets: [FuzzTarget] = [
+        .parser, .replies, .commands, .frames, .rights, .databases, .canary, .commandsCanary,
+    ]
 
     private static let list = targets.map { target in
         "  " + target.name.padding(toLength: 17, withPad: " ", startingAt: 0) + target.about
