@@ -335,7 +335,7 @@ final class ActorLog {
                 if health == .full {
                     health = .well
                     persistence.log.notice("the log of actor \(index + 1) has room again: writes go on")
-                    shard.refuseWrites(byDisk: false)
+                    if !isFull { shard.refuseWrites(byDisk: false) }
                     figures.note(isFailing: false)
                 }
             case .failure(let error):
@@ -477,7 +477,7 @@ final class ActorLog {
         health = .well
         figures.note(isFailing: false)
         persistence.log.notice("the log of actor \(index + 1) is written again: writes go on")
-        shard.refuseWrites(byDisk: false)
+        if !isFull { shard.refuseWrites(byDisk: false) }
     }
 
     // MARK: The end
