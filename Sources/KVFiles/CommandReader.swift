@@ -15,8 +15,7 @@ package struct CommandReader {
     package func next() throws(CommandFault) -> [Bytes]? {
         do throws(FileFault) { return try read() } catch {
             // Whoever wrote it was interrupted.
-            let isShort = (try? file.isAtEnd()) ?? false
-            throw isShort ? .short(error) : .bad(error)
+            throw file.isShort ? .short(error) : .bad(error)
         }
     }
 

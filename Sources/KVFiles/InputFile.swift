@@ -35,6 +35,8 @@ package final class InputFile {
     /// What was consumed is added to it where it is wanted.
     package var crc: CRC64?
     private var crcAt = 0
+    /// It ended, or said so, before all that was wanted was there.
+    package private(set) var isShort = false
 
     /// `-` is standard input.
     package init(path: String) throws(FileFault) {
@@ -70,6 +72,11 @@ package final class InputFile {
         FileFault(name, at: offset ?? self.offset, reason)
     }
 
+    private func endFault() -> FileFault {
+        isShort = true
+        return fault("it ends here, in the middle of something")
+    }
+
     /// Adds what was consumed since to the checksum.
     package func takeIntoCRC() {
         crc?.add(UnsafeRawBufferPointer(start: buffer + crcAt, count: at - crcAt))
@@ -99,7 +106,7 @@ package final class InputFile {
     }
 
     package func byte() throws(FileFault) -> UInt8 {
-        if at == count, !(try fill()) { throw fault("it ends here, in the middle of something") }
+        if at == count, !(try fill()) { throw endFault() }
         defer { at += 1 }
         return buffer.load(fromByteOffset: at, as: UInt8.self)
     }
@@ -107,6 +114,7 @@ package final class InputFile {
     /// So many bytes are there, as far as can be known before they are read.
     private func expect(_ wanted: Int) throws(FileFault) {
         guard wanted >= 0, size.map({ wanted <= $0 - offset }) ?? true else {
+            isShort = true
             throw fault("a length of \(wanted) bytes, more than there are")
         }
     }
@@ -116,7 +124,7 @@ package final class InputFile {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(min(wanted, InputFile.reserveBytesMax))
         while bytes.count < wanted {
-            if at == count, !(try fill()) { throw fault("it ends here, in the middle of something") }
+            if at == count, !(try fill()) { throw endFault() }
             let part = min(wanted - bytes.count, count - at)
             bytes.append(contentsOf: UnsafeRawBufferPointer(start: buffer + at, count: part))
             at += part
@@ -128,7 +136,7 @@ package final class InputFile {
         try expect(wanted)
         var left = wanted
         while left > 0 {
-            if at == count, !(try fill()) { throw fault("it ends here, in the middle of something") }
+            if at == count, !(try fill()) { throw endFault() }
             let part = min(left, count - at)
             at += part
             left -= part

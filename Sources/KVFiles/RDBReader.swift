@@ -31,6 +31,8 @@ package struct RDBReader {
     private static let versionWithChecksum = 5
 
     private enum Opcode {
+        /// Of Redis Enterprise: when a key was used.
+        static let used: UInt8 = 107
         static let slotImport: UInt8 = 243
         static let slotInfo: UInt8 = 244
         static let function: UInt8 = 245
@@ -85,7 +87,7 @@ package struct RDBReader {
             case Opcode.function:
                 try skipString()
                 return .other(type: "function")
-            case Opcode.idle: _ = try length()
+            case Opcode.idle, Opcode.used: _ = try length()
             case Opcode.frequency: _ = try file.byte()
             case Opcode.moduleAux:
                 _ = try length()

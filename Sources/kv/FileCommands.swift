@@ -85,7 +85,7 @@ struct Restore: FileCommand {
 
     @ParentCommand var outer: KV
     @OptionGroup var options: Options
-    @OptionGroup var pace: Pace
+    @OptionGroup var pace: ImportPace
     @Option(help: ArgumentHelp("A new or empty directory.", valueName: "DIR")) var dir: String?
     @Option(help: ArgumentHelp("With --dir: rejoin, import or new-epoch.", valueName: "mode")) var mode: String?
     @Argument(help: "A file or directory that kv backup made.") var path: String
@@ -113,7 +113,7 @@ struct Restore: FileCommand {
 }
 
 /// How fast, and how much is told.
-struct Pace: ParsableArguments {
+struct ImportPace: ParsableArguments {
     @Option(help: ArgumentHelp("At most so many keys or commands a second.", valueName: "N")) var rate: Int?
 
     func check() throws {
@@ -133,7 +133,7 @@ struct Import: FileCommand {
 
     @ParentCommand var outer: KV
     @OptionGroup var options: Options
-    @OptionGroup var pace: Pace
+    @OptionGroup var pace: ImportPace
     @Argument(help: "The file; - for standard input.") var path: String
 
     func validate() throws {

@@ -18,9 +18,9 @@ struct Importer {
 
     private let client: KVClient
     private let options: Options
-    private let pace: Pace
+    private let pace: ImportPace
 
-    init(_ client: KVClient, _ options: Options, _ pace: Pace) {
+    init(_ client: KVClient, _ options: Options, _ pace: ImportPace) {
         (self.client, self.options, self.pace) = (client, options, pace)
     }
 
