@@ -7,7 +7,7 @@ import KVTestSupport
 
 enum Fuzzer {
     static let targets: [FuzzTarget] = [
-        .parser, .replies, .commands, .frames, .rights, .records, .members, .links, .handshake, .canary,
+        .parser, .replies, .commands, .frames, .rights, .records, .databases, .members, .links, .handshake, .canary,
         .commandsCanary, .recordsCanary, .membersCanary,
     ]
 

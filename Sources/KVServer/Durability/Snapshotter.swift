@@ -83,7 +83,8 @@ final class Snapshotter {
         let number = (persistence.manifestNow.snapshot?.number ?? 0) + 1
         let header = DiskHeader(
             kind: .snapshot, file: Machine.random() | 1, epoch: persistence.epoch, server: persistence.server,
-            actor: shard.index - 1, number: number, name: Bytes(persistence.name), lineage: persistence.lineage)
+            actor: shard.index - 1, number: number, name: Bytes(persistence.name), lineage: persistence.lineage,
+            cluster: Bytes(persistence.cluster))
         let (box, loop, directory) = (UncheckedBox(self), loop, persistence.directory.descriptor)
         thread.perform {
             do throws(DiskError) {
