@@ -124,6 +124,7 @@ extension Connection {
     private func fail(_ layer: SecureLayer) {
         layer.timer?.cancel()
         layer.port.statistics.noteFailure(layer.reason, peer: peerAddress?.description ?? "a client")
+        layer.forgetState()
         output.pointee.count = 0
         if isClosing { loop.markDirty(self) } else { close(afterFlush: true) }
     }

@@ -50,12 +50,17 @@ package final class SecureLayer {
     package init(_ port: SecurePort) { self.port = port }
 
     deinit {
-        if let raw {
-            cs_front_free(raw)
-            port.statistics.closed()
-        }
+        forgetState()
         held.deallocate()
         input?.deallocate()
+    }
+
+    /// What OpenSSL has of a connection that failed or is gone. What is held goes out yet.
+    func forgetState() {
+        guard let raw else { return }
+        cs_front_free(raw)
+        self.raw = nil
+        port.statistics.closed()
     }
 
     /// False if memory is short.
