@@ -89,24 +89,6 @@ package final class Recovery {
         state.floor = max(state.floor, end.floor)
     }
 
-    /// Whether a snapshot is whole and intact: every checksum, and its end. O(bytes).
-    package static func verify(snapshot bytes: UnsafeRawBufferPointer) throws(DiskFault) {
-        let header = try DiskHeader(reading: bytes)
-        guard header.kind == .snapshot else { throw .header }
-        var reader = ChunkReader(bytes, header)
-        let origins = OriginTable()
-        var (records, end) = (UInt64(0), UInt64?.none)
-        while let body = reader.next() {
-            var sections = SectionReader(body, own: 0, origins)
-            while let section = try sections.next() {
-                if case .entries(let decoder, _) = section { records += UInt64(decoder.left) }
-                if case .end(let found) = section { end = found.records }
-            }
-        }
-        guard reader.end() == .clean else { throw .damaged(at: reader.at) }
-        guard let end, end == records else { throw .short }
-    }
-
     // MARK: Logs
 
     /// Reads the files of one log, in the order of their numbers. Returns what is wrong with it. O(bytes).

@@ -60,10 +60,10 @@ enum Recoverer {
     }
 
     private static func read(
-        _ name: String, _ directory: DataDirectory, _ body: (MappedFile) throws(DiskFault) -> Void
+        _ name: String, _ directory: DataDirectory, _ body: (ReadFile) throws(DiskFault) -> Void
     ) throws(StartFailure) -> Int {
-        let file: MappedFile
-        do throws(DiskError) { file = try MappedFile(name, in: directory.descriptor) } catch {
+        let file: ReadFile
+        do throws(DiskError) { file = try ReadFile(name, in: directory.descriptor) } catch {
             throw failure(directory, name, error.description)
         }
         do throws(DiskFault) { try body(file) } catch { throw failure(directory, name, error.description) }
@@ -80,11 +80,11 @@ enum Recoverer {
                 directory, DataDirectory.logName(server, actor, first),
                 "it is missing; --repair starts with what is left")
         }
-        var files: [MappedFile] = []
+        var files: [ReadFile] = []
         var parts: [LogFileBytes] = []
         for name in names {
             do throws(DiskError) {
-                let file = try MappedFile(name.name, in: directory.descriptor)
+                let file = try ReadFile(name.name, in: directory.descriptor)
                 // Read from the page cache perhaps: what is claimed from now on must be on the disk.
                 try file.sync()
                 files.append(file)
