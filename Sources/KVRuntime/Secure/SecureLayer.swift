@@ -3,7 +3,7 @@
 import CTLS
 package import KVBase
 
-/// Steps that Connection+Secure.swift puts in order. Until the first record has come there is nothing behind it.
+/// Steps that Connection+Secure.swift puts in order. Until the first step there is nothing behind it.
 package final class SecureLayer {
     package enum Step: Sendable { case more, done, failed }
     package enum Opened: Sendable { case all, ended, failed }
