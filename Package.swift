@@ -36,6 +36,9 @@ struct Row {
 }
 
 let nio = [("NIOCore", "swift-nio"), ("NIOPosix", "swift-nio")]
+let nioTLS = [("NIOTLS", "swift-nio"), ("NIOSSL", "swift-nio-ssl")]
+/// A package that needs no TLS in KVClient says `traits: []`, and builds no BoringSSL: docs/decisions/0175.
+let traitOfPackage = ["swift-nio-ssl": "TLS"]
 let argumentParser = ("ArgumentParser", "swift-argument-parser")
 let logging = ("Logging", "swift-log")
 let metrics = ("Metrics", "swift-metrics")
@@ -52,16 +55,18 @@ let rows: [Row] = [
     Row(.library, "KVCore", "Sources/KVCore", imports: ["KVBase", "CIntrinsics"]),
     Row(.library, "KVRuntime", "Sources/KVRuntime", imports: ["CSupport", "CMemory", "CTLS", "KVBase"]),
     Row(
-        .library, "KVServer", "Sources/KVServer", imports: ["CIntrinsics", "KVRuntime", "KVCore", "RESP", "KVBase"],
+        .library, "KVServer", "Sources/KVServer",
+        imports: ["CIntrinsics", "KVRuntime", "KVCore", "KVFiles", "RESP", "KVBase"],
         packages: [logging]),
     Row(.library, "KVSim", "Sources/KVSim", imports: ["KVCore", "KVBase"]),
-    Row(.library, "KVClient", "Sources/KVClient", imports: ["RESP", "KVBase"], packages: nio),
+    Row(.library, "KVFiles", "Sources/KVFiles", imports: ["KVCore", "KVBase"]),
+    Row(.library, "KVClient", "Sources/KVClient", imports: ["RESP", "KVBase"], packages: nio + nioTLS),
     Row(
         .library, "KVClientExtras", "Sources/KVClientExtras", imports: ["KVClient"],
         packages: [logging, metrics, lifecycle]),
     Row(.library, "CMUDCore", "Sources/CMUDCore", imports: ["KVBase"]),
     Row(.executable, "kvd", "Sources/kvd", imports: ["KVServer", "KVBase"], packages: [argumentParser, logging]),
-    Row(.executable, "kv", "Sources/kv", imports: ["KVClient", "KVBase"], packages: [argumentParser]),
+    Row(.executable, "kv", "Sources/kv", imports: ["KVClient", "KVFiles", "KVBase"], packages: [argumentParser]),
     Row(
         .executable, "cmud", "Sources/cmud", imports: ["CMUDCore", "KVClient", "KVBase"],
         packages: [argumentParser, ("CryptoExtras", "swift-crypto")] + nio),
@@ -82,14 +87,17 @@ let rows: [Row] = [
         imports: ["CIntrinsics", "CMemory", "CSupport", "KVRuntime", "KVCore", "RESP", "KVBase"]),
     Row(
         .executable, "kv-fuzz", "Tests/Fuzz",
-        imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport", "FuzzSupport"]),
+        imports: ["RESP", "KVCore", "KVServer", "KVFiles", "KVBase", "KVTestSupport", "FuzzSupport"]),
     Row(
         .library, "FuzzSupport", "Tests/FuzzSupport",
-        imports: ["RESP", "KVCore", "KVServer", "KVRuntime", "CTLS", "KVBase", "KVTestSupport"]),
+        imports: ["RESP", "KVCore", "KVServer", "KVFiles", "KVRuntime", "CTLS", "KVBase", "KVTestSupport"]),
     Row(.library, "KVTestSupport", "Tests/KVTestSupport", imports: ["RESP", "KVBase"]),
     Row(.library, "KVTestTraits", "Tests/KVTestTraits"),
     Row(.test, "KVBaseTests", "Tests/KVBaseTests", imports: ["KVTestTraits", "KVBase"]),
     Row(.test, "RESPTests", "Tests/RESPTests", imports: ["KVTestTraits", "RESP", "KVBase", "KVTestSupport"]),
+    Row(
+        .test, "KVFilesTests", "Tests/KVFilesTests",
+        imports: ["KVTestTraits", "KVFiles", "KVBase", "KVTestSupport", "FuzzSupport"]),
     Row(.test, "KVCoreTests", "Tests/KVCoreTests", imports: ["KVTestTraits", "KVCore", "KVBase"]),
     Row(
         .test, "KVRuntimeTests", "Tests/KVRuntimeTests",
@@ -151,7 +159,11 @@ let kept = wanted()
 func target(_ row: Row) -> Target {
     let dependencies: [Target.Dependency] =
         (row.imports + (runs[row.name] ?? [])).map { .target(name: $0) }
-        + row.packages.map { .product(name: $0.product, package: $0.package) }
+        + row.packages.map { product in
+            .product(
+                name: product.product, package: product.package,
+                condition: traitOfPackage[product.package].flatMap { .when(traits: [$0]) })
+        }
     switch row.kind {
     case .c:
         return .target(
@@ -184,6 +196,7 @@ let external: [(name: String, dependency: Package.Dependency)] = [
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0")
     ),
     ("swift-nio", .package(url: "https://github.com/apple/swift-nio", from: "2.101.2")),
+    ("swift-nio-ssl", .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6")),
     ("swift-crypto", .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2")),
     ("hdrhistogram-swift", .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0")),
 ]
@@ -199,6 +212,9 @@ let package = Package(
         default: nil
         }
     },
+    traits: [
+        .trait(name: "TLS", description: "KVClient speaks TLS, by swift-nio-ssl."), .default(enabledTraits: ["TLS"]),
+    ],
     dependencies: external.filter { usedPackages.contains($0.name) }.map(\.dependency),
     targets: chosen.map(target)
 )

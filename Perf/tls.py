@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """What TLS costs the server: processor time of a GET and of a handshake, of kvd and of Redis, with and without.
 
-    python3 Perf/tls.py
+    KVD_PERF_FIRST=1 python3 Perf/tls.py
 
-redis-benchmark of 50 connections is the load, with --tls where the server has it; a server on core 0, the load on core 1.
+KVD_PERF_FIRST=1 puts servers and load before all else that runs on the machine (chrt): without it, or a machine for
+itself, the figures are of whoever else runs. redis-benchmark of 50 connections is the load, with --tls where the server has it; a server on core 0, the load on core 1.
 Rounds take turns; medians [least greatest]. Handshakes are made one after the other by Python's ssl: TLS 1.3, X25519, a
 certificate of ECDSA on P-256, each with one PING, new or taking up the session before. What accepting and the PING
 cost is in them: the same without TLS stands beside. Needs redis-server and redis-benchmark with TLS.
@@ -18,7 +19,7 @@ import tempfile
 import time
 
 from driver import LOAD_CPU, SERVER_CPU, middle
-from lab import KVD, Server, free_base, need, spawn
+from lab import FIRST, KVD, Server, free_base, need, spawn
 
 PIPELINES = (1, 16, 100)
 REQUESTS = {1: 300_000, 16: 2_000_000, 100: 3_000_000}
@@ -75,7 +76,7 @@ def connect(port, context, session=None):
 
 
 def benchmark(port, secure, pipeline, requests, test="get"):
-    command = ["taskset", "-c", str(LOAD_CPU), "redis-benchmark", "-p", str(port), "-c", str(CONNECTIONS), "-P", str(pipeline),
+    command = FIRST + ["taskset", "-c", str(LOAD_CPU), "redis-benchmark", "-p", str(port), "-c", str(CONNECTIONS), "-P", str(pipeline),
                "-n", str(requests), "-r", str(KEYS), "-d", "64", "-t", test, "-q"]
     subprocess.run(command + (["--tls", "--insecure"] if secure else []), check=True, stdout=subprocess.DEVNULL)
 
@@ -101,6 +102,9 @@ def micros_of_handshake(pid, port, context, resumes, count):
 
 def measure(options, report, tables=None):
     need(KVD, "redis-server", "redis-benchmark")
+    os.sched_setaffinity(0, {LOAD_CPU})
+    if FIRST:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     with tempfile.TemporaryDirectory() as folder:
         certificate, key, authority = certificates(folder)
         context = ssl.create_default_context(cafile=authority)

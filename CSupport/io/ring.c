@@ -335,10 +335,12 @@ int cs_ring_wait(cs_loop *loop, cs_event *events, int count, int capacity, int64
         io_uring_submit_and_wait_timeout(&loop->ring, &first, 1, &timeout, NULL);
     }
     // Timeouts and signals are no errors: whatever is there is collected, and the caller comes back.
-    unsigned head, seen = 0;
+    unsigned head, seen = 0, accepts = 0;
     struct io_uring_cqe *cqe;
     io_uring_for_each_cqe(&loop->ring, head, cqe) {
-        if (count >= capacity) break;
+        // What stays in the queue ends the next wait at once.
+        if (count >= capacity || accepts == CS_ACCEPTS_PER_TURN) break;
+        accepts += (cqe->user_data & OP_MASK) == OP_ACCEPT;
         count += complete(loop, cqe, &events[count]);
         seen++;
     }

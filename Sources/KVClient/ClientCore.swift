@@ -18,6 +18,8 @@ final class ClientCore: Sendable {
 
     let configuration: KVClientConfiguration
     let events = EventHub()
+    /// Nil where connections are not protected.
+    let secure: SecureChannels?
     private let router: any KVRouter
     private let group: any EventLoopGroup
     private let state = Mutex(State())
@@ -26,6 +28,7 @@ final class ClientCore: Sendable {
 
     init(router: any KVRouter, configuration: KVClientConfiguration) {
         (self.router, self.configuration) = (router, configuration)
+        secure = configuration.tls.map(SecureChannels.init)
         group = configuration.eventLoopGroup ?? MultiThreadedEventLoopGroup.singleton
     }
 

@@ -244,7 +244,13 @@ final class Connection: @unchecked Sendable {
 
     func inactive(_ reason: String) {
         handler = nil
-        if phase == .connected { broken(reason, isViolation: false) } else if phase == .closed { closed() }
+        switch phase {
+        case .connected: broken(reason, isViolation: false)
+        // Within the handshake of TLS.
+        case .connecting: connectFailed(reason)
+        case .closed: closed()
+        case .idle, .resting: break
+        }
     }
 
     // MARK: Connecting
@@ -273,7 +279,10 @@ final class Connection: @unchecked Sendable {
             .channelOption(.writeBufferWaterMark, value: .init(low: 256 * 1024, high: Self.writeBytesMax))
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(ReplyHandler(self))
+                    let secure = self.core.secure
+                    if let secure { try channel.pipeline.syncOperations.addHandler(secure.handler(for: self.address)) }
+                    let limit = secure == nil ? nil : self.configuration.connectTimeout
+                    try channel.pipeline.syncOperations.addHandler(ReplyHandler(self, handshakeTimeout: limit))
                 }
             }
             .connect(host: address.host, port: address.port)
@@ -428,7 +437,7 @@ final class Connection: @unchecked Sendable {
         guard !others.isEmpty else { return .max }
         isProbing = true
         let timeout = configuration.probeTimeout.timeAmount
-        let probes = ([address] + others).map { HealthProbe.ask($0, on: loop, within: timeout) }
+        let probes = ([address] + others).map { HealthProbe.ask($0, on: loop, within: timeout, core.secure) }
         EventLoopFuture.whenAllSucceed(probes, on: loop).whenSuccess { self.probed(since, others, $0) }
         return .max
     }

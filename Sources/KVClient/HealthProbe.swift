@@ -8,7 +8,7 @@ import NIOPosix
 enum HealthProbe {
     /// Whether anything came back within `timeout`, whatever it was. Never fails.
     static func ask(
-        _ address: KVAddress, on loop: any EventLoop, within timeout: TimeAmount
+        _ address: KVAddress, on loop: any EventLoop, within timeout: TimeAmount, _ secure: SecureChannels?
     ) -> EventLoopFuture<Bool> {
         let handler = ProbeHandler(loop.makePromise(of: Bool.self))
         let answer = handler.answer
@@ -17,7 +17,10 @@ enum HealthProbe {
         ClientBootstrap(group: loop)
             .connectTimeout(timeout)
             .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(handler) }
+                channel.eventLoop.makeCompletedFuture {
+                    if let secure { try channel.pipeline.syncOperations.addHandler(secure.handler(for: address)) }
+                    try channel.pipeline.syncOperations.addHandler(handler)
+                }
             }
             .connect(host: address.host, port: address.port)
             .whenFailure { _ in handler.finish(false) }

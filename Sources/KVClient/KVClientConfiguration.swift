@@ -49,6 +49,8 @@ public struct KVClientConfiguration: Sendable {
     /// A server that does not accept them answers every call with its reason, a ``KVError/server(_:)`` that begins with
     /// `WRONGPASS`.
     public var credentials: KVCredentials?
+    /// How connections are protected; nil: not at all.
+    public var tls: KVTLS?
     /// Where the connections run; nil: the process-wide group of SwiftNIO. Never shut down by the client.
     public var eventLoopGroup: (any EventLoopGroup)?
 

@@ -2,7 +2,7 @@
 
 /// A user's name and password, which each connection tells its server before anything else (AUTH).
 ///
-/// Nothing protects them on the way yet: clients and servers talk in plain text.
+/// Without ``KVClientConfiguration/tls`` whoever reads the line reads them.
 public struct KVCredentials: Sendable, Equatable {
     /// The user; servers with one password for everybody call it `default`.
     public var user: String

@@ -2,6 +2,7 @@
 
 import NIOCore
 import NIOPosix
+import NIOTLS
 
 final class ReplyHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
@@ -11,7 +12,13 @@ final class ReplyHandler: ChannelInboundHandler {
     private var context: ChannelHandlerContext?
     private var reason = "closed by the server"
 
-    init(_ connection: Connection) { self.connection = connection }
+    /// Of a channel with TLS, which is of use when its handshake is done.
+    private let handshakeTimeout: Duration?
+    private var handshakeLimit: Scheduled<Void>?
+
+    init(_ connection: Connection, handshakeTimeout: Duration?) {
+        (self.connection, self.handshakeTimeout) = (connection, handshakeTimeout)
+    }
 
     var isWritable: Bool { context?.channel.isWritable ?? false }
 
@@ -29,7 +36,23 @@ final class ReplyHandler: ChannelInboundHandler {
 
     func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
 
-    func channelActive(context: ChannelHandlerContext) { connection?.connected(self) }
+    func channelActive(context: ChannelHandlerContext) {
+        guard let handshakeTimeout else { return connected() }
+        handshakeLimit = context.eventLoop.assumeIsolated().scheduleTask(in: handshakeTimeout.timeAmount) {
+            self.reason = "no TLS within \(handshakeTimeout)"
+            self.context?.close(promise: nil)
+        }
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if let event = event as? TLSUserEvent, case .handshakeCompleted = event { connected() }
+        context.fireUserInboundEventTriggered(event)
+    }
+
+    private func connected() {
+        handshakeLimit?.cancel()
+        connection?.connected(self)
+    }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var buffer = unwrapInboundIn(data)
@@ -44,6 +67,7 @@ final class ReplyHandler: ChannelInboundHandler {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
+        handshakeLimit?.cancel()
         let connection = connection
         self.connection = nil
         connection?.inactive(reason)
@@ -52,6 +76,7 @@ final class ReplyHandler: ChannelInboundHandler {
 
 /// A transport error in words a user can act on.
 func failureText(_ error: any Error, _ configuration: KVClientConfiguration? = nil) -> String {
+    if let text = secureFailureText(error) { return text }
     switch error {
     case let error as IOError: return systemText(error.errnoCode)
     case let error as NIOConnectionError:

@@ -1,4 +1,4 @@
-// The system's words for an error number. Any thread.
+// The system's words for an error. Any thread.
 
 #if canImport(Glibc)
     import Glibc
@@ -14,3 +14,6 @@ func systemText(_ code: CInt) -> String {
         strerror_r(code, room.baseAddress!, room.count) == 0 ? String(cString: room.baseAddress!) : "error \(code)"
     }
 }
+
+/// Why a file cannot be read; nil if it can.
+func readingFault(_ path: String) -> String? { access(path, R_OK) == 0 ? nil : systemText(errno) }

@@ -197,7 +197,9 @@ package final class SimActor {
 
     /// The greatest timestamp the write rule may give a write now, over a version stamped `seen`.
     func stampMillisMax(seen: Millis, floor: Millis) -> Millis {
-        max(at.wall + replica.clockCorrectionMillis(at), store.gcFloor + 1, floor > 0 ? floor + 1 : 0, seen + 1)
+        // One more over a delete or a counter.
+        let apart = seen + 2 <= corrected + 50 ? seen + 2 : seen + 1
+        return max(corrected, store.gcFloor + 1, floor > 0 ? floor + 1 : 0, apart)
     }
 
     var ownSeq: UInt64 { store.ownSeq }

@@ -333,6 +333,12 @@ package struct SimBug: Sendable {
             counters(&o, &random)
             o.faults.insert(.partition)
         },
+        "zeroAtFloor": { o, random in
+            counters(&o, &random)
+            o.servers = 1
+            o.joiners = 2
+            o.faults.insert(.join)
+        },
         "expiryLeavesParts": { o, random in
             shortLives(&o, &random)
             o.countPercent = 40

@@ -56,6 +56,7 @@ extension SimWorld {
         if isRotten { return }
         if !failed { checkFloors() }
         if options.liar == nil, !failed { checkCounts() }
+        if options.liar == nil, !forgotLiving, !failed { checkZeros() }
         // A liar keeps tombstones: who does not report may be owed them.
         if options.liar != nil { return }
         if !failed { quiet() }

@@ -115,11 +115,14 @@ extension SimWorld {
     /// take their time, and an expired value may be gone here and hidden there.
     func showsAlike(_ key: Int, _ one: SimActor, _ other: SimActor) -> Bool {
         if oracle.excusedKeys.contains(key) { return true }
-        if isCounter(key), one.get(key).map({ Array($0.value) }) != other.get(key).map({ Array($0.value) }) {
-            return false
-        }
         // A clock that was ahead may have let one forget what another shows again.
         let passed = upActors().reduce(Millis(0)) { max($0, $1.view.clockMax, $1.corrected) } + 2_000
+        let isOver = [one, other].contains { actor in
+            actor.effective(key, oracle).map { $0.deadline > 0 && $0.deadline <= passed } ?? false
+        }
+        if isCounter(key), !isOver, one.get(key).map({ Array($0.value) }) != other.get(key).map({ Array($0.value) }) {
+            return false
+        }
         guard holdsAlike(key, one, other, passed) else { return false }
         let (a, b) = (shown(key, one), shown(key, other))
         if a == b { return true }

@@ -184,7 +184,7 @@ extension SimWorld {
                 outcome.points.hit("early write stamped again")
                 var write = old
                 (write.ms, write.at, write.unaware) = (again.new.ms, now, false)
-                counts.copy(from: again.old, to: again.new)
+                counts.copy(from: again.old, to: again.new, actor, oracle)
                 acknowledge(write, again.new, actor.view)
                 continue
             }
@@ -200,7 +200,9 @@ extension SimWorld {
             if let part = actor.part(seq) {
                 if let uid = part.buried, let gone = oracle.index(of: uid) {
                     outcome.points.hit(uid == actor.uid ? "part deleted" : "retired part deleted")
-                    counts.noteBuried(part.key, Int32(gone), uid == actor.uid ? seq : .max)
+                    counts.noteBuried(
+                        part.key, Int32(gone), uid == actor.uid ? seq : .max,
+                        expiredAt: SimMain(part.key, actor, self).expiredAt)
                 }
                 acknowledgeUntracked(actor, seq)
                 continue

@@ -47,6 +47,11 @@ struct Options: ParsableCommand {
         String?
     @Flag(help: "Show prompts even when the input is not a terminal.") var prompt = false
     @Flag(help: "Play alone in a world in memory.") var solo = false
+    @Flag(help: "Speak TLS with the store. Any of the next three says so too.") var tls = false
+    @Option(help: "Who signs the store's certificate (default: whom the system trusts).") var cacert: String?
+    @Option(help: "A certificate to show to the store.") var cert: String?
+    @Option(help: "Its private key.") var key: String?
+    @Option(help: "Who you are to a store that asks (or KV_USER); the password is KV_PASSWORD.") var user: String?
     @Option(help: ArgumentHelp("Serve telnet and MUD clients.", valueName: "[ADDR:]PORT")) var listen: String?
 
     func validate() throws {
@@ -60,7 +65,14 @@ struct Options: ParsableCommand {
         if let listen, Gateway.address(listen) == nil {
             throw ValidationError("--listen takes PORT or ADDR:PORT, not \"\(listen)\".")
         }
+        if (cert == nil) != (key == nil) { throw ValidationError("--cert and --key go together.") }
         if solo, server != nil { throw ValidationError("--solo plays without a store; leave the address out.") }
+    }
+
+    /// How the store is spoken to.
+    var storeTLS: KVTLS? {
+        guard tls || cacert != nil || cert != nil else { return nil }
+        return KVTLS(authorityFile: cacert, certificateFile: cert, keyFile: key)
     }
 
     var address: String { server ?? ProcessInfo.processInfo.environment["KV_SERVER"] ?? "127.0.0.1:6001" }

@@ -11,19 +11,30 @@ struct Program {
     static let scriptPatienceMillis: Int64 = 15_000
 
     static let soloName = "visitor"
+    private static let unreachableCode: Int32 = 3
 
     init(_ options: Options) { self.options = options }
 
     func run() -> Int32 {
         do {
-            let store: any GameStore = options.solo ? MemoryStore() : try ClientStore(options.address)
-            if let listen = options.listen { return Gateway.run(listen, store: store, options: options) }
-            return play(store, password: try options.password())
+            if options.solo { return try serve(MemoryStore()) }
+            let store = try ClientStore(options.address, tls: options.storeTLS, user: options.user)
+            let code = try serve(store)
+            if code == Program.unreachableCode, let why = store.lastFailure { complain(why) }
+            return code
         } catch {
-            FileHandle.standardError.write(Data("cmud: \(error)\n".utf8))
+            complain("\(error)")
+            if case KVError.invalidArgument = error { return 64 }
             return error is ArgumentFault ? 64 : 1
         }
     }
+
+    private func serve(_ store: any GameStore) throws -> Int32 {
+        guard let listen = options.listen else { return play(store, password: try options.password()) }
+        return Gateway.run(listen, store: store, options: options)
+    }
+
+    private func complain(_ text: String) { FileHandle.standardError.write(Data("cmud: \(text)\n".utf8)) }
 
     private func play(_ store: any GameStore, password: String?) -> Int32 {
         let hasTerminal = TerminalControl.isTerminal(STDIN_FILENO) && TerminalControl.isTerminal(STDOUT_FILENO)

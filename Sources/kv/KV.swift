@@ -49,7 +49,7 @@ struct KV: AsyncParsableCommand {
         version: KVClient.version,
         subcommands: [
             Get.self, Put.self, List.self, Delete.self, TimeToLive.self, Increment.self, Ping.self, Status.self,
-            Doctor.self, Raw.self,
+            Doctor.self, Raw.self, Check.self, Backup.self, Restore.self, Export.self, Import.self,
         ])
 
     @OptionGroup var options: Options
@@ -91,6 +91,15 @@ struct Options: ParsableArguments {
             valueName: "name"))
     var user: String?
 
+    @Flag(help: "Speak TLS. Any of the next three says so too.") var tls = false
+
+    @Option(help: ArgumentHelp("Who signs servers' certificates. Default: whom the system trusts.", valueName: "file"))
+    var cacert: String?
+
+    @Option(help: ArgumentHelp("A certificate to show to the server.", valueName: "file")) var cert: String?
+
+    @Option(help: ArgumentHelp("Its private key.", valueName: "file")) var key: String?
+
     /// These options, where given, and otherwise those given before the command's name.
     func over(_ outer: Options) -> Options {
         var merged = self
@@ -99,6 +108,8 @@ struct Options: ParsableArguments {
         merged.raw = raw || outer.raw
         merged.timeout = timeout ?? outer.timeout
         merged.user = user ?? outer.user
+        merged.tls = tls || outer.tls
+        (merged.cacert, merged.cert, merged.key) = (cacert ?? outer.cacert, cert ?? outer.cert, key ?? outer.key)
         return merged
     }
 
@@ -111,6 +122,7 @@ struct Options: ParsableArguments {
         if let timeout, !(timeout > 0 && timeout <= 86_400) {
             throw ValidationError("--timeout must be more than 0 and at most 86400 seconds")
         }
+        if (cert == nil) != (key == nil) { throw ValidationError("--cert and --key go together.") }
     }
 
     func addresses() throws -> [KVAddress] {
@@ -128,6 +140,11 @@ struct Options: ParsableArguments {
         configuration.callTimeout = .seconds(seconds)
         configuration.connectTimeout = .seconds(min(seconds, 2))
         configuration.silenceTimeout = .seconds(seconds)
+        if tls || cacert != nil || cert != nil {
+            let tls = KVTLS(authorityFile: cacert, certificateFile: cert, keyFile: key)
+            do { try tls.check() } catch { throw ValidationError("\(error)") }
+            configuration.tls = tls
+        }
         configuration.credentials = KVCredentials { name in
             name == "KV_USER" ? user ?? Terminal.environment(name) : Terminal.environment(name)
         }

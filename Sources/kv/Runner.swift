@@ -183,8 +183,14 @@ struct Runner {
     /// The error, and what to do about it where that is known. Whatever the server said is made harmless.
     static func advice(_ error: KVError) -> String {
         let text = Text.escaped(KVBytes("\(error)"))
-        if case .unreachable = error {
+        if case .unreachable(_, let reason) = error {
+            if reason.hasPrefix("TLS failed") {
+                return text + " - --cacert names who signs its certificate, --cert and --key what it may ask for"
+            }
             return text + " - is kvd running there? --server or KV_SERVER names another"
+        }
+        if case .server(let message) = error, message.hasPrefix("ERR this port takes connections with TLS only") {
+            return text + " - --tls or --cacert FILE speaks it"
         }
         if case .server(let message) = error, message.hasPrefix("NOAUTH ") || message.hasPrefix("WRONGPASS ") {
             return text + " - KV_PASSWORD is the password, and KV_USER or --user the user"

@@ -53,7 +53,9 @@ enum Signals {
                 while true {
                     var wait = timespec(tv_sec: Signals.lookSeconds, tv_nsec: 0)
                     if sigtimedwait(&hangUp, nil, &wait) == SIGHUP {
-                        log.notice("SIGHUP: \(Signals.reread.withLock { $0 }())")
+                        // Not within the message, which is made only if its level is logged.
+                        let line = Signals.reread.withLock { $0 }()
+                        log.notice("SIGHUP: \(line)")
                     } else if errno == EAGAIN, let line = Signals.look.withLock({ $0 })() {
                         log.notice("\(line)")
                     }

@@ -66,7 +66,7 @@ final class ServerProcess {
         try process.run()
         self.process = process
         connections = [:]
-        guard firstLine(from: output.fileHandleForReading.fileDescriptor, withinMillis: 20_000) != nil else {
+        guard firstLine(from: output.fileHandleForReading.fileDescriptor, withinMillis: 60_000) != nil else {
             throw SocketError("kvd did not get ready; its log:\n\(logText)")
         }
     }
@@ -115,6 +115,11 @@ final class ServerProcess {
     /// The process behind the port is another one.
     func forgetConnections() { connections = [:] }
 
+    /// It hangs from now on, until SIGCONT.
+    func hang() {
+        if let process { suspend(process.processIdentifier) }
+    }
+
     func signal(_ number: Int32) {
         if let process { kill(process.processIdentifier, number) }
     }
@@ -157,7 +162,7 @@ final class Cluster {
         introduce()
         for server in servers { server.proxy.set(.delay(oneWayMillis)) }
         for (i, server) in servers.enumerated() { try server.start(join: i == 0 ? [] : [servers[0].address]) }
-        try settle(withinMillis: 20_000)
+        try settle(withinMillis: 60_000)
     }
 
     func introduce() {

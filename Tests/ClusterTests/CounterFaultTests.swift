@@ -50,6 +50,8 @@ import Testing
             let key = command[1]
             switch command[0] {
             case "INCR", "INCRBY", "DECRBY":
+                // On a machine that is very busy; then it was not run.
+                if case .error(let text) = reply, text.hasPrefix("BUSY") { return }
                 guard case .integer = reply else { throw SocketError("\(command) answered \(reply)") }
                 let step = command.count > 2 ? Int(command[2])! : 1
                 added[key, default: 0] += command[0] == "DECRBY" ? -step : step
@@ -86,9 +88,7 @@ import Testing
         cluster.servers[b].proxy.set(rule, from: cluster.servers[a].address)
     }
 
-    /// Among the long runs, as a fault is open: docs/replication.md 13.
-    @Test(.enabled(if: FaultTests.isLong, "a fault is open: with KVD_LONG=1"))
-    func whatWasAcknowledgedIsCountedOnce() throws {
+    @Test func whatWasAcknowledgedIsCountedOnce() throws {
         let cluster = try Cluster(actors: [2, 2, 2], oneWayMillis: 10)
         let ledger = Ledger(cluster)
         for round in 0..<(FaultTests.isLong ? 12 : 3) {

@@ -83,7 +83,7 @@ import Testing
             try new.start(join: [cluster.servers[round - 1].address])
             try new.put("joined\(round)", "\(round)")
         }
-        try cluster.settle(withinMillis: 20_000)
+        try cluster.settle(withinMillis: 60_000)
         for round in 1..<4 {
             #expect(try cluster.visible("round\(round)", "\(round)", within: 10_000) != nil)
             #expect(try cluster.visible("joined\(round)", "\(round)", within: 10_000) != nil)

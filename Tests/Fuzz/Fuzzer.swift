@@ -7,8 +7,8 @@ import KVTestSupport
 
 enum Fuzzer {
     static let targets: [FuzzTarget] = [
-        .parser, .replies, .commands, .frames, .rights, .members, .links, .handshake, .canary, .commandsCanary,
-        .membersCanary,
+        .parser, .replies, .commands, .frames, .rights, .records, .databases, .members, .links, .handshake, .canary,
+        .commandsCanary, .recordsCanary, .membersCanary,
     ]
 
     private static let list = targets.map { target in

@@ -28,7 +28,10 @@ struct CommandModel {
     /// The write rule: greatest of the clock, the floor + 1 and the key's own version.
     @discardableResult
     private mutating func write(_ key: Bytes, _ value: Bytes?, floor: Millis = 0) -> Millis {
-        let ms = max(now, floor > 0 ? floor + 1 : 0, entries[key]?.ms ?? 0)
+        let old = entries[key]
+        var ms = max(now, floor > 0 ? floor + 1 : 0, old?.ms ?? 0)
+        // Two milliseconds after a delete, if that is not far ahead of the clock.
+        if let old, old.value == nil, old.ms + 2 <= now + 50 { ms = max(ms, old.ms + 2) }
         entries[key] = Entry(value: value, ms: ms)
         writes += 1
         return ms

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Runs deploy/systemd-three-hosts.md as it stands, on three hosts made of namespaces: Tests/Hosts/three.py --bin FOLDER
+"""Runs deploy/systemd-three-hosts.md as it stands, on three hosts made of namespaces:
+Tests/Hosts/three.py --bin FOLDER --within 3
 
 Each host has a network and folders of its own; systemctl is a stand-in that starts what the unit starts, tells it of a
 notify socket and waits until it is ready. Prints the seconds from the last start until all three hold the same. Exit code
@@ -18,7 +19,6 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NAMES = ["one", "two", "three"]
-CONVERGED_SECONDS = 3
 SYSTEMCTL = """#!/bin/sh
 [ "$1 $2 $3" = "enable --now kvd" ] || exit 1
 exec python3 {here} --start "$HERE_HOST"
@@ -34,7 +34,8 @@ class Host:
 
     def __init__(self, name, address=None):
         self.name, self.address = name, address
-        self.keeper = subprocess.Popen(["unshare", "--net", "--mount", "--fork", "--kill-child", "sleep", "600"])
+        self.keeper = subprocess.Popen(["unshare", "--net", "--mount", "--fork", "--kill-child", "sleep", "600"],
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         own = os.readlink("/proc/self/ns/net")
         self.pid = None
@@ -89,10 +90,13 @@ def start(host):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", help="folder with kvd and kv")
+    parser.add_argument("--within", type=float, help="fail if all three hold the same only later; seconds")
     parser.add_argument("--start", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.start:
         return start(options.start)
+    # Hosts end also when somebody ends this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     with tempfile.TemporaryDirectory() as folder:
         tools = os.path.join(folder, "bin")
         os.makedirs(tools)
@@ -106,7 +110,9 @@ def main():
             switch.run("ip", "link", "add", "br0", "type", "bridge")
             switch.run("ip", "link", "set", "br0", "up")
             hosts = [Host(name, f"10.77.0.{i + 1}") for i, name in enumerate(NAMES)]
-            run(hosts, switch, folder, tools, os.path.abspath(options.bin))
+            took = run(hosts, switch, folder, tools, os.path.abspath(options.bin))
+            if options.within is not None and took > options.within:
+                sys.exit(f"more than {options.within} s")
         finally:
             for name in os.listdir(folder):
                 if name.startswith("pid-"):
@@ -184,8 +190,7 @@ def run(hosts, switch, folder, tools, programs):
     else:
         sys.exit("the servers do not hold the same")
     print(f"converged {took:.1f} s after the last start")
-    if took > CONVERGED_SECONDS:
-        sys.exit(f"more than {CONVERGED_SECONDS} s")
+    return took
 
 
 if __name__ == "__main__":

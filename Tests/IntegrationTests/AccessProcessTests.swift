@@ -101,4 +101,49 @@ import Testing
         #expect(ended.code == 1 && lines.count == 1, "\(ended)")
         #expect(lines.allSatisfy { $0.hasPrefix("kvd: \(path)") && $0.contains(why) }, "\(ended)")
     }
+
+    /// As root a mode keeps nobody out: a folder cannot be read by anybody.
+    @Test(arguments: ["--requirepass-file", "--aclfile"]) func aFileThatCannotBeReadIsNoStart(flag: String) throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        for (path, why) in [(folder.path, "Is a directory"), (folder.path + "/none", "No such file or directory")] {
+            let ended = try KVDProcess.run([flag, path, "--port", "\(FreePorts.take(2))"])
+            let lines = ended.errors.split(separator: "\n").filter { $0.hasPrefix("kvd: ") }
+            #expect(ended.code == 1 && lines == ["kvd: \(path): \(why)"], "\(ended)")
+        }
+    }
+
+    @Test func filesThatEverybodyMayReadAreNamedInTheLog() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let password = try file("password", "a password that is long enough")
+        let users = try file("users", "user alice on >another-long-password ~* +@all\n")
+        let arguments = ["--requirepass-file", password, "--aclfile", users]
+        #expect(!(try KVDProcess(arguments: arguments).end().contains("can be read by everyone")))
+        for path in [password, users] {
+            chmod(path, 0o644)
+            let text = try KVDProcess(arguments: arguments).end()
+            #expect(
+                text.contains("\(path) can be read by everyone on this machine: chmod 600 \(path)"), "\(text)")
+            chmod(path, 0o600)
+        }
+    }
+
+    /// One wrong line of many changes nothing, whoever asks for the file to be read.
+    @Test func aUsersFileThatBecomesWrongChangesNothing() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let good = "user default on >pw ~* +@all\nuser alice on >alices ~a* +get\n"
+        let path = try file("users", good)
+        let server = try KVDProcess(arguments: ["--aclfile", path])
+        let client = try server.connect()
+        #expect(try client.command("AUTH", "pw") == "+OK\r\n")
+        _ = try file("users", "user default on >other ~* +@all\nuser alice on\nuser bob on +nosuch\n")
+        let why = "\(path):3: +nosuch: Unknown command or category name in ACL"
+        #expect(try client.command("ACL", "LOAD").contains(why))
+        server.signal(SIGHUP)
+        #expect(server.says(why))
+        _ = try file("users", good + "user carol on >carols ~* +@all\n")
+        server.signal(SIGHUP)
+        #expect(try eventually { try server.connect().command("AUTH", "carol", "carols") == "+OK\r\n" })
+        #expect(try client.command("ACL", "WHOAMI").contains("default"))
+        #expect(try server.connect().command("AUTH", "other").hasPrefix("-WRONGPASS"))
+    }
 }

@@ -245,6 +245,32 @@ import Testing
         guard try smallDisk(directory, megabytes: 1) else { return }
         defer { unmount(directory) }
         try expectRefused(directory, "No space left on device")
+        #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path("data")).isEmpty)
+    }
+
+    @Test func aRefusedStartLeavesNoDirectoryBehindThatItMade() throws {
+        let directory = TestDirectory()
+        guard try smallDisk(directory, megabytes: 1) else { return }
+        defer { unmount(directory) }
+        let kvd = KVDProcess.directory.appendingPathComponent("kvd").path
+        let (port, data) = (FreePorts.take(2), directory.path("data/sub"))
+        let (code, _, errors) = try Tool.run(
+            "/bin/sh", ["-c", "exec '\(kvd)' --port \(port) --actors 1 --dir '\(data)'"])
+        #expect(code == 1 && errors.contains("No space left on device"), "\(errors)")
+        #expect(!FileManager.default.fileExists(atPath: data))
+    }
+
+    /// Reading /proc/self/mem at 0 is an error of the disk, as far as `read` says.
+    @Test func aDiskErrorAtTheStartIsOneLine() throws {
+        let directory = TestDirectory()
+        let server = try start(directory)
+        try set(server, 3)
+        _ = server.end()
+        let name = try #require(directory.dataFiles.first { $0.hasPrefix("log-") })
+        try FileManager.default.removeItem(atPath: directory.path("data/" + name))
+        try FileManager.default.createSymbolicLink(
+            atPath: directory.path("data/" + name), withDestinationPath: "/proc/self/mem")
+        try expectRefused(directory, "cannot read \(name): Input/output error")
     }
 }
 

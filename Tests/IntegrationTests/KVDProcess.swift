@@ -21,6 +21,7 @@ final class KVDProcess {
     /// The line kvd printed when it was ready.
     private(set) var description = ""
     private let errors = Pipe()
+    private var errorsRead = Data()
     private let output = Pipe()
 
     var clientPort: Int { port + 1 }
@@ -41,7 +42,7 @@ final class KVDProcess {
         process.standardOutput = output
         process.standardError = errors
         try process.run()
-        guard let line = firstLine(from: output.fileHandleForReading.fileDescriptor, withinMillis: 20_000) else {
+        guard let line = firstLine(from: output.fileHandleForReading.fileDescriptor, withinMillis: 60_000) else {
             process.waitUntilExit()
             throw ProcessError(description: "kvd did not start: \(errorText)")
         }
@@ -63,9 +64,29 @@ final class KVDProcess {
     }
 
     /// What kvd wrote to standard error; only after it ended.
-    var errorText: String { String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self) }
+    var errorText: String {
+        String(decoding: errorsRead + errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    }
+
+    /// Whether kvd has written `text` to standard error, or does so within 20 seconds.
+    func says(_ text: String) -> Bool {
+        let fd = errors.fileHandleForReading.fileDescriptor
+        let deadline = Clock.millis() + 20_000
+        while !String(decoding: errorsRead, as: UTF8.self).contains(text) {
+            var ready = pollfd(fd: fd, events: Int16(POLLIN), revents: 0)
+            guard poll(&ready, 1, Int32(max(0, deadline - Clock.millis()))) > 0 else { return false }
+            var piece = [UInt8](repeating: 0, count: 4096)
+            let count = read(fd, &piece, piece.count)
+            guard count > 0 else { return false }
+            errorsRead += piece[..<count]
+        }
+        return true
+    }
 
     func signal(_ number: Int32) { kill(process.processIdentifier, number) }
+
+    /// It hangs from now on, until SIGCONT.
+    func hang() { suspend(process.processIdentifier) }
 
     /// Waits for the end; the exit code, or nil if it takes longer.
     func exitCode(withinMillis: Int) -> Int32? {

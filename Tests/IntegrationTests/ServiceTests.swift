@@ -120,13 +120,13 @@ import Testing
     }
 
     /// The text for three hosts as it stands, in namespaces.
-    @Test(.timeLimit(.minutes(5))) func theTextForThreeHostsIsRight() throws {
+    @Test(.timeLimit(.minutes(8))) func theTextForThreeHostsIsRight() throws {
         guard let python = Tool.path("python3"), Tool.path("nsenter") != nil, Tool.path("ip") != nil else {
             return print("python3, nsenter or ip is not installed: the text for three hosts is not run")
         }
         let tests = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         let script = tests.appendingPathComponent("Hosts/three.py").path
-        let ended = try Tool.run("/usr/bin/timeout", ["120", python, script, "--bin", KVDProcess.directory.path])
+        let ended = try Tool.run("/usr/bin/timeout", ["240", python, script, "--bin", KVDProcess.directory.path])
         if ended.code == 77 { return print("namespaces are not allowed here: the text for three hosts is not run") }
         #expect(ended.code == 0 && ended.output.contains("converged"), "\(ended.output)\(ended.errors)")
     }

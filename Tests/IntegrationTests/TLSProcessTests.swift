@@ -129,6 +129,34 @@ import Testing
         #expect(ended.code == 0, "\(ended.output)\(ended.errors)")
     }
 
+    /// The game keeps its world in a store that demands TLS and a user, and says why it cannot.
+    @Test func theGameSpeaksTLSAndUsers() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let users = try write("users", "user default off\nuser alice on ~* +@all\nuser carol on >pw ~* +@all\n")
+        let settings = ["--tls-ca-file", path("ca.pem"), "--tls-auth-clients-user", "CN", "--aclfile", users]
+        let server = try KVDProcess(arguments: certificate + settings)
+        let game = KVDProcess.directory.appendingPathComponent("cmud").path
+        let character = try write("character", "a password of the character\n")
+        func play(_ name: String, _ words: [String], password: String? = nil) throws -> (
+            code: Int32, output: String, errors: String
+        ) {
+            try Tool.run(
+                game, ["127.0.0.1:\(server.clientPort)", "--name", name, "--password-file", character] + words,
+                environment: password.map { ["KV_PASSWORD": $0] } ?? [:])
+        }
+        let trusting = ["--cacert", path("ca.pem")]
+        let shown = trusting + ["--cert", path("alice.pem"), "--key", path("alice.key")]
+        let first = try play("ada", shown + ["-e", "look"])
+        #expect(first.code == 0 && first.output.contains("Welcome ada"), "\(first)")
+        let second = try play("ada", trusting + ["--user", "carol", "-e", "look"], password: "pw")
+        #expect(second.code == 0 && second.output.contains("Gates Center"), "\(second)")
+        let missing = try play("ada", ["--cacert", path("none.pem"), "-e", "look"])
+        let why = "cmud: TLS cannot use \(path("none.pem")): No such file or directory\n"
+        #expect(missing.code == 64 && missing.errors == why, "\(missing)")
+        let foreign = try play("ada", ["--cacert", path("alice.pem"), "-e", "look"])
+        #expect(foreign.code == 3 && foreign.errors.contains("TLS failed: the server's certificate"), "\(foreign)")
+    }
+
     @Test func theLoadGeneratorSpeaksTLSAndUsers() throws {
         defer { try? FileManager.default.removeItem(at: folder) }
         let password = try write("password", "a long password of everybody\n")
@@ -194,7 +222,14 @@ import Testing
         server.signal(SIGHUP)
         #expect(try eventually { try secure(server, cli, ["INFO", "stats"]).contains("tls_reload_failures:1\r") })
         #expect(try secure(server, cli, ["GET", "k"]) == "v")
+        // Nor does a key of another certificate.
+        let key = try String(contentsOfFile: path("server.key"), encoding: .utf8)
+        _ = try write("server.key", String(contentsOfFile: path("alice.key"), encoding: .utf8))
         _ = try write("server.pem", good)
+        server.signal(SIGHUP)
+        #expect(try eventually { try secure(server, cli, ["INFO", "stats"]).contains("tls_reload_failures:2\r") })
+        #expect(try secure(server, cli, ["GET", "k"]) == "v")
+        _ = try write("server.key", key)
         server.signal(SIGHUP)
         #expect(try eventually { try secure(server, cli, ["INFO", "stats"]).contains("tls_reloads:1\r") })
         // Others of another authority: whoever believes only that one gets in when they are read.
@@ -208,7 +243,46 @@ import Testing
         let text = server.end(SIGTERM)
         #expect(
             text.contains("the certificate stays as it was: --tls-cert-file \(path("server.pem")): is no certificate"))
+        #expect(text.contains("--tls-key-file \(path("server.key")): is not the key of the certificate"))
         #expect(text.contains("the files of --tls-cert-file are read again"))
+    }
+
+    /// Whatever is logged.
+    @Test(arguments: ["error", "notice"]) func filesAreReadAgainAtEveryLevelOfTheLog(level: String) throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        guard let cli = tool("redis-cli") else { return }
+        let server = try KVDProcess(arguments: certificate + ["--log-level", level])
+        server.signal(SIGHUP)
+        #expect(try eventually { try secure(server, cli, ["INFO", "stats"]).contains("tls_reloads:1\r") })
+    }
+
+    @Test func aKeyThatEverybodyMayReadIsNamedInTheLog() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        chmod(path("server.key"), 0o644)
+        let text = try KVDProcess(arguments: certificate).end()
+        #expect(text.contains("\(path("server.key")) can be read by everyone on this machine"), "\(text)")
+    }
+
+    /// Made by openssl; nil where that is not installed.
+    private func certificateOfRSA(bits: Int) throws -> (certificate: String, key: String)? {
+        guard let openssl = Tool.path("openssl") else { return nil }
+        let files = (certificate: path("rsa\(bits).pem"), key: path("rsa\(bits).key"))
+        let made = try Tool.run(
+            openssl,
+            [
+                "req", "-x509", "-newkey", "rsa:\(bits)", "-nodes", "-subj", "/CN=localhost", "-days", "2", "-addext",
+                "subjectAltName=IP:127.0.0.1", "-out", files.certificate, "-keyout", files.key,
+            ])
+        #expect(made.code == 0, "\(made.errors)")
+        return files
+    }
+
+    @Test func aKeyOfRSAWithTheUsualLengthServes() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        guard let cli = tool("redis-cli"), let files = try certificateOfRSA(bits: 2048) else { return }
+        let server = try KVDProcess(arguments: ["--tls-cert-file", files.certificate, "--tls-key-file", files.key])
+        let words = ["-p", "\(server.clientPort)", "--tls", "--cacert", files.certificate, "PING"]
+        #expect(try Tool.run(cli, words).output == "PONG\n")
     }
 
     @Test func whatIsWrongIsNoStart() throws {
@@ -220,6 +294,7 @@ import Testing
                 openssl, ["pkcs8", "-topk8", "-in", key, "-out", encrypted, "-passout", "pass:secret"])
             #expect(ended.code == 0, "\(ended.errors)")
         }
+        let long = try certificateOfRSA(bits: 3072)
         for (arguments, why, code) in [
             (["--tls-cert-file", server], "needs --tls-cert-file and --tls-key-file, both", 64),
             (["--tls", "required"], "needs --tls-cert-file and --tls-key-file, both", 64),
@@ -227,6 +302,8 @@ import Testing
             (certificate + ["--tls-auth-clients", "yes"], "needs --tls-ca-file", 64),
             (certificate + ["--tls-auth-clients-user", "CN"], "needs --tls-auth-clients optional or yes", 64),
             (["--tls-cert-file", path("none"), "--tls-key-file", key], "\(path("none")): No such file", 1),
+            (["--tls-cert-file", folder.path, "--tls-key-file", key], "\(folder.path): Is a directory", 1),
+            (["--tls-cert-file", server, "--tls-key-file", folder.path], "\(folder.path): Is a directory", 1),
             (["--tls-cert-file", key, "--tls-key-file", key], "--tls-cert-file \(key): is no certificate", 1),
             (
                 ["--tls-cert-file", server, "--tls-key-file", path("alice.key")],
@@ -243,6 +320,10 @@ import Testing
             (
                 certificate + ["--tls-ca-file", path("ca.pem"), "--tls-auth-clients", "optional"],
                 "and the user default needs no password", 1
+            ),
+            (
+                ["--tls-cert-file", long?.certificate ?? path("none"), "--tls-key-file", long?.key ?? key],
+                long.map { "--tls-key-file \($0.key): RSA with 3072 bits would hold a loop" } ?? "No such file", 1
             ),
         ] as [([String], String, Int32)] {
             let ended = try KVDProcess.run(arguments + ["--port", "\(FreePorts.take(2))", "--actors", "1"])

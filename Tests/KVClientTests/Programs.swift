@@ -18,7 +18,7 @@ enum Programs {
 
     static func url(_ name: String) -> URL { directory.appendingPathComponent(name) }
 
-    /// Runs kv to its end; kills it after 30 seconds.
+    /// Runs kv to its end; kills it after a minute.
     static func kv(
         _ arguments: [String], input: [UInt8] = [], environment: [String: String] = [:]
     ) throws -> (code: Int32, output: [UInt8], errors: String) {
@@ -30,7 +30,7 @@ enum Programs {
         let (stdin, stdout, stderr) = (Pipe(), Pipe(), Pipe())
         (process.standardInput, process.standardOutput, process.standardError) = (stdin, stdout, stderr)
         try process.run()
-        DispatchQueue.global().asyncAfter(deadline: .now() + 30) { [pid = process.processIdentifier] in
+        DispatchQueue.global().asyncAfter(deadline: .now() + 60) { [pid = process.processIdentifier] in
             if process.isRunning { kill(pid, SIGKILL) }
         }
         try stdin.fileHandleForWriting.write(contentsOf: input)
@@ -74,13 +74,13 @@ final class Server {
     deinit { crash() }
 
     /// It hangs from now on: its kernel takes connections and bytes, and it does nothing.
-    func hang() { kill(process.processIdentifier, SIGSTOP) }
+    func hang() { suspend(process.processIdentifier) }
 
     private static func firstLine(of handle: FileHandle) -> String? {
         var text: [UInt8] = []
         while !text.contains(10) {
             var ready = pollfd(fd: handle.fileDescriptor, events: Int16(POLLIN), revents: 0)
-            guard poll(&ready, 1, 20_000) > 0 else { return nil }
+            guard poll(&ready, 1, 60_000) > 0 else { return nil }
             var chunk = [UInt8](repeating: 0, count: 4096)
             let n = read(handle.fileDescriptor, &chunk, chunk.count)
             guard n > 0 else { return nil }
@@ -122,7 +122,7 @@ final class TerminalSession {
 
     /// Reads on until `text` has been seen since the last call; false after ten seconds.
     func sees(_ text: String) -> Bool {
-        let deadline = Date().addingTimeInterval(10)
+        let deadline = Date().addingTimeInterval(60)
         let wanted = Array(text.utf8)
         while true {
             if let found = seen.firstRange(of: wanted) {
@@ -141,9 +141,9 @@ final class TerminalSession {
 
     func signal(_ number: Int32) { kill(process.processIdentifier, number) }
 
-    /// The exit code, nil if it does not end within ten seconds.
+    /// The exit code, nil if it does not end within a minute.
     func exitCode() -> Int32? {
-        let deadline = Date().addingTimeInterval(10)
+        let deadline = Date().addingTimeInterval(60)
         while process.isRunning {
             guard Date() < deadline else { return nil }
             // What it prints is read away, so that it can end.

@@ -1,6 +1,7 @@
 // The loop over real sockets, on every backend: bytes, back-pressure, closing, timers, wake-ups.
 
 import CSupport
+import Dispatch
 import Glibc
 import KVBase
 import KVTestTraits
@@ -68,6 +69,44 @@ func withServer<R>(
         #expect(loop.turnLengths.longestNanos >= 20_000_000)
         loop.forgetLongestTurn()
         #expect(loop.turnLengths.longestNanos == 0)
+    }
+
+    /// Whoever is served meanwhile does not wait for a crowd: a turn takes a few of those who come or go.
+    @Test(arguments: backends) func aCrowdComesAndGoesInManyTurns(_ backend: LoopBackend) throws {
+        final class Leaver: ConnectionHandler {
+            let turns: Locked<[Nanos: Int]>
+            init(_ turns: Locked<[Nanos: Int]>) { self.turns = turns }
+            override func closed(_ connection: Connection) {
+                let turn = connection.loop.nowNanos
+                turns.withLock { $0[turn, default: 0] += 1 }
+            }
+        }
+        let (comings, leavings) = (Locked<[Nanos: Int]>([:]), Locked<[Nanos: Int]>([:]))
+        let acceptor = ClosureAcceptor { connection in
+            let turn = connection.loop.nowNanos
+            comings.withLock { $0[turn, default: 0] += 1 }
+            return Leaver(leavings)
+        }
+        try withServer(backend, acceptor: acceptor) { loop, port in
+            /// All of what `body` does is there when the loop looks.
+            func asOne(_ body: () throws -> Void) throws {
+                let (held, released) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+                loop.perform {
+                    held.signal()
+                    released.wait()
+                }
+                held.wait()
+                defer { released.signal() }
+                try body()
+            }
+            var clients: [TestSocket] = []
+            try asOne { for _ in 0..<200 { clients.append(try TestSocket(port: port)) } }
+            #expect(eventually { comings.withLock { $0.values.reduce(0, +) } == 200 })
+            #expect(comings.withLock { $0.values.max()! } <= 16)
+            try asOne { clients = [] }
+            #expect(eventually { leavings.withLock { $0.values.reduce(0, +) } == 200 })
+            #expect(leavings.withLock { $0.values.max()! } <= 32)
+        }
     }
 
     @Test(arguments: backends) func manyConnectionsAtOnce(_ backend: LoopBackend) throws {

@@ -95,6 +95,30 @@ import Testing
         }
     }
 
+    /// Nothing of OpenSSL stands behind a client before its first record is whole.
+    @Test(arguments: backends) func whoOnlyBeginsTakesNoMoreThanItsBytes(_ backend: LoopBackend) throws {
+        try withSecureServer(backend) { server in
+            let half = try TestSocket(port: server.port)
+            let dialer = try SecureDialer()
+            let hello = Array(dialer.output.bytes)
+            let ends = [0, 1, 4, 5, hello.count - 1]
+            for (from, end) in zip(ends, ends.dropFirst()) {
+                try half.send(Array(hello[from..<end]))
+                // Whatever was sent before it has been looked at when another client is answered.
+                var other: SecureSocket? = try SecureSocket(port: server.port)
+                try other?.send("x")
+                #expect(try other?.receiveText(1) == "x")
+                #expect(server.statistics.open == 1 && server.statistics.failed == 0, "\(end)")
+                other = nil
+                #expect(eventually { server.statistics.open == 0 })
+            }
+            try half.send([hello[hello.count - 1]])
+            #expect(eventually { server.statistics.open == 1 })
+            let answer = try half.receiveSome()
+            #expect(answer.first == SecureLayer.firstByte)
+        }
+    }
+
     @Test(arguments: backends) func onePortServesBothWhereTLSIsOptional(_ backend: LoopBackend) throws {
         try withSecureServer(backend, .optional) { server in
             let (plain, secure) = (try TestSocket(port: server.port), try SecureSocket(port: server.port))

@@ -1,5 +1,4 @@
-// A smoke of the fuzz targets of commands and of links with fixed seeds, and proof that it notices. In process, but for
-// `links`.
+// A smoke of the fuzz targets with fixed seeds, and proof that it notices. In process, but for `links`.
 
 import FuzzSupport
 import KVCore
@@ -27,6 +26,17 @@ import Testing
         #expect(
             failure == nil,
             "kv-fuzz rights --seed 1 --from \(failure?.index ?? 0) --inputs 1\n\(failure?.message ?? "")")
+    }
+
+    @Test func recordsAreTheSameHoweverTheyAreCut() {
+        let failure = FuzzTarget.records.run(seed: 1, inputs: 400)
+        #expect(
+            failure == nil,
+            "kv-fuzz records --seed 1 --from \(failure?.index ?? 0) --inputs 1\n\(failure?.message ?? "")")
+    }
+
+    @Test func aLostByteIsNoticed() {
+        #expect(FuzzTarget.recordsCanary.run(seed: 1, inputs: 400) != nil)
     }
 
     @Test(arguments: [(FuzzTarget.members, 12), (.links, 600), (.handshake, 600)])

@@ -42,7 +42,7 @@ package final class HeldPort: Sendable {
     }
 
     /// Who connects next is told this and then nothing more.
-    package func accept(saying bytes: [UInt8], withinMillis: Int32 = 20_000) throws -> AcceptedSocket {
+    package func accept(saying bytes: [UInt8], withinMillis: Int32 = 60_000) throws -> AcceptedSocket {
         guard isConnected(withinMillis: withinMillis) else { throw TestSocket.Failure("nobody connects") }
         let link = Glibc.accept(fd, nil, nil)
         guard link >= 0, send(link, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count else {

@@ -56,7 +56,7 @@ struct SimulationTests {
 
     @Test("there are 47 planted bugs, each with its own name")
     func bugNames() {
-        #expect(SimBug.all.count == 51)
-        #expect(Set(SimBug.all.map(\.name)).count == 51)
+        #expect(SimBug.all.count == 52)
+        #expect(Set(SimBug.all.map(\.name)).count == 52)
     }
 }

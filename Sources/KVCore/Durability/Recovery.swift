@@ -89,29 +89,13 @@ package final class Recovery {
         state.floor = max(state.floor, end.floor)
     }
 
-    /// Whether a snapshot is whole and intact: every checksum, and its end. O(bytes).
-    package static func verify(snapshot bytes: UnsafeRawBufferPointer) throws(DiskFault) {
-        let header = try DiskHeader(reading: bytes)
-        guard header.kind == .snapshot else { throw .header }
-        var reader = ChunkReader(bytes, header)
-        let origins = OriginTable()
-        var (records, end) = (UInt64(0), UInt64?.none)
-        while let body = reader.next() {
-            var sections = SectionReader(body, own: 0, origins)
-            while let section = try sections.next() {
-                if case .entries(let decoder, _) = section { records += UInt64(decoder.left) }
-                if case .end(let found) = section { end = found.records }
-            }
-        }
-        guard reader.end() == .clean else { throw .damaged(at: reader.at) }
-        guard let end, end == records else { throw .short }
-    }
-
     // MARK: Logs
 
-    /// Reads the files of one log, in the order of their numbers. Returns what is wrong with it. O(bytes).
-    package func readLog(_ files: [LogFileBytes]) throws(DiskFault) -> [LogFinding] {
+    /// Reads the files of one log, in the order of their numbers. Returns what is wrong with it. `isWhole`: none is
+    /// missing before the first: else it proves nothing. O(bytes).
+    package func readLog(_ files: [LogFileBytes], isWhole: Bool = true) throws(DiskFault) -> [LogFinding] {
         var reading = LogReading()
+        reading.lacksBeginning = !isWhole
         for (index, file) in files.enumerated() {
             var reader = ChunkReader(file.bytes, file.header)
             reading.begin(file.header.number)
@@ -275,7 +259,8 @@ private struct LogReading {
     private var gaps: [(place: LogPlace, at: Int)] = []
 
     /// Nothing was missing so far.
-    var isWhole: Bool { gaps.isEmpty }
+    var isWhole: Bool { gaps.isEmpty && !lacksBeginning }
+    var lacksBeginning = false
 
     mutating func begin(_ number: UInt64) {
         // A file is missing, if `follows` does not say otherwise.

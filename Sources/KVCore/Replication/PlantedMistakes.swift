@@ -116,6 +116,8 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let partBuriedEarly = PlantedMistakes(rawValue: 1 << 49)
     /// A count that begins after an expiry goes on from the old one.
     package static let expiryLeavesParts = PlantedMistakes(rawValue: 1 << 50)
+    /// A newcomer's zero, which counting begins with, is stamped above a floor that it was handed.
+    package static let zeroAtFloor = PlantedMistakes(rawValue: 1 << 51)
 
     /// A server that comes back believes its disk whatever others have collected. Not among `all`: the simulator has no
     /// disks.
@@ -124,7 +126,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// RESTAMP writes below what it is to beat. Not among `all`: simulated clocks do not go so far ahead.
     package static let restampBelow = PlantedMistakes(rawValue: 1 << 61)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 51.
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 52.
     package static let all: [(name: String, bug: PlantedMistakes)] = [
         ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
         ("tieByArrival", .tieByArrival), ("sequenceIgnored", .sequenceIgnored), ("nowOnly", .nowOnly),
@@ -148,6 +150,6 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
         ("resetOfOldId", .resetOfOldId), ("ownFromOthers", .ownFromOthers), ("floorAhead", .floorAhead),
         ("forgottenAtAWord", .forgottenAtAWord),
         ("countWritesSum", .countWritesSum), ("setForgetsTaken", .setForgetsTaken),
-        ("partBuriedEarly", .partBuriedEarly), ("expiryLeavesParts", .expiryLeavesParts),
+        ("partBuriedEarly", .partBuriedEarly), ("expiryLeavesParts", .expiryLeavesParts), ("zeroAtFloor", .zeroAtFloor),
     ]
 }

@@ -189,7 +189,9 @@ extension Replica {
         while seq <= store.ownSeq {
             let hash = store.journalHash(seq)
             store.records(hash) { record in
-                guard record.origin == own, record.seq == seq, record.ms <= floor, !record.isTombstone else { return }
+                guard record.origin == own, record.seq == seq, record.ms <= floor, !record.isTombstone,
+                    !store.isProvisionalZero(seq)
+                else { return }
                 below.append(hash, record.retained())
             }
             seq += 1
@@ -203,6 +205,15 @@ extension Replica {
             effects.events.append(.restamped((store.ownSeq - UInt64(below.count) + 1)...store.ownSeq))
         }
         below.clear()
+    }
+
+    /// This actor has caught up: what it began to count meanwhile is either beaten by what others hold, or written
+    /// again above the floor; not by who leaves and has handed that over.
+    func settleZeros(_ at: Moment, into effects: inout ReplicaEffects) {
+        guard !hasHandedOver(at) else { return }
+        let count = store.settleZeros { onRestamp?($0, $1) }
+        guard count > 0 else { return }
+        effects.events.append(.restamped((store.ownSeq - UInt64(count) + 1)...store.ownSeq))
     }
 
     /// A server met a short while ago, whose actors perhaps have not all heard of this one yet. A newcomer has its

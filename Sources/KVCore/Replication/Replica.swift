@@ -97,6 +97,7 @@ package final class Replica {
         inbox = Inbox(bytesMax: config.inboxBytesMax)
         bench = FrameBench(origins: origins, cluster: config.clusterId)
         catchUp = CatchUp(isCaughtUp: !config.joining)
+        if config.joining, !config.planted(.zeroAtFloor) { store.beginProvisionalZeros() }
         plantedState = PlantedState(actorCount: config.actorCount)
         for index in 0..<config.actorCount {
             // Interned by every sibling, in the same order, so that vectors can be compared from the first batch on.
@@ -199,6 +200,7 @@ package final class Replica {
         takeCensus(at, into: &effects)
         lookForGaps(at)
         lookForExpired(at)
+        if store.hasProvisionalZeros, isCaughtUp { settleZeros(at, into: &effects) }
         if !round.isOpen { openRound(at) }
         if round.isOpen, advanceRound(budget: config.entriesPerStep) >= 0, !round.isBuilding {
             closeRound(at, into: &effects)

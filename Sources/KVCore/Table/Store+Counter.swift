@@ -215,10 +215,14 @@ extension Store {
     func establish(_ key: HashedKey, _ now: Millis) -> Record? {
         let slot = state.pointee.table.find(key.view, place(key.hash))
         // The least stamp there is: what others have set meanwhile wins, and this counts on top.
-        guard let ms = stamp(over: newest(key, slot), now: 0, floor: 0) else { return nil }
+        // While others may hold what is not here, not even the floor counts: it may be above that.
+        let newest = newest(key, slot)
+        let stamped = hasProvisionalZeros ? stamp(over: newest, least: 1) : stamp(over: newest, now: 0, floor: 0)
+        guard let ms = stamped else { return nil }
         let taken = taken(key, slot, now, onlySpent: true)
         return CounterText.with(0) { text in
             let (origin, seq) = (state.pointee.ownOrigin, nextSeq(key.hash))
+            state.pointee.zeros?.note(seq)
             let record =
                 taken.map {
                     Record.create(

@@ -18,9 +18,11 @@ extension Store {
         guard let slot else { return write(key, nil, value: value, now: now, floor: floor) }
         let origin = state.pointee.ownOrigin
         let old = slot.record
-        guard let ms = stamp(over: old, now: now, floor: floor) else { return nil }
+        let isAlike = old.canOverwriteAlike(valueCount: value.count, origin: origin)
+        guard var ms = stamp(over: old, now: now, floor: floor) else { return nil }
+        if !isAlike { ms = apart(ms, from: old, slot, now: now) }
         let seq = nextSeq(key.hash)
-        if old.canOverwriteAlike(valueCount: value.count, origin: origin) {
+        if isAlike {
             overwriteAlike(old, value: value.start, ms: ms, origin: origin, seq: seq)
             return old
         }
@@ -60,7 +62,9 @@ extension Store {
         _ key: HashedKey, _ addition: RecordExtension?, value: ByteView, now: Millis, floor: Millis
     ) -> Record? {
         let slot = state.pointee.table.find(key.view, place(key.hash))
-        guard let ms = stamp(over: newest(key, slot), now: now, floor: floor) else { return nil }
+        let newest = newest(key, slot)
+        guard var ms = stamp(over: newest, now: now, floor: floor) else { return nil }
+        ms = apart(ms, from: newest, slot, now: now)
         var addition = addition
         if let taken = taken(key, slot, now) {
             addition = RecordExtension(
@@ -112,7 +116,9 @@ extension Store {
 
     /// Replaces a key's record by a tombstone, whatever is there. Nil if no storable version is left.
     func writeTombstone(_ key: HashedKey, _ slot: HashTable.Slot, now: Millis, floor: Millis) -> Record? {
-        guard let ms = stamp(over: newest(key, slot), now: now, floor: floor) else { return nil }
+        let newest = newest(key, slot)
+        guard var ms = stamp(over: newest, now: now, floor: floor) else { return nil }
+        ms = apart(ms, from: newest, slot, now: now)
         let (origin, seq) = (state.pointee.ownOrigin, nextSeq(key.hash))
         let record =
             taken(key, slot, now).map {
@@ -131,6 +137,13 @@ extension Store {
         // No clock makes a stamp of a restamped key.
         guard ms < Version.restamped else { return nil }
         if floor > 0 { ms = max(ms, floor == .max ? floor : floor &+ 1) }
+        return stamp(over: old, least: ms)
+    }
+
+    /// The same without regard to what was collected: at least `least`.
+    @inline(__always)
+    func stamp(over old: Record?, least: Millis) -> Millis? {
+        var ms = least
         if let old {
             let oldMillis = old.ms
             if oldMillis >= ms {
@@ -156,6 +169,19 @@ extension Store {
         let isPossible = Version.clockMillis(ms) <= state.pointee.stampMax && ms <= Version.msMax
         return isPossible && state.pointee.ownSeq < Version.seqMax ? ms : nil
     }
+
+    /// The stamp of a write over a delete or a counter, further than a millisecond from `old`, so that it wins over the
+    /// zero that somebody else who has only `old` begins to count with (docs/replication.md 16.5). Only a little ahead
+    /// of the clock: not in a loop that writes one key all the time.
+    func apart(_ ms: Millis, from old: Record?, _ slot: HashTable.Slot?, now: Millis) -> Millis {
+        guard let old, let slot, slot.record.isTombstone || slot.marks & HashTable.companionsMark != 0 else {
+            return ms
+        }
+        let apart = old.ms &+ 2
+        return apart > ms && apart <= min(now &+ Store.apartMillisMax, state.pointee.stampMax) ? apart : ms
+    }
+
+    static let apartMillisMax: Millis = 50
 
     /// See `boundStamps`.
     package var stampMax: Millis { state.pointee.stampMax }

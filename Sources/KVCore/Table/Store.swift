@@ -260,6 +260,8 @@ struct StoreState {
     /// Which actors have parts of which counters.
     var parts = PartBook()
     var shownNumbers = ShownNumbers()
+    /// While this actor has not caught up with others.
+    var zeros: ProvisionalZeros?
     /// A planted mistake: a write looks at its own record alone.
     var ignoresCompanions = false
     /// A planted mistake: a write does not say what it has taken of a counter.

@@ -445,6 +445,7 @@ final class LinkConnection: ConnectionHandler {
         let code = try read { try reader.read(UInt8.self) }
         let why = try read { try reader.readString() }
         isRefused = true
+        if code == LinkFrame.RejectCode.epoch { throw LinkError.rejected("\(why); \(transport.epochAdvice)") }
         guard code == LinkFrame.RejectCode.itself, let target else { throw LinkError.rejected(why) }
         isItself = true
         transport.foundItself(at: target)
@@ -468,6 +469,7 @@ final class LinkConnection: ConnectionHandler {
         let address = transport.address(claimed: hello.address, seen: seenAddress, by: self)
         if let refusal = transport.refusal(of: hello, from: address) { return refuse(refusal, address) }
         transport.shownByAccepting(self)
+        transport.agree(on: hello.epoch)
         (peerIncarnation, peerAddress, peerName) = (hello.incarnation, address, hello.name)
         send(LinkFrame.Kind.welcome) { transport.welcome(self).encode(into: &$0) }
         transport.identified(self)
@@ -480,9 +482,12 @@ final class LinkConnection: ConnectionHandler {
         guard welcome.incarnation != 0 else { throw LinkError.malformed }
         guard isCertified(welcome.name) else { throw LinkError.certified(welcome.name.text, cipher!.peerName) }
         let address = transport.address(claimed: welcome.address, seen: seenAddress, by: self)
-        if let refusal = transport.refusal(of: welcome.name, welcome.incarnation, address) {
+        if let refusal = transport.refusal(of: welcome.epoch)
+            ?? transport.refusal(of: welcome.name, welcome.incarnation, address)
+        {
             return refuse(refusal, address)
         }
+        transport.agree(on: welcome.epoch)
         if let seen = HostPort(welcome.seen) { transport.shown(seen, .seen, by: self) }
         (peerIncarnation, peerAddress, peerName) = (welcome.incarnation, address, welcome.name)
         transport.identified(self)

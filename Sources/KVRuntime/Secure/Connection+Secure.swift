@@ -47,10 +47,6 @@ extension Connection {
         state.pointee.flags &= ~ConnectionState.undecided
         let isRefused = state.pointee.flags & ConnectionState.closeAfterFlush != 0
         if first == SecureLayer.firstByte {
-            guard layer.start(layer.port.context) else {
-                close()
-                return false
-            }
             state.pointee.flags |= ConnectionState.secured
             // A farewell's was another time.
             if layer.isFarewell { layer.timer?.cancel() }
@@ -85,6 +81,8 @@ extension Connection {
     private func collect(_ bytes: UnsafeRawBufferPointer, _ layer: SecureLayer) {
         layer.port.noteEvent()
         guard layer.collect(bytes) else { return close() }
+        guard layer.hasWholeRecord else { return }
+        guard layer.hasStarted || layer.start(layer.port.context) else { return close() }
         layer.port.enqueue(self, layer)
     }
 

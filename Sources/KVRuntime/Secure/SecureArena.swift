@@ -3,12 +3,14 @@
 import KVBase
 
 /// Pieces stay where they are until `reset`. What a turn takes is bounded by what it receives.
-final class SecureArena {
+package final class SecureArena {
     private static let chunkBytes = 256 * 1024
 
     private var chunks: [(base: UnsafeMutableRawPointer, bytes: Int)] = []
     /// Of the last chunk.
     private var used = 0
+
+    package init() {}
 
     deinit { for chunk in chunks { chunk.base.deallocate() } }
 
@@ -31,7 +33,7 @@ final class SecureArena {
     }
 
     /// Nobody looks at any piece any more.
-    func reset() {
+    package func reset() {
         used = 0
         guard let first = chunks.first, chunks.count > 1 || first.bytes > SecureArena.chunkBytes else { return }
         let kept = first.bytes == SecureArena.chunkBytes ? 1 : 0

@@ -33,6 +33,8 @@ package struct SecureFault: Error, CustomStringConvertible {
     package enum File: Sendable { case certificate, key, authority }
     package var file: File?
     package var description: String
+
+    package init(file: File?, description: String) { (self.file, self.description) = (file, description) }
 }
 
 /// The old one lives on with its connections when it is replaced.

@@ -1,20 +1,19 @@
 // TLS of one connection with a client, between the loop's bytes and the handler's. Its loop's thread.
 
 import CTLS
-import KVBase
+package import KVBase
 
-/// Steps that Connection+Secure.swift puts in order. Until the first byte has shown that the client speaks TLS there is
-/// nothing behind it.
-final class SecureLayer {
-    enum Step { case more, done, failed }
-    enum Opened { case all, ended, failed }
+/// Steps that Connection+Secure.swift puts in order. Until the first record has come there is nothing behind it.
+package final class SecureLayer {
+    package enum Step: Sendable { case more, done, failed }
+    package enum Opened: Sendable { case all, ended, failed }
 
     let port: SecurePort
     private var raw: OpaquePointer?
-    private(set) var isDone = false
-    private(set) var hasFailed = false
+    package private(set) var isDone = false
+    package private(set) var hasFailed = false
     /// What is to be sent besides replies: of the handshake, alerts.
-    var held = OutputBuffer()
+    package var held = OutputBuffer()
     /// Of a handshake: what came and waits for its step.
     private var input: OutputBuffer?
     private var saidEnd = false
@@ -38,6 +37,9 @@ final class SecureLayer {
 
     /// Of every TLS handshake.
     static let firstByte: UInt8 = 0x16
+    /// Of all records: kind, version, length.
+    static let headerBytes = 5
+    static let majorVersion: UInt8 = 3
     /// What a client may send before the handshake is done.
     static let inputBytesMax = 128 * 1024
     /// Alerts and changes of keys that a client does not take.
@@ -45,7 +47,7 @@ final class SecureLayer {
     /// Changes of keys in a second.
     static let keyChangesMax: UInt32 = 32
 
-    init(_ port: SecurePort) { self.port = port }
+    package init(_ port: SecurePort) { self.port = port }
 
     deinit {
         if let raw {
@@ -57,23 +59,37 @@ final class SecureLayer {
     }
 
     /// False if memory is short.
-    func start(_ context: SecureContext) -> Bool {
+    package func start(_ context: SecureContext) -> Bool {
         raw = cs_front_new(context.raw)
         if raw != nil { port.statistics.opened() }
         return raw != nil
     }
 
+    package var hasStarted: Bool { raw != nil }
+
     // MARK: Handshake
 
+    /// Whether what came is worth a step. Before the first record is whole there is nothing behind this object yet: a
+    /// client that only begins takes no more than its bytes.
+    package var hasWholeRecord: Bool {
+        if hasStarted { return true }
+        guard let bytes = input?.bytes, bytes.count > 1 else { return false }
+        // OpenSSL says what is wrong with it.
+        if bytes[1] != SecureLayer.majorVersion { return true }
+        guard bytes.count >= SecureLayer.headerBytes else { return false }
+        let length = Int(bytes[3]) << 8 | Int(bytes[4])
+        return length > Int(CS_FRONT_RECORD_BYTES) || bytes.count >= SecureLayer.headerBytes + length
+    }
+
     /// Keeps what came for the next step. False if that is too much.
-    func collect(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    package func collect(_ bytes: UnsafeRawBufferPointer) -> Bool {
         if input == nil { input = OutputBuffer(capacity: bytes.count) }
         input!.append(bytes)
         return input!.count <= SecureLayer.inputBytesMax
     }
 
     /// As far as it goes with what came. When it is done, `open` has to take the rest at once.
-    func shakeHands() -> Step {
+    package func shakeHands() -> Step {
         guard let raw, let input else { return .more }
         let result = cs_front_handshake(raw, input.base, input.count)
         takeHeld()
@@ -97,7 +113,7 @@ final class SecureLayer {
 
     /// Decrypts what came, or, with nil, what came with the end of the handshake; a call of `body` for each piece of
     /// the arena it fills.
-    func open(
+    package func open(
         _ bytes: UnsafeRawBufferPointer?, in arena: SecureArena, now: Nanos, _ body: (UnsafeRawBufferPointer) -> Void
     ) -> Opened {
         guard let raw else { return .failed }
@@ -132,7 +148,7 @@ final class SecureLayer {
     }
 
     /// Encrypts the first `count` bytes to the end of `output`. False: failed.
-    func seal(_ bytes: UnsafeRawPointer, _ count: Int, into output: inout OutputBuffer) -> Bool {
+    package func seal(_ bytes: UnsafeRawPointer, _ count: Int, into output: inout OutputBuffer) -> Bool {
         guard let raw else { return false }
         let room = cs_front_sealed_max(count)
         output.reserve(room)
@@ -167,7 +183,7 @@ final class SecureLayer {
     }
 
     /// Why it failed.
-    var reason: String {
+    package var reason: String {
         let text = raw.map { String(cString: cs_front_error($0)) } ?? ""
         return text.isEmpty ? "it changes its keys too often, or takes no answer" : text
     }

@@ -21,7 +21,10 @@ package final class SecurePort {
     private(set) var refusesPlain: Bool
 
     private unowned(unsafe) let loop: Loop
-    /// Connections whose handshake can go on; those before `head` are gone.
+    /// Connections whose handshake can go on and who have been answered before: in what they did most of the work is
+    /// done already, so they go first.
+    private var begun: [Connection] = []
+    /// Those whose handshake can begin; those before `head` are gone.
     private var queue: [Connection] = []
     private var head = 0
     /// Nanoseconds that handshakes may take of turns that serve.
@@ -88,7 +91,7 @@ package final class SecurePort {
     func enqueue(_ connection: Connection, _ layer: SecureLayer) {
         guard !layer.isQueued else { return }
         (layer.isQueued, layer.queuedAt) = (true, loop.nowNanos)
-        queue.append(connection)
+        if layer.hasBegun { begun.append(connection) } else { queue.append(connection) }
     }
 
     // MARK: Turns
@@ -99,7 +102,7 @@ package final class SecurePort {
         sealBytesLeft = SecurePort.sealBytesPerTurn
         let serves = loop.state.pointee.turnEvents > ownEvents
         ownEvents = 0
-        if head < queue.count { shakeHands(serves: serves) }
+        if !isEmpty { shakeHands(serves: serves) }
     }
 
     private func shakeHands(serves: Bool) {
@@ -110,11 +113,21 @@ package final class SecurePort {
             connection.shakeHands()
             if serves { credit -= Machine.monotonicNanos - start }
         }
-        if head < queue.count { loop.requestTurn() }
+        if !isEmpty { loop.requestTurn() }
+    }
+
+    private var isEmpty: Bool { begun.isEmpty && head == queue.count }
+
+    private func next(_ now: Nanos) -> Connection? {
+        while let connection = begun.popLast() {
+            connection.state.pointee.layer?.isQueued = false
+            if connection.wantsHandshake { return connection }
+        }
+        return nextToBegin(now)
     }
 
     /// The oldest, or the newest where the oldest has waited too long. Who is gone is passed over.
-    private func next(_ now: Nanos) -> Connection? {
+    private func nextToBegin(_ now: Nanos) -> Connection? {
         var found: Connection?
         while found == nil, head < queue.count {
             let oldest = queue[head]

@@ -29,6 +29,10 @@ package final class CertificateKeeper: Sendable {
         var endsAtSeconds: Int64 = 0
     }
 
+    /// A signature with such a key takes a quarter of a millisecond of the loop, one with 3,072 bits two, with 4,096
+    /// four: more than a turn may take.
+    private static let bitsOfRSAMax = 2048
+
     private let settings: TLSSettings
     private let state = Mutex(State())
     private let reloadCount = Atomic<Int>(0)
@@ -56,19 +60,16 @@ package final class CertificateKeeper: Sendable {
         let files = try settings.read()
         let contexts: [SecureContext]
         do { contexts = try SecureContext.make(files, count: count) } catch { throw settings.named(error) }
-        state.endsAtSeconds = contexts[0].endsAtSeconds
-        return (contexts, warnings(contexts[0]))
-    }
-
-    private func warnings(_ context: SecureContext) -> [String] {
-        var lines: [String] = []
-        if let key = settings.key, let line = SecretFile.warning(key) { lines.append(line) }
-        if context.keyBitsOfRSA > 2048 {
-            lines.append(
-                "the key of --tls-key-file is RSA with \(context.keyBitsOfRSA) bits: each new connection holds its"
-                    + " loop for milliseconds; ECDSA on P-256 takes a tenth of one")
+        let bits = contexts[0].keyBitsOfRSA
+        guard bits <= CertificateKeeper.bitsOfRSAMax else {
+            throw settings.named(
+                SecureFault(
+                    file: .key,
+                    description: "RSA with \(bits) bits would hold a loop for milliseconds with each new connection:"
+                        + " take ECDSA on P-256 (kvd cert), or RSA with \(CertificateKeeper.bitsOfRSAMax) bits"))
         }
-        return lines
+        state.endsAtSeconds = contexts[0].endsAtSeconds
+        return (contexts, settings.key.flatMap { SecretFile.warning($0) }.map { [$0] } ?? [])
     }
 
     /// Where new contexts go. Before the loops run.

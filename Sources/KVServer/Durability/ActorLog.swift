@@ -19,6 +19,14 @@ final class ActorLog {
     private static let learnedBytesPerTurn = 128 * 1024
     private static let learnedBytesMax = 64 * 1024 * 1024
     private static let retryMillis: Int64 = 1000
+    /// Between two syncs with `everysec`: with the time that one takes it stays below a second.
+    private static let flushMillis: Int64 = 500
+    /// A write that takes longer shows that the disk is slow: then the pen writes, and loops do not wait.
+    private static let slowNanos: Nanos = 1_000_000
+    /// So many quick writes of the pen show that it is not any more.
+    private static let quickWritesMin = 64
+    /// What is written at once where the pen does not.
+    private static let chunkBytesMax = 256 * 1024
 
     private enum Health {
         case well
@@ -60,12 +68,23 @@ final class ActorLog {
     private var learnedDone = 0
     private var wantsRows = false
     @exclusivity(unchecked) private var hasMore = false
-    /// Chunks written, and of those on the disk.
+    /// Chunks put together, of those written, and of those on the disk.
+    private var sealed: UInt64 = 0
     private var written: UInt64 = 0
     private var synced: UInt64 = 0
     private var isFlushing = false
-    /// Full files that are not on the disk.
-    private var unsynced: [DiskFile] = []
+    /// Full files that are not on the disk, each with its last chunk.
+    private var unsynced: [(file: DiskFile, last: UInt64)] = []
+    private let pen = LogPen()
+    /// Own writes that are written, and of those that the pen is about.
+    private var seqWritten: UInt64 = 0
+    private var seqUnderWay: UInt64 = 0
+    /// The pen writes: replies of those who write wait for it.
+    private(set) var isHelped: Bool
+    private var isSlow = false
+    private var quickWrites = 0
+    /// The pen has more than it may: writes are refused.
+    private var isFull = false
     /// What the next chunk says of the disk.
     private var syncedPlace: (file: UInt64, chunks: UInt32)?
     private var waiting = HeldReplies()
@@ -78,19 +97,17 @@ final class ActorLog {
         store = shard.state.pointee.store
         logged = store.ownSeq
         thread = DiskThread()
+        isHelped = persistence.settings.policy == .always
         writer = ChunkWriter(origins: store.origins)
         writer.begin(file: file.header)
         if persistence.settings.policy == .everysec {
-            loop.schedule(everyMillis: 1000) { [unowned self] in flushSecond() }
+            loop.schedule(everyMillis: ActorLog.flushMillis) { [unowned self] in flushSecond() }
         }
     }
 
     deinit { writer.deallocate() }
 
     private var policy: AppendPolicy { persistence.settings.policy }
-
-    /// Replies to writes wait for the disk: sessions are asked after each go whether they wrote.
-    var tracksWriters: Bool { policy == .always }
 
     static func firstFile(_ actor: Int, _ persistence: Persistence) throws(DiskError) -> DiskFile {
         try makeFile(1, fileBytesMin, actor, persistence)
@@ -101,7 +118,8 @@ final class ActorLog {
     ) throws(DiskError) -> DiskFile {
         let header = DiskHeader(
             kind: .log, file: Machine.random() | 1, epoch: persistence.epoch, server: persistence.server, actor: actor,
-            number: number, name: Bytes(persistence.name), lineage: persistence.lineage)
+            number: number, name: Bytes(persistence.name), lineage: persistence.lineage,
+            cluster: Bytes(persistence.cluster))
         return try DiskFile.make(
             DataDirectory.logName(persistence.server, actor, number), header, capacity: capacity,
             isWritten: persistence.settings.policy == .always, in: persistence.directory.descriptor)
@@ -156,16 +174,94 @@ final class ActorLog {
         }
         takeLearned()
         guard !writer.isEmpty else { return }
-        let chunk = writer.seal()
-        do throws(DiskError) { try file.append(chunk) } catch { return fail(error) }
-        persistence.noteLogged(chunk.count)
-        writer.clear()
-        if written == synced { figures.note(unsyncedSince: loop.nowNanos) }
-        written += 1
-        waiting.aim(at: written)
-        if policy == .always { flush() } else { letGo(through: written) }
+        if sealed == synced { figures.note(unsyncedSince: loop.nowNanos) }
+        persistence.noteLogged(writer.byteCount)
+        if !isHelped, writer.byteCount > ActorLog.chunkBytesMax {
+            shard.holdAnswered(for: self)
+            (isHelped, quickWrites) = (true, 0)
+        }
+        sealed += 1
+        waiting.aim(at: sealed)
+        if isHelped { writeByPen() } else if !writeHere() { return }
         if next == nil, !isPreparing, file.end > file.capacity / 2 { prepare() }
         if health == .full, room < ActorLog.roomBytesMin { shard.refuseWrites(byDisk: true) }
+    }
+
+    // MARK: Who writes
+
+    /// False if the disk does not take it.
+    private func writeHere() -> Bool {
+        let began = Machine.monotonicNanos
+        do throws(DiskError) { try file.append(writer.seal()) } catch {
+            // What was executed and is in no log must not be answered as if it were.
+            shard.closeAnswered()
+            fail(error)
+            return false
+        }
+        writer.clear()
+        noteWritten(1)
+        seqWritten = logged
+        letGo(through: written)
+        isSlow = Machine.monotonicNanos - began > ActorLog.slowNanos
+        // From the next turn on: who wrote in this one has its reply.
+        if isSlow || hasOthers { (isHelped, quickWrites) = (true, 0) }
+        return true
+    }
+
+    /// There are clients that may only read: no write is made here that could keep them waiting.
+    private var hasOthers: Bool { ActorLog.helpsBesideOthers && shard.sessions.count > 1 }
+    private static let helpsBesideOthers = true
+
+    private func writeByPen() {
+        pen.add(&writer, to: file)
+        if pen.gatheredBytes > LogPen.gatheredBytesMax, !isFull {
+            isFull = true
+            shard.refuseWrites(byDisk: true)
+        }
+        goOn()
+    }
+
+    /// With `always` what was written is synced at once, by the same thread.
+    private func goOn() {
+        guard !pen.isBusy else { return }
+        seqUnderWay = logged
+        let full = policy == .always ? unsynced.map(\.file) : nil
+        pen.go(loop, syncing: full) { [unowned self] in penDone($0, synced: full) }
+    }
+
+    private func penDone(_ done: LogPen.Done, synced full: [DiskFile]?) {
+        guard health != .failed else { return pen.drop() }
+        if let failure = done.failure { return fail(failure) }
+        noteWritten(UInt64(done.chunks))
+        seqWritten = seqUnderWay
+        if let full {
+            unsynced.removeAll { entry in full.contains { $0 === entry.file } }
+            noteSynced(written)
+            figures.note(durable: seqWritten)
+            syncedPlace = placeWritten ?? syncedPlace
+        }
+        letGo(through: full == nil ? written : synced)
+        isSlow = done.nanos > ActorLog.slowNanos
+        quickWrites = isSlow ? 0 : quickWrites + 1
+        if isFull, pen.gatheredBytes < LogPen.gatheredBytesMax / 2 {
+            isFull = false
+            if health == .well { shard.refuseWrites(byDisk: false) }
+        }
+        goOn()
+        if pen.isEmpty, policy != .always, !hasOthers, quickWrites >= ActorLog.quickWritesMin { isHelped = false }
+    }
+
+    private func noteWritten(_ chunks: UInt64) { written += chunks }
+
+    /// Up to where this file is written, and all before it; nil as long as the pen is about one before it.
+    private var placeWritten: (file: UInt64, chunks: UInt32)? {
+        let pending = sealed - written
+        return pending > writer.number ? nil : (file.header.number, writer.number - UInt32(pending))
+    }
+
+    private func noteSynced(_ chunk: UInt64) {
+        synced = max(synced, chunk)
+        figures.note(unsyncedSince: sealed > synced ? loop.nowNanos : 0)
     }
 
     private var room: Int { file.capacity - file.end }
@@ -216,7 +312,7 @@ final class ActorLog {
     private func turn(to next: DiskFile, afterFailure: Bool = false) {
         closed.append(Closed(file: file, greatest: writer.greatest))
         let (number, chunks) = (file.header.number, writer.number)
-        if !afterFailure { unsynced.append(file) }
+        if !afterFailure { unsynced.append((file, sealed)) }
         self.next = nil
         file = next
         writer.begin(file: next.header)
@@ -239,7 +335,7 @@ final class ActorLog {
                 if health == .full {
                     health = .well
                     persistence.log.notice("the log of actor \(index + 1) has room again: writes go on")
-                    shard.refuseWrites(byDisk: false)
+                    if !isFull { shard.refuseWrites(byDisk: false) }
                     figures.note(isFailing: false)
                 }
             case .failure(let error):
@@ -272,7 +368,7 @@ final class ActorLog {
     /// Which file is the first that a snapshot does not cover that begins with `vector`.
     func firstNeeded(beside vector: VersionVector) -> UInt64 {
         while let first = closed.first, vector.dominates(first.greatest) {
-            unsynced.removeAll { $0 === first.file }
+            unsynced.removeAll { $0.file === first.file }
             closed.removeFirst()
         }
         return closed.first?.file.header.number ?? file.header.number
@@ -288,40 +384,41 @@ final class ActorLog {
 
     /// One at a time; what is written meanwhile waits for the next.
     private func flush() {
-        guard !isFlushing, health != .failed, written > synced || !unsynced.isEmpty else { return }
+        let due = unsynced.filter { $0.last <= written }.map(\.file)
+        guard !isFlushing, health != .failed, written > synced || !due.isEmpty else { return }
         isFlushing = true
         figures.note(isSyncing: true)
-        let (target, place) = (written, (file: file.header.number, chunks: writer.number))
+        // What the pen is about is not in it.
+        let (target, place, seq) = (written, placeWritten, seqWritten)
         let onlyFull = policy == .no
-        let (full, current) = (unsynced, onlyFull ? nil : file)
+        let (full, current) = (due, onlyFull ? nil : file)
         let (box, loop) = (UncheckedBox(self), loop)
         thread.perform {
             var failure: DiskError?
             for file in full + (current.map { [$0] } ?? []) {
                 do throws(DiskError) { try file.sync() } catch { failure = failure ?? error }
             }
-            loop.perform { [failure] in box.value.flushed(full, onlyFull ? nil : target, place, failure) }
+            loop.perform { [failure] in box.value.flushed(full, onlyFull ? nil : (target, seq), place, failure) }
         }
     }
 
     private func flushed(
-        _ full: [DiskFile], _ target: UInt64?, _ place: (file: UInt64, chunks: UInt32), _ failure: DiskError?
+        _ full: [DiskFile], _ target: (chunk: UInt64, seq: UInt64)?, _ place: (file: UInt64, chunks: UInt32)?,
+        _ failure: DiskError?
     ) {
         isFlushing = false
         figures.note(isSyncing: false)
         guard health != .failed else { return }
         // Whatever was written before may be lost, and no second sync would say so.
         if let failure { return fail(failure) }
-        unsynced.removeAll { file in full.contains { $0 === file } }
+        unsynced.removeAll { entry in full.contains { $0 === entry.file } }
         guard let target else {
-            syncedPlace = (place.file, 0)
+            if let last = full.last { syncedPlace = (last.header.number + 1, 0) }
             return
         }
-        synced = target
-        syncedPlace = place
-        figures.note(unsyncedSince: written > synced ? loop.nowNanos : 0)
-        letGo(through: synced)
-        if policy == .always { flush() }
+        noteSynced(target.chunk)
+        if health == .well || health == .full { figures.note(durable: target.seq) }
+        if let place { syncedPlace = place }
     }
 
     private func letGo(through position: UInt64) {
@@ -338,9 +435,9 @@ final class ActorLog {
         figures.note(isFailing: true)
         shard.refuseWrites(byDisk: true)
         writer.clear()
+        pen.drop()
+        isFull = false
         (next, unsynced, syncedPlace) = (nil, [], nil)
-        // What was executed and is in no log must not be answered as if it were.
-        if policy != .always { shard.closeAnswered() }
         skip()
         loop.schedule(afterMillis: ActorLog.retryMillis) { [unowned self] in retry() }
     }
@@ -351,9 +448,14 @@ final class ActorLog {
                 loop.schedule(afterMillis: ActorLog.retryMillis) { [unowned self] in retry() }
                 return
             }
+            // What the pen is in the middle of is of the file that was given up.
+            guard !pen.isBusy else {
+                loop.schedule(afterMillis: ActorLog.retryMillis) { [unowned self] in retry() }
+                return
+            }
             health = .resuming
             turn(to: made, afterFailure: true)
-            (synced, logged) = (written, store.ownSeq)
+            (written, synced, logged) = (sealed, sealed, store.ownSeq)
             noteRows()
             saveUntilDone()
         }
@@ -375,7 +477,7 @@ final class ActorLog {
         health = .well
         figures.note(isFailing: false)
         persistence.log.notice("the log of actor \(index + 1) is written again: writes go on")
-        shard.refuseWrites(byDisk: false)
+        if !isFull { shard.refuseWrites(byDisk: false) }
     }
 
     // MARK: The end
@@ -384,8 +486,9 @@ final class ActorLog {
     func finish() -> Bool {
         thread.finish()
         waiting.close()
-        do {
-            for file in unsynced + [file] { try file.sync() }
+        do throws(DiskError) {
+            try pen.finish()
+            for file in unsynced.map(\.file) + [file] { try file.sync() }
         } catch {
             persistence.log.error("\(error): the last writes may not be on the disk")
             return false

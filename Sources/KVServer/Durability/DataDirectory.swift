@@ -8,28 +8,32 @@ import KVCore
 final class DataDirectory: @unchecked Sendable {
     let path: String
     let descriptor: Int32
-    private let lock: Int32
+    private let lock: DirectoryLock
+    private let isMade: Bool
+    /// The manifest was written: what was made stays.
+    private var isUsed = false
     /// As it was when the server started; nil in a new directory.
     let manifest: Manifest?
 
     private static let manifestName = "MANIFEST"
-    private static let lockName = "LOCK"
     /// What may lie in a directory that has no manifest yet.
-    private static let harmless: Set<String> = [lockName, manifestName + ".new", "lost+found"]
+    private static let harmless: Set<String> = [DirectoryLock.name, manifestName + ".new", "lost+found"]
 
-    private init(path: String, descriptor: Int32, lock: Int32, manifest: Manifest?) {
-        (self.path, self.descriptor, self.lock, self.manifest) = (path, descriptor, lock, manifest)
+    private init(path: String, descriptor: Int32, lock: DirectoryLock, isMade: Bool, manifest: Manifest?) {
+        (self.path, self.descriptor, self.lock, self.isMade) = (path, descriptor, lock, isMade)
+        self.manifest = manifest
     }
 
     deinit {
-        // The lock ends with its descriptor.
-        close(lock)
+        lock.end(leavesNothing: !isUsed, in: descriptor)
         close(descriptor)
+        if isMade, !isUsed { rmdir(path) }
     }
 
     /// Opens the directory, or makes it. Nothing in it is changed when this throws.
     static func open(_ path: String, cluster: String) throws(StartFailure) -> DataDirectory {
-        if mkdir(path, 0o700) != 0, errno != EEXIST { throw failure(path, String(cString: strerror(errno))) }
+        let isMade = mkdir(path, 0o700) == 0
+        if !isMade, errno != EEXIST { throw failure(path, String(cString: strerror(errno))) }
         let descriptor = Glibc.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard descriptor >= 0 else { throw failure(path, String(cString: strerror(errno))) }
         do throws(StartFailure) {
@@ -38,17 +42,21 @@ final class DataDirectory: @unchecked Sendable {
                 throw failure(path, "\(reason); give the user that runs kvd the right to read and write there")
             }
             _ = try read(path, descriptor, cluster: cluster)
-            let lock = try takeLock(path, descriptor)
+            let lock: DirectoryLock
+            do throws(DirectoryLock.Refusal) { lock = try DirectoryLock(in: descriptor) } catch {
+                throw failure(path, error.reason)
+            }
             do throws(StartFailure) {
                 // Again: whoever had the lock may have just left.
                 let manifest = try read(path, descriptor, cluster: cluster)
-                return DataDirectory(path: path, descriptor: descriptor, lock: lock, manifest: manifest)
+                return DataDirectory(path: path, descriptor: descriptor, lock: lock, isMade: isMade, manifest: manifest)
             } catch {
-                close(lock)
+                lock.end(leavesNothing: true, in: descriptor)
                 throw error
             }
         } catch {
             close(descriptor)
+            if isMade { rmdir(path) }
             throw error
         }
     }
@@ -69,7 +77,7 @@ final class DataDirectory: @unchecked Sendable {
         }
         let text: String
         do throws(DiskError) {
-            let file = try MappedFile(manifestName, in: descriptor)
+            let file = try ReadFile(manifestName, in: descriptor)
             text = String(decoding: file.bytes.prefix(Manifest.bytesMax), as: UTF8.self)
         } catch { throw failure(path, error.description) }
         let manifest: Manifest
@@ -84,22 +92,6 @@ final class DataDirectory: @unchecked Sendable {
                 path, "it belongs to cluster '\(manifest.cluster)', not '\(cluster)'; give another --dir or --cluster")
         }
         return manifest
-    }
-
-    private static func takeLock(_ path: String, _ descriptor: Int32) throws(StartFailure) -> Int32 {
-        let lock = openat(descriptor, lockName, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        guard lock >= 0 else { throw failure(path, "cannot make its LOCK: \(String(cString: strerror(errno)))") }
-        guard flock(lock, LOCK_EX | LOCK_NB) == 0 else {
-            var text = [UInt8](repeating: 0, count: 32)
-            let count = pread(lock, &text, text.count, 0)
-            let holder = String(decoding: text.prefix(max(0, count)).prefix { $0 != 10 }, as: UTF8.self)
-            close(lock)
-            throw failure(path, "the process \(holder) uses it; stop that one or give another --dir")
-        }
-        let text = Array("\(getpid())\n".utf8)
-        _ = ftruncate(lock, 0)
-        _ = pwrite(lock, text, text.count, 0)
-        return lock
     }
 
     /// Writes the manifest anew; on the disk when this returns. Waits for it.
@@ -121,6 +113,7 @@ final class DataDirectory: @unchecked Sendable {
             _ = unlinkat(descriptor, temporary, 0)
             throw failure
         }
+        isUsed = true
         guard fsync(descriptor) == 0 else { throw DiskError("sync the directory") }
     }
 
@@ -151,6 +144,19 @@ final class DataDirectory: @unchecked Sendable {
     func logs() -> [LogName] {
         DataDirectory.names(in: descriptor).compactMap { LogName($0) }.sorted {
             ($0.server, $0.actor, $0.number) < ($1.server, $1.actor, $1.number)
+        }
+    }
+
+    private static let asideStart = "damaged-"
+
+    /// A damaged file stays under another name, for whoever wants to look at it, when it is needed no more.
+    func setAside(_ name: String) { _ = linkat(descriptor, name, descriptor, DataDirectory.asideStart + name, 0) }
+
+    /// Of all files that were set aside, and that nobody has removed.
+    var quarantinedBytes: Int {
+        DataDirectory.names(in: descriptor).filter { $0.hasPrefix(DataDirectory.asideStart) }.reduce(0) { total, name in
+            var status = stat()
+            return fstatat(descriptor, name, &status, 0) == 0 ? total + Int(status.st_size) : total
         }
     }
 

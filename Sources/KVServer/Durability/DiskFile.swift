@@ -105,44 +105,75 @@ final class DiskFile: @unchecked Sendable {
         end += bytes.count
     }
 
+    /// Reads back what was written: `bytes` is filled, but for what lies behind the file's end. Returns how much that
+    /// is.
+    /// Waits for the disk.
+    func read(_ bytes: UnsafeMutableRawBufferPointer, at place: Int) throws(DiskError) -> Int {
+        var done = 0
+        while done < bytes.count {
+            let n = pread(descriptor, bytes.baseAddress! + done, bytes.count - done, off_t(place + done))
+            if n < 0, errno == EINTR { continue }
+            guard n >= 0 else { throw DiskError("read \(name)") }
+            if n == 0 { break }
+            done += n
+        }
+        return done
+    }
+
     /// Waits for the disk.
     func sync() throws(DiskError) { guard fdatasync(descriptor) == 0 else { throw DiskError("sync \(name)") } }
 }
 
-/// A whole file in memory, as long as the value lives.
-final class MappedFile {
+/// A whole file, read into memory: what the disk says against that is an error here, and no signal later.
+final class ReadFile {
+    /// Read at a time.
+    private static let pieceBytes = 64 * 1024 * 1024
+
     let name: String
     let bytes: UnsafeRawBufferPointer
     private let descriptor: Int32
 
+    /// Waits for the disk.
     init(_ name: String, in directory: Int32) throws(DiskError) {
         self.name = name
         descriptor = openat(directory, name, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { throw DiskError("open \(name)") }
-        var status = stat()
-        guard fstat(descriptor, &status) == 0 else {
-            let failure = DiskError("read \(name)")
+        do throws(DiskError) { bytes = try ReadFile.read(descriptor, name) } catch {
             close(descriptor)
-            throw failure
+            throw error
         }
-        let count = Int(status.st_size)
-        guard count > 0 else {
-            bytes = UnsafeRawBufferPointer(start: nil, count: 0)
-            return
-        }
-        let mapped = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0)
-        guard let mapped, mapped != MAP_FAILED else {
-            let failure = DiskError("read \(name)")
-            close(descriptor)
-            throw failure
-        }
-        madvise(mapped, count, MADV_SEQUENTIAL)
-        bytes = UnsafeRawBufferPointer(start: mapped, count: count)
     }
 
     deinit {
-        if let base = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: base), bytes.count) }
+        free(UnsafeMutableRawPointer(mutating: bytes.baseAddress))
         close(descriptor)
+    }
+
+    private static func read(_ descriptor: Int32, _ name: String) throws(DiskError) -> UnsafeRawBufferPointer {
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { throw DiskError("read \(name)") }
+        // One byte more: the read that finds the end wants room too.
+        var capacity = Int(status.st_size) + 1
+        guard var base = malloc(capacity) else { throw DiskError("read \(name)", ENOMEM) }
+        var count = 0
+        while true {
+            if count == capacity {
+                guard let larger = realloc(base, 2 * capacity) else {
+                    free(base)
+                    throw DiskError("read \(name)", ENOMEM)
+                }
+                (base, capacity) = (larger, 2 * capacity)
+            }
+            let n = Glibc.read(descriptor, base + count, min(capacity - count, pieceBytes))
+            if n < 0, errno == EINTR { continue }
+            if n < 0 {
+                let failure = DiskError("read \(name)")
+                free(base)
+                throw failure
+            }
+            if n == 0 { return UnsafeRawBufferPointer(start: base, count: count) }
+            count += n
+        }
     }
 
     /// What was read here may be in the page cache only. Waits for the disk.

@@ -1,6 +1,7 @@
 // Makes snapshots of one actor's store while it serves: a slice a turn, written by a thread of its own. That actor's
 // loop; `request` on any thread.
 
+import Glibc
 import KVBase
 import KVCore
 import KVRuntime
@@ -82,7 +83,8 @@ final class Snapshotter {
         let number = (persistence.manifestNow.snapshot?.number ?? 0) + 1
         let header = DiskHeader(
             kind: .snapshot, file: Machine.random() | 1, epoch: persistence.epoch, server: persistence.server,
-            actor: shard.index - 1, number: number, name: Bytes(persistence.name), lineage: persistence.lineage)
+            actor: shard.index - 1, number: number, name: Bytes(persistence.name), lineage: persistence.lineage,
+            cluster: Bytes(persistence.cluster))
         let (box, loop, directory) = (UncheckedBox(self), loop, persistence.directory.descriptor)
         thread.perform {
             do throws(DiskError) {
@@ -176,11 +178,32 @@ final class Snapshotter {
     /// Reads back what was written: only then anything else is given up for it. Waits for the disk.
     private static func verify(_ file: DiskFile, _ directory: Int32) throws(DiskError) -> Int {
         try file.giveName(in: directory)
-        let mapped = try MappedFile(file.name, in: directory)
-        do { try Recovery.verify(snapshot: mapped.bytes) } catch {
-            throw DiskError("read \(file.name) back (\(error))", 5)
+        do { return try readBack(file) } catch let error as DiskError { throw error } catch {
+            throw DiskError("read \(file.name) back (\(error))", EIO)
         }
-        return mapped.bytes.count
+    }
+
+    /// Chunk by chunk: a snapshot may be as large as memory. Returns its bytes.
+    private static func readBack(_ file: DiskFile) throws -> Int {
+        var chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: 2 * SnapshotWalk.blockBytes, alignment: 16)
+        defer { chunk.deallocate() }
+        func read(_ count: Int, at place: Int) throws -> UnsafeRawBufferPointer {
+            if count > chunk.count {
+                chunk.deallocate()
+                chunk = .allocate(byteCount: count, alignment: 16)
+            }
+            let found = try file.read(UnsafeMutableRawBufferPointer(rebasing: chunk[..<count]), at: place)
+            return UnsafeRawBufferPointer(rebasing: chunk[..<found])
+        }
+        var check = try SnapshotCheck(page: try read(DiskHeader.byteCount, at: 0))
+        var at = DiskHeader.byteCount
+        while case let head = try read(ChunkFormat.headerBytes, at: at), !head.isEmpty {
+            let count = ChunkFormat.headerBytes + (try check.bodyBytes(head))
+            try check.take(try read(count, at: at))
+            at += count
+        }
+        try check.finish()
+        return at
     }
 
     /// Asks each log which of its files are needed beside the snapshot.

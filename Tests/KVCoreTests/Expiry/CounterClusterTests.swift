@@ -7,8 +7,9 @@ import Testing
 @testable import KVCore
 
 @Suite(.blocking) struct CounterClusterTests {
-    private func trio() -> (TestCluster, [TestServer]) {
+    private func trio(planted: PlantedMistakes = []) -> (TestCluster, [TestServer]) {
         let cluster = TestCluster()
+        cluster.tune = { $0.planted = planted }
         let first = cluster.start(actors: 2)
         let servers = [first, cluster.start(actors: 1, joining: first), cluster.start(actors: 1, joining: first)]
         cluster.run(4_000)
@@ -77,6 +78,43 @@ import Testing
         cluster.drops = { _, _ in false }
         cluster.run(5_000)
         #expect(shown(cluster, "n") == [isSet ? "1100" : "none"])
+    }
+
+    /// A newcomer counts `millis` after it began to join, what it may not have heard of yet. What all show then.
+    private func countedByANewcomer(after millis: Millis, planted: PlantedMistakes = []) -> [String: Set<String>] {
+        let (cluster, servers) = trio(planted: planted)
+        servers[0].actors[0].put("set", "100", cluster.moment(servers[0]))
+        count(cluster, servers[1], "deleted", 7)
+        cluster.run(1_000)
+        servers[0].actors[0].delete("deleted", cluster.moment(servers[0]))
+        count(cluster, servers[1], "deleted", 1)
+        servers[0].actors[0].put("x", "1", cluster.moment(servers[0]))
+        cluster.run(1_000)
+        count(cluster, servers[2], "deleted", 2)
+        servers[0].actors[0].delete("x", cluster.moment(servers[0]))
+        cluster.run(80_000)
+        #expect(shown(cluster, "deleted") == ["3"])
+        let old = servers[0].actors[0].version("set")!.ms
+        #expect(servers[0].actors[0].store.gcFloor > old, "the floor has passed what is there")
+        let newcomer = cluster.start(actors: 1, joining: servers[0])
+        cluster.run(millis)
+        for key in ["set", "deleted", "new"] { count(cluster, newcomer, key, 10) }
+        cluster.run(10_000)
+        #expect(cluster.sum(\.divergences) == 0)
+        // What it began is above what others have collected.
+        #expect(newcomer.actors[0].version("new")!.ms > servers[0].actors[0].store.gcFloor)
+        return ["set", "deleted", "new"].reduce(into: [:]) { $0[$1] = shown(cluster, $1) }
+    }
+
+    /// The value 0 that counting begins with loses to all other writes: also to those that a newcomer has not heard of
+    /// and that lie below a floor which it takes over.
+    @Test(arguments: [0, 40, 300]) func aNewcomersZeroLosesToWhatItHasNotHeardYet(_ millis: Millis) {
+        #expect(countedByANewcomer(after: millis) == ["set": ["110"], "deleted": ["13"], "new": ["10"]])
+    }
+
+    @Test func aZeroAboveTheFloorIsNoticed() {
+        let shown = countedByANewcomer(after: 0, planted: [.zeroAtFloor])
+        #expect(shown["set"] == ["10"] && shown["new"] == ["10"])
     }
 
     @Test func anExpiredCounterIsForgotten() {

@@ -67,6 +67,38 @@ import Testing
         }
     }
 
+    /// Two deletes in one millisecond, of which another actor knows only the first when it counts: its zero beats the
+    /// first, and not the second, which has taken more. With either order of ids.
+    @Test(arguments: [true, false], [0, 1, 2] as [Millis]) func aSecondDeleteBeatsTheZeroOverTheFirst(
+        _ isSwapped: Bool, _ later: Millis
+    ) {
+        CounterTests.with { pair in
+            let (a, b) = isSwapped ? (pair.b, pair.a) : (pair.a, pair.b)
+            a.increment("n", by: 5, now: 1_000)
+            a.delete("n", now: 1_000)
+            a.copy(to: b)
+            a.increment("n", by: 7, now: 1_000)
+            a.delete("n", now: 1_000 + later)
+            #expect(b.increment("n", now: 1_000 + later) == .value(1))
+            pair.both(now: 2_000) { #expect($0.shown("n", now: 2_000) == "1") }
+        }
+    }
+
+    /// The same of a value set right after the delete.
+    @Test(arguments: [true, false], [0, 1, 2] as [Millis]) func aSetAfterADeleteBeatsTheZeroOverTheDelete(
+        _ isSwapped: Bool, _ later: Millis
+    ) {
+        CounterTests.with { pair in
+            let (a, b) = isSwapped ? (pair.b, pair.a) : (pair.a, pair.b)
+            a.set("n", "9", now: 1_000)
+            a.delete("n", now: 1_000)
+            a.copy(to: b)
+            a.set("n", "100", now: 1_000 + later)
+            b.increment("n", now: 1_000 + later)
+            pair.both(now: 2_000) { #expect($0.shown("n", now: 2_000) == "101") }
+        }
+    }
+
     @Test func anAddedSumIsNoSet() {
         CounterTests.with { pair in
             pair.a.set("n", "100", now: 1_000)

@@ -62,6 +62,8 @@ final class ModelledStore {
         if let old = model[key] {
             ms = max(ms, old.version.ms)
             if Version(ms: ms, uid: own, seq: seq + 1) <= old.version { ms = old.version.ms + 1 }
+            // Two milliseconds after a delete, if that is not far ahead of the clock.
+            if old.value == nil, old.version.ms + 2 <= now + 50 { ms = max(ms, old.version.ms + 2) }
         }
         seq += 1
         let version = Version(ms: ms, uid: own, seq: seq)

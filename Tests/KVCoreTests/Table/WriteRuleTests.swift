@@ -31,6 +31,25 @@ import Testing
         store.destroy()
     }
 
+    /// Room for the zero that somebody else counts with, as long as that is not far ahead of the clock.
+    @Test func aWriteOverADeleteIsTwoMillisecondsLater() {
+        let store = WriteRuleTests.makeStore()
+        store.put("k", "v", now: 1000)
+        #expect(store.delete("k", now: 1000)!.ms == 1000)
+        #expect(store.put("k", "w", now: 1000)!.ms == 1002)
+        var last: Millis = 0
+        for _ in 0..<10_000 {
+            store.delete("k", now: 1000)
+            last = store.put("k", "w", now: 1000)!.ms
+        }
+        #expect(last == 1050)
+        store.delete("k", now: 2000)
+        #expect(store.put("k", "w", now: 2001)!.ms == 2002)
+        store.delete("k", now: 3000)
+        #expect(store.put("k", "w", now: 3007)!.ms == 3007)
+        store.destroy()
+    }
+
     /// Whatever the value is: one equal to its key once cancelled the key's part of the digest.
     @Test(arguments: [
         "", "k", "a key of some length", String(repeating: "x", count: 40), String(repeating: "x", count: 999),

@@ -1,0 +1,59 @@
+// Zeros that counting began with before this actor knew what others hold (docs/replication.md 16.5). One thread.
+
+package import KVBase
+
+/// Own writes, by seq, in the order in which they were made.
+struct ProvisionalZeros {
+    /// Of these; older ones stay as they are. Then a delete of the key that is still held somewhere beats them.
+    static let countMax = 128 * 1024
+
+    private(set) var seqs: [UInt64] = []
+
+    mutating func note(_ seq: UInt64) {
+        // Half of them at once, so that each costs O(1).
+        if seqs.count == ProvisionalZeros.countMax { seqs.removeFirst(ProvisionalZeros.countMax / 2) }
+        seqs.append(seq)
+    }
+
+    /// O(log n).
+    func contains(_ seq: UInt64) -> Bool {
+        var (low, high) = (0, seqs.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if seqs[middle] < seq { low = middle + 1 } else { high = middle }
+        }
+        return low < seqs.count && seqs[low] == seq
+    }
+}
+
+extension Store {
+    /// From now on a zero is stamped without regard to the floor, which may be above what has not arrived here yet.
+    func beginProvisionalZeros() { state.pointee.zeros = ProvisionalZeros() }
+
+    var hasProvisionalZeros: Bool { state.pointee.zeros != nil }
+
+    func isProvisionalZero(_ seq: UInt64) -> Bool { state.pointee.zeros?.contains(seq) ?? false }
+
+    /// All that others held has arrived: zeros that nothing has beaten are written again above the floor, so that they
+    /// win over deletes which others have collected. Returns how many; `visit` gets the old record and the new one.
+    /// O(zeros).
+    func settleZeros(_ visit: (Record, Record) -> Void) -> Int {
+        let zeros = state.pointee.zeros
+        state.pointee.zeros = nil
+        var count = 0
+        for seq in zeros?.seqs ?? [] where seq >= journalFirstSeq {
+            let hash = journalHash(seq)
+            var found: Record?
+            records(hash) { record in
+                guard record.origin == ownOrigin, record.seq == seq, record.ms <= gcFloor else { return }
+                found = record.retained()
+            }
+            guard let found else { continue }
+            defer { found.release() }
+            guard let again = putAgain(found, hash) else { continue }
+            visit(found, again)
+            count += 1
+        }
+        return count
+    }
+}
