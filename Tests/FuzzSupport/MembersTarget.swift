@@ -98,6 +98,7 @@ private final class ReplicaTrio {
             var effects = ReplicaEffects()
             _ = servers[Self.victim].replica.receive(frame: bytes, from: 102, moment, into: &effects)
             turn(Self.victim, &effects)
+            deliver(effects.frames.map { (Self.victim, $0) })
             if effects.events.contains(.forgotten) { return "it believes that it is forgotten, by \(change)" }
             if let problem = look() { return "\(problem), by \(change), frame \(number): \(escapedText(bytes))" }
             now += Millis(random.below(30))
@@ -160,25 +161,34 @@ private final class ReplicaTrio {
         for _ in 0..<1000 where !replica.step(moment, into: &effects) { break }
     }
 
-    /// All run for a while, and everything arrives at once.
+    /// All run for a while, and everything arrives at once, the answers too.
     private func pass(millis: Int) {
         for _ in 0..<millis / 20 {
             now += 20
+            var underWay: [(from: Int, frame: OutgoingFrame)] = []
             for sender in servers.indices {
                 var effects = ReplicaEffects()
                 turn(sender, &effects)
-                for frame in effects.frames {
-                    guard let receiver = servers.firstIndex(where: { $0.replica.uid.server == frame.to.server }) else {
-                        continue
-                    }
-                    if sender == Self.liar, receiver == Self.victim { captured.append(frame.bytes) }
-                    var answer = ReplicaEffects()
-                    _ = servers[receiver].replica.receive(
-                        frame: frame.bytes, from: servers[sender].replica.uid.server, moment, into: &answer)
-                    turn(receiver, &answer)
-                }
+                underWay += effects.frames.map { (sender, $0) }
             }
+            deliver(underWay)
             if captured.count > 60 { captured.removeFirst(captured.count - 60) }
+        }
+    }
+
+    private func deliver(_ frames: [(from: Int, frame: OutgoingFrame)]) {
+        var underWay = frames
+        while !underWay.isEmpty {
+            let (sender, frame) = underWay.removeFirst()
+            guard let receiver = servers.firstIndex(where: { $0.replica.uid.server == frame.to.server }) else {
+                continue
+            }
+            if sender == Self.liar, receiver == Self.victim { captured.append(frame.bytes) }
+            var answer = ReplicaEffects()
+            _ = servers[receiver].replica.receive(
+                frame: frame.bytes, from: servers[sender].replica.uid.server, moment, into: &answer)
+            turn(receiver, &answer)
+            underWay += answer.frames.map { (receiver, $0) }
         }
     }
 
