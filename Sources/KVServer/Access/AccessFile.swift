@@ -42,7 +42,7 @@ package enum AccessFile {
         return users
     }
 
-    private static func isSpace(_ byte: UInt8) -> Bool { byte == UInt8(ascii: " ") || (9...13).contains(byte) }
+    static func isSpace(_ byte: UInt8) -> Bool { byte == UInt8(ascii: " ") || (9...13).contains(byte) }
 
     /// Writes all users; the file is the old one or the new one, never a part.
     static func save(_ users: [AccessUser], to path: String) throws(AccessFileError) {
