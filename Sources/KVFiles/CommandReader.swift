@@ -61,6 +61,8 @@ package struct CommandReader {
             digits += 1
             guard digits <= CommandReader.digitsMax else { throw file.fault("too large a number", at: at) }
         }
+        // At the end of the file this says so.
+        if digits == 0, try file.peek() == nil { _ = try file.byte() }
         guard digits > 0 else { throw file.fault("no number", at: file.offset) }
         try endOfLine()
         return value
