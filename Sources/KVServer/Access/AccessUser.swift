@@ -127,8 +127,7 @@ package struct AccessUser: Sendable {
         passwords.remove(at: index)
     }
 
-    /// It can be a word of a file's line.
-    /// By bytes, as the file is read.
+    /// It can be a word of a file's line: by bytes, as the file is read.
     private static func isWord(_ text: String) -> Bool {
         !text.utf8.contains { AccessFile.isSpace($0) || $0 == 0 }
     }
