@@ -1,6 +1,6 @@
 # One verb per line. What needs more than one command lives in scripts/, which also works where make is missing.
 
-.PHONY: package image judges tls-judges run test play readme build sim sim-long sim-bugs fuzz tsan asan bench links cluster-long crash libraries clean
+.PHONY: package image judges tls-judges run test play readme build sim sim-long sim-bugs fuzz tsan asan bench links cluster-long crash powercut libraries clean
 
 run:            ; @sh scripts/run $(ARGS)
 test:           ; @sh scripts/test $(ARGS)
@@ -14,6 +14,7 @@ fuzz:           ; @sh scripts/fuzz $(ARGS)
 tsan:           ; @sh scripts/sanitize thread $(ARGS)
 asan:           ; @sh scripts/sanitize address $(ARGS)
 cluster-long:   ; @KVD_LONG=1 sh scripts/test --filter ClusterTests $(ARGS)
+powercut:       ; @swift build --product kvd && python3 Tests/Disk/powercut.py .build/debug --cycles 1000 $(ARGS)
 crash:          ; @KVD_CRASH_CYCLES=200 sh scripts/test --filter CrashTests $(ARGS)
 bench:          ; @sh Perf/bench $(ARGS)
 links:          ; @sh Perf/links $(ARGS)

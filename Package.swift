@@ -55,16 +55,18 @@ let rows: [Row] = [
     Row(.library, "KVCore", "Sources/KVCore", imports: ["KVBase", "CIntrinsics"]),
     Row(.library, "KVRuntime", "Sources/KVRuntime", imports: ["CSupport", "CMemory", "CTLS", "KVBase"]),
     Row(
-        .library, "KVServer", "Sources/KVServer", imports: ["CIntrinsics", "KVRuntime", "KVCore", "RESP", "KVBase"],
+        .library, "KVServer", "Sources/KVServer",
+        imports: ["CIntrinsics", "KVRuntime", "KVCore", "KVFiles", "RESP", "KVBase"],
         packages: [logging]),
     Row(.library, "KVSim", "Sources/KVSim", imports: ["KVCore", "KVBase"]),
+    Row(.library, "KVFiles", "Sources/KVFiles", imports: ["KVCore", "KVBase"]),
     Row(.library, "KVClient", "Sources/KVClient", imports: ["RESP", "KVBase"], packages: nio + nioTLS),
     Row(
         .library, "KVClientExtras", "Sources/KVClientExtras", imports: ["KVClient"],
         packages: [logging, metrics, lifecycle]),
     Row(.library, "CMUDCore", "Sources/CMUDCore", imports: ["KVBase"]),
     Row(.executable, "kvd", "Sources/kvd", imports: ["KVServer", "KVBase"], packages: [argumentParser, logging]),
-    Row(.executable, "kv", "Sources/kv", imports: ["KVClient", "KVBase"], packages: [argumentParser]),
+    Row(.executable, "kv", "Sources/kv", imports: ["KVClient", "KVFiles", "KVBase"], packages: [argumentParser]),
     Row(
         .executable, "cmud", "Sources/cmud", imports: ["CMUDCore", "KVClient", "KVBase"],
         packages: [argumentParser, ("CryptoExtras", "swift-crypto")] + nio),
@@ -85,14 +87,17 @@ let rows: [Row] = [
         imports: ["CIntrinsics", "CMemory", "CSupport", "KVRuntime", "KVCore", "RESP", "KVBase"]),
     Row(
         .executable, "kv-fuzz", "Tests/Fuzz",
-        imports: ["RESP", "KVCore", "KVServer", "KVBase", "KVTestSupport", "FuzzSupport"]),
+        imports: ["RESP", "KVCore", "KVServer", "KVFiles", "KVBase", "KVTestSupport", "FuzzSupport"]),
     Row(
         .library, "FuzzSupport", "Tests/FuzzSupport",
-        imports: ["RESP", "KVCore", "KVServer", "KVRuntime", "KVBase", "KVTestSupport"]),
+        imports: ["RESP", "KVCore", "KVServer", "KVFiles", "KVRuntime", "CTLS", "KVBase", "KVTestSupport"]),
     Row(.library, "KVTestSupport", "Tests/KVTestSupport", imports: ["RESP", "KVBase"]),
     Row(.library, "KVTestTraits", "Tests/KVTestTraits"),
     Row(.test, "KVBaseTests", "Tests/KVBaseTests", imports: ["KVTestTraits", "KVBase"]),
     Row(.test, "RESPTests", "Tests/RESPTests", imports: ["KVTestTraits", "RESP", "KVBase", "KVTestSupport"]),
+    Row(
+        .test, "KVFilesTests", "Tests/KVFilesTests",
+        imports: ["KVTestTraits", "KVFiles", "KVBase", "KVTestSupport", "FuzzSupport"]),
     Row(.test, "KVCoreTests", "Tests/KVCoreTests", imports: ["KVTestTraits", "KVCore", "KVBase"]),
     Row(
         .test, "KVRuntimeTests", "Tests/KVRuntimeTests",

@@ -136,7 +136,7 @@ class Attack:
         if self.kind == "byte" and second < len(self.hello):
             raw.send(self.hello[second:second + 1])
         elif self.kind == "keys":
-            for _ in range(8):
+            for _ in range(40):
                 self.lib.change_keys(secure)
         elif self.kind == "records":
             for _ in range(10):

@@ -213,6 +213,9 @@ static void say(char *error, const char *what) {
     case SSL_R_TLSV1_ALERT_INTERNAL_ERROR:
     case SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE:
     case SSL_R_TLSV1_ALERT_UNKNOWN_CA: reason = "the peer does not accept this server's key or certificate"; break;
+    case SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED:
+        reason = "the peer says that this server's certificate has expired";
+        break;
     default: break;
     }
     snprintf(error, CS_TLS_ERROR_BYTES, "%s%s%s", what, reason ? ": " : "", reason ? reason : "");

@@ -135,6 +135,11 @@ package struct Config: Sendable {
         Row(name: "save-after-bytes") { config, text throws(ConfigError) in
             config.disk.saveAfterBytes = text == "auto" ? nil : try number(text, 1024 * 1024...1 << 50)
         },
+        Row(name: "restore") { config, text throws(ConfigError) in
+            guard !text.isEmpty else { throw ConfigError("is empty; give the path of a backup") }
+            config.disk.restores = text
+        },
+        Row(name: "mode") { config, text throws(ConfigError) in config.disk.restoreMode = try choice(text) },
         Row(name: "repair") { config, text throws(ConfigError) in config.disk.repairs = try flag(text) },
         Row(name: "io") { config, text throws(ConfigError) in
             guard let choice = InputOutputChoice(rawValue: text) else {
@@ -395,6 +400,7 @@ package struct Config: Sendable {
         }
         try trust.check(host: host, port: port, isLoopback: isLoopback)
         try tls.check()
+        try disk.check()
         if let given = advertise, given.port == 0 { advertise = Endpoint(host: given.host, port: port) }
         let own = advertisedAddress.description
         guard SystemName.isWord(own) else {

@@ -33,7 +33,7 @@ extension Info {
             ("aof_pending_bio_fsync", logs.count(where: \.isSyncing)),
             ("aof_delayed_fsync", logs.reduce(0) { $0 + $1.delayedSyncs }),
             ("durable_lag_ms", Int(logs.reduce(0) { max($0, $1.lagMillis(now: Machine.monotonicNanos)) })),
-            ("quarantined_bytes", 0),
+            ("quarantined_bytes", persistence.quarantinedBytes),
             ("recovered_keys", persistence.recoveredEntries),
         ]
         for (name, value) in rows {

@@ -168,6 +168,9 @@ enum Info {
             &text, "peer_certificate_ends",
             shard.context.certificateEndsAt == 0 ? "never" : "\(shard.context.certificateEndsAt)")
         line(&text, "future_stamps_total", futureStamps(own))
+        line(&text, "rows_refused_total", Int(clamping: own?.statistics.rowsRefused ?? 0))
+        line(&text, "entries_refused_total", Int(clamping: own?.statistics.entriesForged ?? 0))
+        line(&text, "asks_refused_total", Int(clamping: own?.statistics.asksRefused ?? 0))
         for (index, peer) in peers.enumerated() { text.append("peer\(index + 1):\(peer.fields)\r\n") }
         line(&text, "tombstones", shard.state.pointee.store.tombstoneCount)
     }

@@ -135,6 +135,7 @@ package final class Server {
     /// The directory keeps the name that the server's user gave it.
     private func openDirectory() throws(StartFailure) -> DataDirectory? {
         guard let path = config.disk.directory else { return nil }
+        try Restorer.run(config, log)
         let directory = try DataDirectory.open(path, cluster: config.cluster)
         if config.name == nil, let manifest = directory.manifest, manifest.isNamed { config.name = manifest.name }
         return directory
@@ -345,11 +346,13 @@ package final class Server {
                 trackedSpacingMillis: Limits.linkSpacingMillis)
             remote.lineForStrangers = "this port is for other kvd servers; clients connect to \(clientPorts)"
             if let resolver { remote.resolver = resolver }
+            (remote.epoch, remote.epochAdvice) = (epoch, epochAdvice)
             system = try ActorSystem(address: config.advertisedAddress.description, loops: loops, remote: remote)
         } catch let error as LinkTrustError { throw StartFailure(description: error.description) } catch {
             throw failure(config.port, error)
         }
         self.system = system
+        system.onEpoch { [context] epoch in context?.persistence?.adopt(epoch: epoch) }
         if let line = config.trust.warning { log.warning("\(line)") }
         Server.noteCertificate(trust, config.cluster, context, log)
         system.onError { [log] failure in log.error("\(failure)") }
@@ -371,6 +374,16 @@ package final class Server {
             let box = boxes[Int(movement.sender) - 1]
             box.loop.perform { box.shard.value.replicator?.linkMoved(movement) }
         }
+    }
+
+    /// Who joins and brings nothing takes that of the others.
+    private var epoch: UInt64 {
+        disk?.epoch ?? (config.join.isEmpty ? RemoteConfiguration.firstEpoch : 0)
+    }
+
+    private var epochAdvice: String {
+        guard let path = config.disk.directory else { return "start it again" }
+        return "stop it, run: mv '\(path)' '\(path).before-restore', and start it again"
     }
 
     private var clientPorts: String {

@@ -303,6 +303,7 @@ package final class SimActor {
     func tombstoneMillis(_ key: Int) -> Millis? { find(key).flatMap { $0.isTombstone ? $0.ms : nil } }
 
     var vector: VersionVector { replica.vector }
+    var sureVector: VersionVector { replica.sureVector }
     func covered(_ uid: ActorUID, in vector: VersionVector) -> UInt64 { origins.index(of: uid).map { vector[$0] } ?? 0 }
     func covered(_ uid: ActorUID) -> UInt64 { covered(uid, in: replica.vector) }
 

@@ -51,6 +51,8 @@ package struct SimDiskOptions: Sendable {
     package var microsMax = 2_000
     /// How long after a turn the next one comes that was asked for.
     package var turnMicros = 50
+    /// Of a hundred seconds so many in which others use an actor than who writes.
+    package var othersPercent = 0
     /// The number of actors may change from one start to the next.
     package var changesActors = false
 
@@ -86,6 +88,11 @@ extension SimOptions {
         disks.microsMax = random.pick([200, 5_000, 100_000])
         disks.changesActors = random.chance(0.3)
         disks.turnMicros = random.pick([50, 2_000, 20_000])
+        // Nothing is drawn for these: what follows keeps its meaning.
+        disks.othersPercent = [0, 50, 100][Int(mix64(seed, 0xD15C) % 3)]
+        disks.limits.quickWritesMin = 4
+        disks.limits.chunkBytesMax = 4_096
+        disks.limits.gatheredBytesMax = 16_384
         self.disks = disks
         if random.chance(0.4) {
             // Deletes that are collected while others are away.
@@ -109,7 +116,8 @@ extension SimOptions {
             disks \(disks.policy.rawValue), faults \(disks.faults.description) each \(disks.faultMeanMillis) ms, files \
             \(disks.limits.fileBytesMin) to \(disks.limits.fileBytesMax) B, learned \(disks.limits.learnedPieceBytes) \
             of \(disks.limits.learnedBytesPerTurn) B a turn, blocks \(disks.blockBytes) B, saved after \
-            \(disks.saveAfterBytes) B, \(disks.stepsPerTurn) steps a turn, <= \(disks.microsMax) us
+            \(disks.saveAfterBytes) B, \(disks.stepsPerTurn) steps a turn, <= \(disks.microsMax) us, others in \
+            \(disks.othersPercent) %
             """
     }
 }

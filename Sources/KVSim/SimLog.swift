@@ -10,6 +10,7 @@ final class SimLog {
     private unowned let home: SimHome
     private unowned(unsafe) let world: SimWorld
     private let thread = SimDiskThread()
+    private let pen = SimDiskThread()
     private let index: Int
     private var files: [UInt64: SimFile] = [:]
     /// Own writes up to which each chunk goes.
@@ -25,14 +26,14 @@ final class SimLog {
         plan = WriteLog(
             actor.store, home.options.policy, file: file, host: self, limits: home.options.limits,
             planted: home.planted)
-        if home.options.policy == .everysec { flushEachSecond() }
+        if home.options.policy == .everysec { flushAgain() }
     }
 
-    private func flushEachSecond() {
-        world.later(at: world.now + simSecond, on: actor.view.origin) { [self] in
+    private func flushAgain() {
+        world.later(at: world.now + home.options.limits.flushMillis * simMillisecond, on: actor.view.origin) { [self] in
             guard !home.isDead else { return }
-            plan.flushSecond()
-            flushEachSecond()
+            plan.flushDue()
+            flushAgain()
         }
     }
 
@@ -54,10 +55,45 @@ final class SimLog {
 }
 
 extension SimLog: LogHost {
-    func append(_ chunk: UnsafeRawBufferPointer, to file: LogFile) -> Bool {
-        guard let target = files[file.number], home.disk.write(chunk, to: target, at: file.end) else { return false }
-        home.noteLogged(chunk.count)
-        return true
+    /// Clients come and go.
+    var hasOthers: Bool {
+        let second = UInt64(world.now / simSecond)
+        return mix64(home.server &+ UInt64(index), second) % 100 < UInt64(home.options.othersPercent)
+    }
+
+    func append(_ chunk: UnsafeRawBufferPointer, to file: LogFile) -> Nanos? {
+        guard let target = files[file.number], home.disk.write(chunk, to: target, at: file.end) else { return nil }
+        return home.disk.slowMillis * 1_000_000
+    }
+
+    func write(_ pieces: LogPieces, syncing full: [UInt64]?) {
+        let began = world.now
+        world.outcome.points.hit("disk: pen")
+        home.perform(index, on: pen) { [self] () -> Bool in
+            for i in 0..<pieces.count {
+                let piece = pieces[i]
+                guard let file = files[piece.file] else { continue }
+                guard home.disk.write(piece.bytes, to: file, at: piece.place) else { return false }
+            }
+            return true
+        } _: { [self] isWritten in
+            guard isWritten, let full else { return wrote(isWritten ? .done : .notWritten, since: began) }
+            sync(full + pieces.files, on: pen) { wrote($0 ? .done : .notSynced, since: began) }
+        }
+    }
+
+    private func wrote(_ result: LogWriting, since began: SimTime) {
+        plan.wrote(result, nanos: Nanos(world.now - began) * 1_000)
+    }
+
+    private func sync(_ numbers: [UInt64], on thread: SimDiskThread, _ done: @escaping (Bool) -> Void) {
+        let syncs = numbers.compactMap { files[$0] }.map { home.disk.beginSync($0) }
+        home.perform(index, on: thread) { [self] () -> Bool in
+            syncs.map { home.disk.endSync($0) }.allSatisfy { $0 }
+        } _: { [self] isDone in
+            world.outcome.points.hit(isDone ? "disk: sync" : "disk: sync failed")
+            done(isDone)
+        }
     }
 
     func make(_ number: UInt64, capacity: Int) {
@@ -71,13 +107,10 @@ extension SimLog: LogHost {
     }
 
     func sync(_ numbers: [UInt64]) {
-        let syncs = numbers.compactMap { files[$0] }.map { home.disk.beginSync($0) }
-        home.perform(index, on: thread) { [self] () -> Bool in
-            syncs.map { home.disk.endSync($0) }.allSatisfy { $0 }
-        } _: { [self] isDone in
-            world.outcome.points.hit(isDone ? "disk: sync" : "disk: sync failed")
+        sync(numbers, on: thread) { [self] isDone in
             plan.synced(isDone)
-            if home.options.policy != .no, isDone {
+            // What a sync that failed took is promised again once a snapshot has it.
+            if home.options.policy != .no, isDone, plan.isWell {
                 world.note(promise: seq(through: plan.synced), of: actor, power: true)
             }
         }
@@ -124,14 +157,20 @@ extension SimLog: LogHost {
         world.note(promise: seq, of: actor, power: home.options.policy == .always)
     }
 
+    func holdAnswered() { world.outcome.points.hit("disk: large chunk") }
     /// Clients of this turn get no answer: nothing was promised to them.
     func closeAnswered() {}
     func closeHeld() {}
 
     func note(_ news: LogNews) {
         switch news {
+        case .grew(let bytes): return home.noteLogged(bytes)
         case .unsynced(let isAny): unsyncedSince = isAny ? world.now : nil
-        case .failed: world.outcome.points.hit("disk: log given up")
+        case .failed:
+            // What was put together and is not written was not answered.
+            let answered = seq(through: plan.written)
+            for i in marks.indices where marks[i].chunk > plan.written { marks[i].seq = answered }
+            world.outcome.points.hit("disk: log given up")
         case .resumed: world.outcome.points.hit("disk: log goes on")
         case .full: world.outcome.points.hit("disk: no next file")
         default: break

@@ -100,7 +100,7 @@ extension SimWorld {
     private func read(_ server: SimServer, _ stores: [Store], repairs: Bool) throws -> SimFound {
         guard let manifest = try SimHome.manifest(of: server.disk) else {
             if debts[server.slot].promises.values.contains(where: { $0.kill > 0 }) {
-                throw DirectoryFault(DiskNames.manifest, "it is missing")
+                throw DirectoryFault.missing(DiskNames.manifest)
             }
             return SimFound(stores: stores, manifest: SimWorld.emptyManifest(server.slot))
         }
@@ -113,8 +113,9 @@ extension SimWorld {
         outcome.points.hit("disk: server restarts with its data")
         outcome.points.hit("disk: repaired", repairs ? 1 : 0)
         outcome.points.hit("disk: damage found", found.damages.isEmpty ? 0 : 1)
-        outcome.points.hit("disk: torn or unwritten end", found.remarks.isEmpty ? 0 : 1)
-        for remark in found.remarks { say { remark } }
+        let remarks = found.torn + found.unwritten
+        outcome.points.hit("disk: torn or unwritten end", remarks.isEmpty ? 0 : 1)
+        for remark in remarks { say { remark } }
         say { "server \(server.slot) read \(found.entries) entries of \(found.bytes) bytes" }
         return SimFound(stores: stores, manifest: manifest, found: found)
     }
@@ -218,8 +219,8 @@ private struct SimReader: DirectoryReader {
     func names() -> [String] { disk.names() }
 
     func read(_ name: String, syncs: Bool) throws(DirectoryFault) -> any DirectoryBytes {
-        guard let file = disk.file(name) else { throw DirectoryFault(name, "it is missing", isDamage: false) }
-        if syncs, !disk.sync(file) { throw DirectoryFault(name, "it cannot be synced", isDamage: false) }
+        guard let file = disk.file(name) else { throw .missing(name) }
+        if syncs, !disk.sync(file) { throw DirectoryFault(name, "it cannot be synced") }
         return Bytes(file.shown)
     }
 }

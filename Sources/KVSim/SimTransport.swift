@@ -211,7 +211,7 @@ extension SimWorld {
             // Said good-bye: from now on others take over what they hold of its writes, though its process may linger.
             guard row.server == actor.uid.server, row.status == .left else { break }
             for index in servers[actor.view.slot].actors { oracle.noteDeparted(index) }
-        case .serverState, .restamped, .buried, .malformed: break
+        case .serverState, .restamped, .buried, .malformed, .rowsRefused: break
         }
     }
 

@@ -49,7 +49,7 @@ struct KV: AsyncParsableCommand {
         version: KVClient.version,
         subcommands: [
             Get.self, Put.self, List.self, Delete.self, TimeToLive.self, Increment.self, Ping.self, Status.self,
-            Doctor.self, Raw.self,
+            Doctor.self, Raw.self, Check.self, Backup.self, Restore.self, Export.self, Import.self,
         ])
 
     @OptionGroup var options: Options

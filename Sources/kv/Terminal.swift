@@ -37,6 +37,16 @@ enum Terminal {
     /// One line to standard error.
     static func complain(_ text: String) { _ = write(Array("kv: \(text)\n".utf8), to: 2) }
 
+    /// To standard error, as it is.
+    static func note(_ text: String) { _ = write(Array(text.utf8), to: 2) }
+
+    /// Milliseconds since 1970.
+    static var nowMillis: Int64 {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
+    }
+
     private static func write(_ bytes: [UInt8], to fd: Int32) -> Bool {
         bytes.withUnsafeBytes { bytes in
             var at = 0

@@ -151,8 +151,10 @@ for line in Config.unknownVariables(environment()) { log.warning("\(line)") }
 let server = Server(config: config, log: log, onForgotten: Lifecycle.askToStop)
 server.manager = .ofEnvironment()
 do {
-    say(try server.start().json, on: STDOUT_FILENO)
+    let description = try server.start()
+    // Before it is known to be ready: a SIGHUP that follows does what it should.
     Signals.rereadSettings(of: server)
+    say(description.json, on: STDOUT_FILENO)
 } catch { fail(error.description, code: 1) }
 
 Lifecycle.run(server, until: signals)

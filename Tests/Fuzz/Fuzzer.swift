@@ -7,7 +7,8 @@ import KVTestSupport
 
 enum Fuzzer {
     static let targets: [FuzzTarget] = [
-        .parser, .replies, .commands, .frames, .rights, .records, .canary, .commandsCanary, .recordsCanary,
+        .parser, .replies, .commands, .frames, .rights, .records, .databases, .members, .links, .handshake, .canary,
+        .commandsCanary, .recordsCanary, .membersCanary,
     ]
 
     private static let list = targets.map { target in

@@ -30,7 +30,7 @@ import Testing
         var configuration = KVClientConfiguration.patient
         configuration.tls = tls
         configuration.attemptsPerServerMax = 1
-        configuration.callTimeout = .seconds(4)
+        configuration.callTimeout = .seconds(60)
         return KVClient(servers: [KVAddress(host: host, port: server.ports[0])], configuration: configuration)
     }
 

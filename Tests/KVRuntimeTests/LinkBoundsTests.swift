@@ -29,6 +29,21 @@ import Testing
         #expect(lines.count == 1 && lines[0].contains("did not prove and say who it is within 5 s"), "\(lines)")
     }
 
+    @Test func aHandshakeBeginsWithAWholeFirstRecord() {
+        func isWhole(_ pieces: [UInt8]...) -> Bool {
+            var record = FirstRecord()
+            return pieces.map { $0.withUnsafeBytes { record.append($0) } }.last!
+        }
+        let hello: [UInt8] = [LinkCipher.firstByte, 3, 1, 0, 4, 1, 2, 3, 4]
+        for count in 0..<hello.count {
+            #expect(!isWhole(Array(hello[..<count])))
+            #expect(isWhole(Array(hello[..<count]), Array(hello[count...])))
+        }
+        #expect(isWhole(hello + [9]))
+        // For the cipher to judge: no TLS, and more than a server ever says first.
+        #expect(isWhole([0x2A]) && isWhole([LinkCipher.firstByte, 3, 1, 0x20, 0]))
+    }
+
     @Test func whatHasArrivedOfAMessageIsCounted() throws {
         var arriving = ArrivingMessages()
         let empty = UnsafeRawBufferPointer(start: nil, count: 0)

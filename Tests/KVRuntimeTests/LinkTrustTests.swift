@@ -122,7 +122,7 @@ import Testing
 }
 
 /// A folder of its own, gone with its files when it is removed.
-private struct TemporaryFolder {
+struct TemporaryFolder {
     let path: String
 
     init() {

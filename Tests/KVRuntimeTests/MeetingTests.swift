@@ -27,6 +27,34 @@ import Testing
         return socket
     }
 
+    // MARK: Epochs
+
+    @Test(arguments: backends) func whoIsOfAnEarlierEpochIsRefusedAndToldWhatToDo(_ backend: LoopBackend) throws {
+        let (old, new) = (try Node(backend, epoch: 1), try Node(backend, epoch: 5))
+        let (newcomer, other) = (try Node(backend, epoch: 0), try Node(backend, epoch: 0))
+        defer { for node in [old, new, newcomer, other] { node.close() } }
+        old.system.keepLink(to: new.system.address)
+        #expect(eventually { old.changes.withLock { !$0.isEmpty } && new.problems.withLock { !$0.isEmpty } })
+        let told = "\(RemoteTransport.restored); begin anew"
+        #expect(old.changes.withLock { $0[0].isRefused && $0[0].reason == "refused: \(told)" })
+        #expect(new.problems.withLock { $0[0].contains("data of before the cluster was restored") })
+        // The other way round the older one knows by itself.
+        old.system.dropLink(to: new.system.address)
+        let before = old.problems.withLock { $0.count }
+        new.system.keepLink(to: old.system.address)
+        #expect(eventually { new.changes.withLock { $0.contains { $0.isRefused } } })
+        #expect(eventually { old.problems.withLock { $0.dropFirst(before).contains { $0.contains(told) } } })
+        // One without takes that of the first it meets, and no other after that.
+        newcomer.system.keepLink(to: new.system.address)
+        #expect(eventually { !ups(newcomer).isEmpty })
+        #expect(newcomer.epochs.withLock { $0 } == [5])
+        newcomer.system.keepLink(to: old.system.address)
+        #expect(eventually { newcomer.changes.withLock { $0.contains { $0.isRefused } } })
+        other.system.keepLink(to: newcomer.system.address)
+        #expect(eventually { other.epochs.withLock { $0 } == [5] })
+        #expect(ups(old).isEmpty)
+    }
+
     // MARK: Names
 
     @Test(arguments: backends) func bothSidesLearnTheOthersName(_ backend: LoopBackend) throws {

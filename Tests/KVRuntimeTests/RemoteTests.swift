@@ -14,12 +14,13 @@ final class Node {
     let changes = Locked<[LinkChange]>([])
     let problems = Locked<[String]>([])
     let ownAddresses = Locked<[String]>([])
+    let epochs = Locked<[UInt64]>([])
     private let threads: [LoopThread]
 
     init(
         _ backend: LoopBackend, host: String = "127.0.0.1", port: UInt16 = 0, cluster: String = "test",
         advertiseHost: String? = nil, trust: LinkTrust = .network, name: SystemName = .none, loops count: Int = 1,
-        resolver: NameResolver? = nil
+        resolver: NameResolver? = nil, epoch: UInt64 = RemoteConfiguration.firstEpoch
     ) throws {
         let loops = try (0..<count).map { try Loop(backend: backend, index: $0) }
         let address = SocketAddress(host: host, port: port)!
@@ -27,6 +28,7 @@ final class Node {
             listen: address, cluster: cluster, trust: trust, name: name, loop: loops[0])
         remote.lineForStrangers = "this port is for servers"
         if let resolver { remote.resolver = resolver }
+        (remote.epoch, remote.epochAdvice) = (epoch, "begin anew")
         let bound = HostPort(remote.boundAddress)!
         let advertised = HostPort(host: advertiseHost ?? bound.host, port: bound.port).description
         system = try ActorSystem(address: advertised, loops: loops, remote: remote)
@@ -34,6 +36,7 @@ final class Node {
         system.onLinkChange { [changes = Box(self)] change in changes.value?.changes.withLock { $0.append(change) } }
         system.onLinkProblem { [changes = Box(self)] line in changes.value?.problems.withLock { $0.append(line) } }
         system.onOwnAddress { [changes = Box(self)] text in changes.value?.ownAddresses.withLock { $0.append(text) } }
+        system.onEpoch { [epochs = Box(self)] epoch in epochs.value?.epochs.withLock { $0.append(epoch) } }
         for thread in threads { thread.start() }
     }
 

@@ -274,6 +274,16 @@ import Testing
     }
 
     /// Nobody becomes another one by a transaction.
+    /// U+0602 and a space behind it are one character of Swift's: the rules behind it were a part of the pattern.
+    @Test func wordsOfAFileEndAtSpacesWhateverStandsBeforeThem() throws {
+        for pattern in ["~\u{602}", "&\u{602}", "~a\u{301}", "~\u{2028}"] {
+            let line = "user u on nopass +@all \(pattern) -@all +get"
+            let user = try #require(AccessFile.parse(line + "\r\nuser v off", "f").first)
+            #expect(Array(user.line.utf8).suffix(11) == Array(" -@all +get".utf8)[...], "\(user.line)")
+            #expect(try AccessFile.parse(user.line, "f").first?.line == user.line)
+        }
+    }
+
     @Test func nobodyLogsInWithinATransaction() throws {
         try withClient("bob on >pw ~a* +get +multi +exec") { s in
             for login in ["AUTH bob pw", "HELLO 2 AUTH bob pw"] {

@@ -12,7 +12,7 @@ import Testing
 @testable import KVServer
 
 /// A server in this process, and what it logs.
-private final class Served {
+final class Served {
     let server: Server
     let lines = Lines()
     let port: UInt16
@@ -83,10 +83,10 @@ private final class Served {
 }
 
 @Suite(.blocking) struct BadFrameTests {
-    fileprivate static let stranger = ActorUID(server: 0x5757, index: 0)
+    static let stranger = ActorUID(server: 0x5757, index: 0)
 
     /// A delta frame that only lacks faults.
-    private func delta(
+    func delta(
         _ served: Served, from sender: ActorUID = stranger, to server: UInt64? = nil, cluster: String? = nil,
         rows: [MemberRow] = [], block: (millisMax: Millis, bytes: [UInt8])? = nil
     ) -> [UInt8] {

@@ -1,7 +1,7 @@
-// A smoke of the fuzz targets `commands`, `frames`, `rights` and `records` with fixed seeds, and proof that it notices.
-// In process.
+// A smoke of the fuzz targets with fixed seeds, and proof that it notices. In process, but for `links`.
 
 import FuzzSupport
+import KVCore
 import KVTestSupport
 import KVTestTraits
 import Testing
@@ -37,6 +37,18 @@ import Testing
 
     @Test func aLostByteIsNoticed() {
         #expect(FuzzTarget.recordsCanary.run(seed: 1, inputs: 400) != nil)
+    }
+
+    @Test(arguments: [(FuzzTarget.members, 12), (.links, 600), (.handshake, 600)])
+    func whoIsNoHonestMemberDoesNoHarm(_ target: FuzzTarget, inputs: Int) {
+        let failure = target.run(seed: 1, inputs: inputs)
+        #expect(
+            failure == nil,
+            "kv-fuzz \(target.name) --seed 1 --from \(failure?.index ?? 0) --inputs 1\n\(failure?.message ?? "")")
+    }
+
+    @Test(.enabled(if: PlantedMistakes.isPossible)) func anEntryInTheVictimsNameIsNoticed() {
+        #expect(FuzzTarget.membersCanary.run(seed: 1, inputs: 12) != nil)
     }
 
     @Test func aForgottenWriteIsNoticed() {

@@ -56,5 +56,18 @@ package final class HeldPort: Sendable {
 package struct AcceptedSocket {
     let fd: Int32
 
+    /// What the other side says until it ends, or within the time.
+    package func receiveAll(withinMillis: Int32) -> [UInt8] {
+        var bytes: [UInt8] = []
+        var some = [UInt8](repeating: 0, count: 4096)
+        var ready = pollfd(fd: fd, events: Int16(POLLIN), revents: 0)
+        while poll(&ready, 1, withinMillis) > 0 {
+            let count = recv(fd, &some, some.count, 0)
+            guard count > 0 else { break }
+            bytes += some[..<count]
+        }
+        return bytes
+    }
+
     package func close() { Glibc.close(fd) }
 }

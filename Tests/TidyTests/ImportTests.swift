@@ -37,6 +37,7 @@ import Testing
             "KVBase": ["Foundation", "Dispatch", "Synchronization"],
             "RESP": ["Foundation", "Dispatch", "Glibc"],
             "KVCore": ["Foundation", "Dispatch", "CSupport", "CMemory"],
+            "KVFiles": ["Foundation", "Dispatch"],
             "KVRuntime": ["Foundation", "Dispatch"],
             "KVServer": ["Foundation", "Dispatch"],
         ]

@@ -76,6 +76,14 @@ package struct ChunkWriter {
         return out.bytes
     }
 
+    /// The chunk that was sealed, given away with its memory: the next one begins. Its owner deallocates it.
+    package mutating func detach() -> OutputBuffer {
+        let chunk = out
+        out = OutputBuffer(capacity: 4096)
+        out.count = ChunkFormat.headerBytes
+        return chunk
+    }
+
     /// The chunk was written, or given up: the next one begins.
     package mutating func clear() {
         out.count = 0

@@ -19,11 +19,14 @@ package protocol DirectoryReader {
 package struct DirectoryFault: Error, Equatable, CustomStringConvertible {
     package var file: String
     package var reason: String
-    /// The bytes are wrong; else the system does not give them.
-    package var isDamage: Bool
+    package var isMissing: Bool
 
-    package init(_ file: String, _ reason: String, isDamage: Bool = true) {
-        (self.file, self.reason, self.isDamage) = (file, reason, isDamage)
+    package init(_ file: String, _ reason: String, isMissing: Bool = false) {
+        (self.file, self.reason, self.isMissing) = (file, reason, isMissing)
+    }
+
+    package static func missing(_ file: String) -> DirectoryFault {
+        DirectoryFault(file, "it is missing", isMissing: true)
     }
 
     package var description: String { "\(file): \(reason)" }
@@ -36,10 +39,11 @@ package struct DirectoryState: Sendable {
     package var bytes = 0
     package var logBytes = 0
     package var entries = 0
-    /// What was damaged, and left out.
+    /// Files that are damaged or missing. What is intact of them counts as entries, and proves nothing.
     package var damages: [DirectoryFault] = []
-    /// What is missing and was never promised, or is not needed: for people.
-    package var remarks: [String] = []
+    /// What is missing and was never promised: ends that were not written whole, and what a power cut took. For people.
+    package var torn: [String] = []
+    package var unwritten: [String] = []
 
     /// Other servers were members when this one ended.
     package var knowsOthers: Bool { state.rows.contains { $0.status.isMember } }
@@ -53,7 +57,7 @@ package struct DirectoryRecovery<Reader: DirectoryReader> {
     private var found = DirectoryState()
 
     /// Fills the empty stores. Damage is refused unless `repairs`, or other servers are known that have what is
-    /// missing; a damaged header and a missing file in any case unless `repairs`.
+    /// missing. What a later release wrote is refused in any case.
     package static func run(
         _ manifest: Manifest, _ reader: Reader, into stores: [Store], now: Millis, repairs: Bool,
         planted: PlantedMistakes = []
@@ -66,12 +70,7 @@ package struct DirectoryRecovery<Reader: DirectoryReader> {
 
     private mutating func run(_ manifest: Manifest) throws(DirectoryFault) -> DirectoryState {
         if let snapshot = manifest.snapshot {
-            let name = DiskNames.snapshot(snapshot.number)
-            let file = try reader.read(name, syncs: false)
-            do throws(DiskFault) { try recovery.readSnapshot(file.bytes) } catch {
-                throw DirectoryFault(name, error.description)
-            }
-            found.bytes += file.bytes.count
+            try readSnapshot(DiskNames.snapshot(snapshot.number))
         }
         for life in manifest.lives {
             for actor in 0..<life.actors where life.firstLogs[actor] > 0 {
@@ -91,12 +90,23 @@ package struct DirectoryRecovery<Reader: DirectoryReader> {
         return found
     }
 
+    private mutating func readSnapshot(_ name: String) throws(DirectoryFault) {
+        let file: any DirectoryBytes
+        do throws(DirectoryFault) { file = try reader.read(name, syncs: false) } catch {
+            guard error.isMissing else { throw error }
+            return found.damages.append(error)
+        }
+        do throws(DiskFault) { try recovery.readSnapshot(file.bytes) } catch {
+            if case .newer = error { throw DirectoryFault(name, error.description) }
+            found.damages.append(DirectoryFault(name, error.description))
+        }
+        found.bytes += file.bytes.count
+    }
+
     private mutating func readLog(_ server: UInt64, _ actor: Int, from first: UInt64) throws(DirectoryFault) {
         let names = names.filter { $0.server == server && $0.actor == actor && $0.number >= first }
-        guard names.first?.number == first || repairs else {
-            throw DirectoryFault(
-                DiskNames.log(server, actor, first), "it is missing; --repair starts with what is left")
-        }
+        let isWhole = names.first?.number == first
+        if !isWhole { found.damages.append(.missing(DiskNames.log(server, actor, first))) }
         var files: [any DirectoryBytes] = []
         var parts: [LogFileBytes] = []
         for name in names {
@@ -105,12 +115,12 @@ package struct DirectoryRecovery<Reader: DirectoryReader> {
             do throws(DiskFault) {
                 parts.append(LogFileBytes(header: try DiskHeader(reading: file.bytes), bytes: file.bytes))
             } catch {
-                guard repairs, error == .header else { throw DirectoryFault(name.name, error.description) }
-                found.damages.append(DirectoryFault(name.name, error.description + "; left out"))
+                guard error == .header else { throw DirectoryFault(name.name, error.description) }
+                found.damages.append(DirectoryFault(name.name, error.description))
             }
         }
         let findings: [LogFinding]
-        do throws(DiskFault) { findings = try recovery.readLog(parts) } catch {
+        do throws(DiskFault) { findings = try recovery.readLog(parts, isWhole: isWhole) } catch {
             throw DirectoryFault(DiskNames.log(server, actor, first), error.description)
         }
         for finding in findings { note(finding) { DiskNames.log(server, actor, $0) } }
@@ -120,10 +130,10 @@ package struct DirectoryRecovery<Reader: DirectoryReader> {
     private mutating func note(_ finding: LogFinding, _ name: (UInt64) -> String) {
         switch finding {
         case .torn(let file, let at):
-            found.remarks.append(
+            found.torn.append(
                 "\(name(file)): its end, from \(at) on, was not written whole; nobody was told of it")
         case .unwritten(let file, let at):
-            found.remarks.append(
+            found.unwritten.append(
                 "\(name(file)): bytes are missing at \(at) that the machine had not written when it stopped")
         case .damaged(let file, let at):
             found.damages.append(DirectoryFault(name(file), "damaged at offset \(at)"))

@@ -27,7 +27,7 @@ package enum DiskFault: Error, Equatable, Sendable, CustomStringConvertible {
 ///
 ///     0  8  "kvd-data"          24 8  epoch            56 4  bytes of what follows from 64 on
 ///     8  2  format              32 8  server id        60 4  CRC32C of 0…59 and of these bytes
-///     10 2  least reader        40 4  actor            64    name (length, bytes), ids of its earlier lives
+///     10 2  least reader        40 4  actor            64    name (length, bytes), ids of its earlier lives, cluster
 ///     12 1  kind                48 8  number
 ///     16 8  random id of the file
 ///
@@ -57,13 +57,15 @@ package struct DiskHeader: Equatable, Sendable {
     package var name: Bytes
     /// Ids of the server's earlier lives, oldest first.
     package var lineage: [UInt64]
+    /// Name of the cluster; empty in files of earlier releases.
+    package var cluster: Bytes
 
     package init(
         kind: Kind, file: UInt64, epoch: UInt64 = 1, server: UInt64, actor: Int, number: UInt64, name: Bytes = "",
-        lineage: [UInt64] = []
+        lineage: [UInt64] = [], cluster: Bytes = ""
     ) {
         (self.kind, self.file, self.epoch, self.server, self.actor) = (kind, file, epoch, server, actor)
-        (self.number, self.name) = (number, name)
+        (self.number, self.name, self.cluster) = (number, name, cluster)
         self.lineage = lineage.suffix(DiskHeader.lineageMax)
     }
 
@@ -84,6 +86,8 @@ package struct DiskHeader: Equatable, Sendable {
         name.withBytes { body.append($0) }
         body.appendVarint(UInt64(lineage.count))
         for id in lineage { body.appendFixed64(id) }
+        body.appendVarint(UInt64(cluster.count))
+        cluster.withBytes { body.append($0) }
         out.appendFixed32(UInt32(body.count))
         out.appendFixed32(crc32c(body.bytes, continuing: crc32c(out.bytes)))
         out.append(body.bytes)
@@ -108,9 +112,10 @@ package struct DiskHeader: Equatable, Sendable {
         var rest = WireReader(body)
         let name = Bytes(rest.run(min(rest.count(bytesEach: 1), DiskHeader.nameBytesMax)))
         let lineage = (0..<min(rest.count(bytesEach: 8), DiskHeader.lineageMax)).map { _ in rest.fixed64() }
+        let cluster = rest.remaining > 0 ? Bytes(rest.run(min(rest.count(bytesEach: 1), DiskHeader.nameBytesMax))) : ""
         guard !rest.failed, words[0] != 0, words[3] < UInt64(Limits.actorsMax) else { throw .header }
         self.init(
             kind: kind, file: words[0], epoch: words[1], server: words[2], actor: Int(words[3]), number: words[4],
-            name: name, lineage: lineage)
+            name: name, lineage: lineage, cluster: cluster)
     }
 }

@@ -24,6 +24,16 @@ package struct LogLimits: Sendable {
     package var learnedBytesPerTurn = 128 * 1024
     package var learnedBytesMax = 64 * 1024 * 1024
     package var retryMillis: Int64 = 1000
+    /// Between two syncs with `everysec`: with the time that one takes it stays below a second.
+    package var flushMillis: Int64 = 500
+    /// A write that takes longer shows that the disk is slow: then the pen writes, and loops do not wait.
+    package var slowNanos: Nanos = 1_000_000
+    /// So many quick writes of the pen show that it is not any more.
+    package var quickWritesMin = 64
+    /// A larger chunk is the pen's, and is not copied for it.
+    package var chunkBytesMax = 256 * 1024
+    /// With more gathered for the pen than this, writes are refused until half of it is written.
+    package var gatheredBytesMax = 64 * 1024 * 1024
 
     package init() {}
 }
@@ -47,8 +57,12 @@ package enum LogAlarm: Sendable { case prepare, retry, save }
 
 /// What happened to a log: for figures and for people.
 package enum LogNews: Sendable {
+    /// A chunk of so many bytes is made.
+    case grew(by: Int)
     /// Own writes up to this one are in the log.
     case logged(UInt64)
+    /// Own writes up to this one are on the disk.
+    case durable(UInt64)
     /// A chunk is not on the disk now; or all are.
     case unsynced(Bool)
     case syncing(Bool)
@@ -65,8 +79,14 @@ package enum LogNews: Sendable {
 /// Nothing calls the log back before it returns. What may wait is done elsewhere; its end is told by the call that each
 /// one names.
 package protocol LogHost: AnyObject {
-    /// Writes a chunk at the end of a file, into the page cache. False if the disk does not take it.
-    func append(_ chunk: UnsafeRawBufferPointer, to file: LogFile) -> Bool
+    /// Others use the loop than who writes: no write is made there that could keep them waiting.
+    var hasOthers: Bool { get }
+    /// Writes a chunk at the end of a file, into the page cache. Returns how long that took; nil if the disk does not
+    /// take it.
+    func append(_ chunk: UnsafeRawBufferPointer, to file: LogFile) -> Nanos?
+    /// The pen: writes these elsewhere and then, if `full` is given, syncs the files that it wrote to and these:
+    /// `WriteLog.wrote`. They stay as they are until then.
+    func write(_ pieces: LogPieces, syncing full: [UInt64]?)
     /// Makes a file that is empty: `WriteLog.made`, in the order of the calls.
     func make(_ number: UInt64, capacity: Int)
     /// Puts these files on the disk: `WriteLog.synced`.
@@ -89,6 +109,8 @@ package protocol LogHost: AnyObject {
     func aim(at chunk: UInt64)
     /// Replies that wait for a chunk up to this one may go.
     func letGo(through chunk: UInt64)
+    /// All replies of this turn are held.
+    func holdAnswered()
     /// Replies of this turn that are not held must not go: what they tell of is in no log.
     func closeAnswered()
     /// Replies that are held must not go.

@@ -36,6 +36,9 @@ package struct Manifest: Equatable, Sendable {
         case newer(reader: Int)
     }
 
+    /// It was made of a backup, and no server has used it yet.
+    package var isRestored: Bool { !restored.isEmpty && !lives.contains(where: \.isNeeded) }
+
     package static let version = 1
     package static let reader = 1
     /// Lives that are kept although none of their logs is needed: their ids are told to other servers.
@@ -46,7 +49,10 @@ package struct Manifest: Equatable, Sendable {
     package var name: String
     /// The name was given by the user.
     package var isNamed: Bool
+    /// Grows with each restore of the whole; 0 as long as a server that joins has met no other.
     package var epoch: UInt64 = 1
+    /// Which backup the directory began with, and how; empty if with none.
+    package var restored = ""
     /// Oldest first.
     package var lives: [Life] = []
     package var snapshot: Snapshot?
@@ -68,6 +74,7 @@ package struct Manifest: Equatable, Sendable {
             "kvd-directory \(Manifest.version) reader \(Manifest.reader)", "cluster \(cluster)",
             "name \(name)\(isNamed ? " given" : "")", "epoch \(epoch)",
         ]
+        if !restored.isEmpty { lines.append("restored \(restored)") }
         for life in lives {
             let logs = life.firstLogs.map { String($0) }.joined(separator: " ")
             lines.append("life \(Manifest.hex(life.server)) actors \(life.actors) logs \(logs)")
@@ -108,6 +115,7 @@ package struct Manifest: Equatable, Sendable {
         case "epoch" where words.count == 2:
             guard let number = UInt64(words[1]) else { return false }
             epoch = number
+        case "restored" where words.count > 1: restored = words[1...].joined(separator: " ")
         case "life" where words.count >= 6 && words[2] == "actors" && words[4] == "logs":
             let logs = words[5...].compactMap { UInt64($0) }
             guard let id = UInt64(words[1], radix: 16), let actors = Int(words[3]),

@@ -92,9 +92,11 @@ package final class Recovery {
 
     // MARK: Logs
 
-    /// Reads the files of one log, in the order of their numbers. Returns what is wrong with it. O(bytes).
-    package func readLog(_ files: [LogFileBytes]) throws(DiskFault) -> [LogFinding] {
+    /// Reads the files of one log, in the order of their numbers. Returns what is wrong with it. `isWhole`: none is
+    /// missing before the first: else it proves nothing. O(bytes).
+    package func readLog(_ files: [LogFileBytes], isWhole: Bool = true) throws(DiskFault) -> [LogFinding] {
         var reading = LogReading()
+        reading.lacksBeginning = !isWhole
         for (index, file) in files.enumerated() {
             var reader = ChunkReader(file.bytes, file.header, planted: planted)
             reading.begin(file.header.number)
@@ -258,7 +260,8 @@ private struct LogReading {
     private var gaps: [(place: LogPlace, at: Int)] = []
 
     /// Nothing was missing so far.
-    var isWhole: Bool { gaps.isEmpty }
+    var isWhole: Bool { gaps.isEmpty && !lacksBeginning }
+    var lacksBeginning = false
 
     mutating func begin(_ number: UInt64) {
         // A file is missing, if `follows` does not say otherwise.

@@ -21,6 +21,15 @@ package final class WriteLog {
         var greatest: VersionVector
     }
 
+    /// What a sync is about.
+    private struct Target {
+        /// All up to this one; nil: only full files.
+        var chunk: UInt64?
+        var place: (file: UInt64, chunks: UInt32)?
+        var full: [UInt64] = []
+        var seq: UInt64 = 0
+    }
+
     private let store: Store
     private let policy: AppendPolicy
     private let limits: LogLimits
@@ -33,6 +42,8 @@ package final class WriteLog {
     /// For what the files that are being made are.
     private var makings: [LogAlarm] = []
     private var closed: [Closed] = []
+    /// Files that a snapshot covers and that are not released: no manifest may say so yet.
+    private var covered: [UInt64] = []
     private var health = Health.well
     /// Own writes that are in chunks.
     package private(set) var logged: UInt64
@@ -43,19 +54,36 @@ package final class WriteLog {
     /// Entries of the first item that are in chunks.
     private var learnedDone = 0
     private var wantsRows = false
-    /// Chunks written, and of those on the disk.
+    /// Chunks put together, of those written, and of those on the disk.
+    package private(set) var sealed: UInt64 = 0
     package private(set) var written: UInt64 = 0
     package private(set) var synced: UInt64 = 0
     private var isFlushing = false
     /// What is on the disk when the sync under way has ended.
-    private var target: (chunks: UInt64?, place: (file: UInt64, chunks: UInt32), full: [UInt64]) = (nil, (0, 0), [])
-    /// Full files that are not on the disk.
-    private var unsynced: [UInt64] = []
+    private var target = Target()
+    /// Full files that are not on the disk, each with its last chunk.
+    private var unsynced: [(file: UInt64, last: UInt64)] = []
     /// What the next chunk says of the disk.
     private var syncedPlace: (file: UInt64, chunks: UInt32)?
-    /// What the log had when the sync under way began; and what a power cut leaves, as last known.
-    private var flushing: VersionVector?
+    /// What the log had at some chunk that is not safe yet; and what a power cut leaves, as last known.
+    private var mark: (chunk: UInt64, vector: VersionVector)?
     private var onDisk = VersionVector()
+
+    /// The pen writes: replies of those who write wait for it.
+    package private(set) var isHelped: Bool
+    /// For the pen: one is gathered while the other is written.
+    private var gathered: LogPieces
+    private var underWay: LogPieces
+    private var isWriting = false
+    /// Full files that are synced with what is under way.
+    private var fullUnderWay: [UInt64] = []
+    /// Own writes that are written, and of those that the pen is about.
+    private var seqWritten: UInt64 = 0
+    private var seqUnderWay: UInt64 = 0
+    private var quickWrites = 0
+    /// The pen has more than it may.
+    private var isFull = false
+    private var isRefusing = false
     /// A planted mistake: the chunk of the last turn is still to be written.
     private var isLate = false
 
@@ -67,6 +95,9 @@ package final class WriteLog {
         (self.store, self.policy, self.file, self.host) = (store, policy, file, host)
         (self.limits, self.planted) = (limits, planted)
         logged = store.ownSeq
+        isHelped = policy == .always
+        gathered = LogPieces(copiedBytesMax: limits.chunkBytesMax)
+        underWay = LogPieces(copiedBytesMax: limits.chunkBytesMax)
         writer = ChunkWriter(origins: store.origins, planted: planted)
         writer.begin(file: file.header)
     }
@@ -76,7 +107,9 @@ package final class WriteLog {
     /// All that was answered is in a log that is trusted.
     package var isWell: Bool { health == .well || health == .full }
     /// Its last file, and the full ones that are not on the disk.
-    package var openFiles: [UInt64] { unsynced + [file.number] }
+    package var openFiles: [UInt64] { unsynced.map(\.file) + [file.number] }
+    /// What nobody writes yet, when the loop has ended.
+    package var unwritten: LogPieces { gathered }
 
     // MARK: What goes in
 
@@ -93,11 +126,15 @@ package final class WriteLog {
 
     /// What of the actor's vector a power cut leaves. With the policy `no`: what is in the log. O(origins).
     package func durableVector() -> VersionVector {
-        if policy == .no || synced == written, let vector = inLog() { onDisk = vector }
+        let safe = policy == .no ? written : synced
+        if let mark, mark.chunk <= safe { (onDisk, self.mark) = (mark.vector, nil) }
+        if mark == nil, let vector = inLog() {
+            if sealed == safe { onDisk = vector } else { mark = (sealed, vector) }
+        }
         return onDisk
     }
 
-    /// What of the actor's vector is in the log. Nil if that cannot be said now.
+    /// What of the actor's vector is in chunks. Nil if that cannot be said now.
     private func inLog() -> VersionVector? {
         guard isWell else { return nil }
         var vector = host.vector()
@@ -116,7 +153,7 @@ package final class WriteLog {
         guard store.ownSeq != logged || hasMore else { return }
         if planted(.replyBeforeWrite), !isLate {
             isLate = true
-            return host.letGo(through: written + 1)
+            return host.letGo(through: sealed + 1)
         }
         isLate = false
         write()
@@ -125,6 +162,23 @@ package final class WriteLog {
     private func write() {
         guard health != .failed else { return skip() }
         if file.end + file.capacity / 16 > file.capacity, let next { turn(to: next) }
+        fill()
+        guard !writer.isEmpty else { return }
+        if sealed == synced { host.note(.unsynced(true)) }
+        host.note(.grew(by: writer.byteCount))
+        if !isHelped, writer.byteCount > limits.chunkBytesMax {
+            host.holdAnswered()
+            help()
+        }
+        sealed += 1
+        host.aim(at: sealed)
+        if isHelped { writeByPen() } else if !writeHere() { return }
+        if next == nil, makings.isEmpty, file.end > file.capacity / 2 { prepare() }
+        settleRefusal()
+    }
+
+    /// Puts together what the turn left behind.
+    private func fill() {
         if let place = syncedPlace {
             writer.synced(file: place.file, chunks: place.chunks)
             syncedPlace = nil
@@ -142,17 +196,14 @@ package final class WriteLog {
             host.note(.logged(logged))
         }
         takeLearned()
-        guard !writer.isEmpty else { return }
-        let chunk = writer.seal()
-        guard host.append(chunk, to: file) else { return fail() }
-        file.end += chunk.count
-        writer.clear()
-        if written == synced { host.note(.unsynced(true)) }
-        written += 1
-        host.aim(at: written)
-        if policy == .always { flush() } else { host.letGo(through: written) }
-        if next == nil, makings.isEmpty, file.end > file.capacity / 2 { prepare() }
-        if health == .full, file.room < limits.roomBytesMin { host.refuseWrites(true) }
+    }
+
+    /// Writes are refused as long as they could not be logged.
+    private func settleRefusal() {
+        let refuses = !isWell || isFull || health == .full && file.room < limits.roomBytesMin
+        guard refuses != isRefusing else { return }
+        isRefusing = refuses
+        host.refuseWrites(refuses)
     }
 
     private func takeLearned() {
@@ -199,12 +250,95 @@ package final class WriteLog {
         host.closeHeld()
     }
 
+    // MARK: Who writes
+
+    /// False if the disk does not take it.
+    private func writeHere() -> Bool {
+        let chunk = writer.seal()
+        guard let nanos = host.append(chunk, to: file) else {
+            fail()
+            return false
+        }
+        file.end += chunk.count
+        writer.clear()
+        written += 1
+        seqWritten = logged
+        letGo()
+        // From the next turn on: who wrote in this one has its reply.
+        if nanos > limits.slowNanos || host.hasOthers { help() }
+        return true
+    }
+
+    private func help() { (isHelped, quickWrites) = (true, 0) }
+
+    private func writeByPen() {
+        gathered.add(&writer, to: &file)
+        if gathered.byteCount > limits.gatheredBytesMax { isFull = true }
+        goOn()
+    }
+
+    /// With `always` what was written is synced at once, in the same go.
+    private func goOn() {
+        guard !isWriting, gathered.chunks > 0 else { return }
+        isWriting = true
+        swap(&gathered, &underWay)
+        seqUnderWay = logged
+        fullUnderWay = policy == .always ? unsynced.map(\.file) : []
+        host.write(underWay, syncing: policy == .always ? fullUnderWay : nil)
+    }
+
+    /// What the pen was about is written, or not; how long that took.
+    package func wrote(_ result: LogWriting, nanos: Nanos) {
+        let chunks = UInt64(underWay.chunks)
+        underWay.clear()
+        isWriting = false
+        guard health != .failed else { return }
+        let isRetried = planted(.fsyncRetried) && result == .notSynced
+        guard result == .done || isRetried else { return fail() }
+        written += chunks
+        seqWritten = seqUnderWay
+        if isRetried { flush() } else if policy == .always { noteSynced() }
+        letGo()
+        let isSlow = nanos > limits.slowNanos
+        quickWrites = isSlow ? 0 : quickWrites + 1
+        if isFull, gathered.byteCount < limits.gatheredBytesMax / 2 {
+            isFull = false
+            settleRefusal()
+        }
+        goOn()
+        // Full files whose last chunk has come.
+        if policy == .no, !unsynced.isEmpty { flush() }
+        if !isWriting, policy != .always, !host.hasOthers, quickWrites >= limits.quickWritesMin { isHelped = false }
+    }
+
+    /// All that is written is on the disk, with the full files of that go.
+    private func noteSynced() {
+        unsynced.removeAll { fullUnderWay.contains($0.file) }
+        releaseCovered()
+        syncedPlace = placeWritten ?? syncedPlace
+        note(synced: written, seq: seqWritten)
+    }
+
+    private func note(synced chunk: UInt64, seq: UInt64) {
+        synced = max(synced, chunk)
+        if isWell { host.note(.durable(seq)) }
+        host.note(.unsynced(sealed > synced))
+    }
+
+    private func letGo() { host.letGo(through: policy == .always ? synced : written) }
+
+    /// Up to where this file is written, and all before it; nil as long as the pen is about one before it.
+    private var placeWritten: (file: UInt64, chunks: UInt32)? {
+        let pending = sealed - written
+        return pending > UInt64(writer.number) ? nil : (file.number, writer.number - UInt32(pending))
+    }
+
     // MARK: Files
 
     private func turn(to next: LogFile, afterFailure: Bool = false) {
         closed.append(Closed(number: file.number, greatest: writer.greatest))
         let (number, chunks) = (file.number, writer.number)
-        if !afterFailure { unsynced.append(number) }
+        if !afterFailure { unsynced.append((number, sealed)) }
         self.next = nil
         file = next
         writer.begin(file: next.header)
@@ -234,7 +368,7 @@ package final class WriteLog {
             guard health == .full else { return }
             health = .well
             host.note(.hasRoom)
-            host.refuseWrites(false)
+            settleRefusal()
         } else {
             if health == .well {
                 health = .full
@@ -247,31 +381,43 @@ package final class WriteLog {
     /// Which file is the first that a snapshot does not cover that begins with `vector`.
     package func firstNeeded(beside vector: VersionVector) -> UInt64 {
         while let first = closed.first, vector.dominates(first.greatest) || planted(.segmentDroppedEarly) {
-            unsynced.removeAll { $0 == first.number }
             closed.removeFirst()
-            host.release(first.number)
+            covered.append(first.number)
         }
+        releaseCovered()
         return closed.first?.number ?? file.number
+    }
+
+    /// Not before they are on the disk: until there is a manifest with that snapshot they count, and perhaps there never
+    /// is one.
+    private func releaseCovered() {
+        guard !covered.isEmpty else { return }
+        let waiting = covered.filter { number in unsynced.contains { $0.file == number } }
+        for number in covered where !waiting.contains(number) { host.release(number) }
+        covered = waiting
     }
 
     // MARK: Onto the disk
 
-    /// Once a second, with `everysec`.
-    package func flushSecond() {
+    /// Each `LogLimits.flushMillis`, with `everysec`.
+    package func flushDue() {
         guard written > synced || !unsynced.isEmpty else { return }
         if isFlushing { return host.note(.delayedSync) }
         flush()
     }
 
-    /// One at a time; what is written meanwhile waits for the next.
+    /// One at a time; what is written meanwhile waits for the next. So does what the pen is about.
     private func flush() {
-        guard !isFlushing, health != .failed, written > synced || !unsynced.isEmpty else { return }
+        let onlyFull = policy == .no
+        let due = unsynced.filter { $0.last <= written }.map(\.file)
+        guard !isFlushing, health != .failed, !due.isEmpty || !onlyFull && written > synced else { return }
         isFlushing = true
         host.note(.syncing(true))
-        let onlyFull = policy == .no
-        target = (onlyFull ? nil : written, (file.number, writer.number), unsynced)
-        flushing = inLog()
-        host.sync(unsynced + (onlyFull ? [] : [file.number]))
+        target = Target(
+            chunk: onlyFull ? nil : written, place: onlyFull ? due.last.map { ($0 + 1, 0) } : placeWritten, full: due,
+            seq: seqWritten)
+        // Chunks of a full file may be written of which the last is not.
+        host.sync(onlyFull ? due : openFiles)
     }
 
     /// The sync has ended. `isDone`: all of it is on the disk.
@@ -282,17 +428,12 @@ package final class WriteLog {
         // Whatever was written before may be lost, and no second sync would say so.
         guard isDone else { return planted(.fsyncRetried) ? flush() : fail() }
         let target = target
-        unsynced.removeAll { target.full.contains($0) }
-        guard let chunks = target.chunks else {
-            syncedPlace = (target.place.file, 0)
-            return
-        }
-        synced = chunks
-        if let flushing { onDisk = flushing }
-        syncedPlace = target.place
-        host.note(.unsynced(written > synced))
-        host.letGo(through: synced)
-        if policy == .always { flush() }
+        unsynced.removeAll { target.full.contains($0.file) }
+        releaseCovered()
+        syncedPlace = target.place ?? syncedPlace
+        guard let chunk = target.chunk else { return }
+        note(synced: chunk, seq: target.seq)
+        letGo()
     }
 
     // MARK: Failure
@@ -300,13 +441,15 @@ package final class WriteLog {
     /// The file is not trusted any more: writes are refused until another one takes them, and a snapshot has what was
     /// lost.
     private func fail() {
-        health = .failed
+        (health, isFull) = (.failed, false)
         host.note(.failed)
-        host.refuseWrites(true)
+        settleRefusal()
         writer.clear()
-        (next, unsynced, syncedPlace) = (nil, [], nil)
+        gathered.clear()
+        (next, unsynced, syncedPlace, mark) = (nil, [], nil, nil)
+        releaseCovered()
         // What was executed and is in no log must not be answered as if it were.
-        if policy != .always { host.closeAnswered() }
+        if !isHelped { host.closeAnswered() }
         skip()
         host.wait(limits.retryMillis, for: .retry)
     }
@@ -315,7 +458,10 @@ package final class WriteLog {
     package func ring(_ alarm: LogAlarm) {
         switch alarm {
         case .prepare: if next == nil, makings.isEmpty, health == .full { prepare() }
-        case .retry: make(limits.fileBytesMin, for: .retry)
+        case .retry:
+            // What the pen is in the middle of is of the file that was given up.
+            guard !isWriting else { return host.wait(limits.retryMillis, for: .retry) }
+            make(limits.fileBytesMin, for: .retry)
         case .save: host.save(tells: true)
         }
     }
@@ -324,7 +470,7 @@ package final class WriteLog {
         guard let made else { return host.wait(limits.retryMillis, for: .retry) }
         health = .resuming
         turn(to: made, afterFailure: true)
-        (synced, logged) = (written, store.ownSeq)
+        (written, synced, logged) = (sealed, sealed, store.ownSeq)
         noteRows()
         host.save(tells: true)
     }
@@ -335,6 +481,6 @@ package final class WriteLog {
         guard isDone else { return host.wait(limits.retryMillis, for: .save) }
         health = .well
         host.note(.resumed)
-        host.refuseWrites(false)
+        settleRefusal()
     }
 }

@@ -8,6 +8,8 @@ import KVBase
 struct Hearsay {
     /// It was heard for so long without a confirmation: many frames.
     private static let patienceMillis: Millis = 10_000
+    /// Vectors that rest on what was told so lately prove no equal content.
+    private static let unsettledMillis: Millis = 30_000
 
     private struct Doubt {
         var origin: OriginIndex
@@ -18,13 +20,32 @@ struct Hearsay {
     private var doubts: [Doubt] = []
     /// Of these others told something that the writer has not confirmed yet.
     private var told: [OriginIndex] = []
+    private var toldAt: Millis = .min
 
     /// Others told of the writer's writes. O(told).
-    mutating func noteTold(_ origin: OriginIndex) { if !told.contains(origin) { told.append(origin) } }
+    mutating func noteTold(_ origin: OriginIndex, _ now: Millis) {
+        toldAt = now
+        if !told.contains(origin) { told.append(origin) }
+    }
+
+    /// Nothing was told lately that its writer has not confirmed.
+    func isSettled(_ now: Millis) -> Bool {
+        told.isEmpty || toldAt == .min || now - toldAt > Hearsay.unsettledMillis
+    }
+
+    /// Writers that are gone confirm nothing: what was told of them stands. O(told).
+    mutating func dropTold(where isGone: (OriginIndex) -> Bool) { if !told.isEmpty { told.removeAll(where: isGone) } }
 
     /// Whether the vector covers that write on the word of others alone: then it need not have taken effect. O(told).
     func isDoubtful(_ origin: OriginIndex, _ seq: UInt64) -> Bool {
         !told.isEmpty && seq > confirmed[origin] && told.contains(origin)
+    }
+
+    /// What of a vector does not rest on the word of others alone. O(told).
+    func sure(_ vector: VersionVector) -> VersionVector {
+        var sure = vector
+        for origin in told where sure[origin] > confirmed[origin] { sure.set(origin, confirmed[origin]) }
+        return sure
     }
 
     /// The vector stands at `seen`, its writer says `said`, nil if it cannot be heard. Returns where the entry goes

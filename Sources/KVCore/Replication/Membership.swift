@@ -17,10 +17,13 @@ struct Membership {
     static let unheardMembersMax = 128
     static let unheardRowsMax = FrameFormat.rowsMax / 2
 
+    static let refusedEveryMillis: Millis = 60_000
+
     private var table: [MemberRow] = []
     /// For each row the incarnation that the server itself has given; nil as long as only others tell of it.
     private var ownWords: [UInt32?] = []
     private var fingerprint: UInt64 = 0
+    private var refusedSaidAt: Millis?
 
     /// Sorted by server id, so that nothing depends on the order of arrival.
     var rows: [MemberRow] { table }
@@ -93,6 +96,13 @@ struct Membership {
         table[at] = merged
         fingerprint &+= Membership.term(merged)
         return merged
+    }
+
+    /// Whether it is time to say that rows find no place. It is said, then.
+    mutating func maySayRefused(_ now: Millis) -> Bool {
+        guard refusedSaidAt.map({ now - $0 >= Membership.refusedEveryMillis }) ?? true else { return false }
+        refusedSaidAt = now
+        return true
     }
 
     func checkInvariants() {

@@ -24,6 +24,7 @@ final class RemoteServer {
     var repairs = RepairQueue()
     /// The scan that it was asked for.
     var donor: ScanDonor?
+    var scanRestarts = ScanRestarts()
 
     init(id: UInt64, actorCount: Int, knownSince: Millis) {
         (self.id, self.knownSince, actors) = (id, knownSince, actorCount)
@@ -54,5 +55,6 @@ final class RemoteServer {
         stream.checkInvariants(planted: planted)
         repairs.checkInvariants()
         donor?.checkInvariants()
+        scanRestarts.checkInvariants()
     }
 }

@@ -270,7 +270,7 @@ extension Replica {
             let segment = DeltaSegment(
                 origin: origin, from: planted(.relayWrongBounds) ? 0 : from, to: to, isPage: false,
                 cut: work.cut, taking: work.entries.take())
-            if origins.uid(origin).server != work.sender.server { hearsay.noteTold(origin) }
+            if origins.uid(origin).server != work.sender.server { hearsay.noteTold(origin, at.steady) }
             let seenBefore = seen[origin]
             advance(origin, from, to)
             tell(segment, seenBefore)
@@ -284,7 +284,7 @@ extension Replica {
     /// Before the vector follows a sibling to `end`: its gateway may have that from others than the writer.
     private func noteTold(_ origin: OriginIndex, to end: UInt64, _ at: Moment) {
         guard origins.uid(origin).server != uid.server, end > sayOf(origin, at) ?? 0 else { return }
-        hearsay.noteTold(origin)
+        hearsay.noteTold(origin, at.steady)
     }
 
     private func finishLocal(_ segment: DeltaSegment, from: Int, number: UInt64, _ isRefused: Bool, _ at: Moment) {

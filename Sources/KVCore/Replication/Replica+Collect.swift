@@ -55,7 +55,7 @@ extension Replica {
     /// What is known everywhere: clauses 1 and 2; and what everybody's clock had reached when it said so. Nil while a
     /// member has not reported.
     private func stableVector(_ at: Moment) -> (VersionVector, clock: Millis)? {
-        var stable = vector
+        var stable = sureVector
         var clock = corrected(at)
         for i in 0..<stable.count where stable.seqs[i] == VersionVector.retired { stable.set(OriginIndex(i), 0) }
         for sibling in siblings {
@@ -112,18 +112,18 @@ extension Replica {
 
     /// What goes into frames: the newest this process can say about itself.
     func report(to server: RemoteServer, _ at: Moment) -> StabilityReport? {
-        var least = vector
+        var least = sureVector
         var heads = [UInt64](repeating: 0, count: config.actorCount)
         heads[config.actorIndex] = store.ownSeq
         var clock = corrected(at)
         for sibling in siblings {
             guard sibling.isHeard else { return nil }
             if planted(.collectOnMaximum) {
-                least.join(sibling.vector)
+                least.join(sibling.sure)
             } else {
-                least.meet(sibling.vector)
+                least.meet(sibling.sure)
             }
-            heads[sibling.index] = sibling.vector[sibling.origin]
+            heads[sibling.index] = sibling.sure[sibling.origin]
             clock = min(clock, sibling.view.clock)
             if !planted(.collectOnUndurable), let durable = sibling.view.durable { least.keep(durable) }
         }

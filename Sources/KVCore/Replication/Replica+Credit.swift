@@ -72,7 +72,7 @@ extension Replica {
         for index in 0..<start.count where start.seqs[index] != 0 {
             let origin = OriginIndex(index)
             guard let said = sayOf(origin, at) else {
-                if start.seqs[index] > seen[origin], origin != own { hearsay.noteTold(origin) }
+                if start.seqs[index] > seen[origin], origin != own { hearsay.noteTold(origin, at.steady) }
                 continue
             }
             if start.seqs[index] > said { credited.set(origin, min(start.seqs[index], seen[origin])) }
@@ -82,6 +82,7 @@ extension Replica {
 
     /// Looks at what others said of writers that can be heard again.
     func watchHearsay(_ at: Moment) {
+        hearsay.dropTold { !members.isMember(origins.uid($0).server) && origins.uid($0).server != uid.server }
         for server in servers {
             for index in 0..<server.actorCount {
                 guard let origin = origins.index(of: ActorUID(server: server.id, index: UInt16(index))),

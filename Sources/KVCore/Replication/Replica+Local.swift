@@ -107,9 +107,9 @@ extension Replica {
             areOwnWords: sibling.rowsHash == members.hash ? [] : members.areOwnWords, votes: votes.all,
             asks: sibling.takeAsks(),
             scanAsk: scanAsk(catchUp.localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
-            isFlushed: saysFlushed, isSettled: isSettled, hasGreeted: links.isHoldingCollection(at.steady),
+            isFlushed: saysFlushed, isSettled: isSettled(at), hasGreeted: links.isHoldingCollection(at.steady),
             isAdopting: departures.isAtIt(round.logged), level: levelHere(), retired: retired.sortedMarks,
-            clock: corrected(at), durable: durableSource?())
+            clock: corrected(at), sure: shown(sureVector, to: sibling), durable: durableSource?())
         sibling.pacer.sent(at.steady)
         sibling.wish.fulfil()
         statistics.batchesSent &+= 1

@@ -18,7 +18,10 @@ extension Replica {
     func learn(_ row: MemberRow, from sender: UInt64, _ at: Moment, into effects: inout ReplicaEffects) {
         if row.server == sender { return learnTrusted(row, at, into: &effects) }
         guard let row = admitted(row, from: sender, at) else { return }
+        let before = statistics.rowsRefused
         learnTrusted(row, at, from: row.server == uid.server ? .itself : .hearsay, into: &effects)
+        guard statistics.rowsRefused > before, members.maySayRefused(at.steady) else { return }
+        effects.events.append(.rowsRefused(from: sender))
     }
 
     /// What of a row is believed that another server tells, nil if nothing is.

@@ -134,7 +134,10 @@ extension Replica {
         }
         server.view.take(head.report)
         if let origin = origins.intern(head.sender) { server.view.announce(origin, head.sentTo) }
-        for ask in head.asks { answer(ask, to: server, at) }
+        for ask in head.asks {
+            // What it says that it has, it does not lack.
+            if ask.from < head.vector[ask.origin] { statistics.asksRefused += 1 } else { answer(ask, to: server, at) }
+        }
         // A newcomer that greets another one looks for somebody better first.
         if let ask = head.scanAsk, isCaughtUp || head.toServer != 0 {
             serve(ask, to: server, from: Int(head.sender.index), at)

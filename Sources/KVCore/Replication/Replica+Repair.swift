@@ -85,7 +85,8 @@ extension Replica {
             let most = sayOf(origin, at) ?? .max
             let isOfSibling = origins.uid(origin).server == uid.server
             let sibling = siblings.first {
-                let its = $0.vector[origin]
+                // It may have gone back behind what others had said.
+                let its = isOfSibling || $0.vector[origin] <= most ? $0.vector[origin] : $0.sure[origin]
                 return its > value && (isOfSibling || its <= most) && its != VersionVector.retired
             }
             // Joining may take for ever, if nobody can be reached: siblings stay equal meanwhile.
@@ -175,7 +176,7 @@ extension Replica {
     func compareDigests(
         with server: RemoteServer, _ head: FrameHead, _ at: Moment, into effects: inout ReplicaEffects
     ) {
-        guard isSettled, head.isSettled else { return }
+        guard isSettled(at), head.isSettled else { return }
         guard shown(vector, to: server) == completed(head.vector, from: server) else { return }
         if comparedDigest == head.digest { return server.digests.noteEqual() }
         gaps.noteDifference(at.steady)
@@ -189,7 +190,8 @@ extension Replica {
     func compareDigests(
         with sibling: Sibling, _ batch: LocalBatch, _ at: Moment, into effects: inout ReplicaEffects
     ) {
-        guard isSettled, batch.isSettled, !catchUp.isAskingSibling, batch.vector == shown(vector, to: sibling) else {
+        guard isSettled(at), batch.isSettled, !catchUp.isAskingSibling, batch.vector == shown(vector, to: sibling)
+        else {
             return
         }
         if comparedDigest == batch.digest { return sibling.digests.noteEqual() }

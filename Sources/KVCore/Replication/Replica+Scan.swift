@@ -14,14 +14,15 @@ extension Replica {
 
     // MARK: Asking
 
-    /// What every actor of this server has seen: the scan must fill the gaps of the one furthest behind.
+    /// What every actor of this server has seen: the scan must fill the gaps of the one furthest behind. What it has
+    /// seen on the word of others alone may be missing: who filters by that leaves out what beat other writes.
     private func leastVector() -> VersionVector {
-        var least = vector
+        var least = sureVector
         for sibling in siblings {
             if planted(.askWithMaximum) {
                 least.join(sibling.vector)
             } else if sibling.isHeard {
-                least.meet(sibling.vector)
+                least.meet(sibling.sure)
             } else {
                 return VersionVector()
             }
@@ -64,7 +65,8 @@ extension Replica {
         // Whether the disk is stale was in the end that did not get here.
         let reconciles = completesJoin && catchUp.isReturning
         catchUp.beginLocal(
-            sibling.index, asked: everything || reconciles ? VersionVector() : vector, everything: everything,
+            sibling.index, asked: everything || reconciles ? VersionVector() : sureVector,
+            everything: everything,
             completesJoin: completesJoin, donorKeys: reconciles ? DonorKeys() : nil, at.steady)
         statistics.scansAsked += 1
         sibling.wish.want(at: at.steady)
@@ -153,7 +155,7 @@ extension Replica {
 
     /// Every page of a scan is merged here: what the donor held when it began is held here too.
     func conclude(_ end: ScanEnd, _ at: Moment) {
-        guard vector.dominates(end.asked) || planted(.askWithMaximum) else { return }
+        guard sureVector.dominates(end.asked) || planted(.askWithMaximum) else { return }
         seen.prove(credited(end.start, at))
         let frontier = credited(end.frontier, at)
         for i in 0..<frontier.count where !seen.isRetired(OriginIndex(i)) {
@@ -238,6 +240,11 @@ extension Replica {
             // One that gave everything waits only to repeat its last chunks, which costs nothing meanwhile.
             let active = servers.count { !($0.donor?.isDone ?? true) }
             guard ask.next == 0, server.donor != nil || active < Replica.donorsMax else { return }
+            // What it was given is in what it has now, unless it gave that up.
+            if let donor = server.donor, ask.vector[own] < donor.start[own], !server.scanRestarts.mayBegin(at.steady) {
+                statistics.asksRefused += 1
+                return
+            }
             server.donor = ScanDonor(
                 session: ask.session, askerIndex: index, filter: ask.vector, everything: ask.everything,
                 start: shown(vector, to: server), isLocal: false, at: at.steady)

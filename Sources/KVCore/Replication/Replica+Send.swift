@@ -339,7 +339,7 @@ extension Replica {
         }
         head.asks = asks(for: server, at)
         if catchUp.asker?.donorIndex == index { head.scanAsk = scanAsk(catchUp.asker, of: server.id) }
-        head.isSettled = isSettled
+        head.isSettled = isSettled(at)
         return head
     }
 }

@@ -132,6 +132,8 @@ package final class Replica {
 
     /// What has taken effect here, own writes included. Origins of retired servers stand at `VersionVector.retired`.
     package var vector: VersionVector { seen.vector(ownSeq: store.ownSeq) }
+    /// What of it does not rest on the word of others alone. O(origins).
+    package var sureVector: VersionVector { hearsay.sure(vector) }
 
     /// Digest of the live records, as KVD DIGEST replies it.
     package var digest: UInt64 { store.digest &+ plantedState.digestDrift }
@@ -165,7 +167,9 @@ package final class Replica {
     package var inboxBytesHeld: Int { inbox.byteCount }
 
     /// Nothing was merged beyond the vector, so equal vectors mean equal content.
-    var isSettled: Bool { seen.isTight && inbox.isEmpty && isCaughtUp }
+    func isSettled(_ at: Moment) -> Bool {
+        seen.isTight && inbox.isEmpty && isCaughtUp && hearsay.isSettled(at.steady)
+    }
 
     func corrected(_ at: Moment) -> Millis { at.wall &+ clock.millis(at) }
 

@@ -55,6 +55,8 @@ package enum ReplicaEvent: Sendable, Equatable {
     case restamped(ClosedRange<UInt64>)
     /// The same: parts of counters that add nothing any more were deleted.
     case buried(ClosedRange<UInt64>)
+    /// That server tells of servers that find no place any more; once in `Membership.refusedEveryMillis`.
+    case rowsRefused(from: UInt64)
     /// This machine's clock is off from the majority by this many milliseconds.
     case clockSkewed(Millis)
 }

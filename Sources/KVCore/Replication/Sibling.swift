@@ -30,6 +30,8 @@ final class Sibling {
     var hasGreeted: Bool { view.hasGreeted }
     var isAdopting: Bool { view.isAdopting }
     var vector: VersionVector { view.vector }
+    /// What of it does not rest on the word of others alone.
+    var sure: VersionVector { view.sure }
     var level: [UInt64] { view.level }
     var retired: [UInt64] { view.retired }
     var floor: Millis { view.floor }

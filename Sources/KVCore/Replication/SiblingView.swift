@@ -15,6 +15,8 @@ struct SiblingView {
     private var adopting = false
     private var seen = VersionVector()
     private var kept: VersionVector?
+    /// What of that did not rest on the word of others alone when it was said.
+    private var sureSeen = VersionVector()
     private var levels: [UInt64] = []
     private var marks: [UInt64] = []
     private var gcFloor: Millis = 0
@@ -31,6 +33,7 @@ struct SiblingView {
     /// It adopts what a departed server left, or has not told all of that yet.
     var isAdopting: Bool { adopting }
     var vector: VersionVector { seen }
+    var sure: VersionVector { sureSeen }
     /// How much of it a power cut leaves; nil: there is no disk.
     var durable: VersionVector? { kept }
     /// Departed servers of which it holds nothing loose.
@@ -59,6 +62,10 @@ struct SiblingView {
             seen.set(OriginIndex(i), batch.vector.seqs[i])
         }
         seen.join(batch.vector)
+        for i in 0..<min(sureSeen.count, batch.sure.count) where sureSeen.seqs[i] == VersionVector.retired {
+            sureSeen.set(OriginIndex(i), batch.sure.seqs[i])
+        }
+        sureSeen.join(batch.sure)
         defer { rows = batch.rowsHash }
         return rows != batch.rowsHash
     }
@@ -66,7 +73,7 @@ struct SiblingView {
     /// A vector counts for collection once what its actor had written by then has arrived here (`isCovered`).
     mutating func promote(_ isCovered: (VersionVector) -> Bool) {
         guard wasHeard else { return }
-        let candidate = waiting ?? SeenAt(vector: seen, clock: clockMillis)
+        let candidate = waiting ?? SeenAt(vector: sureSeen, clock: clockMillis)
         if isCovered(candidate.vector) {
             usableVector = candidate
             waiting = nil

@@ -134,6 +134,8 @@ extension Store {
     @inline(__always)
     func stamp(over old: Record?, now: Millis, floor: Millis) -> Millis? {
         var ms = max(now, state.pointee.gcFloor &+ 1)
+        // No clock makes a stamp of a restamped key.
+        guard ms < Version.restamped else { return nil }
         if floor > 0 { ms = max(ms, floor == .max ? floor : floor &+ 1) }
         return stamp(over: old, least: ms)
     }

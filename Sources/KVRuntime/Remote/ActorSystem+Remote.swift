@@ -39,6 +39,11 @@ extension ActorSystem {
         transport?.observe { $0.onOwnAddress = handler }
     }
 
+    /// Calls `handler`, once and on the transport's loop, when a system that began without an epoch has one.
+    package func onEpoch(_ handler: @escaping @Sendable (UInt64) -> Void) {
+        transport?.observe { $0.onEpoch = handler }
+    }
+
     /// Opens the link to `address` and keeps reopening it until `dropLink`, traffic or not. `incarnation`: the system
     /// that others say is there; 0 for whoever is.
     package func keepLink(to address: String, of incarnation: UInt64 = 0) {

@@ -39,6 +39,7 @@ final class LinkConnection: ConnectionHandler {
     private var cipher: LinkCipher?
     /// Of a dialler that must prove itself.
     private var firstByte: UInt8?
+    private var firstRecord: FirstRecord?
     private var parser = LinkParser()
     private var arriving = ArrivingMessages()
     /// Frames that came after the peer moved here, while its other connection still delivers.
@@ -81,10 +82,27 @@ final class LinkConnection: ConnectionHandler {
     private func stand() {
         connection.prepareForDistance()
         applyFlow()
-        guard let context = transport.context else { return open() }
-        guard let cipher = LinkCipher(context, isDialer: isDialed) else { return close("memory is short") }
+        guard transport.context != nil else { return open() }
+        if isDialed { beginProof() } else { firstRecord = FirstRecord() }
+    }
+
+    /// With what the other side has said already.
+    private func beginProof(_ said: [UInt8] = []) {
+        guard let context = transport.context, let cipher = LinkCipher(context, isDialer: isDialed),
+            said.withUnsafeBytes({ cipher.feed($0) })
+        else { return close("memory is short") }
         self.cipher = cipher
         prove(by: cipher)
+    }
+
+    /// The first record of one that was accepted. False as long as more of it must come.
+    private func takeFirst(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard firstRecord!.append(bytes) else { return false }
+        let said = firstRecord!.bytes
+        firstRecord = nil
+        firstByte = said.first
+        beginProof(said)
+        return cipher?.isDone ?? false
     }
 
     private func prove(by cipher: LinkCipher) {
@@ -281,11 +299,16 @@ final class LinkConnection: ConnectionHandler {
         peer?.heard(by: self)
         if !isIdentified, !(cipher?.isDone ?? false), isStranger(bytes) { return }
         do {
-            guard let cipher else { return try take(bytes) }
-            guard cipher.feed(bytes) else { return close("memory is short") }
-            if !isDialed, firstByte == nil { firstByte = bytes.first }
-            if !cipher.isDone { prove(by: cipher) }
-            if cipher.isDone { try cipher.open { try take($0) } }
+            if firstRecord != nil {
+                guard takeFirst(bytes), let cipher else { return }
+                try cipher.open { try take($0) }
+            } else if let cipher {
+                guard cipher.feed(bytes) else { return close("memory is short") }
+                if !cipher.isDone { prove(by: cipher) }
+                if cipher.isDone { try cipher.open { try take($0) } }
+            } else {
+                try take(bytes)
+            }
         } catch { fail(error) }
         if unfinishedBytes > Self.unfinishedBytesFree { transport.boundUnfinished() }
     }
@@ -325,7 +348,7 @@ final class LinkConnection: ConnectionHandler {
         beginning += bytes.prefix(max(0, LinkConnection.beginningBytesMax - beginning.count))
         guard let stranger = beginning.withUnsafeBytes({ Stranger($0) }) else { return false }
         // Where links are protected those two are for the cipher to judge.
-        if cipher != nil, stranger == .tls || stranger == .unknown { return false }
+        if transport.context != nil, stranger == .tls || stranger == .unknown { return false }
         isRefused = true
         reason = stranger.peer
         if isDialed {
@@ -345,6 +368,8 @@ final class LinkConnection: ConnectionHandler {
 
     /// It has not proved and said who it is in time. Counted, and said once a minute for its host.
     func giveUp() {
+        // Closing may take longer than until the next look.
+        guard !connection.isClosing else { return }
         let error = LinkError.silent(seconds: Int(RemoteTransport.handshakeNanosMax / 1_000_000_000))
         if !isDialed { transport.bad(peer: remoteHost, error) }
         close("it did not say who it is")
@@ -420,6 +445,7 @@ final class LinkConnection: ConnectionHandler {
         let code = try read { try reader.read(UInt8.self) }
         let why = try read { try reader.readString() }
         isRefused = true
+        if code == LinkFrame.RejectCode.epoch { throw LinkError.rejected("\(why); \(transport.epochAdvice)") }
         guard code == LinkFrame.RejectCode.itself, let target else { throw LinkError.rejected(why) }
         isItself = true
         transport.foundItself(at: target)
@@ -443,6 +469,7 @@ final class LinkConnection: ConnectionHandler {
         let address = transport.address(claimed: hello.address, seen: seenAddress, by: self)
         if let refusal = transport.refusal(of: hello, from: address) { return refuse(refusal, address) }
         transport.shownByAccepting(self)
+        transport.agree(on: hello.epoch)
         (peerIncarnation, peerAddress, peerName) = (hello.incarnation, address, hello.name)
         send(LinkFrame.Kind.welcome) { transport.welcome(self).encode(into: &$0) }
         transport.identified(self)
@@ -455,9 +482,12 @@ final class LinkConnection: ConnectionHandler {
         guard welcome.incarnation != 0 else { throw LinkError.malformed }
         guard isCertified(welcome.name) else { throw LinkError.certified(welcome.name.text, cipher!.peerName) }
         let address = transport.address(claimed: welcome.address, seen: seenAddress, by: self)
-        if let refusal = transport.refusal(of: welcome.name, welcome.incarnation, address) {
+        if let refusal = transport.refusal(of: welcome.epoch)
+            ?? transport.refusal(of: welcome.name, welcome.incarnation, address)
+        {
             return refuse(refusal, address)
         }
+        transport.agree(on: welcome.epoch)
         if let seen = HostPort(welcome.seen) { transport.shown(seen, .seen, by: self) }
         (peerIncarnation, peerAddress, peerName) = (welcome.incarnation, address, welcome.name)
         transport.identified(self)

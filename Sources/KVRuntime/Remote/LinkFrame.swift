@@ -52,6 +52,9 @@ enum LinkFrame {
         static let name: UInt8 = 4
         /// It speaks another version of the protocol.
         static let version: UInt8 = 5
+        /// The dialler's state is of before a restore, or the acceptor's is.
+        static let epoch: UInt8 = 6
+        static let epochOfAcceptor: UInt8 = 7
     }
 
     /// Appends one frame whose contents `body` writes.
@@ -140,6 +143,8 @@ struct Hello: Equatable {
     /// The port it listens on, at the address that the acceptor sees; 0 if it does not.
     var port: UInt16
     var name: SystemName
+    /// 0 if it has none, or does not say.
+    var epoch: UInt64 = 0
 
     func encode(into writer: inout WireWriter) {
         writer.write(cluster)
@@ -150,6 +155,7 @@ struct Hello: Equatable {
         writer.write(features)
         writer.write(port)
         writer.write(name)
+        writer.write(epoch)
     }
 
     init(
@@ -168,6 +174,7 @@ struct Hello: Equatable {
         (port, name) = (0, .none)
         guard protocolVersion == LinkFrame.protocolVersion else { return }
         (port, name) = (try reader.read(), try SystemName(from: &reader))
+        if reader.remaining > 0 { epoch = try reader.read() }
     }
 }
 
@@ -180,6 +187,7 @@ struct Welcome: Equatable {
     /// Where the connection comes from, with the port that the dialer listens on; empty if it listens on none.
     var seen: String
     var name: SystemName
+    var epoch: UInt64 = 0
 
     func encode(into writer: inout WireWriter) {
         writer.write(address)
@@ -188,6 +196,7 @@ struct Welcome: Equatable {
         writer.write(features)
         writer.write(seen)
         writer.write(name)
+        writer.write(epoch)
     }
 
     init(address: String, incarnation: UInt64, seen: String = "", name: SystemName = .none) {
@@ -201,6 +210,7 @@ struct Welcome: Equatable {
         (seen, name) = ("", .none)
         guard protocolVersion == LinkFrame.protocolVersion else { return }
         (seen, name) = (try reader.readString(), try SystemName(from: &reader))
+        if reader.remaining > 0 { epoch = try reader.read() }
     }
 }
 
@@ -231,6 +241,8 @@ enum LinkError: Error, Equatable, CustomStringConvertible {
     /// It has proved another identity than it gives.
     case borrowed
     case name(String)
+    /// One of the two has state of before a restore.
+    case epoch(String)
     case protocolVersion(UInt16)
     case stranger(String)
     case tooMany(Int)
@@ -253,7 +265,7 @@ enum LinkError: Error, Equatable, CustomStringConvertible {
         case .rejected(let why): "refused: \(why)"
         case .itself: "its address, which leads back to this system itself"
         case .borrowed: "a name that is not the one it has proved"
-        case .name(let why): why
+        case .name(let why), .epoch(let why): why
         case .protocolVersion(let v): "version \(v) of the protocol, not \(LinkFrame.protocolVersion)"
         case .stranger(let who): who
         case .tooMany(let n): "more than \(n) messages begun at once"

@@ -14,13 +14,18 @@ extension RemoteTransport {
     // MARK: What is said of oneself
 
     func hello(to target: String, _ link: LinkConnection) -> Hello {
-        Hello(
+        var hello = Hello(
             cluster: cluster, address: announced(to: link), target: target, incarnation: incarnation,
             port: listeningPort, name: name)
+        hello.epoch = epoch
+        return hello
     }
 
     func welcome(_ link: LinkConnection) -> Welcome {
-        Welcome(address: announced(to: link), incarnation: incarnation, seen: link.seenAddress, name: name)
+        var welcome = Welcome(
+            address: announced(to: link), incarnation: incarnation, seen: link.seenAddress, name: name)
+        welcome.epoch = epoch
+        return welcome
     }
 
     private var listeningPort: UInt16 { listener?.localAddress?.port ?? 0 }
@@ -77,7 +82,31 @@ extension RemoteTransport {
                 reply: "this system speaks version \(LinkFrame.protocolVersion) of the protocol",
                 error: .protocolVersion(hello.protocolVersion))
         }
-        return refusal(of: hello.name, hello.incarnation, address)
+        return refusal(of: hello.epoch) ?? refusal(of: hello.name, hello.incarnation, address)
+    }
+
+    /// Whose state is of before a restore of the cluster does not meet those whose state is of after it: what was given
+    /// up would come back. One that has no epoch yet takes that of the first it meets.
+    func refusal(of other: UInt64) -> LinkRefusal? {
+        guard epoch != 0, other != 0, epoch != other else { return nil }
+        if other < epoch {
+            return LinkRefusal(
+                code: LinkFrame.RejectCode.epoch, reply: RemoteTransport.restored,
+                error: .epoch("data of before the cluster was restored from a backup: that one must begin anew"))
+        }
+        return LinkRefusal(
+            code: LinkFrame.RejectCode.epochOfAcceptor, reply: "its data is of before the cluster was restored",
+            error: .epoch("\(RemoteTransport.restored); \(epochAdvice)"))
+    }
+
+    static let restored =
+        "the cluster was restored from a backup, and this server's data is of before: it must begin anew"
+
+    /// Both ends know each other and are of one epoch, or one or both of none.
+    func agree(on other: UInt64) {
+        guard epoch == 0 else { return }
+        epoch = other == 0 ? RemoteConfiguration.firstEpoch : other
+        report(epoch: epoch)
     }
 
     /// Two systems that live do not have one name by the will of their user. One that has fallen silent gives way: if

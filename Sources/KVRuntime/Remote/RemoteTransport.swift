@@ -18,6 +18,13 @@ package struct RemoteConfiguration {
     let name: SystemName
     /// What a client of another kind is told that connects to the port of systems: one line.
     package var lineForStrangers = "this port is for actor systems only"
+    /// Grows with each restore of the whole: systems of different epochs refuse each other. 0: that of the first that
+    /// is met.
+    package var epoch = firstEpoch
+    /// How one begins anew that is of an earlier epoch.
+    package var epochAdvice = "start it again without its data"
+
+    package static let firstEpoch: UInt64 = 1
     package var resolver: NameResolver = { try $0.resolve() }
 
     /// Listens on `address` (nil: opens links only). Only systems of the same `cluster` accept each other, and only
@@ -147,6 +154,7 @@ final class RemoteTransport: @unchecked Sendable {
         var onMovement: @Sendable (LinkMovement) -> Void = { _ in }
         var onProblem: @Sendable (String) -> Void = { Machine.writeStandardError($0) }
         var onOwnAddress: @Sendable (String) -> Void = { _ in }
+        var onEpoch: @Sendable (UInt64) -> Void = { _ in }
     }
 
     // The loop's thread only.
@@ -160,6 +168,8 @@ final class RemoteTransport: @unchecked Sendable {
     private var linksMade: UInt64 = 0
     private var logged: [String: Nanos] = [:]
     private(set) var isClosed = false
+    var epoch: UInt64
+    let epochAdvice: String
     var own: OwnAddress
     private var timer: LoopTimer?
     private var isWatching = false
@@ -173,6 +183,7 @@ final class RemoteTransport: @unchecked Sendable {
         trackedSpacing = configuration.trackedSpacing
         lineForStrangers = configuration.lineForStrangers
         resolver = Resolver(resolve: configuration.resolver)
+        (epoch, epochAdvice) = (configuration.epoch, configuration.epochAdvice)
         listener = configuration.listener
         context = configuration.context
         let given = HostPort(system.address).flatMap { $0.reach == .nowhere ? nil : $0 }
@@ -368,6 +379,11 @@ final class RemoteTransport: @unchecked Sendable {
         logged[peer] = now
         let handler = observers.withLock { $0.onProblem }
         handler(line)
+    }
+
+    func report(epoch: UInt64) {
+        let handler = observers.withLock { $0.onEpoch }
+        handler(epoch)
     }
 
     func reportOwnAddress(_ address: String) {

@@ -81,14 +81,13 @@ extension Connection {
     private func collect(_ bytes: UnsafeRawBufferPointer, _ layer: SecureLayer) {
         layer.port.noteEvent()
         guard layer.collect(bytes) else { return close() }
-        guard layer.hasWholeRecord else { return }
-        guard layer.hasStarted || layer.start(layer.port.context) else { return close() }
-        layer.port.enqueue(self, layer)
+        if layer.hasWholeRecord { layer.port.enqueue(self, layer) }
     }
 
     /// The next step of the handshake, with what came since the last.
     func shakeHands() {
         guard let layer = state.pointee.layer else { return }
+        guard layer.hasStarted || layer.start(layer.port.context) else { return close() }
         switch layer.shakeHands() {
         case .more: layer.endsBehind ? close() : loop.markDirty(self)
         case .failed: fail(layer)
@@ -124,6 +123,7 @@ extension Connection {
     private func fail(_ layer: SecureLayer) {
         layer.timer?.cancel()
         layer.port.statistics.noteFailure(layer.reason, peer: peerAddress?.description ?? "a client")
+        layer.forgetState()
         output.pointee.count = 0
         if isClosing { loop.markDirty(self) } else { close(afterFlush: true) }
     }

@@ -3,7 +3,7 @@
 import CTLS
 package import KVBase
 
-/// Steps that Connection+Secure.swift puts in order. Until the first record has come there is nothing behind it.
+/// Steps that Connection+Secure.swift puts in order. Until the first step there is nothing behind it.
 package final class SecureLayer {
     package enum Step: Sendable { case more, done, failed }
     package enum Opened: Sendable { case all, ended, failed }
@@ -50,12 +50,17 @@ package final class SecureLayer {
     package init(_ port: SecurePort) { self.port = port }
 
     deinit {
-        if let raw {
-            cs_front_free(raw)
-            port.statistics.closed()
-        }
+        forgetState()
         held.deallocate()
         input?.deallocate()
+    }
+
+    /// What OpenSSL has of a connection that failed or is gone. What is held goes out yet.
+    func forgetState() {
+        guard let raw else { return }
+        cs_front_free(raw)
+        self.raw = nil
+        port.statistics.closed()
     }
 
     /// False if memory is short.

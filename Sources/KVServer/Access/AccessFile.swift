@@ -17,8 +17,10 @@ package enum AccessFile {
     package static func parse(_ text: String, _ path: String) throws(AccessFileError) -> [AccessUser] {
         var users: [AccessUser] = []
         var names: Set<String> = []
-        for (index, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
-            let words = line.split(whereSeparator: \.isWhitespace).map(String.init)
+        // By bytes: a space behind some characters (U+0602) is one character with them, and no space.
+        let lines = text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+        for (index, line) in lines.enumerated() {
+            let words = line.split(whereSeparator: isSpace).map { String(decoding: $0, as: UTF8.self) }
             guard let first = words.first else { continue }
             func failure(_ why: String) -> AccessFileError {
                 AccessFileError(description: "\(path):\(index + 1): \(why)")
@@ -39,6 +41,8 @@ package enum AccessFile {
         }
         return users
     }
+
+    static func isSpace(_ byte: UInt8) -> Bool { byte == UInt8(ascii: " ") || (9...13).contains(byte) }
 
     /// Writes all users; the file is the old one or the new one, never a part.
     static func save(_ users: [AccessUser], to path: String) throws(AccessFileError) {

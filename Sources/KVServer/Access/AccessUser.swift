@@ -127,8 +127,10 @@ package struct AccessUser: Sendable {
         passwords.remove(at: index)
     }
 
-    /// It can be a word of a file's line.
-    private static func isWord(_ text: String) -> Bool { !text.contains { $0.isWhitespace || $0 == "\0" } }
+    /// It can be a word of a file's line: by bytes, as the file is read.
+    private static func isWord(_ text: String) -> Bool {
+        !text.utf8.contains { AccessFile.isSpace($0) || $0 == 0 }
+    }
 
     private mutating func addKeysOfPart(_ rule: String) throws(AccessRuleError) {
         guard let tilde = rule.firstIndex(of: "~") else { throw .syntax }

@@ -15,6 +15,7 @@ final class ActorLog {
     private let persistence: Persistence
     private let figures: LogFigures
     private let thread: DiskThread
+    private let pen = LogPen()
     private let store: Store
     private var plan: WriteLog!
     /// Those that are written or synced, by number.
@@ -38,12 +39,12 @@ final class ActorLog {
         plan = WriteLog(
             store, persistence.settings.policy, file: LogFile(file.header, capacity: file.capacity), host: self)
         if persistence.settings.policy == .everysec {
-            loop.schedule(everyMillis: 1000) { [unowned self] in plan.flushSecond() }
+            loop.schedule(everyMillis: LogLimits().flushMillis) { [unowned self] in plan.flushDue() }
         }
     }
 
-    /// Replies to writes wait for the disk: sessions are asked after each go whether they wrote.
-    var tracksWriters: Bool { persistence.settings.policy == .always }
+    /// Replies of those who write wait for the pen.
+    var isHelped: Bool { plan.isHelped }
 
     static func firstFile(_ actor: Int, _ persistence: Persistence) throws(DiskError) -> DiskFile {
         try makeFile(1, LogLimits().fileBytesMin, actor, persistence)
@@ -54,7 +55,8 @@ final class ActorLog {
     ) throws(DiskError) -> DiskFile {
         let header = DiskHeader(
             kind: .log, file: Machine.random() | 1, epoch: persistence.epoch, server: persistence.server, actor: actor,
-            number: number, name: Bytes(persistence.name), lineage: persistence.lineage)
+            number: number, name: Bytes(persistence.name), lineage: persistence.lineage,
+            cluster: Bytes(persistence.cluster))
         return try DiskFile.make(
             DataDirectory.logName(persistence.server, actor, number), header, capacity: capacity,
             isWritten: persistence.settings.policy == .always, in: persistence.directory.descriptor)
@@ -118,13 +120,20 @@ final class ActorLog {
         (logged, hasMore) = (plan.logged, plan.hasMore)
     }
 
+    private func wrote(_ done: LogPen.Done) {
+        lastError = done.failure ?? lastError
+        plan.wrote(done.result, nanos: done.nanos)
+        (logged, hasMore) = (plan.logged, plan.hasMore)
+    }
+
     // MARK: The end
 
     /// All is on the disk, if that takes it. When the loop has ended; waits. False if not.
     func finish() -> Bool {
         thread.finish()
         waiting.close()
-        do {
+        do throws(DiskError) {
+            try pen.finish(plan.unwritten, files)
             for number in plan.openFiles { try files[number]?.sync() }
         } catch {
             persistence.log.error("\(error): the last writes may not be on the disk")
@@ -135,13 +144,21 @@ final class ActorLog {
 }
 
 extension ActorLog: LogHost {
-    func append(_ chunk: UnsafeRawBufferPointer, to file: LogFile) -> Bool {
+    /// There are clients that may only read.
+    var hasOthers: Bool { ActorLog.helpsBesideOthers && shard.sessions.count > 1 }
+    private static let helpsBesideOthers = true
+
+    func append(_ chunk: UnsafeRawBufferPointer, to file: LogFile) -> Nanos? {
+        let began = Machine.monotonicNanos
         do throws(DiskError) { try files[file.number]!.write(chunk, at: file.end) } catch {
             lastError = error
-            return false
+            return nil
         }
-        persistence.noteLogged(chunk.count)
-        return true
+        return Machine.monotonicNanos - began
+    }
+
+    func write(_ pieces: LogPieces, syncing full: [UInt64]?) {
+        pen.write(pieces, files, syncing: full, loop) { [unowned self] in wrote($0) }
     }
 
     func make(_ number: UInt64, capacity: Int) {
@@ -189,6 +206,7 @@ extension ActorLog: LogHost {
     func refuseWrites(_ refuses: Bool) { shard.refuseWrites(byDisk: refuses) }
     func aim(at chunk: UInt64) { waiting.aim(at: chunk) }
     func letGo(through chunk: UInt64) { waiting.take(through: chunk) { shard.giveBack($0) } }
+    func holdAnswered() { shard.holdAnswered(for: self) }
     func closeAnswered() { shard.closeAnswered() }
 
     func closeHeld() {
@@ -203,7 +221,9 @@ extension ActorLog: LogHost {
     func note(_ news: LogNews) {
         let error = lastError?.description ?? "the disk failed"
         switch news {
+        case .grew(let bytes): persistence.noteLogged(bytes)
         case .logged(let seq): figures.note(writes: seq)
+        case .durable(let seq): figures.note(durable: seq)
         case .unsynced(let isAny): figures.note(unsyncedSince: isAny ? loop.nowNanos : 0)
         case .syncing(let isOn): figures.note(isSyncing: isOn)
         case .delayedSync: figures.noteDelayedSync()

@@ -36,7 +36,7 @@ final class SaveRun: Continuation {
 }
 
 extension Commands {
-    private static let noDirectory: StaticString =
+    static let noDirectory: StaticString =
         "ERR this server keeps nothing on disk; start it with --dir DIR"
 
     @Sendable static func saveNow(_ x: inout Execution) {

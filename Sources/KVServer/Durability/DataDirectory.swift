@@ -127,6 +127,19 @@ final class DataDirectory: @unchecked Sendable {
 
     func names() -> [String] { DataDirectory.names(in: descriptor) }
 
+    private static let asideStart = "damaged-"
+
+    /// A damaged file stays under another name, for whoever wants to look at it, when it is needed no more.
+    func setAside(_ name: String) { _ = linkat(descriptor, name, descriptor, DataDirectory.asideStart + name, 0) }
+
+    /// Of all files that were set aside, and that nobody has removed.
+    var quarantinedBytes: Int {
+        DataDirectory.names(in: descriptor).filter { $0.hasPrefix(DataDirectory.asideStart) }.reduce(0) { total, name in
+            var status = stat()
+            return fstatat(descriptor, name, &status, 0) == 0 ? total + Int(status.st_size) : total
+        }
+    }
+
     func remove(_ name: String) { _ = unlinkat(descriptor, name, 0) }
 
     /// Removes what a process that ended in the middle left.

@@ -2,6 +2,7 @@
 
 import KVBase
 package import KVCore
+package import KVFiles
 
 package struct DiskSettings: Sendable {
     /// Nil: memory only.
@@ -11,8 +12,20 @@ package struct DiskSettings: Sendable {
     package var saveAfterBytes: Int?
     /// Starts with what is intact of a damaged directory.
     package var repairs = false
+    /// A backup that a new directory begins with, and how.
+    package var restores: String?
+    package var restoreMode: RestoreMode?
 
     package init() {}
+
+    func check() throws(ConfigError) {
+        guard restores != nil || restoreMode != nil else { return }
+        guard restores != nil else { throw ConfigError("--mode goes with --restore FILE") }
+        guard restoreMode != nil else {
+            throw ConfigError("--restore needs --mode rejoin, import or new-epoch; kvd --help says what they are")
+        }
+        guard directory != nil else { throw ConfigError("--restore needs --dir DIR, a new or an empty directory") }
+    }
 
     /// The least growth after which a snapshot is made by itself.
     static let saveAfterBytesMin = 64 * 1024 * 1024

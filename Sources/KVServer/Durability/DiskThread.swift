@@ -3,8 +3,12 @@
 import Glibc
 import KVRuntime
 
-/// Runs jobs one after the other, in the order in which they were given. How many may wait is for its users to bound.
+/// Runs jobs one after the other, in the order in which they were given.
 final class DiskThread: @unchecked Sendable {
+    /// That wait. Whoever works for a server's own files has a few at a time; clients that fetch backups may have more,
+    /// and are refused.
+    static let jobsMax = 1024
+
     private let jobs = Locked<[@Sendable () -> Void]>([])
     private let wake: UnsafeMutablePointer<sem_t>
     private var thread = pthread_t()
@@ -30,9 +34,16 @@ final class DiskThread: @unchecked Sendable {
         wake.deallocate()
     }
 
-    func perform(_ job: @escaping @Sendable () -> Void) {
-        jobs.withLock { $0.append(job) }
-        sem_post(wake)
+    /// False, and nothing done, if too many wait.
+    @discardableResult
+    func perform(_ job: @escaping @Sendable () -> Void) -> Bool {
+        let isTaken = jobs.withLock { jobs in
+            if jobs.count >= DiskThread.jobsMax { return false }
+            jobs.append(job)
+            return true
+        }
+        if isTaken { sem_post(wake) }
+        return isTaken
     }
 
     /// Runs what was given, then ends the thread. Once.

@@ -11,6 +11,7 @@ final class LogFigures: Sendable {
     private let lateSyncs = Atomic<Int>(0)
     private let syncing = Atomic<Bool>(false)
     private let failing = Atomic<Bool>(false)
+    private let durableSeq = Atomic<UInt64>(0)
 
     /// The actor's own writes so far.
     var writes: UInt64 { writeCount.load(ordering: .relaxed) }
@@ -24,6 +25,10 @@ final class LogFigures: Sendable {
         return since == 0 ? 0 : max(0, now - since) / 1_000_000
     }
 
+    /// The actor's own writes up to this one are on the disk.
+    var durable: UInt64 { durableSeq.load(ordering: .relaxed) }
+
+    func note(durable seq: UInt64) { durableSeq.store(seq, ordering: .relaxed) }
     func note(writes: UInt64) { writeCount.store(writes, ordering: .relaxed) }
     func note(unsyncedSince nanos: Nanos) { unsyncedSince.store(nanos, ordering: .relaxed) }
     func noteDelayedSync() { lateSyncs.add(1, ordering: .relaxed) }

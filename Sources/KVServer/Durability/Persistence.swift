@@ -13,17 +13,20 @@ package final class Persistence: Sendable {
     let server: UInt64
     let epoch: UInt64
     let name: String
+    let cluster: String
     let lineage: [UInt64]
     let logs: [LogFigures]
     /// What the start found, if there was something.
     let recoveredEntries: Int
     let recoverySeconds: Double
+    let backups = Backups()
 
     private let manifest: Mutex<Manifest>
     private let figures: Mutex<SaveFigures>
     /// Bytes of logs since the last snapshot.
     private let logged = Atomic<Int>(0)
     private let saveAfter = Atomic<Int>(0)
+    private let quarantined = Atomic<Int>(0)
     private let isWanted = Atomic<Bool>(false)
     private let saver = Mutex<(@Sendable (_ isFresh: Bool, _ done: (@Sendable (Bool) -> Void)?) -> Void)?>(nil)
 
@@ -32,7 +35,7 @@ package final class Persistence: Sendable {
         recovered: Recovered?, log: Logger
     ) {
         (self.directory, self.settings, self.log, self.server) = (directory, settings, log, server)
-        (name, epoch) = (manifest.name, manifest.epoch)
+        (name, epoch, cluster) = (manifest.name, manifest.epoch, manifest.cluster)
         lineage = manifest.lives.map(\.server).filter { $0 != server }
         logs = (0..<actors).map { _ in LogFigures() }
         self.manifest = Mutex(manifest)
@@ -58,6 +61,15 @@ package final class Persistence: Sendable {
             body(&changed)
             try directory.write(changed)
             manifest = changed
+        }
+    }
+
+    /// A server that joined has met another one. Any thread.
+    func adopt(epoch: UInt64) {
+        backups.perform { [self] in
+            do throws(DiskError) { try change { $0.epoch = epoch } } catch {
+                log.error("the cluster's epoch is not kept: \(error)")
+            }
         }
     }
 
@@ -87,6 +99,10 @@ package final class Persistence: Sendable {
         guard total > saveAfter.load(ordering: .relaxed), !isWanted.exchange(true, ordering: .relaxed) else { return }
         save()
     }
+
+    /// Of damaged files that were set aside.
+    var quarantinedBytes: Int { quarantined.load(ordering: .relaxed) }
+    func note(quarantined bytes: Int) { quarantined.store(bytes, ordering: .relaxed) }
 
     var writes: UInt64 { logs.reduce(0) { $0 + $1.writes } }
     var loggedBytes: Int { logged.load(ordering: .relaxed) }

@@ -1,5 +1,6 @@
 // Reads a data directory into the stores of a server that starts. Main thread, before the loops run.
 
+import Glibc
 import KVBase
 import KVCore
 import KVRuntime
@@ -10,19 +11,22 @@ struct Recovered {
     var found: DirectoryState
     var nanos: Nanos
 
-    var state: RecoveredState { found.state }
+    var state: RecoveredState {
+        get { found.state }
+        set { found.state = newValue }
+    }
     var bytes: Int { found.bytes }
     var logBytes: Int { found.logBytes }
     var entries: Int { found.entries }
+    /// Names of files of which something is missing.
+    var damaged: [String] { Set(found.damages.map(\.file)).sorted() }
 }
 
 enum Recoverer {
-    /// Nil in a new directory. Damage is told and, unless `repairs` or other servers are known that have what is
-    /// missing, refused.
+    /// Damage is told and, unless `repairs` or other servers are known that have what is missing, refused.
     static func run(
-        _ directory: DataDirectory, into stores: [Store], repairs: Bool, log: Logger
-    ) throws(StartFailure) -> Recovered? {
-        guard let manifest = directory.manifest else { return nil }
+        _ directory: DataDirectory, _ manifest: Manifest, into stores: [Store], repairs: Bool, log: Logger
+    ) throws(StartFailure) -> Recovered {
         let began = Machine.monotonicNanos
         let found: DirectoryState
         do throws(DirectoryFault) {
@@ -31,10 +35,12 @@ enum Recoverer {
         } catch {
             throw StartFailure(description: "\(directory.path)/\(error)")
         }
-        for remark in found.remarks { log.notice("\(remark)") }
+        for text in found.torn { log.notice("\(text)") }
+        for text in found.unwritten { log.warning("\(text)") }
         for damage in found.damages {
-            let rest = found.knowsOthers ? ", other servers have the rest" : ""
-            log.error("\(directory.path)/\(damage); started with what is intact\(rest)")
+            let rest = found.knowsOthers ? "; what is missing is fetched from the other servers" : ""
+            log.error(
+                "\(directory.path)/\(damage); it is set aside, the start goes on with what is intact\(rest)")
         }
         return Recovered(found: found, nanos: Machine.monotonicNanos - began)
     }
@@ -50,7 +56,10 @@ private struct FilesReader: DirectoryReader {
             let file = try ReadFile(name, in: directory.descriptor)
             if syncs { try file.sync() }
             return file
-        } catch { throw DirectoryFault(name, error.description, isDamage: false) }
+        } catch {
+            if error.code == ENOENT { throw .missing(name) }
+            throw DirectoryFault(name, error.description)
+        }
     }
 }
 

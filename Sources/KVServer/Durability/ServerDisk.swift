@@ -3,6 +3,7 @@
 
 import KVBase
 import KVCore
+import KVFiles
 import KVRuntime
 import Logging
 
@@ -16,6 +17,8 @@ final class ServerDisk {
     private let log: Logger
 
     private let context: ServerContext
+    /// As it was when the server started; nil in a new directory.
+    private let manifest: Manifest?
 
     /// Fills the empty stores with what is there. Nothing in the directory is changed.
     init(
@@ -23,23 +26,48 @@ final class ServerDisk {
     ) throws(StartFailure) {
         (self.directory, self.cores, self.context, self.log) = (directory, cores, context, log)
         let stores = cores.map { $0.0.state.pointee.store }
-        recovered = try Recoverer.run(directory, into: stores, repairs: context.config.disk.repairs, log: log)
-        if let recovered {
+        manifest = directory.manifest.map { ServerDisk.manifest($0, name: context.config.nameText) }
+        if let manifest {
+            var recovered = try Recoverer.run(
+                directory, manifest, into: stores, repairs: context.config.disk.repairs, log: log)
+            if manifest.isRestored, manifest.restored.hasSuffix(RestoreMode.newEpoch.rawValue) {
+                // Nobody else is of this epoch.
+                for place in recovered.state.rows.indices { recovered.state.rows[place].status = .forgotten }
+            }
+            self.recovered = recovered
             let millis = Int(recovered.nanos / 1_000_000)
             log.info(
                 "read \(recovered.entries) entries, \(recovered.bytes) bytes, from \(directory.path) in \(millis) ms")
+        } else {
+            recovered = nil
         }
+    }
+
+    /// The server of a backup may live on, if it is not this one that was restored.
+    private static func manifest(_ manifest: Manifest, name: String) -> Manifest {
+        var manifest = manifest
+        let isImport = manifest.restored.hasSuffix(RestoreMode.importing.rawValue)
+        if manifest.isRestored, manifest.name != name, !isImport { manifest.lives = [] }
+        return manifest
     }
 
     /// Other servers were members when this one ended.
     var knowsOthers: Bool { recovered?.found.knowsOthers ?? false }
 
+    /// That of the directory; nil in a new one.
+    var epoch: UInt64? { manifest?.epoch }
+
+    private var newManifest: Manifest {
+        let config = context.config
+        var manifest = Manifest(cluster: config.cluster, name: config.nameText, isNamed: config.name != nil)
+        if !config.join.isEmpty { manifest.epoch = 0 }
+        return manifest
+    }
+
     /// Begins a new life and its logs. Once every core has its replica, and every other hook is in place.
     func begin() throws(StartFailure) {
         let config = context.config
-        var manifest =
-            directory.manifest
-            ?? Manifest(cluster: config.cluster, name: config.nameText, isNamed: config.name != nil)
+        var manifest = self.manifest ?? newManifest
         (manifest.name, manifest.isNamed) = (config.nameText, config.name != nil)
         manifest.begin(
             Manifest.Life(
@@ -55,7 +83,9 @@ final class ServerDisk {
             for file in files { directory.remove(file.name) }
             throw StartFailure(description: "cannot use --dir \(directory.path): \(error)")
         }
+        for name in recovered?.damaged ?? [] { directory.setAside(name) }
         directory.tidy(manifest)
+        persistence.note(quarantined: directory.quarantinedBytes)
         context.keep(with: persistence)
         self.persistence = persistence
         for (core, file) in zip(cores, files) {
@@ -93,10 +123,13 @@ final class ServerDisk {
             }
             core.loop.onResumed { borrowed._withUnsafeGuaranteedRef { $0.turnEnded() } }
         }
+        // Damaged files are not read again.
+        if !(recovered?.damaged.isEmpty ?? true) { persistence.save(isFresh: true) }
     }
 
     /// Whether all that was answered is on the disk. Waits for that.
     func finish() -> Bool {
+        persistence?.backups.finish()
         snapshotter?.finish()
         var isKept = true
         for log in logs where !log.finish() { isKept = false }

@@ -120,7 +120,8 @@ extension Snapshotter: SnapshotHost {
         (file, lastError, beganNanos) = (nil, nil, 0)
         let header = DiskHeader(
             kind: .snapshot, file: Machine.random() | 1, epoch: persistence.epoch, server: persistence.server,
-            actor: shard.index - 1, number: number, name: Bytes(persistence.name), lineage: persistence.lineage)
+            actor: shard.index - 1, number: number, name: Bytes(persistence.name), lineage: persistence.lineage,
+            cluster: Bytes(persistence.cluster))
         let (box, loop, directory) = (UncheckedBox(self), loop, persistence.directory.descriptor)
         thread.perform {
             let result: Result<DiskFile, DiskError>

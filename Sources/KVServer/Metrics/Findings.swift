@@ -120,8 +120,25 @@ extension StatusReport {
         return found
     }
 
-    private var ofResources: [Finding] {
+    private var ofDisk: [Finding] {
         var found: [Finding] = []
+        if isDiskFailing {
+            found.append(
+                Finding(
+                    weight: .critical, what: "The disk of --dir does not take what is written: see the log.",
+                    advice: "Make room, or look at the disk. Writes go on by themselves."))
+        }
+        if quarantinedBytes > 0 {
+            found.append(
+                Finding(
+                    weight: .warning, what: "\(Memory.human(quarantinedBytes)) of damaged files are set aside.",
+                    advice: "Look at the disk; remove the files damaged-* in --dir when they are not wanted any more."))
+        }
+        return found
+    }
+
+    private var ofResources: [Finding] {
+        var found = ofDisk
         if openFilesMax > 0, openFiles * 100 > openFilesMax * StatusReport.filesPercentNoted {
             found.append(
                 Finding(

@@ -20,6 +20,10 @@ extension StatusReport {
         blockedClients = all.reduce(0) { $0 + $1.blocked }
         connections = all.reduce(0) { $0 + $1.connectionsReceived }
         rejectedConnections = context.rejectedConnections
+        if let persistence = context.persistence {
+            quarantinedBytes = persistence.quarantinedBytes
+            isDiskFailing = persistence.saveFigures.hasFailed || persistence.logs.contains(where: \.isFailing)
+        }
         closedClients = ClosedClients.Reason.allCases.map { ($0.label, context.closedClients.count($0)) }
         denied = context.access.denialCounts
         hits = all.reduce(0) { $0 + $1.hits }

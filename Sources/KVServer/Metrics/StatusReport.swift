@@ -75,6 +75,10 @@ struct StatusReport: Sendable {
     var blockedClients = 0
     var connections = 0
     var rejectedConnections = 0
+    /// Of damaged files that were set aside.
+    var quarantinedBytes = 0
+    /// The log or the last snapshot could not be written.
+    var isDiskFailing = false
     var closedClients: [(reason: String, count: Int)] = []
     var denied = AccessLog.Counts()
     var hits = 0

@@ -44,6 +44,11 @@ extension CommandTable {
             "Wait for the synchronous replication of all the write commands sent in the context of the current connection",
             Commands.wait),
         CommandRow(
+            "waitaof", 4, "noscript", (0, 0, 0), "@slow @connection",
+            tips: "request_policy:all_shards response_policy:agg_min", since: "7.2.0", group: "generic", "O(1)",
+            "Wait for all write commands sent in the context of the current connection to be synced to the disk",
+            Commands.waitaof),
+        CommandRow(
             "auth", -2, "noscript loading stale fast no_auth allow_busy", (0, 0, 0), "@fast @connection",
             since: "1.0.0", group: "connection", "O(N) where N is the number of passwords defined for the user",
             "Authenticate to the server", Commands.auth),
@@ -222,6 +227,7 @@ extension CommandTable {
         SubcommandRow("kvd|digest", -2, "readonly", (0, 0, 0), "@read @slow"),
         SubcommandRow("kvd|peers", 2, "readonly", (0, 0, 0), "@read @slow"),
         SubcommandRow("kvd|status", -2, "admin loading stale", (0, 0, 0), "@admin @slow @dangerous"),
+        SubcommandRow("kvd|backup", -3, "admin noscript", (0, 0, 0), "@admin @slow @dangerous"),
         SubcommandRow("kvd|doctor", 2, "admin loading stale", (0, 0, 0), "@admin @slow @dangerous"),
     ]
 }

@@ -14,6 +14,7 @@ extension Commands {
         case let sub where sub.equals("PEERS"): kvdPeers(&x)
         case let sub where sub.equals("STATUS"): kvdStatus(&x)
         case let sub where sub.equals("DOCTOR"): kvdDoctor(&x)
+        case let sub where sub.equals("BACKUP"): kvdBackup(&x)
         case let sub where sub.equals("HELP"): x.help(kvdHelp)
         default: x.unknownSubcommand(of: "KVD")
         }
@@ -128,6 +129,9 @@ extension Commands {
         "PEERS", "    One line per known server.",
         "STATUS [TABLE]", "    This server and the others, as JSON or as lines of words parted by tabs.",
         "DOCTOR", "    What looks wrong, and what to do.",
+        "BACKUP BEGIN", "    Makes a snapshot and holds it: its number, its bytes, the cluster.",
+        "BACKUP READ <number> <offset>", "    A piece of it.",
+        "BACKUP END <number>", "    It is not held any more.",
         "HELP", "    Prints this help.",
     ]
 }

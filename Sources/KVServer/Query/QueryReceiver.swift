@@ -85,10 +85,12 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
             session.postpone(segment.bytes)
             return link._withUnsafeGuaranteedRef { settle($0, .ready) }
         }
+        let before = shard.state.pointee.store.ownSeq
         link._withUnsafeGuaranteedRef { connection in
             fillOutput(connection) { session.answerAhead(segment, output: $0, unsent: $1) }
             connection.outputMayHaveGrown()
         }
+        if shard.state.pointee.store.ownSeq != before { wrote() }
         shard.noteAdding(session, keys: &keys)
     }
 
@@ -127,17 +129,34 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         settle(connection, status)
     }
 
-    /// The same of a session whose replies wait for the disk, if it writes.
+    /// The same of a session that is asked then whether it wrote.
     private func fillOutputTracked(
         _ connection: Connection, _ work: (UnsafeMutablePointer<OutputBuffer>, Int) -> SessionStatus
     ) {
-        guard session.state.pointee[.tracked] else { return fillOutput(connection, work) }
         let before = shard.state.pointee.store.ownSeq
         fillOutput(connection, work)
-        guard shard.state.pointee.store.ownSeq != before, let log = shard.log else { return }
+        if shard.state.pointee.store.ownSeq != before { wrote() }
+    }
+
+    /// Its replies wait for the log, where that does not write before they leave.
+    @inline(never)
+    private func wrote() {
+        guard let log = shard.log, log.isHelped else { return }
+        hold(for: log)
+    }
+
+    private func hold(for log: ActorLog) {
+        guard !session.state.pointee[.unsaved] else { return }
         session.state.pointee[.unsaved] = true
-        connection.hold()
-        log.keepWaiting(self, connection)
+        link._withUnsafeGuaranteedRef { connection in
+            connection.hold()
+            log.keepWaiting(self, connection)
+        }
+    }
+
+    /// Whatever it was answered in this turn waits for the log.
+    func holdIfAnswered(for log: ActorLog) {
+        if link._withUnsafeGuaranteedRef({ $0.output.pointee.count > 0 && !$0.isClosing }) { hold(for: log) }
     }
 
     /// What it was answered is on the disk. The connection may have closed meanwhile.

@@ -35,8 +35,6 @@ struct SessionHolds: OptionSet {
     /// CLIENT REPLY OFF or SKIP.
     static let muted = SessionHolds(rawValue: 32)
     static let beforeLongCommand = SessionHolds(rawValue: 64)
-    /// Each go is asked whether it wrote: replies to writes wait for the disk.
-    static let tracked = SessionHolds(rawValue: 128)
     /// It wrote, and what it was answered is not on the disk yet.
     static let unsaved = SessionHolds(rawValue: 256)
     /// Nothing behind the command just run is run in this go.

@@ -105,6 +105,11 @@ extension Shard {
     /// What was answered in this turn may be lost.
     func closeAnswered() { for session in sessions { (session.owner as? QueryReceiver)?.closeIfAnswered() } }
 
+    /// What was answered in this turn waits for the log.
+    func holdAnswered(for log: ActorLog) {
+        for session in sessions { (session.owner as? QueryReceiver)?.holdIfAnswered(for: log) }
+    }
+
     /// Every client gets its replies and the end of the stream.
     func finishClients() {
         for session in sessions { (session.owner as? QueryReceiver)?.finish() }

@@ -101,7 +101,6 @@ package final class Shard {
 
     func add(_ session: Session) {
         session.state.pointee.place = sessions.count
-        if let log, log.tracksWriters { session.state.pointee[.tracked] = true }
         sessions.append(session)
         statistics.connected(sessions.count)
     }

@@ -307,6 +307,9 @@ package final class Replicator {
                 "actor \(replica.uid.index) stamped \(seqs.count) early writes again, above what others collected")
         case .buried(let seqs):
             log.debug("actor \(replica.uid.index) deleted \(seqs.count) spent parts of counters")
+        case .rowsRefused(let server):
+            log.warning(
+                "server \(hex16(server)) at \(shownAddress(server)) tells of more servers than there is room for")
         case .clockSkewed(let millis):
             if speaks { log.warning("this machine's clock is off by \(millis) ms from the other servers'") }
         }

@@ -109,6 +109,12 @@ package struct SettingText: Sendable {
             choices: ["always", "everysec", "no"]),
         SettingText(
             "save-after-bytes", .disk, "BYTES", "auto", "Growth of the log after which a snapshot is made."),
+        SettingText(
+            "restore", .disk, "FILE", "none", "A backup that a new --dir begins with; needs --mode.", isPath: true),
+        SettingText(
+            "mode", .disk, "MODE", "none",
+            "What --restore is: rejoin (newer writes win), import (new writes) or new-epoch (the truth from now on).",
+            choices: ["rejoin", "import", "new-epoch"]),
         SettingText("repair", .disk, "", "no", "Start with what is intact of a damaged --dir.", choices: yesNo),
         SettingText(
             "metrics-address", .operation, "HOST:PORT", "off",

@@ -115,6 +115,7 @@ import Testing
         manifest.begin(Manifest.Life(server: 0x12, actors: 2, firstLogs: [3, 0]))
         manifest.begin(Manifest.Life(server: .max, actors: 1, firstLogs: [1]))
         manifest.snapshot = Manifest.Snapshot(number: 4, bytes: 5, at: 6)
+        (manifest.epoch, manifest.restored) = (1_764_000_000_000, "1f new-epoch")
         let text = manifest.text
         #expect(try Manifest(parsing: text) == manifest)
         #expect(text.hasPrefix("kvd-directory 1 reader 1\ncluster my cluster\nname a:6000 given\n"))
@@ -131,6 +132,25 @@ import Testing
             }
         }
         #expect(throws: Manifest.Fault.newer(reader: 9)) { try Manifest(parsing: "kvd-directory 9 reader 2\nwhatever") }
+    }
+
+    @Test func aHeaderNamesTheClusterAndEarlierOnesDoNot() throws {
+        var header = DiskHeader(
+            kind: .log, file: 7, server: 9, actor: 0, number: 1, name: "n", lineage: [5, 6], cluster: "mine")
+        var page = header.encoded()
+        #expect(try page.withUnsafeBytes { try DiskHeader(reading: $0) } == header)
+        // As it was written before there was a cluster in it: five bytes less.
+        let length = page[56]
+        page[56] = length - 5
+        for place in (64 + Int(length) - 5)..<(64 + Int(length)) { page[place] = 0 }
+        let crc = page.withUnsafeBytes { bytes in
+            crc32c(
+                UnsafeRawBufferPointer(rebasing: bytes[64..<(64 + Int(length) - 5)]),
+                continuing: crc32c(UnsafeRawBufferPointer(rebasing: bytes[..<60])))
+        }
+        for place in 0..<4 { page[60 + place] = UInt8(truncatingIfNeeded: crc >> UInt32(8 * place)) }
+        header.cluster = ""
+        #expect(try page.withUnsafeBytes { try DiskHeader(reading: $0) } == header)
     }
 
     @Test func aManifestForgetsOldLivesButNoneThatIsNeeded() {

@@ -51,6 +51,22 @@ import Testing
         #expect(back.state.vector.dominates(back.state.newest))
     }
 
+    /// The first part of a segment is in the file that is missing, its interval in the next one.
+    @Test(arguments: [true, false]) func aLogWithoutItsBeginningProvesNothing(_ isTold: Bool) throws {
+        let origins = OriginTable()
+        let (log, other) = (TestLog(origins), TestLog(origins, server: 8))
+        for i in 0..<10 { other.store.set("key \(i)", String(repeating: "v", count: 100), now: 1_000) }
+        let segment = other.segment()
+        var done = 0
+        log.turn { done = $0.learned(segment, from: 0, bytesMax: 300) }
+        log.begin()
+        log.turn { done = $0.learned(segment, from: done, bytesMax: .max) }
+        log.drop(0)
+        let back = try Comeback(origins, [log], isWhole: !isTold)
+        #expect(back.store.count > 0 && back.store.count < 10)
+        #expect(back.seen(other.uid) == (isTold ? 0 : 10), "so it must be told")
+    }
+
     @Test func writesKeepTheirStamps() throws {
         let origins = OriginTable()
         let log = TestLog(origins)

@@ -79,7 +79,7 @@ final class Comeback {
 
     init(
         _ origins: OriginTable, actors: Int = 1, snapshot: [UInt8]? = nil, _ logs: [TestLog],
-        lineage: [UInt64] = [9], now: Millis = 1_000
+        lineage: [UInt64] = [9], now: Millis = 1_000, isWhole: Bool = true
     ) throws {
         stores = (0..<actors).map { TestLog.store(origins, server: 77, actor: UInt16($0)) }
         recovery = Recovery(stores: stores, now: now)
@@ -92,7 +92,7 @@ final class Comeback {
                 return LogFileBytes(header: file.header, bytes: UnsafeRawBufferPointer(copy))
             }
             defer { for file in files { file.bytes.deallocate() } }
-            findings += try recovery.readLog(files)
+            findings += try recovery.readLog(files, isWhole: isWhole)
         }
         state = recovery.finish(lineage: lineage)
         for store in stores { store.checkInvariants() }

@@ -16,10 +16,10 @@ import Testing
         let c: TestServer
         var random = PRNG(seed: 11)
 
-        init(actors: Int = 1) {
+        init(actors: Int = 1, journal: Int = 1 << 16) {
             a = cluster.start(actors: actors)
             cluster.run(100)
-            liar = cluster.start(actors: 1, joining: a)
+            liar = cluster.start(actors: 1, joining: a, journal: journal)
             c = cluster.start(actors: 1, joining: a)
             cluster.run(4_000)
             for (server, actor) in cluster.actors {
@@ -135,6 +135,80 @@ import Testing
         three.cluster.drops = { _, _ in false }
         three.cluster.run(3_000)
         #expect(three.a.actors[0].replica.memberRows.first { $0.server == three.c.id } == before)
+    }
+
+    /// It lacks everything, it says again and again: it is given a scan now and then, and nothing that it has.
+    @Test func whoAsksForEverythingAgainAndAgainIsGivenLittle() {
+        let three = Three()
+        for i in 0..<200 {
+            three.liar.actors[0].put("old \(i)", "v", three.cluster.moment(three.liar))
+            three.a.actors[0].put("of a \(i)", "v", three.cluster.moment(three.a))
+        }
+        three.cluster.run(2_000)
+        let statistics = { three.a.actors[0].replica.statistics }
+        let (before, steady) = (statistics(), three.cluster.now)
+        for seed in 0..<60 {
+            var again = three
+            again.random = PRNG(seed: UInt64(100 + seed))
+            again.tell(.asksForEverything, to: three.a)
+        }
+        let scans = Int(statistics().scansServed - before.scansServed)
+        let periods = Int((three.cluster.now - steady) / ScanRestarts.everyMillis)
+        #expect(scans >= 2 && scans <= ScanRestarts.heldMax + periods + 1, "\(scans) in \(periods) periods")
+        #expect(statistics().asksRefused - before.asksRefused > 60)
+        // Who is honest is given what it lacks.
+        let d = three.cluster.start(actors: 1, joining: three.a)
+        #expect(three.cluster.run(until: { d.actors[0].get("of a 199") == "v" }, within: 4_000))
+    }
+
+    /// The same where the journal has forgotten the interval, and a scan brings it.
+    @Test func aScanIsNotFilteredByWhatOthersSayOfASilentWriter() {
+        let three = Three(journal: 64)
+        let (cluster, a, liar, c) = (three.cluster, three.a, three.liar, three.c)
+        cluster.drops = { $0.server == a.id && $1.server == c.id || $0.server == c.id && $1.server == a.id }
+        cluster.run(4_000)
+        let origin = a.origins.index(of: c.actors[0].replica.uid)!
+        let said = a.actors[0].replica.vector[origin]
+        three.tell(.silencedWriters, to: a)
+        #expect(a.actors[0].replica.vector[origin] > 1 << 30 && a.actors[0].replica.sureVector[origin] == said)
+        cluster.drops = { ($0.server == a.id) != ($1.server == a.id) }
+        liar.actors[0].put("x", "beaten", cluster.moment(liar))
+        cluster.run(500)
+        c.actors[0].put("x", "winner", cluster.moment(c))
+        #expect(cluster.run(until: { liar.actors[0].get("x") == "winner" }, within: 1_000))
+        for i in 0..<5_000 { liar.actors[0].put("later \(i % 9)", "\(i)", cluster.moment(liar)) }
+        cluster.run(1_000)
+        cluster.drops = { $0.server == a.id && $1.server == c.id || $0.server == c.id && $1.server == a.id }
+        #expect(cluster.run(until: { a.actors[0].replica.statistics.scansFinished > 0 }, within: 20_000))
+        #expect(a.actors[0].get("x") == "winner" && a.actors[0].get("later 4") == "4999")
+    }
+
+    /// What a server has on the word of others alone it does not report, and does not collect by.
+    @Test func whatOthersSayOfASilentWriterProvesNothing() {
+        let three = Three(actors: 2)
+        let (cluster, a, liar, c) = (three.cluster, three.a, three.liar, three.c)
+        cluster.drops = { $0.server == a.id && $1.server == c.id || $0.server == c.id && $1.server == a.id }
+        cluster.run(4_000)
+        let origin = a.origins.index(of: c.actors[0].replica.uid)!
+        let said = a.actors[0].replica.vector[origin]
+        #expect(a.actors.allSatisfy { $0.replica.isSettled(cluster.moment(a)) })
+        three.tell(.silencedWriters, to: a)
+        cluster.run(1_000)
+        for actor in a.actors {
+            let replica = actor.replica
+            #expect(replica.vector[origin] > 1 << 30 && !replica.isSettled(cluster.moment(a)))
+            let report = replica.report(to: replica.server(liar.id)!, cluster.moment(a))
+            #expect(report?.least[origin] == said && report?.heads == a.actors.map(\.store.ownSeq))
+        }
+        // Its own word ends that.
+        cluster.drops = { _, _ in false }
+        cluster.run(15_000)
+        c.actors[0].put("more", "v", cluster.moment(c))
+        cluster.run(3_000)
+        for actor in a.actors {
+            let report = actor.replica.report(to: actor.replica.server(liar.id)!, cluster.moment(a))
+            #expect(report?.least[origin] == c.actors[0].store.ownSeq)
+        }
     }
 
     @Test func inventedMembersHaveABoundAndOthersStillFindAPlace() {

@@ -240,6 +240,15 @@ import Testing
         #expect(server.actors[0].get("lie \(2 * SkewGuard.aheadMillisMax)") == nil)
     }
 
+    /// A clock that reaches the bit, in the year 2248, writes nothing.
+    @Test func noClockMakesSuchAStamp() {
+        let world = World()
+        world.servers[0].wallOffset = Version.restamped - TestCluster.wallStart
+        let store = world.servers[0].actors[1].store
+        store.boundStamps(to: Version.msMax)
+        #expect(store.count("n", by: 1, world.cluster.moment(world.servers[0]).wall) == .refused)
+    }
+
     @Test func whatIsAheadASecondTimeIsNotBroughtBackAgain() {
         let world = World()
         #expect(world.restamp(0) == .done)

@@ -1,0 +1,92 @@
+// Snapshots that clients fetch in pieces. They stay until they are fetched, also when newer ones take their place. Any
+// thread; a thread of its own reads.
+
+import Glibc
+import KVBase
+import KVCore
+import KVRuntime
+
+final class Backups: Sendable {
+    /// Held at a time; the one that was used longest ago gives way.
+    private static let heldMax = 4
+    /// Of one that nobody fetches any more.
+    private static let idleNanosMax: Nanos = 60_000_000_000
+    static let pieceBytes = 1024 * 1024
+
+    struct Begun: Sendable {
+        var number: UInt64
+        var bytes: Int
+    }
+
+    private struct Held {
+        var number: UInt64
+        var descriptor: Int32
+        var usedNanos: Nanos
+    }
+
+    /// Its thread's.
+    private final class Shelf: @unchecked Sendable { var held: [Held] = [] }
+
+    private let shelf = Shelf()
+    private let thread = DiskThread()
+
+    /// Has a snapshot made that begins after now, and holds it. `done` on any thread; nil if there is none.
+    func begin(_ persistence: Persistence, _ done: @escaping @Sendable (Begun?) -> Void) {
+        persistence.save(isFresh: true) { [self] isSaved in
+            guard isSaved else { return done(nil) }
+            if !thread.perform({ [self] in done(hold(persistence)) }) { done(nil) }
+        }
+    }
+
+    private func hold(_ persistence: Persistence) -> Begun? {
+        guard let snapshot = persistence.manifestNow.snapshot else { return nil }
+        let name = DataDirectory.snapshotName(snapshot.number)
+        let descriptor = openat(persistence.directory.descriptor, name, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return nil }
+        let now = Machine.monotonicNanos
+        release { $0.number == snapshot.number || now - $0.usedNanos > Backups.idleNanosMax }
+        if shelf.held.count == Backups.heldMax, let oldest = shelf.held.min(by: { $0.usedNanos < $1.usedNanos }) {
+            release { $0.number == oldest.number }
+        }
+        shelf.held.append(Held(number: snapshot.number, descriptor: descriptor, usedNanos: now))
+        return Begun(number: snapshot.number, bytes: Int(snapshot.bytes))
+    }
+
+    private func release(_ isGoing: (Held) -> Bool) {
+        for held in shelf.held where isGoing(held) { close(held.descriptor) }
+        shelf.held.removeAll(where: isGoing)
+    }
+
+    /// A piece of one that is held, empty behind its end; nil if it is not held, or the disk does not give it.
+    func read(_ number: UInt64, at offset: Int, _ done: @escaping @Sendable ([UInt8]?) -> Void) {
+        if !thread.perform({ [self] in done(piece(number, offset)) }) { done(nil) }
+    }
+
+    private func piece(_ number: UInt64, _ offset: Int) -> [UInt8]? {
+        guard let place = shelf.held.firstIndex(where: { $0.number == number }) else { return nil }
+        shelf.held[place].usedNanos = Machine.monotonicNanos
+        let descriptor = shelf.held[place].descriptor
+        var failed = false
+        let bytes = [UInt8](unsafeUninitializedCapacity: Backups.pieceBytes) { buffer, count in
+            while count < buffer.count {
+                let n = pread(descriptor, buffer.baseAddress! + count, buffer.count - count, off_t(offset + count))
+                if n < 0, errno == EINTR { continue }
+                failed = n < 0
+                if n <= 0 { return }
+                count += n
+            }
+        }
+        return failed ? nil : bytes
+    }
+
+    /// Something else that waits for the disk, behind what is under way.
+    func perform(_ job: @escaping @Sendable () -> Void) { thread.perform(job) }
+
+    func end(_ number: UInt64) { thread.perform { [self] in release { $0.number == number } } }
+
+    /// When the loops have ended; waits.
+    func finish() {
+        thread.perform { [self] in release { _ in true } }
+        thread.finish()
+    }
+}

@@ -1,0 +1,38 @@
+// Fetches a server's snapshot in pieces while the server goes on. Main task.
+
+import KVClient
+import KVFiles
+
+struct BackupFetch {
+    /// A snapshot may take longer than a call.
+    private static let snapshotTimeout = Duration.seconds(24 * 3600)
+
+    private let client: KVClient
+    private let path: String
+
+    init(_ client: KVClient, path: String) { (self.client, self.path) = (client, path) }
+
+    /// Its bytes.
+    func run() async throws -> Int {
+        let begun = try await client.withTimeout(BackupFetch.snapshotTimeout).send(["KVD", "BACKUP", "BEGIN"])
+        guard let words = begun.elements, words.count == 3, let number = words[0].integer, let size = words[1].integer,
+            let cluster = words[2].bytes
+        else { throw FileFault(path, "the server gives no backup") }
+        let fetch = try SnapshotFetch(path: path, number: UInt64(number), cluster: cluster.description)
+        do {
+            var at: Int64 = 0
+            while at < size {
+                let piece = try await client.send(
+                    ["KVD", "BACKUP", "READ", KVBytes("\(number)"), KVBytes("\(at)")])
+                guard let bytes = piece.bytes, !bytes.isEmpty else { throw FileFault(path, "a piece is missing") }
+                try fetch.take(bytes.array)
+                at += Int64(bytes.count)
+            }
+            _ = try? await client.send(["KVD", "BACKUP", "END", KVBytes("\(number)")])
+            return try fetch.finish(nowMillis: Terminal.nowMillis)
+        } catch {
+            fetch.undo()
+            throw error
+        }
+    }
+}

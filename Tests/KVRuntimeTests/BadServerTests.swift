@@ -1,0 +1,158 @@
+// Servers that come with what is wrong: another version, a certificate that is over, links for nothing, messages that
+// never end. Each has one clear line on both sides, is counted and bounded, and others are served.
+
+import CSupport
+import Glibc
+import KVBase
+import KVTestTraits
+import Testing
+
+@testable import KVRuntime
+
+@Suite(.blocking) struct BadServerTests {
+    private static func frame(_ kind: UInt8, _ body: (inout WireWriter) -> Void = { _ in }) -> [UInt8] {
+        var buffer = OutputBuffer()
+        defer { buffer.deallocate() }
+        LinkFrame.append(kind, to: &buffer, body)
+        return Array(buffer.bytes)
+    }
+
+    private static func lines(_ node: Node) -> [String] { node.problems.withLock { $0 } }
+
+    /// Whether what an honest system tells arrives.
+    private static func serves(_ node: Node, cluster: String = "test") throws -> Bool {
+        let honest = try Node(backends[0], cluster: cluster)
+        defer { honest.close() }
+        let log = Log()
+        let receiver = node.system.start { Recorder(log: log) }
+        honest.system.tell(receiver, .add(7))
+        return eventually(seconds: 20) { log.all == [7] }
+    }
+
+    /// So many sockets as a test needs; false if the system does not allow them.
+    private static func mayOpen(_ count: UInt) -> Bool {
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        if limit.rlim_cur < count {
+            limit.rlim_cur = min(limit.rlim_max, count)
+            setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        }
+        return limit.rlim_cur >= count
+    }
+
+    @Test(arguments: backends) func anotherVersionOfTheProtocolIsRefusedOnBothSides(_ backend: LoopBackend) throws {
+        let node = try Node(backend)
+        defer { node.close() }
+        var hello = Hello(cluster: "test", address: "127.0.0.1:9", target: "", incarnation: 7)
+        hello.protocolVersion = 99
+        let client = try TestSocket(port: node.port)
+        try client.send(Self.frame(LinkFrame.Kind.hello) { hello.encode(into: &$0) })
+        let answer = try client.receiveAll()
+        let text = String(decoding: answer, as: UTF8.self)
+        #expect(text.contains("this system speaks version \(LinkFrame.protocolVersion) of the protocol"))
+        #expect(answer[9] == LinkFrame.Kind.reject)
+        #expect(node.system.statistics.badFrames == 1)
+        #expect(
+            Self.lines(node) == [
+                "link with 127.0.0.1:9 closed because of version 99 of the protocol, not \(LinkFrame.protocolVersion)"
+            ])
+        #expect(try Self.serves(node))
+        // The other way round.
+        let port = try HeldPort()
+        try port.listen()
+        node.system.keepLink(to: "127.0.0.1:\(port.port)")
+        var welcome = Welcome(address: "127.0.0.1:\(port.port)", incarnation: 8)
+        welcome.protocolVersion = 99
+        let accepted = try port.accept(saying: Self.frame(LinkFrame.Kind.welcome) { welcome.encode(into: &$0) })
+        defer { accepted.close() }
+        let reason = "version 99 of the protocol, not \(LinkFrame.protocolVersion)"
+        #expect(eventually { node.changes.withLock { $0.contains { !$0.isUp && $0.reason == reason } } })
+        #expect(node.system.statistics.badFrames == 2)
+    }
+
+    @Test func aCertificateThatIsOverIsRefusedOnBothSides() throws {
+        let folder = TemporaryFolder()
+        defer { folder.remove() }
+        try LinkCertificate(role: .authority, cluster: "test", name: "ca", days: 1).make(in: folder.path)
+        func node(_ name: String, days: Int) throws -> Node {
+            try LinkCertificate(role: .server, cluster: "test", name: name, days: days).make(in: folder.path)
+            return try Node(
+                backends[0],
+                trust: .certificates(
+                    certificate: "\(folder.path)/\(name).pem", key: "\(folder.path)/\(name).key",
+                    authority: "\(folder.path)/ca.pem"))
+        }
+        let (good, other, over) = (try node("a", days: 1), try node("b", days: 1), try node("c", days: -1))
+        defer { good.close(); other.close(); over.close() }
+        over.system.keepLink(to: good.system.address)
+        #expect(eventually(seconds: 20) { Self.lines(good).contains { $0.contains("certificate has expired") } })
+        #expect(
+            eventually(seconds: 20) {
+                over.changes.withLock { $0.contains { !$0.isUp && $0.reason.contains("certificate has expired") } }
+            }, "\(over.changes.withLock { $0.map(\.reason) })")
+        #expect(good.system.statistics.badFrames > 0 && Self.lines(good).count == 1)
+        // Who dials it finds the same.
+        good.system.keepLink(to: over.system.address)
+        #expect(
+            eventually(seconds: 20) {
+                good.changes.withLock { $0.contains { !$0.isUp && $0.reason.contains("certificate has expired") } }
+            })
+        let log = Log()
+        other.system.tell(good.system.start { Recorder(log: log) }, .add(7))
+        #expect(eventually(seconds: 20) { log.all == [7] })
+    }
+
+    /// They have said who they are, and are of no use: the oldest gives way to whoever comes.
+    @Test func linksThatOnlyPingGiveWayToOthers() throws {
+        guard Self.mayOpen(4096) else { return print("4096 open files are not allowed: the test is skipped") }
+        let node = try Node(backends[0])
+        defer { node.close() }
+        let ping = Self.frame(LinkFrame.Kind.ping)
+        var links: [TestSocket] = []
+        for number in 0..<RemoteTransport.incomingMax {
+            let link = try TestSocket(port: node.port)
+            try link.send(
+                RemoteTests.hello(cluster: "test", address: "pings\(number)", incarnation: UInt64(1000 + number)))
+            try link.send(ping)
+            links.append(link)
+        }
+        for link in links { #expect(try link.receive(10)[9] == LinkFrame.Kind.welcome) }
+        for link in links { try link.send(ping) }
+        #expect(node.system.statistics.badFrames == 0)
+        #expect(try Self.serves(node))
+        // One for each that came, and never more than there may be.
+        #expect(eventually { node.system.statistics.badFrames >= 1 })
+        #expect(node.system.statistics.badFrames <= 4)
+        let lines = Self.lines(node)
+        #expect(lines.count == 1 && lines[0].contains("its silence: all links are taken"), "\(lines)")
+    }
+
+    /// A hundred messages of which twenty megabytes came, and then no more.
+    @Test func unfinishedMessagesOfAHundredLinksAreBounded() throws {
+        let node = try Node(backends[0])
+        defer { node.close() }
+        var links: [TestSocket?] = try (0..<100).map { number in
+            let link = try TestSocket(port: node.port)
+            try link.send(
+                RemoteTests.hello(cluster: "test", address: "half\(number)", incarnation: UInt64(1000 + number)))
+            try link.send(withUnsafeBytes(of: UInt32(40 << 20).littleEndian) { Array($0) } + [0, 0, 0, 0])
+            return link
+        }
+        let piece = [UInt8](repeating: 5, count: 1 << 18)
+        for _ in 0..<80 {
+            for index in links.indices { if (try? links[index]?.send(piece)) == nil { links[index] = nil } }
+        }
+        let most = Limits.unfinishedBytesMax / (20 << 20)
+        // Who was closed finds out with the next byte.
+        let isBounded = eventually {
+            for index in links.indices { if (try? links[index]?.send([5])) == nil { links[index] = nil } }
+            return links.count { $0 != nil } <= most
+        }
+        #expect(isBounded)
+        #expect(eventually { node.system.statistics.badFrames >= UInt64(100 - most) })
+        let lines = Self.lines(node)
+        #expect(lines.count <= RemoteTransport.loggedPeersMax)
+        #expect(lines.allSatisfy { $0.contains("bytes of unfinished messages") }, "\(lines.prefix(3))")
+        #expect(try Self.serves(node))
+    }
+}
