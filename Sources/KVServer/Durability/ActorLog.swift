@@ -218,8 +218,9 @@ extension ActorLog: LogHost {
         }
     }
 
+    private var error: String { lastError?.description ?? "the disk failed" }
+
     func note(_ news: LogNews) {
-        let error = lastError?.description ?? "the disk failed"
         switch news {
         case .grew(let bytes): persistence.noteLogged(bytes)
         case .logged(let seq): figures.note(writes: seq)
