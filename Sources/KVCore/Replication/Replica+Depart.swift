@@ -33,15 +33,14 @@ extension Replica {
     /// Of a writer in the directory nobody has a row: where the power was cut, one may be lost and the writes be there.
     /// Whoever lives has been heard of meanwhile, so that server is gone, and what it wrote is to be adopted.
     private func forgetUnknown(_ at: Moment, into effects: inout ReplicaEffects) {
-        guard !recoveredWriters.isEmpty, census.age(at.steady) > config.downMillis else { return }
-        for origin in recoveredWriters {
+        guard departures.hasWritersOnDisk, census.age(at.steady) > config.downMillis else { return }
+        for origin in departures.takeWritersOnDisk() {
             let writer = origins.uid(origin)
             guard members.row(writer.server) == nil else { continue }
             let row = MemberRow(
                 server: writer.server, status: .forgotten, actorCount: Int(writer.index) + 1, address: "")
             learn(row, at, into: &effects)
         }
-        recoveredWriters = []
     }
 
     // MARK: Adopting

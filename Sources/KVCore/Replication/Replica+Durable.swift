@@ -28,9 +28,10 @@ extension Replica {
             collector.noteCollected(OriginIndex(i), recovered.frontier.seqs[i])
         }
         catchUp.begin(with: seen.vector)
-        recoveredWriters = (0..<max(recovered.vector.count, recovered.newest.count)).map { OriginIndex($0) }.filter {
+        let writers = (0..<max(recovered.vector.count, recovered.newest.count)).map { OriginIndex($0) }.filter {
             recovered.vector[$0] > 0 || recovered.newest[$0] > 0
-        }.sorted { origins.uid($0).index > origins.uid($1).index }
+        }
+        departures.note(onDisk: writers.sorted { origins.uid($0).index > origins.uid($1).index })
         store.raiseGCFloor(to: recovered.floor)
     }
 

@@ -64,9 +64,6 @@ package final class Replica {
     /// Under way after a scan of everything: the disk was stale.
     var reconciliation: Reconciliation?
 
-    /// Of whom the directory has writes: until it is known of each who that was.
-    var recoveredWriters: [OriginIndex] = []
-
     var plantedState: PlantedState
 
     /// Sees every early write that is stamped again, the old record and the new one (borrowed), for the simulator's
