@@ -60,6 +60,8 @@ extension SimWorld {
             for actor in started { for row in state.rows { actor.learn(row) } }
             checkReturned(server, started)
         }
+        // Damaged files are not read again.
+        if let found = found.found, !found.damages.isEmpty { home.save(true, nil) }
         for actor in started { schedule(actor, at: now) }
         queue.push(.connect, at: now + 1, server.slot, server.starts)
     }

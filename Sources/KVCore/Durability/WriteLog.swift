@@ -388,8 +388,8 @@ package final class WriteLog {
         return closed.first?.number ?? file.number
     }
 
-    /// Not before they are on the disk: until there is a manifest with that snapshot they count, and perhaps there never
-    /// is one.
+    /// Not before they are on the disk: until there is a manifest with that snapshot they count, and perhaps there is
+    /// never one.
     private func releaseCovered() {
         guard !covered.isEmpty else { return }
         let waiting = covered.filter { number in unsynced.contains { $0.file == number } }
