@@ -74,8 +74,10 @@ private final class Files: DirectoryReader {
     /// A bit in the first chunk, in the header, or all of it.
     enum Harm: CaseIterable { case flip, header, missing }
     /// Nothing says that there was a last file of a log.
-    private static let harms = ([snapshot] + logs).flatMap { name in Harm.allCases.map { (kind: $0, name: name) } }
-        .filter { $0.kind != .missing || $0.name != logs[1] }
+    private static let harms: [(Harm, String)] = [
+        (.flip, snapshot), (.header, snapshot), (.missing, snapshot), (.flip, logs[0]), (.header, logs[0]),
+        (.missing, logs[0]), (.flip, logs[1]), (.header, logs[1]),
+    ]
 
     private func harm(_ directory: Directory, _ name: String, _ harm: Harm) {
         switch harm {
