@@ -413,9 +413,8 @@ package final class WriteLog {
         guard !isFlushing, health != .failed, !due.isEmpty || !onlyFull && written > synced else { return }
         isFlushing = true
         host.note(.syncing(true))
-        target = Target(
-            chunk: onlyFull ? nil : written, place: onlyFull ? due.last.map { ($0 + 1, 0) } : placeWritten, full: due,
-            seq: seqWritten)
+        let place = onlyFull ? due.last.map { (file: $0 + 1, chunks: UInt32(0)) } : placeWritten
+        target = Target(chunk: onlyFull ? nil : written, place: place, full: due, seq: seqWritten)
         // Chunks of a full file may be written of which the last is not.
         host.sync(onlyFull ? due : openFiles)
     }
