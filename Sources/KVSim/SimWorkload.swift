@@ -124,6 +124,8 @@ extension SimWorld {
         case .absent:
             if present, actor.refusesDelete(key) {
                 self.outcome.points.hit("write refused: no storable version")
+            } else if present, isCounter(key), forgotLiving {
+                self.outcome.points.hit("count off after a living server was removed")
             } else if present {
                 fail(SimViolation("I15", "a delete of present \(keys.name(key)) found nothing"))
             }
