@@ -78,7 +78,7 @@ extension SimLog: LogHost {
             return true
         } _: { [self] isWritten in
             guard isWritten, let full else { return wrote(isWritten ? .done : .notWritten, since: began) }
-            sync(full + pieces.files, on: pen) { wrote($0 ? .done : .notSynced, since: began) }
+            sync(full + pieces.files, on: pen) { [self] in wrote($0 ? .done : .notSynced, since: began) }
         }
     }
 
