@@ -52,8 +52,10 @@ private final class Files: DirectoryReader {
                 if i == 5 { log.begin() }
                 log.store.set("new \(i)", "v", now: 1_000)
                 log.turn {
-                    guard i == 9, others else { return }
-                    $0.rows([MemberRow(server: 8, status: .up, actorCount: 1, address: "")])
+                    guard i == 9 else { return }
+                    // What is not there was on the disk.
+                    $0.synced(file: 3, chunks: 4)
+                    if others { $0.rows([MemberRow(server: 8, status: .up, actorCount: 1, address: "")]) }
                 }
             }
             for (name, file) in zip(DirectoryRecoveryTests.logs, log.files.dropFirst()) { files.all[name] = file.bytes }
