@@ -65,7 +65,9 @@ let rows: [Row] = [
         .library, "KVClientExtras", "Sources/KVClientExtras", imports: ["KVClient"],
         packages: [logging, metrics, lifecycle]),
     Row(.library, "CMUDCore", "Sources/CMUDCore", imports: ["KVBase"]),
-    Row(.executable, "kvd", "Sources/kvd", imports: ["KVServer", "KVBase"], packages: [argumentParser, logging]),
+    Row(
+        .executable, "kvd", "Sources/kvd", imports: ["KVServer", "KVRuntime", "KVBase"],
+        packages: [argumentParser, logging]),
     Row(.executable, "kv", "Sources/kv", imports: ["KVClient", "KVFiles", "KVBase"], packages: [argumentParser]),
     Row(
         .executable, "cmud", "Sources/cmud", imports: ["CMUDCore", "KVClient", "KVBase"],

@@ -1,9 +1,9 @@
 // Files that have their name only when all of them is on the disk. One thread; waits for the disk.
 
-import Glibc
+package import Glibc
 import KVBase
 
-/// `-` is standard output.
+/// `-` is standard output. Takes the place of a file of that name in one step, with `mode` for its rights.
 package final class OutputFile {
     private let path: String
     private let descriptor: Int32
@@ -12,15 +12,27 @@ package final class OutputFile {
 
     private static let end = ".new"
 
-    package init(path: String) throws(FileFault) {
+    package init(path: String, mode: mode_t = 0o600) throws(FileFault) {
         self.path = path
         isTemporary = path != "-"
         descriptor =
-            isTemporary ? open(path + OutputFile.end, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600) : dup(1)
+            isTemporary ? open(path + OutputFile.end, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode) : dup(1)
         guard descriptor >= 0 else { throw FileFault(path, String(cString: strerror(errno))) }
     }
 
     deinit { close(descriptor) }
+
+    /// A file of that name is this from now on, or what it was.
+    package static func replace(_ path: String, with bytes: [UInt8], mode: mode_t = 0o600) throws(FileFault) {
+        let file = try OutputFile(path: path == "-" ? "./-" : path, mode: mode)
+        do throws(FileFault) {
+            try file.write(bytes)
+            try file.finish()
+        } catch {
+            file.undo()
+            throw error
+        }
+    }
 
     package func write(_ bytes: UnsafeRawBufferPointer) throws(FileFault) {
         var done = 0

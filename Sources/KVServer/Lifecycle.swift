@@ -1,6 +1,7 @@
 // From signals to the end of the process. Main thread, plus one that watches for the second signal.
 
 package import Glibc
+import KVRuntime
 
 package enum Lifecycle {
     /// Waits for one of the (blocked) signals, stops the server in good order and exits with 0, or
@@ -10,16 +11,11 @@ package enum Lifecycle {
         var signals = signals
         var signal: Int32 = 0
         while sigwait(&signals, &signal) != 0 {}
-        var watcher = pthread_t()
-        let set = UnsafeMutablePointer<sigset_t>.allocate(capacity: 1)
-        set.initialize(to: signals)
-        pthread_create(
-            &watcher, nil,
-            { argument in
-                var signal: Int32 = 0
-                while sigwait(argument!.assumingMemoryBound(to: sigset_t.self), &signal) != 0 {}
-                _exit(1)
-            }, set)
+        _ = SystemThread.detach { [signals] in
+            var (signals, signal) = (signals, Int32(0))
+            while sigwait(&signals, &signal) != 0 {}
+            _exit(1)
+        }
         let owed = server.stop()
         if let addresses = server.forgottenAddresses { startAgain(joining: addresses) }
         exit(owed == 0 ? 0 : 1)

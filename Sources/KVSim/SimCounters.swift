@@ -149,6 +149,10 @@ extension SimWorld {
         let shown = actor.get(key).map { String(decoding: $0.value, as: UTF8.self) }
         guard shown != wanted.map({ "\($0)" }) else { return }
         if forgotLiving { return outcome.points.hit("count off after a living server was removed") }
+        // Its zero went with the newcomer that wrote it, and a part alone shows nothing (docs/replication.md 13).
+        if shown == nil, actor.find(key) == nil, oracle.floors[key].isNone {
+            return outcome.points.hit("part left without its value")
+        }
         // Clocks were set back behind a deadline that had passed (docs/replication.md 13).
         if actor.corrected < counts.buriedFor[key] {
             oracle.excusedKeys.insert(key)

@@ -1,6 +1,7 @@
 // What kvd does with each signal: ends in order, says a line, or takes no notice. Main thread, before any other exists.
 
 import Glibc
+import KVRuntime
 import KVServer
 import Logging
 import Synchronization
@@ -43,29 +44,18 @@ enum Signals {
     }
 
     private static func watchHangUp(_ log: Logger) {
-        let box = Unmanaged.passRetained(LogBox(log)).toOpaque()
-        var thread = pthread_t()
-        pthread_create(
-            &thread, nil,
-            { argument in
-                let log = Unmanaged<LogBox>.fromOpaque(argument!).takeUnretainedValue().log
-                var hangUp = Signals.set([SIGHUP])
-                while true {
-                    var wait = timespec(tv_sec: Signals.lookSeconds, tv_nsec: 0)
-                    if sigtimedwait(&hangUp, nil, &wait) == SIGHUP {
-                        // Not within the message, which is made only if its level is logged.
-                        let line = Signals.reread.withLock { $0 }()
-                        log.notice("SIGHUP: \(line)")
-                    } else if errno == EAGAIN, let line = Signals.look.withLock({ $0 })() {
-                        log.notice("\(line)")
-                    }
+        _ = SystemThread.detach {
+            var hangUp = set([SIGHUP])
+            while true {
+                var wait = timespec(tv_sec: lookSeconds, tv_nsec: 0)
+                if sigtimedwait(&hangUp, nil, &wait) == SIGHUP {
+                    // Not within the message, which is made only if its level is logged.
+                    let line = reread.withLock { $0 }()
+                    log.notice("SIGHUP: \(line)")
+                } else if errno == EAGAIN, let line = look.withLock({ $0 })() {
+                    log.notice("\(line)")
                 }
-            }, box)
-        pthread_detach(thread)
+            }
+        }
     }
-}
-
-private final class LogBox {
-    let log: Logger
-    init(_ log: Logger) { self.log = log }
 }

@@ -183,37 +183,31 @@ extension Replica {
         // That would be the clock of a machine whose date is wrong, and this one's writes would be stamped by it.
         guard isCredible(floor: floor, at) else { return }
         store.raiseGCFloor(to: floor)
-        guard !hasHandedOver(at) else { return }
-        var below = DeltaEntries()
-        var seq = max(first, store.journalFirstSeq)
-        while seq <= store.ownSeq {
-            let hash = store.journalHash(seq)
-            store.records(hash) { record in
-                guard record.origin == own, record.seq == seq, record.ms <= floor, !record.isTombstone,
-                    !store.isProvisionalZero(seq)
-                else { return }
-                below.append(hash, record.retained())
+        let last = store.ownSeq
+        restamp(at, into: &effects) { visit in
+            var seq = max(first, store.journalFirstSeq)
+            while seq <= last {
+                if !store.isProvisionalZero(seq) { store.raise(own: seq, visit) }
+                seq += 1
             }
-            seq += 1
         }
-        for i in 0..<below.count {
-            let entry = below.base.unsafelyUnwrapped[i]
-            let again = store.putAgain(entry.record, entry.hash)
-            if let again { onRestamp?(entry.record, again) }
-        }
-        if below.count > 0 {
-            effects.events.append(.restamped((store.ownSeq - UInt64(below.count) + 1)...store.ownSeq))
-        }
-        below.clear()
     }
 
     /// This actor has caught up: what it began to count meanwhile is either beaten by what others hold, or written
-    /// again above the floor; not by who leaves and has handed that over.
+    /// again above the floor.
     func settleZeros(_ at: Moment, into effects: inout ReplicaEffects) {
+        restamp(at, into: &effects) { store.settleZeros($0) }
+    }
+
+    /// Tells of own writes that `body` writes again above the floor. Nothing is, once this server leaves and has handed
+    /// over what it wrote.
+    private func restamp(
+        _ at: Moment, into effects: inout ReplicaEffects, _ body: ((Record, Record) -> Void) -> Void
+    ) {
         guard !hasHandedOver(at) else { return }
-        let count = store.settleZeros { onRestamp?($0, $1) }
-        guard count > 0 else { return }
-        effects.events.append(.restamped((store.ownSeq - UInt64(count) + 1)...store.ownSeq))
+        let before = store.ownSeq
+        body { onRestamp?($0, $1) }
+        if store.ownSeq > before { effects.events.append(.restamped(before + 1...store.ownSeq)) }
     }
 
     /// A server met a short while ago, whose actors perhaps have not all heard of this one yet. A newcomer has its

@@ -35,25 +35,10 @@ extension Store {
     func isProvisionalZero(_ seq: UInt64) -> Bool { state.pointee.zeros?.contains(seq) ?? false }
 
     /// All that others held has arrived: zeros that nothing has beaten are written again above the floor, so that they
-    /// win over deletes which others have collected. Returns how many; `visit` gets the old record and the new one.
-    /// O(zeros).
-    func settleZeros(_ visit: (Record, Record) -> Void) -> Int {
+    /// win over deletes which others have collected. `visit` gets the old record and the new one. O(zeros).
+    func settleZeros(_ visit: (Record, Record) -> Void) {
         let zeros = state.pointee.zeros
         state.pointee.zeros = nil
-        var count = 0
-        for seq in zeros?.seqs ?? [] where seq >= journalFirstSeq {
-            let hash = journalHash(seq)
-            var found: Record?
-            records(hash) { record in
-                guard record.origin == ownOrigin, record.seq == seq, record.ms <= gcFloor else { return }
-                found = record.retained()
-            }
-            guard let found else { continue }
-            defer { found.release() }
-            guard let again = putAgain(found, hash) else { continue }
-            visit(found, again)
-            count += 1
-        }
-        return count
+        for seq in zeros?.seqs ?? [] where seq >= journalFirstSeq { raise(own: seq, visit) }
     }
 }

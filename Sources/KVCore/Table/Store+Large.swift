@@ -53,12 +53,10 @@ extension Store {
         let key = HashedKey(record, hash: write.hash)
         let slot = state.pointee.table.find(key.view, place(write.hash))
         let current = slot?.record
-        let newest = newest(key, slot)
-        guard var ms = stamp(over: newest, now: now, floor: 0) else {
+        guard let ms = stampApart(over: newest(key, slot), slot, now: now, floor: 0) else {
             abandon(write)
             return nil
         }
-        ms = apart(ms, from: newest, slot, now: now)
         record.stamp(
             ms: ms, origin: state.pointee.ownOrigin, seq: nextSeq(write.hash), valueHash: write.content.value)
         if let slot, let current {

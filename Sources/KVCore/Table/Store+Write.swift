@@ -62,9 +62,7 @@ extension Store {
         _ key: HashedKey, _ addition: RecordExtension?, value: ByteView, now: Millis, floor: Millis
     ) -> Record? {
         let slot = state.pointee.table.find(key.view, place(key.hash))
-        let newest = newest(key, slot)
-        guard var ms = stamp(over: newest, now: now, floor: floor) else { return nil }
-        ms = apart(ms, from: newest, slot, now: now)
+        guard let ms = stampApart(over: newest(key, slot), slot, now: now, floor: floor) else { return nil }
         var addition = addition
         if let taken = taken(key, slot, now) {
             addition = RecordExtension(
@@ -106,6 +104,22 @@ extension Store {
         return again
     }
 
+    /// Writes a value that own write `seq` made again above the floor, if it is not above it, and nothing has replaced
+    /// it. `visit` gets the old record and the new one. The number must be one of the journal's. O(1).
+    func raise(own seq: UInt64, _ visit: (Record, Record) -> Void) {
+        let hash = journalHash(seq)
+        var found: Record?
+        records(hash) { record in
+            guard record.origin == ownOrigin, record.seq == seq, record.ms <= gcFloor, !record.isTombstone else {
+                return
+            }
+            found = record.retained()
+        }
+        guard let found else { return }
+        defer { found.release() }
+        if let again = putAgain(found, hash) { visit(found, again) }
+    }
+
     /// Deletes a key: replaces its record by a tombstone and returns that (borrowed). Nil if nothing is shown at `now`:
     /// then nothing is written. The write rule is that of `put`.
     @discardableResult
@@ -116,9 +130,7 @@ extension Store {
 
     /// Replaces a key's record by a tombstone, whatever is there. Nil if no storable version is left.
     func writeTombstone(_ key: HashedKey, _ slot: HashTable.Slot, now: Millis, floor: Millis) -> Record? {
-        let newest = newest(key, slot)
-        guard var ms = stamp(over: newest, now: now, floor: floor) else { return nil }
-        ms = apart(ms, from: newest, slot, now: now)
+        guard let ms = stampApart(over: newest(key, slot), slot, now: now, floor: floor) else { return nil }
         let (origin, seq) = (state.pointee.ownOrigin, nextSeq(key.hash))
         let record =
             taken(key, slot, now).map {
@@ -182,6 +194,11 @@ extension Store {
     }
 
     static let apartMillisMax: Millis = 50
+
+    /// `stamp`, and `apart` from what is there.
+    func stampApart(over newest: Record?, _ slot: HashTable.Slot?, now: Millis, floor: Millis) -> Millis? {
+        stamp(over: newest, now: now, floor: floor).map { apart($0, from: newest, slot, now: now) }
+    }
 
     /// See `boundStamps`.
     package var stampMax: Millis { state.pointee.stampMax }

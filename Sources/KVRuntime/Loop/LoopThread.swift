@@ -24,15 +24,8 @@ package final class LoopThread: @unchecked Sendable {
     }
 
     package func start() {
-        let box = Unmanaged.passRetained(self)
-        let result = pthread_create(
-            &thread, nil,
-            { argument in
-                let this = Unmanaged<LoopThread>.fromOpaque(argument!).takeRetainedValue()
-                this.body()
-                return nil
-            }, box.toOpaque())
-        precondition(result == 0, "cannot create a thread")
+        let failure = SystemThread.start(&thread) { self.body() }
+        precondition(failure == 0, "cannot create a thread")
     }
 
     private func body() {

@@ -2,6 +2,7 @@
 
 import Glibc
 import KVBase
+import KVFiles
 
 /// What is wrong with a file, one line.
 package struct AccessFileError: Error, CustomStringConvertible { package let description: String }
@@ -47,25 +48,9 @@ package enum AccessFile {
     /// Writes all users; the file is the old one or the new one, never a part.
     static func save(_ users: [AccessUser], to path: String) throws(AccessFileError) {
         let text = users.map { $0.line + "\n" }.joined()
-        let fresh = path + ".new"
-        func failure(_ what: String) -> AccessFileError {
-            AccessFileError(description: "\(what): \(String(cString: strerror(errno)))")
+        do throws(FileFault) { try OutputFile.replace(path, with: Array(text.utf8)) } catch {
+            throw AccessFileError(description: error.description)
         }
-        let file = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-        guard file >= 0 else { throw failure(fresh) }
-        var bytes = Array(text.utf8)[...]
-        while !bytes.isEmpty {
-            let written = bytes.withUnsafeBytes { write(file, $0.baseAddress, $0.count) }
-            if written < 0, errno == EINTR { continue }
-            guard written > 0 else {
-                close(file)
-                throw failure(fresh)
-            }
-            bytes = bytes.dropFirst(written)
-        }
-        let isSynced = fsync(file) == 0
-        close(file)
-        guard isSynced, rename(fresh, path) == 0 else { throw failure(path) }
     }
 
     /// The one line of a file with a password.

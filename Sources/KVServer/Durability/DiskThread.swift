@@ -16,16 +16,7 @@ final class DiskThread: @unchecked Sendable {
     init() {
         wake = .allocate(capacity: 1)
         sem_init(wake, 0, 0)
-        let box = Unmanaged.passRetained(self).toOpaque()
-        let failure = pthread_create(
-            &thread, nil,
-            { argument in
-                var all = sigset_t()
-                sigfillset(&all)
-                pthread_sigmask(SIG_BLOCK, &all, nil)
-                Unmanaged<DiskThread>.fromOpaque(argument!).takeRetainedValue().run()
-                return nil
-            }, box)
+        let failure = SystemThread.start(&thread, blocksSignals: true) { self.run() }
         precondition(failure == 0, "cannot create a thread")
     }
 

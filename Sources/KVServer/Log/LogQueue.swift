@@ -1,6 +1,7 @@
 // Lines on their way to standard error: whoever logs never waits for whoever reads. Any thread, and one that writes.
 
 import Glibc
+import KVRuntime
 import Synchronization
 
 /// A bounded queue with a thread behind it. What does not fit is dropped, counted, and told once there is room again.
@@ -49,19 +50,8 @@ package final class LogQueue: Sendable {
     package var droppedLines: Int { state.withLock { $0.dropped } }
 
     private func start() {
-        var thread = pthread_t()
         // Never ends, so that the reference is never given back.
-        let queue = Unmanaged.passRetained(self).toOpaque()
-        let failure = pthread_create(
-            &thread, nil,
-            { argument in
-                var all = sigset_t()
-                sigfillset(&all)
-                pthread_sigmask(SIG_BLOCK, &all, nil)
-                Unmanaged<LogQueue>.fromOpaque(argument!).takeUnretainedValue().run()
-                return nil
-            }, queue)
-        if failure == 0 { pthread_detach(thread) }
+        _ = SystemThread.detach(blocksSignals: true) { self.run() }
     }
 
     private func run() {

@@ -11,6 +11,11 @@ struct JSONText {
     mutating func object(_ name: String? = nil, _ body: (inout JSONText) -> Void) { nest(name, "{", "}", body) }
     mutating func array(_ name: String? = nil, _ body: (inout JSONText) -> Void) { nest(name, "[", "]", body) }
 
+    /// An array of an object for each item.
+    mutating func objects<Item>(_ name: String, _ items: [Item], _ body: (inout JSONText, Item) -> Void) {
+        array(name) { json in for item in items { json.object { body(&$0, item) } } }
+    }
+
     private mutating func nest(_ name: String?, _ open: String, _ close: String, _ body: (inout JSONText) -> Void) {
         begin(name)
         text += open
@@ -86,26 +91,18 @@ extension StatusReport {
             json.add("clients", actors.reduce(0) { $0 + $1.clients })
             json.add("memory_bytes", memoryBytes)
             json.add("resident_bytes", residentBytes)
-            json.array("actors") { json in for actor in actors { actor.write(&json) } }
-            json.array("peers") { json in for peer in peers { peer.write(&json) } }
-            json.array("slow_commands") { json in
-                for entry in slowest {
-                    json.object { json in
-                        json.add("at", entry.seconds)
-                        json.add("micros", entry.micros)
-                        // The name only: keys and values are nobody's business here.
-                        json.add("command", entry.words.first?.description.lowercased())
-                    }
-                }
+            json.objects("actors", actors) { json, actor in actor.write(&json) }
+            json.objects("peers", peers) { json, peer in peer.write(&json) }
+            json.objects("slow_commands", slowest) { json, entry in
+                json.add("at", entry.seconds)
+                json.add("micros", entry.micros)
+                // The name only: keys and values are nobody's business here.
+                json.add("command", entry.words.first?.description.lowercased())
             }
-            json.array("findings") { json in
-                for finding in findings {
-                    json.object { json in
-                        json.add("weight", finding.weight.rawValue)
-                        json.add("what", finding.what)
-                        json.add("advice", finding.advice)
-                    }
-                }
+            json.objects("findings", findings) { json, finding in
+                json.add("weight", finding.weight.rawValue)
+                json.add("what", finding.what)
+                json.add("advice", finding.advice)
             }
         }
         return json.text + "\n"
@@ -114,37 +111,33 @@ extension StatusReport {
 
 extension ActorReport {
     fileprivate func write(_ json: inout JSONText) {
-        json.object { json in
-            json.add("index", index)
-            json.add("port", port)
-            json.add("clients", clients)
-            json.add("commands", commands)
-            json.add("commands_per_second", commandsPerSecond)
-            json.add("keys", keys)
-            json.add("tombstones", tombstones)
-            json.add("held_up_by", tombstones > 0 ? hold : nil)
-            json.add("lag_ms", Int(lagMillis))
-            json.add("longest_turn_micros", longestTurnMicros)
-            json.add("longest_turn_work", longestTurnWork)
-            json.add("data_commands", refusal)
-        }
+        json.add("index", index)
+        json.add("port", port)
+        json.add("clients", clients)
+        json.add("commands", commands)
+        json.add("commands_per_second", commandsPerSecond)
+        json.add("keys", keys)
+        json.add("tombstones", tombstones)
+        json.add("held_up_by", tombstones > 0 ? hold : nil)
+        json.add("lag_ms", Int(lagMillis))
+        json.add("longest_turn_micros", longestTurnMicros)
+        json.add("longest_turn_work", longestTurnWork)
+        json.add("data_commands", refusal)
     }
 }
 
 extension PeerRow {
     fileprivate func write(_ json: inout JSONText) {
-        json.object { json in
-            json.add("id", hex16(id))
-            json.add("name", name)
-            json.add("address", address)
-            json.add("state", state.rawValue)
-            json.add("encryption", encryption)
-            json.add("pending", pending)
-            json.add("lag_ms", Int(lagMillis))
-            json.add("heard_ms", Int(heardMillisAgo))
-            json.add("round_trip_ms", Int(roundTripMillis))
-            json.add("clock_offset_ms", Int(clockOffsetMillis))
-            json.add("backlog_bytes", backlogBytes)
-        }
+        json.add("id", hex16(id))
+        json.add("name", name)
+        json.add("address", address)
+        json.add("state", state.rawValue)
+        json.add("encryption", encryption)
+        json.add("pending", pending)
+        json.add("lag_ms", Int(lagMillis))
+        json.add("heard_ms", Int(heardMillisAgo))
+        json.add("round_trip_ms", Int(roundTripMillis))
+        json.add("clock_offset_ms", Int(clockOffsetMillis))
+        json.add("backlog_bytes", backlogBytes)
     }
 }

@@ -2,6 +2,7 @@
 
 import Glibc
 import KVBase
+import KVFiles
 
 enum ConfigFile {
     private static let bytesMax = 1024 * 1024
@@ -14,18 +15,10 @@ enum ConfigFile {
             throw ConfigError("\(path): \(error.description)")
         }
         let text = rewritten(String(decoding: bytes, as: UTF8.self), values)
-        let new = "\(path).new"
         var old = stat()
         let mode = stat(path, &old) == 0 ? old.st_mode & 0o777 : 0o640
-        let file = open(new, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode)
-        guard file >= 0 else { throw ConfigError("\(new): \(String(cString: strerror(errno)))") }
-        let isWritten = Array(text.utf8).withUnsafeBytes { write(file, $0.baseAddress, $0.count) == $0.count }
-        let isSafe = isWritten && fsync(file) == 0
-        close(file)
-        guard isSafe, rename(new, path) == 0 else {
-            let reason = String(cString: strerror(errno))
-            unlink(new)
-            throw ConfigError("\(path): \(reason)")
+        do throws(FileFault) { try OutputFile.replace(path, with: Array(text.utf8), mode: mode) } catch {
+            throw ConfigError(error.description)
         }
     }
 
