@@ -14,10 +14,10 @@ final class SecureSocket {
     /// Bytes in one piece of what is sent.
     private let pieceBytes: Int
 
-    /// Shakes hands.
+    /// Shakes hands. `flushes`: the last flight too.
     init(
         port: UInt16, _ files: SecureFiles = SecureFiles(certificate: [], key: []), version: Int32 = 0,
-        pieceBytes: Int = .max
+        pieceBytes: Int = .max, flushes: Bool = true
     ) throws {
         socket = try TestSocket(port: port)
         dialer = try SecureDialer(files, version: version)
@@ -26,7 +26,7 @@ final class SecureSocket {
             try flush()
             guard try fill() else { throw TestSocket.Failure("ended within the handshake") }
         }
-        try flush()
+        if flushes { try flush() }
     }
 
     func send(_ bytes: [UInt8]) throws {
@@ -44,6 +44,16 @@ final class SecureSocket {
             let end = min(bytes.count, pieceBytes == .max ? bytes.count : at + pieceBytes)
             try socket.send(Array(bytes[at..<end]))
             at = end
+        }
+    }
+
+    /// As much as the sockets between take at once.
+    func flushAtOnce() {
+        while dialer.output.count > 0 {
+            let sent = Glibc.send(
+                socket.fd, dialer.output.base, dialer.output.count, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
+            guard sent > 0 else { return }
+            dialer.output.removeFirst(sent)
         }
     }
 

@@ -265,6 +265,22 @@ import Testing
         }
     }
 
+    /// A client does not wait for the server's last step: what it sends meanwhile is more than is kept of a handshake.
+    @Test(arguments: backends) func aLongRequestMayFollowTheLastFlightAtOnce(_ backend: LoopBackend) throws {
+        try withSecureServer(backend) { server in
+            let client = try SecureSocket(port: server.port, version: 13, flushes: false)
+            let bytes = (0..<8 * SecureLayer.inputBytesMax).map { UInt8(truncatingIfNeeded: $0 / 3) }
+            try bytes.withUnsafeBytes { try client.dialer.seal($0) }
+            let goesOn = DispatchSemaphore(value: 0)
+            #expect(server.loop.perform { goesOn.wait() })
+            client.flushAtOnce()
+            goesOn.signal()
+            try client.flush()
+            #expect(try client.receive(bytes.count) == bytes)
+            #expect(server.statistics.done == 1 && server.statistics.failed == 0)
+        }
+    }
+
     // MARK: Refusals
 
     final class FullAcceptor: Acceptor {

@@ -80,15 +80,19 @@ extension Connection {
 
     private func collect(_ bytes: UnsafeRawBufferPointer, _ layer: SecureLayer) {
         layer.port.noteEvent()
-        guard layer.collect(bytes) else { return close() }
-        if layer.hasWholeRecord { layer.port.enqueue(self, layer) }
+        layer.collect(bytes)
+        guard layer.hasWholeRecord else { return }
+        layer.port.enqueue(self, layer)
+        if layer.isInputFull { pauseReading() }
     }
 
     /// The next step of the handshake, with what came since the last.
     func shakeHands() {
         guard let layer = state.pointee.layer else { return }
         guard layer.hasStarted || layer.start(layer.port.context) else { return close() }
-        switch layer.shakeHands() {
+        let step = layer.shakeHands()
+        resumeReading()
+        switch step {
         case .more: layer.endsBehind ? close() : loop.markDirty(self)
         case .failed: fail(layer)
         case .done:

@@ -40,7 +40,8 @@ package final class SecureLayer {
     /// Of all records: kind, version, length.
     static let headerBytes = 5
     static let majorVersion: UInt8 = 3
-    /// What a client may send before the handshake is done.
+    /// Kept of what waits for a step of the handshake, such as long requests behind the last flight; then nothing is
+    /// received until the step is done, but what the loop has received already.
     static let inputBytesMax = 128 * 1024
     /// Alerts and changes of keys that a client does not take.
     static let heldBytesMax = 64 * 1024
@@ -86,12 +87,13 @@ package final class SecureLayer {
         return length > Int(CS_FRONT_RECORD_BYTES) || bytes.count >= SecureLayer.headerBytes + length
     }
 
-    /// Keeps what came for the next step. False if that is too much.
-    package func collect(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    /// Keeps what came for the next step.
+    package func collect(_ bytes: UnsafeRawBufferPointer) {
         if input == nil { input = OutputBuffer(capacity: bytes.count) }
         input!.append(bytes)
-        return input!.count <= SecureLayer.inputBytesMax
     }
+
+    var isInputFull: Bool { (input?.count ?? 0) >= SecureLayer.inputBytesMax }
 
     /// As far as it goes with what came. When it is done, `open` has to take the rest at once.
     package func shakeHands() -> Step {
