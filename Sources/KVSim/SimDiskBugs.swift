@@ -51,16 +51,21 @@ extension SimBug {
             o.keys = 400
             o.keyChoice = .uniform
         },
+        // A delete is collected during a walk, and the file with it goes, for it was full before; then the clock is set
+        // back, and nobody else has the floor.
         "floorAtStart": { o, random in
             disks(&o, &random, .everysec, [.everywhere])
             collects(&o)
-            (o.disks!.stepsPerTurn, o.disks!.saveAfterBytes) = (1, 4_096)
-            (o.disks!.blockBytes, o.disks!.microsMax, o.disks!.turnMicros) = (256, 20_000, 2_000)
-            o.keys = random.pick([100, 400])
+            o.collectEveryMillis = 400
+            (o.disks!.stepsPerTurn, o.disks!.saveAfterBytes) = (1, 1_024)
+            (o.disks!.limits.fileBytesMin, o.disks!.limits.fileBytesMax) = (8_192, 8_192)
+            (o.disks!.blockBytes, o.disks!.microsMax, o.disks!.turnMicros) = (256, 40_000, 2_000)
+            (o.keys, o.keyChoice) = (random.pick([100, 200]), .uniform)
             o.faults.formUnion([.clockOffset, .clockStep])
-            o.servers = 2
-            o.actors = [1, 1]
-            (o.clockOffsetMillisMax, o.clockMeanMillis) = (5_000, 1_000)
+            (o.servers, o.actors) = (1, [1])
+            (o.clockOffsetMillisMax, o.clockMeanMillis) = (random.pick([1_000, 3_000]), 700)
+            (o.disks!.faultMeanMillis, o.downMillisMax) = (700, 100)
+            o.loadMillis = 40_000
         },
         "segmentDroppedEarly": { o, random in
             disks(&o, &random, .everysec, [])
@@ -98,16 +103,19 @@ extension SimBug {
             o.disks!.saveAfterBytes = 256 * 1_024
             (o.disks!.limits.fileBytesMin, o.disks!.limits.fileBytesMax) = (65_536, 65_536)
         },
-        // Those that come back first have lost a delete that the last one has collected.
+        // Those that come back first have lost a delete, for their disks are slow; the last one has collected it, and
+        // a snapshot has that. Nothing is collected for a while after a restart, so they are rare.
         "collectOnUndurable": { o, random in
             disks(&o, &random, .everysec, [.power, .everywhere])
             collects(&o)
-            (o.disks!.stepsPerTurn, o.disks!.saveAfterBytes) = (100, 4_096)
-            o.crashMeanMillis = 60_000
-            o.disks!.faultMeanMillis = 3_000
+            (o.disks!.stepsPerTurn, o.disks!.saveAfterBytes) = (100, 2_048)
+            (o.disks!.microsMax, o.disks!.slowSyncMillis) = (200, random.pick([2_000, 4_000]))
+            o.faults = []
+            o.disks!.faultMeanMillis = random.pick([8_000, 15_000])
             o.downMillisMax = 8_000
-            o.loadMillis = 30_000
-            (o.keys, o.keyChoice) = (random.pick([50, 200]), .uniform)
+            o.loadMillis = 40_000
+            o.operationsPerSecond = random.pick([20, 50])
+            (o.keys, o.keyChoice) = (random.pick([100, 200, 400]), .uniform)
             o.servers = 3
             o.actors = [1, 1, 1]
         },

@@ -49,6 +49,8 @@ package struct SimDiskOptions: Sendable {
     package var stepsPerTurn = 2
     /// How long an operation takes that waits for the disk.
     package var microsMax = 2_000
+    /// How much longer a sync of a log or a snapshot takes, but on the first server's disk.
+    package var slowSyncMillis: Millis = 0
     /// How long after a turn the next one comes that was asked for.
     package var turnMicros = 50
     /// Of a hundred seconds so many in which others use an actor than who writes.

@@ -75,10 +75,12 @@ final class SimHome {
 
     /// Runs `job` when the disk gets to it, then `done` on the actor's loop.
     func perform<T>(
-        _ actor: Int, on thread: SimDiskThread? = nil, _ job: @escaping () -> T, _ done: @escaping (T) -> Void
+        _ actor: Int, on thread: SimDiskThread? = nil, syncs: Bool = false, _ job: @escaping () -> T,
+        _ done: @escaping (T) -> Void
     ) {
         let thread = thread ?? self.thread
-        let micros = SimTime(1 + world.random.disks.below(options.microsMax)) + disk.slowMillis * simMillisecond
+        let slowMillis = disk.slowMillis + (syncs && slot > 0 ? options.slowSyncMillis : 0)
+        let micros = SimTime(1 + world.random.disks.below(options.microsMax)) + slowMillis * simMillisecond
         thread.freeAt = max(thread.freeAt, world.now) + micros
         world.later(at: thread.freeAt) { [self] in
             guard !isDead else { return }
@@ -151,6 +153,7 @@ final class SimHome {
 extension SimHome: SnapshotHost {
     var wallMillis: Millis { world.moment(slot).wall }
     var lastNumber: UInt64 { manifest.snapshot?.number ?? 0 }
+    private var floor: Millis { saverActor.store.gcFloor - simEpochMillis }
     private var saverActor: SimActor { world.actors[world.servers[slot].actors[0]] }
 
     func open(_ number: UInt64) {
@@ -167,6 +170,7 @@ extension SimHome: SnapshotHost {
             start = saverActor.replica.durableVector
             saver.opened(made == nil ? nil : header)
             world.outcome.points.hit("disk: snapshot begun")
+            world.say { "snapshot \(number) of server \(self.slot) begins, floor \(self.floor)" }
         }
     }
 
@@ -183,7 +187,7 @@ extension SimHome: SnapshotHost {
     }
 
     func verify() {
-        perform(0) { [self] () -> Int? in
+        perform(0, syncs: true) { [self] () -> Int? in
             guard let (name, file, _) = file, disk.sync(file), disk.rename(name + DiskNames.unfinished, to: name),
                 disk.syncNames()
             else { return nil }
@@ -227,6 +231,7 @@ extension SimHome: SnapshotHost {
         if snapshot != nil {
             logged -= loggedAtStart
             world.outcome.points.hit("disk: snapshot made")
+            world.say { "snapshot \(self.lastNumber) of server \(self.slot) is made, floor \(self.floor)" }
         } else {
             if let file { disk.remove(file.name + DiskNames.unfinished) }
             world.outcome.points.hit("disk: snapshot given up")

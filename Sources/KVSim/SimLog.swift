@@ -88,7 +88,7 @@ extension SimLog: LogHost {
 
     private func sync(_ numbers: [UInt64], on thread: SimDiskThread, _ done: @escaping (Bool) -> Void) {
         let syncs = numbers.compactMap { files[$0] }.map { home.disk.beginSync($0) }
-        home.perform(index, on: thread) { [self] () -> Bool in
+        home.perform(index, on: thread, syncs: true) { [self] () -> Bool in
             syncs.map { home.disk.endSync($0) }.allSatisfy { $0 }
         } _: { [self] isDone in
             world.outcome.points.hit(isDone ? "disk: sync" : "disk: sync failed")

@@ -112,7 +112,8 @@ extension SimWorld {
                 let since = log.unsyncedSince
             else { continue }
             // Two syncs, each behind the making of a file.
-            let limit = simSecond + 6 * SimTime(disks.microsMax) + 50 * simMillisecond
+            let limit =
+                simSecond + 6 * SimTime(disks.microsMax) + (50 + 2 * disks.slowSyncMillis) * simMillisecond
             if now - since > limit {
                 fail(SimViolation("I27", "actor \(number) had not synced for \((now - since) / simMillisecond) ms"))
             }
@@ -126,7 +127,9 @@ extension SimWorld {
         var owed = Array(repeating: SimStamp.none, count: keys.total)
         addOwed(server.slot, &owed)
         for actor in restored where !failed {
-            if let violation = actor.view.restore(actor, oracle) { return fail(violation) }
+            let promises = debts[server.slot].promises
+            let violation = actor.view.restore(actor, oracle) { promises[$0]?.kill ?? 0 }
+            if let violation { return fail(violation) }
         }
         guard let first = restored.first else { return }
         for key in 0..<keys.total where !failed && !owed[key].isNone {

@@ -39,7 +39,7 @@ extension SimWorld {
         }
         server.isUp = true
         server.home = home
-        let isFounder = server.slot == 0 && isFirst
+        let isFounder = server.slot == 0 && (isFirst || options.slots == 1)
         server.seeds = isFounder ? [] : told ?? seeds(of: server.slot, isFirst)
         server.actors = []
         for (index, uid) in uids.enumerated() {
@@ -118,7 +118,10 @@ extension SimWorld {
         let remarks = found.torn + found.unwritten
         outcome.points.hit("disk: torn or unwritten end", remarks.isEmpty ? 0 : 1)
         for remark in remarks { say { remark } }
-        say { "server \(server.slot) read \(found.entries) entries of \(found.bytes) bytes" }
+        say {
+            "server \(server.slot) read \(found.entries) entries of \(found.bytes) bytes, floor "
+                + "\(found.state.floor - simEpochMillis)"
+        }
         return SimFound(stores: stores, manifest: manifest, found: found)
     }
 

@@ -56,8 +56,9 @@ package final class SimView {
     /// It came back with a disk and has not caught up: others may have collected what it has.
     private(set) var isReturning = false
 
-    /// Takes what an actor found on its disk for what it had seen. Each must have been written (I4).
-    func restore(_ actor: SimActor, _ oracle: SimOracle) -> SimViolation? {
+    /// Takes what an actor found on its disk for what it had seen. Each must have been written (I4). `promised`: up to
+    /// which write of an actor that disk has all, whatever became of its server.
+    func restore(_ actor: SimActor, _ oracle: SimOracle, promised: (Int) -> UInt64) -> SimViolation? {
         isReturning = true
         for key in 0..<oracle.keys.total {
             guard let record = actor.find(key) else { continue }
@@ -68,16 +69,16 @@ package final class SimView {
             (seen[key], live[key]) = (stamp, !record.isTombstone)
         }
         known = actor.rows
-        noteDeletes(actor, oracle)
+        noteDeletes(actor, oracle, promised)
         return nil
     }
 
     /// Deletes that its disk says it has seen, and that are not there: they were collected here.
-    private func noteDeletes(_ actor: SimActor, _ oracle: SimOracle) {
+    private func noteDeletes(_ actor: SimActor, _ oracle: SimOracle, _ promised: (Int) -> UInt64) {
         let vector = actor.vector
         for origin in oracle.uids.indices {
-            let last = actor.covered(oracle.uids[origin], in: vector)
-            guard last != VersionVector.retired else { continue }
+            var last = actor.covered(oracle.uids[origin], in: vector)
+            if last == VersionVector.retired { last = promised(origin) }
             for index in 0..<min(Int(last), oracle.history[origin].count) {
                 let write = oracle.history[origin][index]
                 let stamp = SimStamp(ms: write.ms, origin: Int32(origin), seq: UInt64(index) + 1)

@@ -256,6 +256,7 @@ package final class SimWorld {
     /// What `--join` names: the founder at first; later some addresses, by which everybody reaches everybody (else it
     /// would be two clusters, and rightly so).
     func seeds(of slot: Int, _ isFirst: Bool) -> [Int] {
+        guard options.slots > 1 else { return [] }
         let main = slot == 0 ? 1 : 0
         if isFirst, slot < options.servers { return [main] }
         return [main] + (0..<options.slots).filter { $0 != slot && $0 != main && random.faults.chance(0.3) }
