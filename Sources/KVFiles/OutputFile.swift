@@ -1,6 +1,6 @@
 // Files that have their name only when all of them is on the disk. One thread; waits for the disk.
 
-import Glibc
+package import Glibc
 import KVBase
 
 /// `-` is standard output. Takes the place of a file of that name in one step, with `mode` for its rights.
