@@ -75,7 +75,7 @@ struct HintFollower {
         #expect(ada.session.advice.hasPrefix("You are strong enough: `solve`"), "\(ada.session.advice)")
         world.command(bob, "problem")
         #expect(bob.heard("With ada, start at a power of about 4"))
-        world.command(bob, "mine 10")
+        world.command(bob, "mine 8")
         #expect(!bob.heard("is enough for the problem") && bob.session.advice.hasPrefix("`buy max`"))
         world.command(bob, "buy max")
         #expect(bob.session.power >= 4)

@@ -160,7 +160,7 @@ extension GameSession {
     }
 
     func article(_ item: Item, isFirst: Bool = false) -> String {
-        let article = item == .asic ? "an" : "a"
-        return (isFirst ? article.capitalized : article) + " " + item.title
+        let letter = isFirst ? "A" : "a"
+        return item == .asic ? "\(letter)n ASIC" : "\(letter) \(item.title)"
     }
 }
