@@ -105,6 +105,7 @@ final class ServerDisk {
             let log = logs[index]
             core.shard.replicator!.replica.onLearned = { [unowned log] in log.learn($0) }
             core.shard.replicator!.replica.durableSource = { [unowned log] in log.durableVector() }
+            core.shard.replicator!.replica.isSynced = persistence.settings.policy != .no
             if index == 0 {
                 core.shard.replicator!.onRows = { [unowned log] in log.noteRows() }
                 log.noteRows()
