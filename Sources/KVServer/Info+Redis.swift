@@ -34,6 +34,7 @@ extension Info {
             ("aof_delayed_fsync", logs.reduce(0) { $0 + $1.delayedSyncs }),
             ("durable_lag_ms", Int(logs.reduce(0) { max($0, $1.lagMillis(now: Machine.monotonicNanos)) })),
             ("quarantined_bytes", persistence.quarantinedBytes),
+            ("backups_held", persistence.backups.heldCount),
             ("recovered_keys", persistence.recoveredEntries),
         ]
         for (name, value) in rows {
