@@ -473,6 +473,11 @@ package final class Session {
                 transaction?.isSpoiled = true
                 return
             }
+            if shard.state.pointee.isReading, !row.flags.contains(.whileReading) || !row.keys.isNone {
+                counted = (index, true)
+                transaction?.isSpoiled = true
+                return x.error(ShardState.readingError)
+            }
             let isWrite = row.flags.contains(.write)
             if isWrite || row.flags.contains(.readonly),
                 x.isRefused(isWrite: isWrite, grows: row.flags.contains(.grows))
