@@ -1,6 +1,6 @@
 // Chunks of a file, one after the other, as far as they are intact. Pure, any thread.
 
-package import KVBase
+import KVBase
 
 /// How a chunk begins: 4 bytes length of its body, 4 bytes CRC32C of all of it but these four, salted with the file's
 /// id, 4 bytes number in the file from 0, 4 bytes checksum of the chunk before (the first: of the file's header).

@@ -1,7 +1,7 @@
 // Chunks of a log that are written in one go, by a thread that may wait for the disk. The log's thread while they are
 // gathered, then the thread that writes them.
 
-package import KVBase
+import KVBase
 
 /// How a go ended.
 package enum LogWriting: Sendable {

@@ -1,6 +1,6 @@
 // Whether a snapshot is whole and intact, chunk by chunk. Pure. One thread.
 
-package import KVBase
+import KVBase
 
 /// Every checksum, and the end. Nothing is kept of what was looked at, so a snapshot need not fit into memory.
 package struct SnapshotCheck {
