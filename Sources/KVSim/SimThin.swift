@@ -97,12 +97,15 @@ package struct SimForce: Sendable {
     package var latencyMillis: Int?
     /// Invariants that are not looked at, to see what else breaks.
     package var ignored: [String] = []
+    /// With a trace: the key whose records it tells of.
+    package var watched: Int?
 
     package init() {}
 
     package func options(seed: UInt64) -> SimOptions {
         var options = SimOptions.swarm(seed: seed, thinPercent: thinPercent, liarPercent: liarPercent)
         options.ignored = ignored
+        options.watched = watched
         guard options.transport == .wire else { return options }
         if let bandwidth { options.bandwidth = bandwidth }
         if let latencyMillis { options.latencyMillisMax = latencyMillis }

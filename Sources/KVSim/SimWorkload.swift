@@ -204,6 +204,7 @@ extension SimWorld {
                     outcome.points.hit(uid == actor.uid ? "part deleted" : "retired part deleted")
                     counts.noteBuried(
                         part.key, Int32(gone), uid == actor.uid ? seq : .max,
+                        knowing: Set(actor.rows.map(\.server)),
                         expiredAt: SimMain(part.key, actor, self).expiredAt)
                 }
                 acknowledgeUntracked(actor, seq)
@@ -260,10 +261,19 @@ extension SimWorld {
         let listed = actor.list(prefix: prefix, pageSize: random.workload.within(1...100))
         guard listed.count == expected.count else {
             return fail(
-                SimViolation("I15", "LIST on actor \(actor.view.origin) has \(listed.count) of \(expected.count) keys"))
+                SimViolation(
+                    "I15",
+                    "LIST on actor \(actor.view.origin) has \(listed.count) of \(expected.count) keys, not "
+                        + unlike(listed, expected)))
         }
         for (name, key) in zip(listed, expected) where !name.elementsEqual(keys.bytes(key)) {
             return fail(SimViolation("I15", "LIST is out of order or has a foreign key at \(keys.name(key))"))
         }
+    }
+
+    /// Some of the keys that only one of both has.
+    private func unlike(_ listed: [[UInt8]], _ expected: [Int]) -> String {
+        let names = Set(listed).symmetricDifference(expected.map { Array(keys.bytes($0)) })
+        return names.map { String(decoding: $0, as: UTF8.self) }.sorted().prefix(3).joined(separator: ", ")
     }
 }

@@ -386,6 +386,25 @@ import Testing
         #expect(cluster.run(until: { cluster.isConverged && a.actors[0].store.count == 900 }, within: 10_000))
     }
 
+    /// A gateway's list holds less than a section has, so its sibling has to fetch it: from the gateway, not once more
+    /// over the line.
+    @Test(arguments: [true, false]) func whatASiblingHasIsNotAskedOfItsWriter(isPlanted: Bool) {
+        let cluster = TestCluster()
+        cluster.tune = {
+            $0.localEntriesMax = 10
+            if isPlanted { $0.planted = .askBesideSibling }
+        }
+        let a = cluster.start(actors: 1)
+        cluster.run(200)
+        let b = cluster.start(actors: 2, joining: a)
+        cluster.run(4_000)
+        let asked = cluster.sum(\.repairsAsked)
+        for i in 0..<50 { a.actors[0].put("k\(i)", "v", cluster.moment(a)) }
+        #expect(cluster.run(until: { b.actors.allSatisfy { $0.store.count == 50 } }, within: 5_000))
+        #expect(cluster.sum(\.localLogOverruns) > 0 && cluster.sum(\.localScansFinished) > 0)
+        #expect((cluster.sum(\.repairsAsked) > asked) == isPlanted)
+    }
+
     @Test func aServerThatLeavesBeforeItJoinedNeverCountsAsCaughtUp() {
         let cluster = TestCluster()
         let a = cluster.start(actors: 1)
