@@ -31,8 +31,7 @@ extension SimWorld {
         let clock = actor.corrected
         let got = actor.expire(key, at: end)
         if got == .refused { return outcome.points.hit("write refused: no storable version") }
-        let isOff = got != expected && isCounter(key) && forgotLiving
-        if isOff { outcome.points.hit("count off after a living server was removed") }
+        let isOff = got != expected && mayBeOff(key, actor)
         guard got == expected || isOff else {
             return fail(SimViolation("I15", "a touch of \(keys.name(key)) was \(got), not \(expected)"))
         }

@@ -3,7 +3,8 @@ import KVBase
 import KVCore
 
 extension SimWorld {
-    /// Tells each record of the watched key that an event has changed: its own, its deadline set apart, and parts.
+    /// Tells each record of the watched key that an event has changed: its own, its deadline set apart, and parts. And
+    /// how far actors have collected.
     func noteWatched(_ event: SimEvent) {
         guard let key = options.watched, isTraced, key >= 0, key < keys.count else { return }
         for actor in actors where actor.isAlive {
@@ -15,13 +16,17 @@ extension SimWorld {
                 }
             }
             for (name, record) in records {
-                let place = "actor \(actor.view.origin) \(name)"
-                let text = record.map { describe($0, actor) } ?? "nothing"
-                if watched[place] ?? "nothing" == text { continue }
-                watched[place] = text
-                say { "WATCH \(place): \(text) by \(event.kind) clock \(actor.corrected - simEpochMillis)" }
+                noteWatched(name, record.map { describe($0, actor) } ?? "nothing", actor, event)
             }
+            noteWatched("floor", actor.floor == 0 ? "nothing" : "\(actor.floor - simEpochMillis)", actor, event)
         }
+    }
+
+    private func noteWatched(_ name: String, _ text: String, _ actor: SimActor, _ event: SimEvent) {
+        let place = "actor \(actor.view.origin) \(name)"
+        if watched[place] ?? "nothing" == text { return }
+        watched[place] = text
+        say { "WATCH \(place): \(text) by \(event.kind) clock \(actor.corrected - simEpochMillis)" }
     }
 
     private func describe(_ record: Record, _ actor: SimActor) -> String {
