@@ -32,7 +32,7 @@ final class Call: @unchecked Sendable {
     init(_ command: Command, deadline: UInt64) { (self.command, self.deadline) = (command, deadline) }
 
     /// Submits the call and waits for the outcome. Returns at once when the task is cancelled.
-    func run(on connection: Connection) async -> Outcome {
+    func run(on connection: ServerConnection) async -> Outcome {
         await withTaskCancellationHandler {
             await withUnsafeContinuation { continuation in
                 sink = .task(continuation)

@@ -6,9 +6,9 @@ import Synchronization
 
 final class ClientCore: Sendable {
     private struct State {
-        var connections: [KVAddress: Connection] = [:]
+        var connections: [KVAddress: ServerConnection] = [:]
         /// The connection of the latest call, so that the next one to the same server needs no look-up.
-        var last: Connection?
+        var last: ServerConnection?
         /// Why each server was left, for the event that tells of it.
         var failures: [KVAddress: String] = [:]
         /// Greatest stamp of servers whose connection objects are gone.
@@ -39,7 +39,7 @@ final class ClientCore: Sendable {
         let deadline = NIODeadline.now().uptimeNanoseconds + timeoutNanos
         var attempts = Attempts(perServerMax: configuration.attemptsPerServerMax)
         while true {
-            let connection: Connection
+            let connection: ServerConnection
             do {
                 connection = try await route()
             } catch {
@@ -61,7 +61,7 @@ final class ClientCore: Sendable {
         let areReads = commands.allSatisfy(\.isRead)
         var attempts = Attempts(perServerMax: configuration.attemptsPerServerMax)
         while true {
-            let connection: Connection
+            let connection: ServerConnection
             do {
                 connection = try await route()
             } catch {
@@ -83,17 +83,17 @@ final class ClientCore: Sendable {
 
     private var isClosed: Bool { state.withLock { $0.isClosed } }
 
-    private func route() async throws(KVError) -> Connection {
+    private func route() async throws(KVError) -> ServerConnection {
         if let address = router.nextAddress() { return try connection(to: address) }
         try await router.prepare()
         guard let address = router.nextAddress() else { throw .invalidArgument("the router has no server") }
         return try connection(to: address)
     }
 
-    private func connection(to address: KVAddress) throws(KVError) -> Connection {
+    private func connection(to address: KVAddress) throws(KVError) -> ServerConnection {
         var failover: KVEvent?
-        var evicted: Connection?
-        let connection: Connection? = state.withLock { state in
+        var evicted: ServerConnection?
+        let connection: ServerConnection? = state.withLock { state in
             if state.isClosed { return nil }
             if let last = state.last, last.address == address { return last }
             if let last = state.last, router.staysWithOneServer {
@@ -107,7 +107,7 @@ final class ClientCore: Sendable {
             }
             if !state.connections.isEmpty { hasManyServers.store(true, ordering: .relaxed) }
             evicted = makeRoom(&state)
-            let made = Connection(address, loop: group.next(), core: self, configuration: configuration)
+            let made = ServerConnection(address, loop: group.next(), core: self, configuration: configuration)
             state.connections[address] = made
             state.last = made
             return made
@@ -119,7 +119,7 @@ final class ClientCore: Sendable {
     }
 
     /// Takes out a connection without calls under way when there are as many as allowed.
-    private func makeRoom(_ state: inout State) -> Connection? {
+    private func makeRoom(_ state: inout State) -> ServerConnection? {
         guard state.connections.count >= configuration.connectionsMax else { return nil }
         guard
             let idle = state.connections.values.first(where: {
@@ -135,7 +135,7 @@ final class ClientCore: Sendable {
     /// The floor for a put on `connection`: the greatest stamp any other server gave this client, when the router stays
     /// with one server and so has left the others. Zero: none needed. A router that spreads calls over servers gets
     /// none, as the two clocks would drive each other ahead of real time.
-    func floor(for connection: Connection) -> Int64 {
+    func floor(for connection: ServerConnection) -> Int64 {
         guard hasManyServers.load(ordering: .relaxed), router.staysWithOneServer else { return 0 }
         return state.withLock { state in
             state.connections.values.reduce(state.retiredStamp) { floor, other in
@@ -146,29 +146,29 @@ final class ClientCore: Sendable {
 
     // MARK: What connections report, on their event loops
 
-    func connected(_ connection: Connection) { events.emit(.connected(connection.address)) }
+    func connected(_ connection: ServerConnection) { events.emit(.connected(connection.address)) }
 
-    func connectionSucceeded(_ connection: Connection) { router.connectionSucceeded(connection.address) }
+    func connectionSucceeded(_ connection: ServerConnection) { router.connectionSucceeded(connection.address) }
 
     /// Servers to ask when the one of `connection` is silent.
-    func alternatives(to connection: Connection) -> [KVAddress] {
+    func alternatives(to connection: ServerConnection) -> [KVAddress] {
         Array(router.alternatives(to: connection.address).prefix(max(0, configuration.probedServersMax)))
     }
 
     /// A probed server that did not answer: it is no place to turn to.
     func probeFailed(_ address: KVAddress) { router.connectionFailed(address) }
 
-    func connectionLost(_ connection: Connection, _ reason: String) {
+    func connectionLost(_ connection: ServerConnection, _ reason: String) {
         failed(connection, reason)
         events.emit(.connectionLost(connection.address, reason: reason))
     }
 
-    func connectFailed(_ connection: Connection, _ reason: String) {
+    func connectFailed(_ connection: ServerConnection, _ reason: String) {
         failed(connection, reason)
         events.emit(.connectFailed(connection.address, reason: reason))
     }
 
-    private func failed(_ connection: Connection, _ reason: String) {
+    private func failed(_ connection: ServerConnection, _ reason: String) {
         state.withLock { if $0.connections[connection.address] != nil { $0.failures[connection.address] = reason } }
         router.connectionFailed(connection.address)
     }

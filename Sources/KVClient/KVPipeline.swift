@@ -92,7 +92,7 @@ final class PipelineBatch: @unchecked Sendable {
         outcomes.deallocate()
     }
 
-    func run(on connection: Connection) async -> [Outcome] {
+    func run(on connection: ServerConnection) async -> [Outcome] {
         await withTaskCancellationHandler {
             await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
                 self.continuation = continuation
@@ -104,7 +104,7 @@ final class PipelineBatch: @unchecked Sendable {
         return outcomes.map { $0 ?? .failure(.cancelled(mayHaveExecuted: false)) }
     }
 
-    private func start(on connection: Connection) {
+    private func start(on connection: ServerConnection) {
         var begun: [Call] = []
         begun.reserveCapacity(calls.count)
         for (index, call) in calls.enumerated() {

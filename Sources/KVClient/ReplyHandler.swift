@@ -8,7 +8,7 @@ final class ReplyHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
-    private var connection: Connection?
+    private var connection: ServerConnection?
     private var context: ChannelHandlerContext?
     private var reason = "closed by the server"
 
@@ -16,7 +16,7 @@ final class ReplyHandler: ChannelInboundHandler {
     private let handshakeTimeout: Duration?
     private var handshakeLimit: Scheduled<Void>?
 
-    init(_ connection: Connection, handshakeTimeout: Duration?) {
+    init(_ connection: ServerConnection, handshakeTimeout: Duration?) {
         (self.connection, self.handshakeTimeout) = (connection, handshakeTimeout)
     }
 

@@ -2,6 +2,7 @@
 
 import Glibc
 package import KVBase
+import KVCore
 package import KVRuntime
 
 /// A setting that cannot be used; `description` is one line that says which, why and what would do. Exit code 64.

@@ -78,11 +78,17 @@ package final class MemoryLimit: Sendable {
         return overflow ? nil : bytes
     }
 
-    /// Four fifths of what the machine has, or of what the process's control group allows. Reads some files.
+    /// Kept free at least of what there is: the program, its buffers, and what deleting everything takes meanwhile.
+    private static let reserveBytesMin = 160 << 20
+
+    /// Four fifths of `all`; less where little is left then, but half at least.
+    static func standard(of all: Int) -> Int { max(all / 2, all - max(all / 5, reserveBytesMin)) }
+
+    /// Of what the machine has, or of what the process's control group allows. Reads some files.
     package static let standard: Int = {
         var least = Int(sysconf(Int32(_SC_PHYS_PAGES))) * Int(sysconf(Int32(_SC_PAGESIZE)))
         for limit in groupLimits where limit > 0 { least = min(least, limit) }
-        return least / 5 * 4
+        return standard(of: least)
     }()
 
     /// Of both kinds of control groups, as far as the files are there and hold a number.

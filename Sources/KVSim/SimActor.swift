@@ -21,8 +21,10 @@ package final class SimActor {
     /// Outlives every actor of it; a counted reference would be a cycle, a checked one costs on each use.
     private unowned(unsafe) let world: SimWorld
     private let origins: OriginTable
-    private let store: Store
-    private let replica: Replica
+    let store: Store
+    let replica: Replica
+    /// Where the servers have disks.
+    var log: SimLog?
     /// Dense numbers of actors by their index in this server's origin table, filled as they are met.
     private var dense: [Int32] = []
     package private(set) var isAlive = true
@@ -40,16 +42,15 @@ package final class SimActor {
 
     init(
         uid: ActorUID, actorCount: Int, address: Bytes, isJoining: Bool, origins: OriginTable, view: SimView,
-        world: SimWorld
+        world: SimWorld, store: Store? = nil, recovered: RecoveredState? = nil
     ) {
         self.uid = uid
         self.view = view
         self.world = world
         self.origins = origins
         let options = world.options
-        store = Store(
-            StoreConfig(
-                hashSeed: simHashSeed, digestKey: simDigestKey, own: uid, origins: origins, journalCapacity: 4096))
+        self.store = store ?? SimActor.emptyStore(uid, origins)
+        let store = self.store
         world.keys.hashAll(with: store)
         var config = ReplicaConfig(
             clusterId: simClusterID, server: uid.server, actorIndex: Int(uid.index), actorCount: actorCount,
@@ -66,8 +67,14 @@ package final class SimActor {
         config.collectEveryMillis = options.collectEveryMillis
         config.forgetEveryMillis = min(options.collectEveryMillis, 1_000)
         config.clockSkewMaxMillis = 500
-        replica = Replica(config: config, store: store, origins: origins)
+        replica = Replica(config: config, store: store, origins: origins, recovered: recovered)
         replica.onRestamp = { [unowned self] in noteRestamp($0, $1) }
+    }
+
+    static func emptyStore(_ uid: ActorUID, _ origins: OriginTable) -> Store {
+        Store(
+            StoreConfig(
+                hashSeed: simHashSeed, digestKey: simDigestKey, own: uid, origins: origins, journalCapacity: 4096))
     }
 
     private var at: Moment { world.moment(view.slot) }
@@ -78,6 +85,8 @@ package final class SimActor {
         isAlive = false
         wireInbox = []
         effects.removeAll()
+        (replica.onLearned, replica.durableSource) = (nil, nil)
+        log = nil
         store.destroy()
     }
 
@@ -95,11 +104,18 @@ package final class SimActor {
     /// What a loop does once a turn.
     func turn() {
         let at = self.at
-        // A small journal: what does not fit is forgotten at once, whoever still needs it.
-        let capacity = UInt64(world.options.journalCapacity)
-        if store.ownSeq > capacity, !replica.isJoining { store.trimJournal(through: store.ownSeq - capacity) }
+        if log == nil { trimJournal() }
         if replica.nextDeadline(at) <= at.steady { replica.tick(at, into: &effects) }
         hasMore = replica.step(at, into: &effects)
+        guard let log else { return }
+        log.turnEnded()
+        trimJournal()
+    }
+
+    /// A small journal: what does not fit is forgotten at once, whoever still needs it.
+    private func trimJournal() {
+        let capacity = UInt64(world.options.journalCapacity)
+        if store.ownSeq > capacity, !replica.isJoining { store.trimJournal(through: store.ownSeq - capacity) }
     }
 
     /// True time at which the actor wants its next turn.

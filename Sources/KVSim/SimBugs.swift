@@ -22,12 +22,14 @@ package struct SimBug: Sendable {
     }
 
     package static let all: [SimBug] = PlantedMistakes.all.map { entry in
-        SimBug(name: entry.name, bug: entry.bug, adjust: adjustments[entry.name] ?? unchanged)
+        SimBug(
+            name: entry.name, bug: entry.bug,
+            adjust: adjustments[entry.name] ?? diskAdjustments[entry.name] ?? unchanged)
     }
 
     package static func named(_ name: String) -> SimBug? { all.first { $0.name == name } }
 
-    private typealias Adjustment = @Sendable (inout SimOptions, inout PRNG) -> Void
+    typealias Adjustment = @Sendable (inout SimOptions, inout PRNG) -> Void
 
     private static let unchanged: Adjustment = { _, _ in }
 

@@ -225,6 +225,7 @@ extension SimWorld {
         for key in 0..<keys.count where !failed {
             let floor = oracle.floors[key]
             var best = oracle.greater(actor.view.seen[key], oracle.collected[key])
+            if options.disks != nil, !shownIsOld(key, floor, actor) { continue }
             // Where nothing or an older delete is, a delete is in effect, although its tombstone may still be on its
             // way from another replica: what replicas agree on (I10) is what clients see.
             let shown = actor.view.seen[key]
@@ -239,6 +240,16 @@ extension SimWorld {
                     ))
             }
         }
+    }
+
+    /// I18: a value that is older than what disks or memories still had. False if it broke.
+    private func shownIsOld(_ key: Int, _ floor: SimStamp, _ actor: SimActor) -> Bool {
+        let shown = actor.view.seen[key]
+        guard !shown.isNone, let write = oracle.write(shown), !write.isTombstone, !write.unaware,
+            oracle.precedes(shown, floor)
+        else { return true }
+        fail(SimViolation("I18", "\(keys.name(key)) ended as \(oracle.name(shown)), there was \(oracle.name(floor))"))
+        return false
     }
 
     /// Quiet until tombstones must be gone (I13); then nothing may have changed.

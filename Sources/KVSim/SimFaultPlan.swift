@@ -15,6 +15,7 @@ extension SimWorld {
             guard let mean = meanInterval(fault) else { continue }
             queue.push(.fault, at: now + random.faults.interval(mean: mean), number)
         }
+        armDiskFaults()
     }
 
     private func meanInterval(_ fault: SimFaults) -> SimTime? {
@@ -145,12 +146,12 @@ extension SimWorld {
         guard !up.isEmpty else { return }
         if random.faults.chance(0.04) {
             outcome.points.hit("world: all servers crash")
-            for server in up { crash(server) }
+            for server in up { crash(server, mayCut: true) }
             return
         }
         // Somebody stays, so that there is something left to be consistent about.
         guard up.count > 1 else { return }
-        crash(up[random.faults.below(up.count)])
+        crash(up[random.faults.below(up.count)], mayCut: true)
     }
 
     private func freezeOne() {
@@ -228,6 +229,7 @@ extension SimWorld {
         }
         for server in servers where subset?.contains(server.slot) ?? true {
             server.clock.correct(at: now)
+            server.disk.heal()
             if server.leavingSince != nil { crash(server) }
             // Whoever shall find together without the rest must be told of each other.
             server.seeds = (subset ?? Set(0..<options.slots)).subtracting([server.slot]).sorted()

@@ -1,5 +1,5 @@
 // Worlds with a member that lies: one of three says whatever frames allow, to everybody, all the time. What the others
-// hold, their clocks and their lives must not be harmed (I22). Part of SimWorld.
+// hold, their clocks and their lives must not be harmed (I28). Part of SimWorld.
 import KVBase
 package import KVCore
 
@@ -69,17 +69,17 @@ extension SimWorld {
         return upActors().allSatisfy { $0.uid.server != id || $0.hasCaughtUp }
     }
 
-    /// I22: nobody's stamps are moved by a lie.
+    /// I28: nobody's stamps are moved by a lie.
     func checkStamp(_ ms: Millis, _ actor: SimActor) {
         guard options.liar != nil else { return }
         let latest = servers.filter { !isLiar($0.slot) }.map { $0.clock.wallMillis(at: now) }.max() ?? 0
         guard ms > latest + 24 * 3_600_000 else { return }
-        fail(SimViolation("I22", "actor \(actor.view.origin) stamps \(ms - latest) ms ahead of every clock"))
+        fail(SimViolation("I28", "actor \(actor.view.origin) stamps \(ms - latest) ms ahead of every clock"))
     }
 
-    /// I22: who lives is not talked out of it.
+    /// I28: who lives is not talked out of it.
     func noteForgottenAmongLies(_ actor: SimActor) {
         guard options.liar != nil, !isLiar(actor.view.slot) else { return }
-        fail(SimViolation("I22", "actor \(actor.view.origin) believes that its server is forgotten"))
+        fail(SimViolation("I28", "actor \(actor.view.origin) believes that its server is forgotten"))
     }
 }

@@ -139,6 +139,9 @@ package struct SimOptions: Sendable {
     package var tombstoneAgeMillis: Millis = 60_000
     package var collectEveryMillis: Millis = 5_000
 
+    /// The servers have disks.
+    package var disks: SimDiskOptions?
+
     /// The slot of a server that lies.
     package var liar: Int?
 
@@ -160,7 +163,8 @@ package struct SimOptions: Sendable {
 
     /// Derives a world from its seed.
     package static func swarm(
-        seed: UInt64, thinPercent: Int = SimOptions.thinPercent, liarPercent: Int = SimOptions.liarPercent
+        seed: UInt64, thinPercent: Int = SimOptions.thinPercent, liarPercent: Int = SimOptions.liarPercent,
+        diskPercent: Int = SimOptions.diskPercent
     ) -> SimOptions {
         var random = SimRandom(seed: seed).options
         var o = SimOptions(seed: seed)
@@ -175,6 +179,7 @@ package struct SimOptions: Sendable {
         o.drawExpiry()
         o.drawLiar(percent: liarPercent)
         o.drawCounts()
+        o.drawDisks(percent: diskPercent)
         return o
     }
 
@@ -312,7 +317,8 @@ package struct SimOptions: Sendable {
         \(bootstrapChunkBytes), local log \(localEntriesMax), check each \(checkMillis) ms, \
         tombstones \(tombstoneAgeMillis) ms each \(collectEveryMillis) ms, subset first \
         \(subsetFirst)\(liarDescription)\(thinDescription)
-        touch \(touchPercent) % volatile \(volatilePercent) % life <= \(lifeMillisMax) ms, count \(countPercent) %
+        touch \(touchPercent) % volatile \(volatilePercent) % life <= \(lifeMillisMax) ms, count \(countPercent) \
+        %\(diskDescription)
         """
     }
 }

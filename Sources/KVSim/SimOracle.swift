@@ -196,6 +196,12 @@ package final class SimOracle {
         (deletes[key] + forgettable[key]).reduce(.none) { greater($0, $1) }
     }
 
+    /// Nobody but a disk that was away had this write: it counts as new when it arrives.
+    package func excuse(_ stamp: SimStamp) {
+        guard write(stamp) != nil else { return }
+        history[Int(stamp.origin)][Int(stamp.seq) - 1].unaware = true
+    }
+
     package func noteDeparted(_ origin: Int) { departed.insert(Int32(origin)) }
 
     package func noteCollected(_ key: Int, _ stamp: SimStamp) {

@@ -13,6 +13,7 @@ package struct SimRandom {
     /// Of its own root, so that worlds without deadlines stay what they were.
     package var expiry: PRNG
     package var counts: PRNG
+    package var disks: PRNG
 
     package init(seed: UInt64) {
         var root = PRNG(seed: seed ^ 0x6B76_642D_7369_6D21)
@@ -25,6 +26,7 @@ package struct SimRandom {
         lies = root.fork()
         expiry = PRNG(seed: seed ^ 0x6578_7069_7265_7321)
         counts = PRNG(seed: seed ^ 0x636F_756E_7465_7221)
+        disks = PRNG(seed: seed ^ 0x6469_736B_7321_2121)
     }
 }
 

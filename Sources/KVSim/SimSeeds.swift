@@ -18,9 +18,14 @@ package enum SimSeeds {
     /// their siblings had.
     package static let failedThin: [UInt64] = [566, 706, 993, 1268, 10460, 16884, 26492]
 
+    /// Worlds whose servers have disks, drawn with `--disk 100`. 146, 2261: a delete that came to a server that returns
+    /// passed for seen. 640: nobody had a row of a writer on disk. 886: the oracle.
+    package static let failedDisk: [UInt64] = [146, 640, 886, 2261]
+
     /// All of them, as their worlds are drawn.
     package static var worlds: [SimOptions] {
         failed.map { SimOptions.swarm(seed: $0, thinPercent: 0) }
             + failedThin.map { SimOptions.swarm(seed: $0, thinPercent: 100) }
+            + failedDisk.map { SimOptions.swarm(seed: $0, diskPercent: 100) }
     }
 }

@@ -93,6 +93,10 @@ package struct SimForce: Sendable {
     package var thinPercent = SimOptions.thinPercent
     /// Share of seeds with a liar.
     package var liarPercent = SimOptions.liarPercent
+    /// Share of seeds whose servers have disks.
+    package var diskPercent = SimOptions.diskPercent
+    /// Disks may be copies of other servers'.
+    package var clones = false
     package var bandwidth: Int?
     package var latencyMillis: Int?
     /// Invariants that are not looked at, to see what else breaks.
@@ -103,9 +107,11 @@ package struct SimForce: Sendable {
     package init() {}
 
     package func options(seed: UInt64) -> SimOptions {
-        var options = SimOptions.swarm(seed: seed, thinPercent: thinPercent, liarPercent: liarPercent)
+        var options = SimOptions.swarm(
+            seed: seed, thinPercent: thinPercent, liarPercent: liarPercent, diskPercent: diskPercent)
         options.ignored = ignored
         options.watched = watched
+        if clones, options.disks?.mayClone ?? false { options.disks!.faults.insert(.clone) }
         guard options.transport == .wire else { return options }
         if let bandwidth { options.bandwidth = bandwidth }
         if let latencyMillis { options.latencyMillisMax = latencyMillis }
@@ -114,7 +120,8 @@ package struct SimForce: Sendable {
 
     /// The same for a worker process.
     package var arguments: [String] {
-        var words = ["--thin", "\(thinPercent)", "--liars", "\(liarPercent)"]
+        var words = ["--thin", "\(thinPercent)", "--liars", "\(liarPercent)", "--disk", "\(diskPercent)"]
+        if clones { words.append("--clones") }
         if let bandwidth { words += ["--bandwidth", "\(bandwidth)"] }
         if let latencyMillis { words += ["--latency", "\(latencyMillis)"] }
         for name in ignored { words += ["--ignore", name] }

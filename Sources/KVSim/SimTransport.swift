@@ -198,6 +198,8 @@ extension SimWorld {
                 fail(SimViolation("I17", "actor \(actor.view.origin) detected a divergence"))
             }
         case .joined: outcome.points.hit("server joined")
+        case .staleDisk: outcome.points.hit("disk: stale, compared")
+        case .reconciled(let dropped): noteReconciled(actor, dropped)
         case .forgotten:
             noteForgottenAmongLies(actor)
             queue.push(.resume, at: now + simMillisecond, actor.view.origin)
@@ -205,12 +207,13 @@ extension SimWorld {
         // Writes stamped again are learned from the counter, before anything is sent.
         case .member(let row):
             actor.view.noteMet(row.server, now)
+            if actor.uid.index == 0 { actor.log?.noteRows() }
             // Who is new is dialled at once.
             if isWired { queue.push(.dial, at: now + simMillisecond, actor.view.slot, servers[actor.view.slot].starts) }
             // Said good-bye: from now on others take over what they hold of its writes, though its process may linger.
             guard row.server == actor.uid.server, row.status == .left else { break }
             for index in servers[actor.view.slot].actors { oracle.noteDeparted(index) }
-        case .serverState, .restamped, .buried, .malformed, .staleDisk, .reconciled, .rowsRefused: break
+        case .serverState, .restamped, .buried, .malformed, .rowsRefused: break
         }
     }
 

@@ -61,6 +61,43 @@ package final class SimView {
         collected[key].isNone || met[key].contains(server) ? collected[key] : .none
     }
 
+    /// It came back with a disk and has not caught up: others may have collected what it has.
+    private(set) var isReturning = false
+
+    /// Takes what an actor found on its disk for what it had seen. Each must have been written (I4). `promised`: up to
+    /// which write of an actor that disk has all, whatever became of its server.
+    func restore(_ actor: SimActor, _ oracle: SimOracle, promised: (Int) -> UInt64) -> SimViolation? {
+        isReturning = true
+        for key in 0..<oracle.keys.total {
+            guard let record = actor.find(key) else { continue }
+            guard let stamp = actor.stamp(of: record, oracle) else {
+                return SimViolation("I4", "\(at(key, oracle)) came back with a version of an actor that never was")
+            }
+            if let violation = oracle.mismatch(record, key: key, stamp: stamp) { return violation }
+            (seen[key], live[key]) = (stamp, !record.isTombstone)
+        }
+        known = actor.rows
+        noteDeletes(actor, oracle, promised)
+        return nil
+    }
+
+    /// Deletes that its disk says it has seen, and that are not there: they were collected here.
+    private func noteDeletes(_ actor: SimActor, _ oracle: SimOracle, _ promised: (Int) -> UInt64) {
+        let vector = actor.vector
+        for origin in oracle.uids.indices {
+            var last = actor.covered(oracle.uids[origin], in: vector)
+            if last == VersionVector.retired { last = promised(origin) }
+            for index in 0..<min(Int(last), oracle.history[origin].count) {
+                let write = oracle.history[origin][index]
+                let stamp = SimStamp(ms: write.ms, origin: Int32(origin), seq: UInt64(index) + 1)
+                guard write.isTombstone, write.key >= 0, oracle.precedes(seen[Int(write.key)], stamp) else { continue }
+                let key = Int(write.key)
+                collected[key] = oracle.greater(collected[key], stamp)
+                met[key] = known.map(\.server)
+            }
+        }
+    }
+
     package func noteKnown(_ rows: [MemberRow]) { known = rows }
 
     // MARK: Own writes
@@ -86,7 +123,9 @@ package final class SimView {
     package func examine(
         _ actor: SimActor, _ oracle: SimOracle, others: [SimActor], visible: (Int, SimWrite) -> Void
     ) -> SimViolation? {
-        let before = covered
+        let hasReturned = isReturning && actor.hasCaughtUp
+        if hasReturned { isReturning = false }
+        let before = hasReturned ? [] : covered
         noteClock(actor.corrected)
         if let violation = readVector(actor, oracle, others) { return violation }
         for key in 0..<oracle.keys.total {
@@ -155,6 +194,8 @@ package final class SimView {
     private func closure(_ key: Int, _ stamp: SimStamp, _ oracle: SimOracle, _ others: [SimActor]) -> SimViolation? {
         // A part of a counter: I22 looks at those.
         if key < 0 || holds(key, atLeast: stamp, oracle) { return nil }
+        // An interval may lack a delete that was collected; what it left is dropped at the end of the first scan.
+        if isReturning, !oracle.precedes(oracle.collected[key], stamp) { return nil }
         // A replica that joined later never held a tombstone which the others collected before; what it wrote itself
         // before it met them may still be here.
         if seen[key].isNone || oracle.write(seen[key])?.unaware ?? false,
@@ -212,6 +253,7 @@ package final class SimView {
                 "\(at(key, oracle)) received \(oracle.name(stamp)) after \(oracle.name(oracle.remembered[key])) "
                     + "was collected elsewhere")
         }
+        oracle.say?("\(at(key, oracle)) has \(oracle.name(stamp)), had \(oracle.name(seen[key]))")
         seen[key] = stamp
         live[key] = !tombstone
         return nil
@@ -222,6 +264,12 @@ package final class SimView {
         // What was held may itself be the tombstone, of a departed actor whose vector entry never reached it.
         let held = seen[key]
         guard let gone = oracle.latestGone(of: key, since: held, covers: { $0 == held || covers($0) }) else {
+            if isReturning, !oracle.precedes(oracle.collected[key], held) {
+                oracle.say?("\(at(key, oracle)) dropped \(oracle.name(held)), which was collected")
+                (seen[key], live[key], collected[key]) = (.none, false, oracle.collected[key])
+                met[key] = known.map(\.server)
+                return nil
+            }
             return SimViolation("I1", "\(at(key, oracle)) lost \(oracle.name(seen[key])) without a delete")
         }
         return noteCollected(key, gone, oracle, others)
@@ -254,6 +302,7 @@ package final class SimView {
         for other in others where other.view !== self {
             // Who was forgotten, or has not been met yet, is not asked; it starts anew, or its writes come as new ones.
             if let collector, !collector.countsAsMember(other.uid.server) { continue }
+            if other.view.isReturning { continue }
             guard let record = other.find(key), let stamp = other.stamp(of: record, oracle) else { continue }
             if oracle.precedes(stamp, tombstone), oracle.write(stamp)?.unaware == false {
                 return SimViolation(

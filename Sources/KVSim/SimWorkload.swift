@@ -40,6 +40,7 @@ extension SimWorld {
 
     private func perform(_ choice: Int, _ hops: Bool, _ key: Int, _ actor: SimActor) {
         outcome.operations += 1
+        if let log = actor.log, log.refusesWrites { return read(key, actor) }
         if options.expires, random.expiry.below(100) < options.touchPercent { return touch(key, actor) }
         if isCounter(key), random.counts.below(100) < options.countPercent { return count(key, actor) }
         if choice < options.putPercent {

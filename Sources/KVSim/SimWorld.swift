@@ -16,6 +16,10 @@ final class SimServer {
     /// Starts so far; tells events of an earlier process apart.
     var starts = 0
     var leavingSince: SimTime?
+    let disk = SimDisk()
+    var home: SimHome?
+    /// Its disk was slow, full or broken in this life.
+    var hadDiskTrouble = false
 
     init(slot: Int, clock: SimClock) {
         self.slot = slot
@@ -62,6 +66,9 @@ package final class SimWorld {
     var pace: SimPace
     var nextValueID: UInt32 = 1
     var scratch: [UInt8] = []
+    var debts: [SimDebts]
+    var jobs: [(() -> Void)?] = []
+    var freeJobs: [Int] = []
     private let printer: ((String) -> Void)?
     /// What was told of the watched key last, by actor and record.
     var watched: [String: String] = [:]
@@ -86,6 +93,7 @@ package final class SimWorld {
         counts = SimCounts(keys: options.keys)
         outcome = SimOutcome(seed: options.seed)
         pace = SimPace(slots: options.slots)
+        debts = Array(repeating: SimDebts(), count: options.slots)
         sessions = Array(repeating: nil, count: options.slots * options.slots)
         handshaking = Array(repeating: false, count: options.slots * options.slots)
         for slot in 0..<options.slots {
@@ -151,6 +159,7 @@ package final class SimWorld {
         case .leave: continueLeave(servers[Int(event.a)], id: Int(event.b))
         case .dial: dial(servers[Int(event.a)], id: Int(event.b))
         case .bandwidth: changeBandwidth()
+        case .job: run(job: event)
         default: handleWire(event)
         }
     }
@@ -173,7 +182,9 @@ package final class SimWorld {
         for server in servers where server.isUp {
             for index in server.actors { trace.fold(actors[index].digest) }
         }
+        for server in servers { server.home?.die() }
         for actor in actors { actor.stop() }
+        jobs = []
         let counters = network.counters
         outcome.points.hit("net: lost", counters.lost)
         outcome.points.hit("net: duplicated", counters.duplicated)
@@ -214,6 +225,7 @@ package final class SimWorld {
 
     /// Starts a server on its address with a new identity and no data.
     func start(_ server: SimServer, seeds told: [Int]? = nil) {
+        if options.disks != nil { return startFromDisk(server, seeds: told) }
         let isFirst = server.starts == 0
         server.isUp = true
         server.starts += 1
@@ -246,7 +258,8 @@ package final class SimWorld {
 
     /// What `--join` names: the founder at first; later some addresses, by which everybody reaches everybody (else it
     /// would be two clusters, and rightly so).
-    private func seeds(of slot: Int, _ isFirst: Bool) -> [Int] {
+    func seeds(of slot: Int, _ isFirst: Bool) -> [Int] {
+        guard options.slots > 1 else { return [] }
         let main = slot == 0 ? 1 : 0
         if isFirst, slot < options.servers { return [main] }
         return [main] + (0..<options.slots).filter { $0 != slot && $0 != main && random.faults.chance(0.3) }
@@ -255,17 +268,19 @@ package final class SimWorld {
     /// The process is gone at once, with all it held, and comes back empty after a while.
     /// Returns the number of keys whose newest version nobody else had.
     @discardableResult
-    func crash(_ server: SimServer, restartAfterMillis: Millis? = nil) -> Int {
+    func crash(_ server: SimServer, restartAfterMillis: Millis? = nil, mayCut: Bool = false) -> Int {
         examineAll()
         guard !failed else { return 0 }
         say { "crash server \(server.slot)" }
         noteCountsHeld(server)
+        checkLag(server)
         server.isUp = false
         server.frozenUntil = 0
         for index in server.actors {
             actors[index].die()
             oracle.noteDeparted(index)
         }
+        leaveDisk(server, mayCut: mayCut)
         server.actors = []
         for other in 0..<options.slots where other != server.slot {
             network.reset(other, server.slot, now: now)
@@ -273,10 +288,7 @@ package final class SimWorld {
         }
         outcome.points.hit("world: crash")
         let lost = oracle.lowerFloors(to: survivors())
-        oracle.remember(
-            (0..<keys.total).map { key in
-                upActors().reduce(SimStamp.none) { oracle.greater($0, $1.view.collected[key]) }
-            })
+        rememberCollected()
         outcome.points.hit("world: write lost with its only holder", lost)
         if calm, restartAfterMillis == nil { return lost }
         let down = restartAfterMillis ?? Millis(random.faults.within(20...Int(max(21, options.downMillisMax))))
@@ -284,12 +296,25 @@ package final class SimWorld {
         return lost
     }
 
+    /// What is collected binds as long as somebody who has seen that runs, or a disk proves it.
+    func rememberCollected() {
+        oracle.remember(
+            (0..<keys.total).map { key in
+                // What a disk still proves binds those who come back with theirs.
+                if options.disks != nil, !oracle.precedes(oracle.floors[key], oracle.remembered[key]) {
+                    return oracle.remembered[key]
+                }
+                return upActors().reduce(SimStamp.none) { oracle.greater($0, $1.view.collected[key]) }
+            })
+    }
+
     /// The best version of each key among the running actors.
-    private func survivors() -> [SimStamp] {
+    func survivors() -> [SimStamp] {
         var held = Array(repeating: SimStamp.none, count: keys.total)
         for actor in upActors() {
             for key in 0..<keys.total { held[key] = oracle.greater(held[key], actor.view.best(key, oracle)) }
         }
+        addOwed(&held)
         return held
     }
 
@@ -297,7 +322,9 @@ package final class SimWorld {
 
     func periodicCheck() {
         examineAll()
-        if loading || now < loadEnd { queue.push(.check, at: now + options.checkMillis * simMillisecond) }
+        if loading || now < loadEnd || options.disks != nil {
+            queue.push(.check, at: now + options.checkMillis * simMillisecond)
+        }
     }
 
     func examineAll() {

@@ -31,7 +31,7 @@ enum Gateway {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         let registry = GatewayRegistry(loop: group.next(), port: port)
         let wakeups = Wakeups()
-        Signals.forward(to: wakeups)
+        TerminalSignals.forward(to: wakeups)
         do {
             let channel = try ServerBootstrap(group: group)
                 .serverChannelOption(ChannelOptions.backlog, value: 64)

@@ -62,7 +62,7 @@ struct Program {
         var generator = SystemRandomNumberGenerator()
         let session = GameSession(configuration, seed: generator.next(), at: momentNow())
         let wakeups = Wakeups()
-        Signals.forward(to: wakeups)
+        TerminalSignals.forward(to: wakeups)
         let renderer = Renderer(isReader: configuration.isReader, utcOffsetSeconds: configuration.utcOffsetSeconds)
         let frontEnd: FrontEnd
         if isInteractive {

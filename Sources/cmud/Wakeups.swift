@@ -45,7 +45,7 @@ final class Wakeups: Sendable {
 
 /// Signals as messages. Blocked in every thread before any is started, then awaited by a thread of their own, so that
 /// no Swift code ever runs inside a signal handler.
-enum Signals {
+enum TerminalSignals {
     static let handled: [Int32] = [SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGWINCH, SIGCONT]
 
     static func set() -> sigset_t {

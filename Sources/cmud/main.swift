@@ -5,7 +5,7 @@ import CMUDCore
 import Foundation
 import KVClient
 
-Signals.block()
+TerminalSignals.block()
 exit(Program(readOptions()).run())
 
 /// The options; what is wrong with them is one line on standard error and exit code 64.

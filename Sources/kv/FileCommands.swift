@@ -7,8 +7,8 @@ import KVFiles
 /// One of them: does its work and exits with 0 or 1.
 protocol FileCommand: AsyncParsableCommand {
     var outer: KV { get }
-    var options: Options { get }
-    func work(_ client: KVClient, _ options: Options) async throws
+    var options: CommonOptions { get }
+    func work(_ client: KVClient, _ options: CommonOptions) async throws
 }
 
 extension FileCommand {
@@ -62,10 +62,10 @@ struct Backup: FileCommand {
             """)
 
     @ParentCommand var outer: KV
-    @OptionGroup var options: Options
+    @OptionGroup var options: CommonOptions
     @Argument(help: "FILE, or DIR/.") var path: String
 
-    func work(_ client: KVClient, _ options: Options) async throws {
+    func work(_ client: KVClient, _ options: CommonOptions) async throws {
         let made = try await BackupFetch(client, path: path).run()
         Terminal.write(
             options.json
@@ -84,7 +84,7 @@ struct Restore: FileCommand {
             """)
 
     @ParentCommand var outer: KV
-    @OptionGroup var options: Options
+    @OptionGroup var options: CommonOptions
     @OptionGroup var pace: ImportPace
     @Option(help: ArgumentHelp("A new or empty directory.", valueName: "DIR")) var dir: String?
     @Option(help: ArgumentHelp("With --dir: rejoin, import or new-epoch.", valueName: "mode")) var mode: String?
@@ -102,7 +102,7 @@ struct Restore: FileCommand {
         }
     }
 
-    func work(_ client: KVClient, _ options: Options) async throws {
+    func work(_ client: KVClient, _ options: CommonOptions) async throws {
         guard DataFolder.isOne(path) else { throw FileFault(path, "it is no backup of kvd") }
         if let dir, let mode = mode.flatMap({ RestoreMode(rawValue: $0) }) {
             let made = try DataRestore(path, into: dir, mode, nowMillis: Terminal.nowMillis) { .random(in: 1 ... .max) }
@@ -132,7 +132,7 @@ struct Import: FileCommand {
             """)
 
     @ParentCommand var outer: KV
-    @OptionGroup var options: Options
+    @OptionGroup var options: CommonOptions
     @OptionGroup var pace: ImportPace
     @Argument(help: "The file; - for standard input.") var path: String
 
@@ -141,7 +141,7 @@ struct Import: FileCommand {
         try pace.check()
     }
 
-    func work(_ client: KVClient, _ options: Options) async throws {
+    func work(_ client: KVClient, _ options: CommonOptions) async throws {
         try await Importer(client, options, pace).run(path)
     }
 }
@@ -155,11 +155,11 @@ struct Export: FileCommand {
             """)
 
     @ParentCommand var outer: KV
-    @OptionGroup var options: Options
+    @OptionGroup var options: CommonOptions
     @Flag(help: "As an RDB file.") var rdb = false
     @Argument(help: "The file; - for standard output.") var path: String
 
-    func work(_ client: KVClient, _ options: Options) async throws {
+    func work(_ client: KVClient, _ options: CommonOptions) async throws {
         let count = try await Exporter(client, isRDB: rdb, path: path).run()
         guard path != "-" else { return }
         Terminal.write(

@@ -17,10 +17,10 @@ struct Importer {
     ]
 
     private let client: KVClient
-    private let options: Options
+    private let options: CommonOptions
     private let pace: ImportPace
 
-    init(_ client: KVClient, _ options: Options, _ pace: ImportPace) {
+    init(_ client: KVClient, _ options: CommonOptions, _ pace: ImportPace) {
         (self.client, self.options, self.pace) = (client, options, pace)
     }
 

@@ -7,12 +7,12 @@ import KVClient
 enum Main {
     /// The main thread waits for signals; everything else happens on others, which have them blocked.
     static func main() {
-        Signals.block()
+        Interrupts.block()
         Task.detached {
             await run()
             KV.exit()
         }
-        Signals.wait()
+        Interrupts.wait()
     }
 
     /// One line on standard error for whatever is wrong, and the exit code.
@@ -52,7 +52,7 @@ struct KV: AsyncParsableCommand {
             Doctor.self, Raw.self, Check.self, Backup.self, Restore.self, Export.self, Import.self,
         ])
 
-    @OptionGroup var options: Options
+    @OptionGroup var options: CommonOptions
 
     func validate() throws { try options.check() }
 
@@ -71,7 +71,7 @@ struct KV: AsyncParsableCommand {
 }
 
 /// Options that every command takes, before or after its name.
-struct Options: ParsableArguments {
+struct CommonOptions: ParsableArguments {
     @Option(
         name: [.short, .long],
         help: ArgumentHelp(
@@ -101,7 +101,7 @@ struct Options: ParsableArguments {
     @Option(help: ArgumentHelp("Its private key.", valueName: "file")) var key: String?
 
     /// These options, where given, and otherwise those given before the command's name.
-    func over(_ outer: Options) -> Options {
+    func over(_ outer: CommonOptions) -> CommonOptions {
         var merged = self
         merged.server = server ?? outer.server
         merged.json = json || outer.json
@@ -155,7 +155,7 @@ struct Options: ParsableArguments {
 /// A one-shot command: makes the request and exits with its code.
 protocol OneShot: AsyncParsableCommand {
     var outer: KV { get }
-    var options: Options { get }
+    var options: CommonOptions { get }
     func request() throws -> Request
 }
 
@@ -178,7 +178,7 @@ struct Get: OneShot {
         discussion: "Exit code 2, and nothing printed, when there is no such key.")
 
     @ParentCommand var outer: KV
-    @OptionGroup var options: Options
+    @OptionGroup var options: CommonOptions
     @Argument(help: "The key.") var key: String
 
     func request() -> Request { .get(ProgramArguments.bytes(key)) }
@@ -190,7 +190,7 @@ struct Put: OneShot {
         discussion: "A value that begins with a dash comes after a lone --. With --stdin any bytes can be written.")
 
     @ParentCommand var outer: KV
-    @OptionGroup var options: Options
+    @OptionGroup var options: CommonOptions
     @Flag(help: "Take the value from standard input, all of it, byte for byte.") var stdin = false
     @Option(
         name: .customLong("ttl"),
@@ -226,7 +226,7 @@ struct TimeToLive: OneShot {
         discussion: "Exit code 2, and nothing printed, when there is no such key.")
 
     @ParentCommand var outer: KV
-    @OptionGroup var options: Options
+    @OptionGroup var options: CommonOptions
     @Argument(help: "The key.") var key: String
 
     func request() -> Request { .timeToLive(ProgramArguments.bytes(key)) }
@@ -239,7 +239,7 @@ struct Increment: OneShot {
         discussion: "Increments made on several servers add up. A number that is less than 0 comes after a lone --.")
 
     @ParentCommand var outer: KV
-    @OptionGroup var options: Options
+    @OptionGroup var options: CommonOptions
     @Argument(help: "The key.") var key: String
     @Argument(help: "What is added. Default: 1.") var step: Int64 = 1
 
@@ -254,7 +254,7 @@ struct List: OneShot {
             + "\\\\, \\x1B, so that every pair stays on its line.")
 
     @ParentCommand var outer: KV
-    @OptionGroup var options: Options
+    @OptionGroup var options: CommonOptions
     @Option(help: "At most so many pairs.") var limit: Int?
     @Option(help: "Only keys after this one.") var after: String?
     @Argument(help: "The prefix; all keys without one.") var prefix: String?
@@ -275,7 +275,7 @@ struct Delete: OneShot {
         abstract: "Removes keys and prints how many there were.")
 
     @ParentCommand var outer: KV
-    @OptionGroup var options: Options
+    @OptionGroup var options: CommonOptions
     @Argument(help: "The keys.") var keys: [String]
 
     func request() -> Request { .delete(keys.map { ProgramArguments.bytes($0) }) }
@@ -287,7 +287,7 @@ struct Ping: OneShot {
         discussion: "Milliseconds, the connection made before. Exit code 1 when it does not answer.")
 
     @ParentCommand var outer: KV
-    @OptionGroup var options: Options
+    @OptionGroup var options: CommonOptions
 
     func request() -> Request { .ping }
 }
@@ -298,7 +298,7 @@ struct Status: OneShot {
         discussion: "This server first, then the others; what only they know of themselves is a dash. --json has more.")
 
     @ParentCommand var outer: KV
-    @OptionGroup var options: Options
+    @OptionGroup var options: CommonOptions
 
     func request() -> Request { .status }
 }
@@ -309,7 +309,7 @@ struct Doctor: OneShot {
         discussion: "Exit code 1 when something is critical.")
 
     @ParentCommand var outer: KV
-    @OptionGroup var options: Options
+    @OptionGroup var options: CommonOptions
 
     func request() -> Request { .doctor }
 }
@@ -320,7 +320,7 @@ struct Raw: OneShot {
         discussion: "Options of kv come before the command; what follows it is the server's.")
 
     @ParentCommand var outer: KV
-    @OptionGroup var options: Options
+    @OptionGroup var options: CommonOptions
     @Argument(parsing: .captureForPassthrough, help: "The command and its arguments.") var words: [String]
 
     func validate() throws {

@@ -15,7 +15,7 @@ import Synchronization
 /// Commands line by line from a pipe or file. Goes on after a mistake; the exit code is that of the first failure.
 struct Script {
     let client: KVClient
-    let options: Options
+    let options: CommonOptions
 
     func run() async -> Int32 {
         let runner = Runner(client: client, json: options.json, isRaw: options.raw, isConversation: true)
@@ -62,7 +62,7 @@ final class Prompt: Sendable {
         var ahead: [LineEditor.Key] = []
     }
 
-    init(client: KVClient, options: Options) {
+    init(client: KVClient, options: CommonOptions) {
         (self.client, json, isRaw) = (client, options.json, options.raw)
         let address = (try? options.addresses().first) ?? .local
         prompt = Text.escaped(KVBytes("\(address)")) + "> "
@@ -104,7 +104,7 @@ final class Prompt: Sendable {
 
     /// Ctrl-C while a request runs cancels it; a request to end restores the terminal first.
     private func handleSignals() {
-        Signals.handle { [self] number in
+        Interrupts.handle { [self] number in
             if number == SIGINT {
                 running.withLock { $0?.cancel() }
             } else {

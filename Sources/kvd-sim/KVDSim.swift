@@ -62,6 +62,12 @@ struct KVDSim: ParsableCommand {
     @Option(name: .long, help: "Share of the seeds, in percent, with a member that lies; 100 for all.")
     var liars: Int = SimOptions.liarPercent
 
+    @Option(name: .long, help: "Share of the seeds, in percent, whose servers have disks; 100 for all.")
+    var disk: Int = SimOptions.diskPercent
+
+    @Flag(name: .long, help: "With --disk: a disk may be replaced by a copy of a living server's.")
+    var clones = false
+
     @Option(name: .long, help: "Bytes a second of thin lines, instead of what the seed draws; 0 for no limit.")
     var bandwidth: Int?
 
@@ -124,6 +130,8 @@ struct KVDSim: ParsableCommand {
         var force = SimForce()
         (force.thinPercent, force.bandwidth, force.latencyMillis) = (thin, bandwidth, latency)
         force.liarPercent = liars
+        force.diskPercent = disk
+        force.clones = clones
         force.ignored = ignore
         force.watched = watch
         return force

@@ -28,7 +28,7 @@ import Testing
     }
 
     @Test(
-        .timeLimit(.minutes(5)),
+        .waitingLimit,
         arguments: [
             "an_export_is_loaded_by_redis", "what_redis_wrote_is_imported", "an_append_only_file_of_redis_is_imported",
             "a_damaged_file_changes_nothing", "backups_are_made_while_the_server_runs", "check_finds_every_damage",
@@ -38,7 +38,7 @@ import Testing
     func files(_ test: String) throws { try run("files.py", [test]) }
 
     @Test(
-        .timeLimit(.minutes(5)),
+        .waitingLimit,
         arguments: [
             "a_frozen_disk_holds_writers_only_everysec", "a_frozen_disk_holds_writers_only_always",
             "a_large_value_holds_nobody_else",
@@ -46,14 +46,14 @@ import Testing
     func slowDisks(_ test: String) throws { try run("slow.py", [test]) }
 
     @Test(
-        .timeLimit(.minutes(5)),
+        .waitingLimit,
         arguments: [
             "a_damaged_log_is_fetched_again", "a_damaged_snapshot_is_fetched_again",
             "alone_it_is_refused_and_repaired_on_demand",
         ])
     func damage(_ test: String) throws { try run("damage.py", [test]) }
 
-    @Test(.timeLimit(.minutes(5)), arguments: ["always", "everysec"])
+    @Test(.waitingLimit, arguments: ["always", "everysec"])
     func powerCuts(_ policy: String) throws {
         try run("powercut.py", ["--policy", policy, "--cycles", "3", "--seed", "1"])
     }

@@ -20,7 +20,7 @@ import Testing
     }
 
     /// A server above its limit takes no writes of clients, and all of its peers': else the two would differ.
-    @Test(.timeLimit(.minutes(8))) func aServerAtItsLimitStaysEqualToOthers() throws {
+    @Test(.waitingLimit) func aServerAtItsLimitStaysEqualToOthers() throws {
         let first = try KVDProcess(arguments: ["--maxmemory", "150mb"])
         let second = try KVDProcess(arguments: ["--join", "127.0.0.1:\(first.port)"])
         let (client, other) = (try first.connect(), try second.connect())

@@ -36,7 +36,7 @@ import Testing
         return folder
     }
 
-    @Test(.timeLimit(.minutes(10))) func theBlocksRunAsPrinted() throws {
+    @Test(.waitingLimit) func theBlocksRunAsPrinted() throws {
         guard let unshare = Tool.path("unshare"), let ip = Tool.path("ip"), Tool.path("redis-cli") != nil else {
             return skip("unshare, ip or redis-cli is not installed", isTool: true)
         }

@@ -12,7 +12,7 @@ import Testing
     private static let notPossible: Int32 = 77
 
     /// Deadlines are several times what a quiet machine needs; the figures themselves are `make links`.
-    @Test(.timeLimit(.minutes(10)), arguments: ["join", "thin", "beside", "names", "wildcard"])
+    @Test(.waitingLimit, arguments: ["join", "thin", "beside", "names", "wildcard"])
     func holdsOverAWideAreaPath(
         check: String
     ) throws {

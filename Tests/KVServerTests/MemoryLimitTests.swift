@@ -19,7 +19,13 @@ import Testing
         for text in ["", "kb", "1tb", "-1", "1.5g", "1 g", "9999999999999999999", "9999999999gb"] {
             #expect(MemoryLimit.parse(text) == nil, "\(text)")
         }
+    }
+
+    @Test func somethingIsLeftForTheProgramItself() {
         #expect(MemoryLimit.standard > 100 << 20)
+        for (all, mebibytes) in [(100, 50), (300, 150), (480, 320), (1000, 800), (100_000, 80_000)] {
+            #expect(MemoryLimit.standard(of: all << 20) == mebibytes << 20, "\(all)")
+        }
     }
 
     @Test func writesThatGrowAreRefusedAboveIt() {

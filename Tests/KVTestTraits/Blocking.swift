@@ -34,6 +34,12 @@ extension Trait where Self == BlockingTrait {
     package static var blocking: BlockingTrait { BlockingTrait() }
 }
 
+extension Trait where Self == TimeLimitTrait {
+    /// For tests that may hang. The time counts while a test waits for others to be done with the machine, too, so it
+    /// is longer than the whole suite takes on a slow one.
+    package static var waitingLimit: TimeLimitTrait { .timeLimit(.minutes(20)) }
+}
+
 /// Lets a number of tasks in at a time, in the order they came.
 private actor Gate {
     private var places: Int

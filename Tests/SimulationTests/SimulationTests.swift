@@ -6,8 +6,8 @@ import KVTestTraits
 import Testing
 
 /// Replays any failure below.
-private func replay(_ outcome: SimOutcome) -> Comment {
-    "\(outcome.violation.map { "\($0)" } ?? "") replay: sh scripts/sim --seed \(outcome.seed) --trace"
+private func replay(_ outcome: SimOutcome, _ flags: String = "") -> Comment {
+    "\(outcome.violation.map { "\($0)" } ?? "") replay: sh scripts/sim --seed \(outcome.seed) \(flags) --trace"
 }
 
 @Suite("Simulated clusters", .blocking)
@@ -30,9 +30,19 @@ struct SimulationTests {
         #expect(outcome.points.count("lie: othersForgotten") > 0 && outcome.operations > 50)
     }
 
-    @Test("one seed runs the same twice", arguments: [UInt64(3), 21])
-    func determinism(seed: UInt64) {
-        var options = SimOptions.swarm(seed: seed)
+    @Test("servers with disks come back with what they promised", arguments: [UInt64(1), 3, 4, 5, 6, 10, 12, 14])
+    func disks(seed: UInt64) {
+        var options = SimOptions.swarm(seed: seed, thinPercent: 0, diskPercent: 100)
+        options.loadMillis = min(options.loadMillis, 6_000)
+        options.crashMeanMillis = 1_500
+        let outcome = SimWorld.run(options, bug: nil, trace: nil)
+        #expect(outcome.violation == nil, replay(outcome, "--thin 0 --disk 100"))
+        #expect(outcome.points.count("disk: server restarts with its data") > 0 && outcome.operations > 50)
+    }
+
+    @Test("one seed runs the same twice", arguments: [UInt64(3), 21], [0, 100])
+    func determinism(seed: UInt64, diskPercent: Int) {
+        var options = SimOptions.swarm(seed: seed, thinPercent: 0, diskPercent: diskPercent)
         options.loadMillis = 5_000
         let first = SimWorld.run(options, bug: nil, trace: nil)
         let second = SimWorld.run(options, bug: nil, trace: nil)
@@ -42,7 +52,11 @@ struct SimulationTests {
         #expect(SimWorld.run(options, bug: nil, trace: nil).traceHash != first.traceHash)
     }
 
-    @Test("a planted bug is noticed", arguments: ["spacing100", "nowOnly", "forgottenAtAWord"])
+    @Test(
+        "a planted bug is noticed",
+        arguments: [
+            "spacing100", "nowOnly", "forgottenAtAWord", "replyBeforeWrite", "oldManifestBelieved", "diskIdReused",
+        ])
     func canary(name: String) throws {
         let bug = try #require(SimBug.named(name))
         var caught = false
@@ -54,9 +68,9 @@ struct SimulationTests {
         #expect(caught, "\(name) went unnoticed for 10 seeds")
     }
 
-    @Test("there are 47 planted bugs, each with its own name")
+    @Test("there are 65 planted bugs, each with its own name")
     func bugNames() {
-        #expect(SimBug.all.count == 52)
-        #expect(Set(SimBug.all.map(\.name)).count == 52)
+        #expect(SimBug.all.count == 65)
+        #expect(Set(SimBug.all.map(\.name)).count == 65)
     }
 }

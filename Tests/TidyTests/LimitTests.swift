@@ -31,11 +31,6 @@ import Testing
         #expect(found > 100, "the limits could not be read")
     }
 
-    /// Types of one name in two modules, each of which means something else by it. The list may only shrink.
-    static let sharedNames: Set<String> = [
-        "Connection", "Options", "Signals", "WireReader",
-    ]
-
     @Test func aTypesNameMeansOneThing() throws {
         var places: [String: [String]] = [:]
         for file in try Repository.files(under: ["Sources"], endings: ["swift"]) {
@@ -50,13 +45,9 @@ import Testing
         }
         #expect(places.count > 300, "the types could not be read")
         for (name, files) in places.sorted(by: { $0.key < $1.key }) {
-            let isShared = files.count > 1
             #expect(
-                !isShared || Self.sharedNames.contains(name),
+                files.count == 1,
                 "\(name) is a type in \(files.joined(separator: " and ")): give one of them a name of its own")
-            #expect(
-                isShared || !Self.sharedNames.contains(name),
-                "\(name) is one type now: take it off the list in this file")
         }
     }
 

@@ -133,7 +133,7 @@ struct EntryDecoder {
     mutating func next(
         _ bytes: UnsafeRawBufferPointer, _ table: OriginTable, writers: KnownWriters = .all
     ) -> Record? {
-        var reader = WireReader(bytes, from: at, to: end)
+        var reader = VarintReader(bytes, from: at, to: end)
         let flags = reader.byte()
         var shared = Int(flags &>> 4)
         let isExtended = shared == EntryFlag.prefixOfExtended
@@ -199,7 +199,7 @@ struct EntryDecoder {
     }
 
     private mutating func readOrigin(
-        _ flags: UInt8, _ reader: inout WireReader, _ table: OriginTable, _ writers: KnownWriters
+        _ flags: UInt8, _ reader: inout VarintReader, _ table: OriginTable, _ writers: KnownWriters
     ) -> Bool {
         if flags & EntryFlag.sameOrigin != 0 { return !origins.isEmpty }
         let code = reader.varint()

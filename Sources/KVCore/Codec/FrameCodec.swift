@@ -198,7 +198,7 @@ struct FrameWriter {
 
 /// Takes a frame apart. Nothing is believed before the checksum holds, and no length is trusted even then.
 struct FrameReader {
-    private var reader: WireReader
+    private var reader: VarintReader
     private var servers: [UInt64] = []
     private let table: OriginTable
     private let writers: KnownWriters
@@ -206,7 +206,7 @@ struct FrameReader {
     private var leftOut = false
 
     private init(_ bytes: UnsafeRawBufferPointer, _ table: OriginTable, _ writers: KnownWriters) {
-        reader = WireReader(bytes, from: FrameFormat.headerBytes)
+        reader = VarintReader(bytes, from: FrameFormat.headerBytes)
         (self.table, self.writers) = (table, writers)
     }
 
@@ -223,7 +223,7 @@ struct FrameReader {
         writers: KnownWriters = .all
     ) -> Result {
         guard bytes.count >= FrameFormat.headerBytes else { return .fault(.length) }
-        var header = WireReader(bytes)
+        var header = VarintReader(bytes)
         guard header.fixed32() == FrameFormat.magic else { return .fault(.magic) }
         guard header.byte() == FrameFormat.version else { return .fault(.version) }
         let crc = header.fixed32()

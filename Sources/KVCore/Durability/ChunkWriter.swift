@@ -29,6 +29,8 @@ enum SectionKind: UInt8 {
 package struct ChunkWriter {
     private var out: OutputBuffer
     private let origins: OriginTable
+    /// A planted mistake: checksums do not depend on the file.
+    private let isUnsalted: Bool
     private var encoder = EntryEncoder()
     private var salt: UInt32 = 0
     private var previous: UInt32 = 0
@@ -39,8 +41,9 @@ package struct ChunkWriter {
     private var sectionAt = 0
     private var countAt = 0
 
-    package init(origins: OriginTable) {
+    package init(origins: OriginTable, planted: PlantedMistakes = []) {
         self.origins = origins
+        isUnsalted = planted(.recycledChunkBelieved)
         out = OutputBuffer(capacity: 4096)
         out.count = ChunkFormat.headerBytes
     }
@@ -49,7 +52,7 @@ package struct ChunkWriter {
 
     /// From now on chunks are for this file. What was put together stays.
     package mutating func begin(file header: DiskHeader) {
-        salt = header.salt
+        salt = isUnsalted ? 0 : header.salt
         previous = header.encoded().withUnsafeBytes { ChunkFormat.first(of: $0) }
         number = 0
         greatest = VersionVector()

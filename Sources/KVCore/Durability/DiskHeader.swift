@@ -97,7 +97,7 @@ package struct DiskHeader: Equatable, Sendable {
 
     package init(reading bytes: UnsafeRawBufferPointer) throws(DiskFault) {
         guard bytes.count >= DiskHeader.byteCount else { throw .header }
-        var reader = WireReader(bytes, to: DiskHeader.fixedBytes)
+        var reader = VarintReader(bytes, to: DiskHeader.fixedBytes)
         guard reader.fixed64() == DiskHeader.magic else { throw .header }
         let versions = reader.fixed32()
         guard Int(versions >> 16) <= DiskHeader.version else { throw .newer(reader: Int(versions & 0xFFFF)) }
@@ -109,7 +109,7 @@ package struct DiskHeader: Equatable, Sendable {
         let body = UnsafeRawBufferPointer(rebasing: bytes[DiskHeader.fixedBytes..<(DiskHeader.fixedBytes + count)])
         let fixed = UnsafeRawBufferPointer(rebasing: bytes[..<(DiskHeader.fixedBytes - 4)])
         guard crc32c(body, continuing: crc32c(fixed)) == crc else { throw .header }
-        var rest = WireReader(body)
+        var rest = VarintReader(body)
         let name = Bytes(rest.run(min(rest.count(bytesEach: 1), DiskHeader.nameBytesMax)))
         let lineage = (0..<min(rest.count(bytesEach: 8), DiskHeader.lineageMax)).map { _ in rest.fixed64() }
         let cluster = rest.remaining > 0 ? Bytes(rest.run(min(rest.count(bytesEach: 1), DiskHeader.nameBytesMax))) : ""

@@ -53,11 +53,12 @@ package final class Recovery {
     private static let entriesTogether = 256
     private var records: [Record] = []
     private var hashes: [UInt64] = []
+    private let planted: PlantedMistakes
 
     /// The stores are empty, and share origins and hash seed.
-    package init(stores: [Store], now: Millis) {
+    package init(stores: [Store], now: Millis, planted: PlantedMistakes = []) {
         precondition(!stores.isEmpty)
-        self.stores = stores
+        (self.stores, self.planted) = (stores, planted)
         origins = stores[0].origins
         for store in stores { store.noteClock(now) }
     }
@@ -68,7 +69,7 @@ package final class Recovery {
     package func readSnapshot(_ bytes: UnsafeRawBufferPointer) throws(DiskFault) {
         let header = try DiskHeader(reading: bytes)
         guard header.kind == .snapshot else { throw .header }
-        var reader = ChunkReader(bytes, header)
+        var reader = ChunkReader(bytes, header, planted: planted)
         var end: SnapshotEnd?
         while let body = reader.next() {
             guard end == nil else { throw .damaged(at: reader.at) }
@@ -97,7 +98,7 @@ package final class Recovery {
         var reading = LogReading()
         reading.lacksBeginning = !isWhole
         for (index, file) in files.enumerated() {
-            var reader = ChunkReader(file.bytes, file.header)
+            var reader = ChunkReader(file.bytes, file.header, planted: planted)
             reading.begin(file.header.number)
             while true {
                 while let body = reader.next() {
@@ -134,10 +135,10 @@ package final class Recovery {
                 switch section {
                 case .entries(let decoder, let interval):
                     try merge(decoder, body)
-                    if let interval, reading.isWhole { note(interval) }
+                    if let interval, reading.isWhole || planted(.damageProves) { note(interval) }
                 case .proof(let proof):
                     state.floor = max(state.floor, proof.floor)
-                    if reading.isWhole { proofs.append(proof) }
+                    if reading.isWhole || planted(.damageProves) { proofs.append(proof) }
                 case .rows(let found): take(found)
                 case .synced(let place): reading.synced = max(reading.synced, place)
                 case .follows(let place): reading.follows(place)

@@ -36,14 +36,14 @@ enum Section {
 
 struct SectionReader {
     private let body: UnsafeRawBufferPointer
-    private var reader: WireReader
+    private var reader: VarintReader
     private let table: OriginTable
     /// The actor whose log it is.
     private let own: OriginIndex
 
     init(_ body: UnsafeRawBufferPointer, own: OriginIndex, _ table: OriginTable) {
         (self.body, self.own, self.table) = (body, own, table)
-        reader = WireReader(body)
+        reader = VarintReader(body)
     }
 
     /// The next section; nil at the end. Throws where bytes make no sense, or are of a later release that says that
@@ -55,12 +55,12 @@ struct SectionReader {
             let length = Int(reader.fixed32())
             guard !reader.failed, length <= reader.remaining else { throw .damaged(at: at) }
             let end = reader.at + length
-            defer { reader = WireReader(body, from: end) }
+            defer { reader = VarintReader(body, from: end) }
             guard let known = SectionKind(rawValue: kind & ~SectionKind.optional) else {
                 if kind & SectionKind.optional != 0 { continue }
                 throw .newer(reader: DiskHeader.version + 1)
             }
-            var content = WireReader(body, from: reader.at, to: end)
+            var content = VarintReader(body, from: reader.at, to: end)
             let section = read(known, &content)
             guard !content.failed else { throw .damaged(at: at) }
             return section
@@ -68,7 +68,7 @@ struct SectionReader {
         return nil
     }
 
-    private func read(_ kind: SectionKind, _ content: inout WireReader) -> Section {
+    private func read(_ kind: SectionKind, _ content: inout VarintReader) -> Section {
         switch kind {
         case .own:
             let interval = interval(own, &content)
@@ -101,7 +101,7 @@ struct SectionReader {
     }
 
     private func entries(
-        _ content: inout WireReader, _ interval: LogInterval?, first: OriginIndex? = nil
+        _ content: inout VarintReader, _ interval: LogInterval?, first: OriginIndex? = nil
     ) -> Section {
         let count = Int(content.fixed32())
         // An entry takes at least two bytes.
@@ -111,11 +111,11 @@ struct SectionReader {
         return .entries(decoder, interval)
     }
 
-    private func place(_ content: inout WireReader) -> LogPlace {
+    private func place(_ content: inout VarintReader) -> LogPlace {
         LogPlace(file: content.varint(), chunks: UInt32(truncatingIfNeeded: content.varint()))
     }
 
-    private func origin(_ content: inout WireReader) -> OriginIndex {
+    private func origin(_ content: inout VarintReader) -> OriginIndex {
         let server = content.fixed64()
         let index = content.varint()
         guard !content.failed, index < UInt64(Limits.actorsMax),
@@ -127,7 +127,7 @@ struct SectionReader {
         return origin
     }
 
-    private func interval(_ origin: OriginIndex, _ content: inout WireReader) -> LogInterval {
+    private func interval(_ origin: OriginIndex, _ content: inout VarintReader) -> LogInterval {
         let from = content.varint()
         let length = content.varint()
         guard from <= Version.seqMax, length <= Version.seqMax - from else {
@@ -137,7 +137,7 @@ struct SectionReader {
         return LogInterval(origin: origin, from: from, to: from + length)
     }
 
-    private func vector(_ content: inout WireReader) -> VersionVector {
+    private func vector(_ content: inout VarintReader) -> VersionVector {
         var vector = VersionVector()
         for _ in 0..<content.count(bytesEach: 10) {
             let origin = origin(&content)
@@ -149,13 +149,13 @@ struct SectionReader {
         return vector
     }
 
-    private func millis(_ content: inout WireReader) -> Millis {
+    private func millis(_ content: inout VarintReader) -> Millis {
         let value = content.varint()
         if value > UInt64(Version.msMax) { content.failed = true }
         return content.failed ? 0 : Millis(value)
     }
 
-    private func row(_ content: inout WireReader) -> MemberRow {
+    private func row(_ content: inout VarintReader) -> MemberRow {
         let server = content.fixed64()
         let incarnation = content.varint()
         let status = MemberStatus(rawValue: content.byte())

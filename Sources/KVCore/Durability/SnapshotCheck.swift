@@ -1,10 +1,10 @@
 // Whether a snapshot is whole and intact, chunk by chunk. Pure. One thread.
 
-package import KVBase
+import KVBase
 
 /// Every checksum, and the end. Nothing is kept of what was looked at, so a snapshot need not fit into memory.
 package struct SnapshotCheck {
-    private let header: DiskHeader
+    private let salt: UInt32
     private let origins = OriginTable()
     private var at = DiskHeader.byteCount
     private var number: UInt32 = 0
@@ -13,8 +13,9 @@ package struct SnapshotCheck {
     private var end: UInt64?
 
     /// `page`: the file's first 4096 bytes.
-    package init(page: UnsafeRawBufferPointer) throws(DiskFault) {
-        header = try DiskHeader(reading: page)
+    package init(page: UnsafeRawBufferPointer, planted: PlantedMistakes = []) throws(DiskFault) {
+        let header = try DiskHeader(reading: page)
+        salt = planted(.recycledChunkBelieved) ? 0 : header.salt
         guard header.kind == .snapshot else { throw .header }
         previous = ChunkFormat.first(of: UnsafeRawBufferPointer(rebasing: page[..<DiskHeader.byteCount]))
     }
@@ -33,7 +34,7 @@ package struct SnapshotCheck {
             UInt32(littleEndian: chunk.loadUnaligned(fromByteOffset: place, as: UInt32.self))
         }
         guard chunk.count > ChunkFormat.headerBytes, chunk.count == ChunkFormat.headerBytes + Int(word(0)),
-            ChunkFormat.checksum(chunk, salt: header.salt) == word(4), word(8) == number, word(12) == previous
+            ChunkFormat.checksum(chunk, salt: salt) == word(4), word(8) == number, word(12) == previous
         else { throw .damaged(at: at) }
         let body = UnsafeRawBufferPointer(rebasing: chunk[ChunkFormat.headerBytes...])
         var sections = SectionReader(body, own: 0, origins)
@@ -50,8 +51,10 @@ package struct SnapshotCheck {
 
 extension Recovery {
     /// The same of a snapshot in memory. O(bytes).
-    package static func verify(snapshot bytes: UnsafeRawBufferPointer) throws(DiskFault) {
-        var check = try SnapshotCheck(page: bytes)
+    package static func verify(
+        snapshot bytes: UnsafeRawBufferPointer, planted: PlantedMistakes = []
+    ) throws(DiskFault) {
+        var check = try SnapshotCheck(page: bytes, planted: planted)
         var at = DiskHeader.byteCount
         while at < bytes.count {
             let rest = UnsafeRawBufferPointer(rebasing: bytes[at...])

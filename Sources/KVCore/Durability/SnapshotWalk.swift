@@ -1,6 +1,6 @@
 // Walks a store for a snapshot, in slices, while it is written to. Its actor's thread.
 
-package import KVBase
+import KVBase
 
 /// Every record that is there from the beginning to the end is visited, so the snapshot has of each key a record at
 /// least as great as when the walk began, or the key was collected meanwhile. A key's companion goes with it.

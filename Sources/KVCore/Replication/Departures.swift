@@ -35,8 +35,21 @@ struct Departures {
     /// Entries that were adopted, by writer and number.
     private var adopted = HashSet64()
     private var adoptedCount = 0
+    /// Of whom the directory has writes, until it is known of each who that was.
+    private var onDisk: [OriginIndex] = []
     /// The last own number that was used up for one.
     private var lastAdopted: UInt64 = 0
+
+    /// The directory has writes of these.
+    mutating func note(onDisk origins: [OriginIndex]) { onDisk = origins }
+
+    var hasWritersOnDisk: Bool { !onDisk.isEmpty }
+
+    /// Once.
+    mutating func takeWritersOnDisk() -> [OriginIndex] {
+        defer { onDisk = [] }
+        return onDisk
+    }
 
     /// Since when the server is known to have departed: now, if it was not known.
     mutating func note(_ server: UInt64, _ now: Millis) -> Millis {

@@ -118,6 +118,8 @@ struct ForwardedAsk: Sendable {
 package final class LocalBatch: @unchecked Sendable {
     package let fromIndex: Int
     let vector: VersionVector
+    /// How much of it a power cut leaves; nil: the sender has no disk.
+    let durable: VersionVector?
     /// What of it does not rest on the word of others alone.
     let sure: VersionVector
     let digest: UInt64
@@ -157,10 +159,11 @@ package final class LocalBatch: @unchecked Sendable {
         ackedItem: UInt64, news: [ServerNews], rowsHash: UInt64, rows: [MemberRow], areOwnWords: [Bool],
         votes: [DepartureVote], asks: [ForwardedAsk], scanAsk: ScanAsk?, scanChunk: LocalChunk?, isFlushed: Bool,
         isSettled: Bool, hasGreeted: Bool, isAdopting: Bool, level: [UInt64], retired: [UInt64], clock: Millis = 0,
-        sure: VersionVector? = nil
+        sure: VersionVector? = nil, durable: VersionVector? = nil
     ) {
         self.fromIndex = fromIndex
         self.vector = vector
+        self.durable = durable
         self.sure = sure ?? vector
         self.digest = digest
         self.floor = floor

@@ -4,20 +4,10 @@
 ///
 /// The code asks with one word, `planted(.skipClosure)`. In a build without `KV_CHECKS` the answer is the constant
 /// false, so a server carries none of them.
-///
-/// Mistakes that concern disk files, which this product does not have yet, have a stand-in:
-///
-/// | designed mistake (disk)               | stand-in                                                              |
-/// |---------------------------------------|-----------------------------------------------------------------------|
-/// | GC on applied, not durable VV         | `collectOnMaximum`: one sibling having seen a tombstone is enough     |
-/// | max instead of min over donors        | `askWithMaximum`: catch-up from where the best sibling is, for all    |
-/// | log after reply                       | `leaveWithoutFlush`: a graceful leave drops what nobody acknowledged  |
-/// | gcFloor missing from snapshot         | `floorMissingFromBootstrap`                                           |
-/// | auto-forget without majority          | `forgetOnSilence`: forgets whoever is silent, not only the replaced   |
 package struct PlantedMistakes: OptionSet, Sendable, Hashable {
-    package let rawValue: UInt64
+    package let rawValue: UInt128
 
-    package init(rawValue: UInt64) { self.rawValue = rawValue }
+    package init(rawValue: UInt128) { self.rawValue = rawValue }
 
     /// Whether this build can make mistakes at all.
     package static var isPossible: Bool {
@@ -119,9 +109,34 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A newcomer's zero, which counting begins with, is stamped above a floor that it was handed.
     package static let zeroAtFloor = PlantedMistakes(rawValue: 1 << 51)
 
-    /// A server that comes back believes its disk whatever others have collected. Not among `all`: the simulator has no
-    /// disks.
+    // Those of disks (docs/durability.md).
+
+    /// Replies go a turn before what they tell of is in the log.
+    package static let replyBeforeWrite = PlantedMistakes(rawValue: 1 << 64)
+    /// An interval of another server's writes is in the log before its entries.
+    package static let vectorBeforeEntries = PlantedMistakes(rawValue: 1 << 65)
+    /// A snapshot says what had been seen when its walk ended.
+    package static let snapshotVectorAtEnd = PlantedMistakes(rawValue: 1 << 66)
+    /// A snapshot says what had been collected when its walk began.
+    package static let floorAtStart = PlantedMistakes(rawValue: 1 << 67)
+    /// A log's full files go with the next snapshot, whatever that has.
+    package static let segmentDroppedEarly = PlantedMistakes(rawValue: 1 << 68)
+    /// Files go before the manifest that does not name them is on the disk. Carried out by who writes it.
+    package static let oldManifestBelieved = PlantedMistakes(rawValue: 1 << 69)
+    /// A chunk is believed wherever it lies, whosever it was.
+    package static let recycledChunkBelieved = PlantedMistakes(rawValue: 1 << 70)
+    /// A server takes the id of its last life. Carried out by who starts it.
+    package static let diskIdReused = PlantedMistakes(rawValue: 1 << 71)
+    /// A chunk that was not written whole is believed.
+    package static let tornTailTaken = PlantedMistakes(rawValue: 1 << 72)
+    /// A server that comes back believes its disk whatever others have collected.
     package static let staleDiskTrusted = PlantedMistakes(rawValue: 1 << 60)
+    /// What lies behind damage proves as much as what lies before.
+    package static let damageProves = PlantedMistakes(rawValue: 1 << 73)
+    /// A sync that failed is tried again, and believed when it does not fail.
+    package static let fsyncRetried = PlantedMistakes(rawValue: 1 << 74)
+    /// A server reports what it has seen, be it on its disk or not.
+    package static let collectOnUndurable = PlantedMistakes(rawValue: 1 << 75)
 
     /// RESTAMP writes below what it is to beat. Not among `all`: simulated clocks do not go so far ahead.
     package static let restampBelow = PlantedMistakes(rawValue: 1 << 61)
@@ -129,30 +144,43 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A server is asked for what a sibling has. Not among `all`: it only sends more than is needed.
     package static let askBesideSibling = PlantedMistakes(rawValue: 1 << 62)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 52.
-    package static let all: [(name: String, bug: PlantedMistakes)] = [
-        ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
-        ("tieByArrival", .tieByArrival), ("sequenceIgnored", .sequenceIgnored), ("nowOnly", .nowOnly),
-        ("lastPlusOne", .lastPlusOne), ("noFloor", .noFloor), ("collectWithoutMembers", .collectWithoutMembers),
-        ("collectWithoutHeads", .collectWithoutHeads), ("collectWithoutFrontier", .collectWithoutFrontier),
-        ("collectOnMaximum", .collectOnMaximum), ("askWithMaximum", .askWithMaximum),
-        ("vectorAtScanEnd", .vectorAtScanEnd), ("joiningNotCounted", .joiningNotCounted),
-        ("tombstoneSkippedInScan", .tombstoneSkippedInScan), ("reinsertCovered", .reinsertCovered),
-        ("uidReused", .uidReused), ("leaveWithoutFlush", .leaveWithoutFlush),
-        ("acknowledgeBeforeApply", .acknowledgeBeforeApply), ("coalesceDropsLast", .coalesceDropsLast),
-        ("keepAliveWithoutHead", .keepAliveWithoutHead), ("relayWrongBounds", .relayWrongBounds),
-        ("gatewayChangeResets", .gatewayChangeResets), ("digestForgetsOld", .digestForgetsOld),
-        ("retireEarly", .retireEarly), ("spacing100", .spacing100), ("forgetOnSilence", .forgetOnSilence),
-        ("stalePageAccepted", .stalePageAccepted), ("journalCutPastAck", .journalCutPastAck),
-        ("floorMissingFromBootstrap", .floorMissingFromBootstrap), ("headsFromOtherVectors", .headsFromOtherVectors),
-        ("resendOnLivingLink", .resendOnLivingLink), ("progressByMessages", .progressByMessages),
-        ("paceById", .paceById), ("stateBeforeVector", .stateBeforeVector), ("touchWritesValue", .touchWritesValue),
-        ("expiryDeletes", .expiryDeletes), ("forgetWithoutReports", .forgetWithoutReports),
-        ("reportWithoutClock", .reportWithoutClock), ("keepStampsDeadline", .keepStampsDeadline),
-        ("stampIgnoresDeadline", .stampIgnoresDeadline), ("escortForgotten", .escortForgotten),
-        ("resetOfOldId", .resetOfOldId), ("ownFromOthers", .ownFromOthers), ("floorAhead", .floorAhead),
-        ("forgottenAtAWord", .forgottenAtAWord),
-        ("countWritesSum", .countWritesSum), ("setForgetsTaken", .setForgetsTaken),
-        ("partBuriedEarly", .partBuriedEarly), ("expiryLeavesParts", .expiryLeavesParts), ("zeroAtFloor", .zeroAtFloor),
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 65.
+    package static let all: [(name: String, bug: PlantedMistakes)] =
+        [
+            ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
+            ("tieByArrival", .tieByArrival), ("sequenceIgnored", .sequenceIgnored), ("nowOnly", .nowOnly),
+            ("lastPlusOne", .lastPlusOne), ("noFloor", .noFloor), ("collectWithoutMembers", .collectWithoutMembers),
+            ("collectWithoutHeads", .collectWithoutHeads), ("collectWithoutFrontier", .collectWithoutFrontier),
+            ("collectOnMaximum", .collectOnMaximum), ("askWithMaximum", .askWithMaximum),
+            ("vectorAtScanEnd", .vectorAtScanEnd), ("joiningNotCounted", .joiningNotCounted),
+            ("tombstoneSkippedInScan", .tombstoneSkippedInScan), ("reinsertCovered", .reinsertCovered),
+            ("uidReused", .uidReused), ("leaveWithoutFlush", .leaveWithoutFlush),
+            ("acknowledgeBeforeApply", .acknowledgeBeforeApply), ("coalesceDropsLast", .coalesceDropsLast),
+            ("keepAliveWithoutHead", .keepAliveWithoutHead), ("relayWrongBounds", .relayWrongBounds),
+            ("gatewayChangeResets", .gatewayChangeResets), ("digestForgetsOld", .digestForgetsOld),
+            ("retireEarly", .retireEarly), ("spacing100", .spacing100), ("forgetOnSilence", .forgetOnSilence),
+            ("stalePageAccepted", .stalePageAccepted), ("journalCutPastAck", .journalCutPastAck),
+            ("floorMissingFromBootstrap", .floorMissingFromBootstrap),
+            ("headsFromOtherVectors", .headsFromOtherVectors),
+            ("resendOnLivingLink", .resendOnLivingLink), ("progressByMessages", .progressByMessages),
+            ("paceById", .paceById), ("stateBeforeVector", .stateBeforeVector), ("touchWritesValue", .touchWritesValue),
+            ("expiryDeletes", .expiryDeletes), ("forgetWithoutReports", .forgetWithoutReports),
+            ("reportWithoutClock", .reportWithoutClock), ("keepStampsDeadline", .keepStampsDeadline),
+            ("stampIgnoresDeadline", .stampIgnoresDeadline), ("escortForgotten", .escortForgotten),
+            ("resetOfOldId", .resetOfOldId), ("ownFromOthers", .ownFromOthers), ("floorAhead", .floorAhead),
+            ("forgottenAtAWord", .forgottenAtAWord),
+            ("countWritesSum", .countWritesSum), ("setForgetsTaken", .setForgetsTaken),
+            ("partBuriedEarly", .partBuriedEarly), ("expiryLeavesParts", .expiryLeavesParts),
+            ("zeroAtFloor", .zeroAtFloor),
+        ] + ofDisks
+
+    /// Those that only a server with a disk can make.
+    package static let ofDisks: [(name: String, bug: PlantedMistakes)] = [
+        ("replyBeforeWrite", .replyBeforeWrite), ("vectorBeforeEntries", .vectorBeforeEntries),
+        ("snapshotVectorAtEnd", .snapshotVectorAtEnd), ("floorAtStart", .floorAtStart),
+        ("segmentDroppedEarly", .segmentDroppedEarly), ("oldManifestBelieved", .oldManifestBelieved),
+        ("recycledChunkBelieved", .recycledChunkBelieved), ("diskIdReused", .diskIdReused),
+        ("tornTailTaken", .tornTailTaken), ("staleDiskTrusted", .staleDiskTrusted), ("damageProves", .damageProves),
+        ("fsyncRetried", .fsyncRetried), ("collectOnUndurable", .collectOnUndurable),
     ]
 }

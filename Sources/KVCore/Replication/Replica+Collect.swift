@@ -125,7 +125,9 @@ extension Replica {
             }
             heads[sibling.index] = sibling.sure[sibling.origin]
             clock = min(clock, sibling.view.clock)
+            if !planted(.collectOnUndurable), let durable = sibling.view.durable { least.keep(durable) }
         }
+        if let durableSource, !planted(.collectOnUndurable) { least.keep(durableSource()) }
         if planted(.headsFromOtherVectors) { plantedState.swapHeads(&heads) }
         return StabilityReport(
             stamp: at.steady, least: shown(least, to: server), heads: heads, level: levelEverywhereHere(),

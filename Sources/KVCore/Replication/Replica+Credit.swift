@@ -32,6 +32,9 @@ extension Replica {
             if seen.isRetired(origin) || planted.isAny { return .due }
             if record.isCompanion, store.isAwaited(record) { return .due }
             if hearsay.isDoubtful(origin, record.seq) { return .due }
+            // An interval that came before the end of the first scan may lack a delete that is collected where it came
+            // from, and not where the scan does (8.6).
+            if catchUp.isReturning, !catchUp.known.covers(origin, record.seq) { return .due }
             if let held = store.find(HashedKey(record, hash: hash)) {
                 if held.version(origins) < record.version(origins) { statistics.entriesForged += 1 }
             } else {

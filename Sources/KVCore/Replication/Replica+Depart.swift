@@ -14,6 +14,7 @@ extension Replica {
 
     func watchDeparted(_ at: Moment, into effects: inout ReplicaEffects) {
         guard isCaughtUp else { return }
+        forgetUnknown(at, into: &effects)
         reopenRetired()
         for row in departedRows() {
             adoptLoose(row, since: departures.note(row.server, at.steady), at)
@@ -26,6 +27,19 @@ extension Replica {
             guard at.steady - since > config.downMillis, let row = members.row(server.id) else { continue }
             // The actors' turns begin now, not when it was heard last: by then all of them would be over.
             adoptLoose(row, since: since + config.downMillis - Departures.adoptAfterMillis, at)
+        }
+    }
+
+    /// Of a writer in the directory nobody has a row: where the power was cut, one may be lost and the writes be there.
+    /// Whoever lives has been heard of meanwhile, so that server is gone, and what it wrote is to be adopted.
+    private func forgetUnknown(_ at: Moment, into effects: inout ReplicaEffects) {
+        guard departures.hasWritersOnDisk, census.age(at.steady) > config.downMillis else { return }
+        for origin in departures.takeWritersOnDisk() {
+            let writer = origins.uid(origin)
+            guard members.row(writer.server) == nil else { continue }
+            let row = MemberRow(
+                server: writer.server, status: .forgotten, actorCount: Int(writer.index) + 1, address: "")
+            learn(row, at, into: &effects)
         }
     }
 

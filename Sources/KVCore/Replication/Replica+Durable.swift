@@ -12,6 +12,15 @@ package enum LearnedItem: Sendable {
     case proof(asked: VersionVector, start: VersionVector, frontier: VersionVector, floor: Millis)
 }
 
+extension VersionVector {
+    /// Down to what is on a disk. Of a retired server everybody has the same, and nothing more comes.
+    mutating func keep(_ durable: VersionVector) {
+        for i in 0..<count where seqs[i] != VersionVector.retired && seqs[i] > durable[OriginIndex(i)] {
+            set(OriginIndex(i), durable[OriginIndex(i)])
+        }
+    }
+}
+
 extension Replica {
     func restore(_ recovered: RecoveredState) {
         seen.restore(recovered.vector, newest: recovered.newest)
@@ -19,6 +28,10 @@ extension Replica {
             collector.noteCollected(OriginIndex(i), recovered.frontier.seqs[i])
         }
         catchUp.begin(with: seen.vector)
+        let writers = (0..<max(recovered.vector.count, recovered.newest.count)).map { OriginIndex($0) }.filter {
+            recovered.vector[$0] > 0 || recovered.newest[$0] > 0
+        }
+        departures.note(onDisk: writers.sorted { origins.uid($0).index > origins.uid($1).index })
         store.raiseGCFloor(to: recovered.floor)
     }
 

@@ -109,7 +109,7 @@ extension Replica {
             scanAsk: scanAsk(catchUp.localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
             isFlushed: saysFlushed, isSettled: isSettled(at), hasGreeted: links.isHoldingCollection(at.steady),
             isAdopting: departures.isAtIt(round.logged), level: levelHere(), retired: retired.sortedMarks,
-            clock: corrected(at), sure: shown(sureVector, to: sibling))
+            clock: corrected(at), sure: shown(sureVector, to: sibling), durable: durableSource?())
         sibling.pacer.sent(at.steady)
         sibling.wish.fulfil()
         statistics.batchesSent &+= 1

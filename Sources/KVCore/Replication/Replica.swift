@@ -74,6 +74,9 @@ package final class Replica {
     /// keep.
     package var onLearned: ((LearnedItem) -> Void)?
 
+    /// What of this actor's vector a power cut leaves, where there is a disk: for reports and siblings.
+    package var durableSource: (() -> VersionVector)?
+
     /// `recovered` is what its directory says: the store holds it already. Rows of it go in by `learn`. `rows` are the
     /// servers known at the start, for instance from `--join`; usually none. All siblings of a process must share
     /// `origins` and the store's hash seed.

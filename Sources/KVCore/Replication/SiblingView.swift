@@ -14,6 +14,7 @@ struct SiblingView {
     private var greeted = false
     private var adopting = false
     private var seen = VersionVector()
+    private var kept: VersionVector?
     /// What of that did not rest on the word of others alone when it was said.
     private var sureSeen = VersionVector()
     private var levels: [UInt64] = []
@@ -33,6 +34,8 @@ struct SiblingView {
     var isAdopting: Bool { adopting }
     var vector: VersionVector { seen }
     var sure: VersionVector { sureSeen }
+    /// How much of it a power cut leaves; nil: there is no disk.
+    var durable: VersionVector? { kept }
     /// Departed servers of which it holds nothing loose.
     var level: [UInt64] { levels }
     /// Marks of the servers that it retired, sorted.
@@ -53,6 +56,7 @@ struct SiblingView {
         marks = batch.retired
         gcFloor = max(gcFloor, batch.floor)
         clockMillis = batch.clock
+        kept = batch.durable
         for i in 0..<min(seen.count, batch.vector.count) where seen.seqs[i] == VersionVector.retired {
             // It may have taken a retired server up again.
             seen.set(OriginIndex(i), batch.vector.seqs[i])

@@ -1,6 +1,6 @@
 // Zeros that counting began with before this actor knew what others hold (docs/replication.md 16.5). One thread.
 
-package import KVBase
+import KVBase
 
 /// Own writes, by seq, in the order in which they were made.
 struct ProvisionalZeros {

@@ -15,7 +15,7 @@ final class DataDirectory: @unchecked Sendable {
     /// As it was when the server started; nil in a new directory.
     let manifest: Manifest?
 
-    private static let manifestName = "MANIFEST"
+    private static let manifestName = DiskNames.manifest
     /// What may lie in a directory that has no manifest yet.
     private static let harmless: Set<String> = [DirectoryLock.name, manifestName + ".new", "lost+found"]
 
@@ -120,32 +120,12 @@ final class DataDirectory: @unchecked Sendable {
     // Files.
 
     static func logName(_ server: UInt64, _ actor: Int, _ number: UInt64) -> String {
-        "log-\(hex16(server))-\(actor)-\(number)"
+        DiskNames.log(server, actor, number)
     }
 
-    static func snapshotName(_ number: UInt64) -> String { "snapshot-\(number)" }
+    static func snapshotName(_ number: UInt64) -> String { DiskNames.snapshot(number) }
 
-    struct LogName {
-        var name: String
-        var server: UInt64
-        var actor: Int
-        var number: UInt64
-
-        init?(_ name: String) {
-            let parts = name.split(separator: "-")
-            guard parts.count == 4, parts[0] == "log", let server = UInt64(parts[1], radix: 16),
-                let actor = Int(parts[2]), let number = UInt64(parts[3])
-            else { return nil }
-            (self.name, self.server, self.actor, self.number) = (name, server, actor, number)
-        }
-    }
-
-    /// All files of logs, in order.
-    func logs() -> [LogName] {
-        DataDirectory.names(in: descriptor).compactMap { LogName($0) }.sorted {
-            ($0.server, $0.actor, $0.number) < ($1.server, $1.actor, $1.number)
-        }
-    }
+    func names() -> [String] { DataDirectory.names(in: descriptor) }
 
     private static let asideStart = "damaged-"
 
@@ -162,18 +142,8 @@ final class DataDirectory: @unchecked Sendable {
 
     func remove(_ name: String) { _ = unlinkat(descriptor, name, 0) }
 
-    /// Removes what a process that ended in the middle left: files without their name, snapshots and logs that the
-    /// manifest does not name.
-    func tidy(_ manifest: Manifest) {
-        for name in DataDirectory.names(in: descriptor) {
-            let log = LogName(name)
-            let isOrphan = log.map { log in !manifest.lives.contains { $0.server == log.server } } ?? false
-            let isOldSnapshot =
-                name.hasPrefix("snapshot-") && name != manifest.snapshot.map { DataDirectory.snapshotName($0.number) }
-            let isUnfinished = name.hasSuffix(".new") && (name.hasPrefix("log-") || name.hasPrefix("snapshot-"))
-            if isOrphan || isOldSnapshot || isUnfinished { remove(name) }
-        }
-    }
+    /// Removes what a process that ended in the middle left.
+    func tidy(_ manifest: Manifest) { for name in manifest.leftovers(among: names()) { remove(name) } }
 
     private static func names(in descriptor: Int32) -> [String] {
         let copy = openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)

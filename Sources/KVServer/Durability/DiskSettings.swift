@@ -1,17 +1,8 @@
 // What is kept on disk, and when it must be there. Values, any thread.
 
 import KVBase
+package import KVCore
 package import KVFiles
-
-/// When a write that was answered is on the disk, whatever happens to the machine. In the log it is at once.
-package enum AppendPolicy: String, Sendable, CaseIterable {
-    /// Before it is answered.
-    case always
-    /// Within a second.
-    case everysec
-    /// When the kernel likes.
-    case no
-}
 
 package struct DiskSettings: Sendable {
     /// Nil: memory only.

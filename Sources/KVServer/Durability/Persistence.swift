@@ -77,17 +77,7 @@ package final class Persistence: Sendable {
 
     /// Files that the manifest does not need.
     func removeUnneeded(_ before: Manifest) {
-        let now = manifestNow
-        if let old = before.snapshot, old != now.snapshot {
-            directory.remove(DataDirectory.snapshotName(old.number))
-        }
-        for file in directory.logs() {
-            guard let life = now.lives.first(where: { $0.server == file.server }),
-                life.firstLogs.indices.contains(file.actor)
-            else { continue }
-            let first = life.firstLogs[file.actor]
-            if first == 0 || file.number < first { directory.remove(file.name) }
-        }
+        for name in manifestNow.unneeded(among: directory.names(), before: before) { directory.remove(name) }
     }
 
     // Snapshots.

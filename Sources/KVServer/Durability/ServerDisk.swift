@@ -52,7 +52,7 @@ final class ServerDisk {
     }
 
     /// Other servers were members when this one ended.
-    var knowsOthers: Bool { recovered?.state.rows.contains { $0.status.isMember } ?? false }
+    var knowsOthers: Bool { recovered?.found.knowsOthers ?? false }
 
     /// That of the directory; nil in a new one.
     var epoch: UInt64? { manifest?.epoch }
@@ -104,6 +104,7 @@ final class ServerDisk {
         for (index, core) in cores.enumerated() {
             let log = logs[index]
             core.shard.replicator!.replica.onLearned = { [unowned log] in log.learn($0) }
+            core.shard.replicator!.replica.durableSource = { [unowned log] in log.durableVector() }
             if index == 0 {
                 core.shard.replicator!.onRows = { [unowned log] in log.noteRows() }
                 log.noteRows()

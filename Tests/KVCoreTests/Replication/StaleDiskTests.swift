@@ -112,6 +112,66 @@ import Testing
         #expect(cluster.isConverged)
     }
 
+    /// One member has collected a delete, the donor has not. The interval that comes from the first lacks the delete
+    /// and covers it; the delete that comes from the second must take effect (`kvd-sim --disk 100 --seed 146`).
+    @Test(arguments: [1, 2]) func aDeleteThatOnlySomeHaveCollectedTakesEffect(_ actors: Int) {
+        let cluster = TestCluster()
+        func collect(everyMillis: Millis) {
+            cluster.tune = {
+                ($0.tombstoneAgeMillis, $0.collectEveryMillis) = (1_000, everyMillis)
+                $0.chunkBytesMax = 1_000
+            }
+        }
+        collect(everyMillis: 100_000_000)
+        let a = cluster.start(actors: 1)
+        cluster.run(200)
+        collect(everyMillis: 500)
+        let c = cluster.start(actors: 1, joining: a)
+        cluster.run(4_000)
+        let b = cluster.start(actors: actors, joining: a)
+        cluster.run(4_000)
+        for i in 0..<200 { a.actors[0].put("a\(i)", "value \(i)", cluster.moment(a)) }
+        cluster.run(3_000)
+        let disk = TestDisk(b)
+        cluster.stop(b)
+        for server in [a, c] {
+            var effects = ReplicaEffects()
+            server.actors[0].replica.forget(b.id, cluster.moment(server), into: &effects)
+        }
+        for i in 0..<10 { #expect(c.actors[0].delete("a\(i)", cluster.moment(c))) }
+        cluster.run(20_000)
+        #expect(c.actors[0].store.tombstoneCount == 0 && a.actors[0].store.tombstoneCount == 10)
+        let back = cluster.start(actors: actors, joining: a, disk: disk)
+        #expect(cluster.run(until: { back.actors.allSatisfy(\.replica.isCaughtUp) }, within: 20_000))
+        cluster.run(3_000)
+        for actor in back.actors {
+            #expect((0..<10).allSatisfy { actor.get("a\($0)") == nil })
+            #expect(actor.get("a10") == "value 10")
+        }
+        #expect(cluster.sum(\.divergences) == 0)
+    }
+
+    /// Where the power was cut a row may be lost and the writes be there (`kvd-sim --disk 100 --seed 640`).
+    @Test func writesOfAServerThatNobodyKnowsReachTheOthers() {
+        let cluster = TestCluster()
+        let c = cluster.start(actors: 1)
+        cluster.run(200)
+        let b = cluster.start(actors: 1, joining: c)
+        cluster.run(4_000)
+        c.actors[0].put("lone", "kept", cluster.moment(c))
+        cluster.run(2_000)
+        var disk = TestDisk(b)
+        disk.rows.removeAll { $0.server == c.id }
+        cluster.stop(b)
+        cluster.stop(c)
+        let a = cluster.start(actors: 1)
+        cluster.run(200)
+        let back = cluster.start(actors: 1, joining: a, disk: disk)
+        cluster.run(30_000)
+        #expect(a.actors[0].get("lone") == "kept" && back.actors[0].get("lone") == "kept")
+        #expect(cluster.isConverged)
+    }
+
     /// A member keeps its deletes for it: it fetches what it missed, no more.
     @Test func aDiskThatIsNotStaleIsBelieved() {
         let world = World(actors: 2)

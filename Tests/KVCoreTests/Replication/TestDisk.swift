@@ -17,7 +17,7 @@ struct TestDisk {
     private var frontier: [(uid: ActorUID, seq: UInt64)] = []
     private var floor: Millis
     /// The member table, in which the server itself is over.
-    let rows: [MemberRow]
+    var rows: [MemberRow]
 
     init(_ server: TestServer) {
         let actor = server.actors[0]

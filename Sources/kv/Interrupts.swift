@@ -10,7 +10,7 @@ import Synchronization
     @preconcurrency import Darwin
 #endif
 
-enum Signals {
+enum Interrupts {
     static let watched = [SIGINT, SIGQUIT, SIGTERM, SIGHUP]
 
     /// What the prompt does with a signal; nil: the program dies of it, as programs do.

@@ -8,7 +8,7 @@ import Synchronization
 /// Calls are queued under a lock by the threads that make them; the first of a batch wakes the event loop, which writes
 /// all that gathered in one piece. Replies come in the order of the calls (RESP), so a queue of calls sent is all the
 /// bookkeeping there is; a call given up keeps its place in it until its answer has passed.
-final class Connection: @unchecked Sendable {
+final class ServerConnection: @unchecked Sendable {
     /// Bytes encoded before they are handed to the socket.
     static let writeBytesMax = 1024 * 1024
     /// Timeouts closer together than this are looked at together.

@@ -30,7 +30,7 @@ extension OutputBuffer {
 
 /// A cursor over received bytes. After the first read beyond the end, or of a malformed integer, `failed` stays set and
 /// every read returns zero, so that callers check once per structure.
-struct WireReader {
+struct VarintReader {
     let bytes: UnsafeRawBufferPointer
     var at: Int
     let end: Int
