@@ -10,7 +10,7 @@ final class ReplyHandler: ChannelInboundHandler {
 
     private var connection: ServerConnection?
     private var context: ChannelHandlerContext?
-    private var reason = "closed by the server"
+    private(set) var reason = "closed by the server"
 
     /// Of a channel with TLS, which is of use when its handshake is done.
     private let handshakeTimeout: Duration?
@@ -70,7 +70,7 @@ final class ReplyHandler: ChannelInboundHandler {
         handshakeLimit?.cancel()
         let connection = connection
         self.connection = nil
-        connection?.inactive(reason)
+        connection?.inactive(self, reason)
     }
 }
 

@@ -40,6 +40,8 @@ final class ServerConnection: @unchecked Sendable {
     private var inFlight = CircularBuffer<Call>()
     /// The established connection's end of the channel; nil without one.
     private var handler: ReplyHandler?
+    /// The end of the channel that the attempt under way will use, when its handshake is done.
+    private var candidate: ReplyHandler?
     /// The last thing the server said that answered nothing, such as that it has too many clients.
     private var serverSaid: String?
     private var output = ByteBuffer()
@@ -242,8 +244,11 @@ final class ServerConnection: @unchecked Sendable {
         return true
     }
 
-    func inactive(_ reason: String) {
-        handler = nil
+    /// One of several channels may end that an attempt opened to a name with several addresses: only the one that is
+    /// used counts.
+    func inactive(_ ended: ReplyHandler, _ reason: String) {
+        guard ended === handler ?? candidate else { return }
+        (handler, candidate) = (nil, nil)
         switch phase {
         case .connected: broken(reason, isViolation: false)
         // Within the handshake of TLS.
@@ -287,8 +292,17 @@ final class ServerConnection: @unchecked Sendable {
             }
             .connect(host: address.host, port: address.port)
             .whenComplete { result in
-                if case .failure(let error) = result { self.connectFailed(failureText(error, self.configuration)) }
+                switch result {
+                case .success(let channel): self.opened(channel)
+                case .failure(let error): self.connectFailed(failureText(error, self.configuration))
+                }
             }
+    }
+
+    private func opened(_ channel: any Channel) {
+        guard phase == .connecting else { return }
+        candidate = try? channel.pipeline.syncOperations.handler(type: ReplyHandler.self)
+        if candidate == nil || !channel.isActive { connectFailed(candidate?.reason ?? "closed by the server") }
     }
 
     func connected(_ handler: ReplyHandler) {
@@ -296,7 +310,7 @@ final class ServerConnection: @unchecked Sendable {
             handler.detachAndClose()
             return
         }
-        self.handler = handler
+        (self.handler, candidate) = (handler, nil)
         phase = .connected
         login(handler)
         core.connected(self)
@@ -317,6 +331,7 @@ final class ServerConnection: @unchecked Sendable {
 
     private func connectFailed(_ reason: String) {
         guard phase == .connecting else { return }
+        candidate = nil
         rest(reason)
         core.connectFailed(self, reason)
         failWaiting(.unreachable(server: address, reason: reason))

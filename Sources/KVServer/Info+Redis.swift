@@ -10,11 +10,13 @@ extension Info {
 
     /// The fields of a Redis with RDB and AOF, or without where nothing is kept on a disk; some of our own.
     @Sendable static func persistence(_ shard: Shard, _ text: inout OutputBuffer) {
-        text.append("loading:0\r\nasync_loading:0\r\n")
+        loading(shard.context, &text)
         guard let persistence = shard.context.persistence else {
             text.append("rdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0\r\nrdb_last_save_time:")
             text.appendDecimal(Int(shard.context.startedMillis / 1000))
-            text.append("\r\nrdb_last_bgsave_status:ok\r\naof_enabled:0\r\naof_rewrite_in_progress:0\r\n")
+            text.append("\r\nrdb_last_bgsave_status:ok\r\naof_enabled:")
+            text.append(shard.context.config.disk.directory == nil ? "0" : "1")
+            text.append("\r\naof_rewrite_in_progress:0\r\n")
             return text.append("aof_last_write_status:ok\r\n")
         }
         let (save, logs) = (persistence.saveFigures, persistence.logs)
@@ -34,6 +36,7 @@ extension Info {
             ("aof_delayed_fsync", logs.reduce(0) { $0 + $1.delayedSyncs }),
             ("durable_lag_ms", Int(logs.reduce(0) { max($0, $1.lagMillis(now: Machine.monotonicNanos)) })),
             ("quarantined_bytes", persistence.quarantinedBytes),
+            ("backups_held", persistence.backups.heldCount),
             ("recovered_keys", persistence.recoveredEntries),
         ]
         for (name, value) in rows {
@@ -47,6 +50,17 @@ extension Info {
         let fraction = String(micros % 1_000_000)
         text.append("recovery_seconds:\(micros / 1_000_000).")
         text.append(String(repeating: "0", count: 6 - fraction.count) + fraction + "\r\n")
+    }
+
+    /// How far a server that starts has read its directory.
+    private static func loading(_ context: ServerContext, _ text: inout OutputBuffer) {
+        guard let figures = context.loading.figures() else {
+            return text.append("loading:0\r\nasync_loading:0\r\n")
+        }
+        text.append("loading:1\r\nasync_loading:0\r\nloading_start_time:\(figures.beganMillis / 1000)\r\n")
+        text.append("loading_total_bytes:\(figures.total)\r\nloading_loaded_bytes:\(figures.loaded)\r\n")
+        text.append("loading_loaded_perc:\(fixed(figures.percent, 2))\r\n")
+        text.append("loading_eta_seconds:\(figures.secondsLeft)\r\n")
     }
 
     /// There are none.

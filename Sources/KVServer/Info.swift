@@ -162,7 +162,7 @@ enum Info {
         line(&text, "address", own?.ownAddress ?? "?")
         line(&text, "lag_ms", Int(shard.replicator?.lagMillis ?? 0))
         line(&text, "max_lag_ms", shard.context.live.maxLagSeconds.map { String($0 * 1000) } ?? "off")
-        line(&text, "data_commands", shard.state.pointee.isLoading ? "loading" : shard.state.pointee.writeRefusal.info)
+        line(&text, "data_commands", shard.dataCommands)
         line(&text, "peer_encryption", shard.context.config.trust.name)
         line(
             &text, "peer_certificate_ends",

@@ -22,6 +22,7 @@ package final class Server {
     /// systemd, where it started the server. Set before the start.
     package var manager: ServiceManager?
     private let status: ReplicatorStatus
+    private var areLoopsRunning = false
     private var disk: ServerDisk?
     /// What host names stand for; nil: what the system says. Set before the start.
     package var resolver: NameResolver?
@@ -70,31 +71,75 @@ package final class Server {
             cores = []
             throw error
         }
-        do {
-            if let directory {
-                disk = try ServerDisk(directory, cores.map { ($0.shard, $0.thread.loop) }, context, log)
-            }
-            try startReplication()
-            try disk?.begin()
-        } catch {
-            disk = nil
-            for core in cores { core.shard.close() }
-            (cores, metrics) = ([], nil)
+        do { try begin(directory) } catch {
+            giveUp()
             throw error
         }
+        tellSettings(directory)
+        return description
+    }
+
+    /// Reads the directory, if there is one, and begins with what is in it. Where there is something to read the loops
+    /// run meanwhile, over empty stores, and answer that they load; while the rest begins they stand still.
+    private func begin(_ directory: DataDirectory?) throws(StartFailure) {
+        let ends = cores.map { ($0.shard, $0.thread.loop) }
+        guard let directory, directory.manifest != nil else {
+            if let directory {
+                disk = try ServerDisk(directory, ends, into: ends.map { $0.0.state.pointee.store }, context, log)
+            }
+            try beginReplication()
+            return startLoops()
+        }
+        for core in cores { core.shard.state.pointee.isReading = true }
+        startLoops()
+        let stores = cores.map { Shard.makeStore($0.shard.index, context) }
+        do throws(StartFailure) { disk = try ServerDisk(directory, ends, into: stores, context, log) } catch {
+            for store in stores { store.destroy() }
+            throw error
+        }
+        let pause = LoopPause(cores.map(\.thread.loop))
+        defer { pause.end() }
+        for (core, store) in zip(cores, stores) { core.shard.take(store) }
+        try beginReplication()
+        for core in cores { core.shard.state.pointee.isReading = false }
+        context.loading.end()
+    }
+
+    /// Before the loops run, or while they stand still.
+    private func beginReplication() throws(StartFailure) {
+        try startReplication()
+        try disk?.begin()
+        guard let manager else { return }
+        LoopWatchdog(cores.map(\.thread.loop), manager).begin()
+        tellReady(manager)
+    }
+
+    private func startLoops() {
         if cores.count > 1 {
             let homes = LoopHomes(cores.map { ($0.thread.loop, $0.shard) })
             for core in cores { core.shard.homes = homes }
         }
-        if let manager { LoopWatchdog(cores.map(\.thread.loop), manager).begin() }
-        if let manager { tellReady(manager) }
         for core in cores {
             if let secure = core.secure { context.certificates.add(secure, on: core.thread.loop) }
             core.thread.start()
         }
         metrics?.start()
-        tellSettings(directory)
-        return description
+        areLoopsRunning = true
+    }
+
+    /// It could not start: nothing is left open.
+    private func giveUp() {
+        if areLoopsRunning {
+            try? metrics?.stop()
+            system?.close()
+            for core in cores { core.thread.loop.stop() }
+            for core in cores { try? core.thread.join() }
+            for core in cores { core.shard.replicator = nil }
+            context.certificates.forgetPorts()
+        }
+        disk = nil
+        for core in cores { core.shard.close() }
+        (cores, metrics, system, areLoopsRunning) = ([], nil, nil, false)
     }
 
     private func tellSettings(_ directory: DataDirectory?) {

@@ -72,6 +72,7 @@ package final class ServerContext: Sendable {
     package let live: LiveSettings
     let slowLog = SlowLog()
     let latencyEvents = LatencyEvents()
+    let loading = LoadingProgress()
     let memoryPeak = MemoryPeak()
     let monitors: Monitors
     package let log: Logger

@@ -81,6 +81,21 @@ import Testing
         }
     }
 
+    @Test func aCommandIsNotBrokenOverTwoRows() {
+        let line = Line(
+            "You step back: breakages took your power from 4,329 to 2,720. `solve 20` goes on; `resign`, `mine 10` and "
+                + "`buy max` rebuild.")
+        for width in 24...120 {
+            let rows = line.wrapped(width).map(\.text)
+            #expect(rows.allSatisfy { row in row.count { $0 == "`" } % 2 == 0 }, "\(width): \(rows)")
+            #expect(rows.allSatisfy { Columns.of($0) <= width })
+            #expect(rows.joined(separator: " ").split(separator: " ") == line.text.split(separator: " "), "\(width)")
+        }
+        // A backquote that somebody types binds nothing.
+        let said = Line("bob says: ` " + String(repeating: "word ", count: 40)).wrapped(30)
+        #expect(said.count > 5 && said.allSatisfy { $0.text.hasSuffix("word") || $0.text.hasSuffix("word ") })
+    }
+
     @Test func semicolonsAreMentionedWhereOneCutALine() {
         let world = SimWorld(seed: 3)
         let ada = world.join("ada")
@@ -89,10 +104,12 @@ import Testing
             world.command(ada, line)
             #expect(ada.failures.last?.contains("semicolon") == false, "\(ada.failures.last ?? "")")
         }
-        for line in ["say see you ;)", "say 3;4"] {
+        for line in ["say see you ;)", "say 3;4", "'tuning first; you theory", "tell ada yes; 5 more tries"] {
             world.command(ada, line)
             #expect(ada.failures.last?.contains("`;;` writes a semicolon") == true)
         }
+        world.command(ada, "look; frobnicate")
+        #expect(ada.failures.last?.contains("semicolon") == false, "nothing was said")
     }
 
     @Test func aQuestionChangesNoSetting() {

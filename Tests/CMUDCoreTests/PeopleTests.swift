@@ -281,6 +281,94 @@ import Testing
         #expect(ada.transcript.contains { $0.contains("ada (you)") })
     }
 
+    /// Play time that grows, and is a minute old for others, let each of two see the other ahead.
+    @Test func everybodySeesTheSameAhead() {
+        let world = SimWorld(seed: 16, replicas: 2)
+        for (name, work) in [("ada", Int64(40)), ("bob", 30), ("cyd", 0)] {
+            world.character(name, cpus: 9) { $0.total.work[Rank.undergraduate.rawValue] = [1: work] }
+        }
+        world.settle()
+        let players = ["ada", "bob", "cyd"].enumerated().map { world.join($1, replica: $0 % 2) }
+        for player in players { world.waitUntilIn(player) }
+        world.settle(20_000)
+        let order = { (player: SimPlayer) -> [String] in
+            world.command(player, "scores")
+            guard
+                case .scores(_, let rows, _)? = player.events.last(where: {
+                    if case .scores = $0.event { true } else { false }
+                })?.event
+            else { return [] }
+            return rows.map { "\($0.place) \($0.name) \($0.value)" }
+        }
+        for player in players { _ = order(player) }
+        world.settle()
+        for player in players { #expect(order(player) == ["1 ada 40", "2 bob 30", "3 cyd 0"], "\(player.label)") }
+        // What bob has done since counts for both, though the line that he publishes is still the old one.
+        for player in players { world.command(player, "move 6") }
+        world.solve(players[1], atMost: 20) { players[1].session.ledgerNow.work(.undergraduate) > 40 }
+        let work = players[1].session.ledgerNow.work(.undergraduate)
+        world.settle(3_000)
+        for player in players {
+            #expect(order(player) == ["1 bob \(work)", "2 ada 40", "3 cyd 0"], "\(player.label)")
+        }
+    }
+
+    @Test func theRetiredAreOrderedByTime() {
+        let world = SimWorld(seed: 17)
+        for (name, seconds) in [("slow", Int64(9_000)), ("fast", 3_000)] {
+            world.character(name, rank: .retired, cpus: 9) {
+                $0.total.playSeconds = seconds
+                for rank in Rank.working { $0.total.work[rank.rawValue] = [1: seconds + Balance.standard.size(rank)] }
+            }
+        }
+        for name in ["slow", "fast"] {
+            let player = world.join(name)
+            world.waitUntilIn(player)
+            world.command(player, "scores")
+            world.command(player, "quit")
+        }
+        let ada = world.join("ada")
+        world.waitUntilIn(ada)
+        world.settle()
+        world.command(ada, "scores")
+        let places = ["fast", "slow", "ada"].map { name in
+            ada.transcript.lastIndex { $0.contains("\(name) ") && $0.contains(name == "ada" ? "(you)" : "Retired") }
+                ?? -1
+        }
+        #expect(places == places.sorted() && places[0] >= 0, "\(ada.text)")
+    }
+
+    /// The hall of fame says after how long somebody retired, whatever they do afterwards.
+    @Test func mentoringDoesNotDelayARetirement() {
+        let world = SimWorld(seed: 18)
+        let pid = world.character("emma", rank: .professor, cpus: 9) {
+            $0.total.bought[Item.darkMatter.rawValue] = 200
+            $0.total.playSeconds = 2_000
+            for rank in Rank.working where rank < .professor {
+                $0.total.work[rank.rawValue] = [1: Balance.standard.size(rank)]
+            }
+            $0.total.work[Rank.professor.rawValue] = [1: Balance.standard.size(.professor) - 1]
+        }
+        let emma = world.join("emma")
+        world.waitUntilIn(emma)
+        world.solve(emma, atMost: 20) { emma.session.rankNow == .retired }
+        #expect(emma.session.rankNow == .retired)
+        world.command(emma, "mine 100")
+        #expect(emma.session.ledgerNow.playSeconds > 2_200)
+        let hall = { (player: SimPlayer) -> String in
+            world.command(player, "scores")
+            return player.transcript.last ?? ""
+        }
+        let said = hall(emma)
+        #expect(said.contains("emma, 33 min"), "\(said)")
+        world.command(emma, "quit")
+        world.settle(12_000)
+        let again = world.join("emma")
+        world.waitUntilIn(again)
+        world.command(again, "mine 30")
+        #expect(hall(again) == said && world.slots(pid).career / 60 == 33, "\(world.slots(pid).career)")
+    }
+
     @Test func mentorsHelpOtherRanks() {
         let world = SimWorld(seed: 15)
         world.character("emma", rank: .retired, cpus: 199)

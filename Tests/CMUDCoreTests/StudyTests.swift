@@ -64,6 +64,20 @@ import Testing
         #expect(Place.allCases.count { !$0.terms.text.isEmpty } >= 7)
     }
 
+    /// A quarter more of one coin is a second coin one time in four: before, it was nothing up to a block of four.
+    @Test func aGoodPlaceHelpsFromTheFirstBlockOn() {
+        let mined = { (percent: Int64, power: Int64) -> Int64 in
+            (Int64(1)...4_000).map { number in
+                var dice = Outcome(pid: "ada", slot: 0, action: .mine, number: number)
+                return dice.coins(.standard, power: power, percent: percent, hitPercent: 100) ?? 0
+            }.saturatedSum
+        }
+        #expect((4_900...5_100).contains(mined(125, 1)), "\(mined(125, 1)) of 4,000 blocks of one coin")
+        #expect(mined(100, 1) == 4_000 && mined(50, 1) == 4_000, "nobody gets less than one")
+        let (plain, better) = (mined(100, 7), mined(175, 7))
+        #expect((plain * 172 / 100...plain * 178 / 100).contains(better), "\(better), plain \(plain)")
+    }
+
     @Test func companyHelpsAtEveryWork() {
         let world = SimWorld(seed: 3, replicas: 2)
         let ada = world.join("ada", replica: 0)
@@ -102,7 +116,7 @@ import Testing
         world.settle()
         world.command(ada, "coffee")
         #expect(ada.session.coinsNow == 70 && ada.heard("Coffee for you and bob: 30 coins"))
-        #expect(world.run(atMost: 5_000) { bob.heard("ada buys a round of coffee.") })
+        #expect(world.run(atMost: 5_000) { bob.heard("ada buys a round of coffee for all") })
         world.settle()
         #expect([ada, bob, cyd].map(\.session.ledgerNow.cupLeft) == [60, 60, 0])
         world.command(ada, "coffee")

@@ -52,6 +52,26 @@ import Testing
         #expect(ada.transcript.last?.hasPrefix("Hint: Alone, start") == true)
     }
 
+    /// Somebody whose part is done goes mining while a partner finishes: the promotion does not wait for a question.
+    @Test func aPromotionReachesWhoMinesMeanwhile() {
+        let world = SimWorld(seed: 23, replicas: 2)
+        for (name, work) in [("ada", Int64(200)), ("bob", 780)] {
+            world.character(name, cpus: 19) { $0.total.work[Rank.undergraduate.rawValue] = [1: work] }
+        }
+        world.settle()
+        let (ada, bob) = (world.join("ada", replica: 0), world.join("bob", replica: 1))
+        for player in [ada, bob] { world.waitUntilIn(player) }
+        world.settle()
+        world.type(ada, "mine 100")
+        world.solve(bob, atMost: 40) { bob.session.rankNow == .masters }
+        #expect(world.run(atMost: 10_000) { ada.session.rankNow == .masters }, "\(ada.text.suffix(600))")
+        #expect(ada.session.progress != nil && ada.heard("You are now a Masters student!"))
+        #expect(ada.heard("Solved! Undergraduate problem number 1, by bob and ada."), "\(ada.text.suffix(600))")
+        world.interrupt(ada)
+        world.command(ada, "mine 2")
+        #expect(ada.failures.isEmpty, "\(ada.failures)")
+    }
+
     @Test func buyMaxSpendsWhereItGivesMostPower() {
         let world = SimWorld(seed: 22)
         world.character("ada", rank: .phd, cpus: 5, earned: 5_000)

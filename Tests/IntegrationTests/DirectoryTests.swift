@@ -142,6 +142,24 @@ import Testing
         #expect(try server.connect().command("DBSIZE") == ":3\r\n")
     }
 
+    @Test func aBackupIsHeldNoLongerThanItsConnection() throws {
+        let directory = TestDirectory()
+        let server = try start(directory, actors: 2)
+        try set(server, 3)
+        var client: Client? = try server.connect(2)
+        let begun = try client!.command("KVD", "BACKUP", "BEGIN")
+        #expect(begun.hasPrefix("*3\r\n:1\r\n:"), "\(begun)")
+        #expect(try client!.command("KVD", "BACKUP", "READ", "1", "0").hasPrefix("$"))
+        #expect(try server.info("backups_held") == "1")
+        // Ended in the middle.
+        client = nil
+        let deadline = Clock.millis() + 20_000
+        while try server.info("backups_held") != "0", Clock.millis() < deadline {}
+        #expect(try server.info("backups_held") == "0")
+        let none = "-ERR there is no such backup, or it cannot be read\r\n"
+        #expect(try server.connect().command("KVD", "BACKUP", "READ", "1", "0") == none)
+    }
+
     @Test func aDirectoryOfAnotherClusterOrWithForeignFilesIsRefused() throws {
         let directory = TestDirectory()
         _ = try start(directory).end()

@@ -53,6 +53,25 @@ import Testing
         }
     }
 
+    /// The server is told that it need not hold what is not fetched.
+    @Test(arguments: ["a piece", "the file"]) func aBackupThatFailsIsEnded(_ failing: String) async throws {
+        let server = try await ScriptedServer { exchange in
+            switch exchange.arguments.dropFirst().prefix(2) {
+            case ["BACKUP", "BEGIN"]: exchange.reply("*3\r\n:7\r\n:5000000\r\n$3\r\nkvd\r\n")
+            case ["BACKUP", "READ"]: exchange.reply("-ERR there is no such backup, or it cannot be read\r\n")
+            case ["BACKUP", "END"]: exchange.reply("+OK\r\n")
+            default: exchange.reply("-ERR unknown command\r\n")
+            }
+        }
+        let folder = NSTemporaryDirectory() + (failing == "the file" ? "kvd-none-\(getpid())/none/" : "")
+        let path = folder + "kvd-backup-\(getpid())"
+        let (code, _, errors) = try await kv(server, "backup", path)
+        #expect(code == 1 && errors.contains(failing == "the file" ? "No such file" : "no such backup"), "\(errors)")
+        #expect(server.requests.last == ["KVD", "BACKUP", "END", "7"])
+        #expect(!FileManager.default.fileExists(atPath: path))
+        await server.stop()
+    }
+
     @Test func valuesPassByteForByte() async throws {
         let server = try Server()
         let bytes: [UInt8] = [0xFF, 0, 1, 10, 13, 10]

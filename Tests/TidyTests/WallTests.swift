@@ -35,7 +35,7 @@ import Testing
             holders: ["Replica", "RemoteServer", "Sibling"], open: ["ScanDonor", "SegmentBuilder"],
             others: [
                 "Replica.siblings", "Replica.servers", "Replica.statistics", "Replica.onRestamp", "Replica.onLearned",
-                "Replica.durableSource",
+                "Replica.durableSource", "Replica.isSynced",
             ],
             propertiesMin: 40),
         Machine(

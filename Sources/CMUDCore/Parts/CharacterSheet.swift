@@ -22,6 +22,8 @@ struct CharacterSheet {
     var record: SlotRecord { own }
     /// What all slots amount to.
     var total: Ledger { slots.total }
+    /// Seconds played until the retirement; 0 before it.
+    var career: Int64 { slots.career }
     /// What each slot counts for, by slot.
     var counted: [(slot: Int, ledger: Ledger)] { slots.records.keys.sorted().map { ($0, slots.counted($0)) } }
 
@@ -67,6 +69,7 @@ struct CharacterSheet {
         record.total = record.base
         record.moved = previous?.moved ?? [:]
         record.rank = slots.rank
+        record.career = slots.career
         record.place = slots.place
         record.options = slots.options
         sit(free, record, after: previous)
@@ -189,9 +192,11 @@ struct CharacterSheet {
 
     /// Work on problems of the old rank that are solved, those below `solvedBelow`, is folded.
     mutating func promote(to next: Rank, solvedBelow instance: Int64) {
+        let played = slots.career > 0 ? slots.career : slots.total.playSeconds
         change {
             $0.total.fold($0.rank, solvedBelow: instance)
             $0.rank = next
+            if next == .retired { $0.career = played }
         }
     }
 

@@ -5,7 +5,8 @@ import KVBase
 /// A command as it was typed; one line may hold several.
 struct TypedLine: Equatable {
     let text: String
-    let followsSemicolon: Bool
+    /// A semicolon stands before it that was rather meant as one: behind talk, or before what is no word.
+    let isCutOff: Bool
 }
 
 /// Commands are answered one after the other; those behind the running one wait, at most `linesMax` of them.

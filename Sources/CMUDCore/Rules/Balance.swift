@@ -134,6 +134,9 @@ package struct Balance: Sendable {
     package let mentorPercent: Int64 = 20
     /// The number of steps at one's own power below which starting alone is a good plan.
     package let goodSteps: Int64 = 140
+
+    /// What takes no more plain steps than this is finished, whatever broke: rebuilding would take longer.
+    package static let finishSteps: Int64 = 20
     package let giftPercentPerDay: Int64 = 10
 
     private init(

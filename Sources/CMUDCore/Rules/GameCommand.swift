@@ -240,6 +240,13 @@ extension GameCommand {
         return pieces.map(trimmed).filter { !$0.isEmpty }
     }
 
+    /// Whether the rest of the line is what is said.
+    package static func isTalk(_ line: String) -> Bool {
+        if line.first == "'" || line.first == ":" { return true }
+        guard case .one(let command) = match(String(line.prefix { !$0.isWhitespace })) else { return false }
+        return [.say, .emote, .tell, .reply, .shout].contains(command)
+    }
+
     package static func trimmed(_ text: String) -> String {
         var view = Substring(text)
         while let first = view.first, first.isWhitespace { view = view.dropFirst() }

@@ -38,7 +38,9 @@ package struct Outcome: Sendable {
     {
         guard generator.below(100) < hitPercent ?? balance.mineHitPercent else { return nil }
         let plain = 1 + Int64(generator.below(Int(max(1, min(power, amountMax)))))
-        return max(1, plain.times(percent) / 100)
+        // The dice decide about the part of a coin, so that a good place is worth going to from the first block on.
+        let part = Int64(generator.below(100))
+        return max(1, plain.times(percent).adding(part) / 100)
     }
 
     /// Whether a try at the books brought anything.

@@ -35,7 +35,7 @@ package struct Chapter: Sendable {
             "The grader accepted every byte exactly once. It printed 100/100 and then, unprompted, \"nice\".",
             "You are a Masters student now. This comes with a key to a cluster and a smaller desk.",
             "Word in the corridor: graphics cards do the same sums, ten at a time, and hotter.",
-            "The shop has put GPUs in the window. Your next problem is twenty times the size of the last.",
+            "The shop has put GPUs in the window. Your next problem is many times the size of the last.",
         ])
 
     private static let phd = Chapter(

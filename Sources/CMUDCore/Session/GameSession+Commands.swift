@@ -19,8 +19,7 @@ extension GameSession {
                 "\"\(clip(String(word)))\" could be several things",
                 "type \(choices.dropLast().joined(separator: ", ")) or \(choices.last!)")
         case .none(let nearest):
-            let isCutOff = typed.followsSemicolon && !first.isLetter
-            let semicolon = isCutOff ? " (`;` begins a new command, `;;` writes a semicolon)" : ""
+            let semicolon = typed.isCutOff ? " (`;` begins a new command, `;;` writes a semicolon)" : ""
             fail(
                 "There is no command \"\(clip(String(word)))\"" + semicolon,
                 nearest.map { "did you mean `\($0.rawValue)`? `help` lists all" } ?? "`help` lists what there is")
@@ -46,7 +45,7 @@ extension GameSession {
         case .resign: resign()
         case .mentor: mentor(words)
         case .story: tell(Chapter.of(record.rank), isAsked: true)
-        case .hint: emit(.advice(advice))
+        case .hint: adviseNow()
         case .hints: toggle("hints", rest)
         case .say: say(rest)
         case .emote: emote(rest)
@@ -228,16 +227,7 @@ extension GameSession {
         if record.rank == .retired {
             return hint("back", "`scores` shows the hall of fame, `mentor masters 10` helps others.")
         }
-        if let best = affordable().first, best.item != .cpu || power < 10 {
-            return hint(
-                "back",
-                "You can afford \(Show.count(best.count, best.item.title, best.item.title(2))): `buy \(best.item.key)`."
-            )
-        }
-        hint(
-            "back",
-            strength >= goodPower
-                ? "You are strong enough for your problem: `solve`." : "`mine 10` mines, `problem` shows what is left.")
+        hint("back", advice)
     }
 
     // MARK: completion

@@ -229,9 +229,6 @@ extension GameSession {
         }
     }
 
-    /// The power with which the problem is attacked if all of `partners` take part.
-    var strength: Int64 { power.adding(partners.map(\.power).saturatedSum) }
-
     // MARK: promotion
 
     /// Promotes the player who did a tenth of the size for this rank and worked on an instance that is solved.
@@ -272,15 +269,18 @@ extension GameSession {
         }
     }
 
-    /// Looks at the player's unsolved problem: others may finish it.
+    /// A step looks at the problem by itself, and what it saw must not be overtaken.
+    private var isStepping: Bool { work?.activity == .solving || work?.activity == .mentoring }
+
+    /// Looks at the player's unsolved problem: others may finish it, also while the player mines for the next rank.
     func pollProblem(_ done: @escaping () -> Void) {
-        guard record.rank < .retired, work == nil, mode == .solving || total.work(record.rank) > 0 else {
+        guard record.rank < .retired, !isStepping, mode == .solving || total.work(record.rank) > 0 else {
             return done()
         }
         let before = whiteboard.problem
         refreshProblem(record.rank) { [unowned self] state in
             defer { done() }
-            guard let state, work == nil, state.rank == record.rank else { return }
+            guard let state, !isStepping, state.rank == record.rank else { return }
             whiteboard.look(state)
             if let before, before.rank == state.rank, before.instance < state.instance,
                 credit(before.rank, before.instance) > 0
@@ -338,21 +338,6 @@ extension GameSession {
         }
     }
 
-    private func adviseOnProblem() {
-        guard power < goodPower else { return }
-        let others = Show.list(partners.map { names[$0.pid] })
-        if strength >= goodPower {
-            return hint(
-                "together",
-                "Together with \(others) you are strong enough: `solve`, all of you, and in one room.", isRepeated: true
-            )
-        }
-        let who = partners.isEmpty ? "Alone, start" : "With \(others), start"
-        hint(
-            "120", "\(who) at a power of about \(Show.number(goodPower)): until then, `mine 10` and buy.",
-            isRepeated: true)
-    }
-
     func problemView(_ state: ProblemState) -> ProblemView {
         ProblemView(
             rank: state.rank, instance: state.instance, size: state.size, remaining: state.remaining,
@@ -362,7 +347,7 @@ extension GameSession {
             steps: steps(state.remaining, power), power: power,
             together: partners.isEmpty
                 ? nil
-                : (partners.map { names[$0.pid] }, steps(state.remaining, strength), strength))
+                : (partners.map { names[$0.pid] }, stepsTogether(state.remaining), strength))
     }
 
     func mentor(_ arguments: [String]) {

@@ -54,7 +54,7 @@ extension GameSession {
             if count == 0 {
                 let short = price - coins
                 return fail(
-                    "A \(item.title) costs \(Show.number(price)); you are short by \(Show.coins(short))",
+                    "\(article(item, isFirst: true)) costs \(Show.number(price)); you are short by \(Show.coins(short))",
                     "`mine 10` brings more")
             }
             return fail(
@@ -89,21 +89,6 @@ extension GameSession {
             finish()
         }
     }
-
-    private func adviseAfterBuying() {
-        guard record.rank < .retired else { return }
-        if strength >= goodPower {
-            if mode == .mining { adviseAttack() }
-        } else if mode == .mining {
-            hint(
-                "more \(record.rank.key)",
-                "More power, more coins in each block: `mine 10`, then buy again. With a power of "
-                    + "\(Show.number(goodPower)) you can take on the problem of your rank.")
-        }
-    }
-
-    /// The power at which the problem of this rank is a good plan for one person: below it, breakages eat the progress.
-    var goodPower: Int64 { (balance.size(record.rank) + balance.goodSteps - 1) / balance.goodSteps }
 
     // MARK: gifts
 

@@ -122,8 +122,9 @@ extension GameSession {
             return "\(way)`learn theory` for progress, `learn care` against breakages or `learn tuning` for coins; "
                 + "it lasts."
         }
+        let open = lessonsOpen == 1 ? "there is a lesson for your rank" : "\(lessonsOpen) lessons wait for you"
         // As many tries as it takes alone, one in ten of which brings nothing.
         let tries = ((Balance.lessonInsight - total.insightLeft) * 10 + 35) / (9 * Balance.studyInsight)
-        return "\(way)`study \(max(1, tries))`: there is a lesson for your rank, and what you learn lasts."
+        return "\(way)`study \(max(1, tries))`: \(open), and what you learn lasts."
     }
 }

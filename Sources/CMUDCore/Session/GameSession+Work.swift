@@ -110,9 +110,9 @@ extension GameSession {
         }
     }
 
-    /// Steps that `work` takes in this place, with the lessons had.
-    func steps(_ work: Int64, _ power: Int64) -> Int64 {
-        let percent = balance.solvePercent(record.place, partners: 0, theory: total.lessons(.theory))
+    /// Steps that `work` takes in this place with the lessons had, `partners` at work beside.
+    func steps(_ work: Int64, _ power: Int64, partners: Int = 0) -> Int64 {
+        let percent = balance.solvePercent(record.place, partners: partners, theory: total.lessons(.theory))
         return balance.steps(work, power: max(1, power.times(percent) / 100))
     }
 
@@ -164,72 +164,4 @@ extension GameSession {
         work?.stop()
         stopNow()
     }
-
-    // MARK: advice
-
-    /// The next good step, for whoever asks.
-    var advice: String {
-        guard record.rank < .retired else { return "Nothing is due. `mentor masters 10` helps others." }
-        if work != nil { return "You are busy; `stop` ends it." }
-        let seen = whiteboard.problem.flatMap { $0.rank == record.rank ? $0.remaining : nil }
-        let steps = Show.count(steps(seen ?? balance.size(record.rank), strength), "step")
-        if strength >= goodPower {
-            let whose =
-                power >= goodPower ? "You are" : "Together with \(Show.list(partners.map { names[$0.pid] })) you are"
-            return "\(whose) strong enough: `\(mode == .solving ? "solve 20" : "solve")` (about \(steps))."
-        }
-        if let lesson = lessonAdvice { return lesson }
-        if mode == .solving { return "`resign`, then mine and buy until your power is \(Show.number(goodPower))." }
-        let next = affordable().isEmpty ? "`mine 10`" : "`buy max`"
-        return "\(next); with a power of \(Show.number(goodPower)), `solve`."
-    }
-
-    /// What a new player may not know yet, at the moment it becomes useful.
-    func adviseAfter(_ activity: Activity) {
-        guard record.options.hints else { return }
-        let total = total
-        switch activity {
-        case .mining:
-            if record.rank < .retired, strength >= goodPower { return adviseAttack() }
-            if let best = affordable().first {
-                let isNew = total.bought[best.item.rawValue] == 0
-                if isNew || !hints.has("buy") {
-                    return hint(
-                        "buy",
-                        "You can afford \(article(best.item)): `buy \(best.item.key)` buys as many as you can pay, "
-                            + "`shop` shows prices.", isRepeated: true)
-                }
-            }
-            hint("mine many", "`mine 10` mines ten times in a row.")
-            if let lesson = lessonAdvice { hint("lesson \(record.rank.key)", lesson) }
-        case .studying:
-            if let lesson = lessonAdvice { hint("lesson", lesson, isRepeated: true) }
-        case .solving:
-            guard let state = whiteboard.problem, state.rank == record.rank else { return }
-            let left = steps(state.remaining, strength)
-            if strength < goodPower * 9 / 10 {
-                hint(
-                    "rebuild",
-                    "Slow going: about \(Show.number(left)) steps at your power, and breakages on top. "
-                        + "Better `resign`, `mine 10` and buy until your power is \(Show.number(goodPower)); "
-                        + "what is solved stays solved.",
-                    isRepeated: true)
-            } else {
-                hint("solve many", "`solve 20` takes twenty steps. The shop works from here, too.")
-            }
-        case .mentoring, .idle: break
-        }
-    }
-
-    /// The next step of somebody who is strong enough. Said every time, since nothing else helps them on.
-    func adviseAttack() {
-        let whose = power >= goodPower ? "Your" : "With \(Show.list(partners.map { names[$0.pid] })) a"
-        hint(
-            "attack",
-            "\(whose) power of \(Show.number(max(power, strength))) is enough for the problem of your rank: "
-                + "`solve` goes to the whiteboard.",
-            isRepeated: true)
-    }
-
-    private func article(_ item: Item) -> String { item == .asic ? "an ASIC" : "a \(item.title)" }
 }

@@ -164,7 +164,10 @@ package final class GameSession {
         let isAnswer = lines.isQuestion || prompt.isSecret || phase == .naming
         // An answer to a question is one line as it is; a password may contain a semicolon.
         let pieces = isAnswer && lines.isEmpty ? [line] : GameCommand.split(line)
-        let typed = pieces.enumerated().map { TypedLine(text: $0.element, followsSemicolon: $0.offset > 0) }
+        let typed = pieces.enumerated().map { index, piece in
+            let isCutOff = index > 0 && (piece.first?.isLetter != true || GameCommand.isTalk(pieces[index - 1]))
+            return TypedLine(text: piece, isCutOff: isCutOff)
+        }
         guard lines.add(typed) else {
             answer {
                 emit(

@@ -45,6 +45,7 @@ package struct Line: Equatable, Sendable, ExpressibleByStringInterpolation {
         let indent = min(hang, width / 2)
         var cells: [(character: Character, tone: Tone)] = []
         for span in spans { cells += span.text.map { ($0, span.tone) } }
+        let breaks = Line.breaks(cells.map(\.character))
         var rows: [Line] = []
         var start = 0
         while start < cells.count {
@@ -52,11 +53,11 @@ package struct Line: Equatable, Sendable, ExpressibleByStringInterpolation {
             var (used, index, lastBlank) = (0, start, -1)
             while index < cells.count, used + Columns.of(cells[index].character) <= room {
                 used += Columns.of(cells[index].character)
-                if cells[index].character == " " { lastBlank = index }
+                if breaks[index] { lastBlank = index }
                 index += 1
             }
             var end = index
-            if index < cells.count, cells[index].character != " ", lastBlank > start { end = lastBlank }
+            if index < cells.count, !breaks[index], lastBlank > start { end = lastBlank }
             var row = Line(spans: rows.isEmpty ? [] : [Span(text: String(repeating: " ", count: indent), tone: .plain)])
             for cell in cells[start..<end] {
                 if row.spans.last?.tone == cell.tone {
@@ -71,6 +72,24 @@ package struct Line: Equatable, Sendable, ExpressibleByStringInterpolation {
         }
         return rows
     }
+
+    /// Where a row may end: at blanks, though not inside of a command between backquotes, which is read as one word.
+    private static func breaks(_ text: [Character]) -> [Bool] {
+        var breaks = text.map { $0 == " " }
+        var opened: Int?
+        for (index, character) in text.enumerated() where character == "`" {
+            guard let open = opened, index - open <= Line.commandMax else {
+                opened = index
+                continue
+            }
+            for inside in open..<index { breaks[inside] = false }
+            opened = nil
+        }
+        return breaks
+    }
+
+    /// Longer than any command that is shown; a backquote in what somebody says binds no more than this.
+    private static let commandMax = 18
 
     /// One question mark for each character that ASCII lacks, however many scalars make it up.
     private static func folded(_ text: String) -> String {

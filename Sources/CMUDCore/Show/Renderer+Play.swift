@@ -116,8 +116,8 @@ extension Renderer {
         } + [
             Line(
                 open > 0
-                    ? "You may have \(Show.count(open, "more lesson")) at your rank. Insight: \(Show.number(insight)) of "
-                        + "\(Balance.lessonInsight)."
+                    ? "You may have \(Show.count(open, "more lesson")) at your rank. Insight: \(Show.number(insight)); "
+                        + "a lesson takes \(Balance.lessonInsight)."
                     : "You have had all lessons of your rank; the next comes with the next rank.")
         ]
     }

@@ -139,10 +139,11 @@ extension Renderer {
     private func scores(_ kind: ScoreKind, _ rows: [ScoreRow], _ hall: [String]) -> [Line] {
         let heading =
             kind == .rank
-            ? "By rank, then by play time" : kind == .coins ? "By coins ever earned" : "By work on problems"
+            ? "By rank, then by work done" : kind == .coins ? "By coins ever earned" : "By work on problems"
         var lines = [Line(heading, .title)]
         for row in rows {
-            let value = kind == .rank ? Show.duration(row.value) : Show.number(row.value)
+            let isTime = kind == .rank && row.rank == .retired
+            let value = isTime ? "in " + Show.duration(row.value) : Show.number(row.value)
             let marks = (row.isDoubtful ? " ?" : "") + (row.isSelf ? " (you)" : "")
             lines.append(
                 isReader
@@ -212,7 +213,12 @@ extension Renderer {
         case .leave(let place):
             let to = place.map { " for \($0.phrase)" } ?? ""
             return who + Line(isOwn ? " leave\(to)." : " leaves\(to).")
-        case .coffee: return who + Line(isOwn ? " buy a round of coffee." : " buys a round of coffee.")
+        case .coffee:
+            return who
+                + Line(
+                    isOwn
+                        ? " buy a round of coffee."
+                        : " buys a round of coffee for all who are here: the next 60 tries are quicker.")
         case .promoted(let rank):
             if rank == .retired { return who + Line(isOwn ? " are Retired now." : " is Retired now. Applause.") }
             return who + Line(isOwn ? " are now \(rank.role)." : " is now \(rank.role).")

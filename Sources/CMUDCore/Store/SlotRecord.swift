@@ -80,6 +80,8 @@ package struct SlotRecord: Equatable, Sendable {
     package var moved: [Int: String] = [:]
     package var rank: Rank = .undergraduate
     package var place: Place = .start
+    /// Seconds that had been played at the retirement; 0 before it.
+    package var career: Int64 = 0
     package var options = PlayerSettings()
 
     package init(sid: String) { self.sid = sid }
@@ -91,6 +93,7 @@ package struct SlotRecord: Equatable, Sendable {
         if closed { members.append(("done", .bool(true))) }
         members += total.json
         members += [("rk", .number(Int64(rank.rawValue))), ("loc", .string(place.key)), ("opt", options.json)]
+        if career > 0 { members.append(("rt", .number(career))) }
         if base != Ledger() { members.append(("b", .object(base.json))) }
         if !moved.isEmpty {
             let list = moved.sorted { $0.key < $1.key }.map { (key: String($0.key), value: JSON.string($0.value)) }
@@ -116,6 +119,7 @@ package struct SlotRecord: Equatable, Sendable {
             moved[slot] = session
         }
         rank = Rank(rawValue: Int(json["rk"]?.amount ?? 0)) ?? .undergraduate
+        career = json["rt"]?.amount ?? 0
         place = json["loc"]?.text.flatMap(Place.init(key:)) ?? .start
         options = PlayerSettings(json: json["opt"] ?? .null)
     }
@@ -146,6 +150,9 @@ package struct CharacterSlots: Equatable, Sendable {
     }
 
     package var rank: Rank { records.values.map(\.rank).max() ?? .undergraduate }
+
+    /// Seconds played until the retirement; 0 before it.
+    package var career: Int64 { records.values.map(\.career).filter { $0 > 0 }.min() ?? 0 }
 
     private var newest: SlotRecord? {
         records.sorted { $0.key < $1.key }.map(\.value).max { ($0.time, $0.seq) < ($1.time, $1.seq) }

@@ -27,6 +27,8 @@ enum FrameFormat {
     static let hasScanAsk: UInt8 = 2
     static let isSettled: UInt8 = 4
     static let isServing: UInt8 = 8
+    /// The report is of what is on a disk. Who does not know this passes over it.
+    static let isOnDisk: UInt8 = 16
 
     static let sectionKind: UInt8 = 0
     static let chunkKind: UInt8 = 1
@@ -97,7 +99,8 @@ struct FrameWriter {
         for row in head.rows { self.row(row) }
         out.append(
             (head.report == nil ? 0 : FrameFormat.hasReport) | (head.scanAsk == nil ? 0 : FrameFormat.hasScanAsk)
-                | (head.isSettled ? FrameFormat.isSettled : 0) | (head.serving != 0 ? FrameFormat.isServing : 0))
+                | (head.isSettled ? FrameFormat.isSettled : 0) | (head.serving != 0 ? FrameFormat.isServing : 0)
+                | (head.report?.isOnDisk ?? false ? FrameFormat.isOnDisk : 0))
         if head.serving != 0 { out.appendVarint(UInt64(head.serving)) }
         if let report = head.report { self.report(report) }
         out.appendVarint(UInt64(head.asks.count))
@@ -336,7 +339,10 @@ struct FrameReader {
         let flags = reader.byte()
         head.isSettled = flags & FrameFormat.isSettled != 0
         if flags & FrameFormat.isServing != 0 { head.serving = UInt32(truncatingIfNeeded: reader.varint()) }
-        if flags & FrameFormat.hasReport != 0 { head.report = report() }
+        if flags & FrameFormat.hasReport != 0 {
+            head.report = report()
+            head.report?.isOnDisk = flags & FrameFormat.isOnDisk != 0
+        }
         for _ in 0..<listCount(bytesEach: 4) {
             let (origin, from, to) = interval()
             if reader.failed { return head }

@@ -13,6 +13,12 @@ package protocol DirectoryReader {
     func names() -> [String]
     /// A whole file; `syncs`: on the disk from now on, for it may have been in the page cache only.
     func read(_ name: String, syncs: Bool) throws(DirectoryFault) -> any DirectoryBytes
+    /// So many more bytes of files have been merged, or hold nothing.
+    func noteMerged(_ bytes: Int)
+}
+
+extension DirectoryReader {
+    package func noteMerged(_ bytes: Int) {}
 }
 
 /// Why a directory is not started with: a file of it, and what is wrong.
@@ -64,7 +70,7 @@ package struct DirectoryRecovery<Reader: DirectoryReader> {
     ) throws(DirectoryFault) -> DirectoryState {
         var work = DirectoryRecovery(
             reader: reader, repairs: repairs, names: DiskNames.logs(among: reader.names()),
-            recovery: Recovery(stores: stores, now: now, planted: planted))
+            recovery: Recovery(stores: stores, now: now, planted: planted) { reader.noteMerged($0) })
         return try work.run(manifest)
     }
 

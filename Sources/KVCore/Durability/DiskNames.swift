@@ -45,6 +45,16 @@ extension Manifest {
         }
     }
 
+    /// Files of logs that a start reads.
+    package func neededLogs(among names: [String]) -> [String] {
+        DiskNames.logs(among: names).filter { file in
+            guard let life = lives.first(where: { $0.server == file.server }),
+                life.firstLogs.indices.contains(file.actor)
+            else { return false }
+            return life.firstLogs[file.actor] > 0 && file.number >= life.firstLogs[file.actor]
+        }.map(\.name)
+    }
+
     /// Files of that name hold nothing that counts, now that this is the manifest and no longer `before`.
     package func unneeded(among names: [String], before: Manifest) -> [String] {
         names.filter { name in

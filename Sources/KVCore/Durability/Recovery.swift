@@ -54,11 +54,15 @@ package final class Recovery {
     private var records: [Record] = []
     private var hashes: [UInt64] = []
     private let planted: PlantedMistakes
+    /// Is told how many more bytes have been merged.
+    private let onBytes: (Int) -> Void
 
     /// The stores are empty, and share origins and hash seed.
-    package init(stores: [Store], now: Millis, planted: PlantedMistakes = []) {
+    package init(
+        stores: [Store], now: Millis, planted: PlantedMistakes = [], onBytes: @escaping (Int) -> Void = { _ in }
+    ) {
         precondition(!stores.isEmpty)
-        (self.stores, self.planted) = (stores, planted)
+        (self.stores, self.planted, self.onBytes) = (stores, planted, onBytes)
         origins = stores[0].origins
         for store in stores { store.noteClock(now) }
     }
@@ -71,6 +75,8 @@ package final class Recovery {
         guard header.kind == .snapshot else { throw .header }
         var reader = ChunkReader(bytes, header, planted: planted)
         var end: SnapshotEnd?
+        var counted = 0
+        defer { onBytes(bytes.count - counted) }
         while let body = reader.next() {
             guard end == nil else { throw .damaged(at: reader.at) }
             var sections = SectionReader(body, own: stores[0].ownOrigin, origins)
@@ -82,6 +88,8 @@ package final class Recovery {
                 default: throw .damaged(at: reader.at)
                 }
             }
+            onBytes(reader.at - counted)
+            counted = reader.at
         }
         guard reader.end() == .clean else { throw .damaged(at: reader.at) }
         guard let end, end.records == UInt64(entryCount) else { throw .short }
@@ -99,11 +107,15 @@ package final class Recovery {
         reading.lacksBeginning = !isWhole
         for (index, file) in files.enumerated() {
             var reader = ChunkReader(file.bytes, file.header, planted: planted)
+            var counted = 0
+            defer { onBytes(file.bytes.count - counted) }
             reading.begin(file.header.number)
             while true {
                 while let body = reader.next() {
                     try take(body, of: file.header, at: reader.at - body.count, &reading)
                     reading.chunks += 1
+                    onBytes(reader.at - counted)
+                    counted = reader.at
                 }
                 let end = reader.end()
                 if case .hole(let at, let next) = end {

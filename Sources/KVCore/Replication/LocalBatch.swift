@@ -58,6 +58,8 @@ package struct StabilityReport: Sendable, Equatable {
     /// The least of its actors' corrected clocks when these were their vectors: what they write later, they write
     /// knowing which deadlines lie before this.
     package var clock: Millis = 0
+    /// `least` is no more than what the server's disk has, by a sync.
+    package var isOnDisk = false
 }
 
 /// A missing interval (from, to] of an origin's writes.

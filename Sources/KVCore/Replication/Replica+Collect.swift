@@ -131,7 +131,7 @@ extension Replica {
         if planted(.headsFromOtherVectors) { plantedState.swapHeads(&heads) }
         return StabilityReport(
             stamp: at.steady, least: shown(least, to: server), heads: heads, level: levelEverywhereHere(),
-            retired: marksOfAll(), clock: clock)
+            retired: marksOfAll(), clock: clock, isOnDisk: isSynced)
     }
 
     /// One slice of the sweep.

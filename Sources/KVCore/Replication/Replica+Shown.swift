@@ -29,11 +29,24 @@ extension Replica {
 
     /// Other servers that have acknowledged all of these writes of this server's actors, numbered from 0. O(servers).
     package func serversHolding(_ writes: [(index: Int, seq: UInt64)]) -> Int {
-        let positions = writes.compactMap { write in
-            origins.intern(ActorUID(server: uid.server, index: UInt16(write.index))).map { ($0, write.seq) }
-        }
+        let positions = positions(of: writes)
         return servers.count { server in
             positions.allSatisfy { origin, seq in server.seenGapless[origin] >= seq }
+        }
+    }
+
+    /// Other servers that have reported that all of these writes are on their disks. O(servers).
+    package func serversKeeping(_ writes: [(index: Int, seq: UInt64)]) -> Int {
+        let positions = positions(of: writes)
+        return servers.count { server in
+            guard let report = server.report, report.isOnDisk else { return false }
+            return positions.allSatisfy { origin, seq in report.least[origin] >= seq }
+        }
+    }
+
+    private func positions(of writes: [(index: Int, seq: UInt64)]) -> [(OriginIndex, UInt64)] {
+        writes.compactMap { write in
+            origins.intern(ActorUID(server: uid.server, index: UInt16(write.index))).map { ($0, write.seq) }
         }
     }
 }

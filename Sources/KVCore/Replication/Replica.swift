@@ -76,6 +76,8 @@ package final class Replica {
 
     /// What of this actor's vector a power cut leaves, where there is a disk: for reports and siblings.
     package var durableSource: (() -> VersionVector)?
+    /// That is synced: reports say so. Not with the policy `no`.
+    package var isSynced = false
 
     /// `recovered` is what its directory says: the store holds it already. Rows of it go in by `learn`. `rows` are the
     /// servers known at the start, for instance from `--join`; usually none. All siblings of a process must share

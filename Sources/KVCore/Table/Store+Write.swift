@@ -18,14 +18,23 @@ extension Store {
         guard let slot else { return write(key, nil, value: value, now: now, floor: floor) }
         let origin = state.pointee.ownOrigin
         let old = slot.record
-        let isAlike = old.canOverwriteAlike(valueCount: value.count, origin: origin)
-        guard var ms = stamp(over: old, now: now, floor: floor) else { return nil }
-        if !isAlike { ms = apart(ms, from: old, slot, now: now) }
-        let seq = nextSeq(key.hash)
-        if isAlike {
-            overwriteAlike(old, value: value.start, ms: ms, origin: origin, seq: seq)
-            return old
+        guard old.canOverwriteAlike(valueCount: value.count, origin: origin) else {
+            return put(key, slot, value: value, now: now, floor: floor)
         }
+        guard let ms = stamp(over: old, now: now, floor: floor) else { return nil }
+        overwriteAlike(old, value: value.start, ms: ms, origin: origin, seq: nextSeq(key.hash))
+        return old
+    }
+
+    /// The same over a record that differs in more than the bytes of its value. A function of its own, so that it takes
+    /// no registers from the usual case.
+    @inline(never)
+    private func put(
+        _ key: HashedKey, _ slot: HashTable.Slot, value: ByteView, now: Millis, floor: Millis
+    ) -> Record? {
+        let (origin, old) = (state.pointee.ownOrigin, slot.record)
+        guard let ms = stampApart(over: old, slot, now: now, floor: floor) else { return nil }
+        let seq = nextSeq(key.hash)
         if old.canOverwrite(valueCount: value.count) {
             overwrite(old, value: value, ms: ms, origin: origin, seq: seq)
             return old

@@ -285,7 +285,11 @@ package final class Loop: @unchecked Sendable {
     /// Runs until `stop`. One call per loop; the calling thread becomes the loop's.
     package func run() throws {
         let failure = cs_loop_start(handle)
-        guard failure == 0 else { throw SocketFailure("cannot start the event loop", code: -failure) }
+        guard failure == 0 else {
+            inbox.close()
+            discardInbox()
+            throw SocketFailure("cannot start the event loop", code: -failure)
+        }
         cs_set_thread_loop(Unmanaged.passUnretained(self).toOpaque())
         defer { cs_set_thread_loop(nil) }
         readClocks()

@@ -5,12 +5,15 @@ import Glibc
 import KVBase
 import KVCore
 import KVRuntime
+import Synchronization
 
 final class Backups: Sendable {
     /// Held at a time; the one that was used longest ago gives way.
     private static let heldMax = 4
     /// Of one that nobody fetches any more.
-    private static let idleNanosMax: Nanos = 60_000_000_000
+    static let idleNanosMax: Nanos = 60_000_000_000
+    /// Between two looks for such.
+    static let lookMillis: Int64 = 5_000
     static let pieceBytes = 1024 * 1024
 
     struct Begun: Sendable {
@@ -22,6 +25,8 @@ final class Backups: Sendable {
         var number: UInt64
         var descriptor: Int32
         var usedNanos: Nanos
+        /// Who asked for something of it last.
+        var reader: BackupReader
     }
 
     /// Its thread's.
@@ -29,17 +34,22 @@ final class Backups: Sendable {
 
     private let shelf = Shelf()
     private let thread = DiskThread()
+    private let heldNow = Atomic<Int>(0)
+
+    /// How many are held.
+    var heldCount: Int { heldNow.load(ordering: .relaxed) }
 
     /// Has a snapshot made that begins after now, and holds it. `done` on any thread; nil if there is none.
-    func begin(_ persistence: Persistence, _ done: @escaping @Sendable (Begun?) -> Void) {
+    func begin(_ persistence: Persistence, for reader: BackupReader, _ done: @escaping @Sendable (Begun?) -> Void) {
         persistence.save(isFresh: true) { [self] isSaved in
             guard isSaved else { return done(nil) }
-            if !thread.perform({ [self] in done(hold(persistence)) }) { done(nil) }
+            if !thread.perform({ [self] in done(hold(persistence, for: reader)) }) { done(nil) }
         }
     }
 
-    private func hold(_ persistence: Persistence) -> Begun? {
-        guard let snapshot = persistence.manifestNow.snapshot else { return nil }
+    private func hold(_ persistence: Persistence, for reader: BackupReader) -> Begun? {
+        // It may have gone while the snapshot was made.
+        guard !reader.isGone, let snapshot = persistence.manifestNow.snapshot else { return nil }
         let name = DataDirectory.snapshotName(snapshot.number)
         let descriptor = openat(persistence.directory.descriptor, name, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
@@ -48,23 +58,29 @@ final class Backups: Sendable {
         if shelf.held.count == Backups.heldMax, let oldest = shelf.held.min(by: { $0.usedNanos < $1.usedNanos }) {
             release { $0.number == oldest.number }
         }
-        shelf.held.append(Held(number: snapshot.number, descriptor: descriptor, usedNanos: now))
+        shelf.held.append(
+            Held(number: snapshot.number, descriptor: descriptor, usedNanos: now, reader: reader))
+        heldNow.store(shelf.held.count, ordering: .relaxed)
         return Begun(number: snapshot.number, bytes: Int(snapshot.bytes))
     }
 
     private func release(_ isGoing: (Held) -> Bool) {
         for held in shelf.held where isGoing(held) { close(held.descriptor) }
         shelf.held.removeAll(where: isGoing)
+        heldNow.store(shelf.held.count, ordering: .relaxed)
     }
 
     /// A piece of one that is held, empty behind its end; nil if it is not held, or the disk does not give it.
-    func read(_ number: UInt64, at offset: Int, _ done: @escaping @Sendable ([UInt8]?) -> Void) {
-        if !thread.perform({ [self] in done(piece(number, offset)) }) { done(nil) }
+    func read(
+        _ number: UInt64, at offset: Int, for reader: BackupReader, _ done: @escaping @Sendable ([UInt8]?) -> Void
+    ) {
+        if !thread.perform({ [self] in done(piece(number, offset, for: reader)) }) { done(nil) }
     }
 
-    private func piece(_ number: UInt64, _ offset: Int) -> [UInt8]? {
+    private func piece(_ number: UInt64, _ offset: Int, for reader: BackupReader) -> [UInt8]? {
         guard let place = shelf.held.firstIndex(where: { $0.number == number }) else { return nil }
         shelf.held[place].usedNanos = Machine.monotonicNanos
+        shelf.held[place].reader = reader
         let descriptor = shelf.held[place].descriptor
         var failed = false
         let bytes = [UInt8](unsafeUninitializedCapacity: Backups.pieceBytes) { buffer, count in
@@ -84,9 +100,36 @@ final class Backups: Sendable {
 
     func end(_ number: UInt64) { thread.perform { [self] in release { $0.number == number } } }
 
+    /// The reader's connection is gone: nobody fetches the rest.
+    fileprivate func end(of reader: BackupReader) {
+        thread.perform { [self] in release { $0.reader === reader } }
+    }
+
+    /// Ends those that were not used for too long. To be called every `lookMillis`.
+    func look(now: Nanos = Machine.monotonicNanos) {
+        if heldCount > 0 { thread.perform { [self] in release { now - $0.usedNanos > Backups.idleNanosMax } } }
+    }
+
     /// When the loops have ended; waits.
     func finish() {
         thread.perform { [self] in release { _ in true } }
         thread.finish()
+    }
+}
+
+/// A client's connection that fetches backups. Made and closed on its loop's thread.
+final class BackupReader: Sendable {
+    private let backups: Backups
+    private let gone = Atomic<Bool>(false)
+
+    init(_ backups: Backups) { self.backups = backups }
+
+    /// Acquiring, with `close`: what is held for one that is not gone yet, that one ends behind it on the same thread.
+    var isGone: Bool { gone.load(ordering: .acquiring) }
+
+    /// What it has not fetched is not held any more.
+    func close() {
+        gone.store(true, ordering: .releasing)
+        backups.end(of: self)
     }
 }

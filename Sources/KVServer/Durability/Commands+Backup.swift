@@ -50,9 +50,13 @@ extension Commands {
         }
         guard !x.session.isGuest else { return x.error("ERR Command not allowed inside a transaction") }
         guard x.count > 2 else { return x.wrongArity("kvd|backup") }
+        let reader = x.session.backupReader ?? BackupReader(persistence.backups)
+        x.session.backupReader = reader
         switch (x.count, x.argument(2)) {
         case (3, let word) where word.equals("BEGIN"):
-            x.session.continuation = DiskRun(x, loop, { persistence.backups.begin(persistence, $0) }) { x, begun in
+            x.session.continuation = DiskRun(
+                x, loop, { persistence.backups.begin(persistence, for: reader, $0) }
+            ) { x, begun in
                 guard let begun else { return x.error("ERR no snapshot was made; the server's log says why") }
                 x.output.pointee.arrayHeader(3)
                 x.output.pointee.integer(Int(begun.number))
@@ -64,7 +68,7 @@ extension Commands {
                 return x.error("ERR value is not an integer or out of range")
             }
             x.session.continuation = DiskRun(
-                x, loop, { persistence.backups.read(UInt64(number), at: Int(offset), $0) }
+                x, loop, { persistence.backups.read(UInt64(number), at: Int(offset), for: reader, $0) }
             ) { x, bytes in
                 guard let bytes else { return x.error("ERR there is no such backup, or it cannot be read") }
                 bytes.withUnsafeBytes { x.output.pointee.bulk($0) }

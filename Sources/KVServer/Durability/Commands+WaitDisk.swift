@@ -1,30 +1,37 @@
-// WAITAOF: until what was written is on the disk. Handler and its continuation; loop thread.
+// WAITAOF: until what was written is on disks. Handler and its continuation; loop thread.
 
 import KVBase
 import KVCore
 import KVRuntime
 import RESP
 
-/// Looks every few milliseconds whether this server's disk has the client's writes, by whichever actor they were made.
+/// Looks every few milliseconds whether this server's disk has the client's writes, by whichever actor they were made,
+/// and how many other servers have reported that theirs have.
 final class WaitDiskRun: Continuation {
     private static let pollMillis: Int64 = 2
 
+    /// What is on disks: this server's, 0 or 1, and others'.
+    struct Kept {
+        var local: Int
+        var servers: Int
+
+        func reaches(_ wanted: Kept) -> Bool { local >= wanted.local && servers >= wanted.servers }
+    }
+
     private let writes: [(actor: Int, seq: UInt64)]
-    private let persistence: Persistence?
+    private let wanted: Kept
     /// On the monotonic clock; nil: without an end.
     private let deadline: Nanos?
-    private let isMore: Bool
     private weak var session: Session?
     private var timer: LoopTimer?
     private var isDone = false
     private let statistics: ShardStatistics
 
-    /// Nil if it is there now. `servers`: how many others are wanted; what those have on disk is not known here.
-    init?(_ x: Execution, local: Int, servers: Int, millis: Int, loop: Loop) {
-        (writes, persistence) = (WaitRun.writes(x), x.shard.context.persistence)
-        isMore = servers > 0
-        guard isMore || local > 0 && WaitDiskRun.local(writes, persistence) == 0 else { return nil }
-        (session, statistics) = (x.session, x.shard.statistics)
+    /// Nil if it is there now.
+    init?(_ x: Execution, wanted: Kept, millis: Int, loop: Loop) {
+        writes = WaitRun.writes(x)
+        guard !WaitDiskRun.kept(x.shard, writes).reaches(wanted) else { return nil }
+        (self.wanted, session, statistics) = (wanted, x.session, x.shard.statistics)
         deadline = millis == 0 ? nil : Machine.monotonicNanos &+ Nanos(min(millis, 1 << 40)) * 1_000_000
         super.init()
         statistics.noteBlocked(1)
@@ -37,14 +44,14 @@ final class WaitDiskRun: Continuation {
     private func look() {
         guard let session, !isDone else { return }
         isDone =
-            !isMore && WaitDiskRun.local(writes, persistence) == 1
+            WaitDiskRun.kept(session.shard, writes).reaches(wanted)
             || deadline.map { Machine.monotonicNanos >= $0 } ?? false
         if isDone { session.owner?.sessionShouldRun() }
     }
 
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {
         guard isDone else { return false }
-        WaitDiskRun.reply(&x, writes, persistence)
+        WaitDiskRun.reply(&x, writes)
         return true
     }
 
@@ -54,18 +61,26 @@ final class WaitDiskRun: Continuation {
         (timer, session) = (nil, nil)
     }
 
-    /// 1 if this server's disk has them.
-    static func local(_ writes: [(actor: Int, seq: UInt64)], _ persistence: Persistence?) -> Int {
-        guard let persistence else { return 0 }
-        return writes.allSatisfy { persistence.logs[$0.actor - 1].durable >= $0.seq } ? 1 : 0
+    /// What there is now. O(servers).
+    static func kept(_ shard: Shard, _ writes: [(actor: Int, seq: UInt64)]) -> Kept {
+        let persistence = shard.context.persistence
+        let isHere = persistence.map { $0.has(writes) } ?? false
+        let servers = shard.replicator?.replica.serversKeeping(writes.map { (index: $0.actor - 1, seq: $0.seq) })
+        return Kept(local: isHere ? 1 : 0, servers: servers ?? 0)
     }
 
-    static func reply(
-        _ x: inout Execution, _ writes: [(actor: Int, seq: UInt64)], _ persistence: Persistence?
-    ) {
+    static func reply(_ x: inout Execution, _ writes: [(actor: Int, seq: UInt64)]) {
+        let kept = kept(x.shard, writes)
         x.output.pointee.arrayHeader(2)
-        x.output.pointee.integer(local(writes, persistence))
-        x.output.pointee.integer(0)
+        x.output.pointee.integer(kept.local)
+        x.output.pointee.integer(kept.servers)
+    }
+}
+
+extension Persistence {
+    /// All of these writes are on the disk.
+    fileprivate func has(_ writes: [(actor: Int, seq: UInt64)]) -> Bool {
+        writes.allSatisfy { logs[$0.actor - 1].durable >= $0.seq }
     }
 }
 
@@ -78,13 +93,13 @@ extension Commands {
         guard servers >= 0 else { return x.error("ERR value is out of range, must be positive") }
         guard let millis = x.integer(3) else { return x.error("ERR timeout is not an integer or out of range") }
         if millis < 0 { return x.error("ERR timeout is negative") }
-        let persistence = x.shard.context.persistence
-        if local > 0, persistence == nil {
+        if local > 0, x.shard.context.persistence == nil {
             return x.error("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.")
         }
+        let wanted = WaitDiskRun.Kept(local: local, servers: servers)
         guard !x.session.isGuest, let loop = x.shard.loop,
-            let wait = WaitDiskRun(x, local: local, servers: servers, millis: millis, loop: loop)
-        else { return WaitDiskRun.reply(&x, WaitRun.writes(x), persistence) }
+            let wait = WaitDiskRun(x, wanted: wanted, millis: millis, loop: loop)
+        else { return WaitDiskRun.reply(&x, WaitRun.writes(x)) }
         x.session.continuation = wait
     }
 }

@@ -134,7 +134,12 @@ final class DataDirectory: @unchecked Sendable {
 
     /// Of all files that were set aside, and that nobody has removed.
     var quarantinedBytes: Int {
-        DataDirectory.names(in: descriptor).filter { $0.hasPrefix(DataDirectory.asideStart) }.reduce(0) { total, name in
+        bytes(of: DataDirectory.names(in: descriptor).filter { $0.hasPrefix(DataDirectory.asideStart) })
+    }
+
+    /// Of all these files that are there.
+    func bytes(of names: [String]) -> Int {
+        names.reduce(0) { total, name in
             var status = stat()
             return fstatat(descriptor, name, &status, 0) == 0 ? total + Int(status.st_size) : total
         }

@@ -25,13 +25,18 @@ struct Recovered {
 enum Recoverer {
     /// Damage is told and, unless `repairs` or other servers are known that have what is missing, refused.
     static func run(
-        _ directory: DataDirectory, _ manifest: Manifest, into stores: [Store], repairs: Bool, log: Logger
+        _ directory: DataDirectory, _ manifest: Manifest, into stores: [Store], repairs: Bool,
+        progress: LoadingProgress, log: Logger
     ) throws(StartFailure) -> Recovered {
         let began = Machine.monotonicNanos
+        let names = directory.names()
+        progress.begin(
+            total: Int(manifest.snapshot?.bytes ?? 0) + directory.bytes(of: manifest.neededLogs(among: names)))
         let found: DirectoryState
         do throws(DirectoryFault) {
             found = try DirectoryRecovery.run(
-                manifest, FilesReader(directory: directory), into: stores, now: Machine.wallMillis, repairs: repairs)
+                manifest, FilesReader(directory: directory, progress: progress), into: stores,
+                now: Machine.wallMillis, repairs: repairs)
         } catch {
             throw StartFailure(description: "\(directory.path)/\(error)")
         }
@@ -48,6 +53,9 @@ enum Recoverer {
 
 private struct FilesReader: DirectoryReader {
     let directory: DataDirectory
+    let progress: LoadingProgress
+
+    func noteMerged(_ bytes: Int) { progress.note(bytes) }
 
     func names() -> [String] { directory.names() }
 

@@ -22,14 +22,15 @@ final class ServerDisk {
 
     /// Fills the empty stores with what is there. Nothing in the directory is changed.
     init(
-        _ directory: DataDirectory, _ cores: [(Shard, Loop)], _ context: ServerContext, _ log: Logger
+        _ directory: DataDirectory, _ cores: [(Shard, Loop)], into stores: [Store], _ context: ServerContext,
+        _ log: Logger
     ) throws(StartFailure) {
         (self.directory, self.cores, self.context, self.log) = (directory, cores, context, log)
-        let stores = cores.map { $0.0.state.pointee.store }
         manifest = directory.manifest.map { ServerDisk.manifest($0, name: context.config.nameText) }
         if let manifest {
             var recovered = try Recoverer.run(
-                directory, manifest, into: stores, repairs: context.config.disk.repairs, log: log)
+                directory, manifest, into: stores, repairs: context.config.disk.repairs,
+                progress: context.loading, log: log)
             if manifest.isRestored, manifest.restored.hasSuffix(RestoreMode.newEpoch.rawValue) {
                 // Nobody else is of this epoch.
                 for place in recovered.state.rows.indices { recovered.state.rows[place].status = .forgotten }
@@ -105,6 +106,7 @@ final class ServerDisk {
             let log = logs[index]
             core.shard.replicator!.replica.onLearned = { [unowned log] in log.learn($0) }
             core.shard.replicator!.replica.durableSource = { [unowned log] in log.durableVector() }
+            core.shard.replicator!.replica.isSynced = persistence.settings.policy != .no
             if index == 0 {
                 core.shard.replicator!.onRows = { [unowned log] in log.noteRows() }
                 log.noteRows()

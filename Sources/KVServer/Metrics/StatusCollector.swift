@@ -99,6 +99,11 @@ enum OpenFiles {
 }
 
 extension Shard {
+    /// Whether data commands are answered, in INFO's word.
+    var dataCommands: String {
+        state.pointee.isLoading || state.pointee.isReading ? "loading" : state.pointee.writeRefusal.info
+    }
+
     /// What this actor says of itself. O(peers); its thread.
     func report() -> ActorReport {
         publish()
@@ -113,7 +118,7 @@ extension Shard {
         let longest = statistics.longestTurnOnProcessor
         (report.longestTurnMicros, report.longestTurnWork) = (longest.micros, longest.work.text)
         report.longTurns = statistics.longTurns
-        report.refusal = state.pointee.isLoading ? "loading" : state.pointee.writeRefusal.info
+        report.refusal = dataCommands
         guard let replicator else { return report }
         let (replica, figures) = (replicator.replica, replicator.replica.statistics)
         report.lagMillis = replicator.lagMillis

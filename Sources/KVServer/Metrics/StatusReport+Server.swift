@@ -24,6 +24,7 @@ extension StatusReport {
             quarantinedBytes = persistence.quarantinedBytes
             isDiskFailing = persistence.saveFigures.hasFailed || persistence.logs.contains(where: \.isFailing)
         }
+        readPercent = context.loading.figures().map { Int($0.percent) }
         closedClients = ClosedClients.Reason.allCases.map { ($0.label, context.closedClients.count($0)) }
         denied = context.access.denialCounts
         hits = all.reduce(0) { $0 + $1.hits }

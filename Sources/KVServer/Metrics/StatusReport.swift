@@ -77,6 +77,8 @@ struct StatusReport: Sendable {
     var rejectedConnections = 0
     /// Of damaged files that were set aside.
     var quarantinedBytes = 0
+    /// How much of its directory the server has read; nil if it reads none.
+    var readPercent: Int?
     /// The log or the last snapshot could not be written.
     var isDiskFailing = false
     var closedClients: [(reason: String, count: Int)] = []
@@ -136,6 +138,7 @@ struct StatusReport: Sendable {
             return "busy: \(actorCount - actors.count) of \(actorCount) actors do not answer"
         }
         guard let first = actors.first else { return "busy: no actor answers" }
+        if let readPercent { return "loading: \(readPercent) % of the directory has been read" }
         switch first.state {
         case "syncing": return "joining: \(first.caughtUpPercent) % of the data has arrived"
         case "alone" where uptimeSeconds < Int(Gate.aloneMillis / 1000): return "joining: nobody has answered yet"

@@ -28,7 +28,7 @@ extension CommandTable {
         CommandRow(
             "ping", -1, "fast", (0, 0, 0), "@fast @connection",
             tips: "request_policy:all_shards response_policy:all_succeeded", since: "1.0.0", group: "connection",
-            "O(1)", "Ping the server", Commands.ping),
+            "O(1)", "Ping the server", traits: [.whileReading], Commands.ping),
         CommandRow(
             "echo", 2, "loading stale fast", (0, 0, 0), "@fast @connection", since: "1.0.0", group: "connection",
             "O(1)", "Echo the given string", Commands.echo),
@@ -61,7 +61,7 @@ extension CommandTable {
             Commands.reset),
         CommandRow(
             "client", -2, "", (0, 0, 0), "@slow", since: "2.4.0", group: "connection", "Depends on subcommand.",
-            "A container for client connection commands", traits: [.subcommands], Commands.client),
+            "A container for client connection commands", traits: [.subcommands, .whileReading], Commands.client),
     ]
 
     static let adminRows: [CommandRow] = [
@@ -74,7 +74,7 @@ extension CommandTable {
             "Get array of Redis command details", traits: [.subcommands], Commands.command),
         CommandRow(
             "config", -2, "", (0, 0, 0), "@slow", since: "2.0.0", group: "server", "Depends on subcommand.",
-            "A container for server configuration commands", traits: [.subcommands], Commands.config),
+            "A container for server configuration commands", traits: [.subcommands, .whileReading], Commands.config),
         CommandRow(
             "info", -1, "loading stale", (0, 0, 0), "@slow @dangerous",
             tips: "nondeterministic_output request_policy:all_shards response_policy:special",
@@ -99,16 +99,16 @@ extension CommandTable {
             "A container for memory diagnostics commands", traits: [.subcommands], Commands.memory),
         CommandRow(
             "slowlog", -2, "", (0, 0, 0), "@slow", since: "2.2.12", group: "server", "Depends on subcommand.",
-            "A container for slow log commands", traits: [.subcommands], Commands.slowlog),
+            "A container for slow log commands", traits: [.subcommands, .whileReading], Commands.slowlog),
         CommandRow(
             "latency", -2, "", (0, 0, 0), "@slow", since: "2.8.13", group: "server", "Depends on subcommand.",
-            "A container for latency diagnostics commands", traits: [.subcommands], Commands.latency),
+            "A container for latency diagnostics commands", traits: [.subcommands, .whileReading], Commands.latency),
         CommandRow(
             "monitor", 1, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous", since: "1.0.0",
             group: "server", "", "Listen for all requests received by the server in real time", Commands.monitor),
         CommandRow(
             "acl", -2, "", (0, 0, 0), "@slow", since: "6.0.0", group: "server", "Depends on subcommand.",
-            "A container for Access List Control commands", traits: [.subcommands], Commands.acl),
+            "A container for Access List Control commands", traits: [.subcommands, .whileReading], Commands.acl),
         CommandRow(
             "kvd", -2, "", (0, 0, 0), "@slow", since: "1.0.0", group: "server", "O(1)",
             "KVD PUT key value [FLOOR ms], KVD VERSION key, KVD RESTAMP key, KVD DIGEST [ALL], KVD PEERS",

@@ -22,6 +22,9 @@ package struct CommandFlags: OptionSet, Sendable {
     /// Not in the slow log.
     package static let neverSlow = CommandFlags(rawValue: 2048)
 
+    /// Answered while the server reads its directory.
+    package static let whileReading = CommandFlags(rawValue: 4096)
+
     /// Those that Redis names, of its words.
     init(words: StaticString) {
         self = []
@@ -33,6 +36,7 @@ package struct CommandFlags: OptionSet, Sendable {
             case "no_auth": insert(.noAuthentication)
             case "denyoom": insert(.grows)
             case "skip_slowlog": insert(.neverSlow)
+            case "loading": insert(.whileReading)
             default: break
             }
         }

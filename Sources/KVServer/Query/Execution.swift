@@ -63,6 +63,10 @@ package struct Execution {
     /// `grows`: it takes memory, as all writes but deletes do.
     func isRefused(isWrite: Bool, grows: Bool = true) -> Bool {
         let state = shard.state
+        if state.pointee.isReading {
+            error(ShardState.readingError)
+            return true
+        }
         if state.pointee.isLoading {
             error("LOADING this server is catching up with the others; try again later or use another server")
             return true

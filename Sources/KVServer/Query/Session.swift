@@ -166,6 +166,8 @@ package final class Session {
     var watched: [WatchedKey] = []
     /// For WAIT: how far other actors' own writes were when they had written for this client.
     var written: [Int: UInt64] = [:]
+    /// Since KVD BACKUP: what it does not fetch is given up when it is gone.
+    var backupReader: BackupReader?
     /// Arguments of the command that goes on in slices, for the slow log.
     var runningWords: [Bytes]?
     /// Stands for a client of another actor, or one in a transaction.
@@ -211,6 +213,7 @@ package final class Session {
         watch(false)
         shard.remove(self)
         endContinuation()
+        backupReader?.close()
         state.pointee.inputStart = state.pointee.input.count
         late.count = 0
         noteInput()
@@ -469,6 +472,11 @@ package final class Session {
                 counted = (index, true)
                 transaction?.isSpoiled = true
                 return
+            }
+            if shard.state.pointee.isReading, !row.flags.contains(.whileReading) || !row.keys.isNone {
+                counted = (index, true)
+                transaction?.isSpoiled = true
+                return x.error(ShardState.readingError)
             }
             let isWrite = row.flags.contains(.write)
             if isWrite || row.flags.contains(.readonly),

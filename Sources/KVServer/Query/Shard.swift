@@ -63,10 +63,7 @@ package final class Shard {
     package init(index: Int, context: ServerContext, journalCapacity: Int = Limits.journalEntriesMax) {
         (self.index, self.context) = (index, context)
         statistics = context.statistics[index - 1]
-        let store = Store(
-            StoreConfig(
-                hashSeed: context.hashSeed, digestKey: context.digestKey, own: context.uid(index),
-                origins: context.origins, journalCapacity: journalCapacity))
+        let store = Shard.makeStore(index, context, journalCapacity: journalCapacity)
         state = .allocate(capacity: 1)
         state.initialize(
             to: ShardState(
@@ -76,6 +73,23 @@ package final class Shard {
         storedKeys.initialize(to: OutputBuffer())
         movedKey.initialize(to: OutputBuffer())
         takeSettings()
+    }
+
+    /// An empty one. Any thread.
+    static func makeStore(
+        _ index: Int, _ context: ServerContext, journalCapacity: Int = Limits.journalEntriesMax
+    ) -> Store {
+        Store(
+            StoreConfig(
+                hashSeed: context.hashSeed, digestKey: context.digestKey, own: context.uid(index),
+                origins: context.origins, journalCapacity: journalCapacity))
+    }
+
+    /// It takes the place of the one that the shard has, which is empty. Before there is a replicator.
+    func take(_ store: Store) {
+        check(replicator == nil && log == nil)
+        state.pointee.store.destroy()
+        state.pointee.store = store
     }
 
     /// Frees the replica. Its sessions must have been closed.

@@ -51,11 +51,15 @@ package struct ShardState {
     var headroom: MemoryHeadroom
     /// The server fetches what others have, and answers no data command before it has it.
     var isLoading = false {
-        didSet { recognisedArgumentsMax = isLoading || wantsEach ? 0 : 3 }
+        didSet { chooseWay() }
+    }
+    /// The server reads its directory, and answers no command that needs what is in it.
+    var isReading = false {
+        didSet { chooseWay() }
     }
     /// Somebody wants to see each command by itself: MONITOR, a pause, a slow log of nearly everything.
     var wantsEach = false {
-        didSet { recognisedArgumentsMax = isLoading || wantsEach ? 0 : 3 }
+        didSet { chooseWay() }
     }
     var monitorsEverywhere = 0
     /// Commands of this turn for those that watch.
@@ -94,11 +98,15 @@ package struct ShardState {
     static let clockError: StaticString =
         "CLOCK a version above the key's would be about a year ahead, and refused by other servers"
 
+    static let readingError: StaticString = "LOADING kvd is loading the dataset from disk"
+
     init(store: Store, accessChanges: UnsafePointer<Atomic<Int>>, memory: MemoryLimit, times: CommandTimes) {
         (self.store, self.accessChanges, self.times) = (store, accessChanges, times)
         headroom = MemoryHeadroom(memory)
         accessGeneration = accessChanges.pointee.load(ordering: .acquiring)
     }
+
+    private mutating func chooseWay() { recognisedArgumentsMax = isLoading || isReading || wantsEach ? 0 : 3 }
 
     func deallocate() { keysAhead.deallocate() }
 }

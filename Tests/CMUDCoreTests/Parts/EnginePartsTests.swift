@@ -63,7 +63,7 @@ import Testing
     }
 
     private func typed(_ count: Int) -> [TypedLine] {
-        (0..<count).map { TypedLine(text: "\($0)", followsSemicolon: false) }
+        (0..<count).map { TypedLine(text: "\($0)", isCutOff: false) }
     }
 
     @Test func linesWaitForTheRunningCommandUpToABound() {

@@ -27,6 +27,7 @@ import Testing
         head.islands = [Island(origin: b, from: 5, to: 9)]
         head.rows = [sampleRow]
         head.report = StabilityReport(stamp: 77, least: vector, heads: [1, 2], level: [99], retired: [77])
+        head.report?.isOnDisk = true
         head.asks = [RepairAsk(origin: a, from: 1, to: 2)]
         head.scanAsk = ScanAsk(session: 3, next: 4, credit: 5, vector: vector, everything: true)
         var out = OutputBuffer()
@@ -132,7 +133,7 @@ import Testing
         #expect(chunk.percent == 62 && chunk.isLast && chunk.start == head.vector)
         #expect(
             head.report?.heads == [1, 2] && head.report?.level == [99] && head.report?.retired == [77]
-                && head.report?.least == head.vector)
+                && head.report?.least == head.vector && head.report?.isOnDisk == true)
         #expect(head.asks == [RepairAsk(origin: a, from: 1, to: 2)] && head.scanAsk?.everything == true)
         #expect(blocks.count == 2)
         for block in blocks {

@@ -21,6 +21,10 @@ private final class Files: DirectoryReader {
     }
 
     var all: [String: [UInt8]] = [:]
+    /// How many bytes had been merged, each time when that was told.
+    var merged: [Int] = []
+
+    func noteMerged(_ bytes: Int) { merged.append((merged.last ?? 0) + bytes) }
 
     func names() -> [String] { all.keys.sorted() }
 
@@ -87,6 +91,27 @@ private final class Files: DirectoryReader {
         case .header: directory.files.all[name]![30] ^= 1
         case .missing: directory.files.all[name] = nil
         }
+    }
+
+    @Test func whatWasReadIsToldByAndByAndAddsUp() throws {
+        let directory = Directory(others: false)
+        let files = directory.files
+        #expect(try directory.start().keys == 20)
+        #expect(files.merged.last == files.all.values.reduce(0) { $0 + $1.count })
+        #expect(files.merged.count > 2 * files.all.count && files.merged == files.merged.sorted())
+        files.merged = []
+        // What cannot be read is passed over.
+        files.all[DirectoryRecoveryTests.logs[1]]![DiskHeader.byteCount + 40] ^= 1
+        _ = try directory.start(repairs: true)
+        #expect(files.merged.last == files.all.values.reduce(0) { $0 + $1.count })
+        #expect(
+            directory.manifest.neededLogs(among: files.names() + ["log-9", "snapshot-2"]) == DirectoryRecoveryTests.logs
+        )
+        var later = directory.manifest
+        later.lives[0].firstLogs = [3]
+        #expect(later.neededLogs(among: files.names()) == [DirectoryRecoveryTests.logs[1]])
+        later.lives[0].firstLogs = [0]
+        #expect(later.neededLogs(among: files.names()).isEmpty)
     }
 
     @Test func aWholeDirectoryIsRead() throws {
