@@ -217,7 +217,7 @@ extension SimWorld {
         }
     }
 
-            if isUnasked(server, actor) { return outcome.points.hit("divergence by a delete not asked about") }
+    /// Whether each difference of an actor and a server is of the one kind that is known (docs/replication.md 13):
     /// a delete was collected by an actor that met the server of an older write only afterwards, and whoever has that
     /// write counts the delete as seen by the word of that actor. The digests must repair it (I10, I16).
     private func isUnasked(_ server: UInt64, _ actor: SimActor) -> Bool {
