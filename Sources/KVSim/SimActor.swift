@@ -218,6 +218,9 @@ package final class SimActor {
         return max(corrected, store.gcFloor + 1, floor > 0 ? floor + 1 : 0, apart)
     }
 
+    /// The greatest millisecond of what was collected here.
+    var floor: Millis { store.gcFloor }
+
     var ownSeq: UInt64 { store.ownSeq }
 
     /// The clock that decides what is shown.

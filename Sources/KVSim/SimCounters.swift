@@ -1,5 +1,5 @@
 // Counters in a simulated world: who adds what, and what every replica must then show (I22). Part of SimWorld.
-import KVBase
+package import KVBase
 import KVCore
 
 /// Every addition ever acknowledged, and what each write of a value had seen of them.
@@ -20,6 +20,13 @@ package final class SimCounts {
         var isSaid = false
     }
 
+    /// A part was deleted up to there by somebody who knew these servers.
+    struct Grave {
+        var origin: Int32
+        var seq: UInt64
+        var known: Set<UInt64>
+    }
+
     /// By key, then by actor: in the order in which they were made.
     fileprivate(set) var added: [[Int32: [Added]]]
     fileprivate var seen: [SimStamp: Seen] = [:]
@@ -29,6 +36,8 @@ package final class SimCounts {
     fileprivate var floors: [[Int32: UInt64]]
     /// By key and actor: up to there its part was deleted, so whoever writes from now on has seen it or never will.
     fileprivate var buried: [[Int32: UInt64]]
+    /// By key: graves of parts, and whom the actor had met that dug them.
+    fileprivate var graves: [[Grave]]
     /// By key: the latest deadline for which an actor deleted its part.
     fileprivate var buriedFor: [Millis]
 
@@ -36,6 +45,7 @@ package final class SimCounts {
         added = Array(repeating: [:], count: keys)
         floors = added.map { _ in [:] }
         buried = floors
+        graves = Array(repeating: [], count: keys)
         buriedFor = Array(repeating: 0, count: keys)
     }
 
@@ -48,9 +58,20 @@ package final class SimCounts {
 
     func seen(_ stamp: SimStamp, of key: Int) -> Seen { seen[stamp] ?? Seen(seqs: buried[key]) }
 
-    func noteBuried(_ key: Int, _ origin: Int32, _ seq: UInt64, expiredAt: Millis) {
+    package func noteBuried(_ key: Int, _ origin: Int32, _ seq: UInt64, knowing: Set<UInt64>, expiredAt: Millis) {
         buried[key][origin] = seq
+        graves[key].append(Grave(origin: origin, seq: seq, known: knowing))
         buriedFor[key] = max(buriedFor[key], expiredAt)
+    }
+
+    /// How far an actor's part was deleted by somebody who had not met the server that a write of the value is of: that
+    /// one cannot have said so, and what was deleted before stays deleted (docs/replication.md 16.4). `live`: the part
+    /// is here and has got no grave, or began again behind it.
+    package func buriedUnaware(_ key: Int, _ origin: Int32, of writer: UInt64, live: UInt64?) -> UInt64 {
+        graves[key].reduce(0) { most, grave in
+            grave.origin == origin && (live.map { grave.seq < $0 } ?? true) && !grave.known.contains(writer)
+                ? max(most, grave.seq) : most
+        }
     }
 
     /// An actor has stamped a write again.
@@ -89,11 +110,7 @@ extension SimWorld {
         let got = actor.increment(key, by: step)
         if got == .refused { return outcome.points.hit("write refused: no storable version") }
         var isRight = got == .value((before ?? 0) + step)
-        // Others delete the parts of a server that they have removed, though it lives.
-        if !isRight, forgotLiving, case .value = got {
-            outcome.points.hit("count off after a living server was removed")
-            isRight = true
-        }
+        if !isRight, case .value = got { isRight = mayBeOff(key, actor) }
         guard isRight else {
             say { "actor \(actor.view.origin): \(main)" }
             return fail(
@@ -148,22 +165,32 @@ extension SimWorld {
         let wanted = SimMain(key, actor, self).expected(isSettled: isSettled)
         let shown = actor.get(key).map { String(decoding: $0.value, as: UTF8.self) }
         guard shown != wanted.map({ "\($0)" }) else { return }
-        if forgotLiving { return outcome.points.hit("count off after a living server was removed") }
         // Its zero went with the newcomer that wrote it, and a part alone shows nothing (docs/replication.md 13).
         if shown == nil, actor.find(key) == nil, oracle.floors[key].isNone {
             return outcome.points.hit("part left without its value")
         }
-        // Clocks were set back behind a deadline that had passed (docs/replication.md 13).
-        if actor.corrected < counts.buriedFor[key] {
-            oracle.excusedKeys.insert(key)
-            return outcome.points.hit("count off after clocks were set back")
-        }
+        if mayBeOff(key, actor) { return }
         say { "\(SimMain(key, actor, self))" }
         fail(
             SimViolation(
                 "I22",
                 "actor \(actor.view.origin) shows \(shown ?? "nothing") of \(keys.name(key)), and was told "
                     + "\(wanted.map { "\($0)" } ?? "nothing")"))
+    }
+
+    /// A count may differ from what was added: others delete the parts of a server that they have removed, though it
+    /// lives; or clocks were set back behind a deadline that had passed (docs/replication.md 13).
+    func mayBeOff(_ key: Int, _ actor: SimActor) -> Bool {
+        guard isCounter(key) else { return false }
+        if forgotLiving {
+            outcome.points.hit("count off after a living server was removed")
+            return true
+        }
+        if oracle.excusedKeys.contains(key) { return true }
+        guard actor.corrected < counts.buriedFor[key] else { return false }
+        oracle.excusedKeys.insert(key)
+        outcome.points.hit("count off after clocks were set back")
+        return true
     }
 
     // MARK: Servers that die, and the end
@@ -293,7 +320,9 @@ struct SimMain: CustomStringConvertible {
             let covered = actor.covered(uid)
             let foreign = world.counts.floors[key][origin] ?? .max
             let reach = part.map { $0.isForeign ? foreign : $0.seq } ?? (covered == VersionVector.retired ? 0 : covered)
-            let held = list.filter { $0.seq <= reach }
+            let gone = world.counts.buriedUnaware(
+                key, origin, of: oracle.server(last), live: part.flatMap { $0.isDeleted ? nil : $0.seq })
+            let held = list.filter { $0.seq <= reach && $0.seq > gone }
             if !held.isEmpty { here.append((origin, held)) }
         }
         self.hasParts = hasParts

@@ -31,8 +31,7 @@ extension SimWorld {
         let clock = actor.corrected
         let got = actor.expire(key, at: end)
         if got == .refused { return outcome.points.hit("write refused: no storable version") }
-        let isOff = got != expected && isCounter(key) && forgotLiving
-        if isOff { outcome.points.hit("count off after a living server was removed") }
+        let isOff = got != expected && mayBeOff(key, actor)
         guard got == expected || isOff else {
             return fail(SimViolation("I15", "a touch of \(keys.name(key)) was \(got), not \(expected)"))
         }
@@ -192,23 +191,25 @@ extension SimWorld {
 
     /// Half a minute after a value's time, and as long after the faults, nothing of it is left, and no deadline that
     /// has no effect (I13).
-    func checkForgotten() {
-        guard options.expires else { return }
+    func keptTooLong() -> SimViolation? {
+        guard options.expires else { return nil }
         let latest = simEpochMillis + now / simMillisecond - 30_000 - options.tombstoneAgeMillis
-        guard healedAt + 40 * simSecond < now else { return }
+        guard healedAt + 40 * simSecond < now else { return nil }
         for actor in upActors() {
-            for key in 0..<keys.count where !failed {
+            for key in 0..<keys.count {
                 let (main, touch) = (actor.find(key), actor.find(keys.count + key))
                 guard main?.ms ?? 0 < latest, touch?.ms ?? 0 < latest, !isCounted(key, actor) else { continue }
                 let effective = actor.effective(key, oracle)
-                let isOver = effective.map { $0.deadline > 0 && $0.deadline < latest } ?? false
-                if isOver {
-                    fail(SimViolation("I13", "actor \(actor.view.origin) keeps expired \(keys.name(key))"))
-                } else if let touch, effective?.version != actor.stamp(of: touch, oracle) {
-                    fail(SimViolation("I13", "actor \(actor.view.origin) keeps the \(keys.name(keys.count + key))"))
+                if effective.map({ $0.deadline > 0 && $0.deadline < latest }) ?? false {
+                    return SimViolation("I13", "actor \(actor.view.origin) keeps expired \(keys.name(key))")
+                }
+                if let touch, effective?.version != actor.stamp(of: touch, oracle) {
+                    return SimViolation(
+                        "I13", "actor \(actor.view.origin) keeps the \(keys.name(keys.count + key))")
                 }
             }
         }
+        return nil
     }
 }
 

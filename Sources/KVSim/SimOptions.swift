@@ -151,6 +151,8 @@ package struct SimOptions: Sendable {
     package var subsetFirst = false
     /// Invariants that are not looked at.
     package var ignored: [String] = []
+    /// The trace tells of each record of this key.
+    package var watched: Int?
 
     package init(seed: UInt64) { self.seed = seed }
 

@@ -181,6 +181,11 @@ package final class SimOracle {
         return best ?? latestDelete(of: key, since: stamp, covers: covers)
     }
 
+    /// Deletes of a key that are newer than `stamp`.
+    package func deletes(of key: Int, after stamp: SimStamp) -> [SimStamp] {
+        deletes[key].filter { precedes(stamp, $0) }
+    }
+
     /// Touches of a key that are newer than `stamp`.
     package func touches(of key: Int, after stamp: SimStamp) -> [SimStamp] {
         forgettable[keys.count + key].filter { precedes(stamp, $0) }

@@ -101,6 +101,8 @@ package struct SimForce: Sendable {
     package var latencyMillis: Int?
     /// Invariants that are not looked at, to see what else breaks.
     package var ignored: [String] = []
+    /// With a trace: the key whose records it tells of.
+    package var watched: Int?
 
     package init() {}
 
@@ -108,6 +110,7 @@ package struct SimForce: Sendable {
         var options = SimOptions.swarm(
             seed: seed, thinPercent: thinPercent, liarPercent: liarPercent, diskPercent: diskPercent)
         options.ignored = ignored
+        options.watched = watched
         if clones, options.disks?.mayClone ?? false { options.disks!.faults.insert(.clone) }
         guard options.transport == .wire else { return options }
         if let bandwidth { options.bandwidth = bandwidth }

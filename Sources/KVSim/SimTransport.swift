@@ -191,6 +191,7 @@ extension SimWorld {
         case .divergence(let server):
             outcome.points.hit("divergence detected")
             // Only a world that damages its replicas on purpose may ever see this (I17).
+            if isUnasked(server, actor) { return outcome.points.hit("divergence by a delete nobody could ask about") }
             if !isRotten, !forgotLiving, oracle.excusedKeys.isEmpty, !isLiar(actor.view.slot), !isOfLiar(server) {
                 describe(upActors())
                 say { self.difference(self.upActors()) }
@@ -205,6 +206,7 @@ extension SimWorld {
         case .clockSkewed: outcome.points.hit("clock skew noticed")
         // Writes stamped again are learned from the counter, before anything is sent.
         case .member(let row):
+            actor.view.noteMet(row.server, now)
             if actor.uid.index == 0 { actor.log?.noteRows() }
             // Who is new is dialled at once.
             if isWired { queue.push(.dial, at: now + simMillisecond, actor.view.slot, servers[actor.view.slot].starts) }
@@ -213,6 +215,40 @@ extension SimWorld {
             for index in servers[actor.view.slot].actors { oracle.noteDeparted(index) }
         case .serverState, .restamped, .buried, .malformed, .rowsRefused: break
         }
+    }
+
+    /// Whether each difference of an actor and a server is of the one kind that is known (docs/replication.md 13):
+    /// a delete was collected by an actor that met the server of an older write only afterwards, and whoever has that
+    /// write counts the delete as seen by the word of that actor. The digests must repair it (I10, I16).
+    private func isUnasked(_ server: UInt64, _ actor: SimActor) -> Bool {
+        let others = upActors().filter { $0.uid.server == server && $0 !== actor }
+        var isDifferent = false
+        for key in 0..<keys.count {
+            for other in others {
+                let pair = [actor, other].map { ($0, steadyStamp(key, $0)) }
+                if pair[0].1 == pair[1].1 { continue }
+                isDifferent = true
+                guard pair.contains(where: { isLeft($0.1, of: key, at: $0.0) }) else { return false }
+            }
+        }
+        return isDifferent
+    }
+
+    /// A write of a key that an actor holds, although it covers a newer delete.
+    private func isLeft(_ held: SimStamp, of key: Int, at actor: SimActor) -> Bool {
+        guard !held.isNone else { return false }
+        return oracle.deletes(of: key, after: held).contains { delete in
+            guard let write = oracle.write(delete), actor.covered(oracle.uids[Int(delete.origin)]) >= delete.seq else {
+                return false
+            }
+            return upActors().contains { $0.floor >= delete.ms && $0.view.metLate(oracle.server(held), write.at) }
+        }
+    }
+
+    /// What an actor has of a key that no clock takes away.
+    private func steadyStamp(_ key: Int, _ actor: SimActor) -> SimStamp {
+        guard let effective = actor.effective(key, oracle), effective.deadline == 0 else { return .none }
+        return actor.find(key).flatMap { actor.stamp(of: $0, oracle) } ?? .none
     }
 
     /// A server that others removed goes on under a new identity, as the shell of a real one does. An event of its own:

@@ -24,6 +24,14 @@ package final class SimView {
     /// The greatest corrected clock it has shown.
     private(set) var clockMax: Millis = 0
 
+    /// When each server was met.
+    private var metAt: [UInt64: SimTime] = [:]
+
+    func noteMet(_ server: UInt64, _ now: SimTime) { if metAt[server] == nil { metAt[server] = now } }
+
+    /// Whether a server was met only after that time.
+    func metLate(_ server: UInt64, _ time: SimTime) -> Bool { metAt[server].map { $0 > time } ?? false }
+
     func noteClock(_ now: Millis) { clockMax = max(clockMax, now) }
 
     package init(origin: Int, slot: Int, keys: Int) {

@@ -70,6 +70,8 @@ package final class SimWorld {
     var jobs: [(() -> Void)?] = []
     var freeJobs: [Int] = []
     private let printer: ((String) -> Void)?
+    /// What was told of the watched key last, by actor and record.
+    var watched: [String: String] = [:]
 
     /// Runs one seed to its end or its first violation. `trace` receives a line for each thing that happens.
     package static func run(_ options: SimOptions, bug: SimBug?, trace: ((String) -> Void)?) -> SimOutcome {
@@ -136,6 +138,7 @@ package final class SimWorld {
             outcome.events += 1
             if outcome.events > eventsMax { fail(SimViolation("I8", "more than \(eventsMax) events")) }
             handle(event)
+            if options.watched != nil { noteWatched(event) }
         }
         if !failed { now = max(now, end) }
     }

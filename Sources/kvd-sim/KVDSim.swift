@@ -34,6 +34,9 @@ struct KVDSim: ParsableCommand {
         name: .long, help: "With --trace: only lines that contain this text (may be given several times: any of them).")
     var only: [String] = []
 
+    @Option(name: .long, help: "With --trace: tell of each change of this key's records (its number).")
+    var watch: Int?
+
     @Flag(name: .long, help: "Run the seeds that ever broke an invariant.")
     var failed = false
 
@@ -130,6 +133,7 @@ struct KVDSim: ParsableCommand {
         force.diskPercent = disk
         force.clones = clones
         force.ignored = ignore
+        force.watched = watch
         return force
     }
 

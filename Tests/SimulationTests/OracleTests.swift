@@ -45,6 +45,17 @@ struct OracleTests {
         #expect(oracle.precedes(.none, low))
     }
 
+    @Test("a part's grave stands against a write of who was not met, where it is here and the part did not begin anew")
+    func graves() {
+        let counts = SimCounts(keys: 1)
+        counts.noteBuried(0, 2, 10, knowing: [7], expiredAt: 0)
+        #expect(counts.buriedUnaware(0, 2, of: 8, live: nil) == 10)
+        #expect(counts.buriedUnaware(0, 2, of: 7, live: nil) == 0)
+        #expect(counts.buriedUnaware(0, 2, of: 8, live: 9) == 0)
+        #expect(counts.buriedUnaware(0, 2, of: 8, live: 11) == 10)
+        #expect(counts.buriedUnaware(0, 3, of: 8, live: nil) == 0)
+    }
+
     @Test("a write that skips its actor's counter is noticed (I3)")
     func skippedCounter() {
         let (oracle, a, _) = oracle()

@@ -141,6 +141,9 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// RESTAMP writes below what it is to beat. Not among `all`: simulated clocks do not go so far ahead.
     package static let restampBelow = PlantedMistakes(rawValue: 1 << 61)
 
+    /// A server is asked for what a sibling has. Not among `all`: it only sends more than is needed.
+    package static let askBesideSibling = PlantedMistakes(rawValue: 1 << 62)
+
     /// Every switch with the name the simulator's command line uses, in the order above: exactly 65.
     package static let all: [(name: String, bug: PlantedMistakes)] =
         [

@@ -137,14 +137,15 @@ extension Replica {
             learn(row, isOwnWord: isOwnWord, at, into: &effects)
         }
         for vote in batch.votes { votes.note(vote) }
-        if !isCaughtUp { adoptFloor(batch.floor, from: 1, at, into: &effects) }
+        if !isCaughtUp { adoptFloor(batch.floor, from: 1, isOfSibling: true, at, into: &effects) }
         sibling.stream.acknowledge(batch.ackedItem, of: log.last)
         log.drop(through: siblings.reduce(UInt64.max) { min($0, $1.stream.acked) }, discard)
         for news in batch.news {
             hear(news, at)
             // Whoever heard the server took over its floor before it told of it.
             if isCaughtUp, let server = server(news.server), isNewlyMet(server, at) {
-                adoptFloor(batch.floor, from: server.seenGapless[own] + 1, at, into: &effects)
+                adoptFloor(
+                    batch.floor, from: server.seenGapless[own] + 1, isOfSibling: true, at, into: &effects)
             }
         }
         for forwarded in batch.asks {

@@ -17,7 +17,7 @@ extension Replica {
     func asks(for server: RemoteServer, _ at: Moment) -> [RepairAsk] {
         guard isCaughtUp, !catchUp.isAsking, inbox.isEmpty else { return [] }
         var asks: [RepairAsk] = []
-        for (origin, to) in server.view.announcedTo where seen[origin] < to {
+        for (origin, to) in server.view.announcedTo where seen[origin] < to && !isAtSibling(origin) {
             asks.append(seen.hole(origin, upTo: to))
         }
         if config.actorIndex == 0 {
@@ -32,6 +32,13 @@ extension Replica {
         }
         statistics.repairsAsked &+= UInt64(asks.count)
         return asks
+    }
+
+    /// A sibling has more of the writer without a gap: that comes from there, as items or by a scan. The writer would
+    /// send it to a gateway that has it, over a line that may be thin, and for each actor again.
+    private func isAtSibling(_ origin: OriginIndex) -> Bool {
+        if catchUp.wasLocalRefused || planted(.askBesideSibling) { return false }
+        return siblings.contains { $0.sure[origin] > seen[origin] && $0.sure[origin] != VersionVector.retired }
     }
 
     /// A server misses an interval.

@@ -178,10 +178,14 @@ extension Replica {
     /// for the first time, which collected without it until then. What it wrote before it heard of that, from `first`
     /// on, is written again just above it, so that whoever replaced it elsewhere since still wins, unless it leaves and
     /// has handed that over: the new write would be lost, after it had beaten here what others wrote over the old one.
-    func adoptFloor(_ floor: Millis, from first: UInt64, _ at: Moment, into effects: inout ReplicaEffects) {
+    /// `isOfSibling`: it has found the floor credible.
+    func adoptFloor(
+        _ floor: Millis, from first: UInt64, isOfSibling: Bool = false, _ at: Moment,
+        into effects: inout ReplicaEffects
+    ) {
         guard floor > store.gcFloor, !planted(.floorMissingFromBootstrap) else { return }
         // That would be the clock of a machine whose date is wrong, and this one's writes would be stamped by it.
-        guard isCredible(floor: floor, at) else { return }
+        guard isOfSibling || isCredible(floor: floor, at) else { return }
         store.raiseGCFloor(to: floor)
         let last = store.ownSeq
         restamp(at, into: &effects) { visit in

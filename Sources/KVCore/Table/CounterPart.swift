@@ -120,3 +120,10 @@ struct ShownNumbers {
         records = []
     }
 }
+
+extension Record {
+    /// What a part says, for a trace; nil of any other record.
+    package var partText: String? {
+        CounterPart(self).map { "sum \($0.sum) begun \($0.begin) last \($0.last) at \($0.at)" }
+    }
+}

@@ -215,9 +215,13 @@ extension Store {
     func establish(_ key: HashedKey, _ now: Millis) -> Record? {
         let slot = state.pointee.table.find(key.view, place(key.hash))
         // The least stamp there is: what others have set meanwhile wins, and this counts on top.
-        // While others may hold what is not here, not even the floor counts: it may be above that.
+        // Over a record not even the floor counts: where clocks differ it may be above what others have written, and
+        // what was collected of the key is older than that record. While others may hold what is not here, it never
+        // counts.
         let newest = newest(key, slot)
-        let stamped = hasProvisionalZeros ? stamp(over: newest, least: 1) : stamp(over: newest, now: 0, floor: 0)
+        let stamped =
+            slot != nil || hasProvisionalZeros
+            ? stamp(over: newest, least: 1) : stamp(over: newest, now: 0, floor: 0)
         guard let ms = stamped else { return nil }
         let taken = taken(key, slot, now, onlySpent: true)
         return CounterText.with(0) { text in

@@ -67,6 +67,23 @@ import Testing
         }
     }
 
+    /// A floor from a clock that is ahead is above what others write over the same delete.
+    @Test func aZeroOverARecordHasNoRegardToTheFloor() {
+        CounterTests.with { pair in
+            pair.a.set("n", "5", now: 1_000)
+            pair.a.remove("n", now: 2_000)
+            pair.a.copy(to: pair.b)
+            pair.a.raiseGCFloor(to: 500_000)
+            #expect(pair.a.increment("n", by: 1, now: 600_000) == .value(1))
+            #expect(pair.a.increment("other", by: 1, now: 600_000) == .value(1))
+            for (name, ms) in [("n", 2_000), ("other", 500_001)] as [(String, Millis)] {
+                Bytes(name).withBytes { #expect(pair.a.find(pair.a.key($0))?.ms == ms) }
+            }
+            pair.b.set("n", "40", now: 3_000)
+            pair.both(now: 700_000) { #expect($0.shown("n", now: 700_000) == "41") }
+        }
+    }
+
     /// Two deletes in one millisecond, of which another actor knows only the first when it counts: its zero beats the
     /// first, and not the second, which has taken more. With either order of ids.
     @Test(arguments: [true, false], [0, 1, 2] as [Millis]) func aSecondDeleteBeatsTheZeroOverTheFirst(

@@ -328,6 +328,24 @@ import Testing
         #expect(a.actors[0].get("k") == "late")
     }
 
+    @Test func aNewcomerWhoseClockWasNeverSetTakesTheFloorOver() {
+        let cluster = TestCluster()
+        let a = cluster.start(actors: 1)
+        a.actors[0].put("k", "v", cluster.moment(a))
+        a.actors[0].delete("k", cluster.moment(a))
+        #expect(cluster.run(until: { a.actors[0].store.gcFloor > 0 }, within: 75_000))
+        let b = cluster.start(actors: 2, joining: a)
+        b.wallOffset = -TestCluster.wallStart
+        cluster.run(4_000)
+        for actor in b.actors {
+            #expect(actor.replica.isCaughtUp && actor.store.gcFloor == a.actors[0].store.gcFloor)
+            #expect(actor.put("k", "v", cluster.moment(b)).ms > a.actors[0].store.gcFloor)
+        }
+        // Nobody's floor is ahead of all clocks.
+        let ahead = cluster.moment(a).wall + 60_000
+        #expect(b.actors.allSatisfy { !$0.replica.isCredible(floor: ahead, cluster.moment(b)) })
+    }
+
     @Test func anOverwriteThatHasSeenTheEarlierValueWinsUnderAnySkew() {
         let (cluster, a, b) = RemoteTests.pair(2, 2)
         a.wallOffset = 60_000
@@ -384,6 +402,25 @@ import Testing
         #expect(b.actors.allSatisfy { !$0.replica.isCaughtUp })
         cluster.drops = { _, _ in false }
         #expect(cluster.run(until: { cluster.isConverged && a.actors[0].store.count == 900 }, within: 10_000))
+    }
+
+    /// A gateway's list holds less than a section has, so its sibling has to fetch it: from the gateway, not once more
+    /// over the line.
+    @Test(arguments: [true, false]) func whatASiblingHasIsNotAskedOfItsWriter(isPlanted: Bool) {
+        let cluster = TestCluster()
+        cluster.tune = {
+            $0.localEntriesMax = 10
+            if isPlanted { $0.planted = .askBesideSibling }
+        }
+        let a = cluster.start(actors: 1)
+        cluster.run(200)
+        let b = cluster.start(actors: 2, joining: a)
+        cluster.run(4_000)
+        let asked = cluster.sum(\.repairsAsked)
+        for i in 0..<50 { a.actors[0].put("k\(i)", "v", cluster.moment(a)) }
+        #expect(cluster.run(until: { b.actors.allSatisfy { $0.store.count == 50 } }, within: 5_000))
+        #expect(cluster.sum(\.localLogOverruns) > 0 && cluster.sum(\.localScansFinished) > 0)
+        #expect((cluster.sum(\.repairsAsked) > asked) == isPlanted)
     }
 
     @Test func aServerThatLeavesBeforeItJoinedNeverCountsAsCaughtUp() {
