@@ -76,7 +76,7 @@ class Scraper(threading.Thread):
 
 
 def round_of(options, server, is_watched):
-    """Microseconds of the server's CPU per GET, and how many scrapes there were."""
+    """Microseconds of the server's CPU per GET, its processors in use, and how many scrapes there were."""
     scraper = Scraper(server.metrics) if is_watched else None
     if scraper:
         scraper.start()
@@ -103,23 +103,27 @@ def main():
         subprocess.run([f"{options.bin}/perf-driver", "--server", f"127.0.0.1:{server.client}", "--keys", str(KEYS),
                         "--load", "--requests", "1"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         scrape = of_one_scrape(server)
-        ratios, cores, alone, scrapes = [], [], [], 0
-        for number in range(options.rounds):
-            # Each first in half of the rounds: what changes in between is in both.
-            found = {}
-            for is_watched in ((False, True) if number % 2 == 0 else (True, False)):
-                micros, busy, count = round_of(options, server, is_watched)
-                found[is_watched] = micros
-                cores.append(busy)
-                scrapes += count
-            ratios.append(found[True] / found[False])
-            alone.append(found[False])
-        ratios.sort()
-        print(f"CPU per GET: {statistics.median(alone):.3f} us when nobody asks; watched over not, median of "
-              f"{len(ratios)} rounds: {statistics.median(ratios):.4f} (quartiles {ratios[len(ratios) // 4]:.4f} and "
-              f"{ratios[len(ratios) * 3 // 4]:.4f}), {scrapes} scrapes")
-        busy = statistics.median(cores)
-        print(f"by one scrape a second beside {busy:.2f} processors of GETs: {1 + scrape / 1e6 / busy:.4f}")
+        if options.rounds > 0:
+            compare(options, server, scrape)
+
+
+def compare(options, server, scrape):
+    ratios, cores, alone, scrapes = [], [], [], 0
+    for number in range(options.rounds):
+        # Each first in half of the rounds: what changes in between is in both.
+        found = {}
+        for is_watched in ((False, True) if number % 2 == 0 else (True, False)):
+            found[is_watched], busy, count = round_of(options, server, is_watched)
+            cores.append(busy)
+            scrapes += count
+        ratios.append(found[True] / found[False])
+        alone.append(found[False])
+    ratios.sort()
+    print(f"CPU per GET: {statistics.median(alone):.3f} us when nobody asks; watched over not, median of {len(ratios)} "
+          f"rounds: {statistics.median(ratios):.4f} (quartiles {ratios[len(ratios) // 4]:.4f} and "
+          f"{ratios[len(ratios) * 3 // 4]:.4f}), {scrapes} scrapes")
+    busy = statistics.median(cores)
+    print(f"by one scrape a second beside {busy:.2f} processors of GETs: {1 + scrape / 1e6 / busy:.4f}")
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ class Load(threading.Thread):
                 self.isOver.wait(0.01)
 
 
-def look(browser, address, pictures, within):
+def look(browser, address, pictures):
     wrong = []
 
     def check(what, is_right, found=None):
@@ -184,14 +184,18 @@ def look(browser, address, pictures, within):
     without = browser.value("document.body.innerText") or ""
     check("without JavaScript", all(part in without for part in ("frankfurt-2", "Actors, last ten minutes", "down")), without)
     browser.page("Emulation.setScriptExecutionDisabled", value=False)
+    return wrong
+
+
+def paint(browser, address, within):
+    """The first paint, of a machine that does nothing else."""
     paints = []
     for _ in range(10):
         browser.show(address)
         paints.append(eventually("it is painted", lambda: browser.value(PAINT), 10))
     median = statistics.median(paints)
-    check("first paint", within is None or median <= within, median)
     print(f"first paint: {median:.0f} ms, the median of {len(paints)} ({min(paints):.0f} to {max(paints):.0f})")
-    return wrong
+    return [] if within is None or median <= within else [f"first paint: {median}"]
 
 
 def main():
@@ -221,10 +225,12 @@ def main():
         eventually("it is missed", lambda: "down" in [p["state"] for p in one.report()["peers"]], 120)
         size = len(get(one.metrics, "/")[1].encode())
         print(f"size: {size} bytes")
-        wrong = look(Browser(programs), f"http://127.0.0.1:{one.metrics}/", options.pictures,
-                     options.within)
+        browser, address = Browser(programs), f"http://127.0.0.1:{one.metrics}/"
+        wrong = look(browser, address, options.pictures)
         for load in loads:
             load.isOver.set()
+            load.join()
+        wrong += paint(browser, address, options.within)
         if size > BYTES_MAX:
             wrong.append(f"size: {size}")
     for line in wrong:
