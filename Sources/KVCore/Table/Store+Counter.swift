@@ -217,9 +217,12 @@ extension Store {
         // The least stamp there is: what others have set meanwhile wins, and this counts on top.
         // Over a record not even the floor counts: where clocks differ it may be above what others have written, and
         // what was collected of the key is older than that record. While others may hold what is not here, it never
-        // counts. Nor does a deadline set apart over a delete: who wrote that need not have seen what others wrote before.
+        // counts. Nor does a deadline set apart over a delete: its writer need not have seen what others wrote before.
         // Over what has expired it does, as others may have forgotten both.
-        let over = slot.map { $0.record.isTombstone ? $0.record : newest(key, $0) } ?? nil
+        var over = slot.map { $0.record.isTombstone ? $0.record : newest(key, $0) } ?? nil
+        #if KV_CHECKS
+            if state.pointee.beatsDeadlines { over = newest(key, slot) }
+        #endif
         let stamped =
             slot != nil || hasProvisionalZeros ? stamp(over: over, least: 1) : stamp(over: over, now: 0, floor: 0)
         guard let ms = stamped, var addition = withoutDeadline(key, ms) else { return nil }
