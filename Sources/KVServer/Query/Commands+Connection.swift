@@ -139,6 +139,7 @@ extension Commands {
         case let sub where sub.equals("KILL"): clientKill(&x)
         case let sub where sub.equals("PAUSE"): clientPause(&x)
         case let sub where sub.equals("UNPAUSE"): clientUnpause(&x)
+        case let sub where sub.equals("UNBLOCK"): clientUnblock(&x)
         case let sub where sub.equals("NO-EVICT") || sub.equals("NO-TOUCH"):
             guard x.count == 3 else { return x.wrongArity("client|\(sub.lowercased)") }
             x.argument(2, is: "ON") || x.argument(2, is: "OFF") ? out.pointee.ok() : x.error("ERR syntax error")
@@ -188,6 +189,7 @@ extension Commands {
         "    * SKIPME (YES|NO)", "      Skip killing current connection (default: yes).",
         "LIST [TYPE NORMAL|MASTER|REPLICA|PUBSUB] [ID id ...]",
         "    Return information about the connections of all query actors.",
+        "UNBLOCK <clientid> [TIMEOUT|ERROR]", "    Unblock the specified blocked client.",
         "UNPAUSE", "    Stop the current client pause, resuming traffic.",
         "PAUSE <timeout> [WRITE|ALL]", "    Suspend all, or just write, clients for <timeout> milliseconds.",
         "NO-EVICT (ON|OFF)", "    Accepted; nothing is ever evicted.",
