@@ -67,6 +67,24 @@ import Testing
         }
     }
 
+    /// What a client has seen expire has expired at the home, too, though that one's turn began earlier.
+    @Test func aHomesClockIsNotBehindItsClients() {
+        withActors(3) { homes, clients in
+            let key = homes.keys(of: 3)[0]
+            clients[0].expect("SET \(key) old PX 100", "+OK")
+            clients[0].expect("INCR \(key)", "-ERR value is not an integer or out of range")
+            homes.shards[0].state.pointee.nowMillis += 100
+            clients[0].expect("GET \(key)", "$-1")
+            clients[0].expect("GETDEL \(key)", "$-1")
+            clients[0].expect("SET \(key) new NX PX 100", "+OK")
+            clients[0].expect("PTTL \(key)", ":100")
+            clients[0].expect("MULTI", "+OK")
+            clients[0].expect("PTTL \(key)", "+QUEUED")
+            clients[0].expect("EXEC", "*1\r\n:100")
+            #expect(homes.shards[2].state.pointee.nowMillis == 1_000_000, "its clock is its own again")
+        }
+    }
+
     /// A home that does not come to it: an error in its place, nothing done, and the connection goes on.
     @Test func aBusyHomeIsNotWaitedForForEver() {
         withActors(3) { homes, clients in

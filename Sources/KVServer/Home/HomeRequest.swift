@@ -26,6 +26,8 @@ final class HomeRequest: @unchecked Sendable {
     var watched: [WatchedKey]?
     /// What the asking actor has.
     var given: [SharedRecord] = []
+    /// The asking actor's clock: what has expired there has expired at the home, too, whose turn may have begun before.
+    var now: Millis = 0
 
     // The answer.
     var output = OutputBuffer()
@@ -111,6 +113,7 @@ final class HomeAsk: @unchecked Sendable {
 
     func send(_ request: HomeRequest, to home: Int, _ homes: Homes) {
         request.take(\.given, from: session!.shard.state.pointee.store)
+        request.now = session!.shard.state.pointee.nowMillis
         outstanding += 1
         sent.append(request)
         if timer == nil {

@@ -59,6 +59,9 @@ extension Shard {
     func run(_ request: HomeRequest) {
         defer { request.take(\.shown, from: state.pointee.store) }
         guard let queue = request.queue else { return }
+        let own = state.pointee.nowMillis
+        state.pointee.nowMillis = max(own, request.now)
+        defer { state.pointee.nowMillis = own }
         if let watched = request.watched, watched.contains(where: { $0.hasChanged(state) }) {
             return request.output.nullArray(resp3: request.client.resp3)
         }
