@@ -105,6 +105,118 @@ import Testing
         }
     }
 
+    private func text(_ client: LocalSession, _ requests: [String]) -> String {
+        String(decoding: client.reply(to: Array((requests.joined(separator: "\r\n") + "\r\n").utf8)), as: UTF8.self)
+    }
+
+    /// Commands that follow each other are sent to their homes together, one request a home.
+    @Test func commandsOfAPipelineGoToTheirHomesTogether() {
+        withActors(3) { homes, clients in
+            let keys = (1...3).map { homes.keys(of: $0)[0] }
+            var sent = 0
+            clients[0].whileSuspended = {
+                sent += homes.toldCount
+                return homes.deliver()
+            }
+            let requests = (0..<10).flatMap { _ in keys.map { "INCR \($0)" } }
+            let replies = (1...10).flatMap { n in keys.map { _ in ":\(n)\r\n" } }.joined()
+            #expect(text(clients[0], requests) == replies)
+            // Two requests and their answers.
+            #expect(sent == 4, "\(sent)")
+            // Where the first of them is this actor's, and where all are.
+            #expect(text(clients[0], ["INCR \(keys[0])", "INCR \(keys[0])"]) == ":11\r\n:12\r\n")
+            #expect(text(clients[0], ["INCR \(keys[0])", "GETDEL \(keys[1])"]) == ":13\r\n$2\r\n10\r\n")
+            // Errors and replies of all kinds stay in their places; what does not go home ends a group.
+            clients[2].expect("SET \(keys[2]) text", "+OK")
+            #expect(
+                text(
+                    clients[0],
+                    [
+                        "SET \(keys[1]) 1 NX", "INCR \(keys[0])", "SET \(keys[2]) NX XX", "INCRBY \(keys[1]) x",
+                        "GETSET \(keys[1]) 7", "INCR", "GET \(keys[1])", "DECR \(keys[1])", "PERSIST \(keys[2])",
+                        "SETNX \(keys[2]) new", "DELIFEQ \(keys[1]) 6", "GET \(keys[1])",
+                    ]) == """
+                        +OK\r\n:14\r\n-ERR syntax error\r\n-ERR value is not an integer or out of range\r\n$1\r\n1\r\n\
+                        -ERR wrong number of arguments for 'incr' command\r\n$1\r\n7\r\n:6\r\n:0\r\n:0\r\n:1\r\n$-1\r\n
+                        """)
+        }
+    }
+
+    /// Large values of this actor and of others among the replies of a group.
+    @Test func largeRepliesOfAGroupStayInOrder() {
+        withActors(3) { homes, clients in
+            let keys = (1...3).map { homes.keys(of: $0)[0] }
+            let large = String(repeating: "x", count: 3 * LargeSet.valueBytesMin)
+            for (client, key) in zip(clients, keys) {
+                #expect(client.run(["SET", Bytes(key), Bytes(large)]) == "+OK\r\n")
+            }
+            let bulk = "$\(large.utf8.count)\r\n\(large)\r\n"
+            let reply = text(
+                clients[0],
+                ["GETSET \(keys[1]) a", "GETSET \(keys[0]) b", "GETDEL \(keys[2])", "GETSET \(keys[1]) c", "INCR n"])
+            #expect(reply == bulk + bulk + bulk + "$1\r\na\r\n:1\r\n")
+            #expect(text(clients[0], ["GETDEL \(keys[0])", "GETDEL \(keys[1])"]) == "$1\r\nb\r\n$1\r\nc\r\n")
+        }
+    }
+
+    /// Of a group only those whose home does not come to it, or has stopped, are not run.
+    @Test func aBusyHomeHoldsUpNoOtherOfAGroup() {
+        withActors(3) { homes, clients in
+            let keys = (1...3).map { homes.keys(of: $0)[0] }
+            let requests = keys.map { "INCR \($0)" } + keys.map { "INCR \($0)" }
+            clients[0].whileSuspended = {
+                guard let group = clients[0].session.continuation as? HomeGroup else { return homes.deliver() }
+                // The second actor answers, the third one does not.
+                if homes.deliver(only: [1, 2]) { return true }
+                group.ask.giveUp()
+                return true
+            }
+            let late = "-\(HomeAsk.lateness)\r\n"
+            #expect(text(clients[0], requests) == ":1\r\n:1\r\n\(late):2\r\n:2\r\n\(late)")
+            // The request arrives after all, and is not run.
+            clients[0].whileSuspended = { homes.deliver() }
+            clients[0].expect("INCR \(keys[2])", ":1")
+            homes.stopped = [3]
+            #expect(
+                text(clients[0], Array(requests.prefix(3)))
+                    == ":3\r\n:3\r\n-ERR the actor that runs this command has stopped; use another server\r\n")
+            #expect(text(clients[0], ["PING"]) == "+PONG\r\n")
+        }
+    }
+
+    /// Pipelines of one client of three actors are answered as those of one of a single actor.
+    @Test func aSingleClientsPipelinesSeeOneServer() {
+        withActors(3) { homes, clients in
+            let single = LocalSession()
+            defer { single.close() }
+            var random = PRNG(seed: 29)
+            for _ in 0..<3000 {
+                var bytes = OutputBuffer()
+                defer { bytes.deallocate() }
+                for _ in 0..<1 + random.below(20) {
+                    let key = Bytes(["a", "b", "c", "{t}1", "{t}2"][random.below(5)])
+                    let value = Bytes("\(random.below(4))")
+                    switch random.below(10) {
+                    case 0: bytes.request(Self.request(&random))
+                    case 1: bytes.request(["SET", key, value, ["NX", "xx", "GET"][random.below(3)]])
+                    case 2: bytes.request(["INCRBY", key, value])
+                    case 3: bytes.request(["DECR", key])
+                    case 4: bytes.request(["GETDEL", key])
+                    case 5: bytes.request(["GETSET", key, value])
+                    case 6: bytes.request(["DELIFEQ", key, value])
+                    case 7: bytes.request(["SET", key, "text", "EX", "100", "XX"])
+                    case 8: bytes.request(["PERSIST", key])
+                    default: bytes.request(["SETNX", key, value])
+                    }
+                }
+                let request = Array(bytes.bytes)
+                let (expected, answer) = (single.reply(to: request), clients[1].reply(to: request))
+                #expect(answer == expected, "\(String(decoding: request, as: UTF8.self))")
+                if answer != expected { return }
+            }
+        }
+    }
+
     @Test func aDeletedKeyIsCountedOnce() {
         withActors(3) { homes, clients in
             let keys = (1...3).flatMap { homes.keys(of: $0).prefix(5) }

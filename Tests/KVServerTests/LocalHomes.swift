@@ -43,6 +43,21 @@ final class LocalHomes: Homes, @unchecked Sendable {
         return !now.isEmpty
     }
 
+    var toldCount: Int { told.count }
+
+    /// What was told to these actors so far; false if there was nothing.
+    func deliver(only actors: [Int]) -> Bool {
+        let kept = told.filter { !actors.contains($0.to) }
+        told.removeAll { !actors.contains($0.to) }
+        if told.isEmpty {
+            told = kept
+            return false
+        }
+        _ = deliver()
+        told = kept + told
+        return true
+    }
+
     func client(of actor: Int) -> LocalSession {
         let client = LocalSession(shard: shards[actor - 1], now: shards[actor - 1].state.pointee.nowMillis)
         client.whileSuspended = { [unowned self] in deliver() }

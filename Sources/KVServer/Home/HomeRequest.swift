@@ -19,7 +19,7 @@ final class HomeRequest: @unchecked Sendable {
     let ask: HomeAsk
     /// The asking actor, from 1.
     let from: Int
-    let keys: [Bytes]
+    private(set) var keys: [Bytes]
     let queue: CommandQueue?
     var client = ClientTraits()
     /// Of a transaction.
@@ -33,10 +33,11 @@ final class HomeRequest: @unchecked Sendable {
     var output = OutputBuffer()
     /// What the home has.
     var shown: [SharedRecord] = []
-    /// How long a command that is no transaction ran at the home.
+    /// How long commands that are no transaction ran at the home.
     var ticks: UInt64 = 0
-    /// The reply goes on with it.
-    var rest: LargeReply?
+    /// Of these, where in `output` the reply to each ends, and what those go on with whose value is large.
+    var ends: [Int] = []
+    var rests: [Int: LargeReply] = [:]
     /// The actor that ran the commands, and its own writes then.
     var ranAt: (actor: Int, ownSeq: UInt64)?
 
@@ -66,30 +67,35 @@ final class HomeRequest: @unchecked Sendable {
     deinit {
         for shared in given { shared.record.release() }
         for shared in shown { shared.record.release() }
-        rest?.cancel()
+        for rest in rests.values { rest.cancel() }
         output.deallocate()
     }
 
+    /// One more command, which names one key.
+    func append(_ x: Execution, key: Int) {
+        keys.append(Bytes(x.argument(key).bytes))
+        queue?.append(x)
+    }
+
     /// Merges what came, and forgets it.
-    func merge(_ records: WritableKeyPath<HomeRequest, [SharedRecord]>, into shard: Shard) {
-        for shared in self[keyPath: records] {
+    static func merge(_ records: inout [SharedRecord], into shard: Shard) {
+        for shared in records {
             shard.merge(shared)
             shared.record.release()
         }
-        var this = self
-        this[keyPath: records] = []
+        records = []
     }
 
-    /// Takes the records of its keys along, as `store` has them.
-    func take(_ records: WritableKeyPath<HomeRequest, [SharedRecord]>, from store: Store) {
-        var this = self
+    /// The records of its keys, as `store` has them.
+    func records(in store: Store) -> [SharedRecord] {
+        var records: [SharedRecord] = []
+        records.reserveCapacity(keys.count)
         for key in keys {
             key.withBytes { bytes in
-                store.eachRecord(of: store.key(bytes)) { record, hash in
-                    this[keyPath: records].append(SharedRecord(record, hash: hash))
-                }
+                store.eachRecord(of: store.key(bytes)) { records.append(SharedRecord($0, hash: $1)) }
             }
         }
+        return records
     }
 }
 
@@ -112,7 +118,7 @@ final class HomeAsk: @unchecked Sendable {
     init(_ session: Session) { self.session = session }
 
     func send(_ request: HomeRequest, to home: Int, _ homes: Homes) {
-        request.take(\.given, from: session!.shard.state.pointee.store)
+        request.given = request.records(in: session!.shard.state.pointee.store)
         request.now = session!.shard.state.pointee.nowMillis
         outstanding += 1
         sent.append(request)

@@ -75,7 +75,7 @@ final class HomeRun: Continuation {
             x.session.finish(first)
             x.session.state.pointee.runningTicks &+= first.ticks
         }
-        guard let rest = answer?.rest else { return true }
+        guard let rest = answer?.rests[0] else { return true }
         return rest.step(&x, outputMax: outputMax)
     }
 
@@ -111,6 +111,10 @@ extension Execution {
         guard let homes = shard.homes, !session.isGuest else { return false }
         let places = keys.map { homes.home(of: argument($0), store) }
         guard let home = places.first, places.contains(where: { $0 != shard.index }) else { return false }
+        if let group = session.group {
+            group.append(self, home: home)
+            return true
+        }
         let queue = CommandQueue()
         queue.append(self)
         session.continuation = HomeRun(

@@ -10,7 +10,7 @@ extension Shard {
     /// A request of a sibling's client. What it brought is merged at once: it may be older than what this actor is told
     /// next. It runs in this turn, unless that has done enough. Of each client there is one at most.
     func take(_ request: HomeRequest) {
-        request.merge(\.given, into: self)
+        HomeRequest.merge(&request.given, into: self)
         if homeQueue.isEmpty, !state.pointee.budget.isSpent { return serve(request) }
         check(homeQueue.count < Limits.clientsMax)
         homeQueue.append(request)
@@ -31,7 +31,8 @@ extension Shard {
     private func serve(_ request: HomeRequest) {
         guard request.begin() else { return }
         run(request)
-        state.pointee.budget.spend(4 + TurnBudget.units(bytes: request.queue?.byteCount ?? 0))
+        state.pointee.budget.spend(
+            4 &* max(1, request.keys.count) &+ TurnBudget.units(bytes: request.queue?.byteCount ?? 0))
         // What it wrote must be in the log first.
         if let log, request.ranAt != nil { return log.keepWaiting(request) }
         giveBack(request)
@@ -42,7 +43,7 @@ extension Shard {
 
     /// A home has answered.
     func answered(_ request: HomeRequest) {
-        request.merge(\.shown, into: self)
+        HomeRequest.merge(&request.shown, into: self)
         request.ask.take(request)
     }
 
@@ -57,7 +58,7 @@ extension Shard {
 
     /// Runs a request's commands, here and now, for a client of whichever actor.
     func run(_ request: HomeRequest) {
-        defer { request.take(\.shown, from: state.pointee.store) }
+        defer { request.shown = request.records(in: state.pointee.store) }
         guard let queue = request.queue else { return }
         let own = state.pointee.nowMillis
         state.pointee.nowMillis = max(own, request.now)
@@ -75,10 +76,14 @@ extension Shard {
             if request.watched == nil {
                 let began = ci_ticks()
                 guest.runAtHome(batch[i], of: batch, &request.output)
-                request.ticks = ci_ticks() &- began
-                if request.ticks >= state.pointee.times.noticed { guest.noteSlow(batch[i], of: batch, request.ticks) }
-                request.rest = guest.continuation as? LargeReply
-                if request.rest != nil { guest.continuation = nil }
+                let ticks = ci_ticks() &- began
+                request.ticks &+= ticks
+                if ticks >= state.pointee.times.noticed { guest.noteSlow(batch[i], of: batch, ticks) }
+                if let rest = guest.continuation as? LargeReply {
+                    request.rests[i] = rest
+                    guest.continuation = nil
+                }
+                request.ends.append(request.output.count)
             } else {
                 guest.runInTransaction(batch[i], of: batch, &request.output)
             }

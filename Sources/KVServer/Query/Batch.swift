@@ -277,6 +277,11 @@ struct Batch {
                     if shard.pointee.budget.isSpent { return done }
                 }
             case .other:
+                if i &+ 1 < run.end, kinds[i &+ 1] == .other {
+                    let grouped = session.runGroup(i, run.end, commands, output)
+                    count.others &+= grouped
+                    if grouped > 0 { return done &- 1 &+ grouped }
+                }
                 // An argument is one unit.
                 shard.pointee.budget.spend(Int(command.argumentCount))
                 session.dispatch(command, of: commands, output)

@@ -162,6 +162,8 @@ package final class Session {
     var transaction: Transaction? {
         didSet { state.pointee.isQueueing = transaction != nil }
     }
+    /// While commands are gathered that run at their keys' homes.
+    var group: HomeGroup?
     /// Since WATCH.
     var watched: [WatchedKey] = []
     /// For WAIT: how far other actors' own writes were when they had written for this client.
