@@ -132,7 +132,7 @@ import Testing
                 text(
                     clients[0],
                     [
-                        "SET \(keys[1]) 1 NX", "INCR \(keys[0])", "SET \(keys[2]) NX XX", "INCRBY \(keys[1]) x",
+                        "SET \(keys[1]) 1 NX", "INCR \(keys[0])", "SET \(keys[2]) v NX XX", "INCRBY \(keys[1]) x",
                         "GETSET \(keys[1]) 7", "INCR", "GET \(keys[1])", "DECR \(keys[1])", "PERSIST \(keys[2])",
                         "SETNX \(keys[2]) new", "DELIFEQ \(keys[1]) 6", "GET \(keys[1])",
                     ]) == """
