@@ -184,6 +184,44 @@ import Testing
         }
     }
 
+    /// What homes answered is not kept when the reply is written, nor when the client has gone before.
+    @Test func answersOfHomesAreLetGo() {
+        withActors(3) { homes, clients in
+            let key = homes.keys(of: 3)[0]
+            var asks: [() -> HomeAsk?] = []
+            func note(_ session: Session) {
+                let ask =
+                    (session.continuation as? HomeDelete)?.ask ?? (session.continuation as? HomeRun)?.ask
+                    ?? (session.continuation as? HomeGroup)?.ask
+                asks.append { [weak ask] in ask }
+                #expect(ask != nil)
+            }
+            clients[0].whileSuspended = {
+                note(clients[0].session)
+                return homes.deliver()
+            }
+            clients[0].expect("SET \(key) 1", "+OK")
+            clients[0].expect("INCR \(key)", ":2")
+            #expect(text(clients[0], ["INCR \(key)", "INCR \(key)"]) == ":3\r\n:4\r\n")
+            clients[0].expect("DEL \(key)", ":1")
+            let many = (0..<1100).map { Bytes("m\($0)") }
+            #expect(clients[0].run(["MSET"] + many.flatMap { [$0, $0] }) == "+OK\r\n")
+            clients[0].whileSuspended = { homes.deliver() }
+            #expect(clients[0].run(["DEL"] + many) == ":1100\r\n")
+            for requests in [["INCR \(key)"], ["INCR \(key)", "INCR \(key)"], ["DEL \(key)"]] {
+                let hasty = homes.client(of: 1)
+                hasty.whileSuspended = {
+                    note(hasty.session)
+                    return false
+                }
+                #expect(text(hasty, requests).isEmpty)
+                hasty.close(shardToo: false)
+                while homes.deliver() {}
+            }
+            #expect(asks.count >= 9 && asks.allSatisfy { $0() == nil })
+        }
+    }
+
     /// Pipelines of one client of three actors are answered as those of one of a single actor.
     @Test func aSingleClientsPipelinesSeeOneServer() {
         withActors(3) { homes, clients in

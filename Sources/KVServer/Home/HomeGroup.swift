@@ -157,8 +157,7 @@ final class HomeGroup: Continuation {
     }
 
     override func cancel() {
-        ask.session = nil
-        ask.answers = []
+        ask.close()
         for case .large(let reply) in slots[min(next, slots.count)...] { reply.cancel() }
         (slots, requests) = ([], [])
     }

@@ -134,6 +134,7 @@ final class HomeAsk: @unchecked Sendable {
     /// The records have been merged.
     func take(_ answer: HomeRequest) {
         outstanding -= 1
+        guard session != nil else { return }
         answers.append(answer)
         if outstanding == 0 { finish() }
     }
@@ -145,6 +146,14 @@ final class HomeAsk: @unchecked Sendable {
             isLate = true
         }
         if isLate, outstanding == 0 { finish() }
+    }
+
+    /// Nobody waits any more, or nobody needs the answers again. They lead back here: so they are let go.
+    func close() {
+        session = nil
+        answers = []
+        timer?.cancel()
+        (timer, sent) = (nil, [])
     }
 
     private func finish() {
