@@ -159,12 +159,13 @@ def reader(options):
     server = Server(1)
     connection = server.connect()
     began = wall_millis(connection) + 1000 * options.seconds_ahead
-    span = 20_000
+    span = 1000 * options.span
+    connection.call("CONFIG", "RESETSTAT")
     ends = [began + i * span // options.keys for i in range(options.keys)]
     send_all(connection, [("SET", "key:%012d" % i, b"v", "PXAT", end) for i, end in enumerate(ends)])
     if wall_millis(connection) > began:
         raise SystemExit("the machine is too slow: more --seconds-ahead")
-    late, early, seen, gone = 0, 0, 0, 0
+    late, latest, early, seen, gone = 0, 0, 0, 0, 0
     while (now := wall_millis(connection)) < began + span:
         near = int((now - began) * options.keys / span)
         keys = [i for i in range(near - 400, near + 800, 8) if 0 <= i < options.keys]
@@ -177,12 +178,15 @@ def reader(options):
             if reply is not None:
                 seen += 1
                 late += first >= ends[i]
+                latest = max(latest, first - ends[i])
             else:
                 gone += 1
                 early += last < ends[i]
-    print("%d keys: of %d reads %d were answered with the value, %d of them late, %d without, %d of them early" % (
-        options.keys, seen + gone, seen, late, gone, early))
-    print("keys left after the last deadline: %d" % (time.sleep(1) or connection.call("DBSIZE")))
+    print("%d keys: of %d reads %d were answered with the value, %d of them late, by %.2f ms at most; %d without, %d of them early" % (
+        options.keys, seen + gone, seen, late, latest, gone, early))
+    time.sleep(1)
+    print("keys left a second after the last deadline: %d" % connection.call("DBSIZE"))
+    print("longest turn: " + turns(server))
     server.stop()
 
 
@@ -322,6 +326,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--seconds-ahead", type=int, default=120, help="from the first write to the first deadline")
+    parser.add_argument("--span", type=int, default=20, help="seconds over which deadlines are spread")
     parser.add_argument("--actors", type=int, default=4)
     parser.add_argument("--races", type=int, default=1_000_000)
     parser.add_argument("--sizes", type=int, nargs="+", default=[256 << 10, 1 << 20, 8 << 20, 32 << 20])
