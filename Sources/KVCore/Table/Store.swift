@@ -233,6 +233,7 @@ struct StoreState {
     var gcFloor: Millis = 0
     /// Latest stamp of an own write.
     var stampMax: Millis = Version.msMax
+    var distance = DistanceAllowance()
     var ownOrigin: OriginIndex
     var figures = StoreFigures()
     let marked = MarkedCounts()
