@@ -48,7 +48,7 @@ package struct Execution {
     /// Redis's `string2ll`: an optional minus, digits, no leading zeros, no spaces.
     func integer(_ k: Int) -> Int? { argument(k).integer }
 
-    /// Argument `k` as the number of a database; nil when it was answered with an error. Numbers are C's `int` to Redis.
+    /// Argument `k` as the number of a database, which is a C `int` to Redis; nil when it was answered with an error.
     func database(_ k: Int) -> UInt8? {
         guard let number = integer(k) else {
             error("ERR value is not an integer or out of range")
