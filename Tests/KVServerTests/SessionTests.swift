@@ -244,7 +244,8 @@ import Testing
 
     /// With a deadline too. Values below the size for slices go the same way as others.
     @Test(arguments: [
-        (["SET", "k", "", "EX", "100"], ":100"), (["SET", "k", "", "KEEPTTL"], ":7"), (["SETEX", "k", "50", ""], ":50"),
+        (["SET", "k", "", "EX", "100"], ":100"), (["SET", "k", "", "KEEPTTL"], ":7"),
+        (["SETEX", "k", "50", ""], ":50"),
         (["PSETEX", "k", "50000", ""], ":50"), (["SET", "k", "", "PXAT", "2000000"], ":1000"),
         (["SET", "k", "", "EXAT", "1"], ":-2"),
     ])

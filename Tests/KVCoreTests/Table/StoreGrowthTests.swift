@@ -173,7 +173,9 @@ import Testing
         #expect(store.passOverYoungTombstones(than: 500, chunksMax: 100) == 0)
         var looked = 0
         #expect(
-            store.sweepTombstones(budget: 300) { looked += 1; return $0.ms <= 500 } == 100)
+            store.sweepTombstones(budget: 300) {
+                looked += 1; return $0.ms <= 500
+            } == 100)
         #expect(looked == 300)
         // Some 250 at a time, and every one of them once.
         let passed = store.passOverYoungTombstones(than: 500, chunksMax: 2)
@@ -183,7 +185,10 @@ import Testing
         // None is lost, and one as old as that is looked at.
         #expect(store.passOverYoungTombstones(than: 1000, chunksMax: 100) == 0)
         var seen: Set<Bytes> = []
-        #expect(store.sweepTombstones(budget: 1900) { seen.insert(Bytes($0.key)); return true } == 1900)
+        #expect(
+            store.sweepTombstones(budget: 1900) {
+                seen.insert(Bytes($0.key)); return true
+            } == 1900)
         #expect(seen.count == 1900 && store.tombstoneCount == 0)
         // Of a single chunk, and of none.
         _ = store.put("k", "v", now: 2000)
