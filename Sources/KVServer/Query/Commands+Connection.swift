@@ -15,9 +15,8 @@ extension Commands {
     @Sendable static func echo(_ x: inout Execution) { x.output.pointee.bulk(x.argument(1).bytes) }
 
     @Sendable static func select(_ x: inout Execution) {
-        guard let index = x.integer(1) else { return x.error("ERR value is not an integer or out of range") }
-        guard (0..<Keyspace.count).contains(index) else { return x.error("ERR DB index is out of range") }
-        x.session.state.pointee.database = UInt8(index)
+        guard let number = x.database(1) else { return }
+        x.session.state.pointee.database = number
         x.output.pointee.ok()
     }
 

@@ -71,7 +71,7 @@ final class LongCommand: Continuation {
     override func cancel() {
         batch.deallocate()
         reply?.cancel()
-        ask?.session = nil
+        ask?.close()
     }
 
     override func step(_ caller: inout Execution, outputMax: Int) -> Bool {
@@ -87,6 +87,7 @@ final class LongCommand: Continuation {
                 guard ask.outstanding == 0 else { return false }
                 guard let deleted = ask.sum(&x) else { return true }
                 total += deleted
+                ask.close()
                 self.ask = nil
             } else if let reply {
                 guard reply.copy(to: &x, outputMax: outputMax, until: deadline) else { return false }
