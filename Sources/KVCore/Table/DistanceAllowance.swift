@@ -1,5 +1,5 @@
-// How far writes are stamped ahead to keep their distance from what they replace (docs/replication.md 16.5). A value, one
-// thread.
+// How far writes are stamped ahead to keep their distance from what they replace (docs/replication.md 16.5). A value,
+// one thread.
 
 import KVBase
 
