@@ -70,6 +70,36 @@ import Testing
         #expect(node.system.statistics.badFrames == 2)
     }
 
+    /// A first message with the right key that somebody has recorded begins a handshake and cannot end it.
+    @Test func handshakesThatNeverEndGiveWayToOthers() throws {
+        let count = RemoteTransport.handshakesMax + 100
+        guard Self.mayOpen(UInt(2 * count + 200)) else { return }
+        let trust = LinkTrust.keys([[UInt8](repeating: 1, count: ClusterKey.bytes)])
+        let node = try Node(backends[0], trust: trust)
+        defer { node.close() }
+        let recorder = try LinkContext(trust, cluster: "test", incarnation: 77)
+        let cipher = try #require(LinkCipher(recorder, isDialer: true))
+        var recorded = OutputBuffer()
+        defer { recorded.deallocate() }
+        #expect(cipher.shakeHands(&recorded) == .underWay)
+        let clients = try (0..<count).map { _ in
+            let client = try TestSocket(port: node.port)
+            try client.send(Array(recorded.bytes))
+            return client
+        }
+        // The oldest ones are closed, without a word.
+        for client in clients[..<100] { _ = try client.receiveAll() }
+        #expect(node.system.statistics.badFrames >= 100)
+        let lines = Self.lines(node)
+        #expect(lines.count == 1 && lines[0].contains("its handshakes: more are under way"), "\(lines)")
+        let honest = try Node(backends[0], trust: trust)
+        defer { honest.close() }
+        let log = Log()
+        honest.system.tell(node.system.start { Recorder(log: log) }, .add(7))
+        #expect(eventually(seconds: 4) { log.all == [7] })
+        withExtendedLifetime(clients) {}
+    }
+
     @Test func aCertificateThatIsOverIsRefusedOnBothSides() throws {
         let folder = TemporaryFolder()
         defer { folder.remove() }

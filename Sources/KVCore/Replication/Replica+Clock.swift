@@ -19,12 +19,15 @@ extension Replica {
     /// Where a majority tells the time, nobody's floor is ahead of it. Where there is none, a newcomer whose clock is
     /// slow must take over a floor that is ahead of its own, or it would write below what others have collected.
     ///
-    /// A clock that was never set says nothing: then the latest of the others' clocks that were decides.
+    /// A clock that was never set says nothing. Then the others' clocks that were decide: of one or two the latest, as
+    /// one of two may be slow; of more the one in the middle, and a floor is within a day of that.
     func isCredible(floor: Millis, _ at: Moment) -> Bool {
         if planted(.floorAhead) { return true }
         if at.wall < SkewGuard.setSince {
             let clocks = servers.compactMap { $0.hearing.offset(at).map { at.wall + $0 } }
-            return clocks.contains { $0 >= SkewGuard.setSince && floor <= $0 + SkewGuard.correctMillis }
+                .filter { $0 >= SkewGuard.setSince }.sorted()
+            guard clocks.count > 2 else { return clocks.last.map { floor <= $0 + SkewGuard.correctMillis } ?? false }
+            return floor <= clocks[clocks.count / 2] + Limits.floorAheadMillis
         }
         return floor <= corrected(at) + (clock.isAgreed ? SkewGuard.correctMillis : Limits.floorAheadMillis)
     }

@@ -38,7 +38,6 @@ final class LinkConnection: ConnectionHandler {
     /// Nil where links are not protected.
     private var cipher: LinkCipher?
     /// Of a dialler that must prove itself.
-    private var firstByte: UInt8?
     private var firstRecord: FirstRecord?
     private var parser = LinkParser()
     private var arriving = ArrivingMessages()
@@ -92,15 +91,29 @@ final class LinkConnection: ConnectionHandler {
             said.withUnsafeBytes({ cipher.feed($0) })
         else { return close("memory is short") }
         self.cipher = cipher
+        if !isDialed { transport.boundHandshakes() }
         prove(by: cipher)
+    }
+
+    /// One that was accepted and has begun to prove itself.
+    var isProving: Bool { cipher?.isUnderWay ?? false }
+
+    /// Its handshake is in the way of others.
+    func stopProving() {
+        transport.bad(peer: remoteHost, LinkError.handshakes)
+        cipher?.release()
+        close("\(LinkError.handshakes)")
     }
 
     /// The first record of one that was accepted. False as long as more of it must come.
     private func takeFirst(_ bytes: UnsafeRawBufferPointer) -> Bool {
         guard firstRecord!.append(bytes) else { return false }
+        if firstRecord!.isNone {
+            if !isRefused { refusePlainly() }
+            return false
+        }
         let said = firstRecord!.bytes
         firstRecord = nil
-        firstByte = said.first
         beginProof(said)
         return cipher?.isDone ?? false
     }
@@ -114,20 +127,22 @@ final class LinkConnection: ConnectionHandler {
         case .failed:
             isRefused = true
             report(LinkTrustError(description: cipher.reason))
-            if let firstByte, firstByte != LinkCipher.firstByte { refusePlainly() }
             // With what tells the peer.
             connection.close(afterFlush: true)
         }
     }
 
-    /// To a dialler whose links are not protected.
+    /// A dialler whose links are not protected is told so; nothing is spent on it.
     private func refusePlainly() {
+        isRefused = true
+        report(LinkTrustError(description: "the peer does not speak TLS 1.3"))
         append {
             LinkFrame.append(LinkFrame.Kind.reject, to: &$0) {
                 $0.write(LinkFrame.RejectCode.unprotected)
                 $0.write("links are protected there: start this one with the cluster's key or with certificates too")
             }
         }
+        connection.close(afterFlush: true)
     }
 
     private func open() {
