@@ -379,7 +379,7 @@ KINDS = [
                       "another cluster's key", "does not accept this server's key")),
     ("certificate", version), ("certificate", expired),
     ("certificate", came_with("a name that a living server has", lambda w: w.with_certificate("b") + ["--name", "b"],
-                              "has the name", "has the name")),
+                              "which belongs to the server", "belongs to the server|has this name|the name b")),
     ("certificate", pings), ("certificate", invented), ("certificate", unfinished), ("certificate", foreign),
 ]
 

@@ -39,6 +39,7 @@ final class LinkConnection: ConnectionHandler {
     private var cipher: LinkCipher?
     /// Of a dialler that must prove itself.
     private var firstRecord: FirstRecord?
+    private var isStepDue = false
     private var parser = LinkParser()
     private var arriving = ArrivingMessages()
     /// Frames that came after the peer moved here, while its other connection still delivers.
@@ -82,11 +83,38 @@ final class LinkConnection: ConnectionHandler {
         connection.prepareForDistance()
         applyFlow()
         guard transport.context != nil else { return open() }
-        if isDialed { beginProof() } else { firstRecord = FirstRecord() }
+        if isDialed { awaitStep() } else { firstRecord = FirstRecord() }
+    }
+
+    /// Its next step waits for others' to end, and nothing more is read before.
+    private func awaitStep() {
+        guard !isStepDue else { return }
+        isStepDue = true
+        connection.pauseReading()
+        transport.handshakes.enqueue(self)
+    }
+
+    /// A step of its handshake is due.
+    var isWaiting: Bool { isStepDue && !connection.isClosing && transport.links[number] === self }
+
+    /// The next step of its handshake, with what has come.
+    func takeStep() {
+        isStepDue = false
+        connection.resumeReading()
+        if let cipher {
+            prove(by: cipher)
+        } else {
+            let said = firstRecord?.bytes ?? []
+            firstRecord = nil
+            beginProof(said)
+        }
+        guard let cipher, cipher.isDone else { return }
+        // What came with the last flight.
+        do { try cipher.open { try take($0) } } catch { fail(error) }
     }
 
     /// With what the other side has said already.
-    private func beginProof(_ said: [UInt8] = []) {
+    private func beginProof(_ said: [UInt8]) {
         guard let context = transport.context, let cipher = LinkCipher(context, isDialer: isDialed),
             said.withUnsafeBytes({ cipher.feed($0) })
         else { return close("memory is short") }
@@ -105,17 +133,10 @@ final class LinkConnection: ConnectionHandler {
         close("\(LinkError.handshakes)")
     }
 
-    /// The first record of one that was accepted. False as long as more of it must come.
-    private func takeFirst(_ bytes: UnsafeRawBufferPointer) -> Bool {
-        guard firstRecord!.append(bytes) else { return false }
-        if firstRecord!.isNone {
-            if !isRefused { refusePlainly() }
-            return false
-        }
-        let said = firstRecord!.bytes
-        firstRecord = nil
-        beginProof(said)
-        return cipher?.isDone ?? false
+    /// The first record of one that was accepted.
+    private func takeFirst(_ bytes: UnsafeRawBufferPointer) {
+        guard firstRecord!.append(bytes) else { return }
+        if !firstRecord!.isNone { awaitStep() } else if !isRefused { refusePlainly() }
     }
 
     private func prove(by cipher: LinkCipher) {
@@ -315,12 +336,11 @@ final class LinkConnection: ConnectionHandler {
         if !isIdentified, !(cipher?.isDone ?? false), isStranger(bytes) { return }
         do {
             if firstRecord != nil {
-                guard takeFirst(bytes), let cipher else { return }
-                try cipher.open { try take($0) }
+                takeFirst(bytes)
             } else if let cipher {
                 guard cipher.feed(bytes) else { return close("memory is short") }
-                if !cipher.isDone { prove(by: cipher) }
-                if cipher.isDone { try cipher.open { try take($0) } }
+                if !cipher.isDone { return awaitStep() }
+                try cipher.open { try take($0) }
             } else {
                 try take(bytes)
             }
