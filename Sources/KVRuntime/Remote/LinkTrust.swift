@@ -15,6 +15,10 @@ public enum LinkTrust: Sendable, Equatable {
 }
 
 extension LinkTrust {
+    /// By the key in a text, or by two of them: 64 hexadecimal digits a line, comments behind `#`. The same text on
+    /// every system. Throws if it is something else. Any thread; O(text).
+    public init(keys text: String) throws(LinkTrustError) { self = .keys(try ClusterKey.parse(text)) }
+
     /// Seconds since 1970 at which this side's certificate ends; nil where there is none, or it cannot be read. Reads
     /// files on the calling thread.
     package func certificateEnd(cluster: String) -> Int64? {
