@@ -76,7 +76,7 @@ extension SimWorld {
     /// A newcomer sees with the eyes of those it joins, and who has not met two others knows no time but its own. Nor
     /// does it know one of two others' clocks from the other, if its own was never set.
     private func mayTell(_ lie: FrameLie, to id: UInt64) -> Bool {
-        if lie == .wrongClock || lie == .floorAhead {
+        if [.wrongClock, .floorAhead, .stampAhead].contains(lie) {
             return upActors().allSatisfy { $0.uid.server != id || $0.knowsTime }
         }
         let lies: [FrameLie] = [.othersForgotten, .othersLeft, .receiversEntry, .thirdsEntry]

@@ -70,6 +70,27 @@ import Testing
         #expect(node.system.statistics.badFrames == 2)
     }
 
+    /// A system that can more than this one is taken for what both can, whoever dials.
+    @Test func featuresThatAreNotKnownHereChangeNothing() throws {
+        let node = try Node(backends[0])
+        defer { node.close() }
+        var hello = Hello(cluster: "test", address: "127.0.0.1:9", target: "", incarnation: 7)
+        hello.features = .max
+        let client = try TestSocket(port: node.port)
+        try client.send(Self.frame(LinkFrame.Kind.hello) { hello.encode(into: &$0) })
+        #expect(try client.receive(LinkFrame.headerBytes + 2)[9] == LinkFrame.Kind.welcome)
+        let port = try HeldPort()
+        try port.listen()
+        let address = "127.0.0.1:\(port.port)"
+        node.system.keepLink(to: address)
+        var welcome = Welcome(address: address, incarnation: 8)
+        welcome.features = .max
+        let accepted = try port.accept(saying: Self.frame(LinkFrame.Kind.welcome) { welcome.encode(into: &$0) })
+        defer { accepted.close() }
+        #expect(eventually { node.changes.withLock { $0.contains { $0.isUp && $0.address == address } } })
+        #expect(node.system.statistics.badFrames == 0)
+    }
+
     /// A first message with the right key that somebody has recorded begins a handshake and cannot end it.
     @Test func handshakesThatNeverEndGiveWayToOthers() throws {
         let count = RemoteTransport.handshakesMax + 100

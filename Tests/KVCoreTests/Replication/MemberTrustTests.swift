@@ -418,6 +418,8 @@ import Testing
         let now = cluster.moment(a).wall
         #expect(replica.isCaughtUp && replica.isCredible(floor: now, at))
         #expect(!replica.isCredible(floor: now + 2 * Limits.floorAheadMillis, at))
+        #expect(replica.isImpossible(floor: now + 2 * Limits.floorAheadMillis, at))
+        #expect(replica.latestStamp(at) < now + SkewGuard.aheadMillisMax + 60_000)
         let (pair, b, c) = RemoteTests.pair(1, 1)
         b.wallOffset = -TestCluster.wallStart
         pair.run(2_500)
