@@ -79,6 +79,11 @@ extension SimWorld {
         if [.wrongClock, .floorAhead, .stampAhead].contains(lie) {
             return upActors().allSatisfy { $0.uid.server != id || $0.knowsTime }
         }
+        // Who says that it has seen what it has not gives a newcomer what others have deleted and collected.
+        let hasNewcomer = (options.servers..<options.slots).contains { slot in
+            !servers[slot].isUp || servers[slot].actors.contains { !actors[$0].hasCaughtUp }
+        }
+        if lie == .falseReport, hasNewcomer { return false }
         let lies: [FrameLie] = [.othersForgotten, .othersLeft, .receiversEntry, .thirdsEntry]
         guard lies.contains(lie) else { return true }
         return upActors().allSatisfy { $0.uid.server != id || $0.hasCaughtUp }

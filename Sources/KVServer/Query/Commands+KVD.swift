@@ -124,7 +124,7 @@ extension Commands {
     /// 1 if a server that is down is removed for good, 0 if there is none of that id.
     private static func kvdForget(_ x: inout Execution) {
         guard x.count == 3 else { return x.wrongArity("kvd|forget") }
-        guard let id = UInt64(String(decoding: x.argument(2), as: UTF8.self), radix: 16) else {
+        guard let id = UInt64(x.text(2), radix: 16) else {
             return x.error("ERR an id is 16 hex digits, as KVD PEERS shows it")
         }
         switch x.shard.replicator?.forget(id) {
