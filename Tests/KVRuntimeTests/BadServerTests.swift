@@ -99,14 +99,15 @@ import Testing
         let node = try Node(backends[0], trust: trust)
         defer { node.close() }
         let recorder = try LinkContext(trust, cluster: "test", incarnation: 77)
-        let cipher = try #require(LinkCipher(recorder, isDialer: true))
-        var recorded = OutputBuffer()
-        defer { recorded.deallocate() }
-        #expect(cipher.shakeHands(&recorded) == .underWay)
-        let clients = try (0..<count).map { _ in
-            let client = try TestSocket(port: node.port)
-            try client.send(Array(recorded.bytes))
-            return client
+        let cipher = LinkCipher(recorder, isDialer: true)!
+        var buffer = OutputBuffer()
+        defer { buffer.deallocate() }
+        #expect(cipher.shakeHands(&buffer) == .underWay)
+        let recorded = Array(buffer.bytes)
+        var clients: [TestSocket] = []
+        for _ in 0..<count {
+            clients.append(try TestSocket(port: node.port))
+            try clients.last!.send(recorded)
         }
         // The oldest ones are closed, without a word.
         for client in clients[..<100] { _ = try client.receiveAll() }
