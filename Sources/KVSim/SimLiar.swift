@@ -19,8 +19,8 @@ extension SimOptions {
         liar.map { ", server \($0) lies" + (newcomerClockIsUnset ? ", a newcomer's clock was never set" : "") } ?? ""
     }
 
-    /// Three servers that know each other, faults that harm nothing for good, and the second server lies. In some worlds
-    /// a fourth one joins meanwhile, in some of those with a clock that was never set.
+    /// Three servers that know each other, faults that harm nothing for good, and the second server lies. In some
+    /// worlds a fourth one joins meanwhile, in some of those with a clock that was never set.
     mutating func makeLiar(_ random: inout PRNG) {
         // Values as large as lines of their own are made for are of that profile.
         if profile == .thin { valueBytesMax = usualBytesMax }

@@ -33,8 +33,8 @@ extension Replica {
     /// Where a majority tells the time, nobody's floor is ahead of it. Where there is none, a newcomer whose clock is
     /// slow must take over a floor that is ahead of its own, or it would write below what others have collected.
     ///
-    /// A clock that was never set says nothing. Then the others' that were decide (`bounding`); where they are more than
-    /// two, a floor is within a day of the one in the middle.
+    /// A clock that was never set says nothing. Then the others' that were decide (`bounding`); where they are more
+    /// than two, a floor is within a day of the one in the middle.
     func isCredible(floor: Millis, _ at: Moment) -> Bool {
         if planted(.floorAhead) { return true }
         guard at.wall < SkewGuard.setSince else {

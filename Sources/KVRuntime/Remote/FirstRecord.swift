@@ -16,8 +16,8 @@ struct FirstRecord {
     var isNone: Bool {
         zip(bytes, FirstRecord.beginning).contains { $0 != $1 }
     }
-    /// Of every handshake: its type, and TLS's version as it is written since TLS 1.0. A frame of a server that does not
-    /// protect its links has a 0 there, as its length is short.
+    /// Of every handshake: its type, and TLS's version as it is written since TLS 1.0. A frame of a server that does
+    /// not protect its links has a 0 there, as its length is short.
     private static let beginning: [UInt8] = [0x16, 3]
 
     /// Takes what came. True once the record is whole, or it is none.
