@@ -220,9 +220,8 @@ package final class SimActor {
 
     /// The greatest timestamp the write rule may give a write now, over a version stamped `seen`.
     func stampMillisMax(seen: Millis, floor: Millis) -> Millis {
-        // One more over a delete or a counter.
-        let apart = seen + 2 <= corrected + 50 ? seen + 2 : seen + 1
-        return max(corrected, store.gcFloor + 1, floor > 0 ? floor + 1 : 0, apart)
+        // The second one over a delete or a counter.
+        max(corrected, store.gcFloor + 1, floor > 0 ? floor + 1 : 0, seen + 2)
     }
 
     /// The greatest millisecond of what was collected here.

@@ -341,6 +341,10 @@ package struct SimBug: Sendable {
             o.joiners = 2
             o.faults.insert(.join)
         },
+        "zeroOverDeadline": { o, random in
+            counters(&o, &random)
+            (o.touchPercent, o.lifeMillisMax) = (30, 600_000)
+        },
         "expiryLeavesParts": { o, random in
             shortLives(&o, &random)
             o.countPercent = 40

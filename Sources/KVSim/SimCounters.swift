@@ -148,8 +148,11 @@ extension SimWorld {
         counts.note(before, stamp, onlySpent: true)
         counts.noteZero(stamp, actor, oracle)
         let write = SimWrite(
-            key: Int32(key), valueLength: 1, valueID: 0, ms: stamp.ms, at: now, number: 0)
+            key: Int32(key), valueLength: 1, valueID: 0, ms: stamp.ms, at: now, kept: oracle.kept(by: record), number: 0
+        )
         acknowledge(write, stamp, actor.view)
+        // Over what has expired it stands above the deadline's version.
+        if !failed, before.expiredAt == 0 { checkZero(key, stamp, beside: [Int32(key)]) }
         return !failed
     }
 
@@ -234,6 +237,27 @@ extension SimWorld {
 
     /// The value 0 that counting begins with loses to every write that its actor had not seen (I24), but for one of the
     /// millisecond of the delete that it replaces.
+    private func checkZero(_ key: Int, _ zero: SimStamp, beside names: [Int32]) {
+        var beaten = SimStamp.none
+        for origin in oracle.history.indices {
+            for (index, write) in oracle.history[origin].enumerated()
+            where names.contains(write.key) && write.ms > 0 {
+                let stamp = SimStamp(ms: write.ms, origin: Int32(origin), seq: UInt64(index) + 1)
+                guard oracle.precedes(stamp, zero), counts.hadSeen(stamp, stamp) == nil else { continue }
+                beaten = oracle.greater(beaten, stamp)
+            }
+        }
+        guard beaten.ms < zero.ms - 1, !beaten.isNone, !oracle.departed.contains(beaten.origin),
+            counts.hadSeen(beaten, zero) == false
+        else { return }
+        fail(
+            SimViolation(
+                "I24",
+                "counting at \(keys.name(key)) began with \(oracle.name(zero)), which beat "
+                    + "\(oracle.name(beaten)), unseen"))
+    }
+
+    /// The same of what all show at the end: a write may have been stamped after the zero that beats it.
     func checkZeros() {
         for key in 0..<keys.count where isCounter(key) && !failed && !oracle.excusedKeys.contains(key) {
             guard let actor = upActors().first, let record = actor.find(key),
@@ -241,24 +265,7 @@ extension SimWorld {
                 counts.hadSeen(zero, zero) != nil
             else { continue }
             // What a deadline set apart ends, it ends wherever it arrives.
-            let names = [Int32(key), Int32(keys.count + key)]
-            var beaten = SimStamp.none
-            for origin in oracle.history.indices {
-                for (index, write) in oracle.history[origin].enumerated()
-                where names.contains(write.key) && write.ms > 0 {
-                    let stamp = SimStamp(ms: write.ms, origin: Int32(origin), seq: UInt64(index) + 1)
-                    guard oracle.precedes(stamp, zero), counts.hadSeen(stamp, stamp) == nil else { continue }
-                    beaten = oracle.greater(beaten, stamp)
-                }
-            }
-            guard beaten.ms < zero.ms - 1, !beaten.isNone, !oracle.departed.contains(beaten.origin),
-                counts.hadSeen(beaten, zero) == false
-            else { continue }
-            fail(
-                SimViolation(
-                    "I24",
-                    "counting at \(keys.name(key)) began with \(oracle.name(zero)), which beat "
-                        + "\(oracle.name(beaten)), unseen"))
+            checkZero(key, zero, beside: [Int32(key), Int32(keys.count + key)])
         }
     }
 

@@ -96,6 +96,12 @@ extension SimWorld {
             guard actor.isShown(key, oracle), let kept = actor.effective(key, oracle),
                 kept.deadline == 0 || kept.deadline > actor.corrected
             else { return (0, nil) }
+            // What a zero says of its deadline is no version to keep: it may be above the write's.
+            if let record = actor.find(key), let stamp = actor.stamp(of: record, oracle),
+                oracle.precedes(stamp, kept.version), oracle.kept(by: record) == kept.version
+            {
+                return (0, nil)
+            }
             return (kept.deadline, kept.version)
         }
     }

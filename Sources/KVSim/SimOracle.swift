@@ -245,6 +245,14 @@ package final class SimOracle {
 
     // MARK: Values and names
 
+    /// The version that a record gives to its deadline, if that is not its own.
+    func kept(by record: Record) -> SimStamp? {
+        guard record.isExtended, let version = record.addition.version, let origin = index(of: version.uid) else {
+            return nil
+        }
+        return SimStamp(ms: version.ms, origin: Int32(origin), seq: version.seq)
+    }
+
     /// Checks bytes found in a store against what was written under that stamp (I4).
     package func mismatch(_ record: Record, key: Int, stamp: SimStamp) -> SimViolation? {
         guard let write = write(stamp) else {

@@ -166,7 +166,9 @@ extension SimWorld {
                             + "\(oracle.name(binding)), which others collected"))
             }
         }
-        if options.expires, !write.unaware, key < keys.count, oracle.precedes(stamp, newestSeen(key, view)) {
+        // A zero need not be above a deadline set apart, but its own is.
+        let highest = counts.hadSeen(stamp, stamp) == nil ? stamp : write.kept ?? stamp
+        if options.expires, !write.unaware, key < keys.count, oracle.precedes(highest, newestSeen(key, view)) {
             return fail(SimViolation("I5", "\(keys.name(key)) \(oracle.name(stamp)) is below its deadline's version"))
         }
         if let violation = view.noteWrite(key, stamp, tombstone: length < 0, oracle) { return fail(violation) }
@@ -186,6 +188,9 @@ extension SimWorld {
                 outcome.points.hit("early write stamped again")
                 var write = old
                 (write.ms, write.at, write.unaware) = (again.new.ms, now, false)
+                if let record = actor.find(Int(write.key)), actor.stamp(of: record, oracle) == again.new {
+                    write.kept = oracle.kept(by: record)
+                }
                 counts.copy(from: again.old, to: again.new, actor, oracle)
                 acknowledge(write, again.new, actor.view)
                 continue

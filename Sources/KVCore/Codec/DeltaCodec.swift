@@ -191,11 +191,15 @@ struct EntryDecoder {
         return table.uid(origin) == Companion.partUID(key)
     }
 
-    /// Whether an extension is one, and no deadline in it is newer than the write that kept it.
+    /// Whether an extension is one, and no deadline in it is newer than the write that kept it. That there is none may
+    /// be newer, in the name of the same write.
     private func isSound(_ content: UnsafeRawBufferPointer, _ ms: Millis, _ seq: UInt64, _ table: OriginTable) -> Bool {
         guard RecordExtension.isValid(content), let at = content.baseAddress else { return false }
-        guard origin != OriginTable.unknown, let kept = RecordExtension(reading: at).version else { return true }
-        return kept < Version(ms: ms, uid: table.uid(origin), seq: seq)
+        guard origin != OriginTable.unknown, let kept = RecordExtension.version(at: at) else { return true }
+        let version = Version(ms: ms, uid: table.uid(origin), seq: seq)
+        if kept < version { return true }
+        return RecordExtension.deadline(at: at) == 0 && (kept.uid, kept.seq) == (version.uid, seq) && kept.ms > ms
+            && Version.clockMillis(kept.ms) <= millisMax
     }
 
     private mutating func readOrigin(

@@ -108,6 +108,8 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let expiryLeavesParts = PlantedMistakes(rawValue: 1 << 50)
     /// A newcomer's zero, which counting begins with, is stamped above a floor that it was handed.
     package static let zeroAtFloor = PlantedMistakes(rawValue: 1 << 51)
+    /// The zero that counting begins with over a delete is stamped above a deadline set apart.
+    package static let zeroOverDeadline = PlantedMistakes(rawValue: 1 << 76)
 
     // Those of disks (docs/durability.md).
 
@@ -144,7 +146,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A server is asked for what a sibling has. Not among `all`: it only sends more than is needed.
     package static let askBesideSibling = PlantedMistakes(rawValue: 1 << 62)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 65.
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 66.
     package static let all: [(name: String, bug: PlantedMistakes)] =
         [
             ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
@@ -171,7 +173,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
             ("forgottenAtAWord", .forgottenAtAWord),
             ("countWritesSum", .countWritesSum), ("setForgetsTaken", .setForgetsTaken),
             ("partBuriedEarly", .partBuriedEarly), ("expiryLeavesParts", .expiryLeavesParts),
-            ("zeroAtFloor", .zeroAtFloor),
+            ("zeroAtFloor", .zeroAtFloor), ("zeroOverDeadline", .zeroOverDeadline),
         ] + ofDisks
 
     /// Those that only a server with a disk can make.

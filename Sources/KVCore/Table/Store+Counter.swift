@@ -217,22 +217,23 @@ extension Store {
         // The least stamp there is: what others have set meanwhile wins, and this counts on top.
         // Over a record not even the floor counts: where clocks differ it may be above what others have written, and
         // what was collected of the key is older than that record. While others may hold what is not here, it never
-        // counts.
-        let newest = newest(key, slot)
+        // counts. Nor does a deadline set apart over a delete: its writer need not have seen what others wrote before.
+        // Over what has expired it does, as others may have forgotten both.
+        var over = slot.map { $0.record.isTombstone ? $0.record : newest(key, $0) } ?? nil
+        #if KV_CHECKS
+            if state.pointee.beatsDeadlines { over = newest(key, slot) }
+        #endif
         let stamped =
-            slot != nil || hasProvisionalZeros
-            ? stamp(over: newest, least: 1) : stamp(over: newest, now: 0, floor: 0)
-        guard let ms = stamped else { return nil }
-        let taken = taken(key, slot, now, onlySpent: true)
+            slot != nil || hasProvisionalZeros ? stamp(over: over, least: 1) : stamp(over: over, now: 0, floor: 0)
+        guard let ms = stamped, var addition = withoutDeadline(key, ms) else { return nil }
+        addition.taken = taken(key, slot, now, onlySpent: true)
         return CounterText.with(0) { text in
             let (origin, seq) = (state.pointee.ownOrigin, nextSeq(key.hash))
             state.pointee.zeros?.note(seq)
             let record =
-                taken.map {
-                    Record.create(
-                        key: key.view, RecordExtension(deadline: 0, taken: $0), value: text, ms: ms, origin: origin,
-                        seq: seq)
-                } ?? Record.create(key: key.view, value: text, ms: ms, origin: origin, seq: seq, isTombstone: false)
+                addition.isEmpty
+                ? Record.create(key: key.view, value: text, ms: ms, origin: origin, seq: seq, isTombstone: false)
+                : Record.create(key: key.view, addition, value: text, ms: ms, origin: origin, seq: seq)
             if let slot { replace(slot, slot.record, with: record, key.hash) } else { insert(record, key.hash) }
             return record
         }

@@ -53,7 +53,7 @@ extension Store {
     }
 
     private func touch(_ key: HashedKey, _ slot: HashTable.Slot, _ deadline: Millis, _ now: Millis) -> TouchOutcome {
-        guard let ms = stamp(over: newest(key, slot), now: now, floor: 0) else { return .refused }
+        guard let ms = touchStamp(key, slot, now) else { return .refused }
         state.pointee.clock = max(state.pointee.clock, now)
         Companion.withKey(Companion.deadlineKind, of: key.view) { name in
             let hash = hash(name)
@@ -67,6 +67,16 @@ extension Store {
             }
         }
         return .done
+    }
+
+    /// Above the key's records, and above the version that its record gives to its deadline.
+    private func touchStamp(_ key: HashedKey, _ slot: HashTable.Slot, _ now: Millis) -> Millis? {
+        let newest = newest(key, slot)
+        guard let ms = stamp(over: newest, now: now, floor: 0) else { return nil }
+        guard slot.record.isExtended, let kept = slot.record.keptVersion,
+            !(kept < Version(ms: ms, uid: own, seq: ownSeq &+ 1))
+        else { return ms }
+        return stamp(over: newest, least: kept.ms &+ 1)
     }
 
     // MARK: The wheel

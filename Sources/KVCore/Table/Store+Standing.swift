@@ -153,7 +153,28 @@ extension Store {
             !isWithoutValue(slot, now)
         else { return nil }
         let register = deadlineRegister(slot)
+        // A zero has no deadline by a version that may be above the SET's.
+        if isDeadlineless(slot.record), register.version == slot.record.keptVersion { return nil }
         return RecordExtension(deadline: register.deadline, version: register.version)
+    }
+
+    /// What this actor's next write of a key, stamped `ms`, says of its deadline to have none: where the companion is
+    /// newer, with a version above that, stamped `least` or later (docs/replication.md 16.5). Nil if no storable one is
+    /// left.
+    func withoutDeadline(_ key: HashedKey, _ ms: Millis, least: Millis = 0) -> RecordExtension? {
+        var addition = RecordExtension(deadline: 0)
+        guard let companion = newest(key, nil),
+            compareStamps(ms, state.pointee.ownOrigin, ownSeq &+ 1, companion) < 0
+        else { return addition }
+        guard let above = stamp(over: companion, least: max(ms, least)) else { return nil }
+        addition.version = Version(ms: above, uid: own, seq: ownSeq &+ 1)
+        return addition
+    }
+
+    /// Whether it has no deadline by a version above its own: a zero that was written over a deadline set apart.
+    func isDeadlineless(_ record: Record) -> Bool {
+        guard record.isExtended, !record.isCompanion, let kept = record.keptVersion else { return false }
+        return record.version(state.pointee.config.origins) < kept
     }
 
     // MARK: Figures

@@ -108,9 +108,22 @@ extension Store {
             }
         }
         guard let ms = stamp(over: newest, now: 0, floor: 0) else { return nil }
-        let again = record.copied(ms: ms, origin: state.pointee.ownOrigin, seq: nextSeq(hash))
+        guard let again = again(record, key, ms, seq: ownSeq &+ 1) else { return nil }
+        _ = nextSeq(hash)
         if let slot { replace(slot, slot.record, with: again, hash) } else { insert(again, hash) }
         return again
+    }
+
+    /// A record's content under a version of this actor. One that has no deadline by a version above its own has none
+    /// again by one above the companion, which may have been written again too.
+    private func again(_ record: Record, _ key: HashedKey, _ ms: Millis, seq: UInt64) -> Record? {
+        let origin = state.pointee.ownOrigin
+        guard isDeadlineless(record), let kept = record.keptVersion else {
+            return record.copied(ms: ms, origin: origin, seq: seq)
+        }
+        guard var addition = withoutDeadline(key, ms, least: kept.ms) else { return nil }
+        addition.taken = record.addition.taken
+        return Record.create(key: key.view, addition, value: ByteView(record.value), ms: ms, origin: origin, seq: seq)
     }
 
     /// Writes a value that own write `seq` made again above the floor, if it is not above it, and nothing has replaced
@@ -192,17 +205,18 @@ extension Store {
     }
 
     /// The stamp of a write over a delete or a counter, further than a millisecond from `old`, so that it wins over the
-    /// zero that somebody else who has only `old` begins to count with (docs/replication.md 16.5). Only a little ahead
-    /// of the clock: not in a loop that writes one key all the time.
+    /// zero that somebody else who has only `old` begins to count with (docs/replication.md 16.5). Not in a loop that
+    /// writes one key all the time: its stamps would leave the clock behind.
     func apart(_ ms: Millis, from old: Record?, _ slot: HashTable.Slot?, now: Millis) -> Millis {
         guard let old, let slot, slot.record.isTombstone || slot.marks & HashTable.companionsMark != 0 else {
             return ms
         }
         let apart = old.ms &+ 2
-        return apart > ms && apart <= min(now &+ Store.apartMillisMax, state.pointee.stampMax) ? apart : ms
+        guard apart > ms, apart <= state.pointee.stampMax, state.pointee.distance.take(apart &- ms, now) else {
+            return ms
+        }
+        return apart
     }
-
-    static let apartMillisMax: Millis = 50
 
     /// `stamp`, and `apart` from what is there.
     func stampApart(over newest: Record?, _ slot: HashTable.Slot?, now: Millis, floor: Millis) -> Millis? {

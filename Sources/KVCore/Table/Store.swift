@@ -233,6 +233,7 @@ struct StoreState {
     var gcFloor: Millis = 0
     /// Latest stamp of an own write.
     var stampMax: Millis = Version.msMax
+    var distance = DistanceAllowance()
     var ownOrigin: OriginIndex
     var figures = StoreFigures()
     let marked = MarkedCounts()
@@ -272,6 +273,8 @@ struct StoreState {
     var buriesEarly = false
     /// A planted mistake: a count that begins after an expiry goes on from the old one.
     var leavesParts = false
+    /// A planted mistake: counting begins above a deadline set apart.
+    var beatsDeadlines = false
     let config: StoreConfig
 
     init(_ config: StoreConfig) {

@@ -22,7 +22,8 @@ package import KVBase
 
     /// Milliseconds since 1970 from which on the value is not shown; 0 is never.
     package var deadline: Millis
-    /// The version of the deadline, if it is not that of the record: a SET with KEEPTTL leaves it as it was.
+    /// The version of the deadline, if it is not that of the record: a SET with KEEPTTL leaves it as it was, and the
+    /// zero that counting begins with has none by a version above that of a deadline set apart.
     package var version: Version?
     /// What the write has seen of a counter's parts; nil if there was none.
     package var taken: TakenSums?
@@ -43,6 +44,9 @@ package import KVBase
         taken = RecordExtension.taken(at: at).map { TakenSums($0) }
         version = RecordExtension.version(at: at)
     }
+
+    /// It says nothing.
+    var isEmpty: Bool { deadline == 0 && version == nil && taken == nil }
 
     var byteCount: Int {
         if version == nil, taken == nil { return RecordExtension.shortBytes }

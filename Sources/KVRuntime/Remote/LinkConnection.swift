@@ -413,7 +413,8 @@ final class LinkConnection: ConnectionHandler {
     /// What has arrived of messages that are not whole.
     var unfinishedBytes: Int { parser.heldBytes + arriving.heldBytes }
 
-    var remoteHost: String { connection.peerAddress?.host ?? "?" }
+    /// Written out once: among many handshakes it is looked at each time.
+    private(set) lazy var remoteHost = connection.peerAddress?.host ?? "?"
 
     private func handle(_ kind: UInt8, _ number: UInt16, _ contents: UnsafeRawBufferPointer) throws {
         guard isIdentified else { return try shakeHands(kind, contents) }

@@ -84,9 +84,10 @@ import Testing
         }
     }
 
-    /// Two deletes in one millisecond, of which another actor knows only the first when it counts: its zero beats the
-    /// first, and not the second, which has taken more. With either order of ids.
-    @Test(arguments: [true, false], [0, 1, 2] as [Millis]) func aSecondDeleteBeatsTheZeroOverTheFirst(
+    /// Two deletes in one millisecond, or by a clock that was set back in between, of which another actor knows only
+    /// the first when it counts: its zero beats the first, and not the second, which has taken more. With either order
+    /// of ids.
+    @Test(arguments: [true, false], [-500, 0, 1, 2] as [Millis]) func aSecondDeleteBeatsTheZeroOverTheFirst(
         _ isSwapped: Bool, _ later: Millis
     ) {
         CounterTests.with { pair in
@@ -102,7 +103,7 @@ import Testing
     }
 
     /// The same of a value set right after the delete.
-    @Test(arguments: [true, false], [0, 1, 2] as [Millis]) func aSetAfterADeleteBeatsTheZeroOverTheDelete(
+    @Test(arguments: [true, false], [-500, 0, 1, 2] as [Millis]) func aSetAfterADeleteBeatsTheZeroOverTheDelete(
         _ isSwapped: Bool, _ later: Millis
     ) {
         CounterTests.with { pair in
@@ -114,6 +115,37 @@ import Testing
             b.increment("n", now: 1_000 + later)
             pair.both(now: 2_000) { #expect($0.shown("n", now: 2_000) == "101") }
         }
+    }
+
+    /// A deadline that was set elsewhere, after the second delete and before the first one arrived there: the zero
+    /// over the first delete is not above that deadline's stamp, which no delete had seen.
+    @Test(arguments: [true, false]) func aSecondDeleteBeatsTheZeroWhereADeadlineIsNewer(_ isSwapped: Bool) {
+        CounterTests.with { pair in
+            let (a, b) = isSwapped ? (pair.b, pair.a) : (pair.a, pair.b)
+            a.increment("n", by: 5, now: 1_000)
+            a.copy(to: b)
+            b.expire("n", at: 900_000, now: 5_000)
+            #expect(a.delete("n", now: 2_000) != nil)
+            a.copy(to: b)
+            #expect(b.shown("n", now: 5_000) == nil)
+            a.increment("n", by: 7, now: 2_100)
+            #expect(a.delete("n", now: 2_200) != nil)
+            #expect(b.increment("n", now: 5_001) == .value(1))
+            #expect(b.deadline("n", now: 5_001) == .never)
+            pair.both(now: 6_000) {
+                #expect($0.shown("n", now: 6_000) == "1" && $0.deadline("n", now: 6_000) == .never)
+                $0.checkInvariants()
+            }
+        }
+    }
+
+    @Test func distanceIsKeptAsFastAsTimePasses() {
+        var distance = DistanceAllowance()
+        #expect(distance.take(DistanceAllowance.millisMax, 50_000) && !distance.take(1, 50_000))
+        #expect(distance.take(3, 50_003) && !distance.take(1, 50_003))
+        // A clock that is set back gives nothing, and takes nothing away.
+        #expect(!distance.take(1, 40_000) && distance.take(2, 40_002))
+        #expect(distance.take(DistanceAllowance.millisMax, 90_000) && !distance.take(1, 90_000))
     }
 
     @Test func anAddedSumIsNoSet() {

@@ -13,7 +13,7 @@ import Testing
 
     /// What becomes of an entry; nil if it is malformed.
     private func decoded(
-        _ key: [UInt8], _ addition: RecordExtension?, _ value: String = "", isTombstone: Bool = false
+        _ key: [UInt8], _ addition: RecordExtension?, _ value: String = "", isTombstone: Bool = false, ms: Millis = now
     ) -> Bool {
         let origins = OriginTable()
         let origin = origins.intern(Self.own)!
@@ -21,11 +21,11 @@ import Testing
             Bytes(value).withBytes { value in
                 addition.map {
                     Record.create(
-                        key: ByteView(key), $0, value: ByteView(value), ms: Self.now, origin: origin, seq: 5,
+                        key: ByteView(key), $0, value: ByteView(value), ms: ms, origin: origin, seq: 5,
                         isTombstone: isTombstone)
                 }
                     ?? Record.create(
-                        key: ByteView(key), value: ByteView(value), ms: Self.now, origin: origin, seq: 5,
+                        key: ByteView(key), value: ByteView(value), ms: ms, origin: origin, seq: 5,
                         isTombstone: isTombstone)
             }
         }
@@ -50,6 +50,20 @@ import Testing
         #expect(!isTaken(Self.now, Self.own, 5) && !isTaken(Self.now, Self.own, 6))
         // Of one millisecond the greater id is later.
         #expect(!isTaken(Self.now, Self.other, 1) && !isTaken(Self.now + 1, Self.own, 1))
+    }
+
+    /// A zero says at a later version that there is no deadline: its own, and within what clocks allow.
+    @Test func thatThereIsNoDeadlineMayBeNewerThanTheWrite() {
+        func isTaken(_ deadline: Millis, _ ms: Millis, _ uid: ActorUID, _ seq: UInt64) -> Bool {
+            decoded(
+                [1], RecordExtension(deadline: deadline, version: Version(ms: ms, uid: uid, seq: seq)), "0",
+                ms: Self.now - 9)
+        }
+        #expect(isTaken(0, Self.now - 1, Self.own, 5) && isTaken(0, Self.now, Self.own, 5))
+        #expect(!isTaken(5, Self.now - 1, Self.own, 5), "a deadline was kept")
+        #expect(!isTaken(0, Self.now - 1, Self.other, 5) && !isTaken(0, Self.now - 1, Self.own, 6))
+        #expect(!isTaken(0, Self.now + 1, Self.own, 5), "nobody takes a stamp that is so far ahead")
+        #expect(!isTaken(0, Self.now - 9, Self.own, 5), "that is the write's own version")
     }
 
     @Test func aCompanionIsADeadlineAndNothingElse() {

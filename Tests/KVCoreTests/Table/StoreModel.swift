@@ -17,6 +17,8 @@ final class ModelledStore {
     /// Keys of live entries in byte order.
     private(set) var liveKeys: [Bytes] = []
     var gcFloor: Millis = 0
+    private var moved: Millis = 0
+    private var movedAt: Millis = 0
     var seq: UInt64 = 0
     let own: ActorUID
 
@@ -57,13 +59,24 @@ final class ModelledStore {
         if isLive && !wasLive { liveKeys.insert(key, at: lowerBound(key)) }
     }
 
+    /// Stamps are moved on by 2 s at once, and by no more than time passes.
+    private func mayMove(_ millis: Millis, _ now: Millis) -> Bool {
+        moved = max(0, moved - max(0, now - movedAt))
+        movedAt = now
+        if moved + millis > 2_000 { return false }
+        moved += millis
+        return true
+    }
+
     func put(_ key: Bytes, _ value: Bytes, now: Millis, floor: Millis = 0) -> Bool {
         var ms = max(now, gcFloor + 1, floor > 0 ? floor + 1 : 0)
         if let old = model[key] {
             ms = max(ms, old.version.ms)
             if Version(ms: ms, uid: own, seq: seq + 1) <= old.version { ms = old.version.ms + 1 }
-            // Two milliseconds after a delete, if that is not far ahead of the clock.
-            if old.value == nil, old.version.ms + 2 <= now + 50 { ms = max(ms, old.version.ms + 2) }
+            // Two milliseconds after a delete.
+            if old.value == nil, ms < old.version.ms + 2, mayMove(old.version.ms + 2 - ms, now) {
+                ms = old.version.ms + 2
+            }
         }
         seq += 1
         let version = Version(ms: ms, uid: own, seq: seq)
