@@ -18,7 +18,7 @@ powercut:       ; @swift build --product kvd && python3 Tests/Disk/powercut.py .
 crash:          ; @KVD_CRASH_CYCLES=200 sh scripts/test --filter CrashTests $(ARGS)
 bench:          ; @sh Perf/bench $(ARGS)
 links:          ; @sh Perf/links $(ARGS)
-differential:   ; @swift build --product kvd && python3 Tests/Differential/differ.py --kvd .build/debug/kvd --commands 1000000 $(ARGS)
+differential:   ; @swift build --product kvd && python3 Tests/Differential/differ.py --kvd .build/debug/kvd --commands 1000000 $(ARGS) && python3 Tests/Differential/differ.py --kvd .build/debug/kvd --options 3 $(ARGS)
 libraries:      ; @swift build --product kvd && python3 Tests/Libraries/libraries.py --kvd .build/debug/kvd $(ARGS)
 package:        ; @sh scripts/package $(ARGS)
 image:          ; @python3 scripts/image $(ARGS)

@@ -48,15 +48,17 @@ final class ClientCore: Sendable {
             let outcome = await Call(command, deadline: deadline).run(on: connection)
             // The connection was taken out of use between being chosen and being used: nothing was sent.
             if case .failure(.closed) = outcome, !isClosed { continue }
-            guard case .failure(let error) = outcome, attempts.allowsAnother(after: error, isRead: command.isRead),
+            guard case .failure(let error) = outcome else { return outcome }
+            if error.isOfServersState { refused(connection, error) }
+            guard attempts.allowsAnother(after: error, isRead: command.isRead, at: connection.address),
                 NIODeadline.now().uptimeNanoseconds < deadline
             else { return outcome.of(command) }
         }
     }
 
     /// Sends all commands together to one server. They are sent again, all of them, only if none can have been executed
-    /// or all are reads.
-    func perform(_ commands: [Command], timeoutNanos: UInt64) async -> [Outcome] {
+    /// or all are reads. `isTransaction`: the first is MULTI and the last is EXEC, with which all of them are refused.
+    func perform(_ commands: [Command], isTransaction: Bool = false, timeoutNanos: UInt64) async -> [Outcome] {
         let deadline = NIODeadline.now().uptimeNanoseconds + timeoutNanos
         let areReads = commands.allSatisfy(\.isRead)
         var attempts = Attempts(perServerMax: configuration.attemptsPerServerMax)
@@ -75,7 +77,14 @@ final class ClientCore: Sendable {
                 if error == nil || each.mayHaveExecuted { error = each }
                 return true
             }
-            guard allFailed, let error, attempts.allowsAnother(after: error, isRead: areReads),
+            var isRefused = allFailed
+            if isTransaction, case .failure(.server) = outcomes[outcomes.count - 1] { isRefused = true }
+            if let refusal = outcomes.lazy.compactMap(\.error).first(where: \.isOfServersState) {
+                refused(connection, refusal)
+                if isTransaction, isRefused { error = refusal }
+            }
+            guard isRefused, let error,
+                attempts.allowsAnother(after: error, isRead: areReads, at: connection.address),
                 NIODeadline.now().uptimeNanoseconds < deadline
             else { return zip(outcomes, commands).map { $0.of($1) } }
         }
@@ -168,6 +177,11 @@ final class ClientCore: Sendable {
         events.emit(.connectFailed(connection.address, reason: reason))
     }
 
+    /// The server answers, and cannot do what it is asked. The router is told once, not for each call under way.
+    private func refused(_ connection: ServerConnection, _ error: KVError) {
+        if connection.isFirstRefusal() { failed(connection, "\(error)") }
+    }
+
     private func failed(_ connection: ServerConnection, _ reason: String) {
         state.withLock { if $0.connections[connection.address] != nil { $0.failures[connection.address] = reason } }
         router.connectionFailed(connection.address)
@@ -191,6 +205,10 @@ final class ClientCore: Sendable {
 }
 
 extension Outcome {
+    fileprivate var error: KVError? {
+        if case .failure(let error) = self { error } else { nil }
+    }
+
     /// A read that failed leaves no doubt whether something was written.
     fileprivate func of(_ command: Command) -> Outcome {
         guard command.isRead, case .failure(let error) = self else { return self }
@@ -220,15 +238,18 @@ struct Attempts {
 
     init(perServerMax: Int) { self.perServerMax = perServerMax }
 
-    /// Whether the call may be made again: it did not reach a server, or it is a read whose connection broke, and the
-    /// server concerned has not used up its attempts.
-    mutating func allowsAnother(after error: KVError, isRead: Bool) -> Bool {
+    /// Whether the call may be made again: it did not reach a server, or one refused it for what concerns only itself,
+    /// or it is a read whose connection broke; and the server concerned has not used up its attempts.
+    mutating func allowsAnother(after error: KVError, isRead: Bool, at asked: KVAddress) -> Bool {
         let server: KVAddress
         switch error {
         case .unreachable(let address, _): server = address
         case .connectionLost(let address, _, let mayHaveExecuted):
             guard isRead || !mayHaveExecuted else { return false }
             server = address
+        case .server:
+            guard error.isOfServersState else { return false }
+            server = asked
         default: return false
         }
         failures[server, default: 0] += 1

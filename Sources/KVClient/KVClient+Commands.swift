@@ -96,7 +96,7 @@ extension KVClient {
         guard pipeline.count > 0 else { return answer }
         let commands =
             [.custom(["MULTI"], isRead: false)] + pipeline.commands + [Command.custom(["EXEC"], isRead: false)]
-        let outcomes = await perform(commands)
+        let outcomes = await perform(transaction: commands)
         // What was refused before EXEC says more than EXEC itself.
         for outcome in outcomes { if case .failure(let error) = outcome { throw error } }
         let replies = try outcomes[outcomes.count - 1].get().elements ?? []

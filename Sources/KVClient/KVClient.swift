@@ -95,7 +95,7 @@ public struct KVClient: KeyValueStore {
         return try await owner.core.perform(command, timeoutNanos: timeoutNanos).get().asPairs()
     }
 
-    /// Any command in the protocol's own words, such as `["INFO"]`. It is never sent twice.
+    /// Any command in the protocol's own words, such as `["INFO"]`. It is sent again only where it was surely not run.
     public func send(_ arguments: [KVBytes]) async throws(KVError) -> KVReply {
         guard !arguments.isEmpty else { throw .invalidArgument("a command needs at least a name") }
         return try await owner.core.perform(.custom(arguments, isRead: false), timeoutNanos: timeoutNanos).get()
@@ -128,8 +128,8 @@ public struct KVClient: KeyValueStore {
         try await owner.core.perform(command, timeoutNanos: timeoutNanos).get()
     }
 
-    func perform(_ commands: [Command]) async -> [Outcome] {
-        await owner.core.perform(commands, timeoutNanos: timeoutNanos)
+    func perform(transaction commands: [Command]) async -> [Outcome] {
+        await owner.core.perform(commands, isTransaction: true, timeoutNanos: timeoutNanos)
     }
 
     // MARK: Connections

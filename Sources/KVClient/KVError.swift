@@ -33,6 +33,13 @@ public enum KVError: Error, Hashable, Sendable {
         }
     }
 
+    /// Refusals of a server that leaves, that still reads its directory, or whose disk takes nothing. Nothing was done,
+    /// and another server may do it.
+    var isOfServersState: Bool {
+        guard case .server(let message) = self else { return false }
+        return ["LEAVING ", "LOADING ", "MISCONF "].contains { message.hasPrefix($0) }
+    }
+
     /// The same of a read, of which no write can be in doubt.
     var ofRead: KVError {
         switch self {

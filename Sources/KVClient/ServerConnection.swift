@@ -27,6 +27,8 @@ final class ServerConnection: @unchecked Sendable {
     let greatestStamp = Atomic<Int64>(0)
     /// Calls accepted and not answered yet, those given up included.
     let outstanding = Atomic<Int>(0)
+    /// When it last refused a call for its own state, in nanoseconds of uptime; nothing is published with it.
+    private let refusedAt = Atomic<UInt64>(0)
 
     private let loop: any EventLoop
     private let core: ClientCore
@@ -69,6 +71,14 @@ final class ServerConnection: @unchecked Sendable {
     }
 
     // MARK: From any thread
+
+    /// Whether no other refusal for the server's own state came within the time for which a router lets it rest.
+    func isFirstRefusal() -> Bool {
+        let now = NIODeadline.now().uptimeNanoseconds
+        let last = refusedAt.load(ordering: .relaxed)
+        guard now &- last > UInt64(StickyRouter.restNanosMin) else { return false }
+        return refusedAt.compareExchange(expected: last, desired: now, ordering: .relaxed).exchanged
+    }
 
     func submit(_ call: Call) {
         if configuration.whenFull == .fail,

@@ -27,6 +27,9 @@ final class CommandStatistics: Sendable {
 
     deinit { free(cells) }
 
+    /// If every command has been used.
+    var bytesMax: Int { count * Self.cellsPerRow * MemoryLayout<Atomic<Int>>.stride }
+
     @inline(__always)
     private func raise(_ cell: Int, by n: Int) {
         cells[cell].store(cells[cell].load(ordering: .relaxed) &+ n, ordering: .relaxed)

@@ -53,6 +53,8 @@ package struct Config: Sendable {
     package var servesWhileJoining = true
     /// Writes are refused while one has waited longer than this for a server that is up; nil: never.
     package var maxLagSeconds: Int?
+    /// By so much the members' clocks may differ, as far as that cannot be seen.
+    package var clockSkewMaxMillis: Millis = 10_000
     /// Added to the wall clock, for tests of skewed clocks.
     package var clockOffsetMillis: Millis = 0
 
@@ -200,6 +202,9 @@ package struct Config: Sendable {
         },
         Row(name: "max-lag") { config, text throws(ConfigError) in
             config.maxLagSeconds = text == "off" ? nil : try number(text, 1...86_400)
+        },
+        Row(name: "clock-skew-max") { config, text throws(ConfigError) in
+            config.clockSkewMaxMillis = 1000 * Millis(try number(text, 1...86_400))
         },
         Row(name: "debug-clock-offset-ms") { config, text throws(ConfigError) in
             config.clockOffsetMillis = Millis(try number(text, -1_000_000_000_000...1_000_000_000_000))

@@ -449,6 +449,7 @@ package final class Server {
         replicaConfig.frameBytesMax = Limits.frameBytesMax - 1024
         replicaConfig.transport = .connections
         replicaConfig.entriesPerStep = Replicator.entriesPerStep
+        replicaConfig.clockSkewMaxMillis = config.clockSkewMaxMillis
         let replica = Replica(
             config: replicaConfig, store: shard.state.pointee.store, origins: context.origins,
             recovered: disk?.recovered?.state)

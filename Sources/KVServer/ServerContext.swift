@@ -208,6 +208,7 @@ package final class ServerContext: Sendable {
             Setting(name: "name", value: config.nameText),
             Setting(name: "serve-while-joining", value: config.servesWhileJoining ? "yes" : "no"),
             Setting(name: "max-lag", value: live.maxLagSeconds.map { String($0) } ?? "off"),
+            Setting(name: "clock-skew-max", value: String(config.clockSkewMaxMillis / 1000)),
             Setting(name: "pin", value: config.pinLoops ? "yes" : "no"),
             Setting(name: "warm-memory", value: config.warmsMemory ? "yes" : "no"),
             Setting(name: "unixsocket", value: config.socketPath ?? ""),

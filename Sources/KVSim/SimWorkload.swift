@@ -188,10 +188,12 @@ extension SimWorld {
                 outcome.points.hit("early write stamped again")
                 var write = old
                 (write.ms, write.at, write.unaware) = (again.new.ms, now, false)
+                if old.isTombstone { (write.valueLength, write.number) = (1, 0) }
                 if let record = actor.find(Int(write.key)), actor.stamp(of: record, oracle) == again.new {
                     write.kept = oracle.kept(by: record)
                 }
                 counts.copy(from: again.old, to: again.new, actor, oracle)
+                if old.isTombstone { counts.noteZero(again.new, actor, oracle) }
                 acknowledge(write, again.new, actor.view)
                 continue
             }

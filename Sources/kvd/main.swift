@@ -64,6 +64,7 @@ struct CheckConfig: ParsableCommand {
         let lines: [String]
         do { lines = try report() } catch { fail(error.description, code: 64) }
         for line in lines { say(line, on: STDOUT_FILENO) }
+        for line in Config.unknownVariables(environment()) { say("kvd: \(line)", on: STDERR_FILENO) }
     }
 
     private func report() throws(ConfigError) -> [String] {

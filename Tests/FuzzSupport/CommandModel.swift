@@ -96,6 +96,9 @@ struct CommandModel {
         case "ECHO": return bulk(rest[0], resp3)
         case "SELECT":
             guard let n = number(rest[0]) else { return notInteger() }
+            if Int32(exactly: n) == nil {
+                return error("value is out of range, value must between -2147483648 and 2147483647")
+            }
             return (0..<16).contains(n) ? line("+OK") : error("DB index is out of range")
         default: return kvd(rest, resp3)
         }

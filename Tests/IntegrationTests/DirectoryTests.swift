@@ -243,6 +243,8 @@ import Testing
         #expect(try client.command("GET", "first") == "$5\r\nvalue\r\n")
         #expect(try server.info("aof_last_write_status") == "err")
         #expect(try server.info("data_commands") == "read-only (disk)")
+        #expect(Int(try server.info("aof_write_errors") ?? "") ?? 0 > 0)
+        #expect(try server.info("aof_fsync_errors") == "0")
         try FileManager.default.removeItem(atPath: ballast)
         let deadline = Clock.millis() + 20_000
         var reply = ""

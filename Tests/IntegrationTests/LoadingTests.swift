@@ -111,7 +111,17 @@ import Testing
             #expect(Int(try #require(try info(client, "loading_eta_seconds"))) ?? 0 >= 1)
             #expect(Int(try #require(try info(client, "loading_start_time"))) ?? 0 > 1_700_000_000)
             #expect(try info(client, "aof_enabled") == "1")
+            #expect(try client.command("KVD", "STATUS").contains("\"state\":\"loading\",\"ready\":false"))
+            #expect(try client.command("KVD", "DOCTOR").contains("Not ready: loading: 0 % of the directory"))
+            for words in [["PEERS"], ["DIGEST"], ["VERSION", "k1"], ["RESTAMP", "k1"], ["NOSUCH"]] {
+                let reply = String(decoding: try client.call((["KVD"] + words).map { Bytes($0) }), as: UTF8.self)
+                #expect(reply == LoadingTests.refusal, "\(words)")
+            }
         }
+        let status = try Tool.run(
+            KVDProcess.directory.appendingPathComponent("kv").path,
+            ["--server", "127.0.0.1:\(start.port + 1)", "status"])
+        #expect(status.code == 0 && status.output.contains(" loading "), "\(status)")
         #expect(try start.page("/healthz") == "HTTP/1.1 200 OK ok\n")
         let ready = try start.page("/readyz")
         #expect(ready.hasSuffix(" loading: 0 % of the directory has been read\n"), "\(ready)")

@@ -1,6 +1,7 @@
 // What operators' own tools make of a real kvd: the exporter of Debian, promtool, redis-cli's looks, MONITOR, HTTP.
 
 import Foundation
+import KVBase
 import KVTestTraits
 import Testing
 
@@ -185,6 +186,70 @@ import Testing
         #expect(try admin.command("CLIENT", "KILL", "ID", String(id)) == ":1\r\n")
         #expect(throws: (any Error).self) { for _ in 0..<3 { _ = try writer.command("PING") } }
     }
+
+    @Test func waitsOfOtherActorsClientsAreEnded() throws {
+        let server = try KVDProcess(actors: 2)
+        let (admin, waiting) = (try server.connect(1), try server.connect(2))
+        let id = String(try waiting.command("CLIENT", "ID").dropFirst().dropLast())
+        let refused = "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"
+        for (command, how, reply) in [
+            (["WAIT", "1", "0"], [], ":0\r\n"), (["WAIT", "1", "0"], ["ERROR"], refused),
+            (["WAITAOF", "0", "1", "0"], ["timeout"], "*2\r\n:0\r\n:0\r\n"),
+            (["WAITAOF", "0", "1", "0"], ["error"], refused),
+        ] as [([String], [String], String)] {
+            #expect(try admin.command("CLIENT", "UNBLOCK", id) == ":0\r\n", "nothing waits yet")
+            try waiting.send(Client.encode(command.map { Bytes($0) }))
+            let words = (["CLIENT", "UNBLOCK", id] + how).map { Bytes($0) }
+            let isDone = try eventually { try admin.call(words) == Array(":1\r\n".utf8) ? true : nil }
+            #expect(isDone == true, "\(command) \(how)")
+            #expect(String(decoding: try waiting.reply(), as: UTF8.self) == reply, "\(command) \(how)")
+        }
+        #expect(try waiting.command("PING") == "+PONG\r\n")
+        #expect(try eventually { try server.info("blocked_clients") == "0" ? true : nil } == true)
+        for (words, reply) in [
+            (["999999"], ":0"), (["x"], "-ERR value is not an integer or out of range"),
+            ([id, "FOO"], "-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"),
+            (["x", "FOO"], "-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"),
+            ([], "-ERR wrong number of arguments for 'client|unblock' command"),
+        ] as [([String], String)] {
+            let found = String(
+                decoding: try admin.call((["CLIENT", "UNBLOCK"] + words).map { Bytes($0) }), as: UTF8.self)
+            #expect(found == reply + "\r\n")
+        }
+    }
+
+    /// A pause ends by itself or with CLIENT UNPAUSE, and not for one client.
+    @Test func aPausedClientIsNotUnblocked() throws {
+        let server = try KVDProcess()
+        let (admin, writer) = (try server.connect(), try server.connect())
+        let id = String(try writer.command("CLIENT", "ID").dropFirst().dropLast())
+        #expect(try admin.command("CLIENT", "PAUSE", "60000", "WRITE") == "+OK\r\n")
+        try writer.send(Client.encode(["SET", "k", "v"].map { Bytes($0) }))
+        #expect(try eventually { try server.info("blocked_clients") == "1" ? true : nil } == true)
+        #expect(try admin.command("CLIENT", "UNBLOCK", id) == ":0\r\n")
+        #expect(try admin.command("CLIENT", "UNPAUSE") == "+OK\r\n")
+        #expect(try writer.reply() == Array("+OK\r\n".utf8))
+    }
+
+    // MARK: Looked at from outside
+
+    /// A script of Tests/Operations against this build; nil if a program that it needs is missing.
+    private func check(_ name: String, _ arguments: [String] = []) throws {
+        guard let python = tool("python3") else { return }
+        let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .appendingPathComponent("Operations/\(name).py").path
+        let ended = try Tool.run(python, [script, "--bin", KVDProcess.directory.path] + arguments)
+        if ended.code == 77, ProcessInfo.processInfo.environment["KVD_REQUIRE_TOOLS"] == nil {
+            return print("skipped: \(ended.output)")
+        }
+        #expect(ended.code == 0, "\(ended.output)\(ended.errors)")
+    }
+
+    @Test func everyExpressionOfTheDashboardHasAValueAndEveryAlarmIsOff() throws { try check("dashboards") }
+
+    @Test func thePageIsRightOnEveryScreen() throws { try check("page") }
+
+    @Test func wrongRequestsAndSettingsAreRefusedWithinBounds() throws { try check("bad_requests") }
 
     @Test func theLogLevelChangesForEveryLogger() throws {
         let server = try KVDProcess()

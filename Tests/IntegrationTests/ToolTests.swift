@@ -59,6 +59,16 @@ import Testing
         #expect(ended.code == 0, "\(ended.output)\(ended.errors)")
     }
 
+    /// Every sequence of up to two options of each command, right and wrong ones; with `make differential` of three.
+    @Test(arguments: [1, 3]) func optionsAreThoseOfRedis(_ actors: Int) throws {
+        guard tool("redis-server") != nil, let python = Tool.path("python3") else { return }
+        let tests = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        let script = tests.appendingPathComponent("Differential/differ.py").path
+        let kvd = KVDProcess.directory.appendingPathComponent("kvd").path
+        let ended = try Tool.run(python, [script, "--kvd", kvd, "--actors", "\(actors)", "--options", "2"])
+        #expect(ended.code == 0, "\(ended.output)\(ended.errors)")
+    }
+
     @Test func redisBenchmarkWorks() throws {
         guard let benchmark = tool("redis-benchmark") else { return }
         let server = try KVDProcess()

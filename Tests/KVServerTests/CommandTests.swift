@@ -119,6 +119,12 @@ import Testing
             expect(s, "SELECT 16", "-ERR DB index is out of range")
             expect(s, "SELECT -1", "-ERR DB index is out of range")
             expect(s, "SELECT x", "-ERR value is not an integer or out of range")
+            let beyond = "-ERR value is out of range, value must between -2147483648 and 2147483647"
+            expect(s, "SELECT 2147483647", "-ERR DB index is out of range")
+            expect(s, "SELECT 2147483648", beyond)
+            expect(s, "SELECT -2147483649", beyond)
+            expect(s, "COPY a b DB 2147483648", beyond)
+            expect(s, "COPY a b DB 16", "-ERR DB index is out of range")
             expect(s, "SCAN x", "-ERR invalid cursor")
             expect(s, "SCAN 0 COUNT 0", "-ERR syntax error")
             expect(s, "SCAN 0 COUNT x", "-ERR value is not an integer or out of range")

@@ -99,6 +99,8 @@ import Testing
         let other = try config(("max-lag", "10"), ("serve-while-joining", "no"))
         #expect(other.maxLagSeconds == 10 && !other.servesWhileJoining)
         #expect(try config(("max-lag", "off")).maxLagSeconds == nil)
+        #expect(try config().clockSkewMaxMillis == 10_000)
+        #expect(try config(("clock-skew-max", "3600")).clockSkewMaxMillis == 3_600_000)
     }
 
     /// Decided once: what each file alone means.
@@ -139,7 +141,8 @@ import Testing
         ("name", ""), ("name", String(repeating: "n", count: 65)), ("serve-while-joining", "perhaps"),
         ("maxmemory", "1.5gb"), ("maxmemory", "-1"), ("maxmemory", "8tb"), ("unixsocket", ""),
         ("unixsocketperm", "999"), ("unixsocketperm", "1000"), ("tls", "on"), ("tls-auth-clients", "all"),
-        ("max-lag", "0"), ("max-lag", "1.5"), ("max-lag", "yes"), ("advertise", "é:1"), ("host", "a,b"),
+        ("max-lag", "0"), ("max-lag", "1.5"), ("max-lag", "yes"), ("clock-skew-max", "0"), ("clock-skew-max", "1.5"),
+        ("advertise", "é:1"), ("host", "a,b"),
     ])
     func aBadValueIsNamedInOneLine(_ name: String, _ value: String) throws {
         let text = try #require(message([(name, value)]))

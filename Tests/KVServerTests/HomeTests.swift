@@ -67,6 +67,24 @@ import Testing
         }
     }
 
+    /// What a client has seen expire has expired at the home, too, though that one's turn began earlier.
+    @Test func aHomesClockIsNotBehindItsClients() {
+        withActors(3) { homes, clients in
+            let key = homes.keys(of: 3)[0]
+            clients[0].expect("SET \(key) old PX 100", "+OK")
+            clients[0].expect("INCR \(key)", "-ERR value is not an integer or out of range")
+            homes.shards[0].state.pointee.nowMillis += 100
+            clients[0].expect("GET \(key)", "$-1")
+            clients[0].expect("GETDEL \(key)", "$-1")
+            clients[0].expect("SET \(key) new NX PX 100", "+OK")
+            clients[0].expect("PTTL \(key)", ":100")
+            clients[0].expect("MULTI", "+OK")
+            clients[0].expect("PTTL \(key)", "+QUEUED")
+            clients[0].expect("EXEC", "*1\r\n:100")
+            #expect(homes.shards[2].state.pointee.nowMillis == 1_000_000, "its clock is its own again")
+        }
+    }
+
     /// A home that does not come to it: an error in its place, nothing done, and the connection goes on.
     @Test func aBusyHomeIsNotWaitedForForEver() {
         withActors(3) { homes, clients in
@@ -84,6 +102,80 @@ import Testing
             clients[0].expect("GET \(busy)", "$1\r\n5")
             clients[0].expect("INCR \(busy)", ":6")
             clients[1].expect("INCR \(busy)", ":7")
+        }
+    }
+
+    private func text(_ client: LocalSession, _ requests: [String]) -> String {
+        String(decoding: client.reply(to: Array((requests.joined(separator: "\r\n") + "\r\n").utf8)), as: UTF8.self)
+    }
+
+    /// What homes answered is not kept when the reply is written, nor when the client has gone before.
+    @Test func answersOfHomesAreLetGo() {
+        withActors(3) { homes, clients in
+            let key = homes.keys(of: 3)[0]
+            var asks: [() -> HomeAsk?] = []
+            func note(_ session: Session) {
+                let ask =
+                    (session.continuation as? HomeDelete)?.ask ?? (session.continuation as? HomeRun)?.ask
+                asks.append { [weak ask] in ask }
+                #expect(ask != nil)
+            }
+            clients[0].whileSuspended = {
+                note(clients[0].session)
+                return homes.deliver()
+            }
+            clients[0].expect("SET \(key) 1", "+OK")
+            clients[0].expect("INCR \(key)", ":2")
+            #expect(text(clients[0], ["INCR \(key)", "INCR \(key)"]) == ":3\r\n:4\r\n")
+            clients[0].expect("DEL \(key)", ":1")
+            let many = (0..<1100).map { Bytes("m\($0)") }
+            #expect(clients[0].run(["MSET"] + many.flatMap { [$0, $0] }) == "+OK\r\n")
+            clients[0].whileSuspended = { homes.deliver() }
+            #expect(clients[0].run(["DEL"] + many) == ":1100\r\n")
+            for requests in [["INCR \(key)"], ["INCR \(key)", "INCR \(key)"], ["DEL \(key)"]] {
+                let hasty = homes.client(of: 1)
+                hasty.whileSuspended = {
+                    note(hasty.session)
+                    return false
+                }
+                #expect(text(hasty, requests).isEmpty)
+                hasty.close(shardToo: false)
+                while homes.deliver() {}
+            }
+            #expect(asks.count >= 7 && asks.allSatisfy { $0() == nil })
+        }
+    }
+
+    /// Pipelines of one client of three actors are answered as those of one of a single actor.
+    @Test func aSingleClientsPipelinesSeeOneServer() {
+        withActors(3) { homes, clients in
+            let single = LocalSession()
+            defer { single.close() }
+            var random = PRNG(seed: 29)
+            for _ in 0..<3000 {
+                var bytes = OutputBuffer()
+                defer { bytes.deallocate() }
+                for _ in 0..<1 + random.below(20) {
+                    let key = Bytes(["a", "b", "c", "{t}1", "{t}2"][random.below(5)])
+                    let value = Bytes("\(random.below(4))")
+                    switch random.below(10) {
+                    case 0: bytes.request(Self.request(&random))
+                    case 1: bytes.request(["SET", key, value, ["NX", "xx", "GET"][random.below(3)]])
+                    case 2: bytes.request(["INCRBY", key, value])
+                    case 3: bytes.request(["DECR", key])
+                    case 4: bytes.request(["GETDEL", key])
+                    case 5: bytes.request(["GETSET", key, value])
+                    case 6: bytes.request(["DELIFEQ", key, value])
+                    case 7: bytes.request(["SET", key, "text", "EX", "100", "XX"])
+                    case 8: bytes.request(["PERSIST", key])
+                    default: bytes.request(["SETNX", key, value])
+                    }
+                }
+                let request = Array(bytes.bytes)
+                let (expected, answer) = (single.reply(to: request), clients[1].reply(to: request))
+                #expect(answer == expected, "\(String(decoding: request, as: UTF8.self))")
+                if answer != expected { return }
+            }
         }
     }
 

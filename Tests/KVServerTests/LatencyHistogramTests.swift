@@ -67,6 +67,12 @@ import Testing
         #expect(statistics.histogram(of: get).total == 0 && statistics.of(set).calls == 0)
     }
 
+    @Test func histogramsOfAnActorTakeLessThanAMebibyte() {
+        let statistics = CommandStatistics()
+        #expect(statistics.bytesMax <= 1 << 20 && statistics.bytesMax > statistics.count * 1024)
+        print("histograms of an actor: \(statistics.count) commands, \(statistics.bytesMax) bytes at most")
+    }
+
     /// Both clocks over the same time, of some tries the one with the least between their readings.
     @Test func aTickIsAsLongAsMeasured() {
         let rate = TickRate.ofThisMachine

@@ -157,6 +157,10 @@ import Testing
             #expect(s.command("LATENCY", "DOCTOR").contains("Single commands are not watched"))
             s.expect("CONFIG SET latency-monitor-threshold 10", "+OK")
             #expect(s.command("LATENCY", "DOCTOR").contains("command: 160 seconds"))
+            s.expect("LATENCY GRAPH nosuch", "-ERR No samples available for event 'nosuch'")
+            s.expect("LATENCY GRAPH", "-ERR wrong number of arguments for 'latency|graph' command")
+            #expect(
+                s.command("LATENCY", "GRAPH", "command").contains("command - high 1 ms, low 1 ms (all time high 1 ms"))
             s.expect("LATENCY HISTORY", "-ERR wrong number of arguments for 'latency|history' command")
             s.expect("LATENCY nosuch", "-ERR unknown subcommand 'nosuch'. Try LATENCY HELP.")
         }

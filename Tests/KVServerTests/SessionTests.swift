@@ -242,6 +242,31 @@ import Testing
         session.shard.state.pointee.store.checkInvariants()
     }
 
+    /// With a deadline too. Values below the size for slices go the same way as others.
+    @Test(arguments: [
+        (["SET", "k", "", "EX", "100"], ":100"), (["SET", "k", "", "KEEPTTL"], ":7"),
+        (["SETEX", "k", "50", ""], ":50"),
+        (["PSETEX", "k", "50000", ""], ":50"), (["SET", "k", "", "PXAT", "2000000"], ":1000"),
+        (["SET", "k", "", "EXAT", "1"], ":-2"),
+    ])
+    func largeValuesWithDeadlinesGoInSlices(_ words: [String], _ left: String) {
+        let session = LocalSession()
+        defer { session.close() }
+        let value = [UInt8](repeating: 7, count: 64 * LargeSet.valueBytesMin)
+        #expect(session.command("SET", "k", "old", "EX", "7") == "+OK\r\n")
+        let input = request(words.map { $0.isEmpty ? Bytes(value) : Bytes($0) })
+        var turns = 0
+        let reply = input.withUnsafeBytes { Array(session.reply(to: $0, turns: &turns)) }
+        #expect(reply == Array("+OK\r\n".utf8))
+        #expect(turns > (left == ":-2" ? 0 : 1))
+        #expect(session.command("TTL", "k") == left + "\r\n")
+        #expect(session.command("STRLEN", "k") == (left == ":-2" ? ":0\r\n" : ":\(value.count)\r\n"))
+        // A wrong option is told at once.
+        let wrong = request([Bytes("SET"), Bytes("k"), Bytes(value), Bytes("EX"), Bytes("0")])
+        #expect(session.reply(to: wrong) == Array("-ERR invalid expire time in 'set' command\r\n".utf8))
+        session.shard.state.pointee.store.checkInvariants()
+    }
+
     /// However much is asked for, and with whatever is written meanwhile.
     @Test(arguments: [10, 1200]) func largeRepliesOfManyKeysGoInSlices(_ keys: Int) {
         let session = LocalSession()

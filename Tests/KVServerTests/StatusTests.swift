@@ -2,6 +2,7 @@
 
 import Foundation
 import KVBase
+import KVCore
 import KVTestTraits
 import Testing
 
@@ -93,6 +94,12 @@ import Testing
             let heading = match.output.1.replacingOccurrences(of: "-", with: " ")
             #expect(page.lowercased().contains("\n### \(heading)\n"), "\(heading)")
         }
+        // And what makes it go on is in the file for promtool.
+        let cases = try String(
+            contentsOf: root.appendingPathComponent("deploy/prometheus/kvd.rules.test.yml"), encoding: .utf8)
+        for match in rules.matches(of: /alert: (\w+)/) {
+            #expect(cases.contains("alertname: \(match.output.1)\n"), "\(match.output.1)")
+        }
     }
 
     @Test func thereAreFewerThan500SeriesHoweverLargeTheServer() {
@@ -138,6 +145,11 @@ import Testing
     @Test func aServerIsReadyWhenItHasTheData() {
         var report = report()
         #expect(report.unreadiness == nil && report.findings.isEmpty)
+        report.readPercent = 40
+        #expect(report.unreadiness == "loading: 40 % of the directory has been read" && report.state == "loading")
+        #expect(report.table[1][2] == "loading" && report.json.contains("\"state\":\"loading\",\"ready\":false"))
+        #expect(MetricsText.of(report).contains("\nkvd_state{state=\"loading\"} 1\n"))
+        report.readPercent = nil
         report.actors[0].state = "syncing"
         report.actors[0].caughtUpPercent = 40
         #expect(report.unreadiness == "joining: 40 % of the data has arrived")
@@ -180,12 +192,34 @@ import Testing
         #expect(findings.allSatisfy { $0.advice.hasSuffix(".") && $0.what.hasSuffix(".") })
     }
 
+    @Test func whatHoldsTombstonesIsNamed() {
+        let peers = [peer(2), peer(3)]
+        #expect(ExpiryHold.silent(3).text(peers) == "peer-3 does not say what it has")
+        #expect(ExpiryHold.departed(9).text(peers) == "what 0000000000000009 left is not agreed on yet")
+        #expect(ExpiryHold.behind(2, 70).text(peers) == "the clock of peer-2 is 70 ms behind")
+    }
+
     @Test func peersAreAsTheSlowestActorSeesThem() {
         var report = report()
         report.actors[0].peers = [peer(2, .up, lag: 5)]
         report.actors[1].peers = [peer(2, .suspect, lag: 9)]
         let rows = report.peers
         #expect(rows.count == 1 && rows[0].lagMillis == 9 && rows[0].pending == 6 && rows[0].state == .suspect)
+    }
+
+    @Test func aDiskThatFailsIsCountedAndSaid() {
+        var report = report()
+        #expect(MetricsText.of(report).contains("\nkvd_disk_failing 0\n"))
+        report.disk = DiskReport(writeErrors: 1, syncErrors: 2, snapshotErrors: 3, lagMillis: 1500)
+        #expect(report.findings.map(\.what) == ["The disk of --dir has refused 3 writes or syncs since the start."])
+        (report.isDiskFailing, report.quarantinedBytes) = (true, 4096)
+        for line in [
+            "kvd_disk_write_errors_total 1", "kvd_disk_sync_errors_total 2", "kvd_snapshot_errors_total 3",
+            "kvd_disk_failing 1", "kvd_durable_lag_seconds 1.5", "kvd_quarantined_bytes 4096",
+        ] { #expect(MetricsText.of(report).contains("\n\(line)\n"), "\(line)") }
+        #expect(report.findings.map(\.weight) == [.critical, .warning])
+        #expect(report.findings[0].what.hasPrefix("The disk of --dir does not take what is written"))
+        #expect(report.json.contains("\"disk_sync_errors\":2,\"snapshot_errors\":3,\"quarantined_bytes\":4096"))
     }
 
     // MARK: The page

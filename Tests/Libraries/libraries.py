@@ -33,8 +33,9 @@ class Skipped(Exception):
 class Library:
     """A library's source archive, what else it needs, and how its tests are run."""
 
-    def __init__(self, name, archive, needs, run):
-        self.name, self.archive, self.needs, self.run = name, archive, needs, run
+    def __init__(self, name, archive, needs, run, port=None):
+        """`port`: the one that its tests look for a server at."""
+        self.name, self.archive, self.needs, self.run, self.port = name, archive, needs, run, port
 
 
 def django(root, python, port):
@@ -52,11 +53,24 @@ def dogpile(root, python, port):
     return command, ".", {"DOGPILE_REDIS_PORT": str(port)}
 
 
+def cachelib(root, python, port):
+    # As in its CI the server is there already.
+    return [python, "-m", "pytest", "-q", "tests/test_redis_cache.py"], ".", {"CI": "true"}
+
+
+def flask_caching(root, python, port):
+    return [python, "-m", "pytest", "-q", "tests/test_backend_cache.py", "-k", "TestRedisCache"], ".", {"CI": "true"}
+
+
 LIBRARIES = [
     Library("django", "django==5.2.*", ["redis==5.*", "asgiref", "sqlparse"], django),
     Library(
         "dogpile", "dogpile.cache==1.*",
         ["redis==5.*", "pytest", "stevedore", "decorator", "typing_extensions", "mako"], dogpile),
+    Library("cachelib", "cachelib==0.*", ["redis==5.*", "pytest", "pytest-xprocess"], cachelib, port=6360),
+    Library(
+        "flask-caching", "flask-caching==2.*", ["redis==5.*", "pytest", "pytest-xprocess", "flask", "cachelib"],
+        flask_caching, port=6360),
 ]
 
 
@@ -109,8 +123,12 @@ def free_ports(count):
     raise Skipped("no free ports")
 
 
-def start(kvd):
-    port = free_ports(3)
+def start(kvd, wanted):
+    port = wanted - 1 if wanted else free_ports(3)
+    if wanted:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", wanted)) == 0:
+                raise Skipped(f"somebody else listens on port {wanted}")
     process = subprocess.Popen(
         [kvd, "--port", str(port), "--actors", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 20
@@ -138,7 +156,7 @@ def verdict(text):
 def test(library, kvd):
     with tempfile.TemporaryDirectory() as directory:
         root, python, archive = fetch(library, directory)
-        process, port = start(kvd)
+        process, port = start(kvd, library.port)
         try:
             command, place, environment = library.run(root, python, port)
             got = call(command, SECONDS_MAX, cwd=os.path.join(root, place), env=dict(os.environ, **environment))

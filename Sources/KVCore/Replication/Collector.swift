@@ -47,9 +47,12 @@ struct Collector {
         _ store: Store, budget: Int, oldest: Millis, _ seen: Seen, _ origins: OriginTable
     ) -> (dropped: Int, tooYoung: UInt64) {
         let parts = partRule(store, mayWrite: false, seen, origins)
-        var tooYoung: UInt64 = 0
+        // Of many that were deleted together, all are too young for a while.
+        let young = store.passOverYoungTombstones(than: oldest, chunksMax: budget)
+        var tooYoung = UInt64(young)
+        left = max(0, left - young)
         let slice = min(budget, left)
-        guard slice > 0 else { return (0, 0) }
+        guard young == 0, slice > 0 else { return (0, tooYoung) }
         let dropped = store.sweepTombstones(budget: slice, parts: parts) { record in
             guard isKnownEverywhere(record, seen, origins) else { return false }
             guard record.ms <= oldest else {
@@ -70,8 +73,10 @@ struct Collector {
     ) -> (dropped: Int, tooSoon: UInt64) {
         let parts = partRule(store, mayWrite: mayWrite, seen, origins)
         var tooSoon: UInt64 = 0
+        let young = store.passOverYoungLeftovers(than: oldest, chunksMax: budget)
+        leftoversLeft = max(0, leftoversLeft - young)
         let slice = min(budget, leftoversLeft)
-        guard slice > 0 else { return (0, 0) }
+        guard young == 0, slice > 0 else { return (0, 0) }
         let dropped = store.sweepLeftovers(budget: slice, parts: parts) { record, why in
             let deadline: Millis
             switch why {

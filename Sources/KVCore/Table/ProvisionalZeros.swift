@@ -35,10 +35,31 @@ extension Store {
     func isProvisionalZero(_ seq: UInt64) -> Bool { state.pointee.zeros?.contains(seq) ?? false }
 
     /// All that others held has arrived: zeros that nothing has beaten are written again above the floor, so that they
-    /// win over deletes which others have collected. `visit` gets the old record and the new one. O(zeros).
+    /// win over deletes which others have collected. Where such a delete came from who had not, and beat the zero,
+    /// another one is written. `visit` gets the old record and the new one. O(zeros).
     func settleZeros(_ visit: (Record, Record) -> Void) {
         let zeros = state.pointee.zeros
         state.pointee.zeros = nil
-        for seq in zeros?.seqs ?? [] where seq >= journalFirstSeq { raise(own: seq, visit) }
+        for seq in zeros?.seqs ?? [] where seq >= journalFirstSeq {
+            raise(own: seq, visit)
+            countAgain(own: seq, visit)
+        }
+    }
+
+    /// Begins to count above the floor where a delete stands over what own write `seq` began. Those who have collected
+    /// the delete pass over it, and would show nothing of this actor's part.
+    private func countAgain(own seq: UInt64, _ visit: (Record, Record) -> Void) {
+        let hash = journalHash(seq)
+        var found: Record?
+        records(hash) { record in
+            guard record.isTombstone, !record.isCompanion, record.ms <= gcFloor,
+                let part = partRecord(HashedKey(record, hash: hash), own), added(own, part, record, before: 0) != nil
+            else { return }
+            found = record.retained()
+        }
+        guard let found else { return }
+        defer { found.release() }
+        let key = HashedKey(found, hash: hash)
+        if let zero = establish(key, state.pointee.clock, isAboveFloor: true) { visit(found, zero) }
     }
 }

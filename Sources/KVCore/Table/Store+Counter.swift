@@ -212,7 +212,7 @@ extension Store {
     /// Gives a key that has no value any more the value 0, on top of which its parts count as they did. Returns its
     /// record; nil if no storable version is left.
     @discardableResult
-    func establish(_ key: HashedKey, _ now: Millis) -> Record? {
+    func establish(_ key: HashedKey, _ now: Millis, isAboveFloor: Bool = false) -> Record? {
         let slot = state.pointee.table.find(key.view, place(key.hash))
         // The least stamp there is: what others have set meanwhile wins, and this counts on top.
         // Over a record not even the floor counts: where clocks differ it may be above what others have written, and
@@ -224,7 +224,8 @@ extension Store {
             if state.pointee.beatsDeadlines { over = newest(key, slot) }
         #endif
         let stamped =
-            slot != nil || hasProvisionalZeros ? stamp(over: over, least: 1) : stamp(over: over, now: 0, floor: 0)
+            (slot != nil || hasProvisionalZeros) && !isAboveFloor
+            ? stamp(over: over, least: 1) : stamp(over: over, now: 0, floor: 0)
         guard let ms = stamped, var addition = withoutDeadline(key, ms) else { return nil }
         addition.taken = taken(key, slot, now, onlySpent: true)
         return CounterText.with(0) { text in

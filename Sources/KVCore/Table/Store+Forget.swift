@@ -52,8 +52,9 @@ extension Store {
         for _ in 0..<min(budget, state.pointee.tombstones.count) {
             guard let entry = state.pointee.tombstones.pop() else { break }
             guard let slot = slot(of: entry), slot.record.isTombstone else { continue }
+            let ms = slot.record.ms
             if isCounted(slot.record, entry.hash, parts) {
-                state.pointee.tombstones.push(entry)
+                state.pointee.tombstones.push(entry, ms: ms)
                 continue
             }
             // With its companion, which a value written later would otherwise find.
@@ -67,10 +68,21 @@ extension Store {
                 }
                 dropped += 1
             } else {
-                state.pointee.tombstones.push(entry)
+                state.pointee.tombstones.push(entry, ms: ms)
             }
         }
         return dropped
+    }
+
+    /// Those next to be looked at are put behind the others unlooked at, as long as all are younger than `oldest`: up
+    /// to `chunksMax` times some 250. Returns how many. O(chunksMax).
+    package func passOverYoungTombstones(than oldest: Millis, chunksMax: Int) -> Int {
+        state.pointee.tombstones.passOverYoung(than: oldest, chunksMax: chunksMax)
+    }
+
+    /// The same of expired values and companions.
+    package func passOverYoungLeftovers(than oldest: Millis, chunksMax: Int) -> Int {
+        state.pointee.leftovers.passOverYoung(than: oldest, chunksMax: chunksMax)
     }
 
     /// Whether a key has parts here, or has taken one that has not arrived everywhere: then its record stays, as it
@@ -118,10 +130,12 @@ extension Store {
         if state.pointee.tombstones.count > 2 * tombstoneCount + 64 {
             for _ in 0..<2 {
                 guard let entry = state.pointee.tombstones.pop() else { break }
-                if slot(of: entry)?.record.isTombstone ?? false { state.pointee.tombstones.push(entry) }
+                if let record = slot(of: entry)?.record, record.isTombstone {
+                    state.pointee.tombstones.push(entry, ms: record.ms)
+                }
             }
         }
-        state.pointee.tombstones.push(TombstoneQueue.Entry(tombstone, hash: hash))
+        state.pointee.tombstones.push(TombstoneQueue.Entry(tombstone, hash: hash), ms: tombstone.ms)
     }
 
     // MARK: Expired values and companions
@@ -146,14 +160,14 @@ extension Store {
             // A companion may go with its key and have an entry of its own.
             guard let slot = slot(of: entry), !slot.record.isTombstone, !going.contains(where: { $0.0 == slot.record })
             else { continue }
-            let count = going.count
+            let (count, ms) = (going.count, slot.record.ms)
             let isWaiting =
                 slot.record.isPart
                 ? look(atPart: slot, entry.hash, parts, mayDrop)
                 : slot.record.isCompanion
                     ? look(atCompanion: slot.record, entry.hash, mayDrop, &going)
                     : look(atExpired: slot, entry.hash, parts, mayDrop, &going)
-            if isWaiting, going.count == count { state.pointee.leftovers.push(entry) }
+            if isWaiting, going.count == count { state.pointee.leftovers.push(entry, ms: ms) }
             if going.count >= Store.forgottenTogether {
                 dropped += dropStored(going)
                 going.removeAll(keepingCapacity: true)

@@ -217,10 +217,10 @@ extension Store {
         if state.pointee.leftovers.count > 2 &* kept &+ 64 {
             for _ in 0..<2 {
                 guard let entry = state.pointee.leftovers.pop() else { break }
-                if slot(of: entry) != nil { state.pointee.leftovers.push(entry) }
+                if let slot = slot(of: entry) { state.pointee.leftovers.push(entry, ms: slot.record.ms) }
             }
         }
-        state.pointee.leftovers.push(TombstoneQueue.Entry(record, hash: hash))
+        state.pointee.leftovers.push(TombstoneQueue.Entry(record, hash: hash), ms: record.ms)
     }
 
     /// Adds what is in a slot to the figures, or takes it out of them. Returns when it expires.

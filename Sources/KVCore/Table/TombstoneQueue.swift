@@ -26,6 +26,8 @@ struct TombstoneQueue {
         var next: UnsafeMutablePointer<Chunk>?
         var head: Int32
         var tail: Int32
+        /// No record that an entry names was written before.
+        var oldest: Millis
     }
     private static let entriesPerChunk = (4096 - MemoryLayout<Chunk>.stride) / MemoryLayout<Entry>.stride
 
@@ -45,16 +47,33 @@ struct TombstoneQueue {
         UnsafeMutableRawPointer(chunk + 1).assumingMemoryBound(to: Entry.self)
     }
 
-    mutating func push(_ entry: Entry) {
+    /// `ms`: the stamp of the record that the entry names.
+    mutating func push(_ entry: Entry, ms: Millis) {
         if back == nil || Int(back!.pointee.tail) == TombstoneQueue.entriesPerChunk {
             let chunk = (malloc(4096) ?? outOfMemory(4096)).bindMemory(to: Chunk.self, capacity: 1)
-            chunk.initialize(to: Chunk(next: nil, head: 0, tail: 0))
+            chunk.initialize(to: Chunk(next: nil, head: 0, tail: 0, oldest: ms))
             if let back { back.pointee.next = chunk } else { front = chunk }
             back = chunk
         }
         TombstoneQueue.entries(back!)[Int(back!.pointee.tail)] = entry
         back!.pointee.tail += 1
+        back!.pointee.oldest = min(back!.pointee.oldest, ms)
         count += 1
+    }
+
+    /// Entries at the front that all name records younger than `oldest` go behind the others, up to `chunksMax` chunks
+    /// of some 250. Returns how many entries. Looks at no record. O(chunks).
+    mutating func passOverYoung(than oldest: Millis, chunksMax: Int) -> Int {
+        var passed = 0
+        for _ in 0..<chunksMax {
+            guard let chunk = front, chunk.pointee.oldest > oldest else { break }
+            passed += Int(chunk.pointee.tail - chunk.pointee.head)
+            guard let next = chunk.pointee.next else { break }
+            (front, chunk.pointee.next) = (next, nil)
+            back!.pointee.next = chunk
+            back = chunk
+        }
+        return passed
     }
 
     mutating func pop() -> Entry? {

@@ -109,6 +109,7 @@ final class ActorLog {
             plan.made(LogFile(file.header, capacity: file.capacity))
         case .failure(let error):
             lastError = error
+            figures.noteFailedWrite()
             plan.made(nil)
         }
         (logged, hasMore) = (plan.logged, plan.hasMore)
@@ -116,12 +117,18 @@ final class ActorLog {
 
     private func synced(_ failure: DiskError?) {
         lastError = failure ?? lastError
+        if failure != nil { figures.noteFailedSync() }
         plan.synced(failure == nil)
         (logged, hasMore) = (plan.logged, plan.hasMore)
     }
 
     private func wrote(_ done: LogPen.Done) {
         lastError = done.failure ?? lastError
+        switch done.result {
+        case .done: break
+        case .notWritten: figures.noteFailedWrite()
+        case .notSynced: figures.noteFailedSync()
+        }
         plan.wrote(done.result, nanos: done.nanos)
         (logged, hasMore) = (plan.logged, plan.hasMore)
     }
@@ -152,6 +159,7 @@ extension ActorLog: LogHost {
         let began = Machine.monotonicNanos
         do throws(DiskError) { try files[file.number]!.write(chunk, at: file.end) } catch {
             lastError = error
+            figures.noteFailedWrite()
             return nil
         }
         return Machine.monotonicNanos - began

@@ -25,6 +25,7 @@ final class WaitDiskRun: Continuation {
     private weak var session: Session?
     private var timer: LoopTimer?
     private var isDone = false
+    private var isRefused = false
     private let statistics: ShardStatistics
 
     /// Nil if it is there now.
@@ -51,7 +52,18 @@ final class WaitDiskRun: Continuation {
 
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {
         guard isDone else { return false }
+        if isRefused {
+            x.error(Continuation.unblockedError)
+            return true
+        }
         WaitDiskRun.reply(&x, writes)
+        return true
+    }
+
+    override func unblock(_ session: Session, withError: Bool) -> Bool {
+        guard !isDone else { return false }
+        (isDone, isRefused) = (true, withError)
+        session.owner?.sessionShouldRun()
         return true
     }
 

@@ -118,6 +118,7 @@ package final class Persistence: Sendable {
         figures.withLock { figures in
             figures.isSaving = false
             figures.hasFailed = snapshot == nil
+            if snapshot == nil { figures.failures += 1 }
             figures.seconds = Int(nanos / 1_000_000_000)
             guard let snapshot else { return }
             figures.savedAt = snapshot.at

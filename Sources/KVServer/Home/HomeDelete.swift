@@ -6,7 +6,7 @@ import KVCore
 import RESP
 
 final class HomeDelete: Continuation {
-    private let ask: HomeAsk
+    let ask: HomeAsk
     private let deleted: Int
     private let isRefused: Bool
 
@@ -37,7 +37,7 @@ final class HomeDelete: Continuation {
         return true
     }
 
-    override func cancel() { ask.session = nil }
+    override func cancel() { ask.close() }
 }
 
 extension HomeAsk {

@@ -26,6 +26,8 @@ final class HomeRequest: @unchecked Sendable {
     var watched: [WatchedKey]?
     /// What the asking actor has.
     var given: [SharedRecord] = []
+    /// The asking actor's clock: what has expired there has expired at the home, too, whose turn may have begun before.
+    var now: Millis = 0
 
     // The answer.
     var output = OutputBuffer()
@@ -69,25 +71,24 @@ final class HomeRequest: @unchecked Sendable {
     }
 
     /// Merges what came, and forgets it.
-    func merge(_ records: WritableKeyPath<HomeRequest, [SharedRecord]>, into shard: Shard) {
-        for shared in self[keyPath: records] {
+    static func merge(_ records: inout [SharedRecord], into shard: Shard) {
+        for shared in records {
             shard.merge(shared)
             shared.record.release()
         }
-        var this = self
-        this[keyPath: records] = []
+        records = []
     }
 
-    /// Takes the records of its keys along, as `store` has them.
-    func take(_ records: WritableKeyPath<HomeRequest, [SharedRecord]>, from store: Store) {
-        var this = self
+    /// The records of its keys, as `store` has them.
+    func records(in store: Store) -> [SharedRecord] {
+        var records: [SharedRecord] = []
+        records.reserveCapacity(keys.count)
         for key in keys {
             key.withBytes { bytes in
-                store.eachRecord(of: store.key(bytes)) { record, hash in
-                    this[keyPath: records].append(SharedRecord(record, hash: hash))
-                }
+                store.eachRecord(of: store.key(bytes)) { records.append(SharedRecord($0, hash: $1)) }
             }
         }
+        return records
     }
 }
 
@@ -110,7 +111,8 @@ final class HomeAsk: @unchecked Sendable {
     init(_ session: Session) { self.session = session }
 
     func send(_ request: HomeRequest, to home: Int, _ homes: Homes) {
-        request.take(\.given, from: session!.shard.state.pointee.store)
+        request.given = request.records(in: session!.shard.state.pointee.store)
+        request.now = session!.shard.state.pointee.nowMillis
         outstanding += 1
         sent.append(request)
         if timer == nil {
@@ -125,6 +127,7 @@ final class HomeAsk: @unchecked Sendable {
     /// The records have been merged.
     func take(_ answer: HomeRequest) {
         outstanding -= 1
+        guard session != nil else { return }
         answers.append(answer)
         if outstanding == 0 { finish() }
     }
@@ -136,6 +139,14 @@ final class HomeAsk: @unchecked Sendable {
             isLate = true
         }
         if isLate, outstanding == 0 { finish() }
+    }
+
+    /// Nobody waits any more, or nobody needs the answers again. They lead back here: so they are let go.
+    func close() {
+        session = nil
+        answers = []
+        timer?.cancel()
+        (timer, sent) = (nil, [])
     }
 
     private func finish() {

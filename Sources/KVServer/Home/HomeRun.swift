@@ -80,8 +80,7 @@ final class HomeRun: Continuation {
     }
 
     override func cancel() {
-        ask.session = nil
-        ask.answers = []
+        ask.close()
         answer = nil
     }
 }

@@ -10,7 +10,7 @@ extension Shard {
     /// A request of a sibling's client. What it brought is merged at once: it may be older than what this actor is told
     /// next. It runs in this turn, unless that has done enough. Of each client there is one at most.
     func take(_ request: HomeRequest) {
-        request.merge(\.given, into: self)
+        HomeRequest.merge(&request.given, into: self)
         if homeQueue.isEmpty, !state.pointee.budget.isSpent { return serve(request) }
         check(homeQueue.count < Limits.clientsMax)
         homeQueue.append(request)
@@ -42,7 +42,7 @@ extension Shard {
 
     /// A home has answered.
     func answered(_ request: HomeRequest) {
-        request.merge(\.shown, into: self)
+        HomeRequest.merge(&request.shown, into: self)
         request.ask.take(request)
     }
 
@@ -57,8 +57,11 @@ extension Shard {
 
     /// Runs a request's commands, here and now, for a client of whichever actor.
     func run(_ request: HomeRequest) {
-        defer { request.take(\.shown, from: state.pointee.store) }
+        defer { request.shown = request.records(in: state.pointee.store) }
         guard let queue = request.queue else { return }
+        let own = state.pointee.nowMillis
+        state.pointee.nowMillis = max(own, request.now)
+        defer { state.pointee.nowMillis = own }
         if let watched = request.watched, watched.contains(where: { $0.hasChanged(state) }) {
             return request.output.nullArray(resp3: request.client.resp3)
         }

@@ -17,6 +17,7 @@ final class WaitRun: Continuation {
     private weak var session: Session?
     private var timer: LoopTimer?
     private var isDone = false
+    private var isRefused = false
     private let statistics: ShardStatistics
 
     /// Nil if enough servers have it now.
@@ -43,7 +44,18 @@ final class WaitRun: Continuation {
 
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {
         guard isDone else { return false }
+        if isRefused {
+            x.error(Continuation.unblockedError)
+            return true
+        }
         x.output.pointee.integer(WaitRun.count(x.shard, writes))
+        return true
+    }
+
+    override func unblock(_ session: Session, withError: Bool) -> Bool {
+        guard !isDone else { return false }
+        (isDone, isRefused) = (true, withError)
+        session.owner?.sessionShouldRun()
         return true
     }
 

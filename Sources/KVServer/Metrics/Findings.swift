@@ -128,6 +128,13 @@ extension StatusReport {
                     weight: .critical, what: "The disk of --dir does not take what is written: see the log.",
                     advice: "Make room, or look at the disk. Writes go on by themselves."))
         }
+        if !isDiskFailing, disk.syncErrors + disk.writeErrors > 0 {
+            let count = disk.syncErrors + disk.writeErrors
+            found.append(
+                Finding(
+                    weight: .warning, what: "The disk of --dir has refused \(count) writes or syncs since the start.",
+                    advice: "All is written again by now. Look at the disk before it fails for good."))
+        }
         if quarantinedBytes > 0 {
             found.append(
                 Finding(

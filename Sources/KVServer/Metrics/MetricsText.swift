@@ -27,6 +27,7 @@ struct MetricsText {
         text.actors(report)
         text.replication(report)
         text.peers(report)
+        text.disk(report)
         text.process(report)
         return text
     }
@@ -43,7 +44,7 @@ struct MetricsText {
         one("kvd_actors_answering", "gauge", "Query actors that answered this scrape within a second.", r.actors.count)
         one("kvd_ready", "gauge", "1 if clients may be sent here, as /readyz says.", r.unreadiness == nil ? 1 : 0)
         family("kvd_state", "gauge", "1 for the state that the server is in.")
-        for state in ["up", "syncing", "alone", "leaving"] {
+        for state in ["up", "loading", "syncing", "alone", "leaving"] {
             add("kvd_state", [("state", state)], r.state == state ? 1 : 0)
         }
         ratio(
@@ -205,6 +206,19 @@ struct MetricsText {
                 add(name, [("peer", peer.name), ("id", hex16(peer.id))], PlainNumber.text(value(peer)))
             }
         }
+    }
+
+    private mutating func disk(_ r: StatusReport) {
+        one("kvd_disk_write_errors_total", "counter", "Writes to a log that failed.", r.disk.writeErrors)
+        one("kvd_disk_sync_errors_total", "counter", "Syncs of a log that failed.", r.disk.syncErrors)
+        one("kvd_snapshot_errors_total", "counter", "Snapshots that were not made.", r.disk.snapshotErrors)
+        one(
+            "kvd_disk_failing", "gauge", "1 while the disk does not take the log, or the last snapshot failed.",
+            r.isDiskFailing ? 1 : 0)
+        ratio(
+            "kvd_durable_lag_seconds", "How long the oldest write has waited that is not on the disk.",
+            Double(r.disk.lagMillis) / 1000)
+        one("kvd_quarantined_bytes", "gauge", "Of damaged files that were set aside.", r.quarantinedBytes)
     }
 
     private mutating func process(_ r: StatusReport) {

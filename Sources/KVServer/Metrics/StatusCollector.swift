@@ -127,21 +127,23 @@ extension Shard {
         report.journalOverruns = Int(clamping: figures.journalOverruns)
         report.clockRejects = Int(clamping: figures.clockRejects)
         report.tombstonesCollected = Int(clamping: figures.tombstonesCollected)
-        report.hold = replica.expiryHold(replicator.moment).map { $0.text }
         report.clockCorrectionMillis = replica.clockCorrectionMillis(replicator.moment)
         report.state = replica.ownState
         report.caughtUpPercent = replicator.caughtUpPercent
         report.peers = replicator.peers()
+        report.hold = replica.expiryHold(replicator.moment).map { $0.text(report.peers) }
         return report
     }
 }
 
 extension ExpiryHold {
-    var text: String {
-        switch self {
-        case .departed(let id): "what \(hex16(id)) left is not agreed on yet"
-        case .silent(let id): "\(hex16(id)) does not say what it has"
-        case .behind(let id, let millis): "the clock of \(hex16(id)) is \(millis) ms behind"
+    /// Servers by their names, as far as they are known.
+    func text(_ peers: [PeerRow]) -> String {
+        func name(_ id: UInt64) -> String { peers.first { $0.id == id }?.name ?? hex16(id) }
+        return switch self {
+        case .departed(let id): "what \(name(id)) left is not agreed on yet"
+        case .silent(let id): "\(name(id)) does not say what it has"
+        case .behind(let id, let millis): "the clock of \(name(id)) is \(millis) ms behind"
         }
     }
 }

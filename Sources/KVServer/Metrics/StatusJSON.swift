@@ -91,6 +91,10 @@ extension StatusReport {
             json.add("clients", actors.reduce(0) { $0 + $1.clients })
             json.add("memory_bytes", memoryBytes)
             json.add("resident_bytes", residentBytes)
+            json.add("disk_write_errors", disk.writeErrors)
+            json.add("disk_sync_errors", disk.syncErrors)
+            json.add("snapshot_errors", disk.snapshotErrors)
+            json.add("quarantined_bytes", quarantinedBytes)
             json.objects("actors", actors) { json, actor in actor.write(&json) }
             json.objects("peers", peers) { json, peer in peer.write(&json) }
             json.objects("slow_commands", slowest) { json, entry in

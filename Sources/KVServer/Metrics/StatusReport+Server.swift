@@ -22,6 +22,7 @@ extension StatusReport {
         rejectedConnections = context.rejectedConnections
         if let persistence = context.persistence {
             quarantinedBytes = persistence.quarantinedBytes
+            disk = persistence.report()
             isDiskFailing = persistence.saveFigures.hasFailed || persistence.logs.contains(where: \.isFailing)
         }
         readPercent = context.loading.figures().map { Int($0.percent) }
@@ -76,5 +77,17 @@ extension StatusReport {
             + Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6
         openFilesMax = ServerContext.clientsPossible + 64
         openFiles = OpenFiles.count()
+    }
+}
+
+extension Persistence {
+    fileprivate func report() -> DiskReport {
+        var report = DiskReport(snapshotErrors: saveFigures.failures)
+        for log in logs {
+            report.writeErrors += log.failedWrites
+            report.syncErrors += log.failedSyncs
+            report.lagMillis = max(report.lagMillis, log.lagMillis(now: Machine.monotonicNanos))
+        }
+        return report
     }
 }

@@ -49,6 +49,16 @@ struct LatencyReport: Sendable {
     var nanos: Int
 }
 
+/// Of the directory; zeros without one.
+struct DiskReport: Sendable {
+    /// Writes to the logs that failed, syncs of them, and snapshots.
+    var writeErrors = 0
+    var syncErrors = 0
+    var snapshotErrors = 0
+    /// How long the oldest write has waited that is not on the disk.
+    var lagMillis: Millis = 0
+}
+
 /// Something that an operator should know, and what to do about it.
 struct Finding: Sendable, Equatable {
     enum Weight: String, Sendable { case notice, warning, critical }
@@ -81,6 +91,7 @@ struct StatusReport: Sendable {
     var readPercent: Int?
     /// The log or the last snapshot could not be written.
     var isDiskFailing = false
+    var disk = DiskReport()
     var closedClients: [(reason: String, count: Int)] = []
     var denied = AccessLog.Counts()
     var hits = 0
@@ -125,8 +136,10 @@ struct StatusReport: Sendable {
         return rows.values.sorted { ($0.name, $0.id) < ($1.name, $1.id) }
     }
 
-    /// Of the actor that speaks for the server.
-    var state: String { isLeaving ? "leaving" : actors.first?.state ?? "unknown" }
+    /// Of the actor that speaks for the server; `loading` while the directory is read.
+    var state: String {
+        isLeaving ? "leaving" : readPercent != nil ? "loading" : actors.first?.state ?? "unknown"
+    }
     var caughtUpPercent: Int { actors.first?.caughtUpPercent ?? 0 }
     var lagMillis: Millis { actors.map(\.lagMillis).max() ?? 0 }
     var commandsPerSecond: Int { actors.reduce(0) { $0 + $1.commandsPerSecond } }

@@ -112,8 +112,7 @@ extension CommandTable {
         CommandRow(
             "kvd", -2, "", (0, 0, 0), "@slow", since: "1.0.0", group: "server", "O(1)",
             "KVD PUT key value [FLOOR ms], KVD VERSION key, KVD RESTAMP key, KVD DIGEST [ALL], KVD PEERS, KVD FORGET id",
-            traits: [.subcommands],
-            Commands.kvd),
+            traits: [.subcommands, .whileReading], Commands.kvd),
     ]
 
     /// Of commands with subcommands, under their whole names.
@@ -133,6 +132,8 @@ extension CommandTable {
             "client|pause", -3, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous @connection"),
         SubcommandRow(
             "client|unpause", 2, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous @connection"),
+        SubcommandRow(
+            "client|unblock", -3, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous @connection"),
         SubcommandRow("client|getredir", 2, "noscript loading stale", (0, 0, 0), "@slow @connection"),
         SubcommandRow("client|reply", 3, "noscript loading stale", (0, 0, 0), "@slow @connection"),
         SubcommandRow(
@@ -200,6 +201,9 @@ extension CommandTable {
             tips: "nondeterministic_output request_policy:all_nodes response_policy:special"),
         SubcommandRow(
             "latency|doctor", 2, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous",
+            tips: "nondeterministic_output request_policy:all_nodes response_policy:special"),
+        SubcommandRow(
+            "latency|graph", 3, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous",
             tips: "nondeterministic_output request_policy:all_nodes response_policy:special"),
         SubcommandRow(
             "latency|reset", -2, "admin noscript loading stale", (0, 0, 0), "@admin @slow @dangerous",

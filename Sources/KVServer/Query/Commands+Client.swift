@@ -1,4 +1,4 @@
-// CLIENT LIST and KILL: the connections of all actors. Handlers; loop thread.
+// CLIENT LIST, KILL and UNBLOCK: the connections of all actors. Handlers; loop thread.
 
 import KVBase
 import RESP
@@ -94,6 +94,27 @@ extension Commands {
             if chosen.holds(x.session) { x.session.state.pointee.closing = true }
             guard isByAddress else { return x.output.pointee.integer(count) }
             count > 0 ? x.output.pointee.ok() : x.error("ERR No such client")
+        }
+    }
+
+    /// CLIENT UNBLOCK id [TIMEOUT|ERROR]: whether it was one whose WAIT or WAITAOF went on, at whichever actor.
+    static func clientUnblock(_ x: inout Execution) {
+        guard x.count == 3 || x.count == 4 else { return x.wrongArity("client|unblock") }
+        var withError = false
+        if x.count == 4 {
+            guard x.argument(3, is: "TIMEOUT") || x.argument(3, is: "ERROR") else {
+                return x.error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
+            }
+            withError = x.argument(3, is: "ERROR")
+        }
+        guard let id = x.integer(2) else { return x.error("ERR value is not an integer or out of range") }
+        AskAll.run(&x) { [withError] shard in
+            let isDone = shard.sessions.contains {
+                $0.state.pointee.id == id && $0.continuation?.unblock($0, withError: withError) ?? false
+            }
+            return isDone ? [1] : []
+        } _: { x, answers in
+            x.output.pointee.integer(answers.joined().count)
         }
     }
 

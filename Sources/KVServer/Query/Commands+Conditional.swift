@@ -127,11 +127,8 @@ extension Commands {
             if x.argument(k, is: "REPLACE") {
                 replaces = true
             } else if x.argument(k, is: "DB"), k + 1 < x.count {
-                guard let index = x.integer(k + 1) else {
-                    return x.error("ERR value is not an integer or out of range")
-                }
-                guard (0..<Keyspace.count).contains(index) else { return x.error("ERR DB index is out of range") }
-                (number, k) = (UInt8(index), k + 1)
+                guard let given = x.database(k + 1) else { return }
+                (number, k) = (given, k + 1)
             } else {
                 return x.error("ERR syntax error")
             }

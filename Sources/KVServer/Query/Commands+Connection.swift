@@ -15,9 +15,8 @@ extension Commands {
     @Sendable static func echo(_ x: inout Execution) { x.output.pointee.bulk(x.argument(1).bytes) }
 
     @Sendable static func select(_ x: inout Execution) {
-        guard let index = x.integer(1) else { return x.error("ERR value is not an integer or out of range") }
-        guard (0..<Keyspace.count).contains(index) else { return x.error("ERR DB index is out of range") }
-        x.session.state.pointee.database = UInt8(index)
+        guard let number = x.database(1) else { return }
+        x.session.state.pointee.database = number
         x.output.pointee.ok()
     }
 
@@ -139,6 +138,7 @@ extension Commands {
         case let sub where sub.equals("KILL"): clientKill(&x)
         case let sub where sub.equals("PAUSE"): clientPause(&x)
         case let sub where sub.equals("UNPAUSE"): clientUnpause(&x)
+        case let sub where sub.equals("UNBLOCK"): clientUnblock(&x)
         case let sub where sub.equals("NO-EVICT") || sub.equals("NO-TOUCH"):
             guard x.count == 3 else { return x.wrongArity("client|\(sub.lowercased)") }
             x.argument(2, is: "ON") || x.argument(2, is: "OFF") ? out.pointee.ok() : x.error("ERR syntax error")
@@ -188,6 +188,7 @@ extension Commands {
         "    * SKIPME (YES|NO)", "      Skip killing current connection (default: yes).",
         "LIST [TYPE NORMAL|MASTER|REPLICA|PUBSUB] [ID id ...]",
         "    Return information about the connections of all query actors.",
+        "UNBLOCK <clientid> [TIMEOUT|ERROR]", "    Unblock the specified blocked client.",
         "UNPAUSE", "    Stop the current client pause, resuming traffic.",
         "PAUSE <timeout> [WRITE|ALL]", "    Suspend all, or just write, clients for <timeout> milliseconds.",
         "NO-EVICT (ON|OFF)", "    Accepted; nothing is ever evicted.",

@@ -165,6 +165,9 @@ extension Commands {
 
     private static func setex(_ x: inout Execution, _ form: TimeForm, _ name: StaticString) {
         guard x.acceptsKey(x.argument(1)), let deadline = x.deadline(2, form, command: name) else { return }
+        var options = SetOptions()
+        options.deadline = .at(deadline)
+        if LargeSet.isNeeded(x, value: 3, options) { return x.session.state.pointee[.beforeLongCommand] = true }
         put(&x, x.store.key(x.argument(1)), x.argument(3), .at(deadline)) { $0.output.pointee.ok() }
     }
 

@@ -6,6 +6,7 @@ import RESP
 
 extension Commands {
     @Sendable static func kvd(_ x: inout Execution) {
+        if x.shard.state.pointee.isReading, !isForWhoWaits(x.argument(1)) { return x.error(ShardState.readingError) }
         switch x.argument(1) {
         case let sub where sub.equals("PUT"): kvdPut(&x)
         case let sub where sub.equals("VERSION"): kvdVersion(&x)
@@ -19,6 +20,11 @@ extension Commands {
         case let sub where sub.equals("HELP"): x.help(kvdHelp)
         default: x.unknownSubcommand(of: "KVD")
         }
+    }
+
+    /// Whether a server that still reads its directory answers it, as its row says.
+    private static func isForWhoWaits(_ name: ByteView) -> Bool {
+        ["STATUS", "DOCTOR", "HELP"].contains { name.equals($0) }
     }
 
     /// The version's timestamp is the reply; with FLOOR it is above the given one, whatever this server's clock says.

@@ -1,6 +1,7 @@
 // SLOWLOG and LATENCY: what took long. Handlers; loop thread.
 
 import KVBase
+import KVRuntime
 import RESP
 
 extension Commands {
@@ -83,6 +84,14 @@ extension Commands {
                 x.output.pointee.integer(sample.seconds)
                 x.output.pointee.integer(sample.millis)
             }
+        case let sub where sub.equals("GRAPH"):
+            guard x.count == 3 else { return x.wrongArity("latency|graph") }
+            guard let event = events.event(x.text(2)) else {
+                let name = x.argument(2).printable(max: 128)
+                return x.output.pointee.error("ERR No samples available for event '\(name)'")
+            }
+            let now = Int(Machine.wallMillis / 1000)
+            x.output.pointee.verbatim(LatencyGraph.text(of: event, now: now), resp3: x.resp3)
         case let sub where sub.equals("RESET"):
             let count = x.count == 2 ? events.reset() : (2..<x.count).count(where: { events.reset(x.text($0)) })
             x.output.pointee.integer(count)
@@ -138,6 +147,7 @@ extension Commands {
     private static let latencyHelp = [
         "LATENCY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
         "DOCTOR", "    Return a human readable latency analysis report.",
+        "GRAPH <event>", "    Return an ASCII latency graph for the <event> class.",
         "HISTORY <event>", "    Return time-latency samples for the <event> class.",
         "LATEST", "    Return the latest latency samples for all events.",
         "RESET [<event> ...]", "    Reset latency data of one or more <event> classes.",

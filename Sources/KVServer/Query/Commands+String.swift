@@ -18,6 +18,7 @@ extension Commands {
         guard x.acceptsKey(key) else { return }
         if x.count > 3 {
             guard let options = SetOptions(x) else { return }
+            if LargeSet.isNeeded(x, value: 2, options) { return x.session.state.pointee[.beforeLongCommand] = true }
             return set(&x, options)
         }
         guard x.argument(2).count < LargeSet.valueBytesMin || x.session.isGuest else {

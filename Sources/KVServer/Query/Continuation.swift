@@ -23,6 +23,11 @@ class Continuation {
     /// The input the command still reads from, so that the session keeps it in place: bytes held.
     var heldInputBytes: Int { 0 }
 
+    /// Ends a wait for what others do, as its time would or with an error; whether it was such a wait.
+    func unblock(_ session: Session, withError: Bool) -> Bool { false }
+
+    static let unblockedError: StaticString = "UNBLOCKED client unblocked via CLIENT UNBLOCK"
+
     /// Frees what the command holds, finished or not.
     func cancel() {}
 }
@@ -66,7 +71,7 @@ final class LongCommand: Continuation {
     override func cancel() {
         batch.deallocate()
         reply?.cancel()
-        ask?.session = nil
+        ask?.close()
     }
 
     override func step(_ caller: inout Execution, outputMax: Int) -> Bool {
@@ -82,6 +87,7 @@ final class LongCommand: Continuation {
                 guard ask.outstanding == 0 else { return false }
                 guard let deleted = ask.sum(&x) else { return true }
                 total += deleted
+                ask.close()
                 self.ask = nil
             } else if let reply {
                 guard reply.copy(to: &x, outputMax: outputMax, until: deadline) else { return false }

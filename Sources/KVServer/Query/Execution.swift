@@ -48,6 +48,23 @@ package struct Execution {
     /// Redis's `string2ll`: an optional minus, digits, no leading zeros, no spaces.
     func integer(_ k: Int) -> Int? { argument(k).integer }
 
+    /// Argument `k` as the number of a database, which is a C `int` to Redis; nil when it was answered with an error.
+    func database(_ k: Int) -> UInt8? {
+        guard let number = integer(k) else {
+            error("ERR value is not an integer or out of range")
+            return nil
+        }
+        guard Int32(exactly: number) != nil else {
+            error("ERR value is out of range, value must between -2147483648 and 2147483647")
+            return nil
+        }
+        guard (0..<Keyspace.count).contains(number) else {
+            error("ERR DB index is out of range")
+            return nil
+        }
+        return UInt8(number)
+    }
+
     func error(_ text: StaticString) { output.pointee.error(text) }
 
     /// Whether a key is short enough to be stored; writes the error when it is not.

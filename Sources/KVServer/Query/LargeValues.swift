@@ -6,8 +6,8 @@ import KVCore
 import KVRuntime
 import RESP
 
-/// SET of a large value. The value stays in the session's input until it is stored; the write takes its place among the
-/// others when it is complete.
+/// SET, SETEX or PSETEX of a large value, without a condition. The value stays in the session's input until it is
+/// stored; the write takes its place among the others when it is complete.
 final class LargeSet: Continuation {
     /// Values from this size on are handled in slices: below, copying and hashing take less than a slice.
     static let valueBytesMin = 256 * 1024
@@ -16,6 +16,8 @@ final class LargeSet: Continuation {
 
     private var batch: CommandBatch
     private let inputBytes: Int
+    /// Which argument the value is.
+    private let valuePlace: Int
     private var write: LargeWrite?
     private var store: Store?
 
@@ -23,21 +25,44 @@ final class LargeSet: Continuation {
     init(batch: CommandBatch, inputBytes: Int) {
         self.batch = batch
         self.inputBytes = inputBytes
+        let name = batch.argument(0, of: batch[0])
+        valuePlace = name.equals("SETEX") || name.equals("PSETEX") ? 3 : 2
     }
 
     override var heldInputBytes: Int { inputBytes }
 
+    /// Whether a SET with options is one to be carried out in slices: not one that reads first, as that runs at the
+    /// key's home, nor one that deletes. `value`: which argument that is.
+    static func isNeeded(_ x: Execution, value: Int, _ options: SetOptions) -> Bool {
+        guard x.argument(value).count >= valueBytesMin, !x.session.isGuest, !options.isConditional else { return false }
+        if case .at(let millis) = options.deadline { return millis > x.nowMillis }
+        return true
+    }
+
+    /// Nothing is looked at yet. Nil when it was answered with an error, as now it is too late for the deadline.
+    private func begin(_ caller: Execution) -> LargeWrite? {
+        let x = Execution(
+            session: caller.session, shard: caller.shard, store: caller.store, batch: batch, command: batch[0],
+            output: caller.output)
+        let deadline: DeadlineChoice
+        if valuePlace == 3 {
+            let form = TimeForm(isMillis: x.argument(0).equals("PSETEX"), isAbsolute: false)
+            guard let millis = x.deadline(2, form, command: form.isMillis ? "psetex" : "setex") else { return nil }
+            deadline = .at(millis)
+        } else {
+            guard let options = SetOptions(x) else { return nil }
+            deadline = options.deadline
+        }
+        let key = Int(batch[0].firstArgument) + 1
+        x.shard.storeKeys(of: batch, key, through: key, step: 1, x.session.state.pointee.database)
+        return x.store.beginLarge(
+            x.store.key(x.argument(1)), valueCount: x.argument(valuePlace).count, deadline: deadline, now: x.nowMillis)
+    }
+
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {
         let deadline = x.sliceDeadline
-        let value = batch.argument(2, of: batch[0])
-        if write == nil {
-            let key = Int(batch[0].firstArgument) + 1
-            x.shard.storeKeys(of: batch, key, through: key, step: 1, x.session.state.pointee.database)
-        }
-        var write =
-            write
-            ?? x.store.beginLarge(
-                x.store.key(batch.argument(1, of: batch[0])), valueCount: value.count, now: x.nowMillis)
+        let value = batch.argument(valuePlace, of: batch[0])
+        guard var write = self.write ?? begin(x) else { return true }
         store = x.store
         Loop.willFill(write.place, value.count - write.filled)
         repeat {

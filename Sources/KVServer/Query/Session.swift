@@ -544,7 +544,7 @@ package final class Session {
         let x = execution(batch[0], of: batch, output)
         let row = name == "put" ? CommandTable.setRow : CommandTable.standard.find(x.argument(0))
         if let row { beginRunning(row, words: ShownWords.cut(x)) }
-        if name == "set" || name == "put" {
+        if ["set", "put", "setex", "psetex"].contains(name) {
             continuation = LargeSet(batch: batch, inputBytes: bytes)
         } else {
             continuation = LongCommand(batch: batch, name: name, inputBytes: bytes)

@@ -1,5 +1,6 @@
 // The options of SET, as Redis reads them. A value; loop thread.
 
+import Glibc
 import KVBase
 import KVCore
 
@@ -33,6 +34,9 @@ struct SetOptions {
 
     /// Reads before it writes.
     var isConditional: Bool { if case .always = condition { returnsOld } else { true } }
+
+    /// None.
+    init() {}
 
     /// Those behind the value; nil when it was answered with an error.
     init?(_ x: Execution) {
@@ -79,5 +83,7 @@ struct SetOptions {
 }
 
 extension ByteView {
-    func hasBytes(_ other: UnsafeRawBufferPointer) -> Bool { count == other.count && bytes.elementsEqual(other) }
+    func hasBytes(_ other: UnsafeRawBufferPointer) -> Bool {
+        count == other.count && (count == 0 || memcmp(start, other.baseAddress!, count) == 0)
+    }
 }

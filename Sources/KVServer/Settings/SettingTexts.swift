@@ -56,6 +56,9 @@ package struct SettingText: Sendable {
             "max-lag", .cluster, "SECONDS", "off",
             "Refuse writes while one has waited longer for another server that is up."),
         SettingText(
+            "clock-skew-max", .cluster, "SECONDS", "10",
+            "Keep expired values so long after their deadline where it cannot be seen how far clocks differ."),
+        SettingText(
             "drain-timeout", .cluster, "SECONDS", "30", "Longest time to hand over the last writes when told to stop."),
         SettingText(
             "cluster-key-file", .trust, "FILE", "none",

@@ -139,6 +139,30 @@ import Testing
         }
     }
 
+    /// A newcomer's zero is beaten by a delete that its donor still has: another one goes to those who have collected
+    /// that, as they take neither the delete nor a part alone.
+    @Test(arguments: [6_000, 4_000] as [Millis]) func aNewcomerCountsAgainAboveADeleteThatOthersHaveCollected(
+        _ floor: Millis
+    ) {
+        CounterTests.with { pair in
+            pair.b.set("n", "5", now: 4_900)
+            pair.b.remove("n", now: 5_000)
+            pair.a.beginProvisionalZeros()
+            pair.a.increment("n", by: 3, now: 5_500)
+            pair.a.increment("m", by: 1, now: 5_500)
+            pair.b.copy(to: pair.a)
+            pair.a.raiseGCFloor(to: floor)
+            var again: [String] = []
+            pair.a.settleZeros { _, new in again.append(String(decoding: new.key, as: UTF8.self)) }
+            let isCollected = floor > 5_000
+            #expect(again.sorted() == (isCollected ? ["m", "n"] : ["m"]))
+            Bytes("n").withBytes {
+                #expect(pair.a.find(pair.a.key($0))?.ms == (isCollected ? floor + 1 : 5_000))
+            }
+            pair.both(now: 7_000) { #expect($0.shown("n", now: 7_000) == "3" && $0.shown("m", now: 7_000) == "1") }
+        }
+    }
+
     @Test func distanceIsKeptAsFastAsTimePasses() {
         var distance = DistanceAllowance()
         #expect(distance.take(DistanceAllowance.millisMax, 50_000) && !distance.take(1, 50_000))

@@ -162,6 +162,44 @@ import Testing
         store.destroy()
     }
 
+    /// Tombstones that are all too young go behind the others without a look at each.
+    @Test func youngTombstonesArePassedOver() {
+        let store = StoreGrowthTests.makeStore()
+        for i in 0..<2000 {
+            _ = store.put(StoreGrowthTests.key(i, 0), "v", now: 7)
+            _ = store.delete(StoreGrowthTests.key(i, 0), now: i < 100 ? 100 : 1000)
+        }
+        // The first of them are among those at the front.
+        #expect(store.passOverYoungTombstones(than: 500, chunksMax: 100) == 0)
+        var looked = 0
+        #expect(
+            store.sweepTombstones(budget: 300) {
+                looked += 1; return $0.ms <= 500
+            } == 100)
+        #expect(looked == 300)
+        // Some 250 at a time, and every one of them once.
+        let passed = store.passOverYoungTombstones(than: 500, chunksMax: 2)
+        #expect((2...600).contains(passed), "\(passed)")
+        #expect(store.passOverYoungTombstones(than: 500, chunksMax: 100) >= 1900)
+        #expect(store.passOverYoungTombstones(than: 999, chunksMax: 100) >= 1900)
+        // None is lost, and one as old as that is looked at.
+        #expect(store.passOverYoungTombstones(than: 1000, chunksMax: 100) == 0)
+        var seen: Set<Bytes> = []
+        #expect(
+            store.sweepTombstones(budget: 1900) {
+                seen.insert(Bytes($0.key)); return true
+            } == 1900)
+        #expect(seen.count == 1900 && store.tombstoneCount == 0)
+        // Of a single chunk, and of none.
+        _ = store.put("k", "v", now: 2000)
+        _ = store.delete("k", now: 2000)
+        #expect(store.passOverYoungTombstones(than: 1500, chunksMax: 9) == 1)
+        #expect(store.sweepTombstones(budget: 9) { _ in true } == 1)
+        #expect(store.passOverYoungTombstones(than: 1500, chunksMax: 9) == 0)
+        store.checkInvariants()
+        store.destroy()
+    }
+
     @Test func listingFollowsEveryPutAtOnce() {
         let store = StoreGrowthTests.makeStore()
         for i in 0..<2000 {
