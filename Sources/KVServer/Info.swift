@@ -174,7 +174,7 @@ enum Info {
         for (index, peer) in peers.enumerated() { text.append("peer\(index + 1):\(peer.fields)\r\n") }
         line(&text, "tombstones", shard.state.pointee.store.tombstoneCount)
         line(&text, "expired_kept", shard.state.pointee.store.expiredKeptCount)
-        line(&text, "expired_held_by", shard.replicator.flatMap { own?.expiryHold($0.moment)?.text } ?? "nothing")
+        line(&text, "expired_held_by", shard.replicator.flatMap { own?.expiryHold($0.moment)?.text(peers) } ?? "nothing")
     }
 
     /// By the name of the server they came from.

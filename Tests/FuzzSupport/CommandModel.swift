@@ -13,6 +13,8 @@ struct CommandModel {
 
     var entries: [Bytes: Entry] = [:]
     var now: Millis = 1_000_000
+    private var moved: Millis = 0
+    private var movedAt: Millis = 0
     let uid: String
     /// Number of writes so far; the digest must change exactly when it does.
     private(set) var writes = 0
@@ -25,13 +27,22 @@ struct CommandModel {
 
     private func get(_ key: Bytes) -> Bytes? { entries[key]?.value }
 
+    /// Stamps are moved on by 2 s at once, and by no more than time passes.
+    private mutating func mayMove(_ millis: Millis) -> Bool {
+        moved = max(0, moved - max(0, now - movedAt))
+        movedAt = now
+        if moved + millis > 2_000 { return false }
+        moved += millis
+        return true
+    }
+
     /// The write rule: greatest of the clock, the floor + 1 and the key's own version.
     @discardableResult
     private mutating func write(_ key: Bytes, _ value: Bytes?, floor: Millis = 0) -> Millis {
         let old = entries[key]
         var ms = max(now, floor > 0 ? floor + 1 : 0, old?.ms ?? 0)
-        // Two milliseconds after a delete, if that is not far ahead of the clock.
-        if let old, old.value == nil, old.ms + 2 <= now + 50 { ms = max(ms, old.ms + 2) }
+        // Two milliseconds after a delete.
+        if let old, old.value == nil, ms < old.ms + 2, mayMove(old.ms + 2 - ms) { ms = old.ms + 2 }
         entries[key] = Entry(value: value, ms: ms)
         writes += 1
         return ms
