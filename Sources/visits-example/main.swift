@@ -35,8 +35,13 @@ struct Visits: Actor {
     }
 }
 
+@Sendable func trust() throws -> LinkTrust {
+    guard let key = getenv("VISITS_KEY") else { return .network }
+    return try LinkTrust(keys: String(cString: key))
+}
+
 @Sendable func serve() throws {
-    let system = try ActorSystem(listen: "127.0.0.1:0", cluster: "visits")
+    let system = try ActorSystem(listen: "127.0.0.1:0", cluster: "visits", trust: trust())
     let visits = system.start { Visits() }
     print(visits.uid)
     fflush(nil)
@@ -46,7 +51,7 @@ struct Visits: Actor {
 
 @Sendable func visit(_ uid: String, _ name: String) async throws {
     guard let visits = ActorRef<VisitMessage>(uid: uid) else { throw WireError.invalid("\(uid) names no actor") }
-    let system = try ActorSystem(listen: "127.0.0.1:0", cluster: "visits")
+    let system = try ActorSystem(listen: "127.0.0.1:0", cluster: "visits", trust: trust())
     system.tell(visits, .visit(by: name))
     let count: Int = try await system.ask(visits) { .count(replyTo: $0) }
     print(count)

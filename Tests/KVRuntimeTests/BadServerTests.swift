@@ -70,6 +70,58 @@ import Testing
         #expect(node.system.statistics.badFrames == 2)
     }
 
+    /// A system that can more than this one is taken for what both can, whoever dials.
+    @Test func featuresThatAreNotKnownHereChangeNothing() throws {
+        let node = try Node(backends[0])
+        defer { node.close() }
+        var hello = Hello(cluster: "test", address: "127.0.0.1:9", target: "", incarnation: 7)
+        hello.features = .max
+        let client = try TestSocket(port: node.port)
+        try client.send(Self.frame(LinkFrame.Kind.hello) { hello.encode(into: &$0) })
+        #expect(try client.receive(LinkFrame.headerBytes + 2)[9] == LinkFrame.Kind.welcome)
+        let port = try HeldPort()
+        try port.listen()
+        let address = "127.0.0.1:\(port.port)"
+        node.system.keepLink(to: address)
+        var welcome = Welcome(address: address, incarnation: 8)
+        welcome.features = .max
+        let accepted = try port.accept(saying: Self.frame(LinkFrame.Kind.welcome) { welcome.encode(into: &$0) })
+        defer { accepted.close() }
+        #expect(eventually { node.changes.withLock { $0.contains { $0.isUp && $0.address == address } } })
+        #expect(node.system.statistics.badFrames == 0)
+    }
+
+    /// A first message with the right key that somebody has recorded begins a handshake and cannot end it.
+    @Test func handshakesThatNeverEndGiveWayToOthers() throws {
+        let count = RemoteTransport.handshakesMax + 100
+        guard Self.mayOpen(UInt(2 * count + 200)) else { return }
+        let trust = LinkTrust.keys([[UInt8](repeating: 1, count: ClusterKey.bytes)])
+        let node = try Node(backends[0], trust: trust)
+        defer { node.close() }
+        let recorder = try LinkContext(trust, cluster: "test", incarnation: 77)
+        let cipher = LinkCipher(recorder, isDialer: true)!
+        var buffer = OutputBuffer()
+        defer { buffer.deallocate() }
+        #expect(cipher.shakeHands(&buffer) == .underWay)
+        let recorded = Array(buffer.bytes)
+        var clients: [TestSocket] = []
+        for _ in 0..<count {
+            clients.append(try TestSocket(port: node.port))
+            try clients.last!.send(recorded)
+        }
+        // The oldest ones are closed, without a word.
+        for client in clients[..<100] { _ = try client.receiveAll() }
+        #expect(node.system.statistics.badFrames >= 100)
+        let lines = Self.lines(node)
+        #expect(lines.count == 1 && lines[0].contains("its handshakes: more are under way"), "\(lines)")
+        let honest = try Node(backends[0], trust: trust)
+        defer { honest.close() }
+        let log = Log()
+        honest.system.tell(node.system.start { Recorder(log: log) }, .add(7))
+        #expect(eventually(seconds: 4) { log.all == [7] })
+        withExtendedLifetime(clients) {}
+    }
+
     @Test func aCertificateThatIsOverIsRefusedOnBothSides() throws {
         let folder = TemporaryFolder()
         defer { folder.remove() }

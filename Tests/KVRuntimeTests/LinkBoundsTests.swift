@@ -34,14 +34,26 @@ import Testing
             var record = FirstRecord()
             return pieces.map { $0.withUnsafeBytes { record.append($0) } }.last!
         }
-        let hello: [UInt8] = [LinkCipher.firstByte, 3, 1, 0, 4, 1, 2, 3, 4]
+        let hello: [UInt8] = [0x16, 3, 1, 0, 4, 1, 2, 3, 4]
         for count in 0..<hello.count {
             #expect(!isWhole(Array(hello[..<count])))
             #expect(isWhole(Array(hello[..<count]), Array(hello[count...])))
         }
         #expect(isWhole(hello + [9]))
-        // For the cipher to judge: no TLS, and more than a server ever says first.
-        #expect(isWhole([0x2A]) && isWhole([LinkCipher.firstByte, 3, 1, 0x20, 0]))
+        // For the cipher to judge: more than a server ever says first.
+        #expect(isWhole([0x16, 3, 1, 0x20, 0]))
+    }
+
+    /// Not even a frame whose length looks like the type of a handshake.
+    @Test func whatIsNoTLSCostsNoHandshake() {
+        func isNone(_ bytes: [UInt8]) -> Bool {
+            var record = FirstRecord()
+            let isDecided = bytes.withUnsafeBytes { record.append($0) }
+            #expect(isDecided || !record.isNone)
+            return record.isNone
+        }
+        #expect(isNone([0x2A]) && isNone([0x16, 1]) && isNone([0x16, 1, 0, 0, 9]))
+        #expect(!isNone([]) && !isNone([0x16]) && !isNone([0x16, 3]) && !isNone([0x16, 3, 1, 0, 4]))
     }
 
     @Test func whatHasArrivedOfAMessageIsCounted() throws {

@@ -72,6 +72,32 @@ import Testing
             })
     }
 
+    /// A server that is down keeps deletes from being collected, an invented one for ever.
+    @Test func anInventedMemberIsForgottenAtAnOperatorsWord() throws {
+        let served = try Served()
+        defer { served.server.stop() }
+        let client = try served.client()
+        func forget(_ id: String) throws -> String {
+            try client.send("KVD FORGET \(id)\r\n")
+            return String(decoding: try client.receiveSome(), as: UTF8.self)
+        }
+        let link = try served.link(from: Self.address)
+        try tell(served, link, [row(0xB57A, Self.address)])
+        #expect(try eventually { try info(client, "servers") == "3" })
+        // Who can be heard is not: neither this server nor the one that tells.
+        #expect(try forget("0000000000005757") == "-ERR that server is not down: stop it first\r\n")
+        #expect(try forget(hex16(served.server.context.serverID)) == ":0\r\n")
+        #expect(
+            try eventually {
+                try tell(served, link, [row(0xB57A, Self.address)])
+                return try forget("000000000000b57a") == ":1\r\n"
+            })
+        #expect(try forget("000000000000b57a") == ":0\r\n")
+        try tell(served, link, [row(0xB57A, Self.address), row(0xB57B, Self.address)])
+        #expect(try eventually { try info(client, "servers") == "3" })
+        #expect(served.lines.count("is forgotten, as a client asked") == 1)
+    }
+
     /// A machine of somebody else gets a connection now and then, and no word of what the cluster holds.
     @Test func anAddressInSomebodyElsesNetworkIsLeftAlone() throws {
         let served = try Served()

@@ -92,6 +92,7 @@ import Testing
                 ("CLIENT", "client"), ("CONFIG", "config"), ("CONFIG GET", "config|get"), ("CLIENT ID x", "client|id"),
                 ("CLIENT SETNAME", "client|setname"), ("AUTH", "auth"), ("RESET x", "reset"), ("KVD", "kvd"),
                 ("KVD PUT a", "kvd|put"), ("KVD VERSION", "kvd|version"), ("KVD RESTAMP", "kvd|restamp"),
+                ("KVD FORGET", "kvd|forget"), ("KVD FORGET a b", "kvd|forget"),
                 ("KVD DIGEST a b", "kvd|digest"),
                 ("KVD PEERS x", "kvd|peers"), ("CLIENT NO-EVICT", "client|no-evict"),
                 ("COMMAND COUNT x", "command|count"),
@@ -375,6 +376,16 @@ import Testing
             expect(s, "KVD PEERS", "*0")
             expect(s, "SET k v", "+OK")
             #expect(s.command("KVD", "DIGEST") == s.command("kvd", "digest", "all"))
+        }
+    }
+
+    /// What it does: `BadMemberTests.anInventedMemberIsForgottenAtAnOperatorsWord`.
+    @Test func kvdForgetTakesTheIdOfAMember() {
+        withSession { s in
+            for word in ["x", "-1", "123456789abcdef01"] {
+                expect(s, "KVD FORGET \(word)", "-ERR an id is 16 hex digits, as KVD PEERS shows it")
+            }
+            expect(s, "KVD FORGET 123456789abcdef0", ":0")
         }
     }
 

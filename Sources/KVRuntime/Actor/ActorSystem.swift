@@ -63,7 +63,8 @@ public final class ActorSystem: @unchecked Sendable {
     }
 
     /// A system with its own threads that other systems reach at `listen` (`host:port`, port 0 for any), or under the
-    /// name `advertise` if that is different. Only systems of the same `cluster` talk to each other.
+    /// name `advertise` if that is different. Only systems of the same `cluster` talk to each other, and only those
+    /// that prove what `trust` asks: by default nothing.
     public convenience init(
         listen: String, advertise: String? = nil, cluster: String = "", trust: LinkTrust = .network,
         loops count: Int = 1

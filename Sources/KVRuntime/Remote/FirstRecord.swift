@@ -12,10 +12,18 @@ struct FirstRecord {
 
     private(set) var bytes: [UInt8] = []
 
+    /// What came cannot be the beginning of a handshake of TLS.
+    var isNone: Bool {
+        zip(bytes, FirstRecord.beginning).contains { $0 != $1 }
+    }
+    /// Of every handshake: its type, and TLS's version as it is written since TLS 1.0. A frame of a server that does
+    /// not protect its links has a 0 there, as its length is short.
+    private static let beginning: [UInt8] = [0x16, 3]
+
     /// Takes what came. True once the record is whole, or it is none.
     mutating func append(_ more: UnsafeRawBufferPointer) -> Bool {
         bytes += more
-        guard let first = bytes.first, first == LinkCipher.firstByte else { return !bytes.isEmpty }
+        if isNone { return true }
         guard bytes.count >= FirstRecord.headBytes else { return false }
         let length = Int(bytes[3]) << 8 + Int(bytes[4])
         return length > FirstRecord.bytesMax || bytes.count >= FirstRecord.headBytes + length

@@ -38,8 +38,8 @@ final class LinkConnection: ConnectionHandler {
     /// Nil where links are not protected.
     private var cipher: LinkCipher?
     /// Of a dialler that must prove itself.
-    private var firstByte: UInt8?
     private var firstRecord: FirstRecord?
+    private var isStepDue = false
     private var parser = LinkParser()
     private var arriving = ArrivingMessages()
     /// Frames that came after the peer moved here, while its other connection still delivers.
@@ -83,26 +83,60 @@ final class LinkConnection: ConnectionHandler {
         connection.prepareForDistance()
         applyFlow()
         guard transport.context != nil else { return open() }
-        if isDialed { beginProof() } else { firstRecord = FirstRecord() }
+        if isDialed { awaitStep() } else { firstRecord = FirstRecord() }
+    }
+
+    /// Its next step waits for others' to end, and nothing more is read before.
+    private func awaitStep() {
+        guard !isStepDue else { return }
+        isStepDue = true
+        connection.pauseReading()
+        transport.handshakes.enqueue(self)
+    }
+
+    /// A step of its handshake is due.
+    var isWaiting: Bool { isStepDue && !connection.isClosing && transport.links[number] === self }
+
+    /// The next step of its handshake, with what has come.
+    func takeStep() {
+        isStepDue = false
+        connection.resumeReading()
+        if let cipher {
+            prove(by: cipher)
+        } else {
+            let said = firstRecord?.bytes ?? []
+            firstRecord = nil
+            beginProof(said)
+        }
+        guard let cipher, cipher.isDone else { return }
+        // What came with the last flight.
+        do { try cipher.open { try take($0) } } catch { fail(error) }
     }
 
     /// With what the other side has said already.
-    private func beginProof(_ said: [UInt8] = []) {
+    private func beginProof(_ said: [UInt8]) {
         guard let context = transport.context, let cipher = LinkCipher(context, isDialer: isDialed),
             said.withUnsafeBytes({ cipher.feed($0) })
         else { return close("memory is short") }
         self.cipher = cipher
+        if !isDialed { transport.boundHandshakes() }
         prove(by: cipher)
     }
 
-    /// The first record of one that was accepted. False as long as more of it must come.
-    private func takeFirst(_ bytes: UnsafeRawBufferPointer) -> Bool {
-        guard firstRecord!.append(bytes) else { return false }
-        let said = firstRecord!.bytes
-        firstRecord = nil
-        firstByte = said.first
-        beginProof(said)
-        return cipher?.isDone ?? false
+    /// One that was accepted and has begun to prove itself.
+    var isProving: Bool { cipher?.isUnderWay ?? false }
+
+    /// Its handshake is in the way of others.
+    func stopProving() {
+        transport.bad(peer: remoteHost, LinkError.handshakes)
+        cipher?.release()
+        close("\(LinkError.handshakes)")
+    }
+
+    /// The first record of one that was accepted.
+    private func takeFirst(_ bytes: UnsafeRawBufferPointer) {
+        guard firstRecord!.append(bytes) else { return }
+        if !firstRecord!.isNone { awaitStep() } else if !isRefused { refusePlainly() }
     }
 
     private func prove(by cipher: LinkCipher) {
@@ -114,20 +148,22 @@ final class LinkConnection: ConnectionHandler {
         case .failed:
             isRefused = true
             report(LinkTrustError(description: cipher.reason))
-            if let firstByte, firstByte != LinkCipher.firstByte { refusePlainly() }
             // With what tells the peer.
             connection.close(afterFlush: true)
         }
     }
 
-    /// To a dialler whose links are not protected.
+    /// A dialler whose links are not protected is told so; nothing is spent on it.
     private func refusePlainly() {
+        isRefused = true
+        report(LinkTrustError(description: "the peer does not speak TLS 1.3"))
         append {
             LinkFrame.append(LinkFrame.Kind.reject, to: &$0) {
                 $0.write(LinkFrame.RejectCode.unprotected)
                 $0.write("links are protected there: start this one with the cluster's key or with certificates too")
             }
         }
+        connection.close(afterFlush: true)
     }
 
     private func open() {
@@ -300,12 +336,11 @@ final class LinkConnection: ConnectionHandler {
         if !isIdentified, !(cipher?.isDone ?? false), isStranger(bytes) { return }
         do {
             if firstRecord != nil {
-                guard takeFirst(bytes), let cipher else { return }
-                try cipher.open { try take($0) }
+                takeFirst(bytes)
             } else if let cipher {
                 guard cipher.feed(bytes) else { return close("memory is short") }
-                if !cipher.isDone { prove(by: cipher) }
-                if cipher.isDone { try cipher.open { try take($0) } }
+                if !cipher.isDone { return awaitStep() }
+                try cipher.open { try take($0) }
             } else {
                 try take(bytes)
             }
@@ -378,7 +413,8 @@ final class LinkConnection: ConnectionHandler {
     /// What has arrived of messages that are not whole.
     var unfinishedBytes: Int { parser.heldBytes + arriving.heldBytes }
 
-    var remoteHost: String { connection.peerAddress?.host ?? "?" }
+    /// Written out once: among many handshakes it is looked at each time.
+    private(set) lazy var remoteHost = connection.peerAddress?.host ?? "?"
 
     private func handle(_ kind: UInt8, _ number: UInt16, _ contents: UnsafeRawBufferPointer) throws {
         guard isIdentified else { return try shakeHands(kind, contents) }

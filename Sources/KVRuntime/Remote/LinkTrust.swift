@@ -15,6 +15,10 @@ public enum LinkTrust: Sendable, Equatable {
 }
 
 extension LinkTrust {
+    /// By the key in a text, or by two of them: 64 hexadecimal digits a line, comments behind `#`. The same text on
+    /// every system. Throws if it is something else. Any thread; O(text).
+    public init(keys text: String) throws(LinkTrustError) { self = .keys(try ClusterKey.parse(text)) }
+
     /// Seconds since 1970 at which this side's certificate ends; nil where there is none, or it cannot be read. Reads
     /// files on the calling thread.
     package func certificateEnd(cluster: String) -> Int64? {
@@ -65,10 +69,12 @@ final class LinkContext: @unchecked Sendable {
 final class LinkCipher {
     enum Handshake { case underWay, done, failed }
 
-    private let raw: OpaquePointer
+    /// Nil once it was released.
+    private var raw: OpaquePointer?
     /// What is to be sealed next.
     private var plain = OutputBuffer()
     private(set) var isDone = false
+    private var lastReason = ""
     /// The peer said that no more follows: a mere end of the connection may be somebody's cut.
     private(set) var hasEnded = false
     private var saidEnd = false
@@ -84,21 +90,35 @@ final class LinkCipher {
         plain.deallocate()
     }
 
-    /// Goes on as far as it can; what is to be sent is appended.
+    /// Gives back what a handshake holds, some 45 KiB. Nothing can be said or heard by it any more.
+    func release() {
+        lastReason = reason
+        cs_tls_free(raw)
+        raw = nil
+    }
+
+    /// A handshake that has begun and not ended.
+    var isUnderWay: Bool { raw != nil && !isDone }
+
+    /// Goes on as far as it can; what is to be sent is appended. Of one that failed nothing is kept but its reason.
     func shakeHands(_ output: inout OutputBuffer) -> Handshake {
+        guard let raw else { return .failed }
         let result = cs_tls_handshake(raw)
         drain(into: &output)
         isDone = result == 1
+        if result < 0 { release() }
         return result == 1 ? .done : result == 0 ? .underWay : .failed
     }
 
     /// Takes what came; false if memory is short.
-    func feed(_ bytes: UnsafeRawBufferPointer) -> Bool { cs_tls_feed(raw, bytes.baseAddress, bytes.count) == 0 }
+    func feed(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        raw.map { cs_tls_feed($0, bytes.baseAddress, bytes.count) == 0 } ?? false
+    }
 
     /// Decrypts what was fed, a record at a time.
     func open(_ body: (UnsafeRawBufferPointer) throws -> Void) throws {
         try withUnsafeTemporaryAllocation(byteCount: LinkCipher.recordBytes, alignment: 8) { record in
-            while true {
+            while let raw {
                 let count = cs_tls_read(raw, record.baseAddress, record.count)
                 switch count {
                 case 1...: try body(UnsafeRawBufferPointer(rebasing: record[..<count]))
@@ -114,6 +134,7 @@ final class LinkCipher {
 
     /// Encrypts what `body` writes and appends it.
     func seal(into output: inout OutputBuffer, _ body: (inout OutputBuffer) -> Void) throws(LinkTrustError) {
+        guard let raw else { throw LinkTrustError(description: reason) }
         plain.count = 0
         body(&plain)
         let isSealed = cs_tls_write(raw, plain.base, plain.count) == 0
@@ -125,25 +146,24 @@ final class LinkCipher {
 
     /// Appends that no more follows, once.
     func end(into output: inout OutputBuffer) {
-        if saidEnd { return }
+        guard let raw, !saidEnd else { return }
         saidEnd = true
         cs_tls_end(raw)
         drain(into: &output)
     }
 
     /// At the side that was dialled, with keys: whom the dialler proved to be; else 0.
-    var peer: UInt64 { cs_tls_peer(raw) }
+    var peer: UInt64 { raw.map { cs_tls_peer($0) } ?? 0 }
     /// With certificates: the peer's name; else empty.
-    var peerName: String { String(cString: cs_tls_peer_name(raw)) }
+    var peerName: String { raw.map { String(cString: cs_tls_peer_name($0)) } ?? "" }
     /// Why it failed.
-    var reason: String { String(cString: cs_tls_error(raw)) }
+    var reason: String { raw.map { String(cString: cs_tls_error($0)) } ?? lastReason }
 
-    /// Of every TLS handshake.
-    static let firstByte: UInt8 = 0x16
     private static let recordBytes = 16 * 1024
     private static let plainBytesKept = 256 * 1024
 
     private func drain(into output: inout OutputBuffer) {
+        guard let raw else { return }
         let waiting = cs_tls_pending(raw)
         guard waiting > 0 else { return }
         output.reserve(waiting)

@@ -130,6 +130,8 @@ final class RemoteTransport: @unchecked Sendable {
     /// One that has not proved and said who it is by then is nobody.
     static let handshakeNanosMax: Nanos = 5_000_000_000
     static let incomingMax = 1024
+    /// Handshakes under way of those that were accepted: some 45 KiB each. An honest one takes a round trip.
+    static let handshakesMax = 512
     /// One line about a peer a minute, and about so many peers.
     static let loggedPeersMax = 64
     static let logAgainNanos: Nanos = 60_000_000_000
@@ -142,6 +144,7 @@ final class RemoteTransport: @unchecked Sendable {
     let trackedSpacing: Nanos
     /// What new connections are protected by; nil: by nothing.
     var context: LinkContext?
+    let handshakes: LinkHandshakes
     let lineForStrangers: String
     let resolver: Resolver
     let listener: Listener?
@@ -186,6 +189,7 @@ final class RemoteTransport: @unchecked Sendable {
         (epoch, epochAdvice) = (configuration.epoch, configuration.epochAdvice)
         listener = configuration.listener
         context = configuration.context
+        handshakes = LinkHandshakes(loop: loop)
         let given = HostPort(system.address).flatMap { $0.reach == .nowhere ? nil : $0 }
         own = OwnAddress(given: listener == nil ? nil : given, bound: listener?.localAddress)
         counters.initialize(to: TransportCounters())
@@ -275,6 +279,15 @@ final class RemoteTransport: @unchecked Sendable {
         bad(peer: oldest.remoteHost, LinkError.idle)
         oldest.close("there are too many links, and nothing came by this one")
         return true
+    }
+
+    /// One more handshake begins: if there are too many, the oldest one of the host that has most of them gives way.
+    func boundHandshakes() {
+        guard strangers.count > Self.handshakesMax else { return }
+        let proving = strangers.values.filter(\.isProving)
+        guard proving.count > Self.handshakesMax else { return }
+        let most = Dictionary(grouping: proving, by: \.remoteHost).values.max { $0.count < $1.count }
+        most?.min { $0.number < $1.number }?.stopProving()
     }
 
     /// Bytes of messages that have begun to arrive, of all links; above the bound the link that holds most is closed.

@@ -111,7 +111,7 @@ extension CommandTable {
             "A container for Access List Control commands", traits: [.subcommands, .whileReading], Commands.acl),
         CommandRow(
             "kvd", -2, "", (0, 0, 0), "@slow", since: "1.0.0", group: "server", "O(1)",
-            "KVD PUT key value [FLOOR ms], KVD VERSION key, KVD RESTAMP key, KVD DIGEST [ALL], KVD PEERS",
+            "KVD PUT key value [FLOOR ms], KVD VERSION key, KVD RESTAMP key, KVD DIGEST [ALL], KVD PEERS, KVD FORGET id",
             traits: [.subcommands, .whileReading], Commands.kvd),
     ]
 
@@ -230,6 +230,7 @@ extension CommandTable {
             specs: "RW access update/2/0/1"),
         SubcommandRow("kvd|digest", -2, "readonly", (0, 0, 0), "@read @slow"),
         SubcommandRow("kvd|peers", 2, "readonly", (0, 0, 0), "@read @slow"),
+        SubcommandRow("kvd|forget", 3, "admin", (0, 0, 0), "@admin @slow @dangerous"),
         SubcommandRow("kvd|status", -2, "admin loading stale", (0, 0, 0), "@admin @slow @dangerous"),
         SubcommandRow("kvd|backup", -3, "admin noscript", (0, 0, 0), "@admin @slow @dangerous"),
         SubcommandRow("kvd|doctor", 2, "admin loading stale", (0, 0, 0), "@admin @slow @dangerous"),

@@ -1,4 +1,4 @@
-// KVD PUT, VERSION, RESTAMP, DIGEST and PEERS: what plain Redis commands cannot say. Handlers; loop thread.
+// KVD PUT, VERSION, RESTAMP, DIGEST, PEERS and FORGET: what plain Redis commands cannot say. Handlers; loop thread.
 
 import KVBase
 import KVCore
@@ -13,6 +13,7 @@ extension Commands {
         case let sub where sub.equals("RESTAMP"): kvdRestamp(&x)
         case let sub where sub.equals("DIGEST"): kvdDigest(&x)
         case let sub where sub.equals("PEERS"): kvdPeers(&x)
+        case let sub where sub.equals("FORGET"): kvdForget(&x)
         case let sub where sub.equals("STATUS"): kvdStatus(&x)
         case let sub where sub.equals("DOCTOR"): kvdDoctor(&x)
         case let sub where sub.equals("BACKUP"): kvdBackup(&x)
@@ -126,6 +127,19 @@ extension Commands {
         for peer in peers { x.output.pointee.bulk(peer.line) }
     }
 
+    /// 1 if a server that is down is removed for good, 0 if there is none of that id.
+    private static func kvdForget(_ x: inout Execution) {
+        guard x.count == 3 else { return x.wrongArity("kvd|forget") }
+        guard let id = UInt64(x.text(2), radix: 16) else {
+            return x.error("ERR an id is 16 hex digits, as KVD PEERS shows it")
+        }
+        switch x.shard.replicator?.forget(id) {
+        case true?: x.output.pointee.integer(1)
+        case false?: x.error("ERR that server is not down: stop it first")
+        case nil: x.output.pointee.integer(0)
+        }
+    }
+
     private static let kvdHelp = [
         "KVD <subcommand> [<arg> ...]. Subcommands are:",
         "PUT <key> <value> [FLOOR <ms>]", "    As SET; replies the version's timestamp, above FLOOR when given.",
@@ -133,6 +147,7 @@ extension Commands {
         "RESTAMP <key>", "    Brings a key back under the clock that was stamped ahead of it.",
         "DIGEST [ALL]", "    Digest of all live pairs and versions; ALL adds tombstones.",
         "PEERS", "    One line per known server.",
+        "FORGET <id>", "    Removes a server that is down and never comes back: what only it held is lost.",
         "STATUS [TABLE]", "    This server and the others, as JSON or as lines of words parted by tabs.",
         "DOCTOR", "    What looks wrong, and what to do.",
         "BACKUP BEGIN", "    Makes a snapshot and holds it: its number, its bytes, the cluster.",

@@ -315,6 +315,17 @@ package final class Replicator {
         }
     }
 
+    /// An operator's word that a member which is down never comes back. False if it is not down, nil if there is none.
+    func forget(_ id: UInt64) -> Bool? {
+        let at = moment
+        guard let peer = replica.peers(at).first(where: { $0.server == id }) else { return nil }
+        guard peer.state == .down else { return false }
+        log.warning("server \(hex16(id)) at \(shownAddress(id)) is forgotten, as a client asked")
+        replica.forget(id, at, into: &effects)
+        carryOut(at)
+        return true
+    }
+
     /// Servers that are known from the directory. Once, before anything else.
     func learn(_ rows: [MemberRow]) {
         let at = moment
