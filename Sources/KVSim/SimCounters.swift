@@ -151,8 +151,8 @@ extension SimWorld {
             key: Int32(key), valueLength: 1, valueID: 0, ms: stamp.ms, at: now, kept: oracle.kept(by: record), number: 0
         )
         acknowledge(write, stamp, actor.view)
-        // Over what has expired it stands above the deadline's version, and where nothing is here above the floor, which
-        // may be above what clocks that are far behind stamp.
+        // Over what has expired it stands above the deadline's version. Where nothing is here it stands above the
+        // floor, which may be above what clocks that are far behind stamp.
         if !failed, !before.stamp.isNone, before.expiredAt == 0 { checkZero(key, stamp, beside: [Int32(key)]) }
         return !failed
     }
