@@ -36,8 +36,8 @@ struct Hop: WireMessage {
     }
 }
 
-/// Checks that each origin's values come as 0, 1, 2, … and passes them on to the next actor, if any. What came by a link
-/// that was lost in between may be missing, and comes in order all the same.
+/// Checks that each origin's values come as 0, 1, 2, … and passes them on to the next actor, if any. Of what came by a
+/// link some may be missing, where that was lost; the order stays.
 struct Relay: Actor {
     let next: ActorRef<Hop>?
     let seen: Locked<Int>
