@@ -5,11 +5,9 @@ import KVCore
 import KVRuntime
 import RESP
 
-/// Looks every few milliseconds whether this server's disk has the client's writes, by whichever actor they were made,
-/// and how many other servers have reported that theirs have.
-final class WaitDiskRun: Continuation {
-    private static let pollMillis: Int64 = 2
-
+/// Looks whether this server's disk has the client's writes, by whichever actor they were made, and how many other
+/// servers have reported that theirs have.
+final class WaitDiskRun: PolledWait {
     /// What is on disks: this server's, 0 or 1, and others'.
     struct Kept {
         var local: Int
@@ -18,60 +16,19 @@ final class WaitDiskRun: Continuation {
         func reaches(_ wanted: Kept) -> Bool { local >= wanted.local && servers >= wanted.servers }
     }
 
-    private let writes: [(actor: Int, seq: UInt64)]
     private let wanted: Kept
-    /// On the monotonic clock; nil: without an end.
-    private let deadline: Nanos?
-    private weak var session: Session?
-    private var timer: LoopTimer?
-    private var isDone = false
-    private var isRefused = false
-    private let statistics: ShardStatistics
 
     /// Nil if it is there now.
     init?(_ x: Execution, wanted: Kept, millis: Int, loop: Loop) {
-        writes = WaitRun.writes(x)
+        let writes = WaitRun.writes(x)
         guard !WaitDiskRun.kept(x.shard, writes).reaches(wanted) else { return nil }
-        (self.wanted, session, statistics) = (wanted, x.session, x.shard.statistics)
-        deadline = millis == 0 ? nil : Machine.monotonicNanos &+ Nanos(min(millis, 1 << 40)) * 1_000_000
-        super.init()
-        statistics.noteBlocked(1)
-        timer = loop.schedule(everyMillis: WaitDiskRun.pollMillis) { [unowned self] in look() }
+        self.wanted = wanted
+        super.init(x, writes, millis: millis, loop: loop)
     }
 
-    override var isSuspended: Bool { !isDone }
-    override var isSlowable: Bool { false }
+    override func isReached(_ shard: Shard) -> Bool { WaitDiskRun.kept(shard, writes).reaches(wanted) }
 
-    private func look() {
-        guard let session, !isDone else { return }
-        isDone =
-            WaitDiskRun.kept(session.shard, writes).reaches(wanted)
-            || deadline.map { Machine.monotonicNanos >= $0 } ?? false
-        if isDone { session.owner?.sessionShouldRun() }
-    }
-
-    override func step(_ x: inout Execution, outputMax: Int) -> Bool {
-        guard isDone else { return false }
-        if isRefused {
-            x.error(Continuation.unblockedError)
-            return true
-        }
-        WaitDiskRun.reply(&x, writes)
-        return true
-    }
-
-    override func unblock(_ session: Session, withError: Bool) -> Bool {
-        guard !isDone else { return false }
-        (isDone, isRefused) = (true, withError)
-        session.owner?.sessionShouldRun()
-        return true
-    }
-
-    override func cancel() {
-        if timer != nil { statistics.noteBlocked(-1) }
-        timer?.cancel()
-        (timer, session) = (nil, nil)
-    }
+    override func answer(_ x: inout Execution) { WaitDiskRun.reply(&x, writes) }
 
     /// What there is now. O(servers).
     static func kept(_ shard: Shard, _ writes: [(actor: Int, seq: UInt64)]) -> Kept {

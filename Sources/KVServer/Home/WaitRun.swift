@@ -5,65 +5,22 @@ import KVCore
 import KVRuntime
 import RESP
 
-/// Looks every few milliseconds how many servers have acknowledged this actor's own writes up to the command, and those
-/// that other actors of this server made for the client.
-final class WaitRun: Continuation {
-    private static let pollMillis: Int64 = 2
-
-    private let writes: [(actor: Int, seq: UInt64)]
+/// Looks how many servers have acknowledged this actor's own writes up to the command, and those that other actors of
+/// this server made for the client.
+final class WaitRun: PolledWait {
     private let wanted: Int
-    /// On the monotonic clock; nil: without an end.
-    private let deadline: Nanos?
-    private weak var session: Session?
-    private var timer: LoopTimer?
-    private var isDone = false
-    private var isRefused = false
-    private let statistics: ShardStatistics
 
     /// Nil if enough servers have it now.
     init?(_ x: Execution, wanted: Int, millis: Int, loop: Loop) {
-        writes = WaitRun.writes(x)
+        let writes = WaitRun.writes(x)
         guard WaitRun.count(x.shard, writes) < wanted else { return nil }
-        (self.wanted, session, statistics) = (wanted, x.session, x.shard.statistics)
-        let now = Machine.monotonicNanos
-        deadline = millis == 0 ? nil : now &+ Nanos(min(millis, 1 << 40)) * 1_000_000
-        super.init()
-        statistics.noteBlocked(1)
-        timer = loop.schedule(everyMillis: WaitRun.pollMillis) { [unowned self] in look() }
+        self.wanted = wanted
+        super.init(x, writes, millis: millis, loop: loop)
     }
 
-    override var isSuspended: Bool { !isDone }
-    override var isSlowable: Bool { false }
+    override func isReached(_ shard: Shard) -> Bool { WaitRun.count(shard, writes) >= wanted }
 
-    private func look() {
-        guard let session, !isDone else { return }
-        isDone =
-            WaitRun.count(session.shard, writes) >= wanted || deadline.map { Machine.monotonicNanos >= $0 } ?? false
-        if isDone { session.owner?.sessionShouldRun() }
-    }
-
-    override func step(_ x: inout Execution, outputMax: Int) -> Bool {
-        guard isDone else { return false }
-        if isRefused {
-            x.error(Continuation.unblockedError)
-            return true
-        }
-        x.output.pointee.integer(WaitRun.count(x.shard, writes))
-        return true
-    }
-
-    override func unblock(_ session: Session, withError: Bool) -> Bool {
-        guard !isDone else { return false }
-        (isDone, isRefused) = (true, withError)
-        session.owner?.sessionShouldRun()
-        return true
-    }
-
-    override func cancel() {
-        if timer != nil { statistics.noteBlocked(-1) }
-        timer?.cancel()
-        (timer, session) = (nil, nil)
-    }
+    override func answer(_ x: inout Execution) { x.output.pointee.integer(WaitRun.count(x.shard, writes)) }
 
     /// The writes that a WAIT is about: this actor's own, and those of others for this client.
     static func writes(_ x: Execution) -> [(actor: Int, seq: UInt64)] {

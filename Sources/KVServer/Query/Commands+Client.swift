@@ -110,7 +110,7 @@ extension Commands {
         guard let id = x.integer(2) else { return x.error("ERR value is not an integer or out of range") }
         AskAll.run(&x) { [withError] shard in
             let isDone = shard.sessions.contains {
-                $0.state.pointee.id == id && $0.continuation?.unblock($0, withError: withError) ?? false
+                $0.state.pointee.id == id && ($0.continuation as? PolledWait)?.unblock(withError: withError) ?? false
             }
             return isDone ? [1] : []
         } _: { x, answers in

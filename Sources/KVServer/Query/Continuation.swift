@@ -23,11 +23,6 @@ class Continuation {
     /// The input the command still reads from, so that the session keeps it in place: bytes held.
     var heldInputBytes: Int { 0 }
 
-    /// Ends a wait for what others do, as its time would or with an error; whether it was such a wait.
-    func unblock(_ session: Session, withError: Bool) -> Bool { false }
-
-    static let unblockedError: StaticString = "UNBLOCKED client unblocked via CLIENT UNBLOCK"
-
     /// Frees what the command holds, finished or not.
     func cancel() {}
 }
