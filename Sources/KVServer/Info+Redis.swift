@@ -20,7 +20,7 @@ extension Info {
             return text.append("aof_last_write_status:ok\r\n")
         }
         let (save, logs) = (persistence.saveFigures, persistence.logs)
-        let isFailing = logs.contains(where: \.isFailing)
+        let (isFailing, disk) = (logs.contains(where: \.isFailing), persistence.report())
         let writes = persistence.writes
         let rows: [(String, Int)] = [
             ("rdb_changes_since_last_save", Int(clamping: writes - min(writes, save.writesSaved))),
@@ -34,10 +34,10 @@ extension Info {
             ("aof_base_size", save.snapshotBytes),
             ("aof_pending_bio_fsync", logs.count(where: \.isSyncing)),
             ("aof_delayed_fsync", logs.reduce(0) { $0 + $1.delayedSyncs }),
-            ("durable_lag_ms", Int(logs.reduce(0) { max($0, $1.lagMillis(now: Machine.monotonicNanos)) })),
-            ("aof_write_errors", logs.reduce(0) { $0 + $1.failedWrites }),
-            ("aof_fsync_errors", logs.reduce(0) { $0 + $1.failedSyncs }),
-            ("rdb_bgsave_errors", save.failures),
+            ("durable_lag_ms", Int(disk.lagMillis)),
+            ("aof_write_errors", disk.writeErrors),
+            ("aof_fsync_errors", disk.syncErrors),
+            ("rdb_bgsave_errors", disk.snapshotErrors),
             ("quarantined_bytes", persistence.quarantinedBytes),
             ("backups_held", persistence.backups.heldCount),
             ("recovered_keys", persistence.recoveredEntries),

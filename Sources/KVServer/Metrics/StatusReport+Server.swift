@@ -81,7 +81,8 @@ extension StatusReport {
 }
 
 extension Persistence {
-    fileprivate func report() -> DiskReport {
+    /// What the logs have met since the start, all together. O(actors); any thread.
+    func report() -> DiskReport {
         var report = DiskReport(snapshotErrors: saveFigures.failures)
         for log in logs {
             report.writeErrors += log.failedWrites
