@@ -217,15 +217,11 @@ extension Store {
         // The least stamp there is: what others have set meanwhile wins, and this counts on top.
         // Over a record not even the floor counts: where clocks differ it may be above what others have written, and
         // what was collected of the key is older than that record. While others may hold what is not here, it never
-        // counts. Nor does a deadline set apart over a delete: its writer need not have seen what others wrote before.
-        // Over what has expired it does, as others may have forgotten both.
-        var over = slot.map { $0.record.isTombstone ? $0.record : newest(key, $0) } ?? nil
-        #if KV_CHECKS
-            if state.pointee.beatsDeadlines { over = newest(key, slot) }
-        #endif
+        // counts.
+        let below = belowZero(key, slot)
         let stamped =
             (slot != nil || hasProvisionalZeros) && !isAboveFloor
-            ? stamp(over: over, least: 1) : stamp(over: over, now: 0, floor: 0)
+            ? stamp(over: below, least: 1) : stamp(over: below, now: 0, floor: 0)
         guard let ms = stamped, var addition = withoutDeadline(key, ms) else { return nil }
         addition.taken = taken(key, slot, now, onlySpent: true)
         return CounterText.with(0) { text in
@@ -238,6 +234,15 @@ extension Store {
             if let slot { replace(slot, slot.record, with: record, key.hash) } else { insert(record, key.hash) }
             return record
         }
+    }
+
+    /// What a zero is stamped over. A deadline set apart does not count over a delete: its writer need not have seen
+    /// what others wrote before. Over what has expired it does, as others may have forgotten both.
+    private func belowZero(_ key: HashedKey, _ slot: HashTable.Slot?) -> Record? {
+        #if KV_CHECKS
+            if state.pointee.beatsDeadlines { return newest(key, slot) }
+        #endif
+        return slot.flatMap { $0.record.isTombstone ? $0.record : newest(key, $0) }
     }
 
     /// Adds to this actor's part. Nil if it did.

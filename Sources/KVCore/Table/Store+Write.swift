@@ -107,23 +107,22 @@ extension Store {
                 newest = self.newest(self.key(main), state.pointee.table.find(main, place(self.hash(main)))) ?? newest
             }
         }
-        guard let ms = stamp(over: newest, now: 0, floor: 0) else { return nil }
-        guard let again = again(record, key, ms, seq: ownSeq &+ 1) else { return nil }
-        _ = nextSeq(hash)
+        guard let ms = stamp(over: newest, now: 0, floor: 0), let again = again(record, key, ms) else { return nil }
         if let slot { replace(slot, slot.record, with: again, hash) } else { insert(again, hash) }
         return again
     }
 
     /// A record's content under a version of this actor. One that has no deadline by a version above its own has none
     /// again by one above the companion, which may have been written again too.
-    private func again(_ record: Record, _ key: HashedKey, _ ms: Millis, seq: UInt64) -> Record? {
+    private func again(_ record: Record, _ key: HashedKey, _ ms: Millis) -> Record? {
         let origin = state.pointee.ownOrigin
         guard isDeadlineless(record), let kept = record.keptVersion else {
-            return record.copied(ms: ms, origin: origin, seq: seq)
+            return record.copied(ms: ms, origin: origin, seq: nextSeq(key.hash))
         }
         guard var addition = withoutDeadline(key, ms, least: kept.ms) else { return nil }
         addition.taken = record.addition.taken
-        return Record.create(key: key.view, addition, value: ByteView(record.value), ms: ms, origin: origin, seq: seq)
+        return Record.create(
+            key: key.view, addition, value: ByteView(record.value), ms: ms, origin: origin, seq: nextSeq(key.hash))
     }
 
     /// Writes a value that own write `seq` made again above the floor, if it is not above it, and nothing has replaced
