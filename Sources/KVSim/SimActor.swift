@@ -183,13 +183,7 @@ package final class SimActor {
     func effective(_ key: Int, _ oracle: SimOracle) -> (deadline: Millis, version: SimStamp)? {
         guard let main = find(key), !main.isTombstone, let stamp = stamp(of: main, oracle) else { return nil }
         var best = (deadline: Millis(0), version: stamp)
-        if main.isExtended {
-            let addition = main.addition
-            best.deadline = addition.deadline
-            if let version = addition.version, let origin = oracle.index(of: version.uid) {
-                best.version = SimStamp(ms: version.ms, origin: Int32(origin), seq: version.seq)
-            }
-        }
+        if main.isExtended { best = (main.addition.deadline, oracle.kept(by: main) ?? stamp) }
         guard world.keys.total > world.keys.count, let touch = find(world.keys.count + key),
             let touched = self.stamp(of: touch, oracle), oracle.precedes(best.version, touched)
         else { return best }
@@ -213,7 +207,7 @@ package final class SimActor {
 
     /// The greatest timestamp the write rule may give a write now, over a version stamped `seen`.
     func stampMillisMax(seen: Millis, floor: Millis) -> Millis {
-        // The second one over a delete or a counter.
+        // Two more is over a delete or a counter.
         max(corrected, store.gcFloor + 1, floor > 0 ? floor + 1 : 0, seen + 2)
     }
 
