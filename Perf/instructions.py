@@ -2,7 +2,10 @@
 """Instructions per request of one or several builds of kvd, counted by callgrind: what a change costs the request path
 where times differ by more than the change does.
 
-    python3 Perf/instructions.py .build/release/kvd /tmp/before/kvd
+    python3 Perf/instructions.py '.build/release/kvd --maxmemory 0' /tmp/before/kvd
+
+A limit of memory has the allocator count it four times a second. callgrind makes a second hold a fiftieth of the
+requests, so the builds are compared without one.
 
 A server of one actor (epoll: valgrind knows it best) under callgrind answers N requests of one client, then another one
 3 N; the difference by 2 N leaves start and end out. What else the server does meanwhile (timers) is in it, by the time it
@@ -12,6 +15,7 @@ takes: so the least of some rounds counts, and builds take turns. Needs valgrind
 import argparse
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -37,12 +41,12 @@ def wait_for(port, server):
     sys.exit(f"no answer on port {port}")
 
 
-def count(binary, command, pipeline, requests, port):
+def count(server_command, command, pipeline, requests, port):
     """Instructions of the whole life of a server that answers so many requests."""
     with tempfile.TemporaryDirectory() as folder:
         log = os.path.join(folder, "log")
         server = subprocess.Popen(
-            ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out", f"--log-file={log}", binary,
+            ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out", f"--log-file={log}", *server_command,
              "--io", "epoll", "--actors", "1", "--port", str(port), "--pin", "no"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
@@ -61,7 +65,7 @@ def count(binary, command, pipeline, requests, port):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("binaries", nargs="+", help="builds of kvd, compared in turns")
+    parser.add_argument("binaries", nargs="+", help="builds of kvd, compared in turns, each with arguments or without")
     parser.add_argument("--pipeline", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--commands", nargs="+", default=["get", "set"])
@@ -71,8 +75,9 @@ def main():
         copies = []
         for i, binary in enumerate(options.binaries):
             # valgrind does not read the debug information of Swift.
-            copies.append(shutil.copy(binary, f"{folder}/kvd{i}"))
-            subprocess.run(["strip", "-g", copies[-1]], check=True)
+            path, *arguments = shlex.split(binary)
+            copies.append([shutil.copy(path, f"{folder}/kvd{i}"), *arguments])
+            subprocess.run(["strip", "-g", copies[-1][0]], check=True)
         print(f"instructions per request, pipeline {options.pipeline}, least of {options.rounds} rounds")
         for command in options.commands:
             least = [float("inf")] * len(copies)

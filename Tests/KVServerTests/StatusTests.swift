@@ -196,7 +196,9 @@ import Testing
         let peers = [peer(2), peer(3)]
         #expect(ExpiryHold.silent(3).text(peers) == "peer-3 does not say what it has")
         #expect(ExpiryHold.departed(9).text(peers) == "what 0000000000000009 left is not agreed on yet")
-        #expect(ExpiryHold.behind(2, 70).text(peers) == "the clock of peer-2 is 70 ms behind")
+        #expect(
+            ExpiryHold.behind(2, 70).text(peers)
+                == "peer-2 last reported a time 70 ms behind: its clock is slow, or its report late")
     }
 
     @Test func peersAreAsTheSlowestActorSeesThem() {

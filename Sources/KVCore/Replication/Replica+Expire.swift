@@ -9,7 +9,7 @@ package enum ExpiryHold: Equatable, Sendable {
     case departed(UInt64)
     /// It is silent, or has not reported what it has.
     case silent(UInt64)
-    /// Its clock is so many milliseconds behind this one's.
+    /// Its last report is so many milliseconds behind this one's clock: its clock is slow, or the report late.
     case behind(UInt64, Millis)
 }
 

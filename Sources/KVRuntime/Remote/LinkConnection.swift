@@ -91,7 +91,7 @@ final class LinkConnection: ConnectionHandler {
         guard !isStepDue else { return }
         isStepDue = true
         connection.pauseReading()
-        transport.handshakes.enqueue(self)
+        transport.handshakes?.enqueue(self)
     }
 
     /// A step of its handshake is due.

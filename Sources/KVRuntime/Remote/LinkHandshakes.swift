@@ -10,11 +10,8 @@ final class LinkHandshakes {
     private static let putOffMax = 3
 
     private unowned(unsafe) let loop: Loop
-    /// Those that have been answered before go first: in what they did most of the work is done.
-    private var answered: [LinkConnection] = []
-    /// Those that begin, in the order in which they came; those before `head` are gone.
-    private var beginning: [LinkConnection] = []
-    private var head = 0
+    // Looked at in every turn, and nothing calls back.
+    @exclusivity(unchecked) private var waiting = HandshakeQueue<LinkConnection>()
     private var putOff = 0
 
     /// Before the loop runs.
@@ -25,12 +22,12 @@ final class LinkHandshakes {
 
     /// Once until its step. O(1).
     func enqueue(_ link: LinkConnection) {
-        if link.isProving { answered.append(link) } else { beginning.append(link) }
+        waiting.append(link, hasBegun: link.isProving)
         loop.requestTurn()
     }
 
     private func endTurn() {
-        if isEmpty { return }
+        if waiting.isEmpty { return }
         if putOff < Self.putOffMax, Machine.monotonicNanos - loop.nowNanos > Self.lateNanos {
             putOff += 1
         } else {
@@ -38,25 +35,12 @@ final class LinkHandshakes {
             loop.note(.handshake)
             next()?.takeStep()
         }
-        if !isEmpty { loop.requestTurn() }
+        if !waiting.isEmpty { loop.requestTurn() }
     }
-
-    private var isEmpty: Bool { answered.isEmpty && head == beginning.count }
 
     /// Who is gone is passed over.
     private func next() -> LinkConnection? {
-        while let link = answered.popLast() { if link.isWaiting { return link } }
-        defer {
-            if head == beginning.count {
-                beginning.removeAll(keepingCapacity: true)
-                head = 0
-            }
-        }
-        while head < beginning.count {
-            let link = beginning[head]
-            head += 1
-            if link.isWaiting { return link }
-        }
+        while let link = waiting.popBegun() ?? waiting.popOldest() { if link.isWaiting { return link } }
         return nil
     }
 }

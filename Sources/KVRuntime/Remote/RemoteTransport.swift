@@ -144,7 +144,8 @@ final class RemoteTransport: @unchecked Sendable {
     let trackedSpacing: Nanos
     /// What new connections are protected by; nil: by nothing.
     var context: LinkContext?
-    let handshakes: LinkHandshakes
+    /// Nil without `context`: then nobody has one.
+    let handshakes: LinkHandshakes?
     let lineForStrangers: String
     let resolver: Resolver
     let listener: Listener?
@@ -189,7 +190,7 @@ final class RemoteTransport: @unchecked Sendable {
         (epoch, epochAdvice) = (configuration.epoch, configuration.epochAdvice)
         listener = configuration.listener
         context = configuration.context
-        handshakes = LinkHandshakes(loop: loop)
+        handshakes = context.map { _ in LinkHandshakes(loop: loop) }
         let given = HostPort(system.address).flatMap { $0.reach == .nowhere ? nil : $0 }
         own = OwnAddress(given: listener == nil ? nil : given, bound: listener?.localAddress)
         counters.initialize(to: TransportCounters())

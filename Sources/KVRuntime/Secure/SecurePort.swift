@@ -21,12 +21,8 @@ package final class SecurePort {
     private(set) var refusesPlain: Bool
 
     private unowned(unsafe) let loop: Loop
-    /// Connections whose handshake can go on and who have been answered before: in what they did most of the work is
-    /// done already, so they go first.
-    private var begun: [Connection] = []
-    /// Those whose handshake can begin; those before `head` are gone.
-    private var queue: [Connection] = []
-    private var head = 0
+    /// Connections whose handshake can go on.
+    private var waiting = HandshakeQueue<Connection>()
     /// Nanoseconds that handshakes may take of turns that serve.
     private var credit: Nanos = 0
     /// Events of the turn under way that are of handshakes.
@@ -91,7 +87,7 @@ package final class SecurePort {
     func enqueue(_ connection: Connection, _ layer: SecureLayer) {
         guard !layer.isQueued else { return }
         (layer.isQueued, layer.queuedAt) = (true, loop.nowNanos)
-        if layer.hasBegun { begun.append(connection) } else { queue.append(connection) }
+        waiting.append(connection, hasBegun: layer.hasBegun)
     }
 
     // MARK: Turns
@@ -102,7 +98,7 @@ package final class SecurePort {
         sealBytesLeft = SecurePort.sealBytesPerTurn
         let serves = loop.state.pointee.turnEvents > ownEvents
         ownEvents = 0
-        if !isEmpty { shakeHands(serves: serves) }
+        if !waiting.isEmpty { shakeHands(serves: serves) }
     }
 
     private func shakeHands(serves: Bool) {
@@ -113,13 +109,11 @@ package final class SecurePort {
             connection.shakeHands()
             if serves { credit -= Machine.monotonicNanos - start }
         }
-        if !isEmpty { loop.requestTurn() }
+        if !waiting.isEmpty { loop.requestTurn() }
     }
 
-    private var isEmpty: Bool { begun.isEmpty && head == queue.count }
-
     private func next(_ now: Nanos) -> Connection? {
-        while let connection = begun.popLast() {
+        while let connection = waiting.popBegun() {
             connection.state.pointee.layer?.isQueued = false
             if connection.wantsHandshake { return connection }
         }
@@ -128,27 +122,14 @@ package final class SecurePort {
 
     /// The oldest, or the newest where the oldest has waited too long. Who is gone is passed over.
     private func nextToBegin(_ now: Nanos) -> Connection? {
-        var found: Connection?
-        while found == nil, head < queue.count {
-            let oldest = queue[head]
+        while let oldest = waiting.oldest {
             let isOld = now - (oldest.state.pointee.layer?.queuedAt ?? 0) > SecurePort.patienceNanos
-            if isOld, oldest.wantsHandshake {
-                found = queue.removeLast()
-            } else {
-                found = oldest
-                head += 1
-            }
-            if let connection = found, !connection.wantsHandshake { found = nil }
+            let connection = isOld && oldest.wantsHandshake ? waiting.popNewest() : waiting.popOldest()
+            guard let connection, connection.wantsHandshake else { continue }
+            connection.state.pointee.layer?.isQueued = false
+            return connection
         }
-        if head == queue.count {
-            queue.removeAll(keepingCapacity: queue.count < 1024)
-            head = 0
-        } else if head > 1024, head * 2 > queue.count {
-            queue.removeFirst(head)
-            head = 0
-        }
-        found?.state.pointee.layer?.isQueued = false
-        return found
+        return nil
     }
 }
 

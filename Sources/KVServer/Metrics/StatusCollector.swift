@@ -143,7 +143,8 @@ extension ExpiryHold {
         return switch self {
         case .departed(let id): "what \(name(id)) left is not agreed on yet"
         case .silent(let id): "\(name(id)) does not say what it has"
-        case .behind(let id, let millis): "the clock of \(name(id)) is \(millis) ms behind"
+        case .behind(let id, let millis):
+            "\(name(id)) last reported a time \(millis) ms behind: its clock is slow, or its report late"
         }
     }
 }
