@@ -309,6 +309,8 @@ package final class SimActor {
     var digest: UInt64 { replica.digest }
     var steadyDigest: UInt64 { store.steadyDigest &+ replica.digest &- store.digest }
     var liveCount: Int { store.count }
+    /// With deadlines set apart and parts of counters.
+    var storedCount: Int { store.storedCount }
     /// Those of keys that are shown again as counters stay.
     var tombstoneCount: Int { store.tombstoneCount - store.revivedCount }
     var isJoining: Bool { replica.isJoining }

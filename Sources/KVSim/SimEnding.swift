@@ -110,7 +110,10 @@ extension SimWorld {
     /// itself. Some seeds shrink the chunks until each holds one entry; each chunk waits for its acknowledgement.
     private var scansMillisMax: Millis {
         let entriesPerChunk = max(1, options.bootstrapChunkBytes / (options.valueBytesMax / 2 + 60))
-        let chunks = Millis(options.keys / entriesPerChunk + 1)
+        // Tombstones, deadlines and parts of counters: small, but a key may have one for each actor that ever was.
+        let additions = max(0, (upActors().map { $0.storedCount + $0.tombstoneCount }.max() ?? 0) - options.keys)
+        let additionsPerChunk = max(1, options.bootstrapChunkBytes / 100)
+        let chunks = Millis(options.keys / entriesPerChunk + additions / additionsPerChunk + 1)
         return 2 * chunks * (110 + 2 * Millis(options.latencyMillisMax + options.jitterMillis))
     }
 
@@ -227,10 +230,11 @@ extension SimWorld {
             var best = oracle.greater(actor.view.seen[key], oracle.collected[key])
             if options.disks != nil, !shownIsOld(key, floor, actor) { continue }
             // Where nothing or an older delete is, a delete is in effect, although its tombstone may still be on its
-            // way from another replica: what replicas agree on (I10) is what clients see.
+            // way from another replica: what replicas agree on (I10) is what clients see. The same of a value that is
+            // about to end.
             let shown = actor.view.seen[key]
             let isAbsent = shown.isNone || oracle.write(shown)?.isTombstone ?? false
-            if isAbsent, oracle.write(floor)?.isTombstone ?? false {
+            if isAbsent, oracle.write(floor)?.isTombstone ?? false || isNearlyOver(key, floor) {
                 best = upActors().reduce(best) { oracle.greater($0, $1.view.seen[key]) }
             }
             if oracle.precedes(best, floor), !isOver(key, floor) {
