@@ -345,6 +345,21 @@ package struct SimBug: Sendable {
             counters(&o, &random)
             (o.touchPercent, o.lifeMillisMax) = (30, 600_000)
         },
+        // Living servers that are removed while some have writes of them that others lack, and siblings that get these
+        // from a gateway after they heard of it.
+        "levelUnsaid": { o, random in
+            busyKeys(&o)
+            o.servers = random.within(3...4)
+            o.joiners = 0
+            o.actors = Array(repeating: random.within(2...3), count: o.servers)
+            o.transport = .stream
+            o.faults = [.oneWay, .forget]
+            o.netFaultMeanMillis = 1_000
+            o.cutMillisMax = 300
+            o.forgetMeanMillis = 1_000
+            o.latencyMillisMax = random.pick([20, 100, 250])
+            o.localDropPerMille = 0
+        },
         "expiryLeavesParts": { o, random in
             shortLives(&o, &random)
             o.countPercent = 40

@@ -9,7 +9,7 @@ struct Hearsay {
     /// It was heard for so long without a confirmation: many frames.
     private static let patienceMillis: Millis = 10_000
     /// Vectors that rest on what was told so lately prove no equal content.
-    private static let unsettledMillis: Millis = 20_000
+    static let unsettledMillis: Millis = 20_000
 
     private struct Doubt {
         var origin: OriginIndex

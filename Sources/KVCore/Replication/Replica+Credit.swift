@@ -1,8 +1,12 @@
 // What of another server's entries is its to say. Part of `Replica`; on its actor's thread.
 
-import KVBase
+package import KVBase
 
 extension Replica {
+    /// For so long after others told something of a silent writer vectors prove no equal content, and digests are not
+    /// compared.
+    package static let unsettledMillis = Hearsay.unsettledMillis
+
     enum Credit {
         /// It is merged as usual.
         case due
