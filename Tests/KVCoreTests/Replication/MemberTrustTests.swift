@@ -121,6 +121,38 @@ import Testing
         #expect(isForgotten())
     }
 
+    /// Somebody says of a newcomer that it is gone before others have met it.
+    @Test(arguments: [(FrameLie.othersLeft, MemberStatus.left), (.othersForgotten, .forgotten)])
+    func nobodyIsGoneBeforeItCame(_ lie: FrameLie, _ status: MemberStatus) {
+        let three = Three()
+        let (cluster, a) = (three.cluster, three.a)
+        func slander(_ id: UInt64) {
+            var forger = FrameForger(origins: three.liar.origins, clusterId: TestCluster.cluster)
+            forger.third = id
+            var random = PRNG(seed: 1)
+            three.give(forger.forge(three.frame(for: a), lie, random: &random)!, to: a)
+        }
+        let id = three.c.id + 1
+        slander(id)
+        #expect(three.status(of: id, at: a) == .joining)
+        // It comes while that is said again and again.
+        let newcomer = cluster.start(actors: 1, joining: a)
+        #expect(newcomer.id == id)
+        for _ in 0..<15 {
+            cluster.run(1_000)
+            slander(id)
+        }
+        #expect(three.status(of: id, at: a) == .up && !newcomer.actors[0].events.contains(.forgotten))
+        newcomer.actors[0].put("its", "v", cluster.moment(newcomer))
+        #expect(cluster.run(until: { a.actors[0].get("its") == "v" }, within: 2_000))
+        // Of one that does not come it is believed, as it is of any that is silent.
+        slander(999)
+        #expect(three.status(of: 999, at: a) == .joining)
+        cluster.run(11_000)
+        slander(999)
+        #expect(three.status(of: 999, at: a) == status)
+    }
+
     @Test func onlyAServerItselfSaysWhereItIs() {
         let three = Three()
         let before = three.a.actors[0].replica.memberRows.first { $0.server == three.c.id }!
