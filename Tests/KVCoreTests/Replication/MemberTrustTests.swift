@@ -404,6 +404,29 @@ import Testing
                 until: { b.actors[0].get("k") == "v" && a.actors[0].get("old") == "v" }, within: 1_000))
     }
 
+    /// Of three other clocks the one in the middle decides, of one or two the latest.
+    @Test func whoseClockWasNeverSetGoesByMostOfTheOthers() {
+        let cluster = TestCluster()
+        let a = cluster.start(actors: 1)
+        let others = (0..<2).map { _ in cluster.start(actors: 1, joining: a) }
+        others[0].wallOffset = 2 * 365 * 24 * 3_600_000
+        cluster.run(4_000)
+        let late = cluster.start(actors: 1, joining: a)
+        late.wallOffset = -TestCluster.wallStart
+        cluster.run(4_000)
+        let (replica, at) = (late.actors[0].replica, cluster.moment(late))
+        let now = cluster.moment(a).wall
+        #expect(replica.isCaughtUp && replica.isCredible(floor: now, at))
+        #expect(!replica.isCredible(floor: now + 2 * Limits.floorAheadMillis, at))
+        #expect(replica.isImpossible(floor: now + 2 * Limits.floorAheadMillis, at))
+        #expect(replica.latestStamp(at) < now + SkewGuard.aheadMillisMax + 60_000)
+        let (pair, b, c) = RemoteTests.pair(1, 1)
+        b.wallOffset = -TestCluster.wallStart
+        pair.run(2_500)
+        #expect(b.actors[0].replica.isCredible(floor: pair.moment(c).wall, pair.moment(b)))
+        #expect(!b.actors[0].replica.isCredible(floor: pair.moment(c).wall + 60_000, pair.moment(b)))
+    }
+
     @Test func aWrongDigestOfOneChangesNothing() {
         let three = Three()
         for _ in 0..<12 { three.tell(.wrongDigest, to: three.a) }

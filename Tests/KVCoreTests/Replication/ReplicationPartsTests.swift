@@ -123,6 +123,10 @@ import Testing
         #expect(SkewGuard.correction([60_000, 60_010]) == 60_000)
         #expect(SkewGuard.correction([-5_000, -5_000, -5_000]) == -5_000)
         #expect(SkewGuard.correction([900, 900]) == 0)
+        // A clock that was never set has no vote.
+        #expect(SkewGuard.correction([60_000, 70_000]) == 60_000)
+        #expect(SkewGuard.correction([-60_000, 70_000]) == 0)
+        #expect(SkewGuard.correction([-60_000, 70_000, 70_000], isSet: false) == 70_000)
     }
 
     @Test func vectorsJoinMeetAndCompare() {
