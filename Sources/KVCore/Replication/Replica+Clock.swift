@@ -21,7 +21,7 @@ extension Replica {
     /// that were: of one or two the latest, as one of two may be slow, of more the one in the middle. Before 2020 where
     /// nobody's is known. O(servers), where the clock was never set.
     private func bounding(_ at: Moment) -> Millis {
-        if at.wall >= SkewGuard.setSince { return corrected(at) }
+        if at.wall >= SkewGuard.setSince || planted(.unsetClockBounds) { return corrected(at) }
         return setClocks(at).middle ?? at.wall
     }
 

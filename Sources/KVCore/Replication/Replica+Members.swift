@@ -50,7 +50,7 @@ extension Replica {
     /// and is gone when it has been silent for as long as any other, or if more than half say so. If there is no room
     /// for one more that nobody has heard, it is gone at once, as writes of it could not be taken else.
     private func unheardOf(_ row: MemberRow, by sender: UInt64, _ at: Moment) -> MemberRow {
-        guard !row.status.isMember, isCaughtUp else { return row }
+        guard !row.status.isMember, isCaughtUp, !planted(.goneBeforeItCame) else { return row }
         votes.note(row.server, by: sender, at: at.steady)
         var coming = row
         coming.status = .joining
