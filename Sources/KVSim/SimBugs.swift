@@ -299,6 +299,14 @@ package struct SimBug: Sendable {
             o.joinAtMillis = 3_500
         },
         "forgottenAtAWord": { o, random in o.makeLiar(&random) },
+        "goneBeforeItCame": { o, random in
+            o.makeLiar(&random)
+            o.addNewcomer(clockIsUnset: false, &random)
+        },
+        "unsetClockBounds": { o, random in
+            o.makeLiar(&random)
+            o.addNewcomer(clockIsUnset: true, &random)
+        },
         "touchWritesValue": { o, random in shortLives(&o, &random) },
         "expiryDeletes": { o, random in shortLives(&o, &random) },
         "forgetWithoutReports": { o, random in

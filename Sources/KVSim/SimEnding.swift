@@ -7,6 +7,9 @@ import KVCore
 private let convergenceMillisMax: Millis = 30_000
 /// A write into the healed cluster, visible everywhere.
 private let probeMillisMax: Millis = 10_000
+/// What that may take longer beside a liar: of a writer that was silent it may have said anything, which stands until
+/// the writer was heard for ten seconds; then there may be a scan.
+private let hearsayMillisMax: Millis = 20_000
 /// Quiet time after which no tombstone may be left, beyond the tombstones' own age.
 private let quietMillis: Millis = 70_000
 
@@ -197,7 +200,8 @@ extension SimWorld {
         if outcome.points.count("write refused: no storable version") > refusedBefore {
             return fail(SimViolation(invariant, "a healed actor still refuses writes"))
         }
-        let end = now + (probeMillisMax + scansMillisMax + linesMillisMax) * simMillisecond
+        let most = probeMillisMax + (options.liar == nil ? 0 : hearsayMillisMax)
+        let end = now + (most + scansMillisMax + linesMillisMax) * simMillisecond
         while !failed, now < end {
             runUntil(now + 50 * simMillisecond)
             if agree(actorsUp(in: slots)) {

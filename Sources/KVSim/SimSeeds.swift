@@ -23,10 +23,16 @@ package enum SimSeeds {
     /// passed for seen. 640: nobody had a row of a writer on disk. 886: the oracle.
     package static let failedDisk: [UInt64] = [146, 640, 886, 2261]
 
+    /// Worlds with a liar, drawn with `--liars 100`. 565: who joins by a liar gets what others have deleted. 4269: the
+    /// oracle waited too short a time. 4520: a writer that was silent now and then contradicted nothing for long.
+    /// 10025, 20156, 20206: a newcomer whose clock was never set took a write of two years ahead.
+    package static let failedLiars: [UInt64] = [565, 4269, 4520, 10025, 20156, 20206]
+
     /// All of them, as their worlds are drawn.
     package static var worlds: [SimOptions] {
         failed.map { SimOptions.swarm(seed: $0, thinPercent: 0) }
             + failedThin.map { SimOptions.swarm(seed: $0, thinPercent: 100) }
             + failedDisk.map { SimOptions.swarm(seed: $0, diskPercent: 100) }
+            + failedLiars.map { SimOptions.swarm(seed: $0, liarPercent: 100) }
     }
 }
