@@ -205,6 +205,13 @@ package final class SimActor {
 
     var hasCaughtUp: Bool { replica.isCaughtUp }
 
+    /// Its clock was set once, or it knows those of more than two others that were.
+    var knowsTime: Bool {
+        let (at, since) = (at, simEpochMillis - 24 * 3_600_000)
+        return at.wall >= since
+            || replica.peers(at).count { $0.clockOffsetMillis.map { at.wall + $0 >= since } ?? false } > 2
+    }
+
     /// The greatest timestamp the write rule may give a write now, over a version stamped `seen`.
     func stampMillisMax(seen: Millis, floor: Millis) -> Millis {
         // Two more is over a delete or a counter.
@@ -309,6 +316,8 @@ package final class SimActor {
     var digest: UInt64 { replica.digest }
     var steadyDigest: UInt64 { store.steadyDigest &+ replica.digest &- store.digest }
     var liveCount: Int { store.count }
+    /// With deadlines set apart and parts of counters.
+    var storedCount: Int { store.storedCount }
     /// Those of keys that are shown again as counters stay.
     var tombstoneCount: Int { store.tombstoneCount - store.revivedCount }
     var isJoining: Bool { replica.isJoining }

@@ -299,6 +299,14 @@ package struct SimBug: Sendable {
             o.joinAtMillis = 3_500
         },
         "forgottenAtAWord": { o, random in o.makeLiar(&random) },
+        "goneBeforeItCame": { o, random in
+            o.makeLiar(&random)
+            o.addNewcomer(clockIsUnset: false, &random)
+        },
+        "unsetClockBounds": { o, random in
+            o.makeLiar(&random)
+            o.addNewcomer(clockIsUnset: true, &random)
+        },
         "touchWritesValue": { o, random in shortLives(&o, &random) },
         "expiryDeletes": { o, random in shortLives(&o, &random) },
         "forgetWithoutReports": { o, random in
@@ -344,6 +352,21 @@ package struct SimBug: Sendable {
         "zeroOverDeadline": { o, random in
             counters(&o, &random)
             (o.touchPercent, o.lifeMillisMax) = (30, 600_000)
+        },
+        // Living servers that are removed while some have writes of them that others lack, and siblings that get these
+        // from a gateway after they heard of it.
+        "levelUnsaid": { o, random in
+            busyKeys(&o)
+            o.servers = random.within(3...4)
+            o.joiners = 0
+            o.actors = Array(repeating: random.within(2...3), count: o.servers)
+            o.transport = .stream
+            o.faults = [.oneWay, .forget]
+            o.netFaultMeanMillis = 1_000
+            o.cutMillisMax = 300
+            o.forgetMeanMillis = 1_000
+            o.latencyMillisMax = random.pick([20, 100, 250])
+            o.localDropPerMille = 0
         },
         "expiryLeavesParts": { o, random in
             shortLives(&o, &random)

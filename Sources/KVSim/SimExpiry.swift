@@ -122,8 +122,7 @@ extension SimWorld {
     /// take their time, and an expired value may be gone here and hidden there.
     func showsAlike(_ key: Int, _ one: SimActor, _ other: SimActor) -> Bool {
         if oracle.excusedKeys.contains(key) { return true }
-        // A clock that was ahead may have let one forget what another shows again.
-        let passed = upActors().reduce(Millis(0)) { max($0, $1.view.clockMax, $1.corrected) } + 2_000
+        let passed = passedAbout
         let isOver = [one, other].contains { actor in
             actor.effective(key, oracle).map { $0.deadline > 0 && $0.deadline <= passed } ?? false
         }
@@ -136,13 +135,22 @@ extension SimWorld {
         return [a, b].allSatisfy { $0.map { $0.deadline > 0 && $0.deadline <= passed } ?? true }
     }
 
+    /// A clock that was ahead may have let one forget what another shows again.
+    private var latestClock: Millis { upActors().reduce(0) { max($0, $1.view.clockMax, $1.corrected) } }
+    private var passedAbout: Millis { latestClock + 2_000 }
+
     /// A value's time has passed by some clock: whoever was still fetching it need not have got it.
-    func isOver(_ key: Int, _ stamp: SimStamp) -> Bool {
-        guard options.expires, let write = oracle.write(stamp), !write.isTombstone else { return false }
+    func isOver(_ key: Int, _ stamp: SimStamp) -> Bool { endOf(key, stamp).map { $0 <= latestClock } ?? false }
+
+    /// It ends about now: replicas may agree before each of them has it (`showsAlike`).
+    func isNearlyOver(_ key: Int, _ stamp: SimStamp) -> Bool { endOf(key, stamp).map { $0 <= passedAbout } ?? false }
+
+    private func endOf(_ key: Int, _ stamp: SimStamp) -> Millis? {
+        guard options.expires, let write = oracle.write(stamp), !write.isTombstone else { return nil }
         let touch = oracle.floors[keys.count + key]
         let deadline =
             oracle.precedes(write.kept ?? stamp, touch) ? oracle.write(touch)?.deadline ?? 0 : write.deadline
-        return deadline > 0 && upActors().contains { deadline <= max($0.view.clockMax, $0.corrected) }
+        return deadline > 0 ? deadline : nil
     }
 
     /// What both hold of a key or its deadline is the same; what only one holds is no longer shown.

@@ -178,6 +178,10 @@ extension SimWorld {
 
     /// Offsets and drifts a server starts with.
     func initialClock(_ server: SimServer) {
+        if options.newcomerClockIsUnset, server.slot >= options.servers {
+            outcome.points.hit("world: clock never set")
+            return server.clock.set(at: now, wallMillis: 1_000)
+        }
         if options.faults.contains(.clockOffset) {
             server.clock.step(at: now, byMillis: randomOffset())
         }

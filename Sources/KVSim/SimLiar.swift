@@ -15,9 +15,12 @@ extension SimOptions {
         makeLiar(&random)
     }
 
-    var liarDescription: String { liar.map { ", server \($0) lies" } ?? "" }
+    var liarDescription: String {
+        liar.map { ", server \($0) lies" + (newcomerClockIsUnset ? ", a newcomer's clock was never set" : "") } ?? ""
+    }
 
-    /// Three servers that know each other, faults that harm nothing for good, and the second server lies.
+    /// Three servers that know each other, faults that harm nothing for good, and the second server lies. In some
+    /// worlds a fourth one joins meanwhile, in some of those with a clock that was never set.
     mutating func makeLiar(_ random: inout PRNG) {
         // Values as large as lines of their own are made for are of that profile.
         if profile == .thin { valueBytesMax = usualBytesMax }
@@ -33,6 +36,18 @@ extension SimOptions {
         // Short pauses: who is silent is spoken of by others.
         freezeMillisMax = min(freezeMillisMax, 2_000)
         subsetFirst = false
+        // Apart, so that other worlds stay what they were.
+        var more = PRNG(seed: seed ^ 0x4E_E3C0)
+        if more.chance(0.3) { addNewcomer(clockIsUnset: nil, &more) }
+    }
+
+    /// A fourth server joins while the second one lies. `clockIsUnset`: nil in half of the worlds.
+    mutating func addNewcomer(clockIsUnset: Bool?, _ random: inout PRNG) {
+        joiners = 1
+        faults.insert(.join)
+        actors = actors.prefix(servers) + [random.within(1...3)]
+        joinAtMillis = Millis(random.within(3_500...8_000))
+        newcomerClockIsUnset = clockIsUnset ?? random.chance(0.5)
     }
 }
 
@@ -62,8 +77,17 @@ extension SimWorld {
         return OutgoingFrame(to: frame.to, lane: frame.lane, session: frame.session, bytes: bytes)
     }
 
-    /// A newcomer sees with the eyes of those it joins, and who has not met two others knows no time but its own.
+    /// A newcomer sees with the eyes of those it joins, and who has not met two others knows no time but its own. Nor
+    /// does it know one of two others' clocks from the other, if its own was never set.
     private func mayTell(_ lie: FrameLie, to id: UInt64) -> Bool {
+        if [.wrongClock, .floorAhead, .stampAhead].contains(lie) {
+            return upActors().allSatisfy { $0.uid.server != id || $0.knowsTime }
+        }
+        // Who says that it has seen what it has not gives a newcomer what others have deleted and collected.
+        let hasNewcomer = (options.servers..<options.slots).contains { slot in
+            !servers[slot].isUp || servers[slot].actors.contains { !actors[$0].hasCaughtUp }
+        }
+        if lie == .falseReport, hasNewcomer { return false }
         let lies: [FrameLie] = [.othersForgotten, .othersLeft, .receiversEntry, .thirdsEntry]
         guard lies.contains(lie) else { return true }
         return upActors().allSatisfy { $0.uid.server != id || $0.hasCaughtUp }

@@ -144,6 +144,8 @@ package struct SimOptions: Sendable {
 
     /// The slot of a server that lies.
     package var liar: Int?
+    /// Who joins later has a clock that was never set.
+    package var newcomerClockIsUnset = false
 
     // Checking.
     package var checkMillis: Millis = 50

@@ -36,7 +36,10 @@ struct DepartureVotes {
             votes[place].at = max(votes[place].at, vote.at)
             return
         }
-        if votes.count >= DepartureVotes.votesMax { votes.removeFirst() }
+        if votes.count >= DepartureVotes.votesMax {
+            // Its own, if it has one: who says it of very many takes away nobody else's.
+            votes.remove(at: votes.firstIndex { $0.voter == vote.voter } ?? 0)
+        }
         votes.append(vote)
     }
 

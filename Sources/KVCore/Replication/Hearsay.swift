@@ -6,14 +6,17 @@ import KVBase
 /// the vector here covers, somebody lied: its next writes would be taken for old ones for ever. Then the entry goes
 /// back to where its writer last confirmed it, which claims less than is here and so harms nothing.
 struct Hearsay {
-    /// It was heard for so long without a confirmation: many frames.
+    /// It was heard for so long without a confirmation: many frames. While it cannot be heard nothing is counted, and
+    /// what was counted stays.
     private static let patienceMillis: Millis = 10_000
-    /// Vectors that rest on what was told so lately prove no equal content.
-    private static let unsettledMillis: Millis = 20_000
+    /// Vectors that rest on what was told, or contradicted, so lately prove no equal content.
+    static let unsettledMillis: Millis = 20_000
 
     private struct Doubt {
         var origin: OriginIndex
-        var since: Millis
+        /// For how long it was heard saying less, and when it was heard last; nil while it cannot be heard.
+        var heardFor: Millis = 0
+        var heardAt: Millis?
     }
 
     private var confirmed = VersionVector()
@@ -52,19 +55,24 @@ struct Hearsay {
     /// back to, if it does. O(doubts).
     mutating func compare(_ origin: OriginIndex, seen: UInt64, said: UInt64?, _ now: Millis) -> UInt64? {
         let place = doubts.firstIndex { $0.origin == origin }
-        guard let said, seen > said else {
-            if said != nil {
-                confirmed.set(origin, seen)
-                told.removeAll { $0 == origin }
-            }
+        guard let said else {
+            if let place { doubts[place].heardAt = nil }
+            return nil
+        }
+        guard seen > said else {
+            confirmed.set(origin, seen)
+            told.removeAll { $0 == origin }
             if let place { doubts.remove(at: place) }
             return nil
         }
+        if told.contains(origin) { toldAt = now }
         guard let place else {
-            doubts.append(Doubt(origin: origin, since: now))
+            doubts.append(Doubt(origin: origin, heardAt: now))
             return nil
         }
-        guard now - doubts[place].since > Hearsay.patienceMillis else { return nil }
+        doubts[place].heardFor += now - (doubts[place].heardAt ?? now)
+        doubts[place].heardAt = now
+        guard doubts[place].heardFor > Hearsay.patienceMillis else { return nil }
         doubts.remove(at: place)
         told.removeAll { $0 == origin }
         return min(confirmed[origin], said)

@@ -32,6 +32,16 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     @inline(__always)
     var isAny: Bool { PlantedMistakes.isPossible && rawValue != 0 }
 
+    /// Whether one is planted after which vectors prove nothing. Mistakes in what members are believed are none of
+    /// these: beside them everything else that a liar says must still be refused, or that is noticed in their place.
+    @inline(__always)
+    var breaksVectors: Bool { isAny && !subtracting(.ofLies).isEmpty }
+
+    /// Mistakes in what a member is believed.
+    private static let ofLies: PlantedMistakes = [
+        .resetOfOldId, .ownFromOthers, .floorAhead, .forgottenAtAWord, .goneBeforeItCame, .unsetClockBounds,
+    ]
+
     package static let skipClosure = PlantedMistakes(rawValue: 1 << 0)
     package static let advanceOverGap = PlantedMistakes(rawValue: 1 << 1)
     package static let mergeSwapped = PlantedMistakes(rawValue: 1 << 2)
@@ -98,6 +108,10 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let floorAhead = PlantedMistakes(rawValue: 1 << 45)
     /// One message of one server is enough to be forgotten.
     package static let forgottenAtAWord = PlantedMistakes(rawValue: 1 << 46)
+    /// A server that nobody here has met is gone as soon as somebody says so.
+    package static let goneBeforeItCame = PlantedMistakes(rawValue: 1 << 80)
+    /// A server whose own clock was never set takes any stamp.
+    package static let unsetClockBounds = PlantedMistakes(rawValue: 1 << 81)
     /// INCR writes the sum as a value.
     package static let countWritesSum = PlantedMistakes(rawValue: 1 << 47)
     /// SET and DEL do not say what they have seen of a counter's parts.
@@ -110,6 +124,8 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let zeroAtFloor = PlantedMistakes(rawValue: 1 << 51)
     /// The zero that counting begins with over a delete is stamped above a deadline set apart.
     package static let zeroOverDeadline = PlantedMistakes(rawValue: 1 << 76)
+    /// A report names a departed server as level with a vector that says less of it than is here.
+    package static let levelUnsaid = PlantedMistakes(rawValue: 1 << 56)
 
     // Those of disks (docs/durability.md).
 
@@ -146,7 +162,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A server is asked for what a sibling has. Not among `all`: it only sends more than is needed.
     package static let askBesideSibling = PlantedMistakes(rawValue: 1 << 62)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 66.
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 69.
     package static let all: [(name: String, bug: PlantedMistakes)] =
         [
             ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
@@ -170,10 +186,12 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
             ("reportWithoutClock", .reportWithoutClock), ("keepStampsDeadline", .keepStampsDeadline),
             ("stampIgnoresDeadline", .stampIgnoresDeadline), ("escortForgotten", .escortForgotten),
             ("resetOfOldId", .resetOfOldId), ("ownFromOthers", .ownFromOthers), ("floorAhead", .floorAhead),
-            ("forgottenAtAWord", .forgottenAtAWord),
+            ("forgottenAtAWord", .forgottenAtAWord), ("goneBeforeItCame", .goneBeforeItCame),
+            ("unsetClockBounds", .unsetClockBounds),
             ("countWritesSum", .countWritesSum), ("setForgetsTaken", .setForgetsTaken),
             ("partBuriedEarly", .partBuriedEarly), ("expiryLeavesParts", .expiryLeavesParts),
             ("zeroAtFloor", .zeroAtFloor), ("zeroOverDeadline", .zeroOverDeadline),
+            ("levelUnsaid", .levelUnsaid),
         ] + ofDisks
 
     /// Those that only a server with a disk can make.

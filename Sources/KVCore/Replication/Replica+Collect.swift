@@ -129,9 +129,10 @@ extension Replica {
         }
         if let durableSource, !planted(.collectOnUndurable) { least.keep(durableSource()) }
         if planted(.headsFromOtherVectors) { plantedState.swapHeads(&heads) }
+        least = shown(least, to: server)
         return StabilityReport(
-            stamp: at.steady, least: shown(least, to: server), heads: heads, level: levelEverywhereHere(),
-            retired: marksOfAll(), clock: clock, isOnDisk: isSynced)
+            stamp: at.steady, least: least, heads: heads, level: level(said: least), retired: marksOfAll(),
+            clock: clock, isOnDisk: isSynced)
     }
 
     /// One slice of the sweep.

@@ -1,8 +1,12 @@
 // What of another server's entries is its to say. Part of `Replica`; on its actor's thread.
 
-import KVBase
+package import KVBase
 
 extension Replica {
+    /// For so long after others told something of a silent writer vectors prove no equal content, and digests are not
+    /// compared.
+    package static let unsettledMillis = Hearsay.unsettledMillis
+
     enum Credit {
         /// It is merged as usual.
         case due
@@ -29,7 +33,7 @@ extension Replica {
         if force { return origin == OriginTable.unknown ? refuse() : .due }
         if seen.covers(origin, record.seq) {
             // Of a retired server only those that agreed know the same. Planted mistakes break what this rests on.
-            if seen.isRetired(origin) || planted.isAny { return .due }
+            if seen.isRetired(origin) || planted.breaksVectors { return .due }
             if record.isCompanion, store.isAwaited(record) { return .due }
             if hearsay.isDoubtful(origin, record.seq) { return .due }
             // An interval that came before the end of the first scan may lack a delete that is collected where it came

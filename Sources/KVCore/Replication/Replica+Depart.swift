@@ -112,6 +112,22 @@ extension Replica {
     /// Departed servers for which `isLevel` holds here.
     func levelHere() -> [UInt64] { members.rows.filter { isLevel($0) }.map(\.server) }
 
+    /// What a report names as level: its `least` must say of that server exactly what is here. A vector may stand lower
+    /// for a while, where the rest was told by others or is not on the disk yet. Who has just as much would take that
+    /// for agreement, and retire the server without the rest.
+    func level(said least: VersionVector) -> [UInt64] {
+        let level = levelEverywhereHere()
+        if planted(.levelUnsaid) { return level }
+        return level.filter { id in
+            members.row(id).map { row in
+                originsOf(row).allSatisfy { origin in
+                    let here = seen.isRetired(origin) ? retired.last(origin) : seen[origin]
+                    return least[origin] == here || least[origin] == VersionVector.retired
+                }
+            } ?? false
+        }
+    }
+
     /// The same for all actors of this process, with equal vectors.
     func levelEverywhereHere() -> [UInt64] {
         members.rows.filter { row in

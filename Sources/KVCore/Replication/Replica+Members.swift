@@ -30,7 +30,7 @@ extension Replica {
     /// believed of one that is silent, or if more than half of those that can be heard say so, for three seconds.
     private func admitted(_ row: MemberRow, from sender: UInt64, _ at: Moment) -> MemberRow? {
         if row.server == uid.server { return outvoted(row, by: sender, at) }
-        guard let known = members.row(row.server) else { return row }
+        guard let known = members.row(row.server) else { return unheardOf(row, by: sender, at) }
         var row = row
         guard isPresent(row.server, at) else { return row }
         if members.hasOwnWord(row.server) {
@@ -44,6 +44,17 @@ extension Replica {
             if !isOutvoted(row.server, at) { row.status = known.status }
         }
         return row
+    }
+
+    /// A server that is not known here is said to be gone. It may be about to come, so it is taken for one that comes,
+    /// and is gone when it has been silent for as long as any other, or if more than half say so. If there is no room
+    /// for one more that nobody has heard, it is gone at once, as writes of it could not be taken else.
+    private func unheardOf(_ row: MemberRow, by sender: UInt64, _ at: Moment) -> MemberRow {
+        guard !row.status.isMember, isCaughtUp, !planted(.goneBeforeItCame) else { return row }
+        votes.note(row.server, by: sender, at: at.steady)
+        var coming = row
+        coming.status = .joining
+        return isOutvoted(row.server, at) || !members.hasRoom(forHearsay: coming) ? row : coming
     }
 
     /// Others say that this very server is gone.

@@ -153,7 +153,7 @@ extension Replica {
             if seen.covers(origin, to) { return }
             let writer = origins.uid(origin).server
             // Its own vector says how far a server wrote.
-            let isSaid = writer != head.sender.server || to <= head.vector[origin] || planted.isAny
+            let isSaid = writer != head.sender.server || to <= head.vector[origin] || planted.breaksVectors
             guard isSaid, mayTell(head.sender.server, of: writer, at) else {
                 statistics.relaysRefused += 1
                 return

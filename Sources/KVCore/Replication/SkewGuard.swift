@@ -49,7 +49,7 @@ struct ClockCorrection {
     /// What is added to the wall clock.
     func millis(_ at: Moment) -> Millis { corrected.map { at.steady + $0 - at.wall } ?? 0 }
 
-    /// The other servers' clocks minus ours, where they are known.
+    /// The other servers' clocks minus ours, where they are known and were set.
     var offsets: [Millis] { others }
 
     /// By how much this server's clock was stepped since the last call, 0 if that is little. O(1).
@@ -71,8 +71,8 @@ struct ClockCorrection {
     /// Takes over what the other servers' clocks minus ours say. True if a correction begins or ends.
     mutating func follow(_ offsets: [Millis], _ at: Moment) -> Bool {
         let before = corrected
-        others = offsets
-        let correction = SkewGuard.correction(offsets)
+        others = offsets.filter { at.wall + $0 >= SkewGuard.setSince }
+        let correction = SkewGuard.correction(others, isSet: at.wall >= SkewGuard.setSince)
         corrected = correction == 0 ? nil : at.wall + correction - at.steady
         return (before == nil) != (corrected == nil)
     }
@@ -130,9 +130,10 @@ enum SkewGuard {
     }
 
     /// Median of all servers' clocks minus ours, 0 if that is small or there is no majority (fewer than three servers).
-    static func correction(_ offsets: [Millis]) -> Millis {
+    /// `isSet`: ours counts, as it was set once; that the others' were is up to the caller.
+    static func correction(_ offsets: [Millis], isSet: Bool = true) -> Millis {
         guard offsets.count >= 2 else { return 0 }
-        let all = (offsets + [0]).sorted()
+        let all = (isSet ? offsets + [0] : offsets).sorted()
         // With an even number the one nearer to our own clock: correct no more than a majority demands.
         let low = all[(all.count - 1) / 2]
         let high = all[all.count / 2]

@@ -58,12 +58,25 @@ import Testing
 
     @Test func aClockIsCorrectedWhileTheMajorityIsFarAway() {
         var clock = ClockCorrection()
-        let at = Moment(wall: 1_000, steady: 40)
+        let at = Moment(wall: TestCluster.wallStart, steady: 40)
         #expect(!clock.follow([10, -10], at) && clock.millis(at) == 0)
         #expect(clock.follow([5_000, 5_010], at) && clock.millis(at) == 5_000)
         #expect(!clock.follow([6_000, 6_000], at) && clock.millis(at) == 6_000)
         // Where it is stepped right, nothing is corrected twice.
-        #expect(clock.millis(Moment(wall: 7_000, steady: 40)) == 0)
+        #expect(clock.millis(Moment(wall: at.wall + 6_000, steady: 40)) == 0)
         #expect(clock.follow([], at) && clock.millis(at) == 0)
+    }
+
+    /// Neither those of others nor the own one.
+    @Test func clocksThatWereNeverSetHaveNoVote() {
+        var clock = ClockCorrection()
+        let (at, unset) = (Moment(wall: TestCluster.wallStart, steady: 40), Moment(wall: 1_000, steady: 40))
+        let toUnset = unset.wall - at.wall
+        #expect(!clock.follow([toUnset, -5_000], at) && clock.millis(at) == 0 && !clock.isAgreed)
+        #expect(clock.follow([toUnset, -5_000, -6_000], at) && clock.millis(at) == -5_000 && clock.isAgreed)
+        #expect(clock.follow([-toUnset, 20], unset) && clock.millis(unset) == 0)
+        #expect(clock.follow([-toUnset - 5_000, -toUnset, 20], unset) && clock.millis(unset) == -toUnset - 5_000)
+        _ = clock.follow([-toUnset, -toUnset + 9, -toUnset + 5_000], unset)
+        #expect(clock.millis(unset) == -toUnset + 9)
     }
 }

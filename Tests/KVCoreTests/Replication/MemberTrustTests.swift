@@ -121,6 +121,38 @@ import Testing
         #expect(isForgotten())
     }
 
+    /// Somebody says of a newcomer that it is gone before others have met it.
+    @Test(arguments: [(FrameLie.othersLeft, MemberStatus.left), (.othersForgotten, .forgotten)])
+    func nobodyIsGoneBeforeItCame(_ lie: FrameLie, _ status: MemberStatus) {
+        let three = Three()
+        let (cluster, a) = (three.cluster, three.a)
+        func slander(_ id: UInt64) {
+            var forger = FrameForger(origins: three.liar.origins, clusterId: TestCluster.cluster)
+            forger.third = id
+            var random = PRNG(seed: 1)
+            three.give(forger.forge(three.frame(for: a), lie, random: &random)!, to: a)
+        }
+        let id = three.c.id + 1
+        slander(id)
+        #expect(three.status(of: id, at: a) == .joining)
+        // It comes while that is said again and again.
+        let newcomer = cluster.start(actors: 1, joining: a)
+        #expect(newcomer.id == id)
+        for _ in 0..<15 {
+            cluster.run(1_000)
+            slander(id)
+        }
+        #expect(three.status(of: id, at: a) == .up && !newcomer.actors[0].events.contains(.forgotten))
+        newcomer.actors[0].put("its", "v", cluster.moment(newcomer))
+        #expect(cluster.run(until: { a.actors[0].get("its") == "v" }, within: 2_000))
+        // Of one that does not come it is believed, as it is of any that is silent.
+        slander(999)
+        #expect(three.status(of: 999, at: a) == .joining)
+        cluster.run(11_000)
+        slander(999)
+        #expect(three.status(of: 999, at: a) == status)
+    }
+
     @Test func onlyAServerItselfSaysWhereItIs() {
         let three = Three()
         let before = three.a.actors[0].replica.memberRows.first { $0.server == three.c.id }!
@@ -370,6 +402,29 @@ import Testing
         #expect(
             cluster.run(
                 until: { b.actors[0].get("k") == "v" && a.actors[0].get("old") == "v" }, within: 1_000))
+    }
+
+    /// Of three other clocks the one in the middle decides, of one or two the latest.
+    @Test func whoseClockWasNeverSetGoesByMostOfTheOthers() {
+        let cluster = TestCluster()
+        let a = cluster.start(actors: 1)
+        let others = (0..<2).map { _ in cluster.start(actors: 1, joining: a) }
+        others[0].wallOffset = 2 * 365 * 24 * 3_600_000
+        cluster.run(4_000)
+        let late = cluster.start(actors: 1, joining: a)
+        late.wallOffset = -TestCluster.wallStart
+        cluster.run(4_000)
+        let (replica, at) = (late.actors[0].replica, cluster.moment(late))
+        let now = cluster.moment(a).wall
+        #expect(replica.isCaughtUp && replica.isCredible(floor: now, at))
+        #expect(!replica.isCredible(floor: now + 2 * Limits.floorAheadMillis, at))
+        #expect(replica.isImpossible(floor: now + 2 * Limits.floorAheadMillis, at))
+        #expect(replica.latestStamp(at) < now + SkewGuard.aheadMillisMax + 60_000)
+        let (pair, b, c) = RemoteTests.pair(1, 1)
+        b.wallOffset = -TestCluster.wallStart
+        pair.run(2_500)
+        #expect(b.actors[0].replica.isCredible(floor: pair.moment(c).wall, pair.moment(b)))
+        #expect(!b.actors[0].replica.isCredible(floor: pair.moment(c).wall + 60_000, pair.moment(b)))
     }
 
     @Test func aWrongDigestOfOneChangesNothing() {

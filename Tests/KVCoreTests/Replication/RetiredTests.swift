@@ -179,4 +179,59 @@ import Testing
         #expect(cluster.actors.allSatisfy { $0.1.replica.retired.servers.sorted() == [gone.id, giver.id].sorted() })
         #expect(cluster.sum(\.serversReopened) == 0 && cluster.sum(\.divergences) == 0)
     }
+
+    /// A server is removed while it lives, and one server has a write of it that another one lacks. `isOnDisk`: the
+    /// disk of who has it is behind. Otherwise its second actor gets the write from the first after both know of the
+    /// departure. Returns whether the other one retires the server without the write.
+    private func isRetiredWithoutAWrite(
+        after phase: Millis, actors: Int, isOnDisk: Bool, planted: PlantedMistakes = []
+    ) -> Bool {
+        let cluster = TestCluster()
+        cluster.tune = { $0.planted = planted }
+        let holder = cluster.start(actors: actors)
+        cluster.run(100)
+        let other = cluster.start(actors: 1, joining: holder)
+        let gone = cluster.start(actors: 1, joining: holder)
+        cluster.run(3_000 + phase)
+        gone.actors[0].put("early", "v", cluster.moment(gone))
+        cluster.run(2_000)
+        #expect(other.actors[0].get("early") == "v")
+        let kept = holder.actors[0].replica.vector
+        if isOnDisk { holder.actors[0].replica.durableSource = { kept } }
+
+        cluster.drops = { from, to in
+            from.server == gone.id && to.server == other.id || from.server == holder.id && to.server == holder.id
+        }
+        gone.actors[0].put("late", "v", cluster.moment(gone))
+        #expect(cluster.run(until: { holder.actors.contains { $0.get("late") == "v" } }, within: 1_000))
+        cluster.stop(gone)
+        for server in [holder, other] {
+            for actor in server.actors {
+                var effects = ReplicaEffects()
+                actor.replica.forget(gone.id, cluster.moment(server), into: &effects)
+            }
+        }
+        cluster.drops = { _, _ in false }
+        let lacks = {
+            other.actors[0].replica.retired.servers == [gone.id] && other.actors[0].get("late") == nil
+        }
+        if cluster.run(until: lacks, within: 5_000) { return true }
+        holder.actors[0].replica.durableSource = nil
+        let isAgreed = { cluster.actors.allSatisfy { $0.1.replica.retired.servers == [gone.id] } }
+        #expect(cluster.run(until: { isAgreed() && cluster.isConverged }, within: 10_000))
+        #expect(cluster.sum(\.serversReopened) == 0)
+        return false
+    }
+
+    @Test(arguments: [(1, true), (2, false)])
+    func whoSaysLessThanItHasIsNotLevel(actors: Int, isOnDisk: Bool) {
+        var noticed = 0
+        for phase in stride(from: Millis(0), to: 1_000, by: 50) {
+            #expect(!isRetiredWithoutAWrite(after: phase, actors: actors, isOnDisk: isOnDisk))
+            let isMistaken = isRetiredWithoutAWrite(
+                after: phase, actors: actors, isOnDisk: isOnDisk, planted: [.levelUnsaid])
+            if isMistaken { noticed += 1 }
+        }
+        #expect(noticed > 0)
+    }
 }
