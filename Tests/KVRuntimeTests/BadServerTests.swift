@@ -204,7 +204,8 @@ import Testing
         #expect(eventually { node.system.statistics.badFrames >= UInt64(100 - most) })
         let lines = Self.lines(node)
         #expect(lines.count <= RemoteTransport.loggedPeersMax)
-        #expect(lines.allSatisfy { $0.contains("bytes of unfinished messages") }, "\(lines.prefix(3))")
+        let others = lines.filter { !$0.contains("bytes of unfinished messages") }
+        #expect(others.isEmpty, "\(others.prefix(3))")
         #expect(try Self.serves(node))
     }
 }
