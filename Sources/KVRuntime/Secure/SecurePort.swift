@@ -21,18 +21,8 @@ package final class SecurePort {
     private(set) var refusesPlain: Bool
 
     private unowned(unsafe) let loop: Loop
-    /// Connections whose handshake can go on and who have been answered before: in what they did most of the work is
-    /// done already, so they go first.
-    private var begun: [Connection] = []
-    /// Those whose handshake can begin; those before `head` are gone.
-    private var queue: [Connection] = []
-    private var head = 0
-    /// Nanoseconds that handshakes may take of turns that serve.
-    private var credit: Nanos = 0
-    /// Events of the turn under way that are of handshakes.
-    private var ownEvents = 0
-    /// Plain bytes that this turn may still encrypt of long replies.
-    private var sealBytesLeft = SecurePort.sealBytesPerTurn
+    /// What each turn looks at.
+    private let state: UnsafeMutablePointer<SecurePortState>
     private var farewells = 0
     private var farewellsSince: Nanos = 0
 
@@ -61,7 +51,14 @@ package final class SecurePort {
         (self.loop, self.mode, self.context, self.statistics) = (loop, mode, context, statistics)
         self.handshakeMillis = handshakeMillis
         self.refusesPlain = mode == .required || refusesPlain
+        state = .allocate(capacity: 1)
+        state.initialize(to: SecurePortState())
         loop.onTurnEnd { [self] in endTurn() }
+    }
+
+    deinit {
+        state.deinitialize(count: 1)
+        state.deallocate()
     }
 
     /// New connections are made from another; those that stand go on.
@@ -70,7 +67,7 @@ package final class SecurePort {
     /// The time for a handshake counts from the beginning where no connection may go without.
     var countsFromArrival: Bool { mode == .required }
 
-    func noteEvent() { ownEvents += 1 }
+    func noteEvent() { state.pointee.ownEvents += 1 }
 
     /// Whether a refused client may be told so with TLS.
     func mayFinishFarewell() -> Bool {
@@ -83,15 +80,15 @@ package final class SecurePort {
     func sealShare(_ waiting: Int) -> Int {
         if waiting <= SecurePort.sealBytesMin { return waiting }
         let most = max(SecurePort.sealBytesMax, waiting / 8)
-        let share = min(waiting, max(SecurePort.sealBytesMin, min(most, sealBytesLeft)))
-        sealBytesLeft -= share
+        let share = min(waiting, max(SecurePort.sealBytesMin, min(most, state.pointee.sealBytesLeft)))
+        state.pointee.sealBytesLeft -= share
         return share
     }
 
     func enqueue(_ connection: Connection, _ layer: SecureLayer) {
         guard !layer.isQueued else { return }
         (layer.isQueued, layer.queuedAt) = (true, loop.nowNanos)
-        if layer.hasBegun { begun.append(connection) } else { queue.append(connection) }
+        if layer.hasBegun { state.pointee.begun.append(connection) } else { state.pointee.queue.append(connection) }
     }
 
     // MARK: Turns
@@ -99,27 +96,29 @@ package final class SecurePort {
     private func endTurn() {
         // All that was received has been parsed and answered.
         arena.reset()
-        sealBytesLeft = SecurePort.sealBytesPerTurn
-        let serves = loop.state.pointee.turnEvents > ownEvents
-        ownEvents = 0
+        state.pointee.sealBytesLeft = SecurePort.sealBytesPerTurn
+        let serves = loop.state.pointee.turnEvents > state.pointee.ownEvents
+        state.pointee.ownEvents = 0
         if !isEmpty { shakeHands(serves: serves) }
     }
 
     private func shakeHands(serves: Bool) {
         let start = Machine.monotonicNanos
-        if serves { credit = min(credit + (start - loop.nowNanos) / 3, SecurePort.creditMax) }
-        if !serves || credit > 0, let connection = next(start) {
+        if serves {
+            state.pointee.credit = min(state.pointee.credit + (start - loop.nowNanos) / 3, SecurePort.creditMax)
+        }
+        if !serves || state.pointee.credit > 0, let connection = next(start) {
             loop.note(.handshake)
             connection.shakeHands()
-            if serves { credit -= Machine.monotonicNanos - start }
+            if serves { state.pointee.credit -= Machine.monotonicNanos - start }
         }
         if !isEmpty { loop.requestTurn() }
     }
 
-    private var isEmpty: Bool { begun.isEmpty && head == queue.count }
+    private var isEmpty: Bool { state.pointee.begun.isEmpty && state.pointee.head == state.pointee.queue.count }
 
     private func next(_ now: Nanos) -> Connection? {
-        while let connection = begun.popLast() {
+        while let connection = state.pointee.begun.popLast() {
             connection.state.pointee.layer?.isQueued = false
             if connection.wantsHandshake { return connection }
         }
@@ -129,27 +128,43 @@ package final class SecurePort {
     /// The oldest, or the newest where the oldest has waited too long. Who is gone is passed over.
     private func nextToBegin(_ now: Nanos) -> Connection? {
         var found: Connection?
-        while found == nil, head < queue.count {
-            let oldest = queue[head]
+        while found == nil, state.pointee.head < state.pointee.queue.count {
+            let oldest = state.pointee.queue[state.pointee.head]
             let isOld = now - (oldest.state.pointee.layer?.queuedAt ?? 0) > SecurePort.patienceNanos
             if isOld, oldest.wantsHandshake {
-                found = queue.removeLast()
+                found = state.pointee.queue.removeLast()
             } else {
                 found = oldest
-                head += 1
+                state.pointee.head += 1
             }
             if let connection = found, !connection.wantsHandshake { found = nil }
         }
-        if head == queue.count {
-            queue.removeAll(keepingCapacity: queue.count < 1024)
-            head = 0
-        } else if head > 1024, head * 2 > queue.count {
-            queue.removeFirst(head)
-            head = 0
+        if state.pointee.head == state.pointee.queue.count {
+            state.pointee.queue.removeAll(keepingCapacity: state.pointee.queue.count < 1024)
+            state.pointee.head = 0
+        } else if state.pointee.head > 1024, state.pointee.head * 2 > state.pointee.queue.count {
+            state.pointee.queue.removeFirst(state.pointee.head)
+            state.pointee.head = 0
         }
         found?.state.pointee.layer?.isQueued = false
         return found
     }
+}
+
+/// Kept behind a pointer: no exclusivity checks on the request path.
+private struct SecurePortState {
+    /// Connections whose handshake can go on and who have been answered before: in what they did most of the work is
+    /// done already, so they go first.
+    var begun: [Connection] = []
+    /// Those whose handshake can begin; those before `head` are gone.
+    var queue: [Connection] = []
+    var head = 0
+    /// Nanoseconds that handshakes may take of turns that serve.
+    var credit: Nanos = 0
+    /// Events of the turn under way that are of handshakes.
+    var ownEvents = 0
+    /// Plain bytes that this turn may still encrypt of long replies.
+    var sealBytesLeft = SecurePort.sealBytesPerTurn
 }
 
 extension TurnWork {
