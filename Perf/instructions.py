@@ -9,7 +9,7 @@ requests, so the builds are compared without one.
 
 A server of one actor (epoll: valgrind knows it best) under callgrind answers N requests of one client, then another one
 3 N; the difference by 2 N leaves start and end out. What else the server does meanwhile (timers) is in it, by the time it
-takes: so the least of some rounds counts, and builds take turns. Needs valgrind, redis-benchmark and redis-cli.
+takes: so the least of some rounds counts, and builds take turns. With --tls the client speaks TLS 1.3. Needs valgrind, redis-benchmark and redis-cli.
 """
 
 import argparse
@@ -30,31 +30,36 @@ START_SECONDS = 60
 LOAD_SECONDS = 300
 
 
-def wait_for(port, server):
+def wait_for(port, server, client):
     """Until the server answers; valgrind takes some seconds to start it."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
-        done = subprocess.run(["redis-cli", "-p", str(port), "ping"], capture_output=True, check=False)
+        done = subprocess.run(["redis-cli", "-p", str(port), *client, "ping"], capture_output=True, check=False)
         if done.stdout.strip() == b"PONG":
             return
         time.sleep(0.05)
     sys.exit(f"no answer on port {port}")
 
 
-def count(server_command, command, pipeline, requests, port):
+def count(server_command, command, pipeline, requests, port, with_tls):
     """Instructions of the whole life of a server that answers so many requests."""
+    client = ["--tls", "--insecure"] if with_tls else []
     with tempfile.TemporaryDirectory() as folder:
-        log = os.path.join(folder, "log")
+        log, secure = os.path.join(folder, "log"), []
+        if with_tls:
+            for words in (["ca"], ["server", "counted"]):
+                subprocess.run([server_command[0], "cert", *words, "--dir", folder], check=True)
+            secure = ["--tls-cert-file", f"{folder}/counted.pem", "--tls-key-file", f"{folder}/counted.key"]
         server = subprocess.Popen(
             ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out", f"--log-file={log}", *server_command,
-             "--io", "epoll", "--actors", "1", "--port", str(port), "--pin", "no"],
+             "--io", "epoll", "--actors", "1", "--port", str(port), "--pin", "no", *secure],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            wait_for(port + 1, server)
+            wait_for(port + 1, server, client)
             for name, n in (("set", KEYS * 5), (command, requests)):
                 subprocess.run(
                     ["redis-benchmark", "-p", str(port + 1), "-c", "1", "-P", str(pipeline), "-n", str(n), "-r",
-                     str(KEYS), "-d", str(VALUE_BYTES), "-t", name, "-q"],
+                     str(KEYS), "-d", str(VALUE_BYTES), "-t", name, "-q", *client],
                     stdout=subprocess.DEVNULL, check=True, timeout=LOAD_SECONDS)
         finally:
             server.send_signal(signal.SIGTERM)
@@ -68,6 +73,7 @@ def main():
     parser.add_argument("binaries", nargs="+", help="builds of kvd, compared in turns, each with arguments or without")
     parser.add_argument("--pipeline", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tls", action="store_true")
     parser.add_argument("--commands", nargs="+", default=["get", "set"])
     parser.add_argument("--port", type=int, default=20_000 + os.getpid() % 500 * 20, help="first of some free ports")
     options = parser.parse_args()
@@ -84,8 +90,8 @@ def main():
             for _ in range(options.rounds):
                 for i, copy in enumerate(copies):
                     port = options.port + 4 * i
-                    few = count(copy, command, options.pipeline, REQUESTS, port)
-                    many = count(copy, command, options.pipeline, 3 * REQUESTS, port)
+                    few = count(copy, command, options.pipeline, REQUESTS, port, options.tls)
+                    many = count(copy, command, options.pipeline, 3 * REQUESTS, port, options.tls)
                     least[i] = min(least[i], (many - few) / (2 * REQUESTS))
             for binary, figure in zip(options.binaries, least):
                 print(f"{command.upper():4} {figure:7.1f}  {binary}")

@@ -326,7 +326,12 @@ static void release_buffers(cs_loop *loop) {
 int cs_ring_wait(cs_loop *loop, cs_event *events, int count, int capacity, int64_t timeout_nanos) {
     give_buffers_back(loop);
     if (loop->release_left > 0) release_buffers(loop);
-    if (timeout_nanos < 0) {
+    if (timeout_nanos == 0) {
+        // Waiting no time at all would arm a timer that interrupts at once: 15 µs of the processor. While something is
+        // left from before nothing more is asked for: who has much to say would use up the buffers of all others.
+        if (io_uring_cq_ready(&loop->ring) > 0) io_uring_submit(&loop->ring);
+        else io_uring_submit_and_get_events(&loop->ring);
+    } else if (timeout_nanos < 0) {
         io_uring_submit_and_wait(&loop->ring, 1);
     } else {
         struct __kernel_timespec timeout = {

@@ -1,4 +1,4 @@
-// Figures of the runtime: the MPSC queue, tells between loops, asks. Several threads, quiet machine.
+// Figures of the runtime: the MPSC queue, turns, tells between loops, asks. Several threads, quiet machine.
 
 import CMemory
 import CSupport
@@ -7,7 +7,7 @@ import KVBase
 import KVRuntime
 
 enum RuntimeBench {
-    static let usage = "all|mpsc|tell|ask"
+    static let usage = "all|mpsc|turn|tell|ask"
     static let samples = 7
 
     static func run(_ arguments: [String]) -> Bool {
@@ -15,9 +15,11 @@ enum RuntimeBench {
         switch figure {
         case "all":
             mpsc()
+            turn()
             tell()
             ask()
         case "mpsc": mpsc()
+        case "turn": turn()
         case "tell": tell()
         case "ask": ask()
         default: return false
@@ -115,6 +117,31 @@ enum RuntimeBench {
         for memory in memories { free(UnsafeMutableRawPointer(bitPattern: memory)) }
         free(mine)
         return elapsed / Double(perProducer * producers)
+    }
+
+    // MARK: Turns
+
+    /// A turn that was asked for at once and finds nothing to do: what cutting work into slices costs a slice.
+    static func turn() {
+        let all = LoopBackend.ioUringRefusal() == nil ? LoopBackend.allCases : [.epoll]
+        for backend in all {
+            report("turn asked for, \(backend)", (0..<samples).map { _ in oneTurn(backend) }, "ns")
+        }
+    }
+
+    private static func oneTurn(_ backend: LoopBackend) -> Double {
+        guard let loop = try? Loop(backend: backend) else { fatalError("no loop with \(backend)") }
+        let count = 10_000
+        var (turns, start, end): (Int, Nanos, Nanos) = (0, 0, 0)
+        loop.onTurnEnd { [unowned loop] in
+            turns += 1
+            if turns == count { start = monotonicNanos() }
+            if turns == 2 * count { end = monotonicNanos() }
+            turns < 2 * count ? loop.requestTurn() : loop.stop()
+        }
+        loop.requestTurn()
+        do { try loop.run() } catch { fatalError("\(error)") }
+        return Double(end - start) / Double(count)
     }
 
     // MARK: Actors

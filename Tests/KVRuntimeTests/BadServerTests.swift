@@ -183,13 +183,18 @@ import Testing
     @Test func unfinishedMessagesOfAHundredLinksAreBounded() throws {
         let node = try Node(backends[0])
         defer { node.close() }
+        var sent: UInt64 = 0
         var links: [TestSocket?] = try (0..<100).map { number in
             let link = try TestSocket(port: node.port)
-            try link.send(
-                RemoteTests.hello(cluster: "test", address: "half\(number)", incarnation: UInt64(1000 + number)))
-            try link.send(withUnsafeBytes(of: UInt32(40 << 20).littleEndian) { Array($0) } + [0, 0, 0, 0])
+            let beginning =
+                RemoteTests.hello(cluster: "test", address: "half\(number)", incarnation: UInt64(1000 + number))
+                + withUnsafeBytes(of: UInt32(40 << 20).littleEndian) { Array($0) } + [0, 0, 0, 0]
+            try link.send(beginning)
+            sent += UInt64(beginning.count)
             return link
         }
+        // Each has said who it is before the first one floods: a busy machine may read them seconds apart.
+        #expect(eventually { node.system.statistics.remoteBytesReceived >= sent })
         let piece = [UInt8](repeating: 5, count: 1 << 18)
         for _ in 0..<80 {
             for index in links.indices { if (try? links[index]?.send(piece)) == nil { links[index] = nil } }
@@ -204,7 +209,8 @@ import Testing
         #expect(eventually { node.system.statistics.badFrames >= UInt64(100 - most) })
         let lines = Self.lines(node)
         #expect(lines.count <= RemoteTransport.loggedPeersMax)
-        #expect(lines.allSatisfy { $0.contains("bytes of unfinished messages") }, "\(lines.prefix(3))")
+        let others = lines.filter { !$0.contains("bytes of unfinished messages") }
+        #expect(others.isEmpty, "\(others.prefix(3))")
         #expect(try Self.serves(node))
     }
 }

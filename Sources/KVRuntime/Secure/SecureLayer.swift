@@ -9,11 +9,8 @@ package final class SecureLayer {
     package enum Opened: Sendable { case all, ended, failed }
 
     let port: SecurePort
-    private var raw: OpaquePointer?
-    package private(set) var isDone = false
-    package private(set) var hasFailed = false
-    /// What is to be sent besides replies: of the handshake, alerts.
-    package var held = OutputBuffer()
+    /// What each request looks at.
+    private let state: UnsafeMutablePointer<SecureState>
     /// Of a handshake: what came and waits for its step.
     private var input: OutputBuffer?
     private var saidEnd = false
@@ -30,8 +27,7 @@ package final class SecureLayer {
     var isFarewell = false
     /// Ends a handshake that takes too long.
     var timer: LoopTimer?
-    /// Changes of keys, and those up to the beginning of the second that counts.
-    private var changesSeen: UInt32 = 0
+    /// Changes of keys up to the beginning of the second that counts.
     private var changesBefore: UInt32 = 0
     private var secondBegan: Nanos = 0
 
@@ -48,12 +44,38 @@ package final class SecureLayer {
     /// Changes of keys in a second.
     static let keyChangesMax: UInt32 = 32
 
-    package init(_ port: SecurePort) { self.port = port }
+    package init(_ port: SecurePort) {
+        self.port = port
+        state = .allocate(capacity: 1)
+        state.initialize(to: SecureState())
+    }
 
     deinit {
         forgetState()
         held.deallocate()
         input?.deallocate()
+        state.deallocate()
+    }
+
+    package private(set) var isDone: Bool {
+        get { state.pointee.isDone }
+        set { state.pointee.isDone = newValue }
+    }
+
+    package private(set) var hasFailed: Bool {
+        get { state.pointee.hasFailed }
+        set { state.pointee.hasFailed = newValue }
+    }
+
+    /// What is to be sent besides replies: of the handshake, alerts.
+    package var held: OutputBuffer {
+        get { state.pointee.held }
+        _modify { yield &state.pointee.held }
+    }
+
+    private var raw: OpaquePointer? {
+        get { state.pointee.raw }
+        set { state.pointee.raw = newValue }
     }
 
     /// What OpenSSL has of a connection that failed or is gone. What is held goes out yet.
@@ -148,9 +170,9 @@ package final class SecureLayer {
 
     private func changesKeysTooOften(_ raw: OpaquePointer, _ now: Nanos) -> Bool {
         let changes = cs_front_key_changes(raw)
-        guard changes != changesSeen else { return false }
-        if now - secondBegan >= 1_000_000_000 { (secondBegan, changesBefore) = (now, changesSeen) }
-        changesSeen = changes
+        guard changes != state.pointee.changesSeen else { return false }
+        if now - secondBegan >= 1_000_000_000 { (secondBegan, changesBefore) = (now, state.pointee.changesSeen) }
+        state.pointee.changesSeen = changes
         return changes &- changesBefore > SecureLayer.keyChangesMax
     }
 
@@ -203,4 +225,14 @@ package final class SecureLayer {
             return count < 0 ? nil : String(decoding: UnsafeRawBufferPointer(name).prefix(Int(count)), as: UTF8.self)
         }
     }
+}
+
+/// Kept behind a pointer: no exclusivity checks on the request path.
+private struct SecureState {
+    var raw: OpaquePointer?
+    var isDone = false
+    var hasFailed = false
+    var held = OutputBuffer()
+    /// Changes of keys.
+    var changesSeen: UInt32 = 0
 }

@@ -21,14 +21,8 @@ package final class SecurePort {
     private(set) var refusesPlain: Bool
 
     private unowned(unsafe) let loop: Loop
-    /// Connections whose handshake can go on.
-    private var waiting = HandshakeQueue<Connection>()
-    /// Nanoseconds that handshakes may take of turns that serve.
-    private var credit: Nanos = 0
-    /// Events of the turn under way that are of handshakes.
-    private var ownEvents = 0
-    /// Plain bytes that this turn may still encrypt of long replies.
-    private var sealBytesLeft = SecurePort.sealBytesPerTurn
+    /// What each turn looks at.
+    private let state: UnsafeMutablePointer<SecurePortState>
     private var farewells = 0
     private var farewellsSince: Nanos = 0
 
@@ -57,7 +51,14 @@ package final class SecurePort {
         (self.loop, self.mode, self.context, self.statistics) = (loop, mode, context, statistics)
         self.handshakeMillis = handshakeMillis
         self.refusesPlain = mode == .required || refusesPlain
+        state = .allocate(capacity: 1)
+        state.initialize(to: SecurePortState())
         loop.onTurnEnd { [self] in endTurn() }
+    }
+
+    deinit {
+        state.deinitialize(count: 1)
+        state.deallocate()
     }
 
     /// New connections are made from another; those that stand go on.
@@ -66,7 +67,7 @@ package final class SecurePort {
     /// The time for a handshake counts from the beginning where no connection may go without.
     var countsFromArrival: Bool { mode == .required }
 
-    func noteEvent() { ownEvents += 1 }
+    func noteEvent() { state.pointee.ownEvents += 1 }
 
     /// Whether a refused client may be told so with TLS.
     func mayFinishFarewell() -> Bool {
@@ -79,15 +80,15 @@ package final class SecurePort {
     func sealShare(_ waiting: Int) -> Int {
         if waiting <= SecurePort.sealBytesMin { return waiting }
         let most = max(SecurePort.sealBytesMax, waiting / 8)
-        let share = min(waiting, max(SecurePort.sealBytesMin, min(most, sealBytesLeft)))
-        sealBytesLeft -= share
+        let share = min(waiting, max(SecurePort.sealBytesMin, min(most, state.pointee.sealBytesLeft)))
+        state.pointee.sealBytesLeft -= share
         return share
     }
 
     func enqueue(_ connection: Connection, _ layer: SecureLayer) {
         guard !layer.isQueued else { return }
         (layer.isQueued, layer.queuedAt) = (true, loop.nowNanos)
-        waiting.append(connection, hasBegun: layer.hasBegun)
+        state.pointee.waiting.append(connection, hasBegun: layer.hasBegun)
     }
 
     // MARK: Turns
@@ -95,25 +96,27 @@ package final class SecurePort {
     private func endTurn() {
         // All that was received has been parsed and answered.
         arena.reset()
-        sealBytesLeft = SecurePort.sealBytesPerTurn
-        let serves = loop.state.pointee.turnEvents > ownEvents
-        ownEvents = 0
-        if !waiting.isEmpty { shakeHands(serves: serves) }
+        state.pointee.sealBytesLeft = SecurePort.sealBytesPerTurn
+        let serves = loop.state.pointee.turnEvents > state.pointee.ownEvents
+        state.pointee.ownEvents = 0
+        if !state.pointee.waiting.isEmpty { shakeHands(serves: serves) }
     }
 
     private func shakeHands(serves: Bool) {
         let start = Machine.monotonicNanos
-        if serves { credit = min(credit + (start - loop.nowNanos) / 3, SecurePort.creditMax) }
-        if !serves || credit > 0, let connection = next(start) {
+        if serves {
+            state.pointee.credit = min(state.pointee.credit + (start - loop.nowNanos) / 3, SecurePort.creditMax)
+        }
+        if !serves || state.pointee.credit > 0, let connection = next(start) {
             loop.note(.handshake)
             connection.shakeHands()
-            if serves { credit -= Machine.monotonicNanos - start }
+            if serves { state.pointee.credit -= Machine.monotonicNanos - start }
         }
-        if !waiting.isEmpty { loop.requestTurn() }
+        if !state.pointee.waiting.isEmpty { loop.requestTurn() }
     }
 
     private func next(_ now: Nanos) -> Connection? {
-        while let connection = waiting.popBegun() {
+        while let connection = state.pointee.waiting.popBegun() {
             connection.state.pointee.layer?.isQueued = false
             if connection.wantsHandshake { return connection }
         }
@@ -122,15 +125,28 @@ package final class SecurePort {
 
     /// The oldest, or the newest where the oldest has waited too long. Who is gone is passed over.
     private func nextToBegin(_ now: Nanos) -> Connection? {
-        while let oldest = waiting.oldest {
+        while let oldest = state.pointee.waiting.oldest {
             let isOld = now - (oldest.state.pointee.layer?.queuedAt ?? 0) > SecurePort.patienceNanos
-            let connection = isOld && oldest.wantsHandshake ? waiting.popNewest() : waiting.popOldest()
+            let takesNewest = isOld && oldest.wantsHandshake
+            let connection = takesNewest ? state.pointee.waiting.popNewest() : state.pointee.waiting.popOldest()
             guard let connection, connection.wantsHandshake else { continue }
             connection.state.pointee.layer?.isQueued = false
             return connection
         }
         return nil
     }
+}
+
+/// Kept behind a pointer: no exclusivity checks on the request path.
+private struct SecurePortState {
+    /// Connections whose handshake can go on.
+    var waiting = HandshakeQueue<Connection>()
+    /// Nanoseconds that handshakes may take of turns that serve.
+    var credit: Nanos = 0
+    /// Events of the turn under way that are of handshakes.
+    var ownEvents = 0
+    /// Plain bytes that this turn may still encrypt of long replies.
+    var sealBytesLeft = SecurePort.sealBytesPerTurn
 }
 
 extension TurnWork {
