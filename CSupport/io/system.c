@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -18,6 +19,8 @@
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
+
+void cs_begin_writing(int fd) { sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); }
 
 static __thread void *thread_loop;
 

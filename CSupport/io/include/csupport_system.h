@@ -24,6 +24,8 @@ int cs_address_check_free(const cs_address *address);
 uint16_t cs_address_format(const cs_address *address, char *host, size_t capacity);
 
 int64_t cs_monotonic_nanos(void);
+/// What of a file is in the page cache only is on its way to the disk when this returns. No promise.
+void cs_begin_writing(int fd);
 /// Processor time of the calling thread. A system call.
 int64_t cs_thread_nanos(void);
 int64_t cs_wall_millis(void);

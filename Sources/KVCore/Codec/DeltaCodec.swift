@@ -40,8 +40,11 @@ struct EntryEncoder {
     /// Must be called before the record passed last may vanish: the next key is written in full.
     mutating func forgetPrevious() { previous = nil }
 
-    /// Appends one entry. The record must stay valid until the next call or `forgetPrevious`.
-    mutating func encode(_ record: Record, _ table: OriginTable, into out: inout OutputBuffer) {
+    /// Appends one entry. The record must stay valid until the next call or `forgetPrevious`. `isBare`: its content is
+    /// appended by the caller; there is room for it.
+    mutating func encode(
+        _ record: Record, _ table: OriginTable, into out: inout OutputBuffer, isBare: Bool = false
+    ) {
         let keyCount = record.keyCount
         let contentCount = record.contentCount
         let isExtended = record.isExtended
@@ -74,7 +77,7 @@ struct EntryEncoder {
         if ms != lastMillis { out.appendZigzag(ms &- lastMillis) }
         if seq != lastSeq &+ 1 { out.appendZigzag(Int64(bitPattern: seq &- lastSeq)) }
         out.append(record.keyPointer + shared, keyCount &- shared)
-        if contentCount > 0 { out.append(record.content) }
+        if contentCount > 0, !isBare { out.append(record.content) }
         lastCode = code
         lastMillis = ms
         lastSeq = seq
@@ -113,7 +116,9 @@ struct EntryDecoder {
     private var origin: OriginIndex = 0
     private var lastMillis: Millis = 0
     private var lastSeq: UInt64 = 0
+    /// The key of the entry before: the first `keyCount` bytes. Longer than it, so that keys are written over it.
     private var key: [UInt8] = []
+    private var keyCount = 0
     /// Writers one run may name: far above any cluster, and it bounds what a hostile peer can intern with one frame.
     static let originsMax = 4096
 
@@ -144,7 +149,7 @@ struct EntryDecoder {
         let isTombstone = flags & EntryFlag.tombstone != 0
         let contentCount =
             isTombstone && !isExtended ? 0 : Int(truncatingIfNeeded: min(reader.varint(), UInt64(Int32.max)))
-        guard !reader.failed, shared <= key.count, shared &+ suffix <= Companion.keyBytesMax,
+        guard !reader.failed, shared <= keyCount, shared &+ suffix <= Companion.keyBytesMax,
             contentCount <= Limits.valueBytesMax + (isExtended ? RecordExtension.bytesMax : 0),
             readOrigin(flags, &reader, table, writers)
         else { return nil }
@@ -156,17 +161,37 @@ struct EntryDecoder {
         guard !reader.failed, ms >= 0, ms <= Version.msMax, Version.clockMillis(ms) <= millisMax, seq <= Version.seqMax,
             !isExtended || isSound(content, ms, seq, table) && (!isTombstone || isBare(content))
         else { return nil }
-        key.removeSubrange(shared...)
-        key.append(contentsOf: rest)
-        guard !Companion.isCompanions(key) || isExtended && isSoundCompanion(content, isTombstone, table) else {
-            return nil
-        }
+        takeKey(shared, rest)
+        guard let record = record(flags, isExtended, content, ms, seq, table) else { return nil }
         lastMillis = ms
         lastSeq = seq
         at = reader.at
         left &-= 1
-        return key.withUnsafeBytes { key in
-            isExtended
+        return record
+    }
+
+    /// The key: the first `shared` bytes of the one before, and these.
+    @inline(__always)
+    private mutating func takeKey(_ shared: Int, _ rest: UnsafeRawBufferPointer) {
+        keyCount = shared &+ rest.count
+        if keyCount > key.count { key.append(contentsOf: repeatElement(0, count: 2 &* keyCount &- key.count)) }
+        guard rest.count > 0 else { return }
+        key.withUnsafeMutableBytes { key in
+            _ = memcpy(key.baseAddress.unsafelyUnwrapped + shared, rest.baseAddress.unsafelyUnwrapped, rest.count)
+        }
+    }
+
+    @inline(__always)
+    private func record(
+        _ flags: UInt8, _ isExtended: Bool, _ content: UnsafeRawBufferPointer, _ ms: Millis, _ seq: UInt64,
+        _ table: OriginTable
+    ) -> Record? {
+        let isTombstone = flags & EntryFlag.tombstone != 0
+        return key.withUnsafeBytes { bytes in
+            let key = UnsafeRawBufferPointer(start: bytes.baseAddress, count: keyCount)
+            guard !Companion.isCompanions(key) || isExtended && isSoundCompanion(key, content, isTombstone, table)
+            else { return nil }
+            return isExtended
                 ? Record.create(
                     key: ByteView(key), extendedContent: ByteView(content), ms: ms, origin: origin, seq: seq,
                     isTombstone: isTombstone)
@@ -184,7 +209,7 @@ struct EntryDecoder {
 
     /// A part of a counter nobody but its actor writes; others may delete it.
     private func isSoundCompanion(
-        _ content: UnsafeRawBufferPointer, _ isTombstone: Bool, _ table: OriginTable
+        _ key: UnsafeRawBufferPointer, _ content: UnsafeRawBufferPointer, _ isTombstone: Bool, _ table: OriginTable
     ) -> Bool {
         guard Companion.isSound(key, content, isTombstone: isTombstone) else { return false }
         if key[2] != Companion.partKind || isTombstone || origin == OriginTable.unknown { return true }

@@ -102,9 +102,34 @@ package struct ChunkReader {
             body: UnsafeRawBufferPointer(rebasing: whole[ChunkFormat.headerBytes...]))
     }
 
+    /// How many entries the file's chunks begin with, as far as they say so: nothing is verified. A snapshot has no
+    /// others. O(chunks).
+    static func entries(in bytes: UnsafeRawBufferPointer) -> Int {
+        func word(_ at: Int) -> Int {
+            Int(UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: at, as: UInt32.self)))
+        }
+        var (at, count) = (DiskHeader.byteCount, 0)
+        // Kind and length of the section, its count.
+        let content = ChunkFormat.headerBytes + 5
+        while bytes.count - at > content + 4 {
+            let length = word(at)
+            if bytes[at + ChunkFormat.headerBytes] == SectionKind.page.rawValue { count += word(at + content) }
+            at += ChunkFormat.headerBytes + length
+        }
+        // Hardly any entry is smaller.
+        return min(count, bytes.count / 16)
+    }
+
     /// The first byte from there on that is not 0.
     private func nonZero(from start: Int) -> Int? {
         var place = start
+        // Eight words at a time, as there are megabytes of zeros behind a log.
+        while place + 64 <= bytes.count {
+            var any: UInt64 = 0
+            for word in 0..<8 { any |= bytes.loadUnaligned(fromByteOffset: place &+ word &* 8, as: UInt64.self) }
+            if any != 0 { break }
+            place += 64
+        }
         while place + 8 <= bytes.count, bytes.loadUnaligned(fromByteOffset: place, as: UInt64.self) == 0 { place += 8 }
         return bytes[min(place, bytes.count)...].firstIndex { $0 != 0 }
     }

@@ -11,13 +11,15 @@ package protocol DirectoryBytes: AnyObject {
 package protocol DirectoryReader {
     /// All names in the directory.
     func names() -> [String]
-    /// A whole file; `syncs`: on the disk from now on, for it may have been in the page cache only.
+    /// A whole file; `syncs`: on the disk once `settle` has returned, for it may have been in the page cache only.
     func read(_ name: String, syncs: Bool) throws(DirectoryFault) -> any DirectoryBytes
+    func settle() throws(DirectoryFault)
     /// So many more bytes of files have been merged, or hold nothing.
     func noteMerged(_ bytes: Int)
 }
 
 extension DirectoryReader {
+    package func settle() throws(DirectoryFault) {}
     package func noteMerged(_ bytes: Int) {}
 }
 
@@ -83,6 +85,7 @@ package struct DirectoryRecovery<Reader: DirectoryReader> {
                 try readLog(life.server, actor, from: life.firstLogs[actor])
             }
         }
+        try reader.settle()
         found.state = recovery.finish(lineage: manifest.lives.map(\.server))
         for life in manifest.lives where !found.state.rows.contains(where: { $0.server == life.server }) {
             found.state.rows.append(

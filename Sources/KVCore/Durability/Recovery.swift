@@ -51,13 +51,15 @@ package final class Recovery {
     package private(set) var entryCount = 0
 
     private static let entriesTogether = 256
-    private var records: [Record] = []
-    private var hashes: [UInt64] = []
+    /// Those that are merged together.
+    private let records = UnsafeMutablePointer<Record>.allocate(capacity: entriesTogether)
+    private let hashes = UnsafeMutablePointer<UInt64>.allocate(capacity: entriesTogether)
+    private var isLoading = false
     private let planted: PlantedMistakes
     /// Is told how many more bytes have been merged.
     private let onBytes: (Int) -> Void
 
-    /// The stores are empty, and share origins and hash seed.
+    /// The stores are empty, and share origins and hash seed. Until `finish` nobody else looks at them.
     package init(
         stores: [Store], now: Millis, planted: PlantedMistakes = [], onBytes: @escaping (Int) -> Void = { _ in }
     ) {
@@ -67,12 +69,24 @@ package final class Recovery {
         for store in stores { store.noteClock(now) }
     }
 
+    deinit {
+        records.deallocate()
+        hashes.deallocate()
+    }
+
+    private func beginLoading(_ count: Int = 0) {
+        guard !isLoading else { return }
+        isLoading = true
+        for store in stores { store.beginLoading(count) }
+    }
+
     // MARK: Snapshot
 
     /// Reads a whole snapshot; before any log. Throws, with the stores in between, if it is not intact. O(bytes).
     package func readSnapshot(_ bytes: UnsafeRawBufferPointer) throws(DiskFault) {
         let header = try DiskHeader(reading: bytes)
         guard header.kind == .snapshot else { throw .header }
+        beginLoading(ChunkReader.entries(in: bytes))
         var reader = ChunkReader(bytes, header, planted: planted)
         var end: SnapshotEnd?
         var counted = 0
@@ -103,6 +117,7 @@ package final class Recovery {
     /// Reads the files of one log, in the order of their numbers. Returns what is wrong with it. `isWhole`: none is
     /// missing before the first: else it proves nothing. O(bytes).
     package func readLog(_ files: [LogFileBytes], isWhole: Bool = true) throws(DiskFault) -> [LogFinding] {
+        beginLoading()
         var reading = LogReading()
         reading.lacksBeginning = !isWhole
         for (index, file) in files.enumerated() {
@@ -182,42 +197,57 @@ package final class Recovery {
 
     private func merge(_ decoder: EntryDecoder, _ body: UnsafeRawBufferPointer) throws(DiskFault) {
         var decoder = decoder
-        let hasher = stores[0].hasher
+        let (hasher, origins) = (stores[0].hasher, origins)
+        let (records, hashes) = (records, hashes)
+        let total = decoder.left
         while decoder.left > 0 {
-            guard let record = decoder.next(body, origins) else {
-                mergeGroup()
-                throw .damaged(at: decoder.at)
+            var count = 0
+            while count < Recovery.entriesTogether, decoder.left > 0, let record = decoder.next(body, origins) {
+                records[count] = record
+                hashes[count] = hasher.hash(record.keyView)
+                count &+= 1
             }
-            entryCount += 1
-            state.newest.raise(record.origin, to: record.seq)
-            records.append(record)
-            hashes.append(hasher.hash(record.keyView))
-            if records.count == Recovery.entriesTogether { mergeGroup() }
+            noteNewest(count)
+            mergeGroup(count)
+            if decoder.left > 0, count < Recovery.entriesTogether { break }
         }
-        mergeGroup()
+        entryCount += total - decoder.left
         guard decoder.isComplete else { throw .damaged(at: decoder.at) }
     }
 
+    private func noteNewest(_ count: Int) {
+        var at = 0
+        while at < count {
+            let origin = records[at].origin
+            var seq: UInt64 = 0
+            while at < count, records[at].origin == origin {
+                seq = max(seq, records[at].seq)
+                at &+= 1
+            }
+            state.newest.raise(origin, to: seq)
+        }
+    }
+
     /// One by one where an entry may be of what was collected: what came before it in the group counts.
-    private func mergeGroup() {
-        guard !records.isEmpty else { return }
-        if hasBase, zip(records, hashes).contains(where: { base.covers($0.origin, $0.seq) && isAbsent($0, $1) }) {
-            for (record, hash) in zip(records, hashes) {
-                if base.covers(record.origin, record.seq), isAbsent(record, hash) { continue }
-                for store in stores { store.merge(record, hash) }
+    private func mergeGroup(_ count: Int) {
+        if hasBase, hasForgotten(count) {
+            for i in 0..<count {
+                if base.covers(records[i].origin, records[i].seq), isAbsent(records[i], hashes[i]) { continue }
+                for store in stores { store.merge(records[i], hashes[i]) }
             }
         } else {
-            for store in stores {
-                records.withUnsafeBufferPointer { records in
-                    hashes.withUnsafeBufferPointer { hashes in
-                        store.merge(records.baseAddress!, hashes.baseAddress!, count: records.count)
-                    }
-                }
-            }
+            for store in stores { store.merge(records, hashes, count: count) }
         }
-        for record in records { record.release() }
-        records.removeAll(keepingCapacity: true)
-        hashes.removeAll(keepingCapacity: true)
+        for i in 0..<count { records[i].release() }
+    }
+
+    /// Whether one of the group is of what the snapshot covers and has not.
+    private func hasForgotten(_ count: Int) -> Bool {
+        let base = base
+        for i in 0..<count where base.covers(records[i].origin, records[i].seq) {
+            if isAbsent(records[i], hashes[i]) { return true }
+        }
+        return false
     }
 
     private func isAbsent(_ record: Record, _ hash: UInt64) -> Bool {
@@ -246,7 +276,7 @@ package final class Recovery {
         }
         for store in stores {
             store.raiseGCFloor(to: state.floor)
-            store.maintain()
+            store.endLoading()
         }
         return state
     }

@@ -26,11 +26,11 @@ enum Companion {
 
     /// Whether a key is one that only companions have.
     @inline(__always)
-    static func isCompanions(_ key: [UInt8]) -> Bool { key.count >= 2 && key[0] == 0xFF && key[1] == 0 }
+    static func isCompanions(_ key: UnsafeRawBufferPointer) -> Bool { key.count >= 2 && key[0] == 0xFF && key[1] == 0 }
 
     /// Whether a companion that came from elsewhere is one as this server makes them. `content` begins with a whole
     /// extension.
-    static func isSound(_ key: [UInt8], _ content: UnsafeRawBufferPointer, isTombstone: Bool) -> Bool {
+    static func isSound(_ key: UnsafeRawBufferPointer, _ content: UnsafeRawBufferPointer, isTombstone: Bool) -> Bool {
         guard key.count >= prefixBytes else { return false }
         let valueCount = content.count - RecordExtension.shortBytes
         switch key[2] {
@@ -41,12 +41,10 @@ enum Companion {
     }
 
     /// Whose part a key of that kind is.
-    static func partUID(_ key: [UInt8]) -> ActorUID {
-        key.withUnsafeBytes { bytes in
-            ActorUID(
-                server: UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: key.count - uidBytes, as: UInt64.self)),
-                index: UInt16(bigEndian: bytes.loadUnaligned(fromByteOffset: key.count - 2, as: UInt16.self)))
-        }
+    static func partUID(_ key: UnsafeRawBufferPointer) -> ActorUID {
+        ActorUID(
+            server: UInt64(bigEndian: key.loadUnaligned(fromByteOffset: key.count - uidBytes, as: UInt64.self)),
+            index: UInt16(bigEndian: key.loadUnaligned(fromByteOffset: key.count - 2, as: UInt16.self)))
     }
 
     /// The key of the companion of that kind, valid while `body` runs.

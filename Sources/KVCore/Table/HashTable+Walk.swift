@@ -53,6 +53,25 @@ extension HashTable {
         }
     }
 
+    /// Visits every slot. `body` must not change the table.
+    func forEachSlot(_ body: (Slot) -> Void) {
+        var previous: UInt64 = 0
+        for i in 0..<(1 << Int(depth)) where directory[i] != previous {
+            previous = directory[i]
+            let segment = Segment(word: previous)
+            for index in 0..<segment.buckets {
+                let ahead = index &+ 4
+                if ahead < segment.buckets { HashTable.prefetchKeys(segment.bucket(ahead)) }
+                let bucket = segment.bucket(index)
+                var used = HashTable.tags(bucket) & HashTable.tagBits
+                while used != 0 {
+                    body(Slot(bucket: bucket, index: HashTable.first(used)))
+                    used &= used &- 1
+                }
+            }
+        }
+    }
+
     /// As `walk`, by the smallest step there is: visits the entries with the next hash part in the cursor's bucket,
     /// nearly always one, or none if that has no more. For whoever must be able to stop between two entries.
     func walkNarrowly(_ cursor: inout WalkCursor, _ body: (Record) -> Void) {

@@ -374,6 +374,26 @@ struct HashTable {
 
     // MARK: Growth
 
+    /// Makes an empty table ready for so many entries, so that it need not grow on the way. O(entries).
+    mutating func reserve(_ wanted: Int) {
+        precondition(count == 0)
+        var bits: UInt64 = 0
+        while bits < HashTable.depthMax, HashTable.room(wanted >> Int(bits)) > HashTable.segmentBytesMax { bits += 1 }
+        let size = min(HashTable.segmentBytesMax, HashTable.room(wanted >> Int(bits)))
+        guard bits > 0 || size > HashTable.segmentBytesMin else { return }
+        while depth < bits { doubleDirectory() }
+        dropSegment(Segment(word: directory[0]))
+        for i in 0..<(1 << Int(bits)) { directory[i] = makeSegment(bytes: size, depth: bits).word }
+    }
+
+    /// The size of a segment for so many entries, and for what chance adds to one of many.
+    private static func room(_ entries: Int) -> Int {
+        let wanted = entries + entries / 16
+        var size = segmentBytesMin
+        while (size / 64 - 1) * 21 / 4 < wanted { size = nextSize(size) }
+        return size
+    }
+
     private mutating func makeSegment(bytes size: Int, depth: UInt64) -> Segment {
         var memory: UnsafeMutableRawPointer?
         let failed = posix_memalign(&memory, 64, size)

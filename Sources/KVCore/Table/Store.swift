@@ -167,6 +167,22 @@ package struct Store {
         }
     }
 
+    /// The winners of the key of own write `seq`, which the journal has, without those that another own write up to
+    /// `last` left: most are told by their number alone. O(1).
+    func records(written seq: UInt64, last: UInt64, _ visit: (Record) -> Void) {
+        let (own, hasher) = (state.pointee.ownOrigin, state.pointee.hasher)
+        let place = hasher.place(journalHash(seq))
+        state.pointee.table.forEachSlot(fragment: UInt32(truncatingIfNeeded: place &>> 32)) { slot in
+            let record = slot.record
+            if record.origin == own, record.seq <= last {
+                if record.seq == seq { visit(record) }
+            } else if hasher.place(of: record) == place {
+                visit(record)
+            }
+            return true
+        }
+    }
+
     // MARK: Walking
 
     /// Visits records, tombstones too, from the cursor on: about `budget`, then returns. `visit` must not change the
@@ -201,7 +217,7 @@ package struct Store {
 
     /// Brings the ordered index up to date.
     func flushIndex() {
-        guard state.pointee.pendingCount > 0 else { return }
+        guard state.pointee.pendingCount > 0, !state.pointee.isLoading else { return }
         let pending = UnsafeBufferPointer(start: state.pointee.pending, count: state.pointee.pendingCount)
         state.pointee.pendingCount = 0
         state.pointee.index.reconcile(pending, state.pointee.table, state.pointee.hasher)
@@ -209,6 +225,8 @@ package struct Store {
 
     /// Brings the ordered index up to date for the older half of the changes that it may be behind by.
     func flushIndexHalf() {
+        // `endLoading` looks at all keys.
+        guard !state.pointee.isLoading else { return state.pointee.pendingCount = 0 }
         let pending = UnsafeMutableBufferPointer(start: state.pointee.pending, count: state.pointee.pendingCount)
         let half = OrderedIndex.groupMax
         state.pointee.index.reconcileGroup(
@@ -246,6 +264,8 @@ struct StoreState {
     var journal: Journal
     var pending: UnsafeMutablePointer<UInt64>
     var pendingCount = 0
+    /// Between `beginLoading` and `endLoading`: the ordered index is empty.
+    var isLoading = false
     var index = OrderedIndex()
     var page = PageBuffer()
     var tombstones = TombstoneQueue()

@@ -55,6 +55,8 @@ package enum Machine {
         let text = line + "\n"
         _ = text.utf8.withContiguousStorageIfAvailable { Glibc.write(2, $0.baseAddress!, $0.count) }
     }
+    /// What of a file is in the page cache only is on its way to the disk when this returns. No promise.
+    package static func beginWriting(_ descriptor: Int32) { cs_begin_writing(descriptor) }
     /// 64 bits from the kernel's generator, for seeds and identifiers.
     package static func random() -> UInt64 { cs_random() }
 }

@@ -4,6 +4,7 @@
 import Glibc
 import KVBase
 import KVCore
+import KVRuntime
 
 /// What the system says against it.
 struct DiskError: Error, CustomStringConvertible {
@@ -126,8 +127,8 @@ final class DiskFile: @unchecked Sendable {
 
 /// A whole file, read into memory: what the disk says against that is an error here, and no signal later.
 final class ReadFile {
-    /// Read at a time.
-    private static let pieceBytes = 64 * 1024 * 1024
+    /// Read at a time: as much as caches near the processor hold.
+    private static let pieceBytes = 256 * 1024
 
     let name: String
     let bytes: UnsafeRawBufferPointer
@@ -152,30 +153,62 @@ final class ReadFile {
     private static func read(_ descriptor: Int32, _ name: String) throws(DiskError) -> UnsafeRawBufferPointer {
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw DiskError("read \(name)") }
-        // One byte more: the read that finds the end wants room too.
-        var capacity = Int(status.st_size) + 1
-        guard var base = malloc(capacity) else { throw DiskError("read \(name)", ENOMEM) }
-        var count = 0
-        while true {
-            if count == capacity {
-                guard let larger = realloc(base, 2 * capacity) else {
-                    free(base)
-                    throw DiskError("read \(name)", ENOMEM)
-                }
-                (base, capacity) = (larger, 2 * capacity)
-            }
-            let n = Glibc.read(descriptor, base + count, min(capacity - count, pieceBytes))
-            if n < 0, errno == EINTR { continue }
-            if n < 0 {
-                let failure = DiskError("read \(name)")
-                free(base)
-                throw failure
-            }
-            if n == 0 { return UnsafeRawBufferPointer(start: base, count: count) }
-            count += n
+        // One byte more: the read that finds the end wants room too. Fresh memory, all zeros.
+        let capacity = Int(status.st_size) + 1
+        guard let base = calloc(capacity, 1) else { throw DiskError("read \(name)", ENOMEM) }
+        do throws(DiskError) {
+            return UnsafeRawBufferPointer(start: base, count: try fill(base, capacity, descriptor, name))
+        } catch {
+            free(base)
+            throw error
         }
     }
 
-    /// What was read here may be in the page cache only. Waits for the disk.
-    func sync() throws(DiskError) { guard fdatasync(descriptor) == 0 else { throw DiskError("sync \(name)") } }
+    /// Reads into memory of zeros; returns how many bytes there are. Zeros are not copied once a piece was nothing
+    /// else: behind a log there are megabytes of them, and memory that nobody touches need not be found.
+    private static func fill(
+        _ base: UnsafeMutableRawPointer, _ capacity: Int, _ descriptor: Int32, _ name: String
+    ) throws(DiskError) -> Int {
+        var scratch: UnsafeMutableRawPointer?
+        defer { free(scratch) }
+        var count = 0
+        while count < capacity {
+            let n = Glibc.read(descriptor, scratch ?? base + count, min(capacity - count, pieceBytes))
+            if n < 0, errno == EINTR { continue }
+            guard n >= 0 else { throw DiskError("read \(name)") }
+            if n == 0 { break }
+            let isEmpty = isZero(UnsafeRawPointer(scratch ?? base + count), n)
+            if let scratch, !isEmpty { memcpy(base + count, scratch, n) }
+            if isEmpty, scratch == nil { scratch = malloc(pieceBytes) }
+            count += n
+        }
+        return count
+    }
+
+    private static func isZero(_ bytes: UnsafeRawPointer, _ count: Int) -> Bool {
+        // The first byte is, and each is as the one before.
+        bytes.load(as: UInt8.self) == 0 && memcmp(bytes, bytes + 1, count - 1) == 0
+    }
+
+    /// What was read here may be in the page cache only: the disk begins with it, while other things are done.
+    func beginSync() throws(DiskError) -> SyncUnderWay { try SyncUnderWay(name, descriptor) }
+}
+
+/// A file that is on its way to the disk.
+final class SyncUnderWay {
+    let name: String
+    private let descriptor: Int32
+
+    init(_ name: String, _ descriptor: Int32) throws(DiskError) {
+        self.name = name
+        self.descriptor = fcntl(descriptor, F_DUPFD_CLOEXEC, 0)
+        guard self.descriptor >= 0 else { throw DiskError("sync \(name)") }
+        // No promise: `finish` is.
+        Machine.beginWriting(self.descriptor)
+    }
+
+    deinit { close(descriptor) }
+
+    /// Waits for the disk.
+    func finish() throws(DiskError) { guard fdatasync(descriptor) == 0 else { throw DiskError("sync \(name)") } }
 }

@@ -51,9 +51,16 @@ enum Recoverer {
     }
 }
 
-private struct FilesReader: DirectoryReader {
-    let directory: DataDirectory
-    let progress: LoadingProgress
+private final class FilesReader: DirectoryReader {
+    private let directory: DataDirectory
+    private let progress: LoadingProgress
+    /// What the disk has begun with.
+    private var syncing: [SyncUnderWay] = []
+    private static let syncingMax = 64
+
+    init(directory: DataDirectory, progress: LoadingProgress) {
+        (self.directory, self.progress) = (directory, progress)
+    }
 
     func noteMerged(_ bytes: Int) { progress.note(bytes) }
 
@@ -62,12 +69,22 @@ private struct FilesReader: DirectoryReader {
     func read(_ name: String, syncs: Bool) throws(DirectoryFault) -> any DirectoryBytes {
         do throws(DiskError) {
             let file = try ReadFile(name, in: directory.descriptor)
-            if syncs { try file.sync() }
+            if syncs { syncing.append(try file.beginSync()) }
+            if syncing.count == FilesReader.syncingMax { try finishSyncs() }
             return file
         } catch {
             if error.code == ENOENT { throw .missing(name) }
             throw DirectoryFault(name, error.description)
         }
+    }
+
+    func settle() throws(DirectoryFault) {
+        do throws(DiskError) { try finishSyncs() } catch { throw DirectoryFault(directory.path, error.description) }
+    }
+
+    private func finishSyncs() throws(DiskError) {
+        for file in syncing { try file.finish() }
+        syncing = []
     }
 }
 
