@@ -132,7 +132,7 @@ enum RuntimeBench {
     private static func oneTurn(_ backend: LoopBackend) -> Double {
         guard let loop = try? Loop(backend: backend) else { fatalError("no loop with \(backend)") }
         let count = 10_000
-        var (turns, start, end): (Int, Nanos, Nanos) = (0, 0, 0)
+        var (turns, start, end) = (0, 0, 0)
         loop.onTurnEnd { [unowned loop] in
             turns += 1
             if turns == count { start = monotonicNanos() }
