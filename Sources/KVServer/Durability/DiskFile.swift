@@ -154,10 +154,18 @@ final class ReadFile {
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw DiskError("read \(name)") }
         // One byte more: the read that finds the end wants room too. Fresh memory, all zeros.
-        let capacity = Int(status.st_size) + 1
-        guard let base = calloc(capacity, 1) else { throw DiskError("read \(name)", ENOMEM) }
+        var capacity = Int(status.st_size) + 1
+        guard var base = calloc(capacity, 1) else { throw DiskError("read \(name)", ENOMEM) }
         do throws(DiskError) {
-            return UnsafeRawBufferPointer(start: base, count: try fill(base, capacity, descriptor, name))
+            var count = try fill(base, capacity, descriptor, name)
+            // What has no size beforehand, as a pipe, ends where it ends.
+            while count == capacity {
+                guard let larger = realloc(base, 2 * capacity) else { throw DiskError("read \(name)", ENOMEM) }
+                memset(larger + capacity, 0, capacity)
+                (base, capacity) = (larger, 2 * capacity)
+                count += try fill(base + count, capacity - count, descriptor, name)
+            }
+            return UnsafeRawBufferPointer(start: base, count: count)
         } catch {
             free(base)
             throw error
