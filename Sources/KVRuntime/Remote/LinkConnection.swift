@@ -550,10 +550,14 @@ final class LinkConnection: ConnectionHandler {
         }
     }
 
-    /// What came by it was faulty in a way that only its receiver could tell.
+    /// What came by it was faulty in a way that only its receiver could tell. Its sender is told, who would send it
+    /// again.
     func refuse(_ reason: String) {
         guard !connection.isClosing else { return }
-        fail(LinkError.message(reason))
+        isRefused = true
+        report(LinkError.message(reason))
+        reject(LinkFrame.RejectCode.message, reason)
+        connection.close(afterFlush: true)
     }
 
     // MARK: The end
