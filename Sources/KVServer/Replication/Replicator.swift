@@ -343,7 +343,11 @@ package final class Replicator {
         guard speaks else { return }
         if before == nil {
             let name = row.name.count > 0 ? "\(row.name) " : ""
-            log.info("server \(name)\(hex16(row.server)) at \(shownAddress(row.server)): \(row.status)")
+            let isFormer = row.status.isMember && (address == system.address || replica.isReplaced(row.server))
+            // Whether it is up is said once it is heard.
+            let word =
+                isFormer ? "ended, another one is in its place" : row.status == .up ? "a member" : "\(row.status)"
+            log.info("server \(name)\(hex16(row.server)) at \(shownAddress(row.server)): \(word)")
         }
         updateDials()
         if links[row.server] != nil { joinLinks?.known(row.server) }
