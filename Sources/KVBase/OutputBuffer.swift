@@ -36,6 +36,22 @@
         base = realloc(base, capacity) ?? outOfMemory(capacity)
     }
 
+    /// As `reserve`. False if there is no memory: then nothing has changed.
+    package mutating func tryReserve(_ extra: Int) -> Bool {
+        guard count + extra > capacity else { return true }
+        let wanted = max(capacity * 2, count + extra)
+        guard let larger = realloc(base, wanted) else { return false }
+        (base, capacity) = (larger, wanted)
+        return true
+    }
+
+    /// As `append`. False if there is no memory: then nothing has changed.
+    package mutating func tryAppend(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard tryReserve(bytes.count) else { return false }
+        append(bytes)
+        return true
+    }
+
     /// Moves everything behind the first `n` bytes to the front. O(bytes left).
     package mutating func removeFirst(_ n: Int) {
         count -= n

@@ -6,18 +6,19 @@ import Synchronization
 
 package final class ClosedClients: Sendable {
     package enum Reason: Int, CaseIterable, Sendable {
-        case readsNothing, standsStill, holdsTooMuch, saysNotWho, leavesOutput, holdsMost
+        case readsNothing, standsStill, holdsTooMuch, saysNotWho, leavesOutput, holdsMost, noMemory
 
         var text: String {
             switch self {
             case .readsNothing: "read nothing of a reply for 60 s"
             case .standsStill: "sent nothing more of a request for 60 s"
             case .holdsTooMuch:
-                "had the longest unfinished request when those of all clients passed \(Limits.heldInputMax) bytes"
+                "had the longest unfinished request when those of all clients passed 1 GiB or a quarter of --maxmemory"
             case .saysNotWho: "did not say who it is within 30 s"
             case .leavesOutput:
                 "left more than \(Limits.outputBytesMax) bytes of replies, or \(Limits.outputBytesLong) for 10 s"
             case .holdsMost: "held most when requests and replies of all clients passed a quarter of --maxmemory"
+            case .noMemory: "sent a request for which this server can have no more memory (ulimit -v)"
             }
         }
 
@@ -27,6 +28,7 @@ package final class ClosedClients: Sendable {
             case .readsNothing: nil
             case .standsStill: "ERR closed: nothing more of the request came for 60 seconds"
             case .holdsTooMuch: "ERR closed: the unfinished requests of all clients hold too much, and this one most"
+            case .noMemory: "OOM closed: this server can have no more memory for the request (ulimit -v)"
             case .saysNotWho, .leavesOutput, .holdsMost: nil
             }
         }

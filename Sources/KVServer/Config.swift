@@ -296,7 +296,7 @@ package struct Config: Sendable {
     static func unknown(_ name: String, _ origin: String) -> ConfigError {
         let near = NearestName.of(name, among: names.filter { !$0.hasPrefix("debug-") } + ["config"])
         return ConfigError(
-            "\(origin): unknown setting; " + (near.map { "did you mean \($0)?" } ?? "kvd --help lists all of them"))
+            "\(origin): unknown setting" + (near.map { "; did you mean \($0)?" } ?? ", and none has a name like it"))
     }
 
     private static func fromEnvironment(_ environment: [String: String]) -> [(

@@ -140,7 +140,8 @@ extension Info {
     static func closedClients(_ shard: Shard, _ text: inout OutputBuffer) {
         let closed = shard.context.closedClients
         text.append("client_output_buffer_limit_disconnections:\(closed.count(.leavesOutput))\r\n")
-        text.append("client_query_buffer_limit_disconnections:\(closed.count(.holdsTooMuch))\r\n")
+        text.append(
+            "client_query_buffer_limit_disconnections:\(closed.count(.holdsTooMuch) + closed.count(.noMemory))\r\n")
         text.append("client_unfinished_request_disconnections:\(closed.count(.standsStill))\r\n")
         text.append("client_silent_reader_disconnections:\(closed.count(.readsNothing))\r\n")
         text.append("client_memory_limit_disconnections:\(closed.count(.holdsMost))\r\n")

@@ -84,10 +84,14 @@ package final class MemoryLimit: Sendable {
     /// Four fifths of `all`; less where little is left then, but half at least.
     static func standard(of all: Int) -> Int { max(all / 2, all - max(all / 5, reserveBytesMin)) }
 
-    /// Of what the machine has, or of what the process's control group allows. Reads some files.
+    /// Of what the machine has, or of what the process's control group or `ulimit -v` allows. Reads some files.
     package static let standard: Int = {
         var least = Int(sysconf(Int32(_SC_PHYS_PAGES))) * Int(sysconf(Int32(_SC_PAGESIZE)))
         for limit in groupLimits where limit > 0 { least = min(least, limit) }
+        var addresses = rlimit()
+        if getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &addresses) == 0 {
+            least = min(least, Int(clamping: addresses.rlim_cur))
+        }
         return standard(of: least)
     }()
 

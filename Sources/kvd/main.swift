@@ -50,7 +50,7 @@ struct Cert: ParsableCommand {
 /// `kvd check-config`: what would count, without starting anything.
 struct CheckConfig: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "check-config",
+        commandName: "check-config", _superCommandName: "kvd",
         abstract: "Read flags, environment and file, and say what would count.",
         discussion: """
             Takes the flags of kvd. Prints each setting that is not at its default, with where it comes from, and \
@@ -76,6 +76,7 @@ struct CheckConfig: ParsableCommand {
 /// `kvd settings`: the table of settings as a page.
 struct Settings: ParsableCommand {
     static let configuration = CommandConfiguration(
+        _superCommandName: "kvd",
         abstract: "Print the settings as markdown, conf, man, bash or zsh.",
         discussion: "conf is a configuration file with every setting commented out; bash and zsh are completions.")
 

@@ -111,6 +111,10 @@ import Testing
         #expect(states.last == [["new", "up", "second"]], "\(states)")
         let both = states.filter { $0.contains { $0[0] == "new" } }.joined()
         #expect(both.allSatisfy { $0[2] == "second" && ($0[0] == "new" || $0[0] == "old" && $0[1] == "down") })
+        let (told, seen) = (again.end(), first.end())
+        #expect(!told.contains(": up"), "\(told)")
+        // It was there and went: nobody tries an address in vain.
+        #expect(seen.contains("lost 127.0.0.1:\(port)") && !seen.contains("no answer from"), "\(seen)")
     }
 
     @Test func aNameAtANewAddressIsTheSameMember() throws {

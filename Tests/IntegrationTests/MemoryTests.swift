@@ -52,9 +52,38 @@ import Testing
         String(decoding: try client.call(words), as: UTF8.self)
     }
 
+    /// What a client sends is the client's matter: it is told, and the server goes on. With a limit of its own by
+    /// `ulimit -v`, and where that is left out.
+    @Test(arguments: backends, [[], ["--maxmemory", "0"]])
+    func aRequestForWhichThereIsNoMemoryEndsItsClientOnly(_ backend: String, _ more: [String]) throws {
+        let server = try KVDProcess(
+            arguments: ["--io", backend, "--warm-memory", "no"] + more, before: "ulimit -v 500000")
+        let client = try server.connect()
+        let value = Bytes([UInt8](repeating: 76, count: 1 << 20))
+        var reply = "+OK\r\n"
+        var stored = 0
+        while reply == "+OK\r\n", stored < 500 {
+            reply = try text(client, ["SET", key(stored), value])
+            stored += 1
+        }
+        #expect(reply.hasPrefix("-OOM "), "\(reply)")
+        // Several, so that together they want more than writes leave free.
+        let start = Array("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$67108864\r\n".utf8)
+        var hungry: [Client] = []
+        for _ in 0..<4 {
+            hungry.append(try server.connect())
+            // It may be closed meanwhile.
+            try? hungry.last!.send(start + [UInt8](repeating: 7, count: 60 << 20))
+        }
+        #expect(try client.command("PING") == "+PONG\r\n")
+        #expect(try client.command("INFO", "stats").contains("client_query_buffer_limit_disconnections:0") == false)
+        #expect(server.process.isRunning)
+    }
+
     /// While little is left writes are refused; reads and deletes go on, and writes when there is memory again.
     @Test(.waitingLimit) func aServerAtTheEndOfItsMemoryRefusesWrites() throws {
-        let server = try KVDProcess(arguments: ["--warm-memory", "no"], before: "ulimit -v 800000")
+        let server = try KVDProcess(
+            arguments: ["--warm-memory", "no", "--maxmemory", "0"], before: "ulimit -v 800000")
         let client = try server.connect()
         let value = Bytes([UInt8](repeating: 76, count: 1 << 20))
         var (stored, reply) = (0, "+OK\r\n")

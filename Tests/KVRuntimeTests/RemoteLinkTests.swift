@@ -157,6 +157,31 @@ import Testing
         #expect(now - began < 2 * Self.second)
     }
 
+    /// Two servers that meet, refuse what the other one sends and meet again do it seldom, though each link was up.
+    @Test func whoIsRefusedAtOnceEachTimeComesAgainSlowly() {
+        var link = RemoteLink(seed: 9)
+        link.isKept = true
+        var now: Nanos = 0
+        _ = link.tick(now: now)
+        func wait(afterUp up: Nanos, isRefused: Bool) -> Nanos {
+            _ = link.connected(now: now)
+            _ = link.welcomed(now: now)
+            now += up
+            _ = link.closed(now: now, isRefused: isRefused)
+            let began = now
+            while link.tick(now: now) != .connect { now += 10_000_000 }
+            return now - began
+        }
+        let refused = (0..<8).map { _ in wait(afterUp: 50_000_000, isRefused: true) }
+        #expect(refused[0] >= 2 * Self.second && refused[1] > refused[0] && refused.last! >= 30 * Self.second)
+        // One that was of use for a while begins anew.
+        #expect(wait(afterUp: RemoteLink.toleratedNanosMin, isRefused: true) < 3 * Self.second)
+        // Who is closed at once without a word waits as one who finds nobody.
+        let cut = (0..<8).map { _ in wait(afterUp: 50_000_000, isRefused: false) }
+        #expect(cut.last! >= RemoteLink.backoffNanosMax && cut.last! < 2 * Self.second)
+        #expect(wait(afterUp: RemoteLink.triedNanosMin, isRefused: false) <= RemoteLink.backoffNanosMin + 30_000_000)
+    }
+
     @Test func stuckConnectsAndHandshakesTimeOut() {
         var link = RemoteLink(seed: 1)
         _ = link.wanted(now: 0)

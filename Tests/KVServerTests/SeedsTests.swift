@@ -142,6 +142,9 @@ import Testing
         _ = seeds.tick(0)
         let (isSeed, effects) = seeds.linkFailed(at: ["10.0.0.1:6000"], "it leads back", isItself: true, 10)
         #expect(isSeed && done(effects) == [.drop("10.0.0.1:6000")])
+        // Nothing is promised that is not done.
+        let advice = "give --join the address of another server, and see whether --advertise names this one"
+        #expect(said(effects) == ["cannot join at 10.0.0.1:6000: it leads back; \(advice)"])
         // The name stands for this server as well as for others, and no word is made of it.
         let both = seeds.resolved(1, found("10.0.0.1:6000", "10.0.0.2:6000"), 20)
         #expect(both == [.keep("10.0.0.2:6000")])

@@ -97,6 +97,14 @@ package enum FrameVerdict: Sendable, Equatable {
 package enum FrameFault: Sendable, Equatable, CaseIterable, CustomStringConvertible {
     case magic, version, cluster, checksum, length, malformed, clock, floor, ownServer, borrowed, misaddressed
 
+    /// Of its sender, and not of the way here: it would come again.
+    package var isLasting: Bool {
+        switch self {
+        case .magic, .checksum, .length, .malformed: false
+        case .version, .cluster, .clock, .floor, .ownServer, .borrowed, .misaddressed: true
+        }
+    }
+
     /// For a log line: "link closed because of …".
     package var description: String {
         switch self {

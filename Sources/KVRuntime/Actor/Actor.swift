@@ -57,8 +57,9 @@ public struct ActorContext<Message: WireMessage> {
     /// The incarnation of the system that the message now being handled came from; 0 for one of this system.
     package var arrivedFrom: UInt64 { actors.arrivedFrom }
 
-    package func refuse(_ link: UInt64, because reason: String) {
-        if link != 0 { system.refuse(link: link, reason) }
+    /// `isLasting`: its sender would send the same again, so the next link comes later and later.
+    package func refuse(_ link: UInt64, because reason: String, isLasting: Bool = false) {
+        if link != 0 { system.refuse(link: link, reason, isLasting: isLasting) }
     }
 
     /// Ends this actor after the current call. Messages not yet handled are dropped, and counted.

@@ -73,9 +73,9 @@ extension ActorSystem {
         transport.loop.perform { transport.refuse(peer: address, reason) }
     }
 
-    func refuse(link: UInt64, _ reason: String) {
+    func refuse(link: UInt64, _ reason: String, isLasting: Bool) {
         guard let transport else { return }
-        transport.loop.perform { transport.refuse(link: link, reason) }
+        transport.loop.perform { transport.refuse(link: link, reason, isLasting: isLasting) }
     }
 
     /// Sends bytes that are a message's wire form already. `sender` is the telling actor's counter, 0 from outside.

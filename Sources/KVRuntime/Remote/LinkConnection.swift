@@ -550,10 +550,15 @@ final class LinkConnection: ConnectionHandler {
         }
     }
 
-    /// What came by it was faulty in a way that only its receiver could tell.
-    func refuse(_ reason: String) {
+    /// What came by it was faulty in a way that only its receiver could tell. `isLasting`: it was not spoilt on the way,
+    /// so its sender would send it again, and is told.
+    func refuse(_ reason: String, isLasting: Bool = false) {
         guard !connection.isClosing else { return }
-        fail(LinkError.message(reason))
+        guard isLasting else { return fail(LinkError.message(reason)) }
+        isRefused = true
+        report(LinkError.message(reason))
+        reject(LinkFrame.RejectCode.message, reason)
+        connection.close(afterFlush: true)
     }
 
     // MARK: The end

@@ -55,6 +55,8 @@ enum LinkFrame {
         /// The dialler's state is of before a restore, or the acceptor's is.
         static let epoch: UInt8 = 6
         static let epochOfAcceptor: UInt8 = 7
+        /// What it sent cannot be taken.
+        static let message: UInt8 = 8
     }
 
     /// Appends one frame whose contents `body` writes.

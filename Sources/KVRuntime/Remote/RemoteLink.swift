@@ -48,6 +48,11 @@ struct RemoteLink {
     /// a change by hand helps, or that the other one of its name is gone.
     static let refusedNanosMin: Nanos = 2_000_000_000
     static let refusedNanosMax: Nanos = 30_000_000_000
+    /// A link that ends sooner than this after it came up was an attempt in vain: two servers that meet and part at
+    /// once would do nothing else.
+    static let triedNanosMin: Nanos = 1_000_000_000
+    /// And who is refused sooner than this after it came up was refused once more.
+    static let toleratedNanosMin: Nanos = 10_000_000_000
     /// Frames that waited longer than this for a connection are dropped.
     static let queueNanosMax: Nanos = 10_000_000_000
 
@@ -62,6 +67,7 @@ struct RemoteLink {
     private(set) var queuedBytes = 0
     private(set) var queuedFrames = 0
     private(set) var dropped: UInt64 = 0
+    private var upSince: Nanos = 0
     private var lastHeard: Nanos = 0
     private var lastPing: Nanos = 0
     private var jitter: PRNG
@@ -99,7 +105,7 @@ struct RemoteLink {
     mutating func welcomed(now: Nanos) -> LinkEffects {
         guard case .handshaking = state else { return .close }
         state = .up
-        (failures, refusals) = (0, 0)
+        upSince = now
         lastHeard = now
         lastPing = now
         queuedBytes = 0
@@ -121,6 +127,8 @@ struct RemoteLink {
     /// and does not want it, or is not wanted.
     mutating func closed(now: Nanos, isTheirs: Bool = false, isRefused: Bool = false) -> LinkEffects {
         let wasUp = state == .up
+        if wasUp, now - upSince >= Self.triedNanosMin { failures = 0 }
+        if wasUp, now - upSince >= Self.toleratedNanosMin { refusals = 0 }
         failures = min(failures + 1, 16)
         refusals = isRefused ? min(refusals + 1, 16) : 0
         if !wasUp { attemptsInVain &+= 1 }

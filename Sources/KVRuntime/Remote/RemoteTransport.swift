@@ -304,7 +304,9 @@ final class RemoteTransport: @unchecked Sendable {
         link.peer?.closed(link)
     }
 
-    func refuse(link number: UInt64, _ reason: String) { links[number]?.refuse(reason) }
+    func refuse(link number: UInt64, _ reason: String, isLasting: Bool) {
+        links[number]?.refuse(reason, isLasting: isLasting)
+    }
 
     func refuse(peer address: String, _ reason: String) {
         guard let id = SystemRegistry.intern(address) else { return }

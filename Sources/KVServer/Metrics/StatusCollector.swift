@@ -159,6 +159,7 @@ extension ClosedClients.Reason {
         case .saysNotWho: "says_not_who"
         case .leavesOutput: "leaves_output"
         case .holdsMost: "holds_most"
+        case .noMemory: "no_memory"
         }
     }
 }

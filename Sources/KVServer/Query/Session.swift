@@ -282,14 +282,15 @@ package final class Session {
         s.pointee.activeMillis = shard.state.pointee.nowMillis
         if s.pointee.closing { return .closing }
         if s.pointee[[.continuation, .waiting, .blocked, .unsaved]] {
-            if s.pointee[.continuation] { late.append(bytes) } else { s.pointee.input.append(bytes) }
+            let isKept = s.pointee[.continuation] ? late.tryAppend(bytes) : s.pointee.input.tryAppend(bytes)
+            guard isKept else { return refuseForMemory() }
             noteInput()
             return s.pointee.isBlocked ? .blocked : isSuspended || s.pointee[.unsaved] ? .suspended : .ready
         }
         if s.pointee.inputStart == s.pointee.input.count, !s.pointee[.muted] {
             return answerInPlace(bytes, output, unsent)
         }
-        s.pointee.input.append(bytes)
+        guard s.pointee.input.tryAppend(bytes) else { return refuseForMemory() }
         if s.pointee.input.count - s.pointee.inputStart < s.pointee.parser.wanted {
             reserveInput()
             noteInput()
@@ -353,9 +354,15 @@ package final class Session {
         guard s.pointee.input.count >= Session.inputReservedBytes else { return }
         let wanted = min(s.pointee.parser.wanted, Limits.commandBytesMax)
         let missing = wanted - (s.pointee.input.count - s.pointee.inputStart)
-        if missing > 0 { s.pointee.input.reserve(missing) }
+        if missing > 0, !s.pointee.input.tryReserve(missing) { return }
         guard s.pointee.input.count >= Session.inputBelievedBytes else { return }
         Loop.willFill(s.pointee.input.base + s.pointee.input.count, min(missing, s.pointee.input.count / 8))
+    }
+
+    /// A request for which there is no memory ends its client and not the server.
+    private func refuseForMemory() -> SessionStatus {
+        shard.close(self, .noMemory)
+        return .closing
     }
 
     private func keep(_ bytes: UnsafeRawBufferPointer) {

@@ -97,7 +97,7 @@ extension Shard {
         }
     }
 
-    private func close(_ session: Session, _ reason: ClosedClients.Reason) {
+    func close(_ session: Session, _ reason: ClosedClients.Reason) {
         context.closedClients.note(reason, peer: session.state.pointee.peer)
         session.owner?.sessionRefused(reply: reason.reply)
     }

@@ -37,7 +37,8 @@ final class JoinLinks {
             case .resolve(let seed, let target): resolve(seed, target)
             case .keep(let address): system.keepLink(to: address)
             case .drop(let address):
-                forget(address)
+                // Where it is up somebody else keeps it: that it was up is remembered, for when it is lost.
+                if states[address] != true { forget(address) }
                 system.dropLink(to: address, closing: false)
             case .tell(let line): log.info("\(line)")
             case .warn(let line): log.warning("\(line)")
@@ -80,10 +81,10 @@ final class JoinLinks {
         let reason = change.reason.isEmpty ? "" : ": \(change.reason)"
         if change.isUp {
             log.info("connected to \(change.name.text.isEmpty ? "" : "\(change.name.text) at ")\(change.peerAddress)")
-        } else if states[change.address] == nil || refusal != nil {
-            log.warning("no answer from \(change.address)\(reason); trying again until there is one")
-        } else {
+        } else if states[change.address] == true {
             log.warning("lost \(change.address)\(reason)")
+        } else {
+            log.warning("no answer from \(change.address)\(reason); trying again until there is one")
         }
     }
 

@@ -106,7 +106,7 @@ package final class Replicator {
 
     private func take(_ bytes: [UInt8], crc: UInt32?, _ link: UInt64, from peer: UInt64, _ at: Moment) {
         let verdict = replica.receive(frame: bytes, crc: crc, from: peer, at, into: &effects)
-        if let fault = verdict.closesLink { context?.refuse(link, because: "\(fault)") }
+        if let fault = verdict.closesLink { context?.refuse(link, because: "\(fault)", isLasting: fault.isLasting) }
     }
 
     /// TCP stands to an address: what may be known of who is there goes out with the greeting of the systems.
@@ -343,7 +343,11 @@ package final class Replicator {
         guard speaks else { return }
         if before == nil {
             let name = row.name.count > 0 ? "\(row.name) " : ""
-            log.info("server \(name)\(hex16(row.server)) at \(shownAddress(row.server)): \(row.status)")
+            let isFormer = row.status.isMember && (address == system.address || replica.isReplaced(row.server))
+            // Whether it is up is said once it is heard.
+            let word =
+                isFormer ? "ended, another one is in its place" : row.status == .up ? "a member" : "\(row.status)"
+            log.info("server \(name)\(hex16(row.server)) at \(shownAddress(row.server)): \(word)")
         }
         updateDials()
         if links[row.server] != nil { joinLinks?.known(row.server) }

@@ -177,16 +177,23 @@ struct Seeds {
             // One answer is enough: as long as another address has not been tried, nothing is said.
             seeds[i].failed.formUnion(mine)
             let hasLeft = !seeds[i].addresses.allSatisfy { seeds[i].failed.contains($0) || own.contains($0) }
-            failed(i, reason, isSaid: !hasLeft, &effects)
+            failed(i, reason, isItself: isItself, isSaid: !hasLeft, &effects)
         }
         return (!mine.isEmpty, effects)
     }
 
-    private mutating func failed(_ i: Int, _ reason: String, isSaid: Bool = true, _ effects: inout [Effect]) {
+    private mutating func failed(
+        _ i: Int, _ reason: String, isItself: Bool = false, isSaid: Bool = true, _ effects: inout [Effect]
+    ) {
         seeds[i].problem = reason
         guard isSaid, !seeds[i].hasAnswered, !seeds[i].hasWarned else { return }
         seeds[i].hasWarned = true
-        effects.append(.warn("cannot join at \(seeds[i].endpoint): \(reason); trying again until somebody answers"))
+        // A name may stand for another server one day; an address of this one is not tried again.
+        let advice =
+            isItself
+            ? "give --join the address of another server, and see whether --advertise names this one"
+            : "trying again until somebody answers"
+        effects.append(.warn("cannot join at \(seeds[i].endpoint): \(reason); \(advice)"))
     }
 
     /// The member table has the server, and its link is kept by that.
