@@ -550,8 +550,8 @@ final class LinkConnection: ConnectionHandler {
         }
     }
 
-    /// What came by it was faulty in a way that only its receiver could tell. `isLasting`: it was not spoilt on the way,
-    /// so its sender would send it again, and is told.
+    /// What came by it was faulty in a way that only its receiver could tell. `isLasting`: it was not spoilt on the
+    /// way, so its sender would send it again, and is told.
     func refuse(_ reason: String, isLasting: Bool = false) {
         guard !connection.isClosing else { return }
         guard isLasting else { return fail(LinkError.message(reason)) }
