@@ -11,6 +11,10 @@ package final class SimCounts {
         var at: Millis
         /// The addition that its part began with.
         var begin: UInt64
+        /// Up to there its part is of a count that had expired by what its actor knew; and when the last of these was
+        /// made.
+        var cut: UInt64 = 0
+        var cutAt: Millis = 0
     }
 
     /// What a write of a value takes away: of each actor the additions up to there, and all of an actor whose last one
@@ -182,13 +186,15 @@ extension SimWorld {
         guard noteBase(key, actor, main, now: clock) else { return }
         let origin = Int32(actor.view.origin)
         let seq = UInt64(oracle.history[Int(origin)].count) + 1
-        let began = main.begin(of: origin) ?? seq
+        let last = main.last(of: origin)
         guard actor.ownSeq == seq else {
             return fail(SimViolation("I22", "an increment of \(keys.name(key)) left no part of its own"))
         }
         let cutoff = SimMain(key, actor, self).seen.before
-        counts.added[key][origin, default: []].append(
-            SimCounts.Added(seq: seq, step: step, at: max(clock, cutoff), begin: began))
+        var added = SimCounts.Added(seq: seq, step: step, at: max(clock, cutoff), begin: last?.begin ?? seq)
+        if let last { (added.cut, added.cutAt) = last.at < cutoff ? (last.seq, last.at) : (last.cut, last.cutAt) }
+        if added.cut > last?.cut ?? 0 { outcome.points.hit("part cut by an expiry") }
+        counts.added[key][origin, default: []].append(added)
         outcome.points.hit("counted")
         acknowledgeUntracked(actor, seq, of: (key, actor.uid))
         // Nobody may have forgotten what it was added to.
@@ -427,21 +433,22 @@ struct SimMain: CustomStringConvertible {
     }
 
     /// Those of an actor's additions that count. A part that was deleted and begun again is another one: what was
-    /// added to it does not bring back what its grave ended.
+    /// added to it does not bring back what its grave ended, nor what its actor knew to have expired.
     private func counted(_ origin: Int32, _ added: [SimCounts.Added]) -> [SimCounts.Added] {
         let (taken, before) = (seen.seqs[origin] ?? 0, max(seen.before, expiredAt))
         var counted: [SimCounts.Added] = []
         var last: SimCounts.Added?
         for one in added.reversed() {
             if last?.begin != one.begin { last = one }
-            if last!.at >= before, one.seq > taken { counted.append(one) }
+            let hasExpired = last!.at < before || one.seq <= last!.cut && last!.cutAt < before
+            if one.seq > taken, !hasExpired { counted.append(one) }
         }
         return counted
     }
 
-    /// The addition that an actor's part began with that is here; nil if there is none, or a grave.
-    func begin(of origin: Int32) -> UInt64? {
-        parts[origin].flatMap { seq in here.first { $0.origin == origin }?.added.last { $0.seq <= seq }?.begin }
+    /// The last addition to an actor's part that is here; nil if there is none, or a grave.
+    func last(of origin: Int32) -> SimCounts.Added? {
+        parts[origin].flatMap { seq in here.first { $0.origin == origin }?.added.last { $0.seq <= seq } }
     }
 
     /// Additions to a value that has not arrived are not shown yet, unless everything has: `isSettled`.

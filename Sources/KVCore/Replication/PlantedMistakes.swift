@@ -110,6 +110,8 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let zeroAtFloor = PlantedMistakes(rawValue: 1 << 51)
     /// The zero that counting begins with over a delete is stamped above a deadline set apart.
     package static let zeroOverDeadline = PlantedMistakes(rawValue: 1 << 76)
+    /// Who adds to a part that has expired adds to all of it.
+    package static let partNotCut = PlantedMistakes(rawValue: 1 << 77)
 
     // Those of disks (docs/durability.md).
 
@@ -146,7 +148,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A server is asked for what a sibling has. Not among `all`: it only sends more than is needed.
     package static let askBesideSibling = PlantedMistakes(rawValue: 1 << 62)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 66.
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 67.
     package static let all: [(name: String, bug: PlantedMistakes)] =
         [
             ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
@@ -173,7 +175,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
             ("forgottenAtAWord", .forgottenAtAWord),
             ("countWritesSum", .countWritesSum), ("setForgetsTaken", .setForgetsTaken),
             ("partBuriedEarly", .partBuriedEarly), ("expiryLeavesParts", .expiryLeavesParts),
-            ("zeroAtFloor", .zeroAtFloor), ("zeroOverDeadline", .zeroOverDeadline),
+            ("zeroAtFloor", .zeroAtFloor), ("zeroOverDeadline", .zeroOverDeadline), ("partNotCut", .partNotCut),
         ] + ofDisks
 
     /// Those that only a server with a disk can make.
