@@ -373,6 +373,10 @@ package struct SimBug: Sendable {
             o.countPercent = 40
             o.clockOffsetMillisMax = 900
         },
+        "partNotCut": { o, random in
+            shortLives(&o, &random)
+            o.countPercent = 40
+        },
         "stateBeforeVector": { o, random in
             thinJoin(&o, &random)
             o.faults.insert(.crash)

@@ -9,6 +9,12 @@ package final class SimCounts {
         var step: Int64
         /// When, by the clock that decides about deadlines.
         var at: Millis
+        /// The addition that its part began with.
+        var begin: UInt64
+        /// Up to there its part is of a count that had expired by what its actor knew; and when the last of these was
+        /// made.
+        var cut: UInt64 = 0
+        var cutAt: Millis = 0
     }
 
     /// What a write of a value takes away: of each actor the additions up to there, and all of an actor whose last one
@@ -18,13 +24,24 @@ package final class SimCounts {
         var seqs: [Int32: UInt64] = [:]
         /// The write says something of parts.
         var isSaid = false
+        /// By actor: up to there its part had been deleted then. That counts nowhere any more but where the grave has
+        /// not arrived.
+        var buried: [Int32: UInt64] = [:]
     }
 
-    /// A part was deleted up to there by somebody who knew these servers.
+    /// A part was deleted up to there by somebody who knew these servers, and had this value, expired or not.
     struct Grave {
         var origin: Int32
         var seq: UInt64
         var known: Set<UInt64>
+        var main: SimStamp
+        var isExpired: Bool
+    }
+
+    /// Who had collected, or might have, what a write's clock had not reached yet; and what its actor had seen of each.
+    private struct Lead {
+        var ahead: Set<Int32>
+        var seen: [UInt64]
     }
 
     /// By key, then by actor: in the order in which they were made.
@@ -32,6 +49,13 @@ package final class SimCounts {
     fileprivate var seen: [SimStamp: Seen] = [:]
     /// Zeros that counting began with: how far their actor had seen each of the others when it stamped them.
     private var zeros: [SimStamp: [UInt64]] = [:]
+    /// Those of them that were stamped above the floor, as their actor had no record of the key.
+    private var zerosAboveFloor: Set<SimStamp> = []
+    private var leads: [SimStamp: Lead] = [:]
+    /// By actor and seq: the millisecond of a part's record.
+    private var partMillis: [Int32: [UInt64: Millis]] = [:]
+    /// By a deadline set apart: the value that its actor had then.
+    private var mainsOfTouches: [SimStamp: SimStamp] = [:]
     /// By key and actor that died: how far somebody still had its additions.
     fileprivate var floors: [[Int32: UInt64]]
     /// By key and actor: up to there its part was deleted, so whoever writes from now on has seen it or never will.
@@ -52,16 +76,32 @@ package final class SimCounts {
     /// A write over what an actor had of a key.
     func note(_ main: SimMain, _ stamp: SimStamp, onlySpent: Bool = false) {
         var taken = main.taken(onlySpent: onlySpent) ?? Seen()
-        taken.seqs.merge(buried[main.key]) { max($0, $1) }
+        taken.buried = buried[main.key]
         seen[stamp] = taken
     }
 
-    func seen(_ stamp: SimStamp, of key: Int) -> Seen { seen[stamp] ?? Seen(seqs: buried[key]) }
+    func seen(_ stamp: SimStamp, of key: Int) -> Seen { seen[stamp] ?? Seen(buried: buried[key]) }
 
-    package func noteBuried(_ key: Int, _ origin: Int32, _ seq: UInt64, knowing: Set<UInt64>, expiredAt: Millis) {
+    package func noteBuried(
+        _ key: Int, _ origin: Int32, _ seq: UInt64, knowing: Set<UInt64>, main: SimStamp, expiredAt: Millis
+    ) {
         buried[key][origin] = seq
-        graves[key].append(Grave(origin: origin, seq: seq, known: knowing))
+        graves[key].append(
+            Grave(origin: origin, seq: seq, known: knowing, main: main, isExpired: expiredAt > 0))
         buriedFor[key] = max(buriedFor[key], expiredAt)
+    }
+
+    func noteTouch(_ touch: SimStamp, of main: SimStamp) { mainsOfTouches[touch] = main }
+
+    /// The value that a deadline was set for, if that is known.
+    func main(of touch: SimStamp) -> SimStamp? { mainsOfTouches[touch] }
+
+    /// How far an actor's part was deleted as this value had expired; `live` as below.
+    package func buriedExpired(_ key: Int, _ origin: Int32, of main: SimStamp, live: UInt64?) -> UInt64 {
+        graves[key].reduce(0) { most, grave in
+            grave.origin == origin && grave.main == main && grave.isExpired && (live.map { grave.seq < $0 } ?? true)
+                ? max(most, grave.seq) : most
+        }
     }
 
     /// How far an actor's part was deleted by somebody who had not met the server that a write of the value is of: that
@@ -77,11 +117,38 @@ package final class SimCounts {
     /// An actor has stamped a write again.
     func copy(from old: SimStamp, to new: SimStamp, _ actor: SimActor, _ oracle: SimOracle) {
         seen[new] = seen[old]
-        if zeros[old] != nil { noteZero(new, actor, oracle) }
+        if zeros[old] != nil { noteZero(new, actor, oracle, isAboveFloor: true) }
     }
 
-    func noteZero(_ stamp: SimStamp, _ actor: SimActor, _ oracle: SimOracle) {
+    func noteZero(_ stamp: SimStamp, _ actor: SimActor, _ oracle: SimOracle, isAboveFloor: Bool) {
         zeros[stamp] = oracle.uids.map { actor.covered($0) }
+        if isAboveFloor { noteAboveFloor(stamp) }
+    }
+
+    package func noteAboveFloor(_ zero: SimStamp) { zerosAboveFloor.insert(zero) }
+
+    package func noteLead(_ stamp: SimStamp, _ ahead: Set<Int32>, seen: [UInt64]) {
+        if !ahead.isEmpty { leads[stamp] = Lead(ahead: ahead, seen: seen) }
+    }
+
+    package func notePartMillis(_ origin: Int32, _ seq: UInt64, _ ms: Millis) {
+        partMillis[origin, default: [:]][seq] = ms
+    }
+
+    /// Whether a zero may beat a write unseen (docs/replication.md 16.5): it was stamped above a floor; that, or the
+    /// clock that lifts it, was further ahead of the write's clock than a tombstone's age; and the write's actor had
+    /// seen what the floor is of, as clause 1 of 10.1 demands. A newcomer takes the floor of any other over.
+    package func mayBeat(_ zero: SimStamp, _ other: SimStamp, _ oracle: SimOracle) -> Bool {
+        guard zerosAboveFloor.contains(zero), let lead = leads[other],
+            lead.ahead.contains(zero.origin) || Int(zero.origin) >= lead.seen.count
+        else { return false }
+        let floor = zero.ms - 1
+        return lead.seen.indices.contains { origin in
+            let seen = Int(min(lead.seen[origin], UInt64(oracle.history[origin].count)))
+            let parts = partMillis[Int32(origin)] ?? [:]
+            return oracle.history[origin].prefix(seen).contains { $0.ms == floor }
+                || parts.contains { $0.key <= UInt64(seen) && $0.value == floor }
+        }
     }
 
     /// Whether the actor of a zero had seen a write when it stamped it; nil if it is none.
@@ -119,19 +186,27 @@ extension SimWorld {
         guard noteBase(key, actor, main, now: clock) else { return }
         let origin = Int32(actor.view.origin)
         let seq = UInt64(oracle.history[Int(origin)].count) + 1
+        let last = main.last(of: origin)
         guard actor.ownSeq == seq else {
             return fail(SimViolation("I22", "an increment of \(keys.name(key)) left no part of its own"))
         }
         let cutoff = SimMain(key, actor, self).seen.before
-        counts.added[key][origin, default: []].append(
-            SimCounts.Added(seq: seq, step: step, at: max(clock, cutoff)))
+        var added = SimCounts.Added(seq: seq, step: step, at: max(clock, cutoff), begin: last?.begin ?? seq)
+        if let last { (added.cut, added.cutAt) = last.at < cutoff ? (last.seq, last.at) : (last.cut, last.cutAt) }
+        if added.cut > last?.cut ?? 0 { outcome.points.hit("part cut by an expiry") }
+        counts.added[key][origin, default: []].append(added)
         outcome.points.hit("counted")
-        acknowledgeUntracked(actor, seq)
+        acknowledgeUntracked(actor, seq, of: (key, actor.uid))
+        // Nobody may have forgotten what it was added to.
+        if !failed { checkExtended(key, SimStamp(ms: 0, origin: origin, seq: seq), by: actor) }
         if !failed { checkCount(key, actor) }
     }
 
     /// A write that the figures of keys are not kept of: of a part.
-    func acknowledgeUntracked(_ actor: SimActor, _ seq: UInt64) {
+    func acknowledgeUntracked(_ actor: SimActor, _ seq: UInt64, of part: (key: Int, uid: ActorUID)) {
+        if let record = actor.partRecord(part.key, part.uid), record.seq == seq, actor.originUID(record) == actor.uid {
+            counts.notePartMillis(Int32(actor.view.origin), seq, record.ms)
+        }
         let write = SimWrite(key: -1, valueLength: 0, valueID: 0, ms: 0, at: now)
         let stamp = SimStamp(ms: 0, origin: Int32(actor.view.origin), seq: seq)
         trace.fold(seq)
@@ -146,7 +221,7 @@ extension SimWorld {
         else { return !failed }
         outcome.points.hit(before.stamp.isNone ? "counter begun" : "counter begun anew")
         counts.note(before, stamp, onlySpent: true)
-        counts.noteZero(stamp, actor, oracle)
+        counts.noteZero(stamp, actor, oracle, isAboveFloor: before.stamp.isNone)
         let write = SimWrite(
             key: Int32(key), valueLength: 1, valueID: 0, ms: stamp.ms, at: now, kept: oracle.kept(by: record), number: 0
         )
@@ -237,7 +312,8 @@ extension SimWorld {
     }
 
     /// The value 0 that counting begins with loses to every write that its actor had not seen (I24), but for one of the
-    /// millisecond of the delete that it replaces.
+    /// millisecond of the delete that it replaces, and one by a clock too far behind where there was nothing to
+    /// replace.
     private func checkZero(_ key: Int, _ zero: SimStamp, beside names: [Int32]) {
         var beaten = SimStamp.none
         for origin in oracle.history.indices {
@@ -245,6 +321,10 @@ extension SimWorld {
             where names.contains(write.key) && write.ms > 0 {
                 let stamp = SimStamp(ms: write.ms, origin: Int32(origin), seq: UInt64(index) + 1)
                 guard oracle.precedes(stamp, zero), counts.hadSeen(stamp, stamp) == nil else { continue }
+                if counts.hadSeen(stamp, zero) == false, counts.mayBeat(zero, stamp, oracle) {
+                    outcome.points.hit("zero above what a clock far behind stamped")
+                    continue
+                }
                 beaten = oracle.greater(beaten, stamp)
             }
         }
@@ -268,6 +348,15 @@ extension SimWorld {
             // What a deadline set apart ends, it ends wherever it arrives.
             checkZero(key, zero, beside: [Int32(key), Int32(keys.count + key)])
         }
+    }
+
+    /// Of a write to a counter or its deadline: who was so far ahead that a zero of theirs may beat it.
+    func noteLead(_ key: Int, _ stamp: SimStamp, _ writer: SimActor) {
+        guard isCounter(key % keys.count) else { return }
+        let clock = writer.corrected
+        let ahead = upActors().filter { max($0.floor, $0.corrected - options.tombstoneAgeMillis) > clock }
+        counts.noteLead(
+            stamp, Set(ahead.map { Int32($0.view.origin) }), seen: oracle.uids.map { writer.covered($0) })
     }
 
     /// A part from a clock that was ahead is collected, and its key after it, when that time has come.
@@ -310,8 +399,12 @@ struct SimMain: CustomStringConvertible {
         seen = world.counts.seen(last, of: key)
         var ended: Millis = 0
         var number: Int64?
+        var isLent = false
         if let record, !record.isTombstone {
-            let deadline = actor.effective(key, oracle)?.deadline ?? 0
+            let effective = actor.effective(key, oracle)
+            let deadline = effective?.deadline ?? 0
+            // A deadline that came before the value it was set for shows an older one again meanwhile.
+            isLent = effective.flatMap { world.counts.main(of: $0.version) }.map { oracle.precedes(last, $0) } ?? false
             if deadline > 0, deadline <= actor.corrected { ended = deadline }
             if ended == 0 { number = oracle.write(stamp)?.number }
         } else if stamp.isNone, let gone = oracle.write(last), !gone.isTombstone {
@@ -328,18 +421,34 @@ struct SimMain: CustomStringConvertible {
             let covered = actor.covered(uid)
             let foreign = world.counts.floors[key][origin] ?? .max
             let reach = part.map { $0.isForeign ? foreign : $0.seq } ?? (covered == VersionVector.retired ? 0 : covered)
-            let gone = world.counts.buriedUnaware(
-                key, origin, of: oracle.server(last), live: part.flatMap { $0.isDeleted ? nil : $0.seq })
+            let live = part.flatMap { $0.isDeleted ? nil : $0.seq }
+            let buried = seen.buried[origin].flatMap { buried in live.map { buried < $0 } ?? true ? buried : nil } ?? 0
+            let gone = max(
+                buried, world.counts.buriedUnaware(key, origin, of: oracle.server(last), live: live),
+                isLent ? world.counts.buriedExpired(key, origin, of: last, live: live) : 0)
             let held = list.filter { $0.seq <= reach && $0.seq > gone }
             if !held.isEmpty { here.append((origin, held)) }
         }
         self.hasParts = hasParts
     }
 
-    /// Those of an actor's additions that count.
+    /// Those of an actor's additions that count. A part that was deleted and begun again is another one: what was
+    /// added to it does not bring back what its grave ended, nor what its actor knew to have expired.
     private func counted(_ origin: Int32, _ added: [SimCounts.Added]) -> [SimCounts.Added] {
-        guard let last = added.last, last.at >= max(seen.before, expiredAt) else { return [] }
-        return added.filter { $0.seq > seen.seqs[origin] ?? 0 }
+        let (taken, before) = (seen.seqs[origin] ?? 0, max(seen.before, expiredAt))
+        var counted: [SimCounts.Added] = []
+        var last: SimCounts.Added?
+        for one in added.reversed() {
+            if last?.begin != one.begin { last = one }
+            let hasExpired = last!.at < before || one.seq <= last!.cut && last!.cutAt < before
+            if one.seq > taken, !hasExpired { counted.append(one) }
+        }
+        return counted
+    }
+
+    /// The last addition to an actor's part that is here; nil if there is none, or a grave.
+    func last(of origin: Int32) -> SimCounts.Added? {
+        parts[origin].flatMap { seq in here.first { $0.origin == origin }?.added.last { $0.seq <= seq } }
     }
 
     /// Additions to a value that has not arrived are not shown yet, unless everything has: `isSettled`.
@@ -357,10 +466,12 @@ struct SimMain: CustomStringConvertible {
 
     /// What a write over it takes; `onlySpent`: only what counts no more in any case.
     func taken(onlySpent: Bool = false) -> SimCounts.Seen? {
-        guard !stamp.isNone || !onlySpent, hasParts || onlySpent || seen.isSaid else { return nil }
+        // What a record that was forgotten said went with it.
+        let isSaid = seen.isSaid && !stamp.isNone
+        guard !stamp.isNone || !onlySpent, hasParts || onlySpent || isSaid else { return nil }
         var taken = seen
         taken.before = stamp.isNone ? 0 : max(taken.before, expiredAt)
-        taken.isSaid = taken.isSaid || taken.before > 0
+        taken.isSaid = isSaid || taken.before > 0
         for (origin, added) in here {
             guard let part = parts[origin], !onlySpent || counted(origin, added).isEmpty else { continue }
             taken.seqs[origin] = max(taken.seqs[origin] ?? 0, part)

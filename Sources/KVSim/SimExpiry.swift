@@ -51,13 +51,18 @@ extension SimWorld {
         outcome.points.hit(end == 0 ? "deadline taken away" : "deadline set apart")
         let write = SimWrite(key: Int32(touched), valueLength: 0, valueID: 0, ms: stamp.ms, at: now, deadline: end)
         if let violation = oracle.deadlineMismatch(record, write) { return fail(violation) }
+        if let main = actor.find(key).flatMap({ actor.stamp(of: $0, oracle) }) {
+            // It may extend what is shown by a deadline of a newer value only.
+            let other = before.flatMap { counts.main(of: $0.version) } ?? .none
+            counts.noteTouch(stamp, of: oracle.greater(main, other))
+        }
         acknowledge(write, stamp, actor.view)
         if !failed { checkExtended(key, stamp, by: actor) }
     }
 
-    /// An extension of a value that somebody has forgotten already (I21), unless that one could not know of the writer
-    /// or the writer's clock was set back.
-    private func checkExtended(_ key: Int, _ touch: SimStamp, by actor: SimActor) {
+    /// An extension of a value that somebody has forgotten already, or an addition to it (I21), unless that one could
+    /// not know of the writer or the writer's clock was set back.
+    func checkExtended(_ key: Int, _ touch: SimStamp, by actor: SimActor) {
         guard let main = actor.find(key).flatMap({ actor.stamp(of: $0, oracle) }) else { return }
         for other in upActors() where other !== actor {
             let gone = other.view.collected[key]
@@ -75,8 +80,8 @@ extension SimWorld {
             return fail(
                 SimViolation(
                     "I21",
-                    "actor \(actor.view.origin) extended \(keys.name(key)) \(oracle.name(main)), which actor "
-                        + "\(other.view.origin) has forgotten"))
+                    "actor \(actor.view.origin) extended or counted at \(keys.name(key)) \(oracle.name(main)), which "
+                        + "actor \(other.view.origin) has forgotten"))
         }
     }
 

@@ -173,6 +173,7 @@ extension SimWorld {
         }
         if let violation = view.noteWrite(key, stamp, tombstone: length < 0, oracle) { return fail(violation) }
         if let violation = oracle.acknowledge(write, stamp: stamp) { return fail(violation) }
+        noteLead(key, stamp, actors[view.origin])
     }
 
     /// What the machine wrote by itself: a newcomer stamps its first writes again once it hears what the others had
@@ -193,7 +194,7 @@ extension SimWorld {
                     write.kept = oracle.kept(by: record)
                 }
                 counts.copy(from: again.old, to: again.new, actor, oracle)
-                if old.isTombstone { counts.noteZero(again.new, actor, oracle) }
+                if old.isTombstone { counts.noteZero(again.new, actor, oracle, isAboveFloor: true) }
                 acknowledge(write, again.new, actor.view)
                 continue
             }
@@ -209,12 +210,12 @@ extension SimWorld {
             if let part = actor.part(seq) {
                 if let uid = part.buried, let gone = oracle.index(of: uid) {
                     outcome.points.hit(uid == actor.uid ? "part deleted" : "retired part deleted")
+                    let main = SimMain(part.key, actor, self)
                     counts.noteBuried(
                         part.key, Int32(gone), uid == actor.uid ? seq : .max,
-                        knowing: Set(actor.rows.map(\.server)),
-                        expiredAt: SimMain(part.key, actor, self).expiredAt)
+                        knowing: Set(actor.rows.map(\.server)), main: main.stamp, expiredAt: main.expiredAt)
                 }
-                acknowledgeUntracked(actor, seq)
+                acknowledgeUntracked(actor, seq, of: (part.key, part.buried ?? actor.uid))
                 continue
             }
             return fail(SimViolation("I4", "actor \(origin) made write \(seq) by itself, which cannot be found"))

@@ -48,12 +48,37 @@ struct OracleTests {
     @Test("a part's grave stands against a write of who was not met, where it is here and the part did not begin anew")
     func graves() {
         let counts = SimCounts(keys: 1)
-        counts.noteBuried(0, 2, 10, knowing: [7], expiredAt: 0)
+        let main = SimStamp(ms: 5, origin: 0, seq: 1)
+        counts.noteBuried(0, 2, 10, knowing: [7], main: main, expiredAt: 0)
         #expect(counts.buriedUnaware(0, 2, of: 8, live: nil) == 10)
         #expect(counts.buriedUnaware(0, 2, of: 7, live: nil) == 0)
         #expect(counts.buriedUnaware(0, 2, of: 8, live: 9) == 0)
         #expect(counts.buriedUnaware(0, 2, of: 8, live: 11) == 10)
         #expect(counts.buriedUnaware(0, 3, of: 8, live: nil) == 0)
+        #expect(counts.buriedExpired(0, 2, of: main, live: nil) == 0)
+        counts.noteBuried(0, 2, 12, knowing: [7], main: main, expiredAt: 6)
+        #expect(counts.buriedExpired(0, 2, of: main, live: nil) == 12)
+        #expect(counts.buriedExpired(0, 2, of: main, live: 11) == 0)
+        #expect(counts.buriedExpired(0, 2, of: SimStamp(ms: 6, origin: 0, seq: 2), live: nil) == 0)
+    }
+
+    @Test("a zero may beat only a write whose clock was too far behind, and only above a floor (I24)")
+    func zeroAboveAFloor() {
+        let counts = SimCounts(keys: 1)
+        let (oracle, a, b) = oracle()
+        #expect(oracle.acknowledge(write(3, 49), stamp: SimStamp(ms: 49, origin: Int32(b), seq: 1)) == nil)
+        let zeros = (0...2).map { SimStamp(ms: 50, origin: $0, seq: 1) }
+        func stamp(_ ms: Millis) -> SimStamp { SimStamp(ms: ms, origin: Int32(a), seq: UInt64(ms)) }
+        let (slow, other, unaware, part) = (stamp(5), stamp(6), stamp(7), stamp(8))
+        counts.noteLead(slow, [1], seen: [0, 1])
+        counts.noteLead(other, [], seen: [0, 1])
+        counts.noteLead(unaware, [1], seen: [0, 0])
+        counts.noteLead(part, [1], seen: [4, 0])
+        #expect(!counts.mayBeat(zeros[1], slow, oracle))
+        for zero in zeros { counts.noteAboveFloor(zero) }
+        // The last of them is a newcomer's, which took another one's floor over.
+        #expect(zeros.map { counts.mayBeat($0, slow, oracle) } == [false, true, true])
+        for write in [other, unaware, part] { #expect(!zeros.contains { counts.mayBeat($0, write, oracle) }) }
     }
 
     @Test("a write that skips its actor's counter is noticed (I3)")

@@ -126,6 +126,8 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let zeroOverDeadline = PlantedMistakes(rawValue: 1 << 76)
     /// A report names a departed server as level with a vector that says less of it than is here.
     package static let levelUnsaid = PlantedMistakes(rawValue: 1 << 56)
+    /// Who adds to a part that has expired adds to all of it.
+    package static let partNotCut = PlantedMistakes(rawValue: 1 << 77)
 
     // Those of disks (docs/durability.md).
 
@@ -162,7 +164,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A server is asked for what a sibling has. Not among `all`: it only sends more than is needed.
     package static let askBesideSibling = PlantedMistakes(rawValue: 1 << 62)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 69.
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 70.
     package static let all: [(name: String, bug: PlantedMistakes)] =
         [
             ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
@@ -191,7 +193,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
             ("countWritesSum", .countWritesSum), ("setForgetsTaken", .setForgetsTaken),
             ("partBuriedEarly", .partBuriedEarly), ("expiryLeavesParts", .expiryLeavesParts),
             ("zeroAtFloor", .zeroAtFloor), ("zeroOverDeadline", .zeroOverDeadline),
-            ("levelUnsaid", .levelUnsaid),
+            ("levelUnsaid", .levelUnsaid), ("partNotCut", .partNotCut),
         ] + ofDisks
 
     /// Those that only a server with a disk can make.

@@ -99,6 +99,7 @@ package final class Replica {
         if config.planted(.setForgetsTaken) { store.state.pointee.forgetsTaken = true }
         if config.planted(.partBuriedEarly) { store.state.pointee.buriesEarly = true }
         if config.planted(.expiryLeavesParts) { store.state.pointee.leavesParts = true }
+        if config.planted(.partNotCut) { store.state.pointee.leavesPartsWhole = true }
         if config.planted(.zeroOverDeadline) { store.state.pointee.beatsDeadlines = true }
         inbox = Inbox(bytesMax: config.inboxBytesMax)
         bench = FrameBench(origins: origins, cluster: config.clusterId)

@@ -35,7 +35,9 @@ enum Companion {
         let valueCount = content.count - RecordExtension.shortBytes
         switch key[2] {
         case deadlineKind: return !isTombstone && valueCount == 0
-        case partKind: return key.count >= prefixBytes + uidBytes && valueCount == (isTombstone ? 0 : CounterPart.bytes)
+        case partKind:
+            return key.count >= prefixBytes + uidBytes
+                && (isTombstone ? valueCount == 0 : CounterPart.isLength(valueCount))
         default: return false
         }
     }

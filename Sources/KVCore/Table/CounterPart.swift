@@ -2,9 +2,18 @@
 
 import KVBase
 
-/// The value of a part's record (`Companion.partKind`), 40 bytes.
+/// The value of a part's record (`Companion.partKind`): 40 bytes, and 32 more where an expiry has cut it.
 struct CounterPart: Equatable {
+    /// What had been added before the count expired by what its actor knew.
+    struct Earlier: Equatable {
+        var sum: Int128
+        /// The clock at the last of these additions, and its seq.
+        var at: Millis
+        var last: UInt64
+    }
+
     static let bytes = 40
+    static let cutBytes = bytes + 32
     /// More than 2^40 writes of 2^63 cannot be; 65,536 of these fit 128 bits.
     static let magnitudeMax: UInt128 = 1 << 104
     /// Actors that may count at one key. As each start of a server brings new ones, a counter that is never set can
@@ -19,38 +28,68 @@ struct CounterPart: Equatable {
     var at: Millis
     /// The seq of the write that added it: not that of the record, which a newcomer may write again above a floor.
     var last: UInt64
+    /// Part of the sum.
+    private(set) var earlier: Earlier?
 
     init(begin: UInt64, at: Millis) { (self.begin, sum, self.at, last) = (begin, 0, at, begin) }
 
     /// Nil for a record that is none: a tombstone, or one that no honest peer made.
     init?(_ record: Record) {
         let value = record.value
-        guard !record.isTombstone, value.count == CounterPart.bytes, let place = value.baseAddress else { return nil }
+        guard !record.isTombstone, CounterPart.isLength(value.count), let place = value.baseAddress else { return nil }
         begin = place.loadUnaligned(as: UInt64.self)
         sum = place.loadUnaligned(fromByteOffset: 8, as: Int128.self)
         at = place.loadUnaligned(fromByteOffset: 24, as: Millis.self)
         last = place.loadUnaligned(fromByteOffset: 32, as: UInt64.self)
         guard sum.magnitude <= CounterPart.magnitudeMax, last <= Version.seqMax else { return nil }
+        guard value.count == CounterPart.cutBytes else { return }
+        let cut = Earlier(
+            sum: place.loadUnaligned(fromByteOffset: 40, as: Int128.self),
+            at: place.loadUnaligned(fromByteOffset: 56, as: Millis.self),
+            last: place.loadUnaligned(fromByteOffset: 64, as: UInt64.self))
+        guard cut.sum.magnitude <= CounterPart.magnitudeMax, cut.last <= last else { return nil }
+        earlier = cut
+    }
+
+    static func isLength(_ count: Int) -> Bool { count == bytes || count == cutBytes }
+
+    /// Another addition. `expired`: the count that its actor has expired then, or 0: what was added before is of that
+    /// count.
+    mutating func add(_ step: Int64, now: Millis, expired: Millis, seq: UInt64) {
+        if at < expired { earlier = Earlier(sum: sum, at: at, last: last) }
+        sum += Int128(step)
+        (at, last) = (max(now, expired), seq)
     }
 
     /// As the value of its record, valid while `body` runs.
     func with<R>(_ body: (ByteView) -> R) -> R {
-        withUnsafeTemporaryAllocation(byteCount: CounterPart.bytes, alignment: 16) { buffer in
+        let count = earlier == nil ? CounterPart.bytes : CounterPart.cutBytes
+        return withUnsafeTemporaryAllocation(byteCount: count, alignment: 16) { buffer in
             buffer.storeBytes(of: begin, as: UInt64.self)
             buffer.storeBytes(of: sum, toByteOffset: 8, as: Int128.self)
             buffer.storeBytes(of: at, toByteOffset: 24, as: Millis.self)
             buffer.storeBytes(of: last, toByteOffset: 32, as: UInt64.self)
+            if let earlier {
+                buffer.storeBytes(of: earlier.sum, toByteOffset: 40, as: Int128.self)
+                buffer.storeBytes(of: earlier.at, toByteOffset: 56, as: Millis.self)
+                buffer.storeBytes(of: earlier.last, toByteOffset: 64, as: UInt64.self)
+            }
             return body(ByteView(UnsafeRawBufferPointer(buffer)))
         }
     }
 
-    /// What it adds to a value whose write has taken `taken`, all of it where it was last added to before `before`: nil
-    /// if there is nothing beyond.
+    /// What it adds to a value whose write has taken `taken`, and what was added before `before`, as far as that can be
+    /// told apart: nil if there is nothing beyond.
     func added(_ uid: ActorUID, _ taken: TakenView?, before: Millis) -> Int128? {
-        if at < max(before, taken?.before ?? 0) { return nil }
-        guard let entry = taken?.entry(of: uid) else { return sum }
-        if last <= entry.seq { return nil }
-        return begin <= entry.seq ? sum - entry.sum : sum
+        let before = max(before, taken?.before ?? 0)
+        if at < before { return nil }
+        var (gone, seq): (Int128, UInt64) = (0, 0)
+        if let entry = taken?.entry(of: uid) {
+            if last <= entry.seq { return nil }
+            if begin <= entry.seq { (gone, seq) = (entry.sum, entry.seq) }
+        }
+        if let earlier, earlier.at < before, earlier.last > seq { gone = earlier.sum }
+        return sum - gone
     }
 }
 
@@ -124,6 +163,9 @@ struct ShownNumbers {
 extension Record {
     /// What a part says, for a trace; nil of any other record.
     package var partText: String? {
-        CounterPart(self).map { "sum \($0.sum) begun \($0.begin) last \($0.last) at \($0.at)" }
+        CounterPart(self).map { part in
+            let cut = part.earlier.map { ", of it \($0.sum) to \($0.last) at \($0.at)" } ?? ""
+            return "sum \(part.sum) begun \(part.begin) last \(part.last) at \(part.at)\(cut)"
+        }
     }
 }

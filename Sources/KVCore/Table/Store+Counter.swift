@@ -247,7 +247,10 @@ extension Store {
 
     /// Adds to this actor's part. Nil if it did.
     private func add(_ key: HashedKey, _ step: Int64, _ now: Millis) -> IncrementOutcome? {
-        let before = state.pointee.table.find(key.view, place(key.hash))?.record.taken?.before ?? 0
+        var expired = state.pointee.table.find(key.view, place(key.hash))?.record.taken?.before ?? 0
+        #if KV_CHECKS
+            if state.pointee.leavesPartsWhole { expired = 0 }
+        #endif
         return Companion.withKey(Companion.partKind, of: key.view, uid: own) { name in
             let hash = self.hash(name)
             let slot = state.pointee.table.find(name, place(hash))
@@ -255,8 +258,7 @@ extension Store {
             guard let ms = stamp(over: slot?.record, now: now, floor: 0) else { return .refused }
             let seq = nextSeq(hash)
             var part = slot.flatMap { CounterPart($0.record) } ?? CounterPart(begin: seq, at: now)
-            part.sum += Int128(step)
-            (part.at, part.last) = (max(now, before), seq)
+            part.add(step, now: now, expired: expired, seq: seq)
             write(part, name, slot, ms, seq, hash)
             return nil
         }

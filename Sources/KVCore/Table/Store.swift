@@ -293,6 +293,8 @@ struct StoreState {
     var buriesEarly = false
     /// A planted mistake: a count that begins after an expiry goes on from the old one.
     var leavesParts = false
+    /// A planted mistake: who adds to a part that has expired adds to all of it.
+    var leavesPartsWhole = false
     /// A planted mistake: counting begins above a deadline set apart.
     var beatsDeadlines = false
     let config: StoreConfig

@@ -117,6 +117,34 @@ import Testing
         #expect(shown["set"] == ["10"] && shown["new"] == ["10"])
     }
 
+    /// All count until the deadline and go on behind it, before anybody has heard of the others: as a limit of so many
+    /// a second is counted.
+    private func countedAcrossADeadline(planted: PlantedMistakes = []) -> Set<String> {
+        let (cluster, servers) = trio(planted: planted)
+        for server in servers { count(cluster, server, "n", 5) }
+        let end = cluster.moment(servers[0]).wall + 3_000
+        servers[1].actors[0].store.expire("n", at: end, now: cluster.moment(servers[1]).wall)
+        cluster.run(2_990)
+        #expect(shown(cluster, "n") == ["15"])
+        cluster.drops = { _, _ in true }
+        for server in servers { count(cluster, server, "n", 100) }
+        cluster.run(20)
+        #expect(shown(cluster, "n") == ["none"])
+        for server in servers { count(cluster, server, "n", 1) }
+        cluster.drops = { _, _ in false }
+        cluster.run(2_000)
+        #expect(cluster.sum(\.divergences) == 0)
+        return shown(cluster, "n")
+    }
+
+    @Test func whatIsCountedBeforeADeadlineEndsWithIt() {
+        #expect(countedAcrossADeadline() == ["3"])
+    }
+
+    @Test func aPartThatIsNotCutIsNoticed() {
+        #expect(countedAcrossADeadline(planted: [.partNotCut]) != ["3"])
+    }
+
     @Test func anExpiredCounterIsForgotten() {
         let (cluster, servers) = trio()
         for server in servers { count(cluster, server, "n", 5) }

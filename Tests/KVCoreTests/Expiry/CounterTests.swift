@@ -239,6 +239,76 @@ import Testing
         }
     }
 
+    /// Additions of before the deadline, of which another server had not heard when it began anew, do not come back
+    /// when their actor adds again.
+    @Test(arguments: [true, false]) func anExpiredPartIsCutWhereItsActorAddsAgain(_ isSwapped: Bool) {
+        CounterTests.with { pair in
+            let (a, b) = isSwapped ? (pair.b, pair.a) : (pair.a, pair.b)
+            a.increment("n", by: 5, now: 1_000)
+            a.expire("n", at: 2_000, now: 1_000)
+            a.copy(to: b)
+            b.increment("n", by: 100, now: 1_500)
+            #expect(a.increment("n", now: 3_000) == .value(1))
+            a.copy(to: b)
+            #expect(b.shown("n", now: 3_400) == "1")
+            #expect(b.increment("n", by: 10, now: 3_500) == .value(11) && b.shown("n", now: 3_500) == "11")
+            #expect(b.increment("n", now: 3_600) == .value(12))
+            pair.both(now: 4_000) { #expect($0.shown("n", now: 4_000) == "12") }
+        }
+    }
+
+    /// Both begin anew: whichever of the two zeros wins, only what was added afterwards counts.
+    @Test(arguments: [true, false]) func bothBeginAnewAfterAnExpiry(_ isSwapped: Bool) {
+        CounterTests.with { pair in
+            let (a, b) = isSwapped ? (pair.b, pair.a) : (pair.a, pair.b)
+            a.increment("n", by: 5, now: 1_000)
+            b.increment("n", by: 7, now: 1_000)
+            a.expire("n", at: 2_000, now: 1_000)
+            a.copy(to: b)
+            b.copy(to: a)
+            a.increment("n", by: 100, now: 1_900)
+            b.increment("n", by: -1_000, now: 1_900)
+            #expect(a.increment("n", now: 2_100) == .value(1) && b.increment("n", by: 10, now: 2_100) == .value(10))
+            pair.both(now: 3_000) { #expect($0.shown("n", now: 3_000) == "11") }
+        }
+    }
+
+    /// What was cut by an expiry counts on top of a value that was written without knowledge of that expiry.
+    @Test func whatACutTookCountsWhereNothingHadExpired() {
+        CounterTests.with { pair in
+            pair.a.increment("n", by: 5, now: 1_000)
+            pair.a.copy(to: pair.b)
+            pair.a.expire("n", at: 2_000, now: 1_000)
+            pair.a.increment("n", by: 100, now: 1_500)
+            pair.b.set("n", "50", now: 2_500)
+            #expect(pair.a.increment("n", now: 3_000) == .value(1))
+            pair.both(now: 4_000) { #expect($0.shown("n", now: 4_000) == "151") }
+        }
+    }
+
+    @Test func aPartThatWasCutIsReadAsItWasWritten() {
+        var part = CounterPart(begin: 3, at: 1_000)
+        part.add(5, now: 1_000, expired: 0, seq: 3)
+        part.add(7, now: 1_500, expired: 1_500, seq: 4)
+        #expect(part.earlier == CounterPart.Earlier(sum: 5, at: 1_000, last: 3) && part.sum == 12)
+        part.add(1, now: 1_400, expired: 1_500, seq: 6)
+        #expect(part.earlier?.last == 3 && part.at == 1_500 && part.sum == 13)
+        part.with { bytes in
+            let name: [UInt8] = [0xFF, 0, Companion.partKind, 1] + [UInt8](repeating: 0, count: Companion.uidBytes)
+            name.withUnsafeBytes { name in
+                func read(_ count: Int) -> CounterPart? {
+                    let record = Record.create(
+                        key: ByteView(name), RecordExtension(deadline: 0), value: ByteView(bytes.start, count), ms: 9,
+                        origin: 0, seq: 6)
+                    defer { record.release() }
+                    return CounterPart(record)
+                }
+                #expect(bytes.count == CounterPart.cutBytes && read(bytes.count) == part)
+                for count in 0..<bytes.count where count != CounterPart.bytes { #expect(read(count) == nil) }
+            }
+        }
+    }
+
     @Test func whatIsAddedToATextStaysHidden() {
         CounterTests.with { pair in
             pair.a.increment("n", by: 5, now: 1_000)
