@@ -126,6 +126,7 @@ extension CommandTable {
     /// Places of the two that have a short way.
     static let getRow = place(of: "get")
     static let setRow = place(of: "set")
+    static let incrRow = place(of: "incr")
 
     private static func place(of name: String) -> Int { standard.rows.firstIndex { $0.nameText == name }! }
 }

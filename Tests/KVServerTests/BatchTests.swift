@@ -9,7 +9,9 @@ import Testing
 @testable import KVServer
 
 @Suite(.blocking) struct BatchTests {
-    private func request(_ arguments: String...) -> [UInt8] {
+    private func request(_ arguments: String...) -> [UInt8] { request(arguments) }
+
+    private func request(_ arguments: [String]) -> [UInt8] {
         var bytes = OutputBuffer()
         defer { bytes.deallocate() }
         bytes.request(arguments.map { Bytes($0) })
@@ -32,12 +34,35 @@ import Testing
         // Same letters but for a bit that is no case, other arities, other names, a key that is too long.
         for other in [
             request("\u{27}ET", "k"), request("GET"), request("GET", "k", "x"), request("SET", "k"),
-            request("SET", "k", "v", "EX", "1"), request("GETS", "k"), request("DEL", "k"),
+            request("SET", "k", "v", "EX", "01"), request("SET", "k", "v", "GET"), request("GETS", "k"),
+            request("DEL", "k"),
             request("GET", String(repeating: "k", count: Limits.keyBytesMax + 1)),
         ] {
             let result = run(other)
             #expect(result.gets == 0 && result.sets == 0, "\(String(decoding: other.prefix(40), as: UTF8.self))")
         }
+    }
+
+    @Test func aSetWithUsualOptionsGoesTheShortWay() {
+        let short =
+            request("SET", "k", "v", "NX") + request("set", "k", "w", "nx", "Ex", "10") + request("SET", "k", "x", "XX")
+            + request("SET", "k", "y", "pX", "100", "xX") + request("PTTL", "k") + request("SET", "n", "v", "XX")
+        #expect(run(short) == (0, 5, "+OK\r\n$-1\r\n+OK\r\n+OK\r\n:100\r\n$-1\r\n"))
+        // Everything else, with the answers of the table.
+        for (other, reply) in [
+            (["NX", "XX"], "-ERR syntax error\r\n"), (["NX", "NX"], "+OK\r\n"),
+            (["EX", "0"], "-ERR invalid expire time"),
+            (["EX", "1", "PX", "1"], "-ERR syntax error\r\n"), (["EX"], "-ERR syntax error\r\n"),
+            (["KEEPTTL"], "+OK\r\n"),
+            (["PX", "1x"], "-ERR value is not an integer"), (["EX", "9999999999999"], "-ERR invalid expire time"),
+            (["PX", "-5"], "-ERR invalid expire time"), (["GX"], "-ERR syntax error\r\n"),
+            (["EX", "10", "EX", "20"], "+OK"),
+        ] {
+            let result = run(request(["SET", "k", "v"] + other))
+            #expect(result.sets == 0 && result.reply.hasPrefix(reply), "\(other) \(result.reply)")
+        }
+        let large = String(repeating: "v", count: 2_000)
+        #expect(run(request("SET", "k", large, "EX", "10") + request("STRLEN", "k")) == (0, 0, "+OK\r\n:2000\r\n"))
     }
 
     @Test func aServerThatLeavesAnswersSetByTheTableAndGetTheShortWay() {

@@ -10,6 +10,10 @@ import KVCore
 final class LocalHomes: Homes, @unchecked Sendable {
     private(set) var shards: [Shard] = []
     private var told: [(to: Int, body: @Sendable (Shard) -> Void)] = []
+    /// Messages so far.
+    private(set) var toldCount = 0
+    /// Units of its turn that an actor has spent when a message arrives.
+    var spentUnits = 0
     /// Actors that do not listen.
     var stopped: Set<Int> = []
 
@@ -29,6 +33,7 @@ final class LocalHomes: Homes, @unchecked Sendable {
     override func tell(_ index: Int, _ body: @escaping @Sendable (Shard) -> Void) -> Bool {
         if stopped.contains(index) { return false }
         told.append((index, body))
+        toldCount += 1
         return true
     }
 
@@ -38,9 +43,17 @@ final class LocalHomes: Homes, @unchecked Sendable {
         told = []
         for (index, body) in now {
             shards[index - 1].state.pointee.budget = TurnBudget()
+            shards[index - 1].state.pointee.budget.spend(spentUnits)
             body(shards[index - 1])
         }
-        return !now.isEmpty
+        var hasServed = false
+        for shard in shards where !shard.homeQueue.isEmpty {
+            shard.state.pointee.budget = TurnBudget()
+            shard.state.pointee.budget.spend(spentUnits)
+            shard.serveHome(until: 0)
+            hasServed = true
+        }
+        return !now.isEmpty || hasServed
     }
 
     func client(of actor: Int) -> LocalSession {

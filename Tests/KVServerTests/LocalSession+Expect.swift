@@ -5,6 +5,8 @@ import KVBase
 import RESP
 import Testing
 
+@testable import KVServer
+
 extension LocalSession {
     /// The words of the request are parted by single spaces; the reply goes without its last line end.
     func expect(_ request: String, _ reply: String, _ at: SourceLocation = #_sourceLocation) {
@@ -17,5 +19,11 @@ extension LocalSession {
         defer { bytes.deallocate() }
         bytes.request(arguments)
         return String(decoding: reply(to: Array(bytes.bytes)), as: UTF8.self)
+    }
+
+    /// Goes on with what was left in the middle.
+    func goOn() -> String {
+        guard session.hasWork || session.isSuspended else { return "" }
+        return String(decoding: reply(to: []), as: UTF8.self)
     }
 }

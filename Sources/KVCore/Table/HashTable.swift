@@ -196,13 +196,27 @@ struct HashTable {
     /// The slot of a key if it has a mark, or nil.
     @inline(never)
     func findMarked(_ key: ByteView, _ hash: UInt64) -> Slot? {
-        var found: Slot?
-        forEachSlot(fragment: UInt32(truncatingIfNeeded: hash &>> 32)) { slot in
-            guard slot.pointer.pointee & HashTable.marks != 0, slot.record.hasKey(key) else { return true }
-            found = slot
-            return false
+        let segment = segment(hash)
+        let (tag, part) = (HashTable.tag(hash), HashTable.part(hash))
+        var (index, left) = (segment.home(part), segment.buckets)
+        while true {
+            let bucket = segment.bucket(index)
+            let tags = HashTable.tags(bucket)
+            var flags = HashTable.matches(tags, tag)
+            while flags != 0 {
+                let slot = Slot(bucket: bucket, index: HashTable.first(flags))
+                let word = slot.pointer.pointee
+                if word & HashTable.marks != 0, HashTable.part(slot: word) == part, HashTable.record(word).hasKey(key) {
+                    return slot
+                }
+                flags &= flags &- 1
+            }
+            if HashTable.overflow(tags) == 0 { return nil }
+            left &-= 1
+            if left == 0 { return nil }
+            index &+= 1
+            if index == segment.buckets { index = 0 }
         }
-        return found
     }
 
     /// The slot of a key if it has no mark, or nil. O(1): one bucket, rarely a second.

@@ -163,7 +163,8 @@ extension Store {
         forEachPart(key.view, key.hash) { uid, part, _ in
             guard added(uid, part.record, slot.record, before: before) != nil else { return }
             let last = CounterPart(part.record)?.last ?? 0
-            mark ^= mix64(uid.server ^ UInt64(uid.index), last &+ 0x9E37_79B9_7F4A_7C15)
+            // Neither factor is 0, where the other one would not matter.
+            mark ^= mix64((uid.server ^ UInt64(uid.index)) | 1 << 63, last &+ 0x9E37_79B9_7F4A_7C15)
         }
         return mark
     }
@@ -199,6 +200,7 @@ extension Store {
     /// the key is written; a key that is not there gets the value 0 before, at a version that no other write loses to.
     /// O(parts), at most three allocations.
     package func increment(_ key: HashedKey, by step: Int64, now: Millis) -> IncrementOutcome {
+        if let outcome = addAgain(key, step, now) { return outcome }
         let slot = state.pointee.table.find(key.view, place(key.hash))
         let count = slot.map { self.count($0, now) } ?? countWithoutRecord(key)
         if count.isText { return .notAnInteger }
@@ -206,7 +208,9 @@ extension Store {
         state.pointee.clock = max(state.pointee.clock, now)
         let isThere = count.value != nil || slot?.record.isTombstone ?? false && count.isAddedTo
         if !isThere, establish(key, now) == nil { return .refused }
-        return add(key, step, now) ?? .value(next)
+        if let failure = add(key, step, now) { return failure }
+        noteLast(key, now, sum: next)
+        return .value(next)
     }
 
     /// Gives a key that has no value any more the value 0, on top of which its parts count as they did. Returns its
@@ -271,6 +275,7 @@ extension Store {
         part.with { value in
             if let slot, slot.record.canOverwriteExtended(contentCount: addition.byteCount &+ value.count) {
                 let record = slot.record
+                state.pointee.unusualChanges &+= 1
                 withMain(of: record) {
                     withdraw(slot)
                     record.overwrite(addition, value: value, ms: ms, origin: origin, seq: seq)

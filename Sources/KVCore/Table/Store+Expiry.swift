@@ -110,6 +110,7 @@ extension Store {
     }
 
     private func noteExpired(_ slot: HashTable.Slot) {
+        state.pointee.unusualChanges &+= 1
         withdraw(slot)
         state.pointee.table.mark(slot, slot.marks | HashTable.expiredMark)
         tally(slot, 1)

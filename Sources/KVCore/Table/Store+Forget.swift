@@ -118,6 +118,7 @@ extension Store {
         state.pointee.gcFloor = max(state.pointee.gcFloor, Version.clockMillis(record.ms))
         withMain(of: record) {
             withdraw(slot)
+            state.pointee.unusualChanges &+= 1
             state.pointee.table.remove(slot, place(hash))
             notePart(record, appears: false)
         }
@@ -270,6 +271,7 @@ extension Store {
         for (grave, hash) in graves {
             guard let slot = state.pointee.table.find(grave.keyView, place(hash)) else { continue }
             withdraw(slot)
+            state.pointee.unusualChanges &+= 1
             state.pointee.table.remove(slot, place(hash))
             grave.release()
         }
@@ -289,6 +291,7 @@ extension Store {
     private func bury(_ slot: HashTable.Slot, _ record: Record, _ grave: Record) {
         withMain(of: record) {
             withdraw(slot)
+            state.pointee.unusualChanges &+= 1
             slot.store(grave)
             state.pointee.table.mark(slot, 0)
             tally(slot, 1)

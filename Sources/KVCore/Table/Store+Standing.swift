@@ -188,9 +188,7 @@ extension Store {
     func admit(_ slot: HashTable.Slot, _ hash: UInt64, deadlineBefore: Millis = 0) {
         let deadline = tally(slot, 1)
         if deadline > 0, deadlineBefore == 0 || !DeadlineWheel.isSame(deadline, deadlineBefore) {
-            state.pointee.wheel.push(
-                deadline, fragment: UInt32(truncatingIfNeeded: place(hash) &>> 32), now: state.pointee.clock)
-            purgeWheel()
+            file(deadline, hash)
         }
         let record = slot.record
         if record.isPart {
@@ -209,6 +207,13 @@ extension Store {
                 }
             }
         }
+    }
+
+    /// Puts an entry into the wheel.
+    func file(_ deadline: Millis, _ hash: UInt64) {
+        state.pointee.wheel.push(
+            deadline, fragment: UInt32(truncatingIfNeeded: place(hash) &>> 32), now: state.pointee.clock)
+        purgeWheel()
     }
 
     /// Remembers a record for `sweepLeftovers`; throws stale entries out as fast as new ones come.

@@ -60,9 +60,28 @@ extension Store {
     ) -> Record? {
         switch deadline {
         case .none: put(key, value: value, now: now, floor: floor)
+        case .at(let millis) where floor == 0: put(key, value: value, expiresAt: millis, now: now)
         case .at(let millis): write(key, RecordExtension(deadline: millis), value: value, now: now, floor: floor)
         case .keep: write(key, extensionKept(key, now), value: value, now: now, floor: floor)
         }
+    }
+
+    /// As `put` with a deadline. The usual case, over a value with one and of the same lengths, takes few instructions.
+    @discardableResult
+    package func put(_ key: HashedKey, value: ByteView, expiresAt deadline: Millis, now: Millis) -> Record? {
+        guard let slot = state.pointee.table.findUnmarked(key.view, place(key.hash)),
+            slot.record.canOverwriteDeadline(valueCount: value.count)
+        else { return write(key, RecordExtension(deadline: deadline), value: value, now: now, floor: 0) }
+        let old = slot.record
+        guard let ms = stamp(over: old, now: now, floor: 0) else { return nil }
+        state.pointee.clock = max(state.pointee.clock, now)
+        let (before, term) = (old.inlineDeadline, digestTerm(old))
+        old.overwrite(
+            deadline: deadline, value: value, ms: ms, origin: state.pointee.ownOrigin, seq: nextSeq(key.hash))
+        state.pointee.volatileDigest &+= digestTerm(old) &- term
+        state.pointee.figures.deadlines &+= Int128(deadline &- before)
+        if !DeadlineWheel.isSame(deadline, before) { file(deadline, key.hash) }
+        return old
     }
 
     /// Writes a record, whatever is there.
@@ -358,6 +377,7 @@ extension Store {
 
     @inline(never)
     private func insertUnusual(_ record: Record, _ hash: UInt64) {
+        state.pointee.unusualChanges &+= 1
         withMain(of: record) {
             state.pointee.table.insert(record, place(hash), hasher: state.pointee.hasher)
             guard let slot = state.pointee.table.find(record.keyView, place(hash)) else {
@@ -383,6 +403,7 @@ extension Store {
 
     @inline(never)
     private func replaceUnusual(_ slot: HashTable.Slot, _ old: Record, with new: Record, _ hash: UInt64) {
+        state.pointee.unusualChanges &+= 1
         withMain(of: new) {
             // An expired key's entry of the wheel is used up.
             let isFiled = slot.marks & HashTable.expiredMark == 0

@@ -281,6 +281,9 @@ struct StoreState {
     /// Which actors have parts of which counters.
     var parts = PartBook()
     var shownNumbers = ShownNumbers()
+    var lastCounter: LastCounter?
+    /// Times that a record was put in, replaced, taken out or given a mark that is a companion or may have some.
+    var unusualChanges: UInt64 = 0
     /// While this actor has not caught up with others.
     var zeros: ProvisionalZeros?
     /// A planted mistake: a write looks at its own record alone.

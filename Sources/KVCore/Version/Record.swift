@@ -368,6 +368,25 @@ public import KVBase
         copyValue(value, skipped: addition.byteCount, flags)
     }
 
+    /// Whether a deadline and a value of that length may replace this record's deadline and value in place, by writing
+    /// these alone: it is short, has a deadline of its own and nothing else, and nobody else holds it.
+    @inline(__always)
+    func canOverwriteDeadline(valueCount new: Int) -> Bool {
+        ci_count_load(countPointer) == 1
+            && stampWord & (Record.formFlags | Record.tombstoneFlag | Record.extendedFlag) == Record.extendedFlag
+            && Int(raw.load(fromByteOffset: 2, as: UInt8.self)) == new &+ RecordExtension.shortBytes
+            && RecordExtension.isDeadline(at: keyPointer + keyCount)
+    }
+
+    /// Writes a deadline, a value and a version in place; only after `canOverwriteDeadline`.
+    @inline(__always)
+    func overwrite(deadline: Millis, value: ByteView, ms: Millis, origin: OriginIndex, seq: UInt64) {
+        stamp(contentCount: contentCount, ms: ms, origin: origin, seq: seq, flags: Record.extendedFlag)
+        let place = raw + 16 + keyCount
+        RecordExtension.write(deadline, to: place)
+        memcpy(place + RecordExtension.shortBytes, value.start, value.count)
+    }
+
     /// Whether, besides `canOverwrite`, lengths and writer stay and are short: then little of the header changes.
     @inline(__always)
     func canOverwriteAlike(valueCount new: Int, origin: OriginIndex) -> Bool {

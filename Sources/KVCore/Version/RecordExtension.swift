@@ -54,6 +54,20 @@ package import KVBase
             &+ (taken?.byteCount ?? 0)
     }
 
+    /// Whether the extension that lies there is a deadline and nothing else.
+    @inline(__always)
+    static func isDeadline(at place: UnsafeRawPointer) -> Bool {
+        let short = first(place)
+        return short != longMark && short != 0
+    }
+
+    /// The short form.
+    @inline(__always)
+    static func write(_ deadline: Millis, to place: UnsafeMutableRawPointer) {
+        place.storeBytes(of: UInt32(truncatingIfNeeded: deadline), as: UInt32.self)
+        place.storeBytes(of: UInt16(truncatingIfNeeded: deadline &>> 32), toByteOffset: 4, as: UInt16.self)
+    }
+
     func write(to place: UnsafeMutableRawPointer) {
         let isShort = version == nil && taken == nil
         let short = isShort ? UInt64(deadline) : RecordExtension.longMark

@@ -348,6 +348,7 @@ package final class Loop: @unchecked Sendable {
         while let action = state.pointee.timers.popDue(now: state.pointee.nowNanos) { action() }
         for i in 0..<state.pointee.hooks.count { state.pointee.hooks[i]() }
         if !state.pointee.resumed.isEmpty { deliverResumed() }
+        if state.pointee.hasObjects { sendObjects() }
         sendOutboxes()
         flushDirty()
         if !state.pointee.retired.isEmpty {
@@ -455,6 +456,10 @@ struct LoopState {
     var running: [ReadyItem] = []
     let outboxes: UnsafeMutablePointer<Outbox>
     var outboxesUsed: [Int] = []
+    // Objects for other loops that go at the end of the turn.
+    var objects: [ObjectChain] = []
+    var hasObjects = false
+    var objectInboxes: [ObjectInbox] = []
 
     init(events: UnsafeMutablePointer<cs_event>) {
         self.events = events

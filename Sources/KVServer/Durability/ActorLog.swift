@@ -79,8 +79,8 @@ final class ActorLog {
     /// The replies in the connection's output tell of writes that are in no chunk yet.
     func keepWaiting(_ receiver: QueryReceiver, _ connection: Connection) { waiting.append(receiver, connection) }
 
-    /// The request's answer tells of such writes.
-    func keepWaiting(_ request: HomeRequest) { waiting.append(request) }
+    /// The job's answer tells of such writes.
+    func keepWaiting(_ job: any HomeJob) { waiting.append(job) }
 
     // MARK: Turns
 
@@ -213,16 +213,15 @@ extension ActorLog: LogHost {
     func giveUp(_ segment: DeltaSegment) { shard.replicator?.replica.giveUp(segment) }
     func refuseWrites(_ refuses: Bool) { shard.refuseWrites(byDisk: refuses) }
     func aim(at chunk: UInt64) { waiting.aim(at: chunk) }
-    func letGo(through chunk: UInt64) { waiting.take(through: chunk) { shard.giveBack($0) } }
+    func letGo(through chunk: UInt64) { waiting.take(through: chunk) { $0.giveBack(from: shard) } }
     func holdAnswered() { shard.holdAnswered(for: self) }
     func closeAnswered() { shard.closeAnswered() }
 
     func closeHeld() {
         waiting.close()
-        waiting.take(through: .max) { request in
-            request.output.count = 0
-            request.output.error(WriteRefusal.disk.reply)
-            shard.giveBack(request)
+        waiting.take(through: .max) { job in
+            job.refuse(WriteRefusal.disk.reply)
+            job.giveBack(from: shard)
         }
     }
 

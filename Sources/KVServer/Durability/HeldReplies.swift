@@ -5,7 +5,7 @@ import KVRuntime
 struct HeldReplies {
     private enum Reply {
         case client(QueryReceiver, Connection)
-        case home(HomeRequest)
+        case home(any HomeJob)
     }
 
     /// In the order of the chunks that they wait for.
@@ -17,7 +17,7 @@ struct HeldReplies {
         replies.append((.client(receiver, connection), .max))
     }
 
-    mutating func append(_ request: HomeRequest) { replies.append((.home(request), .max)) }
+    mutating func append(_ job: any HomeJob) { replies.append((.home(job), .max)) }
 
     /// What came since the last call waits for this chunk.
     mutating func aim(at chunk: UInt64) {
@@ -28,7 +28,7 @@ struct HeldReplies {
     }
 
     /// Lets those go that wait for a chunk up to `chunk`. O(replies).
-    mutating func take(through chunk: UInt64, _ giveBack: (HomeRequest) -> Void) {
+    mutating func take(through chunk: UInt64, _ giveBack: (any HomeJob) -> Void) {
         guard !replies.isEmpty else { return }
         let count = replies.prefix { $0.chunk <= chunk }.count
         let going = replies[..<count]
@@ -37,7 +37,7 @@ struct HeldReplies {
         for (reply, _) in going {
             switch reply {
             case .client(let receiver, let connection): receiver.saved(connection)
-            case .home(let request): giveBack(request)
+            case .home(let job): giveBack(job)
             }
         }
     }

@@ -117,5 +117,13 @@ extension Execution {
         return true
     }
 
-    func goesHome(_ key: Int) -> Bool { goesHome(CollectionOfOne(key)) }
+    /// The same of a command of one key: with those behind it that have the same home (`Batch.setOut`).
+    func goesHome(_ key: Int) -> Bool {
+        guard let homes = shard.homes, !session.isGuest else { return false }
+        let home = homes.home(of: argument(key), store)
+        guard home != shard.index else { return false }
+        if session.trip == nil { session.trip = shard.newTrip(session, to: home) }
+        session.trip!.take(self)
+        return true
+    }
 }

@@ -11,9 +11,13 @@ extension Shard {
     /// next. It runs in this turn, unless that has done enough. Of each client there is one at most.
     func take(_ request: HomeRequest) {
         HomeRequest.merge(&request.given, into: self)
-        if homeQueue.isEmpty, !state.pointee.budget.isSpent { return serve(request) }
+        take(job: request)
+    }
+
+    private func take(job: any HomeJob) {
+        if homeQueue.isEmpty, !state.pointee.budget.isSpent, serve(job, until: 0) { return }
         check(homeQueue.count < Limits.clientsMax)
-        homeQueue.append(request)
+        homeQueue.append(job)
         loop?.requestTurn()
     }
 
@@ -21,29 +25,82 @@ extension Shard {
     func serveHome(until deadline: Nanos) {
         var served = 0
         repeat {
-            serve(homeQueue[served])
+            if !serve(homeQueue[served], until: deadline) { break }
             served += 1
         } while served < homeQueue.count && Machine.monotonicNanos < deadline
         homeQueue.removeFirst(served)
         if !homeQueue.isEmpty { loop?.requestTurn() }
     }
 
-    private func serve(_ request: HomeRequest) {
-        guard request.begin() else { return }
-        run(request)
-        state.pointee.budget.spend(4 + TurnBudget.units(bytes: request.queue?.byteCount ?? 0))
+    /// False if it has to go on in another turn.
+    private func serve(_ job: any HomeJob, until deadline: Nanos) -> Bool {
+        guard job.mayRun() else { return true }
+        guard job.run(at: self, until: deadline) else { return false }
         // What it wrote must be in the log first.
-        if let log, request.ranAt != nil { return log.keepWaiting(request) }
-        giveBack(request)
+        if let log, job.hasWritten {
+            log.keepWaiting(job)
+        } else {
+            job.giveBack(from: self)
+        }
+        return true
     }
-
-    /// The asking actor gets its answer.
-    func giveBack(_ request: HomeRequest) { _ = homes?.tell(request.from) { $0.answered(request) } }
 
     /// A home has answered.
     func answered(_ request: HomeRequest) {
         HomeRequest.merge(&request.shown, into: self)
         request.ask.take(request)
+    }
+
+    // MARK: Trips
+
+    /// A trip of another actor's client, or one of an own client that comes back.
+    func take(_ trip: HomeTrip) {
+        if trip.from == index { return trip.arrive(at: self) }
+        trip.bring(to: self)
+        take(job: trip)
+    }
+
+    /// Commands of a session set out.
+    func newTrip(_ session: Session, to home: Int) -> HomeTrip {
+        let trip = spareTrips.popLast() ?? HomeTrip()
+        trip.begin(session, to: home)
+        return trip
+    }
+
+    private static let spareTripsMax = 64
+
+    func takeSpare(_ trip: HomeTrip) { if spareTrips.count < Shard.spareTripsMax { spareTrips.append(trip) } }
+
+    /// It is away.
+    func keep(_ trip: HomeTrip) {
+        trip.place = trips.count
+        trips.append(trip)
+    }
+
+    /// It is back, or nobody waits for it.
+    func letGo(_ trip: HomeTrip) {
+        let place = trip.place
+        guard place >= 0 else { return }
+        let last = trips.removeLast()
+        if last !== trip {
+            trips[place] = last
+            last.place = place
+        }
+        trip.place = -1
+    }
+
+    /// Gives those up that no home has begun with for long. O(trips), ten times a second.
+    func giveUpTrips() {
+        guard !trips.isEmpty else { return }
+        let now = Machine.monotonicNanos
+        for trip in trips.filter({ $0.isLate(now) }) { trip.giveUp() }
+    }
+
+    /// The commands of a trip, valid until the next call.
+    func fill(from queue: CommandQueue) -> CommandBatch {
+        homeBatch.reset()
+        queue.fill(&homeBatch)
+        return homeBatch
     }
 
     /// A sibling's record, ahead of the sibling's stream.
@@ -73,9 +130,7 @@ extension Shard {
         if request.watched != nil { request.output.arrayHeader(batch.count) }
         for i in 0..<batch.count {
             if request.watched == nil {
-                let began = ci_ticks()
-                guest.runAtHome(batch[i], of: batch, &request.output)
-                request.ticks = ci_ticks() &- began
+                request.ticks = guest.runAtHome(batch[i], of: batch, &request.output)
                 if request.ticks >= state.pointee.times.noticed { guest.noteSlow(batch[i], of: batch, request.ticks) }
                 request.rest = guest.continuation as? LargeReply
                 if request.rest != nil { guest.continuation = nil }
@@ -91,16 +146,26 @@ extension Shard {
 }
 
 extension Session {
-    /// Runs a command whose keys are in the form in which they are stored.
-    fileprivate func runAtHome(
+    /// Runs a command whose keys are in the form in which they are stored. Returns how long that took.
+    func runAtHome(
         _ command: ParsedCommand, of batch: CommandBatch, _ output: UnsafeMutablePointer<OutputBuffer>
-    ) {
+    ) -> UInt64 {
         var x = execution(command, of: batch, output)
-        guard let index = CommandTable.standard.find(x.argument(0)) else { return x.unknownCommand() }
+        let began = ci_ticks()
+        guard let index = CommandTable.standard.find(x.argument(0)) else {
+            x.unknownCommand()
+            return 0
+        }
+        if index == CommandTable.setRow, ShortSet.run(&x) { return ci_ticks() &- began }
+        if index == CommandTable.incrRow, x.mayWriteAtOnce {
+            Commands.reply(x.store.increment(x.store.key(x.argument(1)), by: 1, now: x.nowMillis), output)
+            return ci_ticks() &- began
+        }
         CommandTable.standard.withRow(index) { row in
             if x.isRefused(isWrite: row.flags.contains(.write), grows: row.flags.contains(.grows)) { return }
             row.handler(&x)
         }
+        return ci_ticks() &- began
     }
 
     /// Runs a command as its client named it, to its end.

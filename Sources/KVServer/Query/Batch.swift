@@ -16,7 +16,13 @@ import KVRuntime
 import RESP
 
 /// Commands recognised without a table.
-enum CommandKind: UInt8 { case other, get, set }
+enum CommandKind: UInt8 {
+    case other, get, set
+    /// SET with options: a `ShortSet`, or it goes the usual way.
+    case setWith
+    /// INCR.
+    case increment
+}
 
 /// A run of the batch's commands, all of one session, and how its parser came out of them.
 struct CommandRun {
@@ -107,13 +113,32 @@ struct Batch {
         guard UInt(bitPattern: first.count &- 1) < UInt(Limits.keyBytesMax) else { return .other }
         key = first
         guard command.argumentCount <= argumentsMax, first.start.load(as: UInt8.self) != Store.mark else {
-            return .other
+            return isSetWith(command, of: commands, takesWrites, argumentsMax, first) ? .setWith : .other
         }
         let name = commands.argument(0, of: command)
-        guard name.count == 3 else { return .other }
+        guard name.count == 3 else {
+            return isIncrement(name, command.argumentCount) && takesWrites ? .increment : .other
+        }
         let word = upperCaseWord(name.start)
         if command.argumentCount == 2 { return word == getWord ? .get : .other }
         return (word == setWord || word == putWord) && takesWrites ? .set : .other
+    }
+
+    @inline(__always)
+    private static func isIncrement(_ name: ByteView, _ argumentCount: Int32) -> Bool {
+        guard argumentCount == 2, name.count == 4 else { return false }
+        return name.start.loadUnaligned(as: UInt32.self).littleEndian & 0xDFDF_DFDF == 0x5243_4E49
+    }
+
+    @inline(never)
+    private static func isSetWith(
+        _ command: ParsedCommand, of commands: CommandBatch, _ takesWrites: Bool, _ argumentsMax: Int32, _ key: ByteView
+    ) -> Bool {
+        guard takesWrites, argumentsMax == 3, command.argumentCount > 3,
+            command.argumentCount <= ShortSet.argumentsMax, key.start.load(as: UInt8.self) != Store.mark
+        else { return false }
+        let name = commands.argument(0, of: command)
+        return name.count == 3 && upperCaseWord(name.start) == setWord
     }
 
     /// Three letters in upper case; a byte that is no letter may change too, but never into one of the names.
@@ -276,12 +301,20 @@ struct Batch {
                     shard.pointee.budget.spend(TurnBudget.units(bytes: value.count))
                     if shard.pointee.budget.isSpent { return done }
                 }
-            case .other:
-                // An argument is one unit.
-                shard.pointee.budget.spend(Int(command.argumentCount))
-                session.dispatch(command, of: commands, output)
-                if session.isBeforeLongCommand { return done &- 1 }
+            case .setWith, .increment, .other:
+                if kinds[i] != .other, runShort(i, of: session, output, resp3: resp3, &count) { break }
+                if session.trip == nil {
+                    // An argument is one unit.
+                    shard.pointee.budget.spend(Int(command.argumentCount))
+                    session.dispatch(command, of: commands, output)
+                    if session.isBeforeLongCommand { return done &- 1 }
+                }
                 count.others &+= 1
+                if session.trip != nil {
+                    let more = setOut(behind: i, run, of: session)
+                    count.others &+= more
+                    return done &+ more
+                }
                 // HELLO may have changed the protocol for the commands behind it, SELECT the database.
                 if session.mustStop || session.state.pointee.resp3 != resp3 || shard.pointee.budget.isSpent
                     || session.state.pointee.recognisedArgumentsMax != recognised
@@ -294,6 +327,68 @@ struct Batch {
             if output.pointee.count > outputMax { return done }
         }
         return run.count
+    }
+
+    /// Runs an INCR, or a SET with options where it is one of the usual ones; one for another home becomes a trip.
+    /// False if neither.
+    @inline(never)
+    private func runShort(
+        _ i: Int, of session: Session, _ output: UnsafeMutablePointer<OutputBuffer>, resp3: Bool, _ count: inout Others
+    ) -> Bool {
+        let (shard, command, key) = (session.shard, commands[i], state.pointee.ahead.keys[i])
+        let isIncrement = state.pointee.kinds[i] == .increment
+        let short = isIncrement ? nil : ShortSet(command, of: commands)
+        guard isIncrement || short != nil else { return false }
+        if short?.isConditional ?? true, let homes = shard.homes {
+            let home = homes.home(of: key, shard.state.pointee.store)
+            if home != shard.index {
+                session.trip = shard.newTrip(session, to: home)
+                session.embark(command, of: commands, isIncrement ? CommandTable.incrRow : CommandTable.setRow)
+                return false
+            }
+        }
+        if let short {
+            short.run(key, commands.argument(2, of: command), on: shard.state, output, resp3: resp3)
+            count.sets &+= 1
+        } else {
+            let ticks = shard.increment(key, output)
+            if ticks >= shard.state.pointee.times.noticed { session.noteSlow(command, of: commands, ticks) }
+            count.others &+= 1
+        }
+        return true
+    }
+
+    /// A command is about to leave for its home: those behind it that have the same home go along. Returns how many do.
+    @inline(never)
+    private func setOut(behind i: Int, _ run: CommandRun, of session: Session) -> Int {
+        guard let trip = session.trip, let homes = session.shard.homes else { return 0 }
+        let (shard, keys, kinds) = (session.shard, state.pointee.ahead.keys, state.pointee.kinds)
+        var next = i &+ 1
+        let isAlone = session.state.pointee[.muted] || shard.state.pointee.wantsEach
+        while !isAlone, next < run.end, trip.hasRoom, keys[next].view.count > 0, session.state.pointee.holds.isEmpty {
+            let command = commands[next]
+            guard kinds[next] == .increment || HomeBound.isBound(command, of: commands),
+                homes.home(of: keys[next], shard.state.pointee.store) == trip.home
+            else { break }
+            if kinds[next] == .increment {
+                session.embark(command, of: commands, CommandTable.incrRow)
+            } else if kinds[next] == .setWith, ShortSet(command, of: commands) != nil {
+                session.embark(command, of: commands, CommandTable.setRow)
+            } else {
+                session.dispatch(command, of: commands, trip.tail)
+                if session.isBeforeLongCommand {
+                    session.state.pointee[.beforeLongCommand] = false
+                    break
+                }
+            }
+            next &+= 1
+            // It was answered here, with an error: behind all that comes back.
+            if trip.tail.pointee.count > 0 { break }
+        }
+        session.trip = nil
+        session.continuation = trip
+        trip.leave(shard)
+        return next &- i &- 1
     }
 
     @inline(never)

@@ -5,11 +5,12 @@ import RESP
 
 /// What MULTI collects, and what is carried to a key's home.
 final class CommandQueue {
-    private var bytes = OutputBuffer()
+    // One thread, and nothing calls back.
+    @exclusivity(unchecked) private var bytes = OutputBuffer()
     /// Of all arguments, in order.
-    private var lengths: [Int] = []
+    @exclusivity(unchecked) private var lengths: [Int] = []
     /// Arguments of each command.
-    private var counts: [Int] = []
+    @exclusivity(unchecked) private var counts: [Int] = []
 
     deinit { bytes.deallocate() }
 
@@ -20,6 +21,11 @@ final class CommandQueue {
     /// The command under way, with its arguments as they are now.
     func append(_ x: Execution) {
         append(x.count) { x.argument($0) }
+    }
+
+    /// A command of a batch.
+    func append(_ command: ParsedCommand, of batch: CommandBatch) {
+        append(Int(command.argumentCount)) { batch.argument($0, of: command) }
     }
 
     func append(_ words: [Bytes]) {
@@ -35,6 +41,23 @@ final class CommandQueue {
             lengths.append(argument.count)
         }
         counts.append(n)
+    }
+
+    /// The first argument of each command but its name.
+    func eachKey(_ visit: (ByteView) -> Void) {
+        var (place, next) = (UnsafeRawPointer(bytes.base), 0)
+        for count in counts {
+            if count > 1 { visit(ByteView(place + lengths[next], lengths[next + 1])) }
+            for k in next..<next + count { place += lengths[k] }
+            next += count
+        }
+    }
+
+    /// Keeps its room.
+    func removeAll() {
+        bytes.count = 0
+        lengths.removeAll(keepingCapacity: true)
+        counts.removeAll(keepingCapacity: true)
     }
 
     /// Appends the commands to a batch. Their arguments lie in the queue, which must outlive their use and not change

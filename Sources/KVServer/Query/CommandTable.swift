@@ -157,7 +157,7 @@ package struct CommandTable: Sendable {
     /// Looks at a row without copying it.
     @inline(__always)
     package func withRow(_ index: Int, _ body: (borrowing CommandRow) -> Void) {
-        rows.withUnsafeBufferPointer { body($0[index]) }
+        rows.withUnsafeBufferPointer { body($0.baseAddress.unsafelyUnwrapped[index]) }
     }
 
     package static let standard = CommandTable(

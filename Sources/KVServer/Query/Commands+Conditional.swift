@@ -22,7 +22,8 @@ extension Commands {
     /// The value of a record, in slices where it is large, or that there is none.
     static func reply(_ x: inout Execution, _ record: Record?) {
         guard let record else { return x.output.pointee.null(resp3: x.resp3) }
-        if record.valueCount >= LargeSet.valueBytesMin {
+        // At a home the reply is not copied twice where that would take long.
+        if record.valueCount >= (x.session.isGuest ? HomeTrip.largeReplyBytes : LargeSet.valueBytesMin) {
             x.session.continuation = LargeReply([record.retained()])
         } else {
             x.output.pointee.bulk(record.value)

@@ -1,5 +1,6 @@
 // Deadlines and counters: EXPIRE and kin, TTL and kin, PERSIST, SETEX, GETEX, INCR and kin. Handlers; loop thread.
 
+import CIntrinsics
 import KVBase
 import KVCore
 import RESP
@@ -231,13 +232,33 @@ extension Commands {
     private static func add(_ x: inout Execution, _ step: Int) {
         guard x.acceptsKey(x.argument(1)) else { return }
         if x.goesHome(1) { return }
-        switch x.store.increment(x.store.key(x.argument(1)), by: Int64(step), now: x.nowMillis) {
-        case .value(let sum): x.output.pointee.integer(Int(sum))
-        case .overflow: x.error("ERR increment or decrement would overflow")
-        case .notAnInteger: x.error("ERR value is not an integer or out of range")
+        reply(x.store.increment(x.store.key(x.argument(1)), by: Int64(step), now: x.nowMillis), x.output)
+    }
+
+    @inline(__always)
+    static func reply(_ outcome: IncrementOutcome, _ output: UnsafeMutablePointer<OutputBuffer>) {
+        switch outcome {
+        case .value(let sum): output.pointee.integer(Int(sum))
+        case .overflow: output.pointee.error("ERR increment or decrement would overflow")
+        case .notAnInteger: output.pointee.error("ERR value is not an integer or out of range")
         case .tooManyParts:
-            x.error("ERR 1024 actors have counted at this key since it was last written; SET it, and try again later")
-        case .refused: x.error(ShardState.clockError)
+            output.pointee.error(
+                "ERR 1024 actors have counted at this key since it was last written; SET it, and try again later")
+        case .refused: output.pointee.error(ShardState.clockError)
         }
+    }
+}
+
+extension Shard {
+    /// INCR of a key in the form in which it is stored, at its home: noted as one of the table is. Returns how long
+    /// it took.
+    func increment(_ key: HashedKey, _ output: UnsafeMutablePointer<OutputBuffer>) -> UInt64 {
+        let (began, before) = (ci_ticks(), output.pointee.count)
+        Commands.reply(state.pointee.store.increment(key, by: 1, now: state.pointee.nowMillis), output)
+        noteCommand((CommandTable.incrRow, false), output, from: before)
+        let ticks = ci_ticks() &- began
+        state.pointee.ticksOfTable &+= ticks
+        state.pointee.times.note(CommandTable.incrRow, ticks: ticks)
+        return ticks
     }
 }

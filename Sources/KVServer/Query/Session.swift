@@ -84,6 +84,9 @@ package struct SessionState {
     /// Of one that waits for its output to drain: how much was there when it was last looked at, for either purpose.
     var unsentBytes = 0
     var unsentBytesBefore = 0
+    /// How many commands are parsed at first when it goes on; 0: as many as always. Those behind the next trip to a
+    /// home are parsed anew.
+    var commandsAhead = 0
     /// Since when it is more than `Limits.outputBytesLong`; nil if it is not.
     var muchUnsentSince: Millis?
     var lastCommand: StaticString = "NULL"
@@ -154,6 +157,8 @@ package final class Session {
     var continuation: Continuation? {
         didSet { state.pointee[.continuation] = continuation != nil }
     }
+    /// A command that was just run is to be run at its key's home, and has not left yet.
+    var trip: HomeTrip?
     package weak var owner: (any SessionOwner)?
     /// Who the client is, and whether it has proved it or need not.
     var login: Login
@@ -430,7 +435,10 @@ package final class Session {
         let batch = shard.batch
         batch.reset()
         defer { batch.reset() }
-        let run = batch.parse(bytes, of: state, max: Batch.commandsPerParse, on: shard.state)
+        let most = state.pointee.commandsAhead
+        state.pointee.commandsAhead = 0
+        let run = batch.parse(
+            bytes, of: state, max: most > 0 ? most : Batch.commandsPerParse, on: shard.state)
         return batch.answer(self, bytes, run, &consumed, output, outputMax: outputMax)
     }
 

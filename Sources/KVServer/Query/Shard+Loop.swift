@@ -36,6 +36,7 @@ extension Shard {
             takeSettings()
             statistics.setHeldInput(state.pointee.heldInput)
             readOn()
+            giveUpTrips()
         }
         loop.schedule(everyMillis: Shard.stalledCheckMillis) { [unowned self, unowned loop] in
             beginTurn(loop)

@@ -23,7 +23,13 @@ package final class Shard {
     /// Where keys have their home; nil where this is the only actor.
     package var homes: Homes?
     /// What siblings' clients asked of this actor and has not run yet.
-    var homeQueue: [HomeRequest] = []
+    var homeQueue: [any HomeJob] = []
+    /// Commands of this actor's clients that are at their homes.
+    var trips: [HomeTrip] = []
+    /// Done, and to be used again.
+    var spareTrips: [HomeTrip] = []
+    /// Commands of a trip that is run here.
+    var homeBatch = CommandBatch()
     /// Stands for the clients of siblings, and of transactions.
     var guest: Session {
         if let guestSession { return guestSession }
@@ -98,7 +104,8 @@ package final class Shard {
         guestSession?.close()
         guestSession = nil
         homes = nil
-        homeQueue = []
+        (homeQueue, trips, spareTrips) = ([], [], [])
+        homeBatch.deallocate()
         state.pointee.store.destroy()
         batch.deallocate()
         storedKeys.pointee.deallocate()

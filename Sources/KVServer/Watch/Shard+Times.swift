@@ -68,6 +68,7 @@ extension Shard {
 extension Session {
     /// A command of the table has run for so many ticks, and is done or goes on in slices.
     func noteTime(_ row: Int, _ ticks: UInt64, _ x: Execution) {
+        if let trip { return trip.note(row, ticks: ticks) }
         guard !state.pointee[.continuation] || isGuest else {
             // Whoever waits for others is not slow itself.
             runningWords = continuation!.isSlowable ? ShownWords.cut(x) : nil
