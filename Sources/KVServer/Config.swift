@@ -295,8 +295,11 @@ package struct Config: Sendable {
     /// With the nearest name, where one is near.
     static func unknown(_ name: String, _ origin: String) -> ConfigError {
         let near = NearestName.of(name, among: names.filter { !$0.hasPrefix("debug-") } + ["config"])
+        // Of a flag that is said anyway.
+        let all = origin.hasPrefix("--") ? "" : "; kvd --help lists all of them"
         return ConfigError(
-            "\(origin): unknown setting" + (near.map { "; did you mean \($0)?" } ?? ", and none has a name like it"))
+            "\(origin): unknown setting"
+                + (near.map { "; did you mean \($0)?" } ?? ", and none has a name like it\(all)"))
     }
 
     private static func fromEnvironment(_ environment: [String: String]) -> [(
