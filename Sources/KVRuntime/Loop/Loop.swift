@@ -323,7 +323,8 @@ package final class Loop: @unchecked Sendable {
 
     /// 0 if there is work, negative for ever.
     private func nextTimeout() -> Nanos {
-        if state.pointee.anotherTurn || state.pointee.dirty != nil || !state.pointee.ready.isEmpty {
+        let isAsked = state.pointee.anotherTurn || state.pointee.hasObjects
+        if isAsked || state.pointee.dirty != nil || !state.pointee.ready.isEmpty {
             state.pointee.anotherTurn = false
             return 0
         }
