@@ -187,7 +187,8 @@ def names(options, wrong):
         config = os.path.join(programs.folder, "kvd.conf")
         for text, wanted in (("port 7000\nactorz 2\n", "line 2: actorz: unknown setting; did you mean actors?"),
                              ("maxclient 5\n", "line 1: maxclient: unknown setting; did you mean maxclients?"),
-                             ("qwertyuiop 5\n", "qwertyuiop: unknown setting, and none has a name like it; kvd --help lists all"),
+                             ("qwertyuiop 5\n", "line 1: qwertyuiop: unknown setting, and none has a name like it; "
+                              "kvd --help lists all of them"),
                              ("metrics_address 1\n",
                               "line 1: metrics_address: unknown setting; did you mean metrics-address?")):
             with open(config, "w", encoding="utf-8") as file:
