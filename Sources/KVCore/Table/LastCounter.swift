@@ -65,21 +65,22 @@ extension Store {
         return .value(next)
     }
 
-    /// Remembers a counter that now counts as `sum`.
-    func noteLast(_ key: HashedKey, _ now: Millis, sum: Int64) {
+    /// Remembers a counter that was added to, as it counts now.
+    func noteLast(_ key: HashedKey, _ now: Millis) {
         state.pointee.lastCounter = nil
         guard let slot = state.pointee.table.find(key.view, place(key.hash)),
             slot.marks & HashTable.companionsMark != 0
         else { return }
         let main = slot.record
         let deadline = main.isTombstone ? 0 : deadline(of: slot)
-        guard deadline == 0 || now < deadline else { return }
+        let count = count(slot, now)
+        guard deadline == 0 || now < deadline, !count.isText else { return }
         Companion.withKey(Companion.partKind, of: key.view, uid: own) { name in
             let hash = hash(name)
             guard let part = state.pointee.table.find(name, place(hash)) else { return }
             state.pointee.lastCounter = LastCounter(
                 changes: state.pointee.unusualChanges, hash: key.hash, main: main, deadline: deadline,
-                before: main.taken?.before ?? 0, part: part.record, partHash: hash, sum: Int128(sum))
+                before: main.taken?.before ?? 0, part: part.record, partHash: hash, sum: count.sum)
         }
     }
 }

@@ -209,7 +209,7 @@ extension Store {
         let isThere = count.value != nil || slot?.record.isTombstone ?? false && count.isAddedTo
         if !isThere, establish(key, now) == nil { return .refused }
         if let failure = add(key, step, now) { return failure }
-        noteLast(key, now, sum: next)
+        noteLast(key, now)
         return .value(next)
     }
 
