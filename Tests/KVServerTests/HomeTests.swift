@@ -10,16 +10,6 @@ import Testing
 @testable import KVServer
 
 @Suite(.blocking) struct HomeTests {
-    private func withActors(_ count: Int, _ body: (LocalHomes, [LocalSession]) throws -> Void) rethrows {
-        let homes = LocalHomes(actors: count)
-        let clients = (1...count).map { homes.client(of: $0) }
-        defer {
-            for client in clients { client.close(shardToo: false) }
-            homes.close()
-        }
-        try body(homes, clients)
-    }
-
     @Test func aTagAloneDecidesTheHome() {
         func tag(_ key: String) -> String {
             Bytes(key).withBytes { String(decoding: Homes.tag(of: $0), as: UTF8.self) }

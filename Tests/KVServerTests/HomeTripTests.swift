@@ -11,16 +11,6 @@ import Testing
 @testable import KVServer
 
 @Suite(.blocking) struct HomeTripTests {
-    private func withActors(_ count: Int, _ body: (LocalHomes, [LocalSession]) throws -> Void) rethrows {
-        let homes = LocalHomes(actors: count)
-        let clients = (1...count).map { homes.client(of: $0) }
-        defer {
-            for client in clients { client.close(shardToo: false) }
-            homes.close()
-        }
-        try body(homes, clients)
-    }
-
     private func text(_ client: LocalSession, _ requests: [String]) -> String {
         String(decoding: client.reply(to: Array((requests.joined(separator: "\r\n") + "\r\n").utf8)), as: UTF8.self)
     }

@@ -74,3 +74,14 @@ final class LocalHomes: Homes, @unchecked Sendable {
         }
     }
 }
+
+/// A server of so many actors, and a client of each.
+func withActors(_ count: Int, _ body: (LocalHomes, [LocalSession]) throws -> Void) rethrows {
+    let homes = LocalHomes(actors: count)
+    let clients = (1...count).map { homes.client(of: $0) }
+    defer {
+        for client in clients { client.close(shardToo: false) }
+        homes.close()
+    }
+    try body(homes, clients)
+}
