@@ -191,7 +191,10 @@ extension SimWorld {
         case .divergence(let server):
             outcome.points.hit("divergence detected")
             // Only a world that damages its replicas on purpose may ever see this (I17).
-            if isUnasked(server, actor) { return outcome.points.hit("divergence by a delete nobody could ask about") }
+            if isUnasked(server, actor) {
+                hasUnaskedDelete = true
+                return outcome.points.hit("divergence by a delete nobody could ask about")
+            }
             if !isRotten, !forgotLiving, oracle.excusedKeys.isEmpty, !isLiar(actor.view.slot), !isOfLiar(server) {
                 describe(upActors())
                 say { self.difference(self.upActors()) }

@@ -52,6 +52,8 @@ package final class SimWorld {
     var now: SimTime = 0
     var calm = false
     var isHealed = false
+    /// A difference was found that no invariant forbids: a delete that nobody could ask about.
+    var hasUnaskedDelete = false
     var healedAt: SimTime = 0
     var loading = true
     var loadEnd: SimTime = 0

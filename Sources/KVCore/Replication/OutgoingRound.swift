@@ -16,6 +16,8 @@ struct OutgoingRound {
     private var builder: SegmentBuilder?
     /// Made in this round, for servers that stand at the same position.
     private var made: [OwnSegment] = []
+    /// Servers for which a segment of their own was begun in this round.
+    private var begun: [UInt64] = []
     /// Own writes up to here are in the stream to the siblings.
     private var loggedTo: UInt64 = 0
 
@@ -30,10 +32,18 @@ struct OutgoingRound {
     mutating func open(through seq: UInt64) {
         isUnderWay = true
         target = seq
+        begun.removeAll(keepingCapacity: true)
     }
 
-    /// Begins a segment with the write after `from`, which lies before the end of the round.
-    mutating func begin(from: UInt64, _ limits: FrameLimits, dotsMax: Int, encodes: Bool) {
+    /// A segment for this server was begun in this round. O(servers).
+    func hasBegun(for server: UInt64) -> Bool { begun.contains(server) }
+
+    /// Begins a segment with the write after `from`, which lies before the end of the round; for one server or for all
+    /// that stand there.
+    mutating func begin(
+        from: UInt64, _ limits: FrameLimits, dotsMax: Int, encodes: Bool, for server: UInt64? = nil
+    ) {
+        if let server { begun.append(server) }
         builder = SegmentBuilder(
             from: from, target: target, bytesMax: limits.sectionBytes, dotsMax: dotsMax,
             largeBytes: limits.largeBytes, encodes: encodes)

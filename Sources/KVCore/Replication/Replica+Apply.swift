@@ -19,6 +19,7 @@ extension Replica {
             inbox.finish(rest)
         }
         inbox.compact()
+        settleZeros(at, into: &effects)
         return budget - left
     }
 

@@ -13,14 +13,26 @@ extension Replica {
 
     func isLinked(_ server: RemoteServer) -> Bool { !isConnected || server.link.isUp }
 
-    /// Whether a frame may be handed over in this lane.
-    func isFree(_ server: RemoteServer, _ lane: FrameLane) -> Bool { !isConnected || server.link.isFree(lane) }
+    /// Whether a frame may be handed over in this lane. Behind one that has not left goes another one if the journal
+    /// would lose writes before that.
+    func isFree(_ server: RemoteServer, _ lane: FrameLane) -> Bool {
+        if !isConnected || server.link.isFree(lane) { return true }
+        return lane == .live && server.link.isAlmostFree(.live)
+            && unsent(server) > UInt64(store.journalCapacity / 4 * 3)
+    }
+
+    /// Own writes that were not sent.
+    private func unsent(_ server: RemoteServer) -> UInt64 {
+        store.ownSeq - min(server.stream.sent, store.ownSeq)
+    }
 
     func limits(of server: RemoteServer) -> FrameLimits {
         guard isConnected else { return FrameLimits(config) }
         // Far behind, few keys may stand for many writes, and each section brings each of its keys once.
-        let isBehind = store.ownSeq > server.stream.sent + Replica.behindDotsMin
-        return FrameLimits(server.link, isBehind: isBehind, config)
+        let unsent = unsent(server)
+        let backlog: FrameLimits.Backlog =
+            unsent > UInt64(store.journalCapacity / 4) ? .greatest : unsent > Replica.behindDotsMin ? .large : .usual
+        return FrameLimits(server.link, backlog, config)
     }
 
     /// A connection stands: whatever is known may be said at once. `session` counts connections; frames made from now

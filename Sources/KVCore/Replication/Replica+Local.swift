@@ -12,7 +12,7 @@ extension Replica {
             siblings.contains { due($0, at) <= at.steady } || servers.contains { due($0, at) <= at.steady }
         guard isDue else { return }
         round.open(through: store.ownSeq)
-        startSegment()
+        startSegment(at)
     }
 
     /// The next round may bring a server own writes.
@@ -20,34 +20,41 @@ extension Replica {
         server.isContacted && isLinked(server) && isFree(server, .live)
     }
 
-    private func startSegment() {
-        let from: UInt64
-        var limits = FrameLimits(config)
-        if !siblings.isEmpty {
-            from = round.logged
-        } else if let server = servers.first(where: { mayTake($0) && $0.stream.sent < round.end }) {
-            from = server.stream.sent
-            limits = self.limits(of: server)
-        } else {
-            return
+    /// The round brings this server own writes, and none of its segments begins where the server stands.
+    private func lacksSegment(_ server: RemoteServer, _ at: Moment) -> Bool {
+        let from = server.stream.sent
+        return from < round.end && mayTake(server) && mayCarryData(server, at) && due(server, at) <= at.steady
+            && !round.hasBegun(for: server.id) && round.segment(from: from, limits(of: server)) == nil
+    }
+
+    /// Begins the next segment of the round: for the siblings, then for servers that stand elsewhere. Few keys may
+    /// stand for many writes, and only a segment over all of these brings each key once.
+    private func startSegment(_ at: Moment) {
+        if !siblings.isEmpty, round.isLogBehind {
+            let from = round.logged
+            round.begin(
+                from: from, FrameLimits(config), dotsMax: config.dotsPerSegmentMax,
+                encodes: servers.contains { mayTake($0) && $0.stream.sent == from })
+        } else if let server = servers.first(where: { lacksSegment($0, at) }) {
+            skipLost(server, after: server.stream.sent)
+            round.begin(
+                from: server.stream.sent, limits(of: server), dotsMax: config.dotsPerSegmentMax, encodes: true,
+                for: server.id)
         }
-        guard from < round.end else { return }
-        round.begin(
-            from: from, limits, dotsMax: config.dotsPerSegmentMax,
-            encodes: servers.contains { mayTake($0) && $0.stream.sent == from })
     }
 
     /// Returns the writes looked at; the round builds nothing more once all its segments are made.
-    func advanceRound(budget: Int) -> Int {
+    func advanceRound(budget: Int, _ at: Moment) -> Int {
         var left = budget
         while left > 0, round.isBuilding {
             let (looked, isFinished) = round.advance(store, budget: left, planted: planted)
             left -= looked
             guard isFinished else { continue }
+            let isForSiblings = !siblings.isEmpty && round.isLogBehind
             let (segment, isOverrun) = round.take(store, cut: vector)
-            if let segment, !siblings.isEmpty { offerToSiblings(.delta(segment)) }
+            if let segment, isForSiblings { offerToSiblings(.delta(segment)) }
             if isOverrun { statistics.journalOverruns += 1 }
-            if !siblings.isEmpty, round.isLogBehind { startSegment() }
+            startSegment(at)
         }
         return budget - left
     }

@@ -97,12 +97,7 @@ extension Replica {
                 return its > value && (isOfSibling || its <= most) && its != VersionVector.retired
             }
             // Joining may take for ever, if nobody can be reached: siblings stay equal meanwhile.
-            let server =
-                isCaughtUp && !isOnItsWay(origin, at)
-                ? donors.first {
-                    let its = $0.seenGapless[origin]
-                    return its > value && its <= most && !$0.isSuspect(at.steady, config.suspectMillis)
-                } : nil
+            let server = isCaughtUp && !isOnItsWay(origin, at) ? donor(of: origin, value, most, donors, at) : nil
             let since = gaps.stalledSince(origin, isPeerAhead: sibling != nil || server != nil, at.steady)
             if let sibling, since < local?.since ?? .max { local = (sibling, since) }
             if let server, since < remote?.since ?? .max { remote = (server, since) }
@@ -124,6 +119,20 @@ extension Replica {
             gaps.noteScan()
             startScan(server, everything: true, completesJoin: false, at)
         }
+    }
+
+    /// Who has more of the writer than `least`, and no more than `most`. The writer itself before all
+    /// others: the line from it carries its writes already, one between two others may be as slow as a new one.
+    private func donor(
+        of origin: OriginIndex, _ least: UInt64, _ most: UInt64, _ donors: [RemoteServer], _ at: Moment
+    ) -> RemoteServer? {
+        func has(_ server: RemoteServer) -> Bool {
+            let its = server.seenGapless[origin]
+            return its > least && its <= most && !server.isSuspect(at.steady, config.suspectMillis)
+        }
+        let writer = origins.uid(origin).server
+        if let server = server(writer), writer != catchUp.lastSilent, has(server) { return server }
+        return donors.first(where: has)
     }
 
     /// The writer can be heard and has sent nothing that is missing here: what peers have more of it has yet to come,

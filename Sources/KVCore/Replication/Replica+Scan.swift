@@ -197,9 +197,10 @@ extension Replica {
         }
     }
 
-    /// This actor has caught up: what it began to count meanwhile is either beaten by what others hold, or written
+    /// Once this actor has caught up, what it began to count meanwhile is either beaten by what others hold, or written
     /// again above the floor.
     func settleZeros(_ at: Moment, into effects: inout ReplicaEffects) {
+        guard store.hasProvisionalZeros, isCaughtUp else { return }
         restamp(at, into: &effects) { store.settleZeros($0) }
     }
 

@@ -212,15 +212,15 @@ extension Replica {
         var (from, isRepeat) = server.stream.nextFrom(server.seenAtMost[own], repeats: !isConnected, at.steady)
         if isRepeat { statistics.redundantSections += 1 }
         guard from < round.end else { return false }
-        if from + 1 < store.journalFirstSeq, !planted(.journalCutPastAck) {
-            statistics.journalOverruns += 1
-            from = store.journalFirstSeq - 1
-            server.stream.skip(to: from)
+        var made = round.segment(from: from, limits)
+        if made == nil, skipLost(server, after: from) {
+            from = server.stream.sent
             guard from < round.end else { return false }
+            made = round.segment(from: from, limits)
         }
         let own: OwnSegment
-        if let shared = round.segment(from: from, limits) {
-            own = shared
+        if let made {
+            own = made
         } else {
             let segment = ownSegment(
                 from: from, to: round.end, bytesMax: limits.sectionBytes, largeBytes: limits.largeBytes)
@@ -240,6 +240,16 @@ extension Replica {
         }
         server.stream.noteSection(segment.from, segment.to, fresh: fresh, bytes: bytes, at.steady)
         return false
+    }
+
+    /// Goes on behind writes that the journal has lost, of which vectors will tell who lacks them. False if it has all
+    /// after `from`.
+    @discardableResult
+    func skipLost(_ server: RemoteServer, after from: UInt64) -> Bool {
+        guard from + 1 < store.journalFirstSeq, !planted(.journalCutPastAck) else { return false }
+        statistics.journalOverruns += 1
+        server.stream.skip(to: store.journalFirstSeq - 1)
+        return true
     }
 
     func ownSegment(from: UInt64, to: UInt64, bytesMax: Int, largeBytes: Int) -> DeltaSegment {

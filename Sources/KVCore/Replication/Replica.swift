@@ -207,9 +207,9 @@ package final class Replica {
         takeCensus(at, into: &effects)
         lookForGaps(at)
         lookForExpired(at)
-        if store.hasProvisionalZeros, isCaughtUp { settleZeros(at, into: &effects) }
+        settleZeros(at, into: &effects)
         if !round.isOpen { openRound(at) }
-        if round.isOpen, advanceRound(budget: config.entriesPerStep) >= 0, !round.isBuilding {
+        if round.isOpen, advanceRound(budget: config.entriesPerStep, at) >= 0, !round.isBuilding {
             closeRound(at, into: &effects)
         }
         scheduleNext(at)
@@ -221,7 +221,7 @@ package final class Replica {
     package func step(_ at: Moment, into effects: inout ReplicaEffects) -> Bool {
         var budget = config.entriesPerStep
         if round.isOpen {
-            budget -= advanceRound(budget: budget)
+            budget -= advanceRound(budget: budget, at)
             if !round.isBuilding { closeRound(at, into: &effects) }
         }
         if budget > 0 { budget -= work(budget: budget, at, into: &effects) }

@@ -103,6 +103,8 @@ struct SegmentBuilder {
         }
         if seq > 0, entries.count > 0 { return true }
         largeSeq = seq
+        // It goes in a frame of its own, which encodes it.
+        if seq > 0 { section = nil }
         return false
     }
 

@@ -75,6 +75,8 @@ struct ServerLink {
 
     /// Another frame may be handed over: nothing of this actor waits in this lane on this machine, or little of bulk.
     func isFree(_ lane: FrameLane) -> Bool { waiting(lane) < (lane == .bulk ? ServerLink.bulkWaitingMax : 1) }
+    /// One frame waits in the lane, no more.
+    func isAlmostFree(_ lane: FrameLane) -> Bool { waiting(lane) <= 1 }
     /// All that was handed over has left.
     func isEmpty(_ lane: FrameLane) -> Bool { waiting(lane) == 0 }
     private func waiting(_ lane: FrameLane) -> UInt64 {
@@ -115,16 +117,26 @@ extension FrameLimits {
     private static let quickBytesMin = 16 * 1024
     private static let chunkBytesMin = 32 * 1024
 
+    /// How many writes a server has not been sent.
+    enum Backlog {
+        case usual, large
+        /// So many that the journal may lose them.
+        case greatest
+    }
+
     /// For a line that carries so much; 0 if that is not known.
-    init(_ link: ServerLink, isBehind: Bool, _ config: ReplicaConfig) {
+    init(_ link: ServerLink, _ backlog: Backlog, _ config: ReplicaConfig) {
         let bytesPerSecond = link.bytesPerSecond
         func share(_ millis: Int, _ least: Int, _ most: Int) -> Int {
             min(max(least, Int(clamping: Int64(bytesPerSecond / 1000) * Int64(millis))), max(least, most))
         }
         let sectionMax = config.frameBytesMax / 4 * 3
-        sectionBytes = share(
-            isBehind ? FrameLimits.behindMillis : FrameLimits.sectionMillis,
-            min(FrameLimits.sectionBytesMin, sectionMax), sectionMax)
+        sectionBytes =
+            backlog == .greatest
+            ? sectionMax
+            : share(
+                backlog == .large ? FrameLimits.behindMillis : FrameLimits.sectionMillis,
+                min(FrameLimits.sectionBytesMin, sectionMax), sectionMax)
         quickBytes = share(FrameLimits.quickMillis, FrameLimits.quickBytesMin, sectionMax)
         largeBytes = quickBytes
         let chunkMin = min(FrameLimits.chunkBytesMin, config.chunkBytesMax)

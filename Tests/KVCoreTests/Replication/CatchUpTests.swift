@@ -92,4 +92,25 @@ import Testing
         catchUp.complete(fromNewcomer: true)
         #expect(catchUp.isCaughtUp && catchUp.joinedNewcomer)
     }
+
+    /// The line from the writer carries its writes already; one between two others may be slower.
+    @Test func whatAJournalHasLostIsAskedOfItsWriter() {
+        let cluster = TestCluster()
+        let a = cluster.start(actors: 1, journal: 4096)
+        cluster.run(100)
+        let others = (0..<2).map { _ in cluster.start(actors: 1, joining: a, journal: 4096) }
+        cluster.run(4_000)
+        let (writer, served) = (others[1], { (server: TestServer) in server.actors[0].replica.statistics.scansServed })
+        let before = cluster.servers.map(served)
+        cluster.drops = { from, to in from.server == writer.id || to.server == writer.id }
+        for i in 0..<10_000 { writer.actors[0].put("k\(i)", "v", cluster.moment(writer)) }
+        cluster.run(2_000)
+        // The first one has it well before the second one asks.
+        cluster.drops = { from, to in from.server == writer.id && to.server == others[0].id }
+        #expect(cluster.run(until: { a.actors[0].store.count == 10_000 }, within: 8_000))
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { cluster.isConverged }, within: 8_000))
+        #expect(writer.actors[0].replica.statistics.journalOverruns > 0)
+        #expect(cluster.servers.map(served) == [before[0], before[1], before[2] + 2])
+    }
 }

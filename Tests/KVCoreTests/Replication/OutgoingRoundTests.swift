@@ -42,6 +42,33 @@ import Testing
         round.checkInvariants(ownSeq: store.ownSeq)
     }
 
+    /// A server that missed a cut stands elsewhere than the siblings, and is told all that it missed at once: few keys
+    /// stand for many writes.
+    @Test(arguments: [1, 2]) func manyWritesToFewKeysAreOneSectionAfterACut(actors: Int) {
+        let cluster = TestCluster()
+        let padding = String(repeating: ".", count: 60)
+        let a = cluster.start(actors: actors, journal: 1 << 18)
+        cluster.run(200)
+        let others = (0..<2).map { _ in cluster.start(actors: 1, joining: a) }
+        cluster.run(4_000)
+        for (i, b) in others.enumerated() {
+            cluster.drops = { from, to in from.server == b.id || to.server == b.id }
+            var n = 0
+            cluster.run(2_000) {
+                for _ in 0..<50 {
+                    a.actors[0].put("key:\(n % 50)", "\(i) \(n)" + padding, cluster.moment(a))
+                    n += 1
+                }
+            }
+            cluster.drops = { _, _ in false }
+            cluster.sent.removeAll()
+            #expect(cluster.run(until: { cluster.isConverged }, within: 10_000))
+            let own = a.actors[0].replica.uid
+            let sections = cluster.sent.count { $0.from == own && $0.to.server == b.id && $0.bytes > 1_000 }
+            #expect((1...3).contains(sections))
+        }
+    }
+
     @Test func whatTheJournalLostIsSkippedAndSaid() {
         let (store, _) = parts.store(journal: 4096)
         defer { store.destroy() }

@@ -29,6 +29,26 @@ import Testing
         #expect(link.moved(progress(7, left: 2, delivered: 1), 30) == true)
         #expect(link.isEmpty(.bulk) && link.isDelivered(.bulk, 1) && !link.isAllDelivered(.bulk))
         link.checkInvariants()
+        link.up(8, greeted: 0)
+        _ = link.handOver(.live, 40)
+        #expect(!link.isFree(.live) && link.isAlmostFree(.live))
+        _ = link.handOver(.live, 50)
+        #expect(!link.isAlmostFree(.live))
+        #expect(link.moved(progress(8, left: 1), 60) == true && link.isAlmostFree(.live))
+        link.checkInvariants()
+    }
+
+    /// A section is what the line carries in a while; all that a frame holds once the journal may lose writes.
+    @Test func whatTheJournalMayLoseIsSentWhateverTheLineCarries() {
+        let config = ReplicaConfig(
+            clusterId: 1, server: 1, actorIndex: 0, actorCount: 1, address: Bytes("a:1"), joining: false)
+        var link = ServerLink()
+        link.up(7, greeted: 0)
+        var slow = progress(7)
+        slow.bytesPerSecond = 500_000
+        #expect(link.moved(slow, 10) == true)
+        let bytes = [FrameLimits.Backlog.usual, .large, .greatest].map { FrameLimits(link, $0, config).sectionBytes }
+        #expect(bytes == [105_000, 1_000_000, config.frameBytesMax / 4 * 3])
     }
 
     @Test func progressOfAnotherConnectionSaysNothing() {
