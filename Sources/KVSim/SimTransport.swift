@@ -216,7 +216,11 @@ extension SimWorld {
             // Said good-bye: from now on others take over what they hold of its writes, though its process may linger.
             guard row.server == actor.uid.server, row.status == .left else { break }
             for index in servers[actor.view.slot].actors { oracle.noteDeparted(index) }
-        case .serverState, .restamped, .buried, .malformed, .rowsRefused: break
+        case .malformed(let server):
+            if !isRotten, !isOfLiar(server) {
+                fail(SimViolation("I17", "actor \(actor.view.origin) cannot read what a member sent"))
+            }
+        case .serverState, .restamped, .buried, .rowsRefused: break
         }
     }
 

@@ -84,6 +84,8 @@ struct EntryEncoder {
         previous = record
         count &+= 1
         millisMax = max(millisMax, Version.clockMillis(ms))
+        // That there is no deadline may be newer than the write that says so.
+        if isExtended, let kept = record.keptVersion { millisMax = max(millisMax, Version.clockMillis(kept.ms)) }
     }
 
     private static func sharedPrefix(_ a: UnsafeRawBufferPointer, _ b: UnsafeRawBufferPointer) -> Int {

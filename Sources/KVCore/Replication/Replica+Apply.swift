@@ -262,6 +262,10 @@ extension Replica {
             statistics.framesRejected += 1
             effects.events.append(.malformed(server: work.sender.server))
             work.entries.clear()
+            // Without this chunk the others prove nothing.
+            if case .chunk(let chunk) = work.block.kind, catchUp.asker?.session == chunk.session {
+                catchUp.giveUp(at.steady)
+            }
             return
         }
         switch work.block.kind {

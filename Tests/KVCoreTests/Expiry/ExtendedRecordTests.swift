@@ -91,6 +91,23 @@ import Testing
         #expect(decoder.isComplete)
     }
 
+    /// That a value has no deadline may be newer than the value. A run tells the greatest of both, or nobody can read it.
+    @Test func aRunTellsTheGreatestMillisecondOfDeadlinesToo() throws {
+        let origins = OriginTable()
+        let later = Version(ms: 1_780_000_005_000, uid: ExtendedRecordTests.uid, seq: 9)
+        let record = make("k", "v", RecordExtension(deadline: 0, version: later), origins)
+        defer { record.release() }
+        var encoder = EntryEncoder()
+        var out = OutputBuffer()
+        defer { out.deallocate() }
+        encoder.encode(record, origins, into: &out)
+        #expect(encoder.millisMax == Version.clockMillis(later.ms))
+        var decoder = EntryDecoder(from: 0, to: out.count, count: 1, millisMax: encoder.millisMax)
+        let got = try #require(decoder.next(out.bytes, origins))
+        defer { got.release() }
+        #expect(got.keptVersion == later && decoder.isComplete)
+    }
+
     /// What no honest server sends: an extension that is cut, has unknown bits, or a deadline beyond the year 9999.
     @Test func malformedExtensionsAreRefused() {
         func content(_ first: UInt64, kind: UInt16 = 1, _ words: [UInt64] = [], cut: Int = 0) -> [UInt8] {
