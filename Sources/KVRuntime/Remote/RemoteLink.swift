@@ -50,7 +50,7 @@ struct RemoteLink {
     static let refusedNanosMax: Nanos = 30_000_000_000
     /// A link that ends sooner than this after it came up was an attempt in vain: two servers that meet and part at
     /// once would do nothing else.
-    static let triedNanosMin: Nanos = 1_000_000_000
+    static let triedNanosMin: Nanos = 250_000_000
     /// And who is refused sooner than this after it came up was refused once more.
     static let toleratedNanosMin: Nanos = 10_000_000_000
     /// Frames that waited longer than this for a connection are dropped.
