@@ -132,6 +132,8 @@ final class RemoteTransport: @unchecked Sendable {
     static let incomingMax = 1024
     /// Handshakes under way of those that were accepted: some 45 KiB each. An honest one takes a round trip.
     static let handshakesMax = 512
+    /// Strangers that are closed at a time, as each takes some microseconds: so many of a tick, the rest of later ones.
+    static let givenUpPerTick = 32
     /// One line about a peer a minute, and about so many peers.
     static let loggedPeersMax = 64
     static let logAgainNanos: Nanos = 60_000_000_000
@@ -168,6 +170,7 @@ final class RemoteTransport: @unchecked Sendable {
     private(set) var allPeers: [LinkPeer] = []
     /// Those accepted, until they are closed.
     var strangers: [UInt64: LinkConnection] = [:]
+    var proving = ProvingLinks()
     private(set) var links: [UInt64: LinkConnection] = [:]
     private var linksMade: UInt64 = 0
     private var logged: [String: Nanos] = [:]
@@ -213,8 +216,10 @@ final class RemoteTransport: @unchecked Sendable {
             if peer.isIdle { forget(peer) }
         }
         let now = loop.nowNanos
-        for link in strangers.values where now - link.startedAt > Self.handshakeNanosMax {
-            link.giveUp()
+        var left = Self.givenUpPerTick
+        for link in strangers.values where now - link.startedAt > Self.handshakeNanosMax && link.giveUp() {
+            left -= 1
+            if left == 0 { break }
         }
     }
 
@@ -282,13 +287,12 @@ final class RemoteTransport: @unchecked Sendable {
         return true
     }
 
-    /// One more handshake begins: if there are too many, the oldest one of the host that has most of them gives way.
-    func boundHandshakes() {
-        guard strangers.count > Self.handshakesMax else { return }
-        let proving = strangers.values.filter(\.isProving)
-        guard proving.count > Self.handshakesMax else { return }
-        let most = Dictionary(grouping: proving, by: \.remoteHost).values.max { $0.count < $1.count }
-        most?.min { $0.number < $1.number }?.stopProving()
+    /// The handshake of one that was accepted begins: if there are too many, one gives way.
+    func beginProof(of link: LinkConnection) {
+        proving.begin(link.number, of: link.remoteHost)
+        guard proving.count > Self.handshakesMax, let most = proving.oldestOfMost else { return }
+        links[most]?.stopProving()
+        proving.end(most)
     }
 
     /// Bytes of messages that have begun to arrive, of all links; above the bound the link that holds most is closed.
@@ -301,6 +305,7 @@ final class RemoteTransport: @unchecked Sendable {
     func closed(_ link: LinkConnection) {
         links[link.number] = nil
         strangers[link.number] = nil
+        proving.end(link.number)
         link.peer?.closed(link)
     }
 
