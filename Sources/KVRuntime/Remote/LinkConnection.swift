@@ -136,7 +136,8 @@ final class LinkConnection: ConnectionHandler {
     /// The first record of one that was accepted.
     private func takeFirst(_ bytes: UnsafeRawBufferPointer) {
         guard firstRecord!.append(bytes) else { return }
-        if !firstRecord!.isNone { awaitStep() } else if !isRefused { refusePlainly() }
+        if firstRecord!.isNone { return isRefused ? () : refusePlainly() }
+        if transport.isFresh(firstRecord!.bytes, of: self) { awaitStep() }
     }
 
     private func prove(by cipher: LinkCipher) {

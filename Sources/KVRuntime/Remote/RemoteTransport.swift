@@ -132,6 +132,8 @@ final class RemoteTransport: @unchecked Sendable {
     static let incomingMax = 1024
     /// Handshakes under way of those that were accepted: some 45 KiB each. An honest one takes a round trip.
     static let handshakesMax = 512
+    /// So many strangers are no crowd.
+    static let strangersFew = 64
     /// Strangers that are closed at a time, as each takes some microseconds: so many of a tick, the rest of later ones.
     static let givenUpPerTick = 32
     /// One line about a peer a minute, and about so many peers.
@@ -168,9 +170,12 @@ final class RemoteTransport: @unchecked Sendable {
     var peers: [UInt32: LinkPeer] = [:]
     /// Every one, once.
     private(set) var allPeers: [LinkPeer] = []
-    /// Those accepted, until they are closed.
-    var strangers: [UInt64: LinkConnection] = [:]
+    /// Those accepted, until they have said who they are or are closed.
+    var strangers: [UInt64: LinkConnection] = [:] {
+        didSet { loop.boundEvents(strangers.count > Self.strangersFew) }
+    }
     var proving = ProvingLinks()
+    private var hellos = SeenHellos()
     private(set) var links: [UInt64: LinkConnection] = [:]
     private var linksMade: UInt64 = 0
     private var logged: [String: Nanos] = [:]
@@ -280,11 +285,19 @@ final class RemoteTransport: @unchecked Sendable {
 
     /// All links are taken: the oldest one that was opened here and over which no message came gives way.
     private func makeRoom() -> Bool {
-        let idle = links.values.filter { !$0.isDialed && !$0.hasBroughtMessages }
+        let idle = links.values.lazy.filter { !$0.isDialed && !$0.hasBroughtMessages }
         guard let oldest = idle.min(by: { $0.number < $1.number }) else { return false }
         bad(peer: oldest.remoteHost, LinkError.idle)
         oldest.close("there are too many links, and nothing came by this one")
         return true
+    }
+
+    /// What one that was accepted has said first was not said before. Else it is closed.
+    func isFresh(_ said: [UInt8], of link: LinkConnection) -> Bool {
+        if hellos.isFresh(said) { return true }
+        bad(peer: link.remoteHost, LinkError.recording)
+        link.close("\(LinkError.recording)")
+        return false
     }
 
     /// The handshake of one that was accepted begins: if there are too many, one gives way.
