@@ -2,14 +2,19 @@
 """What a thousand hostile connections to the server port cost a cluster of two that has a key.
 
 Of each kind at once: silent, a byte a second, half of a first message, random bytes, a first message replayed from a
-server that has the key, the first message of a server with another key, HTTP. Told are the server's memory above
-before, the time until the last one is closed, how many were counted (bad_frames), the slowest replicated write and the
-p99 of GET meanwhile, beside the same without them. Each kind meets a server that was just started, as memory that an
+server that has the key, the first message of a server with another key, HTTP, and halves of first messages on
+connections that all end at once after two seconds. Told are the server's memory above before, the time until the last
+one is closed, how many were counted (bad_frames), the slowest replicated write and the p99 of GET meanwhile, the
+longest turn by the processor's clock and what it did, and how many took more than a millisecond, beside the same
+without them. Each kind meets a server that was just started, as memory that an
 earlier kind took would hide what a later one takes; the line at the end of several rounds has their medians.
 
   python3 Perf/hostile.py --kvd .build/release/kvd [--connections 1000] [--kinds silent,http] [--rounds 5]
+
+A second --kvd is measured in turns with the first.
 """
 import argparse
+import itertools
 import json
 import os
 import selectors
@@ -41,12 +46,28 @@ class Client:
             return self.file.read(int(line[1:]) + 2)[:-2]
         return line.strip()
 
+    def field(self, section, name):
+        text = self.ask(b"INFO", section).decode()
+        return next(line.split(":")[1] for line in text.splitlines() if line.startswith(name + ":"))
+
     def counted(self):
-        text = self.ask(b"INFO", b"actors").decode()
-        return int(next(line.split(":")[1] for line in text.splitlines() if line.startswith("bad_frames")))
+        return int(self.field(b"actors", "bad_frames"))
+
+    def turns(self):
+        """The longest turn in milliseconds of the processor, what it did, and how many took more than one."""
+        return (int(self.field(b"stats", "max_turn_cpu_micros")) / 1000, self.field(b"stats", "max_turn_cpu_work"),
+                int(self.field(b"stats", "turns_over_1ms")))
 
 
 def start(kvd, port, key, join=None):
+    for _ in range(100):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port + 1))
+                break
+            except OSError:
+                time.sleep(0.05)
     words = [kvd, "--port", str(port), "--actors", "1", "--cluster-key-file", key, "--host", "127.0.0.1"]
     server = subprocess.Popen(words + (["--join", join] if join else []), stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL, text=True)
@@ -81,7 +102,7 @@ def first_words(kind, captures):
         return b""
     if kind == "slow":
         return HELLO[:1]
-    if kind == "half":
+    if kind in ("half", "hangup"):
         return HELLO[:100]
     if kind == "random":
         return os.urandom(64)
@@ -138,6 +159,11 @@ class Watch:
             self.selector.unregister(link)
             self.left.discard(link)
             self.gone = time.monotonic() - self.opened
+        if self.kind == "hangup" and self.left and time.monotonic() - self.opened > 2:
+            for link in self.left:
+                self.selector.unregister(link)
+                link.close()
+            self.left, self.gone = set(), time.monotonic() - self.opened
         if self.kind == "slow" and time.monotonic() - self.said > 1:
             self.said = time.monotonic()
             for link in list(self.left):
@@ -147,27 +173,31 @@ class Watch:
                     pass
 
 
-def meet(kind, options, key, captures):
-    """One kind against a fresh cluster of two. Slowest write, p99 of GET, memory, when the last was closed."""
-    one = start(options.kvd, options.port, key)
-    two = start(options.kvd, options.port + 10, key, join=f"127.0.0.1:{options.port}")
+def meet(kind, kvd, options, key, captures):
+    """One kind against a fresh cluster of two. Slowest write, p99 of GET, memory, when the last was closed, turns."""
+    one = start(kvd, options.port, key)
+    two = start(kvd, options.port + 10, key, join=f"127.0.0.1:{options.port}")
     try:
         a, b = Client(options.port + 1), Client(options.port + 11)
         probe(a, b, 2)
-        if kind == "quiet":
-            lag, p99 = probe(a, b, WATCHED)
-            print(f"{kind:9} slowest write {lag:6.0f} ms  GET p99 {p99:5.2f} ms", flush=True)
-            return lag, p99, 0.0, 0.0
         before, counted = rss(one.pid), a.counted()
-        links, opened = attack(kind, options.port, options.connections, captures)
-        watch = Watch(kind, one.pid, before, links, opened)
-        lag, p99 = probe(a, b, WATCHED, watch.look)
-        print(f"{kind:9} slowest write {lag:6.0f} ms  GET p99 {p99:5.2f} ms  memory +{watch.most:5.1f} MiB  "
-              f"open after {WATCHED} s {len(watch.left)}  last closed {watch.gone:4.1f} s  "
-              f"counted {a.counted() - counted}", flush=True)
-        for link in links:
-            link.close()
-        return lag, p99, watch.most, watch.gone
+        a.ask(b"CONFIG", b"RESETSTAT")
+        if kind == "quiet":
+            (lag, p99), watch = probe(a, b, WATCHED), None
+        else:
+            links, opened = attack(kind, options.port, options.connections, captures)
+            watch = Watch(kind, one.pid, before, links, opened)
+            lag, p99 = probe(a, b, WATCHED, watch.look)
+        longest, work, long = a.turns()
+        line = (f"{kind:9} slowest write {lag:6.0f} ms  GET p99 {p99:5.2f} ms  longest turn {longest:5.2f} ms "
+                f"({work}), {long} above 1")
+        if watch:
+            line += (f"  memory +{watch.most:5.1f} MiB  open after {WATCHED} s {len(watch.left)}  last closed "
+                     f"{watch.gone:4.1f} s  counted {a.counted() - counted}")
+            for link in links:
+                link.close()
+        print(line, flush=True)
+        return lag, p99, watch.most if watch else 0.0, watch.gone if watch else 0.0, longest, long
     finally:
         for server in (one, two):
             server.kill()
@@ -176,29 +206,45 @@ def meet(kind, options, key, captures):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kvd", default=".build/release/kvd")
+    parser.add_argument("--kvd", action="append")
     parser.add_argument("--connections", type=int, default=1000)
     parser.add_argument("--port", type=int, default=27100)
-    parser.add_argument("--kinds", default="silent,slow,half,random,replayed,key,http")
+    parser.add_argument("--kinds", default="silent,slow,half,random,replayed,key,http,hangup")
     parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
+    programs = options.kvd or [".build/release/kvd"]
     with tempfile.TemporaryDirectory() as folder:
         keys = [os.path.join(folder, name) for name in ("key", "other")]
         for path in keys:
             with open(path, "w") as f:
-                f.write(subprocess.run([options.kvd, "secret"], check=True, capture_output=True, text=True).stdout)
-        captures = {"replayed": record(options.kvd, keys[0], options.port + 20),
-                    "key": record(options.kvd, keys[1], options.port + 20)}
-        found = {kind: [] for kind in ["quiet"] + options.kinds.split(",")}
+                f.write(subprocess.run([programs[0], "secret"], check=True, capture_output=True, text=True).stdout)
+        # Each program's own words: builds may differ in them.
+        # A server that was killed may hold its port for a while.
+        ports = itertools.count(options.port + 20, 10)
+        captures = {kvd: {"replayed": record(kvd, keys[0], next(ports)), "key": record(kvd, keys[1], next(ports))}
+                    for kvd in programs}
+        found = {(kind, kvd): [] for kind in ["quiet"] + options.kinds.split(",") for kvd in programs}
         for _ in range(options.rounds):
-            for kind, results in found.items():
-                results.append(meet(kind, options, keys[0], captures))
+            for (kind, kvd), results in found.items():
+                if len(programs) > 1:
+                    print(kvd, end=": ")
+                results.append(meet(kind, kvd, options, keys[0], captures[kvd]))
         if options.rounds > 1:
-            for kind, results in found.items():
-                lag, p99, most, gone = (sorted(r[i] for r in results) for i in range(4))
-                middle = len(results) // 2
-                print(f"{kind:9} median: slowest write {lag[middle]:.0f} ms, GET p99 {p99[middle]:.2f} ms, memory "
-                      f"+{most[middle]:.1f} MiB [{most[0]:.1f} {most[-1]:.1f}], last closed {gone[middle]:.1f} s")
+            for (kind, kvd), results in found.items():
+                tell(kind, kvd if len(programs) > 1 else "", results)
+
+
+def tell(kind, kvd, results):
+    """Medians, some with least and greatest."""
+    lag, p99, most, gone, longest, long = (sorted(r[i] for r in results) for i in range(6))
+    middle = len(results) // 2
+
+    def three(values, places=2):
+        return f"{values[middle]:.{places}f} [{values[0]:.{places}f} {values[-1]:.{places}f}]"
+
+    print(f"{kind:9} {kvd} median: slowest write {lag[middle]:.0f} ms, GET p99 {three(p99)} ms, "
+          f"memory +{three(most, 1)} MiB, last closed {gone[middle]:.1f} s, longest turn {three(longest)} ms, "
+          f"{long[middle]} above 1")
 
 
 if __name__ == "__main__":

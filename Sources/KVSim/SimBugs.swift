@@ -302,6 +302,9 @@ package struct SimBug: Sendable {
         "goneBeforeItCame": { o, random in
             o.makeLiar(&random)
             o.addNewcomer(clockIsUnset: false, &random)
+            // So that there is time to speak of it before it is met.
+            o.slanderPercent = 80
+            o.latencyMillisMax = 250
         },
         "unsetClockBounds": { o, random in
             o.makeLiar(&random)

@@ -16,7 +16,10 @@ extension SimOptions {
     }
 
     var liarDescription: String {
-        liar.map { ", server \($0) lies" + (newcomerClockIsUnset ? ", a newcomer's clock was never set" : "") } ?? ""
+        liar.map {
+            ", server \($0) lies" + (newcomerClockIsUnset ? ", a newcomer's clock was never set" : "")
+                + (slanderPercent > 0 ? ", \(slanderPercent) % that a newcomer is gone" : "")
+        } ?? ""
     }
 
     /// Three servers that know each other, faults that harm nothing for good, and the second server lies. In some
@@ -48,6 +51,7 @@ extension SimOptions {
         actors = actors.prefix(servers) + [random.within(1...3)]
         joinAtMillis = Millis(random.within(3_500...8_000))
         newcomerClockIsUnset = clockIsUnset ?? random.chance(0.5)
+        slanderPercent = random.pick([0, 50])
     }
 }
 
@@ -59,10 +63,11 @@ extension SimWorld {
     /// What a liar's actor sends instead of an honest frame.
     func bent(_ frame: OutgoingFrame, of actor: SimActor) -> OutgoingFrame {
         guard isLiar(actor.view.slot), now > 3 * simSecond, random.lies.chance(0.5) else { return frame }
-        let lie = random.lies.pick(FrameLie.allCases)
+        let slandered = newcomerToSlander(to: frame.to.server)
+        let lie = random.lies.pick(slandered == nil ? FrameLie.allCases : [.othersForgotten, .othersLeft])
         guard mayTell(lie, to: frame.to.server) else { return frame }
         let others = servers.filter { $0.isUp && $0.id != frame.to.server && !isLiar($0.slot) }.map(\.id)
-        let third = others.isEmpty ? 0 : random.lies.pick(others)
+        let third = slandered ?? (others.isEmpty ? 0 : random.lies.pick(others))
         let key = Array(keys.bytes(random.lies.below(keys.count)))
         // An entry in a third server's name that somebody lacks is not told apart from the truth.
         let honest = upActors()
@@ -77,8 +82,16 @@ extension SimWorld {
         return OutgoingFrame(to: frame.to, lane: frame.lane, session: frame.session, bytes: bytes)
     }
 
-    /// A newcomer sees with the eyes of those it joins, and who has not met two others knows no time but its own. Nor
-    /// does it know one of two others' clocks from the other, if its own was never set.
+    /// With `slanderPercent`: the newcomer, often, from the moment it is there. Most have not met it then.
+    private func newcomerToSlander(to id: UInt64) -> UInt64? {
+        guard options.slanderPercent > 0 else { return nil }
+        let newcomer = servers[options.servers]
+        guard newcomer.isUp, newcomer.id != id, random.lies.below(100) < options.slanderPercent else { return nil }
+        return newcomer.id
+    }
+
+    /// A newcomer sees with the eyes of those it joins until it knows the others, and who has not met two others knows
+    /// no time but its own. Nor does it know one of two others' clocks from the other, if its own was never set.
     private func mayTell(_ lie: FrameLie, to id: UInt64) -> Bool {
         if [.wrongClock, .floorAhead, .stampAhead].contains(lie) {
             return upActors().allSatisfy { $0.uid.server != id || $0.knowsTime }
@@ -88,9 +101,11 @@ extension SimWorld {
             !servers[slot].isUp || servers[slot].actors.contains { !actors[$0].hasCaughtUp }
         }
         if lie == .falseReport, hasNewcomer { return false }
-        let lies: [FrameLie] = [.othersForgotten, .othersLeft, .receiversEntry, .thirdsEntry]
-        guard lies.contains(lie) else { return true }
-        return upActors().allSatisfy { $0.uid.server != id || $0.hasCaughtUp }
+        guard lie == .othersForgotten || lie == .othersLeft else { return true }
+        let honest = servers.filter { $0.isUp && !isLiar($0.slot) && $0.id != id }
+        return upActors().allSatisfy { actor in
+            actor.uid.server != id || actor.hasCaughtUp || honest.allSatisfy { actor.countsAsMember($0.id) }
+        }
     }
 
     /// I28: nobody's stamps are moved by a lie.

@@ -146,6 +146,8 @@ package struct SimOptions: Sendable {
     package var liar: Int?
     /// Who joins later has a clock that was never set.
     package var newcomerClockIsUnset = false
+    /// Of the liar's words so many, in percent, are that the newcomer is gone.
+    package var slanderPercent = 0
 
     // Checking.
     package var checkMillis: Millis = 50

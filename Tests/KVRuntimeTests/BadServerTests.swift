@@ -91,23 +91,59 @@ import Testing
         #expect(node.system.statistics.badFrames == 0)
     }
 
-    /// A first message with the right key that somebody has recorded begins a handshake and cannot end it.
+    /// First messages of a dialler with the right key.
+    private struct Diallers {
+        let trust = LinkTrust.keys([[UInt8](repeating: 1, count: ClusterKey.bytes)])
+        let context: LinkContext
+
+        init() throws { context = try LinkContext(trust, cluster: "test", incarnation: 77) }
+
+        func hello() -> [UInt8] {
+            let cipher = LinkCipher(context, isDialer: true)!
+            var buffer = OutputBuffer()
+            defer { buffer.deallocate() }
+            #expect(cipher.shakeHands(&buffer) == .underWay)
+            return Array(buffer.bytes)
+        }
+    }
+
+    @Test func aRecordedFirstMessageIsRefusedAtOnce() throws {
+        let diallers = try Diallers()
+        let node = try Node(backends[0], trust: diallers.trust)
+        defer { node.close() }
+        let recorded = diallers.hello()
+        let first = try TestSocket(port: node.port)
+        try first.send(recorded)
+        // It is answered: the handshake has begun.
+        #expect(try !first.receive(5).isEmpty)
+        // However it is cut, and whatever follows it.
+        for bytes in [recorded, recorded + [1, 2, 3]] {
+            let second = try TestSocket(port: node.port)
+            try second.send(Array(bytes[..<20]))
+            try second.send(Array(bytes[20...]))
+            #expect(try second.receiveAll().isEmpty)
+        }
+        #expect(node.system.statistics.badFrames == 2)
+        let lines = Self.lines(node)
+        #expect(lines.count == 1 && lines[0].contains("which was said before"), "\(lines)")
+        let third = try TestSocket(port: node.port)
+        try third.send(diallers.hello())
+        #expect(try !third.receive(5).isEmpty)
+        withExtendedLifetime(first) {}
+    }
+
+    /// Who has the key begins handshakes and ends none.
     @Test func handshakesThatNeverEndGiveWayToOthers() throws {
         let count = RemoteTransport.handshakesMax + 100
         guard Self.mayOpen(UInt(2 * count + 200)) else { return }
-        let trust = LinkTrust.keys([[UInt8](repeating: 1, count: ClusterKey.bytes)])
+        let diallers = try Diallers()
+        let trust = diallers.trust
         let node = try Node(backends[0], trust: trust)
         defer { node.close() }
-        let recorder = try LinkContext(trust, cluster: "test", incarnation: 77)
-        let cipher = LinkCipher(recorder, isDialer: true)!
-        var buffer = OutputBuffer()
-        defer { buffer.deallocate() }
-        #expect(cipher.shakeHands(&buffer) == .underWay)
-        let recorded = Array(buffer.bytes)
         var clients: [TestSocket] = []
         for _ in 0..<count {
             clients.append(try TestSocket(port: node.port))
-            try clients.last!.send(recorded)
+            try clients.last!.send(diallers.hello())
         }
         // The oldest ones are closed, without a word.
         for client in clients[..<100] { _ = try client.receiveAll() }

@@ -71,6 +71,18 @@ func withServer<R>(
         #expect(loop.turnLengths.longestNanos == 0)
     }
 
+    /// All of what `body` does is there when the loop looks.
+    private static func asOne(on loop: Loop, _ body: () throws -> Void) throws {
+        let (held, released) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+        loop.perform {
+            held.signal()
+            released.wait()
+        }
+        held.wait()
+        defer { released.signal() }
+        try body()
+    }
+
     /// Whoever is served meanwhile does not wait for a crowd: a turn takes a few of those who come or go.
     @Test(arguments: backends) func aCrowdComesAndGoesInManyTurns(_ backend: LoopBackend) throws {
         final class Leaver: ConnectionHandler {
@@ -88,24 +100,37 @@ func withServer<R>(
             return Leaver(leavings)
         }
         try withServer(backend, acceptor: acceptor) { loop, port in
-            /// All of what `body` does is there when the loop looks.
-            func asOne(_ body: () throws -> Void) throws {
-                let (held, released) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
-                loop.perform {
-                    held.signal()
-                    released.wait()
-                }
-                held.wait()
-                defer { released.signal() }
-                try body()
-            }
             var clients: [TestSocket] = []
-            try asOne { for _ in 0..<200 { clients.append(try TestSocket(port: port)) } }
+            try Self.asOne(on: loop) { for _ in 0..<200 { clients.append(try TestSocket(port: port)) } }
             #expect(eventually { comings.withLock { $0.values.reduce(0, +) } == 200 })
             #expect(comings.withLock { $0.values.max()! } <= 16)
-            try asOne { clients = [] }
+            try Self.asOne(on: loop) { clients = [] }
             #expect(eventually { leavings.withLock { $0.values.reduce(0, +) } == 200 })
             #expect(leavings.withLock { $0.values.max()! } <= 32)
+        }
+    }
+
+    /// Nor for one that speaks and goes at once, where the loop is told that it is there.
+    @Test(arguments: backends) func aCrowdIsHeardInManyTurns(_ backend: LoopBackend) throws {
+        final class Listening: ConnectionHandler {
+            let turns: Locked<[Nanos: Int]>
+            init(_ turns: Locked<[Nanos: Int]>) { self.turns = turns }
+            private func note(_ connection: Connection) {
+                let turn = connection.loop.nowNanos
+                turns.withLock { $0[turn, default: 0] += 1 }
+            }
+            override func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) { note(connection) }
+            override func ended(_ connection: Connection) { note(connection) }
+        }
+        let turns = Locked<[Nanos: Int]>([:])
+        try withServer(backend, acceptor: ClosureAcceptor { _ in Listening(turns) }) { loop, port in
+            loop.perform { loop.boundEvents(true) }
+            let clients = try (0..<200).map { _ in try TestSocket(port: port) }
+            try Self.asOne(on: loop) { for client in clients { try client.send("x") } }
+            #expect(eventually { turns.withLock { $0.values.reduce(0, +) } == 200 })
+            try Self.asOne(on: loop) { for client in clients { client.endSending() } }
+            #expect(eventually { turns.withLock { $0.values.reduce(0, +) } == 400 })
+            #expect(turns.withLock { $0.values.max()! } <= Loop.eventsPerTurnBounded)
         }
     }
 

@@ -38,8 +38,7 @@ extension Replica {
             row = known
             row.status = status
         }
-        // A newcomer sees with the eyes of those it joins.
-        if !row.status.isMember, known.status.isMember, isCaughtUp {
+        if !row.status.isMember, known.status.isMember {
             votes.note(row.server, by: sender, at: at.steady)
             if !isOutvoted(row.server, at) { row.status = known.status }
         }
@@ -48,7 +47,8 @@ extension Replica {
 
     /// A server that is not known here is said to be gone. It may be about to come, so it is taken for one that comes,
     /// and is gone when it has been silent for as long as any other, or if more than half say so. If there is no room
-    /// for one more that nobody has heard, it is gone at once, as writes of it could not be taken else.
+    /// for one more that nobody has heard, it is gone at once, as writes of it could not be taken else. A newcomer that
+    /// is catching up sees with the eyes of those it joins.
     private func unheardOf(_ row: MemberRow, by sender: UInt64, _ at: Moment) -> MemberRow {
         guard !row.status.isMember, isCaughtUp, !planted(.goneBeforeItCame) else { return row }
         votes.note(row.server, by: sender, at: at.steady)

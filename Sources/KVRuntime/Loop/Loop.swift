@@ -19,6 +19,8 @@ package final class Loop: @unchecked Sendable {
     private let stopRequested: UnsafeMutablePointer<UInt32>
 
     static let eventsPerTurnMax = 512
+    /// The same while many are connected who are nobody yet: each of their events may take ten microseconds.
+    static let eventsPerTurnBounded = 64
     /// Inbox envelopes taken before the loop looks at its sockets again.
     static let envelopesPerTurnMax = 4096
     /// How long `stop` waits for connections to close before it gives up on them.
@@ -253,6 +255,11 @@ package final class Loop: @unchecked Sendable {
     /// sent. Cannot be removed.
     package func onResumed(_ hook: @escaping () -> Void) { state.pointee.resumedHooks.append(hook) }
 
+    /// Whether a turn takes few events, so that a crowd of strangers does not make it long.
+    func boundEvents(_ isBounded: Bool) {
+        state.pointee.eventsMax = Int32(isBounded ? Self.eventsPerTurnBounded : Self.eventsPerTurnMax)
+    }
+
     /// The next wait returns at once: there is work left that had to make room for others.
     package func requestTurn() { state.pointee.anotherTurn = true }
 
@@ -336,7 +343,7 @@ package final class Loop: @unchecked Sendable {
         let waits = timeoutNanos != 0
         let timeout = waits && !inbox.prepareToWait() ? 0 : timeoutNanos
         let events = state.pointee.events
-        let count = Int(cs_loop_wait(handle, events, Int32(Self.eventsPerTurnMax), timeout))
+        let count = Int(cs_loop_wait(handle, events, state.pointee.eventsMax, timeout))
         state.pointee.turnEvents = count
         if waits { inbox.waited() }
         readClocks()
@@ -426,6 +433,7 @@ package final class Loop: @unchecked Sendable {
 /// Kept behind a pointer: no exclusivity checks on the request path.
 struct LoopState {
     let events: UnsafeMutablePointer<cs_event>
+    var eventsMax = Int32(Loop.eventsPerTurnMax)
     var nowNanos: Nanos = 0
     var nowMillis: Millis = 0
     /// When the last turn's work was done.

@@ -119,7 +119,7 @@ final class LinkConnection: ConnectionHandler {
             said.withUnsafeBytes({ cipher.feed($0) })
         else { return close("memory is short") }
         self.cipher = cipher
-        if !isDialed { transport.boundHandshakes() }
+        if !isDialed { transport.beginProof(of: self) }
         prove(by: cipher)
     }
 
@@ -136,12 +136,14 @@ final class LinkConnection: ConnectionHandler {
     /// The first record of one that was accepted.
     private func takeFirst(_ bytes: UnsafeRawBufferPointer) {
         guard firstRecord!.append(bytes) else { return }
-        if !firstRecord!.isNone { awaitStep() } else if !isRefused { refusePlainly() }
+        if firstRecord!.isNone { return isRefused ? () : refusePlainly() }
+        if transport.isFresh(firstRecord!.bytes, of: self) { awaitStep() }
     }
 
     private func prove(by cipher: LinkCipher) {
         var result = LinkCipher.Handshake.underWay
         append { result = cipher.shakeHands(&$0) }
+        if result != .underWay { transport.proving.end(number) }
         switch result {
         case .underWay: break
         case .done: open()
@@ -401,13 +403,14 @@ final class LinkConnection: ConnectionHandler {
         return true
     }
 
-    /// It has not proved and said who it is in time. Counted, and said once a minute for its host.
-    func giveUp() {
-        // Closing may take longer than until the next look.
-        guard !connection.isClosing else { return }
+    /// It has not proved and said who it is in time. Counted, and said once a minute for its host. False if it is being
+    /// closed already, which may take longer than until the next look.
+    func giveUp() -> Bool {
+        guard !connection.isClosing else { return false }
         let error = LinkError.silent(seconds: Int(RemoteTransport.handshakeNanosMax / 1_000_000_000))
         if !isDialed { transport.bad(peer: remoteHost, error) }
         close("it did not say who it is")
+        return true
     }
 
     /// What has arrived of messages that are not whole.

@@ -253,6 +253,8 @@ enum LinkError: Error, Equatable, CustomStringConvertible {
     case silent(seconds: Int)
     /// A link that was in the way of others.
     case idle
+    /// Its first message was said before, or is none.
+    case recording
     /// A handshake that was in the way of others.
     case handshakes
     /// The name it gives, and that of its certificate.
@@ -276,6 +278,7 @@ enum LinkError: Error, Equatable, CustomStringConvertible {
         case .message(let why): why
         case .silent(let seconds): "silence: it did not prove and say who it is within \(seconds) s"
         case .idle: "its silence: all links are taken, and nothing came by this one"
+        case .recording: "its first message, which was said before or is no server's"
         case .handshakes: "its handshakes: more are under way than there is room for, and most of them are its own"
         case .certified(let given, let name): "the name \(given), where its certificate is for \(name)"
         }

@@ -132,6 +132,10 @@ final class RemoteTransport: @unchecked Sendable {
     static let incomingMax = 1024
     /// Handshakes under way of those that were accepted: some 45 KiB each. An honest one takes a round trip.
     static let handshakesMax = 512
+    /// So many strangers are no crowd.
+    static let strangersFew = 64
+    /// Strangers that are closed at a time, as each takes some microseconds: so many of a tick, the rest of later ones.
+    static let givenUpPerTick = 32
     /// One line about a peer a minute, and about so many peers.
     static let loggedPeersMax = 64
     static let logAgainNanos: Nanos = 60_000_000_000
@@ -166,8 +170,12 @@ final class RemoteTransport: @unchecked Sendable {
     var peers: [UInt32: LinkPeer] = [:]
     /// Every one, once.
     private(set) var allPeers: [LinkPeer] = []
-    /// Those accepted, until they are closed.
-    var strangers: [UInt64: LinkConnection] = [:]
+    /// Those accepted, until they have said who they are or are closed.
+    var strangers: [UInt64: LinkConnection] = [:] {
+        didSet { loop.boundEvents(strangers.count > Self.strangersFew) }
+    }
+    var proving = ProvingLinks()
+    private var hellos = SeenHellos()
     private(set) var links: [UInt64: LinkConnection] = [:]
     private var linksMade: UInt64 = 0
     private var logged: [String: Nanos] = [:]
@@ -213,8 +221,10 @@ final class RemoteTransport: @unchecked Sendable {
             if peer.isIdle { forget(peer) }
         }
         let now = loop.nowNanos
-        for link in strangers.values where now - link.startedAt > Self.handshakeNanosMax {
-            link.giveUp()
+        var left = Self.givenUpPerTick
+        for link in strangers.values where now - link.startedAt > Self.handshakeNanosMax && link.giveUp() {
+            left -= 1
+            if left == 0 { break }
         }
     }
 
@@ -275,20 +285,27 @@ final class RemoteTransport: @unchecked Sendable {
 
     /// All links are taken: the oldest one that was opened here and over which no message came gives way.
     private func makeRoom() -> Bool {
-        let idle = links.values.filter { !$0.isDialed && !$0.hasBroughtMessages }
+        let idle = links.values.lazy.filter { !$0.isDialed && !$0.hasBroughtMessages }
         guard let oldest = idle.min(by: { $0.number < $1.number }) else { return false }
         bad(peer: oldest.remoteHost, LinkError.idle)
         oldest.close("there are too many links, and nothing came by this one")
         return true
     }
 
-    /// One more handshake begins: if there are too many, the oldest one of the host that has most of them gives way.
-    func boundHandshakes() {
-        guard strangers.count > Self.handshakesMax else { return }
-        let proving = strangers.values.filter(\.isProving)
-        guard proving.count > Self.handshakesMax else { return }
-        let most = Dictionary(grouping: proving, by: \.remoteHost).values.max { $0.count < $1.count }
-        most?.min { $0.number < $1.number }?.stopProving()
+    /// What one that was accepted has said first was not said before. Else it is closed.
+    func isFresh(_ said: [UInt8], of link: LinkConnection) -> Bool {
+        if hellos.isFresh(said) { return true }
+        bad(peer: link.remoteHost, LinkError.recording)
+        link.close("\(LinkError.recording)")
+        return false
+    }
+
+    /// The handshake of one that was accepted begins: if there are too many, one gives way.
+    func beginProof(of link: LinkConnection) {
+        proving.begin(link.number, of: link.remoteHost)
+        guard proving.count > Self.handshakesMax, let most = proving.oldestOfMost else { return }
+        links[most]?.stopProving()
+        proving.end(most)
     }
 
     /// Bytes of messages that have begun to arrive, of all links; above the bound the link that holds most is closed.
@@ -301,6 +318,7 @@ final class RemoteTransport: @unchecked Sendable {
     func closed(_ link: LinkConnection) {
         links[link.number] = nil
         strangers[link.number] = nil
+        proving.end(link.number)
         link.peer?.closed(link)
     }
 

@@ -16,7 +16,8 @@ import Testing
         let c: TestServer
         var random = PRNG(seed: 11)
 
-        init(actors: Int = 1, journal: Int = 1 << 16) {
+        init(actors: Int = 1, journal: Int = 1 << 16, chunkBytes: Int? = nil) {
+            if let chunkBytes { cluster.tune = { $0.chunkBytesMax = chunkBytes } }
             a = cluster.start(actors: actors)
             cluster.run(100)
             liar = cluster.start(actors: 1, joining: a, journal: journal)
@@ -151,6 +152,32 @@ import Testing
         cluster.run(11_000)
         slander(999)
         #expect(three.status(of: 999, at: a) == status)
+    }
+
+    /// Whom a newcomer knows, by its own ears or by another's word, is not gone at one server's word either.
+    @Test(arguments: [FrameLie.othersForgotten, .othersLeft], [true, false])
+    func aNewcomerDoesNotBelieveOneServer(_ lie: FrameLie, _ isHeard: Bool) {
+        let three = Three(chunkBytes: 300)
+        let (cluster, a, c) = (three.cluster, three.a, three.c)
+        for number in 0..<4_000 { a.actors[0].put("key \(number)", "value", cluster.moment(a)) }
+        cluster.run(2_000)
+        let newcomer = cluster.start(actors: 1, joining: a)
+        cluster.drops = { !isHeard && Set([$0.server, $1.server]) == [c.id, newcomer.id] }
+        let replica = newcomer.actors[0].replica
+        #expect(cluster.run(until: { [a, c].allSatisfy { replica.members.isMember($0.id) } }, within: 2_000))
+        cluster.run(300)
+        #expect(replica.members.hasOwnWord(a.id) && replica.members.hasOwnWord(c.id) == isHeard)
+        for _ in 0..<3 {
+            var forger = FrameForger(origins: three.liar.origins, clusterId: TestCluster.cluster)
+            forger.third = c.id
+            var random = PRNG(seed: 1)
+            three.give(forger.forge(three.frame(for: newcomer), lie, random: &random)!, to: newcomer)
+            #expect(!replica.isCaughtUp && replica.members.isMember(c.id) && replica.members.isMember(newcomer.id))
+            cluster.run(200)
+        }
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { replica.isCaughtUp }, within: 60_000))
+        #expect(replica.members.isMember(c.id) && newcomer.actors[0].get("key 3999") == "value")
     }
 
     @Test func onlyAServerItselfSaysWhereItIs() {
