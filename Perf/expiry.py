@@ -53,18 +53,38 @@ def alternately(options, measured, *names):
 def setex(options):
     server = Server(1, cpu=0)
     fill(server.port + 1, 0, options.keys)
+    send_all(server.connect(), [("SET", "vol:%012d" % i, b"v" * 64, "EX", 10000) for i in range(options.keys)])
 
-    def measured(command):
-        found = run(address(server), server.pid, options, "-P", "16", "--ops", "custom", "--command", command)
+    def measured(name):
+        words, kind = name.split(", ")
+        prefix = "vol:" if kind == "keys with a deadline" else "key:"
+        found = run(address(server), server.pid, options, "-P", "16", "--ops", "custom", "--command", words, "--key-prefix", prefix)
         return median_of(find(found, "operationsPerSecond")), cpu_micros(found)
 
-    alternately(options, measured, "SET __key__ __data__ EX 10000", "SET __key__ __data__")
+    ex, plain = "SET __key__ __data__ EX 10000", "SET __key__ __data__, keys without"
+    alternately(options, measured, ex + ", keys with a deadline", plain)
+    # Each gives the other one's keys another form.
+    alternately(options, measured, ex + ", keys without", plain)
     server.stop()
+
+
+def tag_of_the_other(server):
+    """A tag whose home is the second actor: what is written there is seen there at once, else with the next message."""
+    one, two = server.connect(), server.connect(1)
+    for i in range(1000):
+        one.call("SET", "probe", i)
+        time.sleep(0.01)
+        one.call("SET", "{%d}" % i, "v", "NX")
+        if two.call("GET", "{%d}" % i) is not None:
+            return "{%d}" % i
+    raise SystemExit("no tag's home is the second actor")
 
 
 def homes(options):
     server = Server(2)
     fill(server.port + 1, 0, options.keys)
+    elsewhere = tag_of_the_other(server) + ":"
+    send_all(server.connect(), [("SET", "%s%0*d" % (elsewhere, 16 - len(elsewhere), i), b"v" * 64) for i in range(options.keys)])
     wait_equal([server])
     fresh = 0
 
@@ -72,13 +92,16 @@ def homes(options):
         nonlocal fresh
         fresh += 1
         words, kind = name.split(", ")
-        keys = ["--keys", "100000000", "--key-prefix", "f%d:" % fresh] if kind == "new keys" else []
+        keys = {"new keys": ["--keys", "100000000", "--key-prefix", "f%d:" % fresh],
+                "keys of the other actor": ["--key-prefix", elsewhere], "old keys": []}[kind]
         found = run(address(server), server.pid, options, "-P", "16", "--ops", "custom", "--command", words, *keys, cpu=None)
         return median_of(find(found, "operationsPerSecond")), cpu_micros(found)
 
     alternately(options, measured, "SET __key__ __data__ XX, old keys", "SET __key__ __data__ NX, old keys",
                 "SET __key__ __data__, old keys")
     alternately(options, measured, "SET __key__ __data__ NX, new keys", "SET __key__ __data__, new keys")
+    alternately(options, measured, "SET __key__ __data__ XX, keys of the other actor",
+                "SET __key__ __data__ NX, keys of the other actor", "SET __key__ __data__, keys of the other actor")
     server.stop()
 
 
@@ -208,50 +231,83 @@ def hot(options):
     server.stop()
 
 
-def batches(options, clients, commands, lines):
-    """Sends the same commands at all actors at once, batch by batch; yields the replies' lines of each client."""
+BUSY = object()
+
+
+def read(client):
+    """A reply, or BUSY: a home had no processor for a second, and the command was not run."""
+    try:
+        return client.read()
+    except RuntimeError as error:
+        if str(error).startswith("BUSY"):
+            return BUSY
+        raise
+
+
+def batches(options, clients, commands, replies=1):
+    """Sends the same commands at all actors at once, batch by batch; yields the last of so many replies to each."""
     for first in range(0, options.races, KEYS_PER_SEND):
         numbers = range(first, min(first + KEYS_PER_SEND, options.races))
         for client in clients:
             client.socket.sendall(b"".join(commands(i) for i in numbers))
-        yield numbers, [[lines(client) for _ in numbers] for client in clients]
+        read_all = [[[read(client) for _ in range(replies)][-1] for _ in numbers] for client in clients]
+        yield numbers, read_all
 
 
 def races(options):
     server = Server(options.actors)
     clients = [server.connect(actor) for actor in range(options.actors)]
     encode = Connection.encode
+    busy = 0
+
+    def run(each):
+        """Replies of those that were run."""
+        nonlocal busy
+        busy += sum(reply is BUSY for reply in each)
+        return [reply for reply in each if reply is not BUSY]
+
+    def told(name, text):
+        nonlocal busy
+        print("%s: %s, %d of BUSY" % (name, text, busy), flush=True)
+        busy = 0
+
+    of = "%d races of %d clients" % (options.races, options.actors)
     wrong = 0
-    for numbers, replies in batches(options, clients, lambda i: encode("SET", "lock:%d" % i, "v", "NX"), Connection.read):
-        wrong += sum(1 for each in zip(*replies) if sum(reply is not None for reply in each) != 1)
-    print("SET NX: %d races of %d clients, %d without exactly one winner" % (options.races, options.actors, wrong), flush=True)
-    seen = set()
-    wrong = 0
-    for numbers, replies in batches(options, clients, lambda i: encode("INCR", "counter"), Connection.read):
-        for each in replies:
+    for numbers, replies in batches(options, clients, lambda i: encode("SET", "lock:%d" % i, "v", "NX")):
+        for each in map(run, zip(*replies)):
+            wrong += sum(reply is not None for reply in each) != min(1, len(each))
+    told("SET NX", "%s, %d without exactly one winner" % (of, wrong))
+    seen, wrong, count = set(), 0, 0
+    for numbers, replies in batches(options, clients, lambda i: encode("INCR", "counter")):
+        for each in map(run, replies):
             wrong += each != sorted(each)
             seen.update(each)
-    expected = options.races * options.actors
-    print("INCR: %d, numbers told: %d, the greatest %d, in a wrong order %d" % (expected, len(seen), max(seen), wrong), flush=True)
+            count += len(each)
+    told("INCR", "%d, numbers told: %d, the greatest %d, in a wrong order %d" % (count, len(seen), max(seen), wrong))
     wrong = 0
     for first in range(0, options.races, KEYS_PER_SEND):
         numbers = range(first, min(first + KEYS_PER_SEND, options.races))
         # A value that the home has.
-        clients[first // KEYS_PER_SEND % options.actors].pipeline([("SET", "lock:%d" % i, i, "XX", "GET") for i in numbers])
+        giver, left = clients[first // KEYS_PER_SEND % options.actors], list(numbers)
+        while left:
+            giver.socket.sendall(b"".join(encode("SET", "lock:%d" % i, i, "GET") for i in left))
+            left = [i for i, reply in [(i, read(giver)) for i in left] if reply is BUSY]
         for client in clients:
             client.socket.sendall(b"".join(encode("GETDEL", "lock:%d" % i) for i in numbers))
-        replies = [[client.read() for _ in numbers] for client in clients]
-        for i, each in zip(numbers, zip(*replies)):
-            wrong += [reply for reply in each if reply is not None] != [b"%d" % i]
-    print("GETDEL: %d races of %d clients, %d without exactly one that got it" % (options.races, options.actors, wrong), flush=True)
-    seen, wrong = set(), 0
+        replies = [[read(client) for _ in numbers] for client in clients]
+        for i, each in zip(numbers, map(run, zip(*replies))):
+            wrong += [reply for reply in each if reply is not None] != [b"%d" % i][:len(each)]
+    told("GETDEL", "%s, %d without exactly one that got it" % (of, wrong))
+    seen, wrong, count = set(), 0, 0
     one = encode("MULTI") + encode("INCR", "{t}a") + encode("INCR", "{t}b") + encode("EXEC")
-    for numbers, replies in batches(options, clients, lambda i: one, lambda client: [client.read() for _ in range(4)][3]):
-        for each in replies:
+    for numbers, replies in batches(options, clients, lambda i: one, 4):
+        for each in map(run, replies):
+            count += len(each)
             for a, b in each:
                 wrong += a != b
                 seen.add(a)
-    print("EXEC of two INCR: %d, numbers told: %d, not the same in one transaction: %d" % (expected, len(seen), wrong))
+    told("EXEC of two INCR", "%d, numbers told: %d, the greatest %d, not the same in one transaction: %d" % (
+        count, len(seen), max(seen), wrong))
     server.stop()
 
 

@@ -123,10 +123,16 @@ public import KVBase
         argumentCount &+= n
     }
 
-    /// Appends a command of `n` arguments that lie elsewhere, and stay there as long as the batch is used.
-    package mutating func append(_ n: Int, _ argument: (Int) -> ByteView) {
+    /// Appends a command of `n` arguments that lie elsewhere one behind the other, and stay there as long as the batch
+    /// is used. `lengths`: theirs, four bytes each, in the processor's order.
+    package mutating func append(_ n: Int, lengths: UnsafeRawPointer, _ bytes: UnsafeRawPointer) {
         reserve(n)
-        for k in 0..<n { arguments[argumentCount &+ k] = argument(k) }
+        var place = bytes
+        for k in 0..<n {
+            let length = Int(lengths.loadUnaligned(fromByteOffset: 4 &* k, as: Int32.self))
+            arguments[argumentCount &+ k] = ByteView(place, length)
+            place += length
+        }
         commit(n)
     }
 

@@ -9,6 +9,9 @@ are a part of the test (clock.c), so times are compared to the millisecond. `--o
 options of the commands that have some, right and wrong ones, on keys in each state. Replies that differ on purpose are
 in DIFFERENT, with the reason; docs/protocol.md lists them. A difference ends the run with the commands that led to it
 and exit code 1.
+
+Where the machine leaves an actor of kvd without a processor for a second, a command is answered with BUSY and not run.
+Then both servers are emptied and the run goes on; how often is told at the end, and more than a few times is a failure.
 """
 
 import argparse
@@ -33,6 +36,10 @@ BATCHES_PER_JUMP = 20
 JUMPS = [1, 1, 2, 99, 1000, 60_000, 100_001, 1_000_000, 10**9 + 10**6]
 SETTLE_SECONDS = 20
 YEAR_9999_MILLIS = 253_402_300_799_999
+# Absolute deadlines are whole seconds.
+SECOND = 1000
+# Commands for each that may be answered with BUSY.
+COMMANDS_PER_BUSY = 5_000
 # DBSIZE is without an expired key so long after its deadline.
 COUNTED_MILLIS = 200
 
@@ -266,7 +273,8 @@ class Clock:
         with open(self.file, "r+b") as file:
             self.shared = mmap.mmap(file.fileno(), 8)
         self.millis = 0
-        self.forward(int(time.time() * 1000))
+        # No whole second, as absolute deadlines are.
+        self.forward(int(time.time()) * SECOND + 1)
 
     def forward(self, millis):
         self.millis += millis
@@ -297,19 +305,25 @@ class Pair:
     def __init__(self, options, ports, clock):
         self.options, self.clock = options, clock
         self.kvd, self.redis = (Client(port) for port in ports)
+        # Deadlines are asked for apart from what is compared.
+        self.asking = Client(ports[1])
         self.history, self.queued, self.sent = [], [], 0
+        self.busy, self.was_busy = 0, False
         # The number of keys is that of Redis, which counts expired ones until somebody looks at them.
         self.counts_agree = True
 
     def run(self, batch, differences=None):
-        """Whether all replies are alike. If not, they are shown, or added to `differences`."""
+        """Whether all replies are alike. If not, they are shown, or added to `differences`. Behind one of BUSY nothing is
+        compared."""
         self.kvd.send(batch)
         self.redis.send(batch)
+        self.was_busy = False
         for command in batch:
             ours, theirs = self.kvd.read(), self.redis.read()
             self.history.append((command, ours, theirs))
             self.sent += 1
-            if self.are_alike(command, ours, theirs):
+            self.was_busy |= isinstance(ours, tuple) and ours[1].startswith(b"BUSY ")
+            if self.was_busy or self.are_alike(command, ours, theirs):
                 pass
             elif differences is not None:
                 differences.append((command, ours, theirs))
@@ -320,7 +334,36 @@ class Pair:
                 return False
             self.note(command, theirs)
         del self.history[:-SHOWN]
+        if self.was_busy:
+            self.begin_anew()
         return True
+
+    def begin_anew(self):
+        """A command was not run here: both forget everything."""
+        self.busy += 1
+        for client in (self.kvd, self.redis):
+            client.send([[b"DISCARD"], [b"UNWATCH"], [b"FLUSHALL"], [b"SELECT", b"0"]])
+            for _ in range(4):
+                client.read()
+        self.queued = []
+        self.counts_agree = False
+
+    def is_too_busy(self):
+        if self.busy <= 1 + self.sent // COMMANDS_PER_BUSY:
+            return False
+        print(f"seed {self.options.seed}, command {self.sent}: BUSY {self.busy} times")
+        return True
+
+    def forward(self, millis, keys):
+        """Moves the clock, but not to a millisecond that is a deadline: Redis shows the value in it, kvd does not."""
+        looks = []
+        for number in range(DATABASES):
+            looks += [[b"SELECT", b"%d" % number], *([b"PEXPIRETIME", key] for key in keys)]
+        self.asking.send(looks)
+        taken = {self.asking.read() for _ in looks}
+        while self.clock.millis + millis in taken or (self.clock.millis + millis) % SECOND == 0:
+            millis += 1
+        self.clock.forward(millis)
 
     def are_alike(self, command, ours, theirs):
         """EXEC's replies are compared one by one, by the commands they answer."""
@@ -350,7 +393,7 @@ class Pair:
         counts = [word for n in range(DATABASES) for word in ([b"SELECT", b"%d" % n], [b"DBSIZE"])]
         deadline = time.monotonic() + SETTLE_SECONDS
         while True:
-            self.clock.forward(COUNTED_MILLIS)
+            self.forward(COUNTED_MILLIS, commands.KEYS)
             for client in (self.kvd, self.redis):
                 client.send([[b"DISCARD"]] + looks)
                 for _ in range(len(looks) + 1):
@@ -381,13 +424,15 @@ def run(options, ports, clock):
     while pair.sent < options.commands:
         if not pair.run([commands.next() for _ in range(min(BATCH, options.commands - pair.sent))]):
             return 1
+        if pair.is_too_busy():
+            return 1
         if options.no_expiry or commands.random.randrange(BATCHES_PER_JUMP) > 0:
             continue
-        clock.forward(commands.random.choice(JUMPS))
+        pair.forward(commands.random.choice(JUMPS), commands.KEYS)
         pair.counts_agree = False
         if commands.random.randrange(2) == 0 and not pair.settle(commands):
             return 1
-    print(f"{pair.sent} commands, seed {options.seed}: all replies alike")
+    print(f"{pair.sent} commands, seed {options.seed}: all replies alike, {pair.busy} of BUSY")
     return 0
 
 
@@ -465,15 +510,26 @@ def is_beyond_9999(command, ours):
         word.isdigit() and int(word) * 1000 > YEAR_9999_MILLIS for word in command[2:])
 
 
+def run_chunk(pair, chunk):
+    """Replies that differ; again where one was of BUSY."""
+    while True:
+        found = []
+        pair.run([[b"FLUSHALL"]] + [command for before, _ in chunk for command in before], found)
+        was_busy = pair.was_busy
+        # The states of keys have one that expires in between.
+        pair.clock.forward(10)
+        pair.run([c for _, commands in chunk for c in commands], found)
+        if not (was_busy or pair.was_busy) or pair.is_too_busy():
+            return found
+
+
 def try_options(options, ports, clock):
     pair, cases = Pair(options, ports, clock), Options(clock, options.options).cases()
     count, on_purpose, different = 0, 0, []
     while chunk := list(itertools.islice(cases, BATCH)):
-        found = []
-        pair.run([[b"FLUSHALL"]] + [command for before, _ in chunk for command in before], found)
-        # The states of keys have one that expires in between.
-        clock.forward(10)
-        pair.run([c for _, commands in chunk for c in commands], found)
+        found = run_chunk(pair, chunk)
+        if pair.is_too_busy():
+            return 1
         count += len(chunk)
         # Then the key is another one there, too.
         excused = {command[1] for command, ours, _ in found if is_beyond_9999(command, ours)}
@@ -482,7 +538,7 @@ def try_options(options, ports, clock):
     for command, ours, theirs in different[:SHOWN]:
         print(f"  {show(command)}\n      kvd   {ours!r}\n      redis {theirs!r}")
     print(f"{count} commands with options, {pair.sent} in all: {len(different)} replies differ, "
-          f"beside {on_purpose} deadlines beyond the year 9999")
+          f"beside {on_purpose} deadlines beyond the year 9999, {pair.busy} of BUSY")
     return 1 if different else 0
 
 

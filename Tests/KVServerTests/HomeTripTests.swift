@@ -32,8 +32,8 @@ import Testing
         }
     }
 
-    /// Keys of one home, the own one and another: only neighbours go together, and each command finds what those before
-    /// it did.
+    /// Keys of one home, the own one and another: neighbours go together, and each command finds what those before it
+    /// did.
     @Test func neighboursOfOneHomeGoTogether() {
         withActors(3) { homes, clients in
             let (own, two, three) = (homes.keys(of: 1), homes.keys(of: 2), homes.keys(of: 3))
@@ -61,10 +61,91 @@ import Testing
             _ = homes.deliver()
             #expect(has(2, first) && !has(3, second))
             _ = homes.deliver()
-            #expect(!has(3, second), "its session has not run since")
+            #expect(!has(3, second), "it is back, and goes on from there")
+            _ = homes.deliver()
+            #expect(has(3, second))
             clients[0].whileSuspended = { homes.deliver() }
             #expect(clients[0].goOn() == "+OK\r\n+OK\r\n:2\r\n")
-            #expect(has(3, second))
+        }
+    }
+
+    /// What has its home here goes along behind what has not, and is run when that is back.
+    @Test func ownCommandsWaitForTheirTurn() {
+        withActors(3) { homes, clients in
+            let (own, two, three) = (homes.keys(of: 1), homes.keys(of: 2)[0], homes.keys(of: 3)[0])
+            let requests = [
+                "SET \(two) v NX", "INCR \(own[0])", "SET \(own[1]) v XX", "INCR \(three)", "SETNX \(own[0]) v",
+                "GET \(own[0])",
+            ]
+            func has(_ actor: Int, _ key: String) -> Bool { clients[actor - 1].command("EXISTS", key) == ":1\r\n" }
+            // Of another client at the same actor, whose own is in the middle of something.
+            let other = homes.client(of: 1)
+            defer { other.close(shardToo: false) }
+            clients[0].whileSuspended = { false }
+            #expect(text(clients[0], requests).isEmpty)
+            for isBack in [false, true] {
+                #expect(other.command("EXISTS", own[0]) == ":0\r\n")
+                #expect(has(2, two) == isBack)
+                _ = homes.deliver()
+            }
+            #expect(other.command("EXISTS", own[0]) == ":1\r\n")
+            clients[0].whileSuspended = { homes.deliver() }
+            #expect(clients[0].goOn() == "+OK\r\n:1\r\n$-1\r\n:1\r\n:0\r\n$1\r\n1\r\n")
+            #expect(homes.toldCount == 4 && homes.shards[0].trips.isEmpty)
+            // Also where this actor has done enough for the turn.
+            homes.spentUnits = TurnBudget.unitsMax
+            let replies = text(clients[0], ["INCR \(two)"] + Array(repeating: "INCR \(own[2])", count: 9) + ["PING"])
+            #expect(replies == integerError + (1...9).map { ":\($0)\r\n" }.joined() + "+PONG\r\n")
+        }
+    }
+
+    private let integerError = "-ERR value is not an integer or out of range\r\n"
+
+    /// Legs that were run keep their replies, the others are not run, whatever ends the trip.
+    @Test func aTripMayEndInTheMiddle() {
+        withActors(3) { homes, clients in
+            let (own, two, three) = (homes.keys(of: 1), homes.keys(of: 2), homes.keys(of: 3))
+            let requests = ["INCR \(two[0])", "INCR \(own[0])", "INCR \(three[0])", "INCR \(own[0])", "PING"]
+            func end(_ requests: [String], after deliveries: Int, _ body: @escaping (HomeTrip) -> Void) -> String {
+                var left = deliveries
+                clients[0].whileSuspended = {
+                    left -= 1
+                    if left < 0, let trip = clients[0].session.continuation as? HomeTrip { body(trip) }
+                    return left < 0 || homes.deliver()
+                }
+                defer { while homes.deliver() {} }
+                return text(clients[0], requests)
+            }
+            let late = errors([HomeAsk.lateness, HomeAsk.lateness])
+            #expect(end(requests, after: 2) { $0.giveUp() } == ":1\r\n:1\r\n\(late)+PONG\r\n")
+            homes.stopped = [3]
+            let failures = errors([HomeAsk.failure, HomeAsk.failure])
+            clients[0].whileSuspended = { homes.deliver() }
+            #expect(text(clients[0], requests) == ":2\r\n:2\r\n\(failures)+PONG\r\n")
+            homes.stopped = []
+            #expect(homes.shards[0].trips.isEmpty)
+            // Its disk refuses the second leg alone.
+            let refused = "-\(HomeAsk.failure)\r\n"
+            let mixed = ["INCR \(two[0])", "SETNX \(three[0]) x", "INCR \(three[0])", "INCR \(two[0])"]
+            var isRefused = false
+            let answer = end(mixed, after: 3) {
+                if !isRefused { $0.refuse(HomeAsk.failure) }
+                isRefused = true
+                _ = homes.deliver()
+            }
+            #expect(answer == ":3\r\n\(refused)\(refused):4\r\n")
+            // The client leaves after the first one.
+            let hasty = homes.client(of: 1)
+            hasty.whileSuspended = { false }
+            #expect(text(hasty, ["INCR \(two[1])", "INCR \(own[1])", "INCR \(three[1])"]).isEmpty)
+            _ = homes.deliver()
+            hasty.close(shardToo: false)
+            while homes.deliver() {}
+            clients[0].whileSuspended = { homes.deliver() }
+            clients[0].expect("INCR \(two[1])", ":2")
+            clients[0].expect("INCR \(own[1])", ":1")
+            clients[0].expect("INCR \(three[1])", ":1")
+            #expect(homes.shards[0].trips.isEmpty)
         }
     }
 

@@ -18,7 +18,7 @@ package final class Replica {
     package let uid: ActorUID
     let origins: OriginTable
     let own: OriginIndex
-    package var statistics = ReplicaStatistics()
+    @exclusivity(unchecked) package var statistics = ReplicaStatistics()
 
     // `nextDeadline` is asked after every turn of the loop. What it looks at goes without the run-time check of
     // exclusive access, which costs 70 instructions each: one thread calls, and no part calls back.

@@ -99,24 +99,58 @@ struct CounterPart: Equatable {
 /// In many small tables, so that none takes long to grow.
 struct PartBook {
     private static let shardBits = 10
-    private var shards: [[UInt64: [ActorUID]]] = []
+    private var shards: [[UInt64: Actors]] = []
 
-    /// Of keys with this hash, sorted; one that has parts of several keys occurs as often.
-    func uids(_ hash: UInt64) -> [ActorUID] {
-        shards.isEmpty ? [] : shards[PartBook.shard(hash)][hash] ?? []
+    /// Most counters are counted at by one actor: it needs no list.
+    enum Actors {
+        case one(ActorUID)
+        case many([ActorUID])
+
+        /// Nil if there are none.
+        init?(_ uids: [ActorUID]) {
+            guard let first = uids.first else { return nil }
+            self = uids.count == 1 ? .one(first) : .many(uids)
+        }
+
+        var uids: [ActorUID] {
+            switch self {
+            case .one(let uid): [uid]
+            case .many(let uids): uids
+            }
+        }
+
+        var count: Int {
+            switch self {
+            case .one: 1
+            case .many(let uids): uids.count
+            }
+        }
+
+        @inline(__always)
+        func forEach(_ visit: (ActorUID) -> Void) {
+            switch self {
+            case .one(let uid): visit(uid)
+            case .many(let uids): for uid in uids { visit(uid) }
+            }
+        }
+    }
+
+    /// Those of keys with this hash, sorted; one that has parts of several keys occurs as often.
+    func actors(_ hash: UInt64) -> Actors? {
+        shards.isEmpty ? nil : shards[PartBook.shard(hash)][hash]
     }
 
     mutating func add(_ uid: ActorUID, _ hash: UInt64) {
         if shards.isEmpty { shards = Array(repeating: [:], count: 1 << PartBook.shardBits) }
-        var uids = shards[PartBook.shard(hash)].removeValue(forKey: hash) ?? []
+        var uids = shards[PartBook.shard(hash)].removeValue(forKey: hash)?.uids ?? []
         uids.insert(uid, at: uids.firstIndex { uid < $0 } ?? uids.count)
-        shards[PartBook.shard(hash)][hash] = uids
+        shards[PartBook.shard(hash)][hash] = Actors(uids)
     }
 
     mutating func remove(_ uid: ActorUID, _ hash: UInt64) {
-        guard !shards.isEmpty, var uids = shards[PartBook.shard(hash)].removeValue(forKey: hash) else { return }
+        guard !shards.isEmpty, var uids = shards[PartBook.shard(hash)].removeValue(forKey: hash)?.uids else { return }
         if let at = uids.firstIndex(of: uid) { uids.remove(at: at) }
-        if !uids.isEmpty { shards[PartBook.shard(hash)][hash] = uids }
+        shards[PartBook.shard(hash)][hash] = Actors(uids)
     }
 
     var isEmpty: Bool { shards.allSatisfy(\.isEmpty) }

@@ -27,8 +27,10 @@ struct DeadlineWheel {
         var count: Int
     }
 
-    /// By level and digit: the chunk that is being filled, before the others.
+    /// By level and digit: the oldest chunk, before the others.
     private let buckets: UnsafeMutablePointer<UnsafeMutablePointer<Chunk>?>
+    /// The one that is being filled.
+    private let newest: UnsafeMutablePointer<UnsafeMutablePointer<Chunk>?>
     /// By level: which digits have entries.
     private let used: UnsafeMutablePointer<UInt64>
     /// All ticks before this one have been taken.
@@ -48,6 +50,8 @@ struct DeadlineWheel {
         let slots = DeadlineWheel.levels << DeadlineWheel.digitBits
         buckets = .allocate(capacity: slots)
         buckets.initialize(repeating: nil, count: slots)
+        newest = .allocate(capacity: slots)
+        newest.initialize(repeating: nil, count: slots)
         used = .allocate(capacity: DeadlineWheel.levels)
         used.initialize(repeating: 0, count: DeadlineWheel.levels)
     }
@@ -58,6 +62,7 @@ struct DeadlineWheel {
         }
         for chunk in moved { DeadlineWheel.free(chain: chunk) }
         buckets.deallocate()
+        newest.deallocate()
         used.deallocate()
     }
 
@@ -107,7 +112,7 @@ struct DeadlineWheel {
         now = tick
         for slot in 0..<(DeadlineWheel.levels << DeadlineWheel.digitBits) {
             if let chunk = buckets[slot] { moved.append(chunk) }
-            buckets[slot] = nil
+            (buckets[slot], newest[slot]) = (nil, nil)
         }
         for level in 0..<DeadlineWheel.levels { used[level] = 0 }
     }
@@ -123,18 +128,23 @@ struct DeadlineWheel {
     }
 
     private mutating func append(_ entry: UInt64, _ slot: Int) {
-        var chunk = buckets[slot]
-        if chunk == nil || chunk!.pointee.count == DeadlineWheel.entriesPerChunk {
-            let fresh = malloc(DeadlineWheel.chunkBytes)!.bindMemory(to: Chunk.self, capacity: 1)
-            fresh.initialize(to: Chunk(next: chunk, count: 0))
-            buckets[slot] = fresh
-            used[slot &>> DeadlineWheel.digitBits] |= 1 &<< UInt64(slot & 63)
-            bytes &+= DeadlineWheel.chunkBytes
-            chunk = fresh
-        }
+        var chunk = newest[slot]
+        if chunk == nil || chunk!.pointee.count == DeadlineWheel.entriesPerChunk { chunk = extend(slot) }
         DeadlineWheel.entries(chunk!)[chunk!.pointee.count] = entry
         chunk!.pointee.count &+= 1
         count &+= 1
+    }
+
+    /// Gives a bucket another chunk.
+    private mutating func extend(_ slot: Int) -> UnsafeMutablePointer<Chunk> {
+        let bytes = DeadlineWheel.chunkBytes
+        let fresh = (malloc(bytes) ?? outOfMemory(bytes)).bindMemory(to: Chunk.self, capacity: 1)
+        fresh.initialize(to: Chunk(next: nil, count: 0))
+        if let last = newest[slot] { last.pointee.next = fresh } else { buckets[slot] = fresh }
+        newest[slot] = fresh
+        used[slot &>> DeadlineWheel.digitBits] |= 1 &<< UInt64(slot & 63)
+        self.bytes &+= bytes
+        return fresh
     }
 
     private static func entries(_ chunk: UnsafeMutablePointer<Chunk>) -> UnsafeMutablePointer<UInt64> {
@@ -150,10 +160,13 @@ struct DeadlineWheel {
         return entry
     }
 
-    /// Gives up the chunk in front, whose entries are taken.
+    /// Gives up the oldest chunk, whose entries are taken.
     private mutating func drop(_ chunk: UnsafeMutablePointer<Chunk>, _ slot: Int) {
         buckets[slot] = chunk.pointee.next
-        if buckets[slot] == nil { used[slot &>> DeadlineWheel.digitBits] &= ~(1 &<< UInt64(slot & 63)) }
+        if buckets[slot] == nil {
+            newest[slot] = nil
+            used[slot &>> DeadlineWheel.digitBits] &= ~(1 &<< UInt64(slot & 63))
+        }
         Glibc.free(chunk)
         bytes &-= DeadlineWheel.chunkBytes
     }
@@ -229,27 +242,28 @@ struct DeadlineWheel {
 
     // MARK: Stale entries
 
-    /// Takes a chunk's entries from somewhere, sorted, for the caller to put back those that are still meant.
+    /// Takes a chunk's entries from somewhere, the oldest there, as most of those are stale; sorted, for the caller to
+    /// put back those that are still meant.
     mutating func takeSome(into some: inout [UInt64]) {
         some.removeAll(keepingCapacity: true)
-        for _ in 0..<(DeadlineWheel.levels << DeadlineWheel.digitBits) {
-            purgeAt = (purgeAt &+ 1) % (DeadlineWheel.levels << DeadlineWheel.digitBits)
-            guard let front = buckets[purgeAt] else { continue }
-            // A full one, if there is any: the one in front is being filled.
-            let chunk = front.pointee.next ?? front
-            some.append(
-                contentsOf: UnsafeBufferPointer(start: DeadlineWheel.entries(chunk), count: chunk.pointee.count))
-            count &-= chunk.pointee.count
-            if chunk == front {
-                drop(chunk, purgeAt)
-            } else {
-                front.pointee.next = chunk.pointee.next
-                Glibc.free(chunk)
-                bytes &-= DeadlineWheel.chunkBytes
-            }
-            some.sort()
-            return
+        guard let slot = nextUsed(after: purgeAt), let chunk = buckets[slot] else { return }
+        purgeAt = slot
+        some.append(contentsOf: UnsafeBufferPointer(start: DeadlineWheel.entries(chunk), count: chunk.pointee.count))
+        count &-= chunk.pointee.count
+        drop(chunk, slot)
+        some.sort()
+    }
+
+    /// The next bucket with entries, by level and digit, and around.
+    private func nextUsed(after slot: Int) -> Int? {
+        var (level, digits) = (slot &>> DeadlineWheel.digitBits, ~UInt64(1) << UInt64(slot & 63))
+        for _ in 0...DeadlineWheel.levels {
+            let wanted = used[level] & digits
+            if wanted != 0 { return level &<< DeadlineWheel.digitBits | wanted.trailingZeroBitCount }
+            level = level &+ 1 == DeadlineWheel.levels ? 0 : level &+ 1
+            digits = ~0
         }
+        return nil
     }
 
     /// Puts an entry back that `take` or `takeSome` returned.

@@ -25,9 +25,9 @@ extension Store {
     func forEachPart(
         _ key: ByteView, _ hash: UInt64, _ visit: (ActorUID, HashTable.Slot, UInt64) -> Void
     ) {
-        let uids = state.pointee.parts.uids(hash)
         var previous: ActorUID?
-        for uid in uids where uid != previous {
+        state.pointee.parts.actors(hash)?.forEach { uid in
+            if uid == previous { return }
             previous = uid
             Companion.withKey(Companion.partKind, of: key, uid: uid) { name in
                 let hash = self.hash(name)
@@ -258,7 +258,9 @@ extension Store {
         return Companion.withKey(Companion.partKind, of: key.view, uid: own) { name in
             let hash = self.hash(name)
             let slot = state.pointee.table.find(name, place(hash))
-            if slot == nil, state.pointee.parts.uids(key.hash).count >= CounterPart.partsMax { return .tooManyParts }
+            if slot == nil, state.pointee.parts.actors(key.hash)?.count ?? 0 >= CounterPart.partsMax {
+                return .tooManyParts
+            }
             guard let ms = stamp(over: slot?.record, now: now, floor: 0) else { return .refused }
             let seq = nextSeq(hash)
             var part = slot.flatMap { CounterPart($0.record) } ?? CounterPart(begin: seq, at: now)

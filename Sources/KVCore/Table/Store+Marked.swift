@@ -38,6 +38,11 @@ extension Store {
         if let companion = escort(record, key.hash) { visit(companion.record, companion.hash) }
         if hasCompanions { forEachPart(key.view, key.hash) { _, part, hash in visit(part.record, hash) } }
     }
+
+    /// Whether a key has this very record here, and none beside it. O(1).
+    package func hasAlone(_ record: Record, _ hash: UInt64) -> Bool {
+        state.pointee.table.findUnmarked(record.keyView, place(hash))?.record == record
+    }
 }
 
 extension Record {

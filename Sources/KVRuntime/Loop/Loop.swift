@@ -72,6 +72,12 @@ package final class Loop: @unchecked Sendable {
         cs_thread_loop().map { Unmanaged<Loop>.fromOpaque($0).takeUnretainedValue() }
     }
 
+    /// Calls `body` with that loop, which is not counted; nil if there is none.
+    @inline(__always)
+    package static func withCurrent<R>(_ body: (Loop) -> R) -> R? {
+        cs_thread_loop().map { Unmanaged<Loop>.fromOpaque($0)._withUnsafeGuaranteedRef(body) }
+    }
+
     package var isCurrent: Bool { cs_thread_loop() == Unmanaged.passUnretained(self).toOpaque() }
 
     /// Wall clock as of the beginning of this turn.

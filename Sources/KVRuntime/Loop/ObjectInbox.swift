@@ -44,14 +44,13 @@ extension Loop {
 
     /// Hands an object to another loop, with all others of this turn that go there: at its end, ahead of what actors
     /// tell each other in it. The object belongs to that loop's thread from then on. This loop's thread.
-    package func send(_ object: AnyObject, to inbox: ObjectInbox, of other: Loop) {
-        let envelope = inbox.envelope(object)
-        let wanted = Unmanaged.passUnretained(inbox)
+    package func send(_ object: AnyObject, to inbox: Unmanaged<ObjectInbox>, of other: Unmanaged<Loop>) {
+        let envelope = inbox._withUnsafeGuaranteedRef { $0.envelope(object) }
         state.pointee.hasObjects = true
-        for i in 0..<state.pointee.objects.count where state.pointee.objects[i].inbox.toOpaque() == wanted.toOpaque() {
+        for i in 0..<state.pointee.objects.count where state.pointee.objects[i].inbox.toOpaque() == inbox.toOpaque() {
             return state.pointee.objects[i].list.append(envelope)
         }
-        var chain = ObjectChain(inbox: wanted, loop: Unmanaged.passUnretained(other))
+        var chain = ObjectChain(inbox: inbox, loop: other)
         chain.list.append(envelope)
         state.pointee.objects.append(chain)
     }

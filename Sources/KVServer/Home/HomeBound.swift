@@ -41,9 +41,9 @@ enum HomeBound {
 
 extension Session {
     /// A command of that row goes along with the trip, as it stands.
-    func embark(_ command: ParsedCommand, of commands: CommandBatch, _ row: Int) {
-        trip!.queue.append(command, of: commands)
-        trip!.note(row, ticks: 0)
+    func embark(_ command: ParsedCommand, of commands: CommandBatch, _ row: Int, to home: Int) {
+        let trip = trip.unsafelyUnwrapped
+        trip.take(command, of: commands, to: home, row)
         shard.statistics.byCommand.note(row, isRejected: false, isFailed: false)
     }
 }

@@ -6,6 +6,8 @@ import RESP
 protocol HomeJob: AnyObject, Sendable {
     /// False if it is not wanted any more.
     func mayRun() -> Bool
+    /// It waits for another turn.
+    func putOff()
     /// As much as this turn has time for, or until `deadline`; true if there is nothing left to run.
     func run(at shard: Shard, until deadline: Nanos) -> Bool
     /// What it did must be in the log before it is answered.
@@ -18,6 +20,8 @@ protocol HomeJob: AnyObject, Sendable {
 
 extension HomeRequest: HomeJob {
     func mayRun() -> Bool { begin() }
+
+    func putOff() {}
 
     func run(at shard: Shard, until deadline: Nanos) -> Bool {
         shard.run(self)

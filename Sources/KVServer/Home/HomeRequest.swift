@@ -13,6 +13,43 @@ struct SharedRecord {
     init(_ record: Record, hash: UInt64) { (self.record, self.hash) = (record.retained(), hash) }
 }
 
+/// Records on their way, without an array's checks. Belongs to one thread at a time; freed by hand.
+struct SharedRecordList {
+    private var base: UnsafeMutablePointer<SharedRecord>?
+    private(set) var count = 0
+    private var capacity = 0
+
+    @inline(__always) subscript(_ index: Int) -> SharedRecord { base.unsafelyUnwrapped[index] }
+
+    @inline(__always)
+    mutating func append(_ shared: SharedRecord) {
+        if count == capacity { grow() }
+        (base.unsafelyUnwrapped + count).initialize(to: shared)
+        count &+= 1
+    }
+
+    @inline(never)
+    private mutating func grow() {
+        let larger = UnsafeMutablePointer<SharedRecord>.allocate(capacity: max(4, capacity * 2))
+        if let base {
+            larger.update(from: base, count: count)
+            base.deallocate()
+        }
+        (base, capacity) = (larger, max(4, capacity * 2))
+    }
+
+    /// Gives the references back.
+    mutating func releaseAll() {
+        for i in 0..<count { self[i].record.release() }
+        count = 0
+    }
+
+    mutating func deallocate() {
+        releaseAll()
+        base?.deallocate()
+    }
+}
+
 /// Carries commands, the records of their keys as the asking actor has them, and back the reply and the records as they
 /// are then. Without commands only the records are wanted.
 final class HomeRequest: @unchecked Sendable {

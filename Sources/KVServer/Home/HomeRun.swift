@@ -99,7 +99,7 @@ extension Session {
 extension Session {
     /// What WAIT has to wait for.
     func noteWritten(_ answer: HomeRequest) {
-        if let (actor, ownSeq) = answer.ranAt { written[actor] = ownSeq }
+        if let (actor, ownSeq) = answer.ranAt { written.note(actor, ownSeq) }
     }
 }
 
@@ -117,13 +117,14 @@ extension Execution {
         return true
     }
 
-    /// The same of a command of one key: with those behind it that have the same home (`Batch.setOut`).
+    /// The same of a command of one key: with those behind it that go to a home, too (`Batch.setOut`). Behind one that
+    /// does, a command whose home is here goes along.
     func goesHome(_ key: Int) -> Bool {
         guard let homes = shard.homes, !session.isGuest else { return false }
         let home = homes.home(of: argument(key), store)
-        guard home != shard.index else { return false }
-        if session.trip == nil { session.trip = shard.newTrip(session, to: home) }
-        session.trip!.take(self)
+        guard home != shard.index || session.trip != nil else { return false }
+        if session.trip == nil { session.trip = shard.newTrip(session) }
+        session.trip.unsafelyUnwrapped.take(self, to: home)
         return true
     }
 }

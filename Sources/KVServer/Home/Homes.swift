@@ -53,14 +53,17 @@ package class Homes: @unchecked Sendable {
 /// Those of a running server.
 final class LoopHomes: Homes, @unchecked Sendable {
     private let actors: [(loop: Loop, shard: UncheckedBox<Shard>)]
-    private let inboxes: [ObjectInbox]
+    /// Their loops keep them.
+    private let inboxes: [(inbox: Unmanaged<ObjectInbox>, loop: Unmanaged<Loop>)]
 
     /// In the order of the actors. Before their loops run.
     init(_ actors: [(loop: Loop, shard: Shard)]) {
         self.actors = actors.map { ($0.loop, UncheckedBox($0.shard)) }
         let inboxes = actors.map { LoopHomes.inbox($0.shard, $0.loop) }
         for (actor, inbox) in zip(actors, inboxes) { actor.loop.keep(inbox) }
-        self.inboxes = inboxes
+        self.inboxes = zip(actors, inboxes).map {
+            (Unmanaged.passUnretained($0.1), Unmanaged.passUnretained($0.0.loop))
+        }
         super.init(actorCount: actors.count)
     }
 
@@ -78,9 +81,8 @@ final class LoopHomes: Homes, @unchecked Sendable {
     }
 
     override func send(_ trip: HomeTrip, to index: Int) -> Bool {
-        guard let own = Loop.current else { return false }
-        own.send(trip, to: inboxes[index - 1], of: actors[index - 1].loop)
-        return true
+        let (inbox, loop) = inboxes[index &- 1]
+        return Loop.withCurrent { $0.send(trip, to: inbox, of: loop) } != nil
     }
 
     override func tell(_ index: Int, _ body: @escaping @Sendable (Shard) -> Void) -> Bool {

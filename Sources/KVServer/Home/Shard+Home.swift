@@ -14,8 +14,9 @@ extension Shard {
         take(job: request)
     }
 
-    private func take(job: any HomeJob) {
+    func take(job: any HomeJob) {
         if homeQueue.isEmpty, !state.pointee.budget.isSpent, serve(job, until: 0) { return }
+        job.putOff()
         check(homeQueue.count < Limits.clientsMax)
         homeQueue.append(job)
         loop?.requestTurn()
@@ -61,9 +62,9 @@ extension Shard {
     }
 
     /// Commands of a session set out.
-    func newTrip(_ session: Session, to home: Int) -> HomeTrip {
+    func newTrip(_ session: Session) -> HomeTrip {
         let trip = spareTrips.popLast() ?? HomeTrip()
-        trip.begin(session, to: home)
+        trip.begin(session)
         return trip
     }
 
@@ -96,11 +97,22 @@ extension Shard {
         for trip in trips.filter({ $0.isLate(now) }) { trip.giveUp() }
     }
 
-    /// The commands of a trip, valid until the next call.
-    func fill(from queue: CommandQueue) -> CommandBatch {
+    /// Commands of a trip, valid until the next call.
+    func fill(from queue: CommandQueue, _ range: Range<Int>) -> CommandBatch {
         homeBatch.reset()
-        queue.fill(&homeBatch)
+        queue.fill(&homeBatch, range)
         return homeBatch
+    }
+
+    /// Records of a sibling; whether all of them were here, and no others of their keys.
+    func merge(_ records: SharedRecordList) -> Bool {
+        var isAlike = true
+        let store = state.pointee.store
+        for i in 0..<records.count where !store.hasAlone(records[i].record, records[i].hash) {
+            isAlike = false
+            merge(records[i])
+        }
+        return isAlike
     }
 
     /// A sibling's record, ahead of the sibling's stream.
@@ -147,15 +159,22 @@ extension Shard {
 
 extension Session {
     /// Runs a command whose keys are in the form in which they are stored. Returns how long that took.
-    func runAtHome(
+    fileprivate func runAtHome(
         _ command: ParsedCommand, of batch: CommandBatch, _ output: UnsafeMutablePointer<OutputBuffer>
+    ) -> UInt64 {
+        guard let index = CommandTable.standard.find(batch.argument(0, of: command)) else {
+            execution(command, of: batch, output).unknownCommand()
+            return 0
+        }
+        return runAtHome(index, command, of: batch, output)
+    }
+
+    /// The same of a command of that row.
+    func runAtHome(
+        _ index: Int, _ command: ParsedCommand, of batch: CommandBatch, _ output: UnsafeMutablePointer<OutputBuffer>
     ) -> UInt64 {
         var x = execution(command, of: batch, output)
         let began = ci_ticks()
-        guard let index = CommandTable.standard.find(x.argument(0)) else {
-            x.unknownCommand()
-            return 0
-        }
         if index == CommandTable.setRow, ShortSet.run(&x) { return ci_ticks() &- began }
         if index == CommandTable.incrRow, x.mayWriteAtOnce {
             Commands.reply(x.store.increment(x.store.key(x.argument(1)), by: 1, now: x.nowMillis), output)

@@ -25,12 +25,26 @@ final class WaitRun: PolledWait {
     /// The writes that a WAIT is about: this actor's own, and those of others for this client.
     static func writes(_ x: Execution) -> [(actor: Int, seq: UInt64)] {
         [(x.shard.index, x.store.ownSeq)]
-            + x.session.written.filter { $0.key != x.shard.index }.map { ($0.key, $0.value) }
+            + x.session.written.ofActors.filter { $0.actor != x.shard.index }
     }
 
     /// Servers that have them all.
     static func count(_ shard: Shard, _ writes: [(actor: Int, seq: UInt64)]) -> Int {
         shard.replicator?.replica.serversHolding(writes.map { (index: $0.actor - 1, seq: $0.seq) }) ?? 0
+    }
+}
+
+/// How far other actors' own writes were when they had written for a client.
+struct WritesElsewhere {
+    /// In no order.
+    private(set) var ofActors: [(actor: Int, seq: UInt64)] = []
+
+    mutating func note(_ actor: Int, _ seq: UInt64) {
+        for i in ofActors.indices where ofActors[i].actor == actor {
+            ofActors[i].seq = seq
+            return
+        }
+        ofActors.append((actor, seq))
     }
 }
 

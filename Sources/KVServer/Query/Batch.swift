@@ -342,8 +342,9 @@ struct Batch {
         if short?.isConditional ?? true, let homes = shard.homes {
             let home = homes.home(of: key, shard.state.pointee.store)
             if home != shard.index {
-                session.trip = shard.newTrip(session, to: home)
-                session.embark(command, of: commands, isIncrement ? CommandTable.incrRow : CommandTable.setRow)
+                session.trip = shard.newTrip(session)
+                session.embark(
+                    command, of: commands, isIncrement ? CommandTable.incrRow : CommandTable.setRow, to: home)
                 return false
             }
         }
@@ -358,23 +359,25 @@ struct Batch {
         return true
     }
 
-    /// A command is about to leave for its home: those behind it that have the same home go along. Returns how many do.
+    /// A command is about to leave for its home: those behind it that run at homes go along. Returns how many do.
     @inline(never)
     private func setOut(behind i: Int, _ run: CommandRun, of session: Session) -> Int {
         guard let trip = session.trip, let homes = session.shard.homes else { return 0 }
         let (shard, keys, kinds) = (session.shard, state.pointee.ahead.keys, state.pointee.kinds)
         var next = i &+ 1
+        let (incrRow, setRow) = (CommandTable.incrRow, CommandTable.setRow)
+        let statistics = shard.statistics.byCommand
         let isAlone = session.state.pointee[.muted] || shard.state.pointee.wantsEach
         while !isAlone, next < run.end, trip.hasRoom, keys[next].view.count > 0, session.state.pointee.holds.isEmpty {
             let command = commands[next]
-            guard kinds[next] == .increment || HomeBound.isBound(command, of: commands),
-                homes.home(of: keys[next], shard.state.pointee.store) == trip.home
-            else { break }
-            if kinds[next] == .increment {
-                session.embark(command, of: commands, CommandTable.incrRow)
-            } else if kinds[next] == .setWith, ShortSet(command, of: commands) != nil {
-                session.embark(command, of: commands, CommandTable.setRow)
+            let isIncrement = kinds[next] == .increment
+            if isIncrement || kinds[next] == .setWith && ShortSet(command, of: commands)?.isConditional ?? false {
+                let home = homes.home(of: keys[next], shard.state.pointee.store)
+                let row = isIncrement ? incrRow : setRow
+                trip.take(command, of: commands, to: home, row)
+                statistics.note(row, isRejected: false, isFailed: false)
             } else {
+                guard HomeBound.isBound(command, of: commands) else { break }
                 session.dispatch(command, of: commands, trip.tail)
                 if session.isBeforeLongCommand {
                     session.state.pointee[.beforeLongCommand] = false

@@ -158,7 +158,7 @@ package final class Session {
         didSet { state.pointee[.continuation] = continuation != nil }
     }
     /// A command that was just run is to be run at its key's home, and has not left yet.
-    var trip: HomeTrip?
+    @exclusivity(unchecked) var trip: HomeTrip?
     package weak var owner: (any SessionOwner)?
     /// Who the client is, and whether it has proved it or need not.
     var login: Login
@@ -169,8 +169,8 @@ package final class Session {
     }
     /// Since WATCH.
     var watched: [WatchedKey] = []
-    /// For WAIT: how far other actors' own writes were when they had written for this client.
-    var written: [Int: UInt64] = [:]
+    /// For WAIT.
+    @exclusivity(unchecked) var written = WritesElsewhere()
     /// Since KVD BACKUP: what it does not fetch is given up when it is gone.
     var backupReader: BackupReader?
     /// Arguments of the command that goes on in slices, for the slow log.

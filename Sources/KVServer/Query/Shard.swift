@@ -21,15 +21,16 @@ package final class Shard {
     /// One that a command moved to another database.
     let movedKey = UnsafeMutablePointer<OutputBuffer>.allocate(capacity: 1)
     /// Where keys have their home; nil where this is the only actor.
-    package var homes: Homes?
-    /// What siblings' clients asked of this actor and has not run yet.
-    var homeQueue: [any HomeJob] = []
-    /// Commands of this actor's clients that are at their homes.
-    var trips: [HomeTrip] = []
+    @exclusivity(unchecked) package var homes: Homes?
+    // One thread; what runs between reading and writing one of these does not lead back to it.
+    /// What clients asked of this actor as a home and it has not run yet.
+    @exclusivity(unchecked) var homeQueue: [any HomeJob] = []
+    /// Commands of this actor's clients that are on their way.
+    @exclusivity(unchecked) var trips: [HomeTrip] = []
     /// Done, and to be used again.
-    var spareTrips: [HomeTrip] = []
+    @exclusivity(unchecked) var spareTrips: [HomeTrip] = []
     /// Commands of a trip that is run here.
-    var homeBatch = CommandBatch()
+    @exclusivity(unchecked) var homeBatch = CommandBatch()
     /// Stands for the clients of siblings, and of transactions.
     var guest: Session {
         if let guestSession { return guestSession }
@@ -37,11 +38,11 @@ package final class Shard {
         guestSession = guest
         return guest
     }
-    private var guestSession: Session?
+    @exclusivity(unchecked) private var guestSession: Session?
     /// Nil when the shard stands alone (in-process tests).
-    var replicator: Replicator?
+    @exclusivity(unchecked) var replicator: Replicator?
     /// Nil where nothing is kept on disk. It outlives the shard's last turn.
-    unowned(unsafe) var log: ActorLog?
+    @exclusivity(unchecked) unowned(unsafe) var log: ActorLog?
 
     /// The last turn that added keys.
     private var grewAtMillis: Millis = .min / 2
@@ -58,7 +59,7 @@ package final class Shard {
     var tendTurns = 0
 
     /// Nil when the shard stands alone; otherwise it outlives the shard's last turn.
-    unowned(unsafe) var loop: Loop?
+    @exclusivity(unchecked) unowned(unsafe) var loop: Loop?
 
     /// One for each client, in no order; a session knows its place.
     private(set) var sessions: [Session] = []
