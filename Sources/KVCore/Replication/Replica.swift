@@ -24,7 +24,7 @@ package final class Replica {
     // exclusive access, which costs 70 instructions each: one thread calls, and no part calls back.
 
     // What has taken effect here, and what was forgotten.
-    var seen: Seen
+    @exclusivity(unchecked) var seen: Seen
     var hearsay = Hearsay()
     var retired = RetiredServers()
     @exclusivity(unchecked) var collector = Collector()

@@ -69,13 +69,15 @@ package final class Loop: @unchecked Sendable {
 
     /// The loop whose `run` the calling thread is in.
     package static var current: Loop? {
-        cs_thread_loop().map { Unmanaged<Loop>.fromOpaque($0).takeUnretainedValue() }
+        guard let loop = cs_thread_loop() else { return nil }
+        return Unmanaged<Loop>.fromOpaque(loop).takeUnretainedValue()
     }
 
     /// Calls `body` with that loop, which is not counted; nil if there is none.
     @inline(__always)
     package static func withCurrent<R>(_ body: (Loop) -> R) -> R? {
-        cs_thread_loop().map { Unmanaged<Loop>.fromOpaque($0)._withUnsafeGuaranteedRef(body) }
+        guard let loop = cs_thread_loop() else { return nil }
+        return Unmanaged<Loop>.fromOpaque(loop)._withUnsafeGuaranteedRef(body)
     }
 
     package var isCurrent: Bool { cs_thread_loop() == Unmanaged.passUnretained(self).toOpaque() }
