@@ -217,7 +217,7 @@ package struct ChunkWriter {
             current.at &+= 1
             store.records(written: current.at, last: current.to) { record in
                 // Of several records with one hash only the last one is copied in pieces.
-                copyValue(to: .max)
+                if isOpen { copyValue(to: .max) }
                 if record.origin == store.ownOrigin {
                     current.greatest = max(current.greatest, record.seq)
                 } else {
@@ -229,7 +229,7 @@ package struct ChunkWriter {
                     encoder.encode(record, origins, into: &out)
                 }
             }
-            copyValue(to: end)
+            if isOpen { copyValue(to: end) }
         }
         let isComplete = !isOpen && current.at == current.to
         if !isOpen { endOwn(store.ownOrigin, &current, isComplete) }
