@@ -42,6 +42,27 @@ package func crc32c(_ bytes: UnsafeRawBufferPointer, continuing crc: UInt32 = 0)
     }
 }
 
+/// The checksum of what has the first one, followed by so many bytes that have the second one: a message may be summed
+/// from the middle on, and its beginning later. O(log bytes).
+package func crc32cJoined(_ first: UInt32, _ second: UInt32, bytes: Int) -> UInt32 {
+    // Bytes behind multiply by a power of x, modulo the polynomial; the highest bit stands for x to the power of 0.
+    func product(_ a: UInt32, _ b: UInt32) -> UInt32 {
+        var (sum, b) = (UInt32(0), b)
+        for bit in 0..<32 {
+            if a >> UInt32(31 - bit) & 1 == 1 { sum ^= b }
+            b = b & 1 == 1 ? b >> 1 ^ 0x82F6_3B78 : b >> 1
+        }
+        return sum
+    }
+    var (power, square, left) = (UInt32(1) << 31, UInt32(1) << 23, bytes)
+    while left > 0 {
+        if left & 1 == 1 { power = product(power, square) }
+        square = product(square, square)
+        left >>= 1
+    }
+    return product(power, first) ^ second
+}
+
 /// The same on a processor without the instruction; the tests compare the two.
 package func crc32cByTables(_ bytes: UnsafeRawBufferPointer, continuing crc: UInt32 = 0) -> UInt32 {
     guard let base = bytes.baseAddress else { return crc }

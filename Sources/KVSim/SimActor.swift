@@ -115,7 +115,8 @@ package final class SimActor {
     /// A small journal: what does not fit is forgotten at once, whoever still needs it.
     private func trimJournal() {
         let capacity = UInt64(world.options.journalCapacity)
-        if store.ownSeq > capacity, !replica.isJoining { store.trimJournal(through: store.ownSeq - capacity) }
+        guard store.ownSeq > capacity, !replica.isJoining else { return }
+        store.trimJournal(through: min(store.ownSeq - capacity, log?.logged ?? .max))
     }
 
     /// True time at which the actor wants its next turn.

@@ -83,6 +83,7 @@ extension SimOptions {
         disks.limits.fileBytesMax = disks.limits.fileBytesMin * random.pick([1, 4])
         disks.limits.roomBytesMin = 1_024
         disks.limits.learnedPieceBytes = random.pick([64, 512, 32 * 1_024])
+        disks.limits.ownBytesPerTurn = disks.limits.learnedPieceBytes * 2
         disks.limits.learnedBytesPerTurn = disks.limits.learnedPieceBytes * random.pick([1, 4])
         disks.blockBytes = random.pick([256, 4_096])
         disks.saveAfterBytes = random.pick([4, 16, 64, 256]) * 1_024

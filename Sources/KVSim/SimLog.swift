@@ -39,6 +39,8 @@ final class SimLog {
 
     func learn(_ item: LearnedItem) { plan.learn(item) }
     func noteRows() { plan.noteRows() }
+    /// Own writes up to this one are in chunks.
+    var logged: UInt64 { plan.logged }
 
     /// Before anything of the turn leaves.
     func turnEnded() {
@@ -145,10 +147,10 @@ extension SimLog: LogHost {
         refusesWrites = refuses
     }
 
-    func aim(at chunk: UInt64) {
+    func aim(at chunk: UInt64, through seq: UInt64) {
         if unsyncedSince == nil { unsyncedSince = world.now }
         // What was executed when the disk took nothing was not answered; later a snapshot has it.
-        marks.append((chunk, plan.isWell ? plan.logged : marks.last?.seq ?? 0))
+        marks.append((chunk, plan.isWell ? seq : marks.last?.seq ?? 0))
         if marks.count > 4_096 { marks.removeFirst(2_048) }
     }
 

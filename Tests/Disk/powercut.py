@@ -44,8 +44,9 @@ class Writer(threading.Thread):
                 for _ in range(pipeline):
                     key = f"{self.name}:{self.random.randrange(50)}"
                     self.counter += 1
-                    value = None if self.random.random() < 0.2 else (
-                        f"{self.counter} " + "v" * self.random.randrange(400)).encode()
+                    # Now and then one that a log takes in over several turns.
+                    length = 1_500_000 if self.random.random() < 0.002 else self.random.randrange(400)
+                    value = None if self.random.random() < 0.2 else (f"{self.counter} " + "v" * length).encode()
                     entry = [value, None]
                     self.sent.setdefault(key, [[None, 0.0]]).append(entry)
                     under_way.append(entry)

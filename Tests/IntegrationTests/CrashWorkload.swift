@@ -47,6 +47,8 @@ final class CrashWriter: @unchecked Sendable {
                 var command = ["SET", key, "\(counter) " + String(repeating: "v", count: random.below(200))]
                 if random.chance(0.2) { command = ["DEL", key] }
                 if command[0] == "SET", random.chance(0.01) { command[2] += String(repeating: "w", count: 20_000) }
+                // One that a log takes in over several turns.
+                if command[0] == "SET", random.chance(0.001) { command[2] += String(repeating: "x", count: 1_500_000) }
                 sent[key, default: [nil]].append(command[0] == "SET" ? command[2] : nil)
                 underWay.append(key)
                 try client.send(Client.encode(command.map { Bytes($0) }))

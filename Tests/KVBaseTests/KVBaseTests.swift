@@ -24,6 +24,19 @@ import KVBase
         }
     }
 
+    @Test func joinsWhatWasSummedApart() {
+        var random = PRNG(seed: 12)
+        let bytes = (0..<70_000).map { _ in UInt8(truncatingIfNeeded: random.next()) }
+        bytes.withUnsafeBytes { bytes in
+            let whole = crc32c(bytes)
+            for cut in [0, 1, 5, 4_096, 65_535, 65_536, 69_999, 70_000] {
+                let first = crc32c(UnsafeRawBufferPointer(rebasing: bytes[..<cut]))
+                let second = crc32c(UnsafeRawBufferPointer(rebasing: bytes[cut...]))
+                #expect(crc32cJoined(first, second, bytes: bytes.count - cut) == whole)
+            }
+        }
+    }
+
     /// Every length around the places where the fast path changes its step, at every alignment.
     @Test func instructionAndTablesAgree() {
         var random = PRNG(seed: 11)

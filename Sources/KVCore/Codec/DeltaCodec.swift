@@ -22,7 +22,9 @@ enum EntryFlag {
 
 struct EntryEncoder {
     private var origins: [OriginIndex] = []
+    /// Which of these the entry before has; -1: there is none.
     private var lastCode = -1
+    private var lastOrigin: OriginIndex = 0
     private var lastMillis: Millis = 0
     private var lastSeq: UInt64 = 0
     private var previous: Record?
@@ -33,7 +35,7 @@ struct EntryEncoder {
     mutating func restart(_ first: OriginIndex?) {
         origins.removeAll(keepingCapacity: true)
         if let first { origins.append(first) }
-        lastCode = first == nil ? -1 : 0
+        (lastCode, lastOrigin) = (first == nil ? -1 : 0, first ?? 0)
         (lastMillis, lastSeq, previous, count, millisMax) = (0, 0, nil, 0, 0)
     }
 
@@ -48,37 +50,30 @@ struct EntryEncoder {
         let keyCount = record.keyCount
         let contentCount = record.contentCount
         let isExtended = record.isExtended
+        // All that is not key and content takes less than 64 bytes.
         out.reserve(64 &+ keyCount &+ contentCount)
         let shared = previous.map { EntryEncoder.sharedPrefix($0.key, record.key) } ?? 0
         let origin = record.origin
         let ms = record.ms
         let seq = record.seq
-        var code = lastCode
-        if lastCode < 0 || origins[lastCode] != origin { code = origins.firstIndex(of: origin) ?? origins.count }
+        let isSame = lastCode >= 0 && lastOrigin == origin
         var flags = record.isTombstone ? EntryFlag.tombstone : 0
-        if code == lastCode { flags |= EntryFlag.sameOrigin }
+        if isSame { flags |= EntryFlag.sameOrigin }
         if ms == lastMillis { flags |= EntryFlag.sameMillis }
         if seq == lastSeq &+ 1 { flags |= EntryFlag.nextSeq }
         let isPrefixApart = isExtended || shared >= EntryFlag.prefixOfExtended
         let prefix = isExtended ? EntryFlag.prefixOfExtended : isPrefixApart ? EntryFlag.prefixMax : shared
-        out.append(flags | UInt8(prefix) &<< 4)
-        if isPrefixApart { out.appendVarint(UInt64(shared)) }
-        out.appendVarint(UInt64(keyCount &- shared))
-        if isExtended || !record.isTombstone { out.appendVarint(UInt64(contentCount)) }
-        if code != lastCode {
-            out.appendVarint(UInt64(code))
-            if code == origins.count {
-                origins.append(origin)
-                let uid = table.uid(origin)
-                out.appendFixed64(uid.server)
-                out.appendVarint(UInt64(uid.index))
-            }
-        }
-        if ms != lastMillis { out.appendZigzag(ms &- lastMillis) }
-        if seq != lastSeq &+ 1 { out.appendZigzag(Int64(bitPattern: seq &- lastSeq)) }
-        out.append(record.keyPointer + shared, keyCount &- shared)
-        if contentCount > 0, !isBare { out.append(record.content) }
-        lastCode = code
+        var end = EntryEnd(out.base + out.count)
+        end.put(flags | UInt8(truncatingIfNeeded: prefix) &<< 4)
+        if isPrefixApart { end.putVarint(UInt64(shared)) }
+        end.putVarint(UInt64(keyCount &- shared))
+        if isExtended || !record.isTombstone { end.putVarint(UInt64(contentCount)) }
+        if !isSame { putOrigin(origin, table, &end) }
+        if ms != lastMillis { end.putZigzag(ms &- lastMillis) }
+        if seq != lastSeq &+ 1 { end.putZigzag(Int64(bitPattern: seq &- lastSeq)) }
+        // Content lies behind the key.
+        end.put(record.keyPointer + shared, keyCount &- shared &+ (isBare ? 0 : contentCount))
+        out.count = end.at - out.base
         lastMillis = ms
         lastSeq = seq
         previous = record
@@ -86,6 +81,19 @@ struct EntryEncoder {
         millisMax = max(millisMax, Version.clockMillis(ms))
         // That there is no deadline may be newer than the write that says so.
         if isExtended, let kept = record.keptVersion { millisMax = max(millisMax, Version.clockMillis(kept.ms)) }
+    }
+
+    /// The writer is another one than before.
+    @inline(never)
+    private mutating func putOrigin(_ origin: OriginIndex, _ table: OriginTable, _ end: inout EntryEnd) {
+        let code = origins.firstIndex(of: origin) ?? origins.count
+        end.putVarint(UInt64(code))
+        (lastCode, lastOrigin) = (code, origin)
+        guard code == origins.count else { return }
+        origins.append(origin)
+        let uid = table.uid(origin)
+        for byte in 0..<8 { end.put(UInt8(truncatingIfNeeded: uid.server &>> UInt64(byte &* 8))) }
+        end.putVarint(UInt64(uid.index))
     }
 
     private static func sharedPrefix(_ a: UnsafeRawBufferPointer, _ b: UnsafeRawBufferPointer) -> Int {
@@ -105,6 +113,39 @@ struct EntryEncoder {
             at &+= 1
         }
         return at
+    }
+}
+
+/// Where the next byte of an entry goes. There is room for all of it.
+private struct EntryEnd {
+    private(set) var at: UnsafeMutableRawPointer
+
+    @inline(__always)
+    init(_ at: UnsafeMutableRawPointer) { self.at = at }
+
+    @inline(__always)
+    mutating func put(_ byte: UInt8) {
+        at.storeBytes(of: byte, as: UInt8.self)
+        at += 1
+    }
+
+    @inline(__always)
+    mutating func putVarint(_ value: UInt64) {
+        var value = value
+        while value >= 0x80 {
+            put(UInt8(truncatingIfNeeded: value) | 0x80)
+            value &>>= 7
+        }
+        put(UInt8(truncatingIfNeeded: value))
+    }
+
+    @inline(__always)
+    mutating func putZigzag(_ value: Int64) { putVarint(UInt64(bitPattern: value &<< 1 ^ value &>> 63)) }
+
+    @inline(__always)
+    mutating func put(_ bytes: UnsafeRawPointer, _ count: Int) {
+        at.copyMemory(from: bytes, byteCount: count)
+        at += count
     }
 }
 

@@ -56,19 +56,47 @@ struct VarintReader {
 
     @inline(__always)
     mutating func varint() -> UInt64 {
-        var value: UInt64 = 0
-        var shift: UInt64 = 0
-        while true {
-            let next = byte()
-            if failed { return 0 }
-            if shift == 63, next > 1 {
-                failed = true
-                return 0
+        if at < end {
+            let first = bytes[at]
+            if first < 0x80 {
+                at &+= 1
+                return UInt64(first)
             }
-            value |= UInt64(next & 0x7F) &<< shift
-            if next < 0x80 { return value }
+        }
+        let (value, next) = VarintReader.long(bytes, from: at, to: end)
+        if next < 0 {
+            (failed, at) = (true, end)
+            return 0
+        }
+        at = next
+        return value
+    }
+
+    /// One of any length, and where it ends; negative if it is malformed or does not end before `end`.
+    @inline(never)
+    private static func long(_ bytes: UnsafeRawBufferPointer, from: Int, to end: Int) -> (value: UInt64, next: Int) {
+        if end &- from >= 8 {
+            let word = UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: from, as: UInt64.self))
+            let last = ~word & 0x8080_8080_8080_8080
+            if last != 0 {
+                // What is behind the last byte goes, and the seven bits of each byte come together.
+                var value = word & (last ^ (last &- 1)) & 0x7F7F_7F7F_7F7F_7F7F
+                value = value & 0x007F_007F_007F_007F | (value & 0x7F00_7F00_7F00_7F00) &>> 1
+                value = value & 0x0000_3FFF_0000_3FFF | (value & 0x3FFF_0000_3FFF_0000) &>> 2
+                value = value & 0x0000_0000_0FFF_FFFF | (value & 0x0FFF_FFFF_0000_0000) &>> 4
+                return (value, from &+ last.trailingZeroBitCount / 8 &+ 1)
+            }
+        }
+        var (value, shift, at) = (UInt64(0), UInt64(0), from)
+        while at < end {
+            let byte = bytes[at]
+            if shift == 63, byte > 1 { break }
+            value |= UInt64(byte & 0x7F) &<< shift
+            at &+= 1
+            if byte < 0x80 { return (value, at) }
             shift &+= 7
         }
+        return (0, -1)
     }
 
     @inline(__always)

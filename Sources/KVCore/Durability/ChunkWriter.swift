@@ -40,6 +40,12 @@ package struct ChunkWriter {
     package private(set) var greatest = VersionVector()
     private var sectionAt = 0
     private var countAt = 0
+    /// Own writes that are not all in chunks.
+    private var work: OwnWork?
+    /// The chunk ends within this value: so many bytes are left of it.
+    private var open: (record: Record, left: Int)?
+    /// What is summed already of a chunk with such a value. Nothing in it changes any more.
+    private var sum: (from: Int, to: Int, crc: UInt32)?
 
     package init(origins: OriginTable, planted: PlantedMistakes = []) {
         self.origins = origins
@@ -48,7 +54,10 @@ package struct ChunkWriter {
         out.count = ChunkFormat.headerBytes
     }
 
-    package func deallocate() { out.deallocate() }
+    package func deallocate() {
+        open?.record.release()
+        out.deallocate()
+    }
 
     /// From now on chunks are for this file. What was put together stays.
     package mutating func begin(file header: DiskHeader) {
@@ -70,10 +79,18 @@ package struct ChunkWriter {
         put(UInt32(length), at: 0)
         put(number, at: 8)
         put(previous, at: 12)
-        previous = ChunkFormat.checksum(out.bytes, salt: salt)
+        previous = checksum()
         put(previous, at: 4)
         number &+= 1
         return out.bytes
+    }
+
+    private func checksum() -> UInt32 {
+        guard let sum else { return ChunkFormat.checksum(out.bytes, salt: salt) }
+        let before = ChunkFormat.checksum(UnsafeRawBufferPointer(rebasing: out.bytes[..<sum.from]), salt: salt)
+        return crc32c(
+            UnsafeRawBufferPointer(rebasing: out.bytes[sum.to...]),
+            continuing: crc32cJoined(before, sum.crc, bytes: sum.to - sum.from))
     }
 
     /// The chunk that was sealed, given away with its memory: the next one begins. Its owner deallocates it.
@@ -81,6 +98,7 @@ package struct ChunkWriter {
         let chunk = out
         out = OutputBuffer(capacity: 4096)
         out.count = ChunkFormat.headerBytes
+        sum = nil
         return chunk
     }
 
@@ -90,6 +108,15 @@ package struct ChunkWriter {
         out.shrink(to: 1 << 20)
         out.reserve(ChunkFormat.headerBytes)
         out.count = ChunkFormat.headerBytes
+        sum = nil
+    }
+
+    /// What was put together is not wanted, nor what was still to come of it.
+    package mutating func giveUp() {
+        open?.record.release()
+        encoder.forgetPrevious()
+        (open, work) = (nil, nil)
+        clear()
     }
 
     private func put(_ word: UInt32, at place: Int) {
@@ -124,38 +151,136 @@ package struct ChunkWriter {
         greatest.raise(record.origin, to: record.seq)
     }
 
+    // MARK: What is more than a turn may bear
+
+    /// The chunk cannot be sealed: it ends within a value. The call that left it so goes on with it.
+    package var isOpen: Bool { open != nil }
+    /// The chunk has a value that was put in piece by piece. It takes no more sections.
+    package var isInPieces: Bool { sum != nil }
+    /// `own` is to be called again, after whatever time.
+    package var isBetween: Bool { work != nil }
+    /// Own writes that have been looked at, as long as that is so.
+    package var ownDone: UInt64 { work?.at ?? 0 }
+
+    /// Adds an entry without its content, which stays as it is while the record is held.
+    private mutating func beginValue(_ record: Record) {
+        encoder.encode(record, origins, into: &out, isBare: true)
+        open = (record.retained(), record.contentCount)
+        if sum == nil { sum = (out.count, out.count, 0) }
+    }
+
+    /// Copies and sums content of the open value up to where the chunk is so long, a piece at least.
+    private mutating func copyValue(to end: Int) {
+        guard let (record, left) = open else { return }
+        let count = min(left, max(4096, end &- out.count))
+        let start = record.contentCount - left
+        out.append(UnsafeRawBufferPointer(rebasing: record.content[start..<(start + count)]))
+        if let (from, to, crc) = sum {
+            let fresh = UnsafeRawBufferPointer(rebasing: out.bytes[to...])
+            sum = (from, out.count, crc32c(fresh, continuing: crc))
+        }
+        if count < left { return open = (record, left - count) }
+        encoder.forgetPrevious()
+        record.release()
+        open = nil
+    }
+
+    /// Where the chunk ends if so many bytes are added.
+    private func end(after bytes: Int) -> Int { bytes > Int.max - out.count ? Int.max : out.count + bytes }
+
+    // MARK: Own writes
+
+    /// Own writes on their way into chunks: those behind `from`, up to `to`.
+    private struct OwnWork {
+        var from: UInt64
+        let to: UInt64
+        /// Those up to this one are in chunks.
+        var at: UInt64
+        /// Where the interval's length stands.
+        var lengthAt = 0
+        /// Greatest own number among the section's entries.
+        var greatest: UInt64 = 0
+    }
+
     /// The store's own writes after `from` up to its last one, with what they left behind: for each the winner of its
     /// key, at the last of the key's writes. O(writes).
-    package mutating func own(_ store: Store, after from: UInt64) {
-        let (own, to) = (store.ownOrigin, store.ownSeq)
+    ///
+    /// Returns the last one, or nil where there is more than fits into about `bytesMax` bytes: then the next call goes
+    /// on, in the next chunk or, if this one `isOpen`, in this. The interval is claimed with its last entry only.
+    @discardableResult
+    package mutating func own(_ store: Store, after from: UInt64, bytesMax: Int = .max) -> UInt64? {
+        let end = end(after: bytesMax)
+        var current = work ?? OwnWork(from: from, to: store.ownSeq, at: from)
+        if isOpen { copyValue(to: end) } else { beginOwn(store, &current) }
+        // What the journal forgot meanwhile is not claimed: the next section begins behind it.
+        while !isOpen, current.at < current.to, out.count < end, current.at &+ 1 >= store.journalFirstSeq {
+            current.at &+= 1
+            store.records(written: current.at, last: current.to) { record in
+                // Of several records with one hash only the last one is copied in pieces.
+                if isOpen { copyValue(to: .max) }
+                if record.origin == store.ownOrigin {
+                    current.greatest = max(current.greatest, record.seq)
+                } else {
+                    greatest.raise(record.origin, to: record.seq)
+                }
+                if record.contentCount > bytesMax {
+                    beginValue(record)
+                } else {
+                    encoder.encode(record, origins, into: &out)
+                }
+            }
+            if isOpen { copyValue(to: end) }
+        }
+        let isComplete = !isOpen && current.at == current.to
+        if !isOpen { endOwn(store.ownOrigin, &current, isComplete) }
+        work = isComplete ? nil : current
+        return isComplete ? current.to : nil
+    }
+
+    private mutating func beginOwn(_ store: Store, _ work: inout OwnWork) {
+        if work.at &+ 1 < store.journalFirstSeq {
+            work.at = min(store.journalFirstSeq &- 1, work.to)
+            work.from = work.at
+        }
         begin(.own)
-        out.appendVarint(from)
-        out.appendVarint(to - from)
+        out.appendVarint(work.from)
+        work.lengthAt = out.count
+        out.appendVarint(work.to - work.from)
+        work.greatest = 0
         beginEntries()
-        encoder.restart(own)
-        greatest.raise(own, to: to)
-        var seq = from
-        while seq < to {
-            seq &+= 1
-            store.records(store.journalHash(seq)) { record in
-                // Another own number: a later write of the interval brings it, or the key only shares the hash.
-                if record.origin == own, record.seq != seq { return }
-                entry(record)
+        encoder.restart(store.ownOrigin)
+    }
+
+    private mutating func endOwn(_ own: OriginIndex, _ work: inout OwnWork, _ isComplete: Bool) {
+        if !isComplete {
+            // A length of 0, in as many bytes.
+            for place in work.lengthAt..<countAt {
+                out.base.storeBytes(of: place == countAt - 1 ? 0 : 0x80, toByteOffset: place, as: UInt8.self)
             }
         }
+        greatest.raise(own, to: isComplete ? max(work.to, work.greatest) : work.greatest)
         endEntries()
     }
 
+    // MARK: What others wrote
+
     /// Entries of a segment or page from `done` on, as many as `bytesMax` allows, one at least. Returns how far that
     /// is. With the last of a segment goes its interval: the entries before are in chunks before. O(entries).
+    ///
+    /// A value of more than `valueBytesMax` bytes is put in by pieces of so many, one a call: as long as the chunk
+    /// `isOpen` the next call is to be for the same segment and place.
     package mutating func learned(
-        _ segment: DeltaSegment, from done: Int, bytesMax: Int, proves: Bool = true
+        _ segment: DeltaSegment, from done: Int, bytesMax: Int, valueBytesMax: Int = .max, proves: Bool = true
     ) -> Int {
         let entries = segment.entries
+        if isOpen { return endLearned(after: valueBytesMax, open: done, done + 1) }
         var (end, bytes) = (done, 0)
         while end < entries.count, end == done || bytes < bytesMax {
+            let isLarge = entries[end].record.contentCount > valueBytesMax
+            if isLarge, end > done { break }
             bytes += entries[end].record.keyCount + entries[end].record.contentCount + 8
             end += 1
+            if isLarge { break }
         }
         let isLast = end == entries.count
         if isLast, !segment.isPage, proves {
@@ -172,7 +297,22 @@ package struct ChunkWriter {
         }
         beginEntries()
         encoder.restart(nil)
-        for i in done..<end { entry(entries[i].record) }
+        for i in done..<end {
+            let record = entries[i].record
+            guard record.contentCount > valueBytesMax else {
+                entry(record)
+                continue
+            }
+            beginValue(record)
+            greatest.raise(record.origin, to: record.seq)
+        }
+        return endLearned(after: valueBytesMax, open: done, end)
+    }
+
+    /// Goes on with a value, if there is one, and ends the section behind it.
+    private mutating func endLearned(after bytes: Int, open done: Int, _ end: Int) -> Int {
+        copyValue(to: self.end(after: bytes))
+        if isOpen { return done }
         endEntries()
         return end
     }

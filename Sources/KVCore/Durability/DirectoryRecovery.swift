@@ -1,5 +1,5 @@
 // The way back from the files that a manifest names: which are read, in what order, and what is refused. Pure but for
-// `DirectoryReader`. One thread.
+// `DirectoryReader` and `RecoveryCrew`. One thread.
 
 package import KVBase
 
@@ -65,14 +65,16 @@ package struct DirectoryRecovery<Reader: DirectoryReader> {
     private var found = DirectoryState()
 
     /// Fills the empty stores. Damage is refused unless `repairs`, or other servers are known that have what is
-    /// missing. What a later release wrote is refused in any case.
+    /// missing. What a later release wrote is refused in any case. A `crew` merges beside the reading.
     package static func run(
         _ manifest: Manifest, _ reader: Reader, into stores: [Store], now: Millis, repairs: Bool,
-        planted: PlantedMistakes = []
+        crew: (any RecoveryCrew)? = nil, planted: PlantedMistakes = []
     ) throws(DirectoryFault) -> DirectoryState {
         var work = DirectoryRecovery(
             reader: reader, repairs: repairs, names: DiskNames.logs(among: reader.names()),
-            recovery: Recovery(stores: stores, now: now, planted: planted) { reader.noteMerged($0) })
+            recovery: Recovery(stores: stores, now: now, crew: crew, planted: planted) { reader.noteMerged($0) })
+        // Whoever gets an error may do away with the stores.
+        defer { work.recovery.settle() }
         return try work.run(manifest)
     }
 

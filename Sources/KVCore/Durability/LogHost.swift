@@ -34,6 +34,9 @@ package struct LogLimits: Sendable {
     package var chunkBytesMax = 256 * 1024
     /// With more gathered for the pen than this, writes are refused until half of it is written.
     package var gatheredBytesMax = 64 * 1024 * 1024
+    /// So many bytes of own writes are put into chunks in a turn, and of one value: what is larger takes several turns.
+    /// What is smaller is put in whole, so a turn has less than twice as much.
+    package var ownBytesPerTurn = 512 * 1024
 
     package init() {}
 }
@@ -105,8 +108,8 @@ package protocol LogHost: AnyObject {
     /// What was learned is in the log, or is not going to be.
     func giveUp(_ segment: DeltaSegment)
     func refuseWrites(_ refuses: Bool)
-    /// Replies that were held since the last call wait for this chunk.
-    func aim(at chunk: UInt64)
+    /// Replies that are held, tell of own writes up to this one, and wait for no chunk yet, wait for this one.
+    func aim(at chunk: UInt64, through seq: UInt64)
     /// Replies that wait for a chunk up to this one may go.
     func letGo(through chunk: UInt64)
     /// All replies of this turn are held.

@@ -38,11 +38,12 @@ package enum LogFinding: Equatable, Sendable {
 /// Merges by version, so that logs may be read one after the other. All stores end up equal: they share the records.
 package final class Recovery {
     private let stores: [Store]
+    private let groups: MergeGroups
     private let origins: OriginTable
+    private let hasher: KeyHasher
     private var state = RecoveredState()
     /// What the snapshot covers: an entry that it covers and whose key is not there was deleted and collected.
     private var base = VersionVector()
-    private var hasBase = false
     /// By origin.
     private var intervals: [[LogInterval]] = []
     private var proofs: [LogProof] = []
@@ -50,28 +51,22 @@ package final class Recovery {
     /// Entries read, of the snapshot and of logs.
     package private(set) var entryCount = 0
 
-    private static let entriesTogether = 256
-    /// Those that are merged together.
-    private let records = UnsafeMutablePointer<Record>.allocate(capacity: entriesTogether)
-    private let hashes = UnsafeMutablePointer<UInt64>.allocate(capacity: entriesTogether)
     private var isLoading = false
     private let planted: PlantedMistakes
     /// Is told how many more bytes have been merged.
     private let onBytes: (Int) -> Void
 
-    /// The stores are empty, and share origins and hash seed. Until `finish` nobody else looks at them.
+    /// The stores are empty, and share origins and hash seed. Until `finish` nobody else looks at them. With a `crew`
+    /// what was read is merged beside the reading of what follows.
     package init(
-        stores: [Store], now: Millis, planted: PlantedMistakes = [], onBytes: @escaping (Int) -> Void = { _ in }
+        stores: [Store], now: Millis, crew: (any RecoveryCrew)? = nil, planted: PlantedMistakes = [],
+        onBytes: @escaping (Int) -> Void = { _ in }
     ) {
         precondition(!stores.isEmpty)
         (self.stores, self.planted, self.onBytes) = (stores, planted, onBytes)
-        origins = stores[0].origins
+        (origins, hasher) = (stores[0].origins, stores[0].hasher)
+        groups = MergeGroups(stores, crew)
         for store in stores { store.noteClock(now) }
-    }
-
-    deinit {
-        records.deallocate()
-        hashes.deallocate()
     }
 
     private func beginLoading(_ count: Int = 0) {
@@ -107,7 +102,8 @@ package final class Recovery {
         }
         guard reader.end() == .clean else { throw .damaged(at: reader.at) }
         guard let end, end.records == UInt64(entryCount) else { throw .short }
-        (base, hasBase) = (end.vector, true)
+        base = end.vector
+        groups.begin(beside: base)
         state.frontier = end.frontier
         state.floor = max(state.floor, end.floor)
     }
@@ -197,25 +193,27 @@ package final class Recovery {
 
     private func merge(_ decoder: EntryDecoder, _ body: UnsafeRawBufferPointer) throws(DiskFault) {
         var decoder = decoder
-        let (hasher, origins) = (stores[0].hasher, origins)
-        let (records, hashes) = (records, hashes)
+        let (hasher, origins) = (hasher, origins)
         let total = decoder.left
         while decoder.left > 0 {
-            var count = 0
-            while count < Recovery.entriesTogether, decoder.left > 0, let record = decoder.next(body, origins) {
+            let group = groups.current
+            let (records, hashes) = (group.records, group.hashes)
+            let first = group.count
+            var count = first
+            while count < MergeGroup.countMax, decoder.left > 0, let record = decoder.next(body, origins) {
                 records[count] = record
                 hashes[count] = hasher.hash(record.keyView)
                 count &+= 1
             }
-            noteNewest(count)
-            mergeGroup(count)
-            if decoder.left > 0, count < Recovery.entriesTogether { break }
+            group.count = count
+            noteNewest(records + first, count - first)
+            if count == MergeGroup.countMax { groups.merge() } else { break }
         }
         entryCount += total - decoder.left
         guard decoder.isComplete else { throw .damaged(at: decoder.at) }
     }
 
-    private func noteNewest(_ count: Int) {
+    private func noteNewest(_ records: UnsafePointer<Record>, _ count: Int) {
         var at = 0
         while at < count {
             let origin = records[at].origin
@@ -228,32 +226,8 @@ package final class Recovery {
         }
     }
 
-    /// One by one where an entry may be of what was collected: what came before it in the group counts.
-    private func mergeGroup(_ count: Int) {
-        if hasBase, hasForgotten(count) {
-            for i in 0..<count {
-                if base.covers(records[i].origin, records[i].seq), isAbsent(records[i], hashes[i]) { continue }
-                for store in stores { store.merge(records[i], hashes[i]) }
-            }
-        } else {
-            for store in stores { store.merge(records, hashes, count: count) }
-        }
-        for i in 0..<count { records[i].release() }
-    }
-
-    /// Whether one of the group is of what the snapshot covers and has not.
-    private func hasForgotten(_ count: Int) -> Bool {
-        let base = base
-        for i in 0..<count where base.covers(records[i].origin, records[i].seq) {
-            if isAbsent(records[i], hashes[i]) { return true }
-        }
-        return false
-    }
-
-    private func isAbsent(_ record: Record, _ hash: UInt64) -> Bool {
-        stores[0].find(HashedKey(record, hash: hash)) == nil
-            && !(record.isCompanion && stores[0].isAwaited(record))
-    }
+    /// What was read is in the stores, and nobody works on them any more.
+    package func settle() { groups.settle() }
 
     // MARK: The end
 
@@ -274,8 +248,9 @@ package final class Recovery {
             if lineage.contains(row.server) { row.status = max(row.status, .forgotten) }
             return row
         }
-        for store in stores {
-            store.raiseGCFloor(to: state.floor)
+        let floor = state.floor
+        groups.forEach { store in
+            store.raiseGCFloor(to: floor)
             store.endLoading()
         }
         return state

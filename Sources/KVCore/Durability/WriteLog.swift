@@ -159,26 +159,50 @@ package final class WriteLog {
         write()
     }
 
+    /// The end: own writes that are in no chunk yet are put into chunks, for the pen.
+    package func close() {
+        guard isWell else { return }
+        isHelped = true
+        while isWell, store.ownSeq > logged || writer.isOpen { write() }
+    }
+
     private func write() {
         guard health != .failed else { return skip() }
-        if file.end + file.capacity / 16 > file.capacity, let next { turn(to: next) }
+        if !writer.isOpen, file.end + file.capacity / 16 > file.capacity, let next { turn(to: next) }
         fill()
         guard !writer.isEmpty else { return }
-        if sealed == synced { host.note(.unsynced(true)) }
-        host.note(.grew(by: writer.byteCount))
-        if !isHelped, writer.byteCount > limits.chunkBytesMax {
+        let hasRest = store.ownSeq > logged
+        if hasRest || hasMore { host.requestTurn() }
+        if !isHelped, hasRest || writer.isOpen || writer.byteCount > limits.chunkBytesMax {
             host.holdAnswered()
             help()
         }
+        guard !writer.isOpen else { return }
+        if sealed == synced { host.note(.unsynced(true)) }
+        host.note(.grew(by: writer.byteCount))
         sealed += 1
-        host.aim(at: sealed)
+        host.aim(at: sealed, through: logged)
         if isHelped { writeByPen() } else if !writeHere() { return }
         if next == nil, makings.isEmpty, file.end > file.capacity / 2 { prepare() }
         settleRefusal()
     }
 
-    /// Puts together what the turn left behind.
+    /// Puts together what the turn left behind. If that is more than a turn may bear, the next one goes on.
     private func fill() {
+        if !writer.isOpen { fillFirst() }
+        // A value of others is being put in.
+        if writer.isOpen, !writer.isBetween { return takeLearned() }
+        if store.ownSeq > logged {
+            // Further back than the journal goes only after a turn without end: then a snapshot must say the rest.
+            if max(logged, writer.ownDone) < store.journalFirstSeq - 1 { host.save(tells: false) }
+            guard let through = writer.own(store, after: logged, bytesMax: limits.ownBytesPerTurn) else { return }
+            logged = through
+            host.note(.logged(logged))
+        }
+        if !writer.isInPieces { takeLearned() }
+    }
+
+    private func fillFirst() {
         if let place = syncedPlace {
             writer.synced(file: place.file, chunks: place.chunks)
             syncedPlace = nil
@@ -187,15 +211,6 @@ package final class WriteLog {
             writer.rows(rows)
             wantsRows = false
         }
-        if store.ownSeq > logged {
-            // Further back than the journal goes only after a turn without end: then a snapshot must say the rest.
-            let from = max(logged, store.journalFirstSeq - 1)
-            if from > logged { host.save(tells: false) }
-            writer.own(store, after: from)
-            logged = store.ownSeq
-            host.note(.logged(logged))
-        }
-        takeLearned()
     }
 
     /// Writes are refused as long as they could not be logged.
@@ -209,15 +224,17 @@ package final class WriteLog {
     private func takeLearned() {
         var left = learnedBytes > limits.learnedBytesMax ? Int.max : limits.learnedBytesPerTurn
         var taken = 0
-        while taken < learned.count, left > 0 {
+        while taken < learned.count, left > 0, writer.isOpen || !writer.isInPieces {
             switch learned[taken] {
             case .proof(let asked, let start, let frontier, let floor):
                 writer.proof(asked: asked, start: start, frontier: frontier, floor: floor)
             case .segment(let segment, let proves):
                 let before = writer.byteCount
-                if planted(.vectorBeforeEntries), proves, learnedDone == 0 { proveEarly(segment) }
+                let isFirst = learnedDone == 0 && !writer.isOpen
+                if planted(.vectorBeforeEntries), proves, isFirst { proveEarly(segment) }
                 learnedDone = writer.learned(
-                    segment, from: learnedDone, bytesMax: min(left, limits.learnedPieceBytes), proves: proves)
+                    segment, from: learnedDone, bytesMax: min(left, limits.learnedPieceBytes),
+                    valueBytesMax: limits.ownBytesPerTurn, proves: proves)
                 left -= writer.byteCount - before
                 guard learnedDone == segment.count else { continue }
                 learnedDone = 0
@@ -228,7 +245,6 @@ package final class WriteLog {
         }
         learned.removeFirst(taken)
         hasMore = !learned.isEmpty
-        if hasMore { host.requestTurn() }
     }
 
     /// A planted mistake: the interval of entries that are not in the log yet.
@@ -443,7 +459,7 @@ package final class WriteLog {
         (health, isFull) = (.failed, false)
         host.note(.failed)
         settleRefusal()
-        writer.clear()
+        writer.giveUp()
         gathered.clear()
         (next, unsynced, syncedPlace, mark) = (nil, [], nil, nil)
         releaseCovered()

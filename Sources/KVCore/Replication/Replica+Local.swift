@@ -72,10 +72,11 @@ extension Replica {
     static let journalKeptAlone: UInt64 = 64 * 1024
 
     /// Forgets the journal of a server without peers, which has nobody to send it to; a server that joins later copies
-    /// everything. To be called now and then. O(entries forgotten / 1024).
-    package func trimJournal() {
+    /// everything. What is behind own write `logged` a log on the disk still lacks. To be called now and then.
+    /// O(entries forgotten / 1024).
+    package func trimJournal(logged: UInt64 = .max) {
         guard servers.isEmpty, !isJoining, isCaughtUp else { return }
-        let needed = siblings.isEmpty ? store.ownSeq : min(round.logged, store.ownSeq)
+        let needed = min(logged, siblings.isEmpty ? store.ownSeq : min(round.logged, store.ownSeq))
         if needed > Replica.journalKeptAlone { store.trimJournal(through: needed - Replica.journalKeptAlone) }
     }
 

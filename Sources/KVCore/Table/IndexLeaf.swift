@@ -247,6 +247,10 @@ func digit32(_ key: UnsafeRawBufferPointer, _ from: Int) -> UInt32 {
     if left >= 4 {
         return UInt32(bigEndian: key.baseAddress.unsafelyUnwrapped.loadUnaligned(fromByteOffset: from, as: UInt32.self))
     }
+    if key.count >= 4 {
+        let last = key.baseAddress.unsafelyUnwrapped.loadUnaligned(fromByteOffset: key.count &- 4, as: UInt32.self)
+        return UInt32(bigEndian: last) << (8 &* (4 &- left))
+    }
     var word: UInt32 = 0
     for i in 0..<4 { word = word << 8 | (i < left ? UInt32(key[from + i]) : 0) }
     return word
@@ -258,6 +262,10 @@ func digit64(_ key: UnsafeRawBufferPointer, _ from: Int) -> UInt64 {
     let left = key.count &- from
     if left >= 8 {
         return UInt64(bigEndian: key.baseAddress.unsafelyUnwrapped.loadUnaligned(fromByteOffset: from, as: UInt64.self))
+    }
+    if key.count >= 8 {
+        let last = key.baseAddress.unsafelyUnwrapped.loadUnaligned(fromByteOffset: key.count &- 8, as: UInt64.self)
+        return UInt64(bigEndian: last) << (8 &* (8 &- left))
     }
     var word: UInt64 = 0
     for i in 0..<8 { word = word << 8 | (i < left ? UInt64(key[from + i]) : 0) }

@@ -24,7 +24,7 @@ final class ActorLog {
     private var lastError: DiskError?
     // The two that `turnEnded` looks at in every turn: one thread, and nothing calls back.
     /// Own writes that are in chunks.
-    @exclusivity(unchecked) private var logged: UInt64
+    @exclusivity(unchecked) private(set) var logged: UInt64
     @exclusivity(unchecked) private var hasMore = false
 
     /// `file` is empty. Before the loop runs.
@@ -77,10 +77,12 @@ final class ActorLog {
     }
 
     /// The replies in the connection's output tell of writes that are in no chunk yet.
-    func keepWaiting(_ receiver: QueryReceiver, _ connection: Connection) { waiting.append(receiver, connection) }
+    func keepWaiting(_ receiver: QueryReceiver, _ connection: Connection) {
+        waiting.append(receiver, connection, store.ownSeq)
+    }
 
     /// The job's answer tells of such writes.
-    func keepWaiting(_ job: any HomeJob) { waiting.append(job) }
+    func keepWaiting(_ job: any HomeJob) { waiting.append(job, store.ownSeq) }
 
     // MARK: Turns
 
@@ -137,6 +139,7 @@ final class ActorLog {
 
     /// All is on the disk, if that takes it. When the loop has ended; waits. False if not.
     func finish() -> Bool {
+        plan.close()
         thread.finish()
         waiting.close()
         do throws(DiskError) {
@@ -212,7 +215,7 @@ extension ActorLog: LogHost {
     func rows() -> [MemberRow]? { shard.replicator?.replica.memberRows }
     func giveUp(_ segment: DeltaSegment) { shard.replicator?.replica.giveUp(segment) }
     func refuseWrites(_ refuses: Bool) { shard.refuseWrites(byDisk: refuses) }
-    func aim(at chunk: UInt64) { waiting.aim(at: chunk) }
+    func aim(at chunk: UInt64, through seq: UInt64) { waiting.aim(at: chunk, through: seq) }
     func letGo(through chunk: UInt64) { waiting.take(through: chunk) { $0.giveBack(from: shard) } }
     func holdAnswered() { shard.holdAnswered(for: self) }
     func closeAnswered() { shard.closeAnswered() }

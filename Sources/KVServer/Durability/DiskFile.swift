@@ -133,43 +133,56 @@ final class ReadFile {
     let name: String
     let bytes: UnsafeRawBufferPointer
     private let descriptor: Int32
+    private let capacity: Int
 
     /// Waits for the disk.
     init(_ name: String, in directory: Int32) throws(DiskError) {
         self.name = name
         descriptor = openat(directory, name, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { throw DiskError("open \(name)") }
-        do throws(DiskError) { bytes = try ReadFile.read(descriptor, name) } catch {
+        do throws(DiskError) { (bytes, capacity) = try ReadFile.read(descriptor, name) } catch {
             close(descriptor)
             throw error
         }
     }
 
     deinit {
-        free(UnsafeMutableRawPointer(mutating: bytes.baseAddress))
+        munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress), capacity)
         close(descriptor)
     }
 
-    private static func read(_ descriptor: Int32, _ name: String) throws(DiskError) -> UnsafeRawBufferPointer {
+    private static func read(
+        _ descriptor: Int32, _ name: String
+    ) throws(DiskError) -> (bytes: UnsafeRawBufferPointer, capacity: Int) {
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw DiskError("read \(name)") }
-        // One byte more: the read that finds the end wants room too. Fresh memory, all zeros.
+        // One byte more: the read that finds the end wants room too.
         var capacity = Int(status.st_size) + 1
-        guard var base = calloc(capacity, 1) else { throw DiskError("read \(name)", ENOMEM) }
+        var base = try ReadFile.memory(capacity, name)
         do throws(DiskError) {
             var count = try fill(base, capacity, descriptor, name)
             // What has no size beforehand, as a pipe, ends where it ends.
             while count == capacity {
-                guard let larger = realloc(base, 2 * capacity) else { throw DiskError("read \(name)", ENOMEM) }
-                memset(larger + capacity, 0, capacity)
+                let larger = try memory(2 * capacity, name)
+                memcpy(larger, base, count)
+                munmap(base, capacity)
                 (base, capacity) = (larger, 2 * capacity)
                 count += try fill(base + count, capacity - count, descriptor, name)
             }
-            return UnsafeRawBufferPointer(start: base, count: count)
+            return (UnsafeRawBufferPointer(start: base, count: count), capacity)
         } catch {
-            free(base)
+            munmap(base, capacity)
             throw error
         }
+    }
+
+    /// Fresh memory, all zeros. In huge pages where there are such: to find and to give back as many small ones takes
+    /// longer than what is read into them.
+    private static func memory(_ count: Int, _ name: String) throws(DiskError) -> UnsafeMutableRawPointer {
+        let made = mmap(nil, count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        guard let made, made != MAP_FAILED else { throw DiskError("read \(name)", ENOMEM) }
+        madvise(made, count, MADV_HUGEPAGE)
+        return made
     }
 
     /// Reads into memory of zeros; returns how many bytes there are. Zeros are not copied once a piece was nothing

@@ -9,19 +9,20 @@ struct HeldReplies {
     }
 
     /// In the order of the chunks that they wait for.
-    private var replies: [(reply: Reply, chunk: UInt64)] = []
+    private var replies: [(reply: Reply, seq: UInt64, chunk: UInt64)] = []
     /// Those before have a chunk to wait for.
     private var aimed = 0
 
-    mutating func append(_ receiver: QueryReceiver, _ connection: Connection) {
-        replies.append((.client(receiver, connection), .max))
+    /// `seq`: the actor's last own write, the reply's own one among those before.
+    mutating func append(_ receiver: QueryReceiver, _ connection: Connection, _ seq: UInt64) {
+        replies.append((.client(receiver, connection), seq, .max))
     }
 
-    mutating func append(_ job: any HomeJob) { replies.append((.home(job), .max)) }
+    mutating func append(_ job: any HomeJob, _ seq: UInt64) { replies.append((.home(job), seq, .max)) }
 
-    /// What came since the last call waits for this chunk.
-    mutating func aim(at chunk: UInt64) {
-        while aimed < replies.count {
+    /// What tells of own writes up to this one, and waits for no chunk yet, waits for this one.
+    mutating func aim(at chunk: UInt64, through seq: UInt64) {
+        while aimed < replies.count, replies[aimed].seq <= seq {
             replies[aimed].chunk = chunk
             aimed += 1
         }
@@ -34,7 +35,7 @@ struct HeldReplies {
         let going = replies[..<count]
         replies.removeFirst(count)
         aimed = max(0, aimed - count)
-        for (reply, _) in going {
+        for (reply, _, _) in going {
             switch reply {
             case .client(let receiver, let connection): receiver.saved(connection)
             case .home(let job): giveBack(job)
@@ -44,7 +45,7 @@ struct HeldReplies {
 
     /// Clients whose replies wait are closed without them.
     mutating func close() {
-        for (reply, _) in replies { if case .client(_, let connection) = reply { connection.close() } }
+        for (reply, _, _) in replies { if case .client(_, let connection) = reply { connection.close() } }
         replies.removeAll { if case .client = $0.reply { true } else { false } }
         aimed = min(aimed, replies.count)
     }

@@ -1,4 +1,4 @@
-// Reads a data directory into the stores of a server that starts. Main thread, before the loops run.
+// Reads a data directory into the stores of a server that starts. Main thread, before the loops know the stores.
 
 import Glibc
 import KVBase
@@ -33,10 +33,12 @@ enum Recoverer {
         progress.begin(
             total: Int(manifest.snapshot?.bytes ?? 0) + directory.bytes(of: manifest.neededLogs(among: names)))
         let found: DirectoryState
+        let crew = RecoveryThreads(stores: stores.count)
+        defer { crew?.finish() }
         do throws(DirectoryFault) {
             found = try DirectoryRecovery.run(
                 manifest, FilesReader(directory: directory, progress: progress), into: stores,
-                now: Machine.wallMillis, repairs: repairs)
+                now: Machine.wallMillis, repairs: repairs, crew: crew)
         } catch {
             throw StartFailure(description: "\(directory.path)/\(error)")
         }

@@ -31,7 +31,7 @@ extension Shard {
                 sent: meters[2].sample(count: counters.bytesSent, now: now))
             publishStore()
             statistics.setFreshPages(Loop.freshPages)
-            replicator?.replica.trimJournal()
+            replicator?.replica.trimJournal(logged: log?.logged ?? .max)
             tendTurns = 1
             takeSettings()
             statistics.setHeldInput(state.pointee.heldInput)

@@ -79,10 +79,10 @@ final class Comeback {
 
     init(
         _ origins: OriginTable, actors: Int = 1, snapshot: [UInt8]? = nil, _ logs: [TestLog],
-        lineage: [UInt64] = [9], now: Millis = 1_000, isWhole: Bool = true
+        lineage: [UInt64] = [9], now: Millis = 1_000, isWhole: Bool = true, crew: (any RecoveryCrew)? = nil
     ) throws {
         stores = (0..<actors).map { TestLog.store(origins, server: 77, actor: UInt16($0)) }
-        recovery = Recovery(stores: stores, now: now)
+        recovery = Recovery(stores: stores, now: now, crew: crew)
         if let snapshot { try snapshot.withUnsafeBytes { try recovery.readSnapshot($0) } }
         for log in logs {
             // The bytes must stay while they are read.

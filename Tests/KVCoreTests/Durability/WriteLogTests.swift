@@ -39,7 +39,7 @@ private final class ScriptedHost: LogHost {
     func rows() -> [MemberRow]? { [] }
     func giveUp(_ segment: DeltaSegment) { said.append("give up") }
     func refuseWrites(_ refuses: Bool) { said.append(refuses ? "refuse" : "allow") }
-    func aim(at chunk: UInt64) { said.append("aim \(chunk)") }
+    func aim(at chunk: UInt64, through seq: UInt64) { said.append("aim \(chunk) to \(seq)") }
     func letGo(through chunk: UInt64) { said.append("let go \(chunk)") }
     func holdAnswered() { said.append("hold answered") }
     func closeAnswered() { said.append("close answered") }
@@ -91,15 +91,15 @@ private final class ScriptedHost: LogHost {
 
     @Test(arguments: [AppendPolicy.everysec, .no]) func aReplyGoesOnceItsChunkIsInThePageCache(_ policy: AppendPolicy) {
         let world = World(policy)
-        #expect(world.write() == ["aim 1", "write 1", "let go 1"])
+        #expect(world.write() == ["aim 1 to 1", "write 1", "let go 1"])
         world.log.turnEnded()
         #expect(world.host.take() == [])
     }
 
     @Test func withAlwaysAReplyWaitsForASyncThatBeganBehindItsChunk() {
         let world = World(.always)
-        #expect(world.write() == ["aim 1", "pen [1] syncs []"])
-        #expect(world.write() == ["aim 2"], "one at a time")
+        #expect(world.write() == ["aim 1 to 1", "pen [1] syncs []"])
+        #expect(world.write() == ["aim 2 to 2"], "one at a time")
         world.log.wrote(.done, nanos: 0)
         #expect(world.host.take() == ["let go 1", "pen [1] syncs []"])
         world.log.wrote(.done, nanos: 0)
@@ -123,7 +123,7 @@ private final class ScriptedHost: LogHost {
         world.log.made(world.file(2))
         #expect(world.host.take() == ["save"])
         world.log.turnEnded()
-        #expect(world.host.take() == ["aim 2", "write 2", "let go 2"], "it says that the first file was given up")
+        #expect(world.host.take() == ["aim 2 to 2", "write 2", "let go 2"], "it says that the first file was given up")
         #expect(!world.log.isWell)
         world.log.saved(false)
         #expect(world.host.take() == ["wait for save"])
@@ -156,15 +156,15 @@ private final class ScriptedHost: LogHost {
     @Test func whatTheDiskDoesNotTakeIsNotAnswered() {
         let world = World(.everysec)
         world.host.takesWrites = false
-        #expect(world.write() == ["aim 1", "write 1", "refuse", "close answered", "close held", "wait for retry"])
+        #expect(world.write() == ["aim 1 to 1", "write 1", "refuse", "close answered", "close held", "wait for retry"])
     }
 
     /// Two files, the first is full.
     private func filled(_ world: World) {
-        #expect(world.write(5_000) == ["aim 1", "write 1", "let go 1", "make 2"])
+        #expect(world.write(5_000) == ["aim 1 to 1", "write 1", "let go 1", "make 2"])
         world.log.made(world.file(2, 16_384))
         _ = world.write(7_000)
-        #expect(world.write(100) == ["aim 3", "write 2", "let go 3"])
+        #expect(world.write(100) == ["aim 3 to 3", "write 2", "let go 3"])
         #expect(world.log.openFiles == [1, 2])
     }
 
@@ -209,16 +209,73 @@ private final class ScriptedHost: LogHost {
     @Test func besideOthersThePenWritesFromTheNextTurnOnOneGoAtATime() {
         let world = World(.everysec)
         world.host.hasOthers = true
-        #expect(world.write() == ["aim 1", "write 1", "let go 1"], "who wrote has its reply")
+        #expect(world.write() == ["aim 1 to 1", "write 1", "let go 1"], "who wrote has its reply")
         #expect(world.log.isHelped)
-        #expect(world.write() == ["aim 2", "pen [1]"])
-        #expect(world.write() == ["aim 3"])
-        #expect(world.write() == ["aim 4"])
+        #expect(world.write() == ["aim 2 to 2", "pen [1]"])
+        #expect(world.write() == ["aim 3 to 3"])
+        #expect(world.write() == ["aim 4 to 4"])
         world.log.wrote(.done, nanos: 0)
         #expect(world.host.take() == ["let go 2", "pen [1]"])
         world.log.wrote(.done, nanos: 0)
         #expect(world.host.take() == ["let go 4"], "two turns in one go")
     }
+
+    // MARK: More than a turn may bear
+
+    private static var fewBytes: LogLimits {
+        var limits = LogLimits()
+        (limits.ownBytesPerTurn, limits.learnedBytesPerTurn) = (10_000, 10_000)
+        return limits
+    }
+
+    @Test func aLargeValueIsPutInByPiecesAndWhoWritesMeanwhileWaitsForTheNextChunk() {
+        let world = World(.everysec, limits: WriteLogTests.fewBytes)
+        #expect(world.write(25_000) == ["turn", "hold answered"], "nothing is written yet")
+        #expect(world.write(10) == ["turn"], "the second piece")
+        world.log.turnEnded()
+        #expect(world.host.take() == ["turn", "aim 1 to 1", "pen [1]"])
+        #expect(world.log.logged == 1)
+        world.log.turnEnded()
+        #expect(world.host.take() == ["aim 2 to 2"])
+    }
+
+    @Test func ofAValueThatWasBeingPutInNothingIsLeftWhenTheDiskFails() {
+        let world = World(.everysec, limits: WriteLogTests.fewBytes)
+        _ = world.write()
+        world.log.flushDue()
+        _ = world.write(25_000)
+        world.log.synced(false)
+        #expect(!world.log.isWell)
+        world.log.turnEnded()
+        world.log.ring(.retry)
+        world.log.made(world.file(2))
+        _ = world.host.take()
+        world.log.turnEnded()
+        #expect(world.host.take() == ["aim 2 to 2", "pen [2]"], "it says that the first file was given up")
+    }
+
+    @Test func atTheEndTheRestOfAValueIsPutIn() {
+        let world = World(.everysec, limits: WriteLogTests.fewBytes)
+        _ = world.write(45_000)
+        world.log.close()
+        #expect(world.log.logged == 1)
+        #expect(world.host.take().suffix(2) == ["aim 1 to 1", "pen [1]"])
+    }
+
+    @Test func aLargeValueOfOthersIsPutInByPiecesToo() {
+        let world = World(.everysec, limits: WriteLogTests.fewBytes)
+        let other = TestLog(world.store.origins, server: 8)
+        other.store.set("large", String(repeating: "v", count: 25_000), now: 1_000)
+        world.log.learn(.segment(other.segment(), proves: true))
+        #expect(world.write() == ["turn", "hold answered"], "the write is in front of the value")
+        #expect(world.write() == ["turn"])
+        world.log.turnEnded()
+        #expect(world.host.take() == ["give up", "turn", "aim 1 to 1", "pen [1]"])
+        world.log.turnEnded()
+        #expect(world.host.take() == ["aim 2 to 2"])
+    }
+
+    // MARK: The pen
 
     @Test func aSlowDiskIsThePensUntilItWasQuickOftenEnough() {
         let world = World(.everysec)
@@ -244,7 +301,7 @@ private final class ScriptedHost: LogHost {
         var limits = LogLimits()
         limits.chunkBytesMax = 4_096
         let world = World(.everysec, limits: limits)
-        #expect(world.write(5_000) == ["hold answered", "aim 1", "pen [1]"])
+        #expect(world.write(5_000) == ["hold answered", "aim 1 to 1", "pen [1]"])
         world.log.wrote(.done, nanos: 0)
         #expect(world.host.take() == ["let go 1"])
     }
@@ -255,9 +312,9 @@ private final class ScriptedHost: LogHost {
         let world = World(.everysec, limits: limits)
         world.host.hasOthers = true
         _ = world.write()
-        #expect(world.write(1_000) == ["aim 2", "pen [1]"])
-        #expect(world.write(2_000) == ["aim 3"])
-        #expect(world.write(2_000) == ["aim 4", "refuse"])
+        #expect(world.write(1_000) == ["aim 2 to 2", "pen [1]"])
+        #expect(world.write(2_000) == ["aim 3 to 3"])
+        #expect(world.write(2_000) == ["aim 4 to 4", "refuse"])
         world.log.wrote(.done, nanos: 0)
         #expect(world.host.take() == ["let go 2", "pen [1]"])
         world.log.wrote(.done, nanos: 0)
@@ -281,7 +338,7 @@ private final class ScriptedHost: LogHost {
         #expect(world.host.take() == ["make 2"])
         world.log.made(world.file(2))
         world.log.turnEnded()
-        #expect(world.host.take() == ["save", "aim 3", "pen [2]"])
+        #expect(world.host.take() == ["save", "aim 3 to 2", "pen [2]"])
     }
 
     @Test func aSyncClaimsNothingThatThePenIsAbout() {
@@ -290,10 +347,10 @@ private final class ScriptedHost: LogHost {
         let own = world.store.ownOrigin
         _ = world.write(5_000)
         world.log.made(world.file(2, 16_384))
-        #expect(world.write(7_000) == ["aim 2", "pen [1]"])
+        #expect(world.write(7_000) == ["aim 2 to 2", "pen [1]"])
         world.host.seen = world.vector
         #expect(world.log.durableVector()[own] == 0)
-        #expect(world.write(100) == ["aim 3"], "in the next file")
+        #expect(world.write(100) == ["aim 3 to 3"], "in the next file")
         world.log.flushDue()
         world.log.synced(true)
         #expect(world.host.take() == ["sync [1, 2]", "let go 1"])
