@@ -103,7 +103,8 @@ import Testing
         encoder.encode(record, origins, into: &out)
         #expect(encoder.millisMax == Version.clockMillis(later.ms))
         var decoder = EntryDecoder(from: 0, to: out.count, count: 1, millisMax: encoder.millisMax)
-        let got = try #require(decoder.next(out.bytes, origins))
+        let decoded = decoder.next(out.bytes, origins)
+        let got = try #require(decoded)
         defer { got.release() }
         #expect(got.keptVersion == later && decoder.isComplete)
     }
