@@ -203,11 +203,12 @@ int cs_loop_wait(cs_loop *loop, cs_event *events, int capacity, int64_t timeout_
     }
     timeout_nanos = arm_due(loop, timeout_nanos);
     // A mass of closings can neither starve fresh events nor make a turn long. What is left has the next turn at once.
-    int closings = take_closed(loop, events, 0, CS_CLOSINGS_PER_TURN), count = closings;
+    int closings_max = capacity / 2 < CS_CLOSINGS_PER_TURN ? capacity / 2 : CS_CLOSINGS_PER_TURN;
+    int closings = take_closed(loop, events, 0, closings_max), count = closings;
     if (count > 0) timeout_nanos = 0;
     count = loop->backend == CS_BACKEND_URING ? cs_ring_wait(loop, events, count, capacity, timeout_nanos)
                                               : cs_epoll_wait(loop, events, count, capacity, timeout_nanos);
-    int most = count + CS_CLOSINGS_PER_TURN - closings;
+    int most = count + closings_max - closings;
     count = take_closed(loop, events, count, most < capacity ? most : capacity);
     cs_counter_add(&loop->statistics.waits, 1);
     cs_counter_add(&loop->statistics.events, (uint64_t)count);

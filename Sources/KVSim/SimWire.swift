@@ -184,8 +184,9 @@ extension SimWorld {
         var wire: SimWire?
         if frame.to.server == 0 {
             wire = wires.standing.compactMap(\.self).first { $0.session == frame.session }
-        } else if let to = oracle.index(of: frame.to) {
-            wire = wires.standing[place(slot, actors[to].view.slot)]
+        } else if let to = servers.first(where: { $0.id == frame.to.server }) {
+            // It may have no actor of that number, where somebody lied. What goes to it leaves all the same.
+            wire = wires.standing[place(slot, to.slot)]
             if let found = wire, found.ids.low != frame.to.server, found.ids.high != frame.to.server { wire = nil }
         }
         guard let wire, wire.isOpen(for: slot), frame.session == 0 || frame.session == wire.session else {

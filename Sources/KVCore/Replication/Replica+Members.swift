@@ -33,7 +33,8 @@ extension Replica {
         guard let known = members.row(row.server) else { return unheardOf(row, by: sender, at) }
         var row = row
         guard isPresent(row.server, at) else { return row }
-        if members.hasOwnWord(row.server) {
+        // Its own word may have come to a sibling.
+        if members.hasOwnWord(row.server) || server(row.server)?.isContacted ?? false {
             let status = row.status.isMember ? known.status : row.status
             row = known
             row.status = status

@@ -19,8 +19,8 @@ package final class Loop: @unchecked Sendable {
     private let stopRequested: UnsafeMutablePointer<UInt32>
 
     static let eventsPerTurnMax = 512
-    /// The same while many are connected who are nobody yet: each of their events may take ten microseconds.
-    static let eventsPerTurnBounded = 64
+    /// The same while many are connected who are nobody yet: each of their events may take twenty microseconds.
+    static let eventsPerTurnBounded = 32
     /// Inbox envelopes taken before the loop looks at its sockets again.
     static let envelopesPerTurnMax = 4096
     /// How long `stop` waits for connections to close before it gives up on them.
