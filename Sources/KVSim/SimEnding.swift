@@ -118,7 +118,9 @@ extension SimWorld {
         let additions = max(0, (upActors().map { $0.storedCount + $0.tombstoneCount }.max() ?? 0) - options.keys)
         let additionsPerChunk = max(1, options.bootstrapChunkBytes / 100)
         let chunks = Millis(options.keys / entriesPerChunk + additions / additionsPerChunk + 1)
-        return 2 * chunks * (110 + 2 * Millis(options.latencyMillisMax + options.jitterMillis))
+        // What is lost between siblings goes again after five times the usual distance.
+        let distance = 110 + 550 * Millis(options.localDropPerMille) / 1_000
+        return 2 * chunks * (distance + 2 * Millis(options.latencyMillisMax + options.jitterMillis))
     }
 
     /// Only digests find damage done on purpose, and they are not compared for a while after others told of a writer

@@ -91,7 +91,8 @@ import Testing
         #expect(decoder.isComplete)
     }
 
-    /// That a value has no deadline may be newer than the value. A run tells the greatest of both, or nobody can read it.
+    /// That a value has no deadline may be newer than the value. A run tells the greatest of both, or nobody can read
+    /// it.
     @Test func aRunTellsTheGreatestMillisecondOfDeadlinesToo() throws {
         let origins = OriginTable()
         let later = Version(ms: 1_780_000_005_000, uid: ExtendedRecordTests.uid, seq: 9)
