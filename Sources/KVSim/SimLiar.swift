@@ -90,8 +90,8 @@ extension SimWorld {
         return newcomer.id
     }
 
-    /// A newcomer sees with the eyes of those it joins until it knows the others, and who has not met two others knows
-    /// no time but its own. Nor does it know one of two others' clocks from the other, if its own was never set.
+    /// A newcomer sees with the eyes of those it joins, and who has not met two others knows no time but its own. Nor
+    /// does it know one of two others' clocks from the other, if its own was never set.
     private func mayTell(_ lie: FrameLie, to id: UInt64) -> Bool {
         if [.wrongClock, .floorAhead, .stampAhead].contains(lie) {
             return upActors().allSatisfy { $0.uid.server != id || $0.knowsTime }
@@ -102,10 +102,7 @@ extension SimWorld {
         }
         if lie == .falseReport, hasNewcomer { return false }
         guard lie == .othersForgotten || lie == .othersLeft else { return true }
-        let honest = servers.filter { $0.isUp && !isLiar($0.slot) && $0.id != id }
-        return upActors().allSatisfy { actor in
-            actor.uid.server != id || actor.hasCaughtUp || honest.allSatisfy { actor.countsAsMember($0.id) }
-        }
+        return upActors().allSatisfy { $0.uid.server != id || $0.hasCaughtUp }
     }
 
     /// I28: nobody's stamps are moved by a lie.

@@ -39,7 +39,8 @@ extension Replica {
             row = known
             row.status = status
         }
-        if !row.status.isMember, known.status.isMember {
+        // A newcomer sees with the eyes of those it joins: whom it knows may be gone before it heard of it.
+        if !row.status.isMember, known.status.isMember, isCaughtUp {
             votes.note(row.server, by: sender, at: at.steady)
             if !isOutvoted(row.server, at) { row.status = known.status }
         }
@@ -48,8 +49,7 @@ extension Replica {
 
     /// A server that is not known here is said to be gone. It may be about to come, so it is taken for one that comes,
     /// and is gone when it has been silent for as long as any other, or if more than half say so. If there is no room
-    /// for one more that nobody has heard, it is gone at once, as writes of it could not be taken else. A newcomer that
-    /// is catching up sees with the eyes of those it joins.
+    /// for one more that nobody has heard, it is gone at once, as writes of it could not be taken else.
     private func unheardOf(_ row: MemberRow, by sender: UInt64, _ at: Moment) -> MemberRow {
         guard !row.status.isMember, isCaughtUp, !planted(.goneBeforeItCame) else { return row }
         votes.note(row.server, by: sender, at: at.steady)
