@@ -212,22 +212,18 @@ public final class ActorSystem: @unchecked Sendable {
 
     /// The loops may still run, or have ended.
     private func closeOnForeignLoops() {
-        let done = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
-        sem_init(done, 0, 0)
-        let address = UInt(bitPattern: done)
+        let done = SystemSemaphore()
         for i in 0..<Int(loopCount) {
             let actors = UInt(bitPattern: table[i].toOpaque())
             let close: @Sendable () -> Void = { [transport] in
                 if i == 0 { transport?.close() }
                 let pointer = UnsafeRawPointer(bitPattern: actors)!
                 Unmanaged<LoopActors>.fromOpaque(pointer)._withUnsafeGuaranteedRef { $0.close() }
-                sem_post(UnsafeMutablePointer<sem_t>(bitPattern: address)!)
+                done.post()
             }
             if !loops[i].perform(close) { close() }
         }
-        for _ in 0..<loopCount { while sem_wait(done) != 0 && errno == EINTR {} }
-        sem_destroy(done)
-        done.deallocate()
+        for _ in 0..<loopCount { done.wait() }
     }
 }
 

@@ -9,56 +9,38 @@ import Glibc
 package final class LoopPause {
     /// Carries one loop's arrival, also if it is dropped without having run.
     private final class Seat: @unchecked Sendable {
-        private let arrived: Signal
-        private let going: Signal
+        private let arrived: SystemSemaphore
+        private let going: SystemSemaphore
         private var isTaken = false
 
-        init(_ arrived: Signal, _ going: Signal) { (self.arrived, self.going) = (arrived, going) }
+        init(_ arrived: SystemSemaphore, _ going: SystemSemaphore) { (self.arrived, self.going) = (arrived, going) }
 
         func stand() {
             isTaken = true
-            arrived.send()
+            arrived.post()
             going.wait()
         }
 
-        deinit { if !isTaken { arrived.send() } }
+        deinit { if !isTaken { arrived.post() } }
     }
 
-    /// A counting semaphore: whoever waits sees what was done before it was sent.
-    private final class Signal: @unchecked Sendable {
-        private let semaphore: UnsafeMutablePointer<sem_t>
-
-        init() {
-            semaphore = .allocate(capacity: 1)
-            sem_init(semaphore, 0, 0)
-        }
-
-        deinit {
-            sem_destroy(semaphore)
-            semaphore.deallocate()
-        }
-
-        func send() { sem_post(semaphore) }
-        func wait() { while sem_wait(semaphore) != 0 {} }
-    }
-
-    private let going = Signal()
+    private let going = SystemSemaphore()
     private let count: Int
 
     /// Waits until all of them stand. Not on a thread of one of them.
     package init(_ loops: [Loop]) {
         precondition(!loops.contains(where: \.isCurrent), "a loop cannot wait for itself")
         count = loops.count
-        let arrived = Signal()
+        let arrived = SystemSemaphore()
         for loop in loops { LoopPause.seat(loop, arrived, going) }
         for _ in loops { arrived.wait() }
     }
 
-    private static func seat(_ loop: Loop, _ arrived: Signal, _ going: Signal) {
+    private static func seat(_ loop: Loop, _ arrived: SystemSemaphore, _ going: SystemSemaphore) {
         let seat = Seat(arrived, going)
         loop.perform { seat.stand() }
     }
 
     /// They go on. Once.
-    package func end() { for _ in 0..<count { going.send() } }
+    package func end() { for _ in 0..<count { going.post() } }
 }

@@ -10,19 +10,12 @@ final class DiskThread: @unchecked Sendable {
     static let jobsMax = 1024
 
     private let jobs = Locked<[@Sendable () -> Void]>([])
-    private let wake: UnsafeMutablePointer<sem_t>
+    private let wake = SystemSemaphore()
     private var thread = pthread_t()
 
     init() {
-        wake = .allocate(capacity: 1)
-        sem_init(wake, 0, 0)
         let failure = SystemThread.start(&thread, blocksSignals: true) { self.run() }
         precondition(failure == 0, "cannot create a thread")
-    }
-
-    deinit {
-        sem_destroy(wake)
-        wake.deallocate()
     }
 
     /// False, and nothing done, if too many wait.
@@ -33,19 +26,19 @@ final class DiskThread: @unchecked Sendable {
             jobs.append(job)
             return true
         }
-        if isTaken { sem_post(wake) }
+        if isTaken { wake.post() }
         return isTaken
     }
 
     /// Runs what was given, then ends the thread. Once.
     func finish() {
-        sem_post(wake)
+        wake.post()
         pthread_join(thread, nil)
     }
 
     private func run() {
         while true {
-            while sem_wait(wake) != 0 {}
+            wake.wait()
             // One post for each job, and one more at the end.
             let job = jobs.withLock { $0.isEmpty ? nil : $0.removeFirst() }
             guard let job else { return }

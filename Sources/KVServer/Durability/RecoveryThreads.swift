@@ -1,6 +1,5 @@
 // Merges into stores beside the thread that reads a directory. The thread that reads, but for what it was given.
 
-import Glibc
 import KVCore
 import KVRuntime
 
@@ -9,7 +8,7 @@ final class RecoveryThreads: RecoveryCrew {
 
     private let threads: [DiskThread]
     /// A post for each go that may begin.
-    private let free: UnsafeMutablePointer<sem_t>
+    private let free: SystemSemaphore
 
     var lanes: Int { threads.count }
 
@@ -17,18 +16,12 @@ final class RecoveryThreads: RecoveryCrew {
     init?(stores: Int, processors: Int = Machine.processorCount) {
         guard processors > 1 else { return nil }
         threads = (0..<min(stores, processors)).map { _ in DiskThread() }
-        free = .allocate(capacity: 1)
-        sem_init(free, 0, UInt32(goesMax))
-    }
-
-    deinit {
-        sem_destroy(free)
-        free.deallocate()
+        free = SystemSemaphore(posts: goesMax)
     }
 
     func perform(_ work: @escaping @Sendable (Int) -> Void, last: @escaping @Sendable () -> Void) {
-        take()
-        let (left, free) = (Locked(lanes), UncheckedBox(free))
+        free.wait()
+        let (left, free) = (Locked(lanes), free)
         for (lane, thread) in threads.enumerated() {
             thread.perform {
                 work(lane)
@@ -38,17 +31,15 @@ final class RecoveryThreads: RecoveryCrew {
                 }
                 guard isLast else { return }
                 last()
-                sem_post(free.value)
+                free.post()
             }
         }
     }
 
     func settle() {
-        for _ in 0..<goesMax { take() }
-        for _ in 0..<goesMax { sem_post(free) }
+        for _ in 0..<goesMax { free.wait() }
+        for _ in 0..<goesMax { free.post() }
     }
-
-    private func take() { while sem_wait(free) != 0 {} }
 
     /// Once; nothing is under way.
     func finish() { for thread in threads { thread.finish() } }

@@ -20,13 +20,9 @@ package final class LogQueue: Sendable {
     private let state = Mutex(State())
     private let descriptor: Int32
     /// Posted when there is something to write.
-    private nonisolated(unsafe) let wake: UnsafeMutablePointer<sem_t>
+    private let wake = SystemSemaphore()
 
-    package init(descriptor: Int32 = STDERR_FILENO) {
-        self.descriptor = descriptor
-        wake = .allocate(capacity: 1)
-        sem_init(wake, 0, 0)
-    }
+    package init(descriptor: Int32 = STDERR_FILENO) { self.descriptor = descriptor }
 
     /// For as long as the process lives, which the thread does too.
     package static let standardError = LogQueue()
@@ -44,7 +40,7 @@ package final class LogQueue: Sendable {
             return !state.isStarted
         }
         if needsThread { start() }
-        sem_post(wake)
+        wake.post()
     }
 
     package var droppedLines: Int { state.withLock { $0.dropped } }
@@ -56,7 +52,7 @@ package final class LogQueue: Sendable {
 
     private func run() {
         while true {
-            while sem_wait(wake) != 0 {}
+            wake.wait()
             // Lines are dropped only while what waits is full, so they came after all of it.
             var (bytes, dropped) = ([UInt8](), 0)
             state.withLock { state in
