@@ -83,54 +83,59 @@ func withServer<R>(
         try body()
     }
 
+    /// How many events each turn had.
+    private final class TurnCounts: Sendable {
+        private let turns = Locked<[Nanos: Int]>([:])
+
+        func note(_ connection: Connection) {
+            let turn = connection.loop.nowNanos
+            turns.withLock { $0[turn, default: 0] += 1 }
+        }
+
+        var total: Int { turns.withLock { $0.values.reduce(0, +) } }
+        var most: Int { turns.withLock { $0.values.max()! } }
+    }
+
     /// Whoever is served meanwhile does not wait for a crowd: a turn takes a few of those who come or go.
     @Test(arguments: backends) func aCrowdComesAndGoesInManyTurns(_ backend: LoopBackend) throws {
         final class Leaver: ConnectionHandler {
-            let turns: Locked<[Nanos: Int]>
-            init(_ turns: Locked<[Nanos: Int]>) { self.turns = turns }
-            override func closed(_ connection: Connection) {
-                let turn = connection.loop.nowNanos
-                turns.withLock { $0[turn, default: 0] += 1 }
-            }
+            let turns: TurnCounts
+            init(_ turns: TurnCounts) { self.turns = turns }
+            override func closed(_ connection: Connection) { turns.note(connection) }
         }
-        let (comings, leavings) = (Locked<[Nanos: Int]>([:]), Locked<[Nanos: Int]>([:]))
+        let (comings, leavings) = (TurnCounts(), TurnCounts())
         let acceptor = ClosureAcceptor { connection in
-            let turn = connection.loop.nowNanos
-            comings.withLock { $0[turn, default: 0] += 1 }
+            comings.note(connection)
             return Leaver(leavings)
         }
         try withServer(backend, acceptor: acceptor) { loop, port in
             var clients: [TestSocket] = []
             try Self.asOne(on: loop) { for _ in 0..<200 { clients.append(try TestSocket(port: port)) } }
-            #expect(eventually { comings.withLock { $0.values.reduce(0, +) } == 200 })
-            #expect(comings.withLock { $0.values.max()! } <= 16)
+            #expect(eventually { comings.total == 200 })
+            #expect(comings.most <= 16)
             try Self.asOne(on: loop) { clients = [] }
-            #expect(eventually { leavings.withLock { $0.values.reduce(0, +) } == 200 })
-            #expect(leavings.withLock { $0.values.max()! } <= 32)
+            #expect(eventually { leavings.total == 200 })
+            #expect(leavings.most <= 32)
         }
     }
 
     /// Nor for one that speaks and goes at once, where the loop is told that it is there.
     @Test(arguments: backends) func aCrowdIsHeardInManyTurns(_ backend: LoopBackend) throws {
         final class Listening: ConnectionHandler {
-            let turns: Locked<[Nanos: Int]>
-            init(_ turns: Locked<[Nanos: Int]>) { self.turns = turns }
-            private func note(_ connection: Connection) {
-                let turn = connection.loop.nowNanos
-                turns.withLock { $0[turn, default: 0] += 1 }
-            }
-            override func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) { note(connection) }
-            override func ended(_ connection: Connection) { note(connection) }
+            let turns: TurnCounts
+            init(_ turns: TurnCounts) { self.turns = turns }
+            override func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) { turns.note(connection) }
+            override func ended(_ connection: Connection) { turns.note(connection) }
         }
-        let turns = Locked<[Nanos: Int]>([:])
+        let turns = TurnCounts()
         try withServer(backend, acceptor: ClosureAcceptor { _ in Listening(turns) }) { loop, port in
             loop.perform { loop.boundEvents(true) }
             let clients = try (0..<200).map { _ in try TestSocket(port: port) }
             try Self.asOne(on: loop) { for client in clients { try client.send("x") } }
-            #expect(eventually { turns.withLock { $0.values.reduce(0, +) } == 200 })
+            #expect(eventually { turns.total == 200 })
             try Self.asOne(on: loop) { for client in clients { client.endSending() } }
-            #expect(eventually { turns.withLock { $0.values.reduce(0, +) } == 400 })
-            #expect(turns.withLock { $0.values.max()! } <= Loop.eventsPerTurnBounded)
+            #expect(eventually { turns.total == 400 })
+            #expect(turns.most <= Loop.eventsPerTurnBounded)
         }
     }
 

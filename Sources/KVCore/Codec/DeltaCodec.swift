@@ -63,7 +63,7 @@ struct EntryEncoder {
         if seq == lastSeq &+ 1 { flags |= EntryFlag.nextSeq }
         let isPrefixApart = isExtended || shared >= EntryFlag.prefixOfExtended
         let prefix = isExtended ? EntryFlag.prefixOfExtended : isPrefixApart ? EntryFlag.prefixMax : shared
-        var end = EntryEnd(out.base + out.count)
+        var end = BytesEnd(out.base + out.count)
         end.put(flags | UInt8(truncatingIfNeeded: prefix) &<< 4)
         if isPrefixApart { end.putVarint(UInt64(shared)) }
         end.putVarint(UInt64(keyCount &- shared))
@@ -85,14 +85,14 @@ struct EntryEncoder {
 
     /// The writer is another one than before.
     @inline(never)
-    private mutating func putOrigin(_ origin: OriginIndex, _ table: OriginTable, _ end: inout EntryEnd) {
+    private mutating func putOrigin(_ origin: OriginIndex, _ table: OriginTable, _ end: inout BytesEnd) {
         let code = origins.firstIndex(of: origin) ?? origins.count
         end.putVarint(UInt64(code))
         (lastCode, lastOrigin) = (code, origin)
         guard code == origins.count else { return }
         origins.append(origin)
         let uid = table.uid(origin)
-        for byte in 0..<8 { end.put(UInt8(truncatingIfNeeded: uid.server &>> UInt64(byte &* 8))) }
+        end.putFixed64(uid.server)
         end.putVarint(UInt64(uid.index))
     }
 
@@ -113,39 +113,6 @@ struct EntryEncoder {
             at &+= 1
         }
         return at
-    }
-}
-
-/// Where the next byte of an entry goes. There is room for all of it.
-private struct EntryEnd {
-    private(set) var at: UnsafeMutableRawPointer
-
-    @inline(__always)
-    init(_ at: UnsafeMutableRawPointer) { self.at = at }
-
-    @inline(__always)
-    mutating func put(_ byte: UInt8) {
-        at.storeBytes(of: byte, as: UInt8.self)
-        at += 1
-    }
-
-    @inline(__always)
-    mutating func putVarint(_ value: UInt64) {
-        var value = value
-        while value >= 0x80 {
-            put(UInt8(truncatingIfNeeded: value) | 0x80)
-            value &>>= 7
-        }
-        put(UInt8(truncatingIfNeeded: value))
-    }
-
-    @inline(__always)
-    mutating func putZigzag(_ value: Int64) { putVarint(UInt64(bitPattern: value &<< 1 ^ value &>> 63)) }
-
-    @inline(__always)
-    mutating func put(_ bytes: UnsafeRawPointer, _ count: Int) {
-        at.copyMemory(from: bytes, byteCount: count)
-        at += count
     }
 }
 

@@ -6,25 +6,64 @@ extension OutputBuffer {
     /// LEB128: seven bits a byte, low first.
     @inline(__always)
     mutating func appendVarint(_ value: UInt64) {
-        reserve(10)
-        var rest = value
-        while rest >= 0x80 {
-            append(UInt8(truncatingIfNeeded: rest) | 0x80)
-            rest &>>= 7
-        }
-        append(UInt8(truncatingIfNeeded: rest))
+        put(atMost: 10) { $0.putVarint(value) }
     }
 
     /// Small magnitudes of either sign in few bytes.
     @inline(__always)
-    mutating func appendZigzag(_ value: Int64) { appendVarint(UInt64(bitPattern: (value &<< 1) ^ (value &>> 63))) }
+    mutating func appendZigzag(_ value: Int64) { put(atMost: 10) { $0.putZigzag(value) } }
 
     mutating func appendFixed32(_ value: UInt32) {
         withUnsafeBytes(of: value.littleEndian) { append($0) }
     }
 
-    mutating func appendFixed64(_ value: UInt64) {
-        withUnsafeBytes(of: value.littleEndian) { append($0) }
+    mutating func appendFixed64(_ value: UInt64) { put(atMost: 8) { $0.putFixed64(value) } }
+
+    @inline(__always)
+    private mutating func put(atMost bytes: Int, _ body: (inout BytesEnd) -> Void) {
+        reserve(bytes)
+        var end = BytesEnd(base + count)
+        body(&end)
+        count = end.at - base
+    }
+}
+
+/// Where the next byte goes. Whoever puts some has seen to it that there is room.
+struct BytesEnd {
+    private(set) var at: UnsafeMutableRawPointer
+
+    @inline(__always)
+    init(_ at: UnsafeMutableRawPointer) { self.at = at }
+
+    @inline(__always)
+    mutating func put(_ byte: UInt8) {
+        at.storeBytes(of: byte, as: UInt8.self)
+        at += 1
+    }
+
+    @inline(__always)
+    mutating func putVarint(_ value: UInt64) {
+        var value = value
+        while value >= 0x80 {
+            put(UInt8(truncatingIfNeeded: value) | 0x80)
+            value &>>= 7
+        }
+        put(UInt8(truncatingIfNeeded: value))
+    }
+
+    @inline(__always)
+    mutating func putZigzag(_ value: Int64) { putVarint(UInt64(bitPattern: value &<< 1 ^ value &>> 63)) }
+
+    @inline(__always)
+    mutating func putFixed64(_ value: UInt64) {
+        at.storeBytes(of: value.littleEndian, as: UInt64.self)
+        at += 8
+    }
+
+    @inline(__always)
+    mutating func put(_ bytes: UnsafeRawPointer, _ count: Int) {
+        at.copyMemory(from: bytes, byteCount: count)
+        at += count
     }
 }
 

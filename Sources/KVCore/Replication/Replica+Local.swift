@@ -20,6 +20,9 @@ extension Replica {
         server.isContacted && isLinked(server) && isFree(server, .live)
     }
 
+    /// The round's next segment is for the siblings.
+    private var isForSiblings: Bool { !siblings.isEmpty && round.isLogBehind }
+
     /// The round brings this server own writes, and none of its segments begins where the server stands.
     private func lacksSegment(_ server: RemoteServer, _ at: Moment) -> Bool {
         let from = server.stream.sent
@@ -30,7 +33,7 @@ extension Replica {
     /// Begins the next segment of the round: for the siblings, then for servers that stand elsewhere. Few keys may
     /// stand for many writes, and only a segment over all of these brings each key once.
     private func startSegment(_ at: Moment) {
-        if !siblings.isEmpty, round.isLogBehind {
+        if isForSiblings {
             let from = round.logged
             round.begin(
                 from: from, FrameLimits(config), dotsMax: config.dotsPerSegmentMax,
@@ -50,9 +53,9 @@ extension Replica {
             let (looked, isFinished) = round.advance(store, budget: left, planted: planted)
             left -= looked
             guard isFinished else { continue }
-            let isForSiblings = !siblings.isEmpty && round.isLogBehind
+            let wasForSiblings = isForSiblings
             let (segment, isOverrun) = round.take(store, cut: vector)
-            if let segment, isForSiblings { offerToSiblings(.delta(segment)) }
+            if let segment, wasForSiblings { offerToSiblings(.delta(segment)) }
             if isOverrun { statistics.journalOverruns += 1 }
             startSegment(at)
         }

@@ -121,8 +121,8 @@ extension Replica {
         }
     }
 
-    /// Who has more of the writer than `least`, and no more than `most`. The writer itself before all
-    /// others: the line from it carries its writes already, one between two others may be as slow as a new one.
+    /// Who has more of the writer than `least`, and no more than `most`. The writer itself before all others: the line
+    /// from it carries its writes already, one between two others may be as slow as a new one.
     private func donor(
         of origin: OriginIndex, _ least: UInt64, _ most: UInt64, _ donors: [RemoteServer], _ at: Moment
     ) -> RemoteServer? {

@@ -131,12 +131,13 @@ extension FrameLimits {
             min(max(least, Int(clamping: Int64(bytesPerSecond / 1000) * Int64(millis))), max(least, most))
         }
         let sectionMax = config.frameBytesMax / 4 * 3
+        let sectionMin = min(FrameLimits.sectionBytesMin, sectionMax)
         sectionBytes =
-            backlog == .greatest
-            ? sectionMax
-            : share(
-                backlog == .large ? FrameLimits.behindMillis : FrameLimits.sectionMillis,
-                min(FrameLimits.sectionBytesMin, sectionMax), sectionMax)
+            switch backlog {
+            case .usual: share(FrameLimits.sectionMillis, sectionMin, sectionMax)
+            case .large: share(FrameLimits.behindMillis, sectionMin, sectionMax)
+            case .greatest: sectionMax
+            }
         quickBytes = share(FrameLimits.quickMillis, FrameLimits.quickBytesMin, sectionMax)
         largeBytes = quickBytes
         let chunkMin = min(FrameLimits.chunkBytesMin, config.chunkBytesMax)

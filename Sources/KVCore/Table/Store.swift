@@ -202,9 +202,9 @@ package struct Store {
     package var journalFirstSeq: UInt64 { state.pointee.journal.first }
     /// The key hash of own write `seq`, which must be in `journalFirstSeq ... ownSeq`.
     package func journalHash(_ seq: UInt64) -> UInt64 { state.pointee.journal.hash(seq) }
-    /// Forgets own writes up to `seq`, once every peer has them.
     /// Own writes that the journal keeps at least.
     var journalCapacity: Int { state.pointee.journal.capacity }
+    /// Forgets own writes up to `seq`, once every peer has them.
     package func trimJournal(through seq: UInt64) { state.pointee.journal.trim(through: seq) }
 
     // MARK: Housekeeping
