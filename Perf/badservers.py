@@ -46,8 +46,9 @@ def crc32c(data):
 
 
 def link_frame(kind, contents=b"", number=0):
-    body = struct.pack("<BBH", 2, kind, number) + contents
-    return struct.pack("<II", len(body), crc32c(body)) + body
+    length = struct.pack("<I", 8 + len(contents))
+    body = struct.pack("<BBHI", 3, kind, number, crc32c(length)) + contents
+    return length + struct.pack("<I", crc32c(body)) + body
 
 
 def text(word):
@@ -324,8 +325,7 @@ def invented(world):
 
 
 def unfinished(world):
-    body = struct.pack("<BBH", 2, TAILED, 1) + struct.pack("<IQQ", 64 * MIB, 1, 0) + b"\1"
-    begin = struct.pack("<II", len(body), crc32c(body)) + body
+    begin = link_frame(TAILED, struct.pack("<IQQ", 64 * MIB, 1, 0) + b"\1", 1)
     part = link_frame(PART_KIND, bytes(PART), 1)
     members, most, sent = [], 0.0, 0
     for number in range(100):

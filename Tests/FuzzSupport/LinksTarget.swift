@@ -55,7 +55,7 @@ private final class LinkVictim: @unchecked Sendable {
     private static let (dataWithTail, part, moved): (UInt8, UInt8, UInt8) = (7, 8, 9)
 
     private static func frame(_ kind: UInt8, _ number: UInt16 = 0, _ contents: [UInt8] = []) -> [UInt8] {
-        sealed([0, 0, 0, 0, 0, 0, 0, 0, 2, kind] + little(number) + contents)
+        sealed([0, 0, 0, 0, 0, 0, 0, 0, 3, kind] + little(number) + [0, 0, 0, 0] + contents)
     }
 
     private static func little<N: FixedWidthInteger>(_ value: N) -> [UInt8] {
@@ -64,10 +64,12 @@ private final class LinkVictim: @unchecked Sendable {
 
     private static func text(_ text: String) -> [UInt8] { little(UInt32(text.utf8.count)) + Array(text.utf8) }
 
-    /// With the length and the checksum that it should have.
+    /// With the length and the checksums that it should have.
     private static func sealed(_ frame: [UInt8]) -> [UInt8] {
-        let body = Array(frame.dropFirst(8))
-        return little(UInt32(body.count)) + little(body.withUnsafeBytes { crc32c($0) }) + body
+        var body = Array(frame.dropFirst(8))
+        let length = little(UInt32(body.count))
+        if body.count >= 8 { body.replaceSubrange(4..<8, with: little(length.withUnsafeBytes { crc32c($0) })) }
+        return length + little(body.withUnsafeBytes { crc32c($0) }) + body
     }
 
     /// What a system says to another one: hello, messages whole and in parts, pings.

@@ -224,7 +224,7 @@ import Testing
             let link = try TestSocket(port: node.port)
             let beginning =
                 RemoteTests.hello(cluster: "test", address: "half\(number)", incarnation: UInt64(1000 + number))
-                + withUnsafeBytes(of: UInt32(40 << 20).littleEndian) { Array($0) } + [0, 0, 0, 0]
+                + LinkFrameTests.header(announcing: 40 << 20)
             try link.send(beginning)
             sent += UInt64(beginning.count)
             return link

@@ -47,22 +47,43 @@ import Testing
         #expect(try Self.parse(bytes.indices.map { bytes[$0...$0] }) == sizes)
     }
 
-    @Test func everyFlippedByteIsNoticed() {
+    @Test func everyFlippedBitIsNoticed() {
         let bytes = Self.stream([30])
-        for i in bytes.indices {
+        for bit in 0..<8 * bytes.count {
             var bad = bytes
-            bad[i] ^= 0x10
-            // A changed length may also just leave the frame incomplete; it never yields a frame.
-            let parsed = try? Self.parse([bad[...]])
-            #expect(parsed == nil || parsed == [], "byte \(i)")
+            bad[bit / 8] ^= 1 << (bit % 8)
+            #expect(throws: LinkError.self, "bit \(bit)") { try Self.parse([bad[...]]) }
+        }
+    }
+
+    /// A wrong length is not waited for: the rest of the stream would be taken for its contents.
+    @Test func aSpoiltLengthIsNoticedAtOnce() {
+        let header = Array(Self.stream([30])[..<(LinkFrame.headerBytes + LinkFrame.bodyHeaderBytes)])
+        #expect(throws: Never.self) { try Self.parse([header[...]]) }
+        for bit in 0..<32 {
+            var bad = header
+            bad[bit / 8] ^= 1 << (bit % 8)
+            #expect(throws: LinkError.checksum, "bit \(bit)") { try Self.parse([bad[...]]) }
         }
     }
 
     @Test func announcedLengthsAreNotBelieved() {
-        for length: UInt32 in [0, 3, UInt32(LinkFrame.handshakeBytesMax) + 1, .max] {
-            let header = withUnsafeBytes(of: length.littleEndian) { Array($0) } + [0, 0, 0, 0]
-            #expect(throws: LinkError.length(Int(length))) { try Self.parse([header[...]]) }
+        for length: UInt32 in [0, 7, UInt32(LinkFrame.handshakeBytesMax) + 1, .max] {
+            #expect(throws: LinkError.length(Int(length))) { try Self.parse([Self.header(announcing: length)[...]]) }
         }
+    }
+
+    /// Of a frame whose contents never come.
+    static func header(announcing length: UInt32) -> [UInt8] {
+        func little(_ value: UInt32) -> [UInt8] { withUnsafeBytes(of: value.littleEndian) { Array($0) } }
+        let check = little(length).withUnsafeBytes { crc32c($0) }
+        return little(length) + little(0) + [LinkFrame.version, LinkFrame.Kind.data, 0, 0] + little(check)
+    }
+
+    /// Of a system built before it is the version that is told of, whatever its length means.
+    @Test func anotherVersionIsNamed() {
+        let header: [UInt8] = [200, 0, 0, 0, 1, 2, 3, 4, 2, LinkFrame.Kind.hello, 0, 0, 0, 0, 0, 0]
+        #expect(throws: LinkError.version(2)) { try Self.parse([header[...]]) }
     }
 }
 

@@ -2,18 +2,19 @@
 
 import KVBase
 
-/// Little endian: body length (4), CRC32C of the body (4), then the body: version (1), type (1), number (2), contents
-/// by type. The number tells messages in parts apart; elsewhere it is 0. Lengths are checked against a bound before
-/// anything is allocated, and memory grows with what has arrived only.
+/// Little endian: body length (4), CRC32C of the body (4), then the body: version (1), type (1), number (2), CRC32C of
+/// the length (4), contents by type. The number tells messages in parts apart; elsewhere it is 0. Lengths are checked
+/// against a bound before anything is allocated, and memory grows with what has arrived only. A length has a check of
+/// its own, as a wrong one is waited for (decision 0189); the version stands where it stands in all versions.
 enum LinkFrame {
-    static let version: UInt8 = 2
+    static let version: UInt8 = 3
     /// Of what is said after the handshake. Two neighbouring ones shall understand each other.
     static let protocolVersion: UInt16 = 2
     /// A bit for each thing that only some builds can do; none yet.
     static let features: UInt64 = 0
     static let headerBytes = 8
-    static let bodyHeaderBytes = 4
-    /// Body header, 4 bytes of padding, receiver's counter (8), sender's counter (8).
+    static let bodyHeaderBytes = 8
+    /// Body header, length of the tail or 0 (4), receiver's counter (8), sender's counter (8).
     static let dataOverheadBytes = bodyHeaderBytes + 4 + 16
     static let bodyBytesMax = Limits.messageBytesMax + dataOverheadBytes
     /// A large message crosses in parts of at most this size: smaller on a thin link, so that small messages can go in
@@ -34,8 +35,8 @@ enum LinkFrame {
         static let data: UInt8 = 4
         static let ping: UInt8 = 5
         static let pong: UInt8 = 6
-        /// As data, with the length of a tail where data has padding. Parts of the same number bring the tail; other
-        /// frames may come between them.
+        /// As data, with the length of a tail where data has a 0. Parts of the same number bring the tail; other frames
+        /// may come between them.
         static let dataWithTail: UInt8 = 7
         static let part: UInt8 = 8
         /// What was sent on the pair's other connection comes before what follows on this one.
@@ -63,26 +64,49 @@ enum LinkFrame {
     static func append(_ kind: UInt8, to buffer: inout OutputBuffer, _ body: (inout WireWriter) -> Void) {
         var writer = WireWriter(capacity: 128)
         defer { writer.deallocate() }
-        writer.write(version)
-        writer.write(kind)
-        writer.write(0 as UInt16)
+        begin(kind, &writer)
         body(&writer)
-        appendHeader(of: writer.buffer.bytes, to: &buffer)
+        seal(UnsafeMutableRawBufferPointer(mutating: writer.buffer.bytes))
         buffer.append(writer.buffer.bytes)
     }
 
-    private static func appendHeader(of body: UnsafeRawBufferPointer, to buffer: inout OutputBuffer) {
-        withUnsafeBytes(of: UInt32(body.count).littleEndian) { buffer.append($0) }
-        withUnsafeBytes(of: crc32c(body).littleEndian) { buffer.append($0) }
+    /// The header of a frame whose length and checksums `seal` fills in.
+    private static func begin(_ kind: UInt8, _ writer: inout WireWriter) {
+        writer.write(0 as UInt64)
+        writer.write(version)
+        writer.write(kind)
+        writer.write(0 as UInt16)
+        writer.write(0 as UInt32)
+    }
+
+    private static func seal(_ frame: UnsafeMutableRawBufferPointer) {
+        let length = UInt32(frame.count - headerBytes)
+        frame.storeBytes(of: length.littleEndian, as: UInt32.self)
+        frame.storeBytes(of: check(ofLength: length).littleEndian, toByteOffset: lengthCheckAt, as: UInt32.self)
+        let crc = crc32c(UnsafeRawBufferPointer(rebasing: frame[headerBytes...]))
+        frame.storeBytes(of: crc.littleEndian, toByteOffset: 4, as: UInt32.self)
+    }
+
+    private static let lengthCheckAt = headerBytes + 4
+
+    private static func check(ofLength length: UInt32) -> UInt32 {
+        withUnsafeBytes(of: length.littleEndian) { crc32c($0) }
+    }
+
+    /// The length of the body that follows these `headerBytes + bodyHeaderBytes` bytes or more.
+    static func length(in frame: UnsafeRawBufferPointer, max: Int) throws(LinkError) -> Int {
+        guard frame[headerBytes] == version else { throw .version(frame[headerBytes]) }
+        let length = UInt32(littleEndian: frame.loadUnaligned(as: UInt32.self))
+        let expected = UInt32(littleEndian: frame.loadUnaligned(fromByteOffset: lengthCheckAt, as: UInt32.self))
+        guard check(ofLength: length) == expected else { throw .checksum }
+        guard length >= bodyHeaderBytes, length <= max else { throw .length(Int(length)) }
+        return Int(length)
     }
 
     /// Begins a data frame in an empty writer: the payload is appended behind, then `finishData` fills in length and
     /// checksum.
     static func beginData(_ writer: inout WireWriter, target: UInt64, sender: UInt64) {
-        writer.write(0 as UInt64)
-        writer.write(version)
-        writer.write(Kind.data)
-        writer.write(0 as UInt16)
+        begin(Kind.data, &writer)
         writer.write(0 as UInt32)
         writer.write(target)
         writer.write(sender)
@@ -95,9 +119,7 @@ enum LinkFrame {
             whole.storeBytes(
                 of: UInt32(tailBytes).littleEndian, toByteOffset: headerBytes + bodyHeaderBytes, as: UInt32.self)
         }
-        let body = UnsafeRawBufferPointer(rebasing: whole[headerBytes...])
-        whole.storeBytes(of: UInt32(body.count).littleEndian, as: UInt32.self)
-        whole.storeBytes(of: crc32c(body).littleEndian, toByteOffset: 4, as: UInt32.self)
+        seal(whole)
     }
 }
 
@@ -106,8 +128,7 @@ extension LinkFrame {
     static func setNumber(_ number: UInt16, in frame: inout [UInt8]) {
         frame.withUnsafeMutableBytes { whole in
             whole.storeBytes(of: number.littleEndian, toByteOffset: headerBytes + 2, as: UInt16.self)
-            let crc = crc32c(UnsafeRawBufferPointer(rebasing: whole[headerBytes...]))
-            whole.storeBytes(of: crc.littleEndian, toByteOffset: 4, as: UInt32.self)
+            seal(whole)
         }
     }
 
@@ -117,17 +138,14 @@ extension LinkFrame {
     ) -> Int {
         let end = min(tail.count, from + bytes)
         let start = buffer.count
-        let length = bodyHeaderBytes + end - from
-        buffer.reserve(headerBytes + length)
-        withUnsafeBytes(of: UInt32(length).littleEndian) { buffer.append($0) }
-        withUnsafeBytes(of: 0 as UInt32) { buffer.append($0) }
+        buffer.reserve(headerBytes + bodyHeaderBytes + end - from)
+        withUnsafeBytes(of: 0 as UInt64) { buffer.append($0) }
         buffer.append(version)
         buffer.append(Kind.part)
         withUnsafeBytes(of: number.littleEndian) { buffer.append($0) }
+        withUnsafeBytes(of: 0 as UInt32) { buffer.append($0) }
         tail.withUnsafeBytes { buffer.append(UnsafeRawBufferPointer(rebasing: $0[from..<end])) }
-        let body = UnsafeRawBufferPointer(rebasing: buffer.bytes[(start + headerBytes)...])
-        let crc = crc32c(body)
-        buffer.base.storeBytes(of: crc.littleEndian, toByteOffset: start + 4, as: UInt32.self)
+        seal(UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(mutating: buffer.bytes)[start...]))
         return end
     }
 }

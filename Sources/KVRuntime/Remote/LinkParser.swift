@@ -37,15 +37,13 @@ struct LinkParser {
         _ visit: (UInt8, UInt16, UnsafeRawBufferPointer) throws -> Void
     ) throws -> Int {
         var at = 0
-        while bytes.count - at >= LinkFrame.headerBytes {
-            let length = Int(UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: at, as: UInt32.self)))
-            guard length >= LinkFrame.bodyHeaderBytes, length <= limit() else { throw LinkError.length(length) }
+        while bytes.count - at >= LinkFrame.headerBytes + LinkFrame.bodyHeaderBytes {
+            let length = try LinkFrame.length(in: UnsafeRawBufferPointer(rebasing: bytes[at...]), max: limit())
             let start = at + LinkFrame.headerBytes
             guard bytes.count - start >= length else { break }
             let expected = UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: at + 4, as: UInt32.self))
             let body = UnsafeRawBufferPointer(rebasing: bytes[start..<start + length])
             guard crc32c(body) == expected else { throw LinkError.checksum }
-            guard body[0] == LinkFrame.version else { throw LinkError.version(body[0]) }
             let number = UInt16(littleEndian: body.loadUnaligned(fromByteOffset: 2, as: UInt16.self))
             try visit(body[1], number, UnsafeRawBufferPointer(rebasing: body[LinkFrame.bodyHeaderBytes...]))
             at = start + length
