@@ -186,8 +186,8 @@ def listing(options):
     kvd.stop(), redis.stop()
 
 
-def resident_per_key(actors, keys):
-    server = Server(actors)
+def resident_per_key(actors, keys, kvd=KVD):
+    server = Server(actors, kvd=kvd)
     # It answers before the last of its threads has set up its memory.
     time.sleep(1)
     empty = server.rss()

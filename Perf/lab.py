@@ -184,11 +184,11 @@ def free_base(count):
 
 
 class Server:
-    def __init__(self, actors, join=None, delay=None, cpu=None, arguments=()):
+    def __init__(self, actors, join=None, delay=None, cpu=None, arguments=(), kvd=KVD):
         self.actors, self.port = actors, free_base(actors)
         self.proxy = Proxy(self.port, delay) if delay is not None else None
         self.address = "127.0.0.1:%d" % (self.proxy.port if self.proxy else self.port)
-        command = [KVD, "--port", str(self.port), "--actors", str(actors), "--advertise", self.address, "--log-level", "error"]
+        command = [kvd, "--port", str(self.port), "--actors", str(actors), "--advertise", self.address, "--log-level", "error"]
         for address in join or []:
             command += ["--join", address]
         self.process = spawn(command + list(arguments), cpu, stdout=subprocess.PIPE)
