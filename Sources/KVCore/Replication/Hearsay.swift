@@ -9,6 +9,8 @@ struct Hearsay {
     /// It was heard for so long without a confirmation: many frames. While it cannot be heard nothing is counted, and
     /// what was counted stays.
     private static let patienceMillis: Millis = 10_000
+    /// From one look to the next counts as at most this: a process that stood still heard nothing meanwhile.
+    private static let lookMillisMax = 2 * Census.everyMillis
     /// Vectors that rest on what was told, or contradicted, so lately prove no equal content.
     static let unsettledMillis: Millis = 20_000
 
@@ -70,7 +72,7 @@ struct Hearsay {
             doubts.append(Doubt(origin: origin, heardAt: now))
             return nil
         }
-        doubts[place].heardFor += now - (doubts[place].heardAt ?? now)
+        doubts[place].heardFor += min(now - (doubts[place].heardAt ?? now), Hearsay.lookMillisMax)
         doubts[place].heardAt = now
         guard doubts[place].heardFor > Hearsay.patienceMillis else { return nil }
         doubts.remove(at: place)

@@ -56,6 +56,17 @@ private struct Spoken {
         #expect(last == 0)
     }
 
+    /// A process that was stopped for a minute heard nobody meanwhile.
+    @Test func standingStillIsNoHearing() {
+        var spoken = Spoken()
+        spoken.hearsay.noteTold(3, 0)
+        let before = spoken.contradict(from: 1_000, for: 3_000)
+        let after = spoken.contradict(from: 64_000, for: 5_500)
+        #expect(before == nil && after == nil)
+        let last = spoken.contradict(from: 70_000, for: 1_000)
+        #expect(last == 0)
+    }
+
     /// Equal vectors prove nothing while the writer says less.
     @Test func nothingIsSettledWhileItIsContradicted() {
         var spoken = Spoken()
