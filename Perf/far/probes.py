@@ -28,6 +28,7 @@ class LivePuts:
         self.count = context.RawValue(ctypes.c_int, 0)
         self.seen_count = context.RawValue(ctypes.c_int, 0)
         self.refused = context.RawValue(ctypes.c_int, 0)
+        self.errors = context.RawValue(ctypes.c_int, 0)
         self.stopping = context.Event()
         self.begin = time.monotonic()
         self.writer = child(cluster, self.write, source, every, size, tag, most)
@@ -56,6 +57,9 @@ class LivePuts:
                 if waiting:
                     found = connection.call("MGET", *["%s:%d" % (tag, i) for i in waiting[:500]])
                     time_of_look = time.monotonic()
+                    if isinstance(found, RuntimeError):
+                        self.errors.value += 1
+                        found = []
                     gone = {i for i, value in zip(waiting, found) if value is not None}
                     for i in gone:
                         self.seen[i] = time_of_look
@@ -73,6 +77,10 @@ class LivePuts:
         deadline = time.monotonic() + within
         while self.seen_count.value < self.count.value and time.monotonic() < deadline:
             time.sleep(0.02)
+        # Else what was not seen would say nothing of the server.
+        if not self.reader.is_alive() or self.errors.value:
+            print("the probe: reader %s, %d of its looks answered by an error" % (
+                "alive" if self.reader.is_alive() else "ended", self.errors.value), flush=True)
         self.writer.kill()
         self.reader.kill()
         return self.seen_times(after), sum(not self.seen[i] for i in range(self.count.value))

@@ -64,6 +64,10 @@ package final class SimCounts {
     fileprivate var graves: [[Grave]]
     /// By key: the latest deadline for which an actor deleted its part.
     fileprivate var buriedFor: [Millis]
+    /// Early writes that were stamped again.
+    fileprivate var stampedAgain: Set<SimStamp> = []
+    /// Keys that were written by a clock behind that.
+    fileprivate var setBack: Set<Int> = []
 
     package init(keys: Int) {
         added = Array(repeating: [:], count: keys)
@@ -116,6 +120,7 @@ package final class SimCounts {
 
     /// An actor has stamped a write again.
     func copy(from old: SimStamp, to new: SimStamp, _ actor: SimActor, _ oracle: SimOracle) {
+        stampedAgain.insert(new)
         seen[new] = seen[old]
         if zeros[old] != nil { noteZero(new, actor, oracle, isAboveFloor: true) }
     }
@@ -207,6 +212,7 @@ extension SimWorld {
         if let record = actor.partRecord(part.key, part.uid), record.seq == seq, actor.originUID(record) == actor.uid {
             counts.notePartMillis(Int32(actor.view.origin), seq, record.ms)
         }
+        noteSetBack(part.key, actor)
         let write = SimWrite(key: -1, valueLength: 0, valueID: 0, ms: 0, at: now)
         let stamp = SimStamp(ms: 0, origin: Int32(actor.view.origin), seq: seq)
         trace.fold(seq)
@@ -266,10 +272,16 @@ extension SimWorld {
             return true
         }
         if oracle.excusedKeys.contains(key) { return true }
-        guard actor.corrected < counts.buriedFor[key] else { return false }
+        noteSetBack(key, actor)
+        guard counts.setBack.contains(key) else { return false }
         oracle.excusedKeys.insert(key)
         outcome.points.hit("count off after clocks were set back")
         return true
+    }
+
+    /// What is written by a clock behind a deadline for which a part was deleted goes on to those whose clocks are not.
+    func noteSetBack(_ key: Int, _ actor: SimActor) {
+        if isCounter(key), actor.corrected < counts.buriedFor[key] { counts.setBack.insert(key) }
     }
 
     // MARK: Servers that die, and the end
@@ -328,8 +340,9 @@ extension SimWorld {
                 beaten = oracle.greater(beaten, stamp)
             }
         }
+        // An early write that is stamped again has the stamp of a floor of then, and may come behind a later one.
         guard beaten.ms < zero.ms - 1, !beaten.isNone, !oracle.departed.contains(beaten.origin),
-            counts.hadSeen(beaten, zero) == false
+            counts.hadSeen(beaten, zero) == false, !counts.stampedAgain.contains(beaten)
         else { return }
         fail(
             SimViolation(
@@ -353,8 +366,12 @@ extension SimWorld {
     /// Of a write to a counter or its deadline: who was so far ahead that a zero of theirs may beat it.
     func noteLead(_ key: Int, _ stamp: SimStamp, _ writer: SimActor) {
         guard isCounter(key % keys.count) else { return }
-        let clock = writer.corrected
-        let ahead = upActors().filter { max($0.floor, $0.corrected - options.tombstoneAgeMillis) > clock }
+        // An early write that is stamped again may keep a stamp that is far behind.
+        let clock = min(writer.corrected, stamp.ms)
+        // All clocks may have been set back since.
+        let ahead = upActors().filter {
+            max($0.floor, max($0.corrected, $0.view.clockMax) - options.tombstoneAgeMillis) > clock
+        }
         counts.noteLead(
             stamp, Set(ahead.map { Int32($0.view.origin) }), seen: oracle.uids.map { writer.covered($0) })
     }

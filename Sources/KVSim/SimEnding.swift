@@ -70,7 +70,8 @@ extension SimWorld {
     /// Runs until all actors in `slots` are equal.
     private func converge(_ slots: Set<Int>, _ invariant: String) {
         let start = now
-        let millisMax = convergenceMillisMax + scansMillisMax + linesMillisMax + doubtMillisMax(slots)
+        let millisMax =
+            convergenceMillisMax + scansMillisMax + linesMillisMax + doubtMillisMax(slots) + lossMillisMax
         let end = now + millisMax * simMillisecond
         let before = isWired ? SentBefore(sent: wires.sent, waiting: waitingBytes, live: liveBytes) : nil
         while !failed, now < end + unaskedTime {
@@ -121,6 +122,12 @@ extension SimWorld {
         // What is lost between siblings goes again after five times the usual distance.
         let distance = 110 + 550 * Millis(options.localDropPerMille) / 1_000
         return 2 * chunks * (distance + 2 * Millis(options.latencyMillisMax + options.jitterMillis))
+    }
+
+    /// A journal that holds a tenth of a second repairs nothing: each loss costs a scan, and scans lose chunks as well
+    /// (14608).
+    private var lossMillisMax: Millis {
+        options.dropPerMille >= 100 && options.journalCapacity * 10 < options.operationsPerSecond ? 90_000 : 0
     }
 
     /// Only digests find damage done on purpose, and they are not compared for a while after others told of a writer

@@ -178,6 +178,12 @@ package final class SimOracle {
         for write in forgettable[key] where !precedes(write, stamp) && covers(write) {
             best = best.map { greater($0, write) } ?? write
         }
+        // What was held does not explain that it is gone, unless it has a deadline.
+        if best == stamp, keys.count + key < forgettable.count, touches(of: key, after: stamp).isEmpty,
+            let held = write(stamp), !held.isTombstone, held.deadline == 0
+        {
+            best = latestDelete(of: key, since: stamp, covers: covers) ?? best
+        }
         return best ?? latestDelete(of: key, since: stamp, covers: covers)
     }
 

@@ -196,10 +196,11 @@ package final class SimView {
         if key < 0 || holds(key, atLeast: stamp, oracle) { return nil }
         // An interval may lack a delete that was collected; what it left is dropped at the end of the first scan.
         if isReturning, !oracle.precedes(oracle.collected[key], stamp) { return nil }
-        // A replica that joined later never held a tombstone which the others collected before; what it wrote itself
-        // before it met them may still be here.
-        if seen[key].isNone || oracle.write(seen[key])?.unaware ?? false,
+        // A replica that joined later never held a tombstone which the others collected before, perhaps since they were
+        // looked at last; what it wrote itself before it met them may still be here, and so may an older delete.
+        if seen[key].isNone || !live[key] || oracle.write(seen[key])?.unaware ?? false,
             !oracle.precedes(oracle.collected[key], stamp)
+                || others.contains(where: { $0.view !== self && $0.view.hasBuried(key, since: stamp, $0, oracle) })
         {
             return nil
         }
@@ -225,6 +226,12 @@ package final class SimView {
             return SimViolation("I4", "\(at(key, oracle)) holds a version of an actor that never was")
         }
         if stamp == seen[key] { return nil }
+        // A delete was collected since the last look, and an older one came, of a server that was not met before.
+        if record.isTombstone, !live[key], oracle.precedes(stamp, seen[key]), actor.floor >= seen[key].ms {
+            if let violation = noteCollected(key, seen[key], oracle, others) { return violation }
+            seen[key] = stamp
+            return nil
+        }
         if let violation = oracle.mismatch(record, key: key, stamp: stamp) { return violation }
         return noteNewer(key, stamp, tombstone: record.isTombstone, oracle, isMember: actor.countsItself)
     }
@@ -284,6 +291,13 @@ package final class SimView {
             $0 == held || actor.covered(oracle.uids[Int($0.origin)], in: vector) >= $0.seq
         }
         return delete != nil
+    }
+
+    /// A delete not older than `stamp` was held here at the last look, and is gone by now.
+    private func hasBuried(_ key: Int, since stamp: SimStamp, _ actor: SimActor, _ oracle: SimOracle) -> Bool {
+        let held = seen[key]
+        guard !held.isNone, !live[key], !oracle.precedes(held, stamp) else { return false }
+        return actor.find(key).flatMap { actor.stamp(of: $0, oracle) }.map { oracle.precedes($0, held) } ?? true
     }
 
     /// Nobody may still hold what a collected tombstone deleted (I7).

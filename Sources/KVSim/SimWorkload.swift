@@ -149,6 +149,7 @@ extension SimWorld {
         let collected = length < 0 ? oracle.collected[key] : oracle.remembered[key]
         write.unaware = oracle.precedes(stamp, collected)
         trace.fold(UInt64(bitPattern: stamp.ms))
+        if key >= 0 { noteSetBack(key % keys.count, actors[view.origin]) }
         say {
             "\(length < 0 ? "delete" : "put") \(self.keys.name(key)) on actor \(view.origin) "
                 + self.oracle.name(stamp)

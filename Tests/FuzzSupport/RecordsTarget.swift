@@ -105,8 +105,7 @@ private final class RecordLine: @unchecked Sendable {
             let server = SecureLayer(port)
             guard server.start(port.context) else { return "memory is short" }
             for _ in 0..<10 where !client.isDone || !server.isDone {
-                var flight = Array(client.output.bytes)
-                client.output.count = 0
+                var flight = client.takeOutput()
                 if isDamaged, random.below(2) == 0 { Mutation.apply(&random, &flight) }
                 for piece in pieces(&random, flight) where !server.isDone && !server.hasFailed {
                     piece.withUnsafeBytes { server.collect($0) }
@@ -168,8 +167,7 @@ private final class RecordLine: @unchecked Sendable {
             if version == 13, random.below(50) == 0 { try client.changeKeys() }
             try piece.withUnsafeBytes { try client.seal($0) }
         }
-        defer { client.output.count = 0 }
-        return Array(client.output.bytes)
+        return client.takeOutput()
     }
 
     private func pieces(_ random: inout PRNG, _ bytes: [UInt8]) -> [ArraySlice<UInt8>] {

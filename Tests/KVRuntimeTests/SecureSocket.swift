@@ -37,8 +37,7 @@ final class SecureSocket {
     func send(_ text: String) throws { try send(Array(text.utf8)) }
 
     func flush() throws {
-        let bytes = Array(dialer.output.bytes)
-        dialer.output.count = 0
+        let bytes = dialer.takeOutput()
         var at = 0
         while at < bytes.count {
             let end = min(bytes.count, pieceBytes == .max ? bytes.count : at + pieceBytes)

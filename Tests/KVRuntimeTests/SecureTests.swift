@@ -100,7 +100,7 @@ import Testing
         try withSecureServer(backend) { server in
             let half = try TestSocket(port: server.port)
             let dialer = try SecureDialer()
-            let hello = Array(dialer.output.bytes)
+            let hello = dialer.takeOutput()
             let ends = [0, 1, 4, 5, hello.count - 1]
             for (from, end) in zip(ends, ends.dropFirst()) {
                 try half.send(Array(hello[from..<end]))
@@ -153,7 +153,7 @@ import Testing
                     rebasing: "bad".utf8.withContiguousStorageIfAvailable {
                         UnsafeRawBufferPointer($0)
                     }![...]))
-            var record = Array(client.dialer.output.bytes)
+            var record = client.dialer.takeOutput()
             record[record.count - 1] ^= 1
             try client.socket.send(record)
             #expect(throws: SecureFault.self) { while try client.fill() {} }
@@ -177,7 +177,7 @@ import Testing
             let silent = try TestSocket(port: server.port)
             #expect(try silent.receiveAll().isEmpty)
             let slow = try TestSocket(port: server.port)
-            let hello = Array(try SecureDialer().output.bytes)
+            let hello = try SecureDialer().takeOutput()
             let ended = Locked(false)
             for byte in hello {
                 if server.statistics.late == 2 { break }

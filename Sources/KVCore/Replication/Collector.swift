@@ -41,6 +41,9 @@ struct Collector {
         leftoversLeft = leftovers
     }
 
+    /// A member has come that nobody asked: what is left of the sweep begins anew.
+    mutating func abandon() { (left, leftoversLeft) = (0, 0) }
+
     /// One slice: looks at up to `budget` tombstones and forgets those not younger than `oldest` that nobody can lack.
     /// Returns how many it forgot and how many were too young.
     mutating func sweep(

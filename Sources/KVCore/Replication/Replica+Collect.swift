@@ -87,7 +87,8 @@ extension Replica {
         return (stable, clock)
     }
 
-    /// Clause 2: a report counts only once this replica has all its actors had written by then.
+    /// Clause 2: a report counts only once this replica has all its actors had written by then, and not on the word of
+    /// others alone: what is covered by that is merged when it comes from its writer.
     func promoteReport(_ server: RemoteServer) {
         let refused = server.view.promote { covers($0, of: server.id) }
         statistics.collectRefusedByHeads &+= UInt64(refused)
@@ -97,7 +98,7 @@ extension Replica {
         if planted(.collectWithoutHeads) { return true }
         for (index, head) in heads.enumerated() where head > 0 {
             guard let origin = origins.index(of: ActorUID(server: server, index: UInt16(index))),
-                seen.covers(origin, head)
+                seen.covers(origin, head), !hearsay.isDoubtful(origin, head)
             else { return false }
         }
         return true

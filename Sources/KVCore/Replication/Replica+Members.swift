@@ -128,6 +128,7 @@ extension Replica {
                 let place = servers.firstIndex { $0.id > row.server } ?? servers.count
                 let server = RemoteServer(id: row.server, actorCount: row.actorCount, knownSince: at.steady)
                 server.wish.want(at: at.steady)
+                collector.abandon()
                 noteUnasked(server, collector.frontier, at)
                 keepPace(of: server, at: row)
                 servers.insert(server, at: place)

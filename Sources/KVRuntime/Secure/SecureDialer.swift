@@ -36,6 +36,12 @@ package final class SecureDialer {
         output.deallocate()
     }
 
+    /// What is to be sent, copied and taken away.
+    package func takeOutput() -> [UInt8] {
+        defer { output.count = 0 }
+        return Array(output.bytes)
+    }
+
     /// Takes what came; decrypted bytes go to `body`.
     package func receive(_ bytes: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) -> Void) throws(SecureFault)
     {

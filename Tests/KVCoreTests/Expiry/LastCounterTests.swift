@@ -19,7 +19,7 @@ import Testing
     }
 
     @Test(arguments: 1...40 as ClosedRange<UInt64>) func theShortWayComesToTheSame(_ seed: UInt64) {
-        let (hot, cold, _) = LastCounterTests.pair(OriginTable())
+        let (hot, cold, unused) = LastCounterTests.pair(OriginTable())
         var (random, now) = (PRNG(seed: seed), 100_000 as Millis)
         for step in 0..<2_000 {
             let key = ["n", "m", "k"][random.below(8) / 3]
@@ -42,13 +42,13 @@ import Testing
             if step % 200 == 0 { hot.checkInvariants() }
         }
         hot.checkInvariants()
-        for store in [hot, cold] { store.destroy() }
+        for store in [hot, cold, unused] { store.destroy() }
     }
 
     /// Others count at the same key, take it and delete it, and hold this actor's part meanwhile.
     @Test(arguments: 1...40 as ClosedRange<UInt64>) func whatOthersDoMeanwhileCounts(_ seed: UInt64) {
         let origins = OriginTable()
-        let (hot, _, other) = LastCounterTests.pair(origins)
+        let (hot, unused, other) = LastCounterTests.pair(origins)
         var (random, now, sum) = (PRNG(seed: seed), 100_000 as Millis, 0 as Int64)
         for step in 0..<500 {
             now += Millis(random.below(3))
@@ -83,7 +83,7 @@ import Testing
         }
         hot.checkInvariants()
         other.checkInvariants()
-        for store in [hot, other] { store.destroy() }
+        for store in [hot, unused, other] { store.destroy() }
     }
 
     /// Keys whose hashes are the same are told apart.
