@@ -33,6 +33,8 @@ package final class LocalSession {
 
     /// Frees the session; with `shardToo`, the replica as well.
     package func close(shardToo: Bool = true) {
+        // It often holds this very client.
+        whileSuspended = { false }
         session.close()
         output.pointee.deallocate()
         output.deallocate()

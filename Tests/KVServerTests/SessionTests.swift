@@ -385,12 +385,12 @@ import Testing
         }
         local.shard.attach(to: loop)
         var wanted: [Bool] = []
-        loop.schedule(afterMillis: 0) {
+        loop.schedule(afterMillis: 0) { [unowned loop] in
             local.shard.enqueue(sessions[0])
             wanted.append(loop.state.pointee.anotherTurn)
         }
         // Behind the shard's own.
-        loop.onTurnEnd {
+        loop.onTurnEnd { [unowned loop] in
             guard wanted.count == 1 else { return }
             local.shard.enqueue(sessions[1])
             wanted.append(loop.state.pointee.anotherTurn)

@@ -105,6 +105,8 @@ package final class Shard {
         guestSession?.close()
         guestSession = nil
         homes = nil
+        // Who waits holds the shard.
+        (waiting, waitingNow) = ([], [])
         (homeQueue, trips, spareTrips) = ([], [], [])
         homeBatch.deallocate()
         state.pointee.store.destroy()

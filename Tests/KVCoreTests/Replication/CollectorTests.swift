@@ -68,4 +68,22 @@ import Testing
         collector.noteLook(1_000)
         #expect(!collector.isDue(5_999, every: 5_000) && collector.isDue(6_000, every: 5_000))
     }
+
+    /// What was known everywhere as the sweep began was known by those who were there.
+    @Test func aMemberThatComesEndsTheSweep() {
+        let cluster = TestCluster()
+        let server = cluster.start(actors: 1)
+        let replica = server.actors[0].replica
+        var effects = ReplicaEffects()
+        func isSweeping(after status: MemberStatus) -> Bool {
+            replica.collector.begin(stable: VersionVector(), retiredEverywhere: [], tombstones: 1_000, leftovers: 9)
+            let row = MemberRow(
+                server: 9, status: status, actorCount: 1, address: Bytes("host:9"), name: Bytes(""), isNamed: false)
+            replica.learn(row, cluster.moment(server), into: &effects)
+            return replica.collector.isSweeping
+        }
+        #expect(!isSweeping(after: .joining))
+        #expect(isSweeping(after: .joining))
+        #expect(isSweeping(after: .up))
+    }
 }
