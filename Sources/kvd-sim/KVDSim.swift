@@ -50,7 +50,7 @@ struct KVDSim: ParsableCommand {
     var bug: String?
 
     @Option(name: .long, help: "With --bug: seeds tried before a planted bug counts as missed.")
-    var bugSeeds: UInt64 = 2_000
+    var bugSeeds: UInt64 = 5_000
 
     @Flag(name: .long, help: "Print the planted bugs.")
     var listBugs = false
