@@ -1,6 +1,6 @@
 # One verb per line. What needs more than one command lives in scripts/, which also works where make is missing.
 
-.PHONY: package image judges tls-judges run test play readme build sim sim-long sim-bugs fuzz tsan asan bench links cluster-long crash powercut libraries clean
+.PHONY: package image unit-check judges tls-judges run test play readme build sim sim-long sim-bugs fuzz tsan asan bench links cluster-long crash powercut libraries clean
 
 run:            ; @sh scripts/run $(ARGS)
 test:           ; @sh scripts/test $(ARGS)
@@ -22,6 +22,7 @@ differential:   ; @swift build --product kvd && python3 Tests/Differential/diffe
 libraries:      ; @swift build --product kvd && python3 Tests/Libraries/libraries.py --kvd .build/debug/kvd $(ARGS)
 package:        ; @sh scripts/package $(ARGS)
 image:          ; @python3 scripts/image $(ARGS)
+unit-check:     ; @sh scripts/package && sh scripts/unit-check .build/package/*.deb
 judges:         ; @sh scripts/judges $(ARGS)
 tls-judges:     ; @swift build --product kvd && sh scripts/tls-judges .build/debug/kvd
 clean:          ; rm -rf .build .build-*
