@@ -22,7 +22,7 @@ differential:   ; @swift build --product kvd && python3 Tests/Differential/diffe
 libraries:      ; @swift build --product kvd && python3 Tests/Libraries/libraries.py --kvd .build/debug/kvd $(ARGS)
 package:        ; @sh scripts/package $(ARGS)
 image:          ; @python3 scripts/image $(ARGS)
-unit-check:     ; @sh scripts/package && sh scripts/unit-check .build/package/*.deb
+unit-check:     ; @sh scripts/package && sh scripts/unit-check "$$(ls -t .build/package/*.deb | head -1)"
 judges:         ; @sh scripts/judges $(ARGS)
 tls-judges:     ; @swift build --product kvd && sh scripts/tls-judges .build/debug/kvd
 clean:          ; rm -rf .build .build-*

@@ -7,6 +7,7 @@ Each figure is that of the new build over that of the old one: the median of nei
 servers run on core 0, the load on core 1. `instructions.py` is the finer scale, where valgrind can be had.
 """
 import argparse
+import contextlib
 import statistics
 
 from bench import resident_per_key
@@ -18,29 +19,33 @@ def report(figure, values, old, new, unit):
     print("%-28s %-26s %8.3f and %8.3f %s" % (figure, middle(values, 3), old, new, unit), flush=True)
 
 
-def cpu(options):
+@contextlib.contextmanager
+def both(options):
+    """A server of each build, and both as perf-driver's targets."""
     servers = [Server(1, cpu=SERVER_CPU, kvd=kvd) for kvd in options.builds]
-    targets = [(name, address(s), s.pid) for name, s in zip(("old", "new"), servers)]
-    first = True
-    for pipeline in (1, 16, 100):
-        for op in ("get", "set"):
-            rows = compare(targets, options, "--ops", op, "-P", str(pipeline), load=first)
-            first = False
-            report("%s, pipeline %d" % (op.upper(), pipeline), ratios(rows, "new", "old"), microseconds(rows["old"]),
-                   microseconds(rows["new"]), "us")
+    yield servers, [(name, address(s), s.pid) for name, s in zip(("old", "new"), servers)]
     for server in servers:
         server.stop()
+
+
+def cpu(options):
+    first = True
+    with both(options) as (_, targets):
+        for pipeline in (1, 16, 100):
+            for op in ("get", "set"):
+                rows = compare(targets, options, "--ops", op, "-P", str(pipeline), load=first)
+                first = False
+                report("%s, pipeline %d" % (op.upper(), pipeline), ratios(rows, "new", "old"),
+                       microseconds(rows["old"]), microseconds(rows["new"]), "us")
 
 
 def listing(options):
-    servers = [Server(1, cpu=SERVER_CPU, kvd=kvd) for kvd in options.builds]
-    targets = [(name, address(s), s.pid) for name, s in zip(("old", "new"), servers)]
-    compare(targets, options, "--duration", "0.2", "--rounds", "1", load=True)
-    times = [[cpu_micros(run(address(s), s.pid, options, "--ops", "list", "--list-count", "100", "-c", "8", "-P", "1"))
-              for s in servers] for _ in range(options.rounds)]
+    arguments = ["--ops", "list", "--list-count", "100", "-c", "8", "-P", "1"]
+    with both(options) as (servers, targets):
+        compare(targets, options, "--duration", "0.2", "--rounds", "1", load=True)
+        times = [[cpu_micros(run(address(s), s.pid, options, *arguments)) for s in servers]
+                 for _ in range(options.rounds)]
     report("LIST of 100", [new / old for old, new in times], *(statistics.median(t) for t in zip(*times)), "us")
-    for server in servers:
-        server.stop()
 
 
 def memory(options):

@@ -182,7 +182,7 @@ package final class SimOracle {
         if best == stamp, keys.count + key < forgettable.count, touches(of: key, after: stamp).isEmpty,
             let held = write(stamp), !held.isTombstone, held.deadline == 0
         {
-            best = latestDelete(of: key, since: stamp, covers: covers) ?? best
+            return latestDelete(of: key, since: stamp, covers: covers) ?? best
         }
         return best ?? latestDelete(of: key, since: stamp, covers: covers)
     }

@@ -64,19 +64,19 @@ enum LinkFrame {
     static func append(_ kind: UInt8, to buffer: inout OutputBuffer, _ body: (inout WireWriter) -> Void) {
         var writer = WireWriter(capacity: 128)
         defer { writer.deallocate() }
-        begin(kind, &writer)
+        begin(kind, in: &writer.buffer)
         body(&writer)
         seal(UnsafeMutableRawBufferPointer(mutating: writer.buffer.bytes))
         buffer.append(writer.buffer.bytes)
     }
 
     /// The header of a frame whose length and checksums `seal` fills in.
-    private static func begin(_ kind: UInt8, _ writer: inout WireWriter) {
-        writer.write(0 as UInt64)
-        writer.write(version)
-        writer.write(kind)
-        writer.write(0 as UInt16)
-        writer.write(0 as UInt32)
+    private static func begin(_ kind: UInt8, _ number: UInt16 = 0, in buffer: inout OutputBuffer) {
+        withUnsafeBytes(of: 0 as UInt64) { buffer.append($0) }
+        buffer.append(version)
+        buffer.append(kind)
+        withUnsafeBytes(of: number.littleEndian) { buffer.append($0) }
+        withUnsafeBytes(of: 0 as UInt32) { buffer.append($0) }
     }
 
     private static func seal(_ frame: UnsafeMutableRawBufferPointer) {
@@ -106,7 +106,7 @@ enum LinkFrame {
     /// Begins a data frame in an empty writer: the payload is appended behind, then `finishData` fills in length and
     /// checksum.
     static func beginData(_ writer: inout WireWriter, target: UInt64, sender: UInt64) {
-        begin(Kind.data, &writer)
+        begin(Kind.data, in: &writer.buffer)
         writer.write(0 as UInt32)
         writer.write(target)
         writer.write(sender)
@@ -139,11 +139,7 @@ extension LinkFrame {
         let end = min(tail.count, from + bytes)
         let start = buffer.count
         buffer.reserve(headerBytes + bodyHeaderBytes + end - from)
-        withUnsafeBytes(of: 0 as UInt64) { buffer.append($0) }
-        buffer.append(version)
-        buffer.append(Kind.part)
-        withUnsafeBytes(of: number.littleEndian) { buffer.append($0) }
-        withUnsafeBytes(of: 0 as UInt32) { buffer.append($0) }
+        begin(Kind.part, number, in: &buffer)
         tail.withUnsafeBytes { buffer.append(UnsafeRawBufferPointer(rebasing: $0[from..<end])) }
         seal(UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(mutating: buffer.bytes)[start...]))
         return end
