@@ -140,7 +140,9 @@ let runs: [String: [String]] = [
 ]
 
 /// What of targets is not source.
-let data: [String: [String]] = ["kv-fuzz": ["corpus"], "CMUDCoreTests": ["Golden"], "CMemory": ["README.md"]]
+let data: [String: [String]] = [
+    "kv-fuzz": ["corpus", "leaks", "races"], "CMUDCoreTests": ["Golden"], "CMemory": ["README.md"],
+]
 
 /// Libraries of the system that C targets link.
 let linked: [String: [String]] = [
