@@ -11,6 +11,7 @@ import Testing
     /// The goal of a stop, and what README.md promises.
     private static let stopSeconds = 5.0
     private static let visibleMillis = 2_000
+    private static let probesOfRestart = 5
 
     /// One of three servers on ports of its own, which it keeps over restarts.
     private final class Member: @unchecked Sendable {
@@ -164,6 +165,9 @@ import Testing
                 try members[place].start(joining: members.filter { $0 !== members[place] })
                 try await eventually("all are up again") { await areUp(members) }
                 #expect(ledger.state.withLock { $0.calls } > calls, "nobody wrote during restart \(place)")
+                // However slow the machine: a percentile needs values, some of each restart.
+                let wanted = (place + 1) * RollingRestartTests.probesOfRestart
+                try await eventually("enough was probed") { ledger.visibility.withLock { $0.count >= wanted } }
                 print("restart \(place): stopped in \(end.seconds) s, with code \(end.code)")
             }
             ledger.isOver.store(true, ordering: .relaxed)
@@ -177,7 +181,6 @@ import Testing
         #expect(found.errors.isEmpty, "\(found.errors.count) calls failed: \(found.errors.prefix(3))")
         let visibility = ledger.visibility.withLock { $0.sorted() }
         // Nine of ten: a machine that does other things may stop all of it for seconds.
-        #expect(visibility.count > 10, "\(visibility.count) probes")
         let most = visibility[visibility.count * 9 / 10]
         #expect(most <= RollingRestartTests.visibleMillis, "\(visibility.suffix(9))")
         print(

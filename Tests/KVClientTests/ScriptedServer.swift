@@ -67,7 +67,7 @@ final class ScriptedServer: Sendable {
 
     var port: Int { listener.withLock { $0?.localAddress?.port ?? 0 } }
 
-    /// All requests so far, in the order of arrival.
+    /// All requests that the script has seen, in the order of arrival.
     var requests: [[String]] { state.withLock { $0.requests } }
     var connections: Int { state.withLock { $0.connections } }
     var openConnections: Int { state.withLock { $0.open.count } }
@@ -90,8 +90,10 @@ final class ScriptedServer: Sendable {
     fileprivate func closed(_ channel: any Channel) { state.withLock { $0.open[ObjectIdentifier(channel)] = nil } }
 
     fileprivate func asked(_ exchange: Exchange) {
-        state.withLock { $0.requests.append(exchange.arguments) }
+        // First the script: who sees a request counted finds in its place what the script keeps of it. Who sees an answer
+        // finds the request counted as well, because answers leave by way of this loop's queue.
         script(exchange)
+        state.withLock { $0.requests.append(exchange.arguments) }
     }
 }
 
