@@ -119,6 +119,11 @@ extension SimBug {
             o.servers = 3
             o.actors = [1, 1, 1]
         },
+        "answersWhileBehind": { o, random in
+            disks(&o, &random, .everysec, [])
+            o.disks!.slowSyncMillis = random.pick([2_000, 4_000])
+            o.crashMeanMillis = 6_000
+        },
         "fsyncRetried": { o, random in
             disks(&o, &random, .always, [.power, .syncError])
             o.disks!.faultMeanMillis = 500

@@ -17,6 +17,9 @@ final class SimLog {
     private var marks: [(chunk: UInt64, seq: UInt64)] = []
     /// When the oldest write was made that is not on the disk.
     private(set) var unsyncedSince: SimTime?
+    /// Chunks that were answered and are not on the disk, oldest first.
+    private var answered: [(chunk: UInt64, at: SimTime)] = []
+    private var answeredThrough: UInt64 = 0
 
     init(_ actor: SimActor, _ home: SimHome, _ file: LogFile, _ world: SimWorld) {
         (self.actor, self.home, self.world) = (actor, home, world)
@@ -62,6 +65,8 @@ extension SimLog: LogHost {
         let second = UInt64(world.now / simSecond)
         return mix64(home.server &+ UInt64(index), second) % 100 < UInt64(home.options.othersPercent)
     }
+
+    var now: Nanos { Nanos(world.now) * 1_000 }
 
     func append(_ chunk: UnsafeRawBufferPointer, to file: LogFile) -> Nanos? {
         guard let target = files[file.number], home.disk.write(chunk, to: target, at: file.end) else { return nil }
@@ -155,8 +160,22 @@ extension SimLog: LogHost {
     }
 
     func letGo(through chunk: UInt64) {
+        noteAnswered(through: chunk)
         let seq = seq(through: chunk)
         world.note(promise: seq, of: actor, power: home.options.policy == .always)
+    }
+
+    /// I29: nothing is answered while what was answered a second ago is not on the disk.
+    private func noteAnswered(through chunk: UInt64) {
+        guard home.options.policy == .everysec, chunk > answeredThrough else { return }
+        answeredThrough = chunk
+        answered.removeFirst(answered.prefix { $0.chunk <= plan.synced }.count)
+        answered.append((chunk, world.now))
+        guard let age = answered.first.map({ world.now - $0.at }) else { return }
+        guard age > SimTime(home.options.limits.unsyncedNanosMax / 1_000) else { return }
+        world.fail(
+            SimViolation(
+                "I29", "actor \(actor.view.origin) answers; what it did \(age / simMillisecond) ms ago is on no disk"))
     }
 
     func holdAnswered() { world.outcome.points.hit("disk: large chunk") }

@@ -6,7 +6,7 @@ package import KVBase
 package enum AppendPolicy: String, Sendable, CaseIterable {
     /// Before it is answered.
     case always
-    /// Within a second.
+    /// Within a second. If a sync takes longer, no more is answered until the disk has what was.
     case everysec
     /// When the kernel likes.
     case no
@@ -24,8 +24,10 @@ package struct LogLimits: Sendable {
     package var learnedBytesPerTurn = 128 * 1024
     package var learnedBytesMax = 64 * 1024 * 1024
     package var retryMillis: Int64 = 1000
-    /// Between two syncs with `everysec`: with the time that one takes it stays below a second.
+    /// Between two syncs with `everysec`.
     package var flushMillis: Int64 = 500
+    /// So old is what was answered and is not on the disk, at most, when something is answered with `everysec`.
+    package var unsyncedNanosMax: Nanos = 1_000_000_000
     /// A write that takes longer shows that the disk is slow: then the pen writes, and loops do not wait.
     package var slowNanos: Nanos = 1_000_000
     /// So many quick writes of the pen show that it is not any more.
@@ -84,6 +86,8 @@ package enum LogNews: Sendable {
 package protocol LogHost: AnyObject {
     /// Others use the loop than who writes: no write is made there that could keep them waiting.
     var hasOthers: Bool { get }
+    /// Of this turn; never goes back.
+    var now: Nanos { get }
     /// Writes a chunk at the end of a file, into the page cache. Returns how long that took; nil if the disk does not
     /// take it.
     func append(_ chunk: UnsafeRawBufferPointer, to file: LogFile) -> Nanos?

@@ -59,6 +59,12 @@ package final class WriteLog {
     package private(set) var written: UInt64 = 0
     package private(set) var synced: UInt64 = 0
     private var isFlushing = false
+    /// With `everysec`: when the first chunk was answered that the sync under way has, and the first of those after.
+    private var answeredBefore: Nanos?
+    private var answeredSince: Nanos?
+    /// The same, as long as nothing more is answered for a sync that takes too long: the last chunk that was.
+    private var pausedAt: UInt64?
+    private var isPaused: Bool { pausedAt != nil }
     /// What is on the disk when the sync under way has ended.
     private var target = Target()
     /// Full files that are not on the disk, each with its last chunk.
@@ -173,7 +179,8 @@ package final class WriteLog {
         guard !writer.isEmpty else { return }
         let hasRest = store.ownSeq > logged
         if hasRest || hasMore { host.requestTurn() }
-        if !isHelped, hasRest || writer.isOpen || writer.byteCount > limits.chunkBytesMax {
+        settlePause()
+        if !isHelped, isPaused || hasRest || writer.isOpen || writer.byteCount > limits.chunkBytesMax {
             host.holdAnswered()
             help()
         }
@@ -314,6 +321,7 @@ package final class WriteLog {
         written += chunks
         seqWritten = seqUnderWay
         if isRetried { flush() } else if policy == .always { noteSynced() }
+        settlePause()
         letGo()
         let isSlow = nanos > limits.slowNanos
         quickWrites = isSlow ? 0 : quickWrites + 1
@@ -324,7 +332,8 @@ package final class WriteLog {
         goOn()
         // Full files whose last chunk has come.
         if policy == .no, !unsynced.isEmpty { flush() }
-        if !isWriting, policy != .always, !host.hasOthers, quickWrites >= limits.quickWritesMin { isHelped = false }
+        let mayStopHelp = !isWriting && policy != .always && !isPaused && !host.hasOthers
+        if mayStopHelp, quickWrites >= limits.quickWritesMin { isHelped = false }
     }
 
     /// All that is written is on the disk, with the full files of that go.
@@ -341,7 +350,22 @@ package final class WriteLog {
         host.note(.unsynced(sealed > synced))
     }
 
-    private func letGo() { host.letGo(through: policy == .always ? synced : written) }
+    private func letGo() {
+        if policy == .always || isPaused { return host.letGo(through: synced) }
+        if policy == .everysec, answeredSince == nil, written > (isFlushing ? target.chunk ?? 0 : synced) {
+            answeredSince = host.now
+        }
+        host.letGo(through: written)
+    }
+
+    /// With `everysec`: when what was answered a second ago is not on the disk, no more is answered until all that was
+    /// is there.
+    private func settlePause() {
+        guard let oldest = answeredBefore ?? answeredSince, pausedAt == nil else { return }
+        guard host.now - oldest > limits.unsyncedNanosMax, !planted(.answersWhileBehind) else { return }
+        pausedAt = written
+        flush()
+    }
 
     /// Up to where this file is written, and all before it; nil as long as the pen is about one before it.
     private var placeWritten: (file: UInt64, chunks: UInt32)? {
@@ -431,6 +455,7 @@ package final class WriteLog {
         host.note(.syncing(true))
         let place = onlyFull ? due.last.map { (file: $0 + 1, chunks: UInt32(0)) } : placeWritten
         target = Target(chunk: onlyFull ? nil : written, place: place, full: due, seq: seqWritten)
+        (answeredBefore, answeredSince) = (answeredSince, nil)
         // Chunks of a full file may be written of which the last is not.
         host.sync(onlyFull ? due : openFiles)
     }
@@ -448,7 +473,11 @@ package final class WriteLog {
         syncedPlace = target.place ?? syncedPlace
         guard let chunk = target.chunk else { return }
         note(synced: chunk, seq: target.seq)
+        answeredBefore = nil
+        if let answered = pausedAt, answered <= synced { pausedAt = nil }
         letGo()
+        // What was answered while this one was under way.
+        if isPaused { flush() }
     }
 
     // MARK: Failure
@@ -457,6 +486,7 @@ package final class WriteLog {
     /// lost.
     private func fail() {
         (health, isFull) = (.failed, false)
+        (answeredBefore, answeredSince, pausedAt) = (nil, nil, nil)
         host.note(.failed)
         settleRefusal()
         writer.giveUp()

@@ -157,6 +157,8 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let fsyncRetried = PlantedMistakes(rawValue: 1 << 74)
     /// A server reports what it has seen, be it on its disk or not.
     package static let collectOnUndurable = PlantedMistakes(rawValue: 1 << 75)
+    /// Writes are answered however long a sync takes.
+    package static let answersWhileBehind = PlantedMistakes(rawValue: 1 << 82)
 
     /// RESTAMP writes below what it is to beat. Not among `all`: simulated clocks do not go so far ahead.
     package static let restampBelow = PlantedMistakes(rawValue: 1 << 61)
@@ -164,7 +166,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A server is asked for what a sibling has. Not among `all`: it only sends more than is needed.
     package static let askBesideSibling = PlantedMistakes(rawValue: 1 << 62)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 70.
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 71.
     package static let all: [(name: String, bug: PlantedMistakes)] =
         [
             ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
@@ -204,5 +206,6 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
         ("recycledChunkBelieved", .recycledChunkBelieved), ("diskIdReused", .diskIdReused),
         ("tornTailTaken", .tornTailTaken), ("staleDiskTrusted", .staleDiskTrusted), ("damageProves", .damageProves),
         ("fsyncRetried", .fsyncRetried), ("collectOnUndurable", .collectOnUndurable),
+        ("answersWhileBehind", .answersWhileBehind),
     ]
 }

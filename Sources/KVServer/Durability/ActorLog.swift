@@ -157,6 +157,7 @@ extension ActorLog: LogHost {
     /// There are clients that may only read.
     var hasOthers: Bool { ActorLog.helpsBesideOthers && shard.sessions.count > 1 }
     private static let helpsBesideOthers = true
+    var now: Nanos { loop.nowNanos }
 
     func append(_ chunk: UnsafeRawBufferPointer, to file: LogFile) -> Nanos? {
         let began = Machine.monotonicNanos

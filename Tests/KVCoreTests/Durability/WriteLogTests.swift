@@ -11,6 +11,7 @@ private final class ScriptedHost: LogHost {
     private(set) var said: [String] = []
     var takesWrites = true
     var hasOthers = false
+    var now: Nanos = 0
     /// How long a write takes that the log makes itself.
     var nanos: Nanos = 0
     var seen = VersionVector()
@@ -339,6 +340,67 @@ private final class ScriptedHost: LogHost {
         world.log.made(world.file(2))
         world.log.turnEnded()
         #expect(world.host.take() == ["save", "aim 3 to 2", "pen [2]"])
+    }
+
+    @Test func withEverysecNothingMoreIsAnsweredUntilASyncThatTakesLongHasAllThatWas() {
+        let world = World(.everysec)
+        _ = world.write()
+        world.log.flushDue()
+        #expect(world.host.take() == ["sync [1]"])
+        world.host.now = 1_000_000_000
+        #expect(world.write() == ["aim 2 to 2", "write 1", "let go 2"], "a second of answers is borne")
+        world.host.now += 1
+        #expect(world.write() == ["hold answered", "aim 3 to 3", "pen [1]"])
+        world.log.wrote(.done, nanos: 0)
+        #expect(world.host.take() == ["let go 0"])
+        world.log.flushDue()
+        #expect(world.host.take() == [], "one sync at a time")
+        world.log.synced(true)
+        #expect(world.host.take() == ["let go 1", "sync [1]"], "the second write was answered, and is on no disk yet")
+        _ = world.write()
+        world.log.wrote(.done, nanos: 0)
+        _ = world.host.take()
+        world.log.synced(true)
+        #expect(world.host.take() == ["let go 4"])
+        world.host.now += 1_000_000_000
+        #expect(world.write() == ["aim 5 to 5", "pen [1]"])
+        world.log.wrote(.done, nanos: 0)
+        #expect(world.host.take() == ["let go 5"], "the fourth was answered just now")
+        for _ in 0..<LogLimits().quickWritesMin {
+            _ = world.write()
+            world.log.wrote(.done, nanos: 0)
+        }
+        _ = world.host.take()
+        #expect(world.write().contains("write 1"), "the loop writes again by itself")
+    }
+
+    @Test func aLogWhoseSyncIsLateSyncsBeforeItAnswersMore() {
+        let world = World(.everysec)
+        _ = world.write()
+        world.host.now = 3_000_000_000
+        #expect(world.write() == ["sync [1]", "hold answered", "aim 2 to 2", "pen [1]"], "the loop had no processor")
+        world.log.wrote(.done, nanos: 0)
+        world.log.synced(true)
+        #expect(world.host.take() == ["let go 0", "let go 2"])
+    }
+
+    @Test func aSlowSyncThatFailsLeavesNobodyWaiting() {
+        let world = World(.everysec)
+        _ = world.write()
+        world.log.flushDue()
+        world.host.now = 2_000_000_000
+        _ = world.write()
+        _ = world.host.take()
+        world.log.synced(false)
+        #expect(world.host.take() == ["refuse", "close held", "wait for retry"])
+        world.log.wrote(.done, nanos: 0)
+        world.log.ring(.retry)
+        world.log.made(world.file(2))
+        world.log.saved(true)
+        _ = world.host.take()
+        _ = world.write()
+        world.log.wrote(.done, nanos: 0)
+        #expect(world.host.take().last?.hasPrefix("let go") == true)
     }
 
     @Test func aSyncClaimsNothingThatThePenIsAbout() {
