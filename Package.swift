@@ -49,6 +49,7 @@ let rows: [Row] = [
     Row(.c, "CSupport", "CSupport/io"),
     Row(.c, "CMemory", "CSupport/memory", imports: ["CSupport"]),
     Row(.c, "CTLS", "CSupport/tls"),
+    Row(.c, "CScrypt", "CSupport/scrypt"),
     Row(.c, "CPerf", "Perf/support"),
     Row(.library, "KVBase", "Sources/KVBase", imports: ["CIntrinsics"]),
     Row(.library, "RESP", "Sources/RESP", imports: ["KVBase"]),
@@ -70,8 +71,8 @@ let rows: [Row] = [
         packages: [argumentParser, logging]),
     Row(.executable, "kv", "Sources/kv", imports: ["KVClient", "KVFiles", "KVBase"], packages: [argumentParser]),
     Row(
-        .executable, "cmud", "Sources/cmud", imports: ["CMUDCore", "KVClient", "KVBase"],
-        packages: [argumentParser, ("CryptoExtras", "swift-crypto")] + nio),
+        .executable, "cmud", "Sources/cmud", imports: ["CScrypt", "CMUDCore", "KVClient", "KVBase"],
+        packages: [argumentParser] + nio),
     Row(.executable, "counter-example", "Sources/counter-example", imports: ["KVRuntime", "KVBase"]),
     Row(.executable, "visits-example", "Sources/visits-example", imports: ["KVRuntime"]),
     Row(.executable, "client-example", "Sources/client-example", imports: ["KVClient"]),
@@ -121,7 +122,8 @@ let rows: [Row] = [
     Row(
         .test, "KVClientExtrasTests", "Tests/KVClientExtrasTests", imports: ["KVClientExtras", "KVClient"],
         packages: [logging, metrics, lifecycle, ("MetricsTestKit", "swift-metrics")]),
-    Row(.test, "CMUDCoreTests", "Tests/CMUDCoreTests", imports: ["KVTestTraits", "CMUDCore", "KVBase"]),
+    Row(
+        .test, "CMUDCoreTests", "Tests/CMUDCoreTests", imports: ["KVTestTraits", "CMUDCore", "CScrypt", "KVBase"]),
     Row(
         .test, "SimulationTests", "Tests/SimulationTests",
         imports: ["KVTestTraits", "KVSim", "KVCore", "KVBase"]),
@@ -147,6 +149,7 @@ let data: [String: [String]] = [
 /// Libraries of the system that C targets link.
 let linked: [String: [String]] = [
     "CSupport": ["uring"], "CPerf": ["uring"], "CMemory": sanitized ? [] : ["jemalloc"], "CTLS": ["ssl", "crypto"],
+    "CScrypt": ["crypto"],
 ]
 
 func wanted() -> Set<String>? {
@@ -201,7 +204,6 @@ let external: [(name: String, dependency: Package.Dependency)] = [
     ),
     ("swift-nio", .package(url: "https://github.com/apple/swift-nio", from: "2.101.2")),
     ("swift-nio-ssl", .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6")),
-    ("swift-crypto", .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2")),
     ("hdrhistogram-swift", .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0")),
 ]
 

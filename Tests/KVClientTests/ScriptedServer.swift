@@ -90,8 +90,8 @@ final class ScriptedServer: Sendable {
     fileprivate func closed(_ channel: any Channel) { state.withLock { $0.open[ObjectIdentifier(channel)] = nil } }
 
     fileprivate func asked(_ exchange: Exchange) {
-        // First the script: who sees a request counted finds in its place what the script keeps of it. Who sees an answer
-        // finds the request counted as well, because answers leave by way of this loop's queue.
+        // First the script: who sees a request counted finds what the script keeps of it. Who sees an answer finds the
+        // request counted as well, because answers leave by way of this loop's queue.
         script(exchange)
         state.withLock { $0.requests.append(exchange.arguments) }
     }
