@@ -144,9 +144,12 @@ extension SimWorld {
         guard let disks = options.disks, !calm else { return }
         let disk = server.disk
         var isChanged = false
-        if disks.faults.contains(.stale), !debts[server.slot].images.isEmpty, random.disks.chance(0.3) {
+        // Two at once may take over from each other what was deleted (docs/replication.md 13).
+        let isOnlyOne = !servers.contains { $0 !== server && $0.hasBackup }
+        let mayPutBack = isOnlyOne && !debts[server.slot].images.isEmpty
+        if disks.faults.contains(.stale), mayPutBack, random.disks.chance(0.3) {
             disk.become(debts[server.slot].images[random.disks.below(debts[server.slot].images.count)])
-            isChanged = true
+            (isChanged, server.hasBackup) = (true, true)
             outcome.points.hit("disk: backup put back")
         } else if disks.faults.contains(.clone), random.disks.chance(0.2) {
             let other = servers[random.disks.below(servers.count)]

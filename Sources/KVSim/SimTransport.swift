@@ -200,7 +200,9 @@ extension SimWorld {
                 say { self.difference(self.upActors()) }
                 fail(SimViolation("I17", "actor \(actor.view.origin) detected a divergence"))
             }
-        case .joined: outcome.points.hit("server joined")
+        case .joined:
+            outcome.points.hit("server joined")
+            if actor.uid.index == 0 { servers[actor.view.slot].hasBackup = false }
         case .staleDisk: outcome.points.hit("disk: stale, compared")
         case .reconciled(let dropped): noteReconciled(actor, dropped)
         case .forgotten:

@@ -20,6 +20,8 @@ final class SimServer {
     var home: SimHome?
     /// Its disk was slow, full or broken in this life.
     var hadDiskTrouble = false
+    /// A backup was put into it, and it has not joined with that yet.
+    var hasBackup = false
 
     init(slot: Int, clock: SimClock) {
         self.slot = slot

@@ -88,6 +88,29 @@ import Testing
         #expect(try client.command("INFO", "stats").contains("acl_access_denied_auth:5\r\n"))
     }
 
+    @Test func ofWhoWaitsToSayWhoItIsLittleIsHeld() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let path = try file("password", "a password that is long enough")
+        let server = try KVDProcess(arguments: ["--requirepass-file", path])
+        let (client, stranger) = (try server.connect(), try server.connect())
+        #expect(try client.command("AUTH", "a password that is long enough") == "+OK\r\n")
+        for _ in 0..<3 { _ = try stranger.command("AUTH", "wrong") }
+        func held() throws -> Int {
+            let line = try client.command("INFO", "stats").split(separator: "\r\n").first {
+                $0.hasPrefix("unfinished_request_bytes:")
+            }
+            return try #require(line.flatMap { Int($0.split(separator: ":")[1]) })
+        }
+        var most = 0
+        for _ in 0..<60 {
+            try stranger.send(String(repeating: "AUTH wrong\r\n", count: 85))
+            most = max(most, try held())
+        }
+        #expect(try eventually { try held() > 3_000 })
+        most = max(most, try held())
+        #expect(most < 8_192, "of 60 KiB that it has sent")
+    }
+
     @Test(arguments: [
         ("--requirepass-file", "", "has to be one line, the password"),
         ("--aclfile", "user a on\nusr b\n", ":2: a line has to begin with the word user"),

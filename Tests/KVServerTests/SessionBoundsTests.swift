@@ -60,6 +60,33 @@ import Testing
         #expect(readers[0].reply != nil && shard.context.closedClients.count(.standsStill) == 2)
     }
 
+    @Test func manyThatStandStillAreClosedOverSeveralTurns() {
+        let session = LocalSession()
+        let shard = session.shard
+        let clients = (0..<50).map { _ in Session(shard: shard) }
+        let readers = clients.map { _ in Reader() }
+        var output = OutputBuffer()
+        defer {
+            output.deallocate()
+            for client in clients { client.close() }
+            session.close()
+        }
+        for (client, reader) in zip(clients, readers) {
+            client.owner = reader
+            _ = Array("GET k".utf8).withUnsafeBytes { client.receive($0, output: &output, unsent: 0) }
+        }
+        shard.state.pointee.nowMillis += Shard.stalledMillisMax + 1
+        var turns = [0]
+        while !shard.closeStalled() {
+            let closed = readers.count { $0.isStalled }
+            turns.append(closed)
+            // Those that are closed go before the next turn.
+            for (client, reader) in zip(clients, readers) where reader.isStalled { client.close() }
+        }
+        #expect(turns == [0, 16, 32, 48])
+        #expect(readers.allSatisfy { $0.isStalled } && shard.context.closedClients.count(.standsStill) == 50)
+    }
+
     @Test func aBlockedClientThatOnlyWritesIsReadOn() {
         let session = LocalSession()
         let shard = session.shard

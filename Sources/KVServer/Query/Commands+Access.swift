@@ -26,7 +26,8 @@ final class LoginWait: Continuation {
         timer?.cancel()
         timer = loop?.schedule(afterMillis: max(1, millis)) { [unowned self] in
             mayTry = true
-            session?.owner?.sessionShouldRun()
+            // Of one address all wake in the same turn: they queue up for its share.
+            if let session { session.shard.enqueue(session) }
         }
         if timer == nil { mayTry = true }
     }

@@ -10,6 +10,7 @@ extension Shard {
     /// Tending memory waits for a turn that leaves time for it, but for no more than so many turns.
     private static let tendTurnsMax = 20
     private static let stalledCheckMillis: Int64 = 1000
+    private static let stalledPauseMillis: Int64 = 5
 
     /// Registers the end-of-turn work and the timers. Before the loop runs.
     package func attach(to loop: Loop) {
@@ -38,10 +39,13 @@ extension Shard {
             readOn()
             giveUpTrips()
         }
-        loop.schedule(everyMillis: Shard.stalledCheckMillis) { [unowned self, unowned loop] in
-            beginTurn(loop)
-            closeStalled()
-        }
+        loop.schedule(everyMillis: Shard.stalledCheckMillis) { [unowned self, unowned loop] in closeStalled(loop) }
+    }
+
+    private func closeStalled(_ loop: Loop) {
+        beginTurn(loop)
+        guard !closeStalled() else { return }
+        loop.schedule(afterMillis: Shard.stalledPauseMillis) { [unowned self, unowned loop] in closeStalled(loop) }
     }
 
     /// All that was received is answered, messages and timers are done: those who wait, replication, memory.

@@ -63,6 +63,7 @@ package final class Shard {
 
     /// One for each client, in no order; a session knows its place.
     private(set) var sessions: [Session] = []
+    var stalledLook = StalledLook()
     /// Sessions with more to do in the next turn, oldest first.
     private var waiting: [Session] = []
     private var waitingNow: [Session] = []
