@@ -6,7 +6,7 @@ import Synchronization
 
 package final class ClosedClients: Sendable {
     package enum Reason: Int, CaseIterable, Sendable {
-        case readsNothing, standsStill, holdsTooMuch, saysNotWho, leavesOutput, holdsMost, noMemory
+        case readsNothing, standsStill, holdsTooMuch, saysNotWho, asksBeforeLogin, leavesOutput, holdsMost, noMemory
 
         var text: String {
             switch self {
@@ -15,6 +15,7 @@ package final class ClosedClients: Sendable {
             case .holdsTooMuch:
                 "had the longest unfinished request when those of all clients passed 1 GiB or a quarter of --maxmemory"
             case .saysNotWho: "did not say who it is within 30 s"
+            case .asksBeforeLogin: "sent more than 8 KiB behind a login that waited"
             case .leavesOutput:
                 "left more than \(Limits.outputBytesMax) bytes of replies, or \(Limits.outputBytesLong) for 10 s"
             case .holdsMost: "held most when requests and replies of all clients passed a quarter of --maxmemory"
@@ -29,6 +30,7 @@ package final class ClosedClients: Sendable {
             case .standsStill: "ERR closed: nothing more of the request came for 60 seconds"
             case .holdsTooMuch: "ERR closed: the unfinished requests of all clients hold too much, and this one most"
             case .noMemory: "OOM closed: this server can have no more memory for the request (ulimit -v)"
+            case .asksBeforeLogin: "ERR closed: more than 8 KiB came behind a login that waits"
             case .saysNotWho, .leavesOutput, .holdsMost: nil
             }
         }

@@ -138,7 +138,10 @@ enum Info {
         line(&text, "acl_access_denied_auth", denied.auth)
         line(&text, "acl_access_denied_cmd", denied.commands)
         line(&text, "acl_access_denied_key", denied.keys)
-        line(&text, "client_unauthenticated_disconnections", shard.context.closedClients.count(.saysNotWho))
+        let closed = shard.context.closedClients
+        line(
+            &text, "client_unauthenticated_disconnections",
+            closed.count(.saysNotWho) + closed.count(.asksBeforeLogin))
         secureConnections(shard, &text)
         let byWall = all.map(\.longestTurn).max { $0.word < $1.word } ?? LongestTurn(word: 0)
         let byProcessor = all.map(\.longestTurnOnProcessor).max { $0.word < $1.word } ?? LongestTurn(word: 0)

@@ -101,14 +101,15 @@ import Testing
             }
             return try #require(line.flatMap { Int($0.split(separator: ":")[1]) })
         }
-        var most = 0
-        for _ in 0..<60 {
-            try stranger.send(String(repeating: "AUTH wrong\r\n", count: 85))
-            most = max(most, try held())
-        }
-        #expect(try eventually { try held() > 3_000 })
-        most = max(most, try held())
-        #expect(most < 8_192, "of 60 KiB that it has sent")
+        // Seven KiB wait with it.
+        for _ in 0..<7 { try stranger.send(String(repeating: "AUTH wrong\r\n", count: 85)) }
+        #expect(try eventually { try held() > 5_000 })
+        #expect(try client.command("INFO", "stats").contains("client_unauthenticated_disconnections:0\r\n"))
+        try stranger.send(String(repeating: "AUTH wrong\r\n", count: 200))
+        #expect(try eventually { try held() == 0 })
+        #expect(try client.command("INFO", "stats").contains("client_unauthenticated_disconnections:1\r\n"))
+        let text = server.end()
+        #expect(text.contains("that sent more than 8 KiB behind a login that waited"), "\(text)")
     }
 
     @Test(arguments: [

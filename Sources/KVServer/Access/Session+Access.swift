@@ -9,6 +9,9 @@ extension Session {
         valueBytesMax: 16 * 1024, bulkBytesMax: 16 * 1024, commandBytesMax: 32 * 1024, argumentsMax: 10,
         argumentsSkippedMax: 10, inlineBytesMax: 16 * 1024)
 
+    /// What may wait behind a login that waits.
+    static let inputBeforeLoginMax = 8 * 1024
+
     /// What the client became: by arriving, by AUTH, by HELLO.
     func enter(_ login: Login, isAuthenticated: Bool) {
         (self.login, self.isAuthenticated) = (login, isAuthenticated)

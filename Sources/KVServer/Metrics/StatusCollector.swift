@@ -157,6 +157,7 @@ extension ClosedClients.Reason {
         case .standsStill: "stands_still"
         case .holdsTooMuch: "holds_too_much"
         case .saysNotWho: "says_not_who"
+        case .asksBeforeLogin: "asks_before_login"
         case .leavesOutput: "leaves_output"
         case .holdsMost: "holds_most"
         case .noMemory: "no_memory"

@@ -33,8 +33,6 @@ final class QueryAcceptor: Acceptor {
 final class QueryReceiver: ConnectionHandler, SessionOwner {
     /// Input waiting for its turn above which no more is read.
     private static let pendingInputMax = 64 * 1024
-    /// The same of a client that has not said who it is.
-    private static let pendingInputBeforeLoginMax = 4 * 1024
 
     private let session: Session
     private let shard: Shard
@@ -201,23 +199,18 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         case .idle: break
         case .ready:
             shard.enqueue(session)
-            pauseIfMuchWaits(connection)
+            if session.pendingInput > QueryReceiver.pendingInputMax { connection.pauseReading() }
         case .blocked:
             session.block()
             if !session.state.pointee.readsOn || session.pendingInput > Limits.commandBytesMax {
                 connection.pauseReading()
             }
             connection.notifyWhenDrained()
-        case .suspended: pauseIfMuchWaits(connection)
+        case .suspended:
+            if session.pendingInput > QueryReceiver.pendingInputMax { connection.pauseReading() }
         case .closing:
             connection.close(afterFlush: true)
         }
-    }
-
-    private func pauseIfMuchWaits(_ connection: Connection) {
-        let most =
-            session.isAuthenticated ? QueryReceiver.pendingInputMax : QueryReceiver.pendingInputBeforeLoginMax
-        if session.pendingInput > most { connection.pauseReading() }
     }
 
     // What the shard wants of the connection.

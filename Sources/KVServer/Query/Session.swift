@@ -287,6 +287,10 @@ package final class Session {
         s.pointee.activeMillis = shard.state.pointee.nowMillis
         if s.pointee.closing { return .closing }
         if s.pointee[[.continuation, .waiting, .blocked, .unsaved]] {
+            if !isAuthenticated, pendingInput + bytes.count > Session.inputBeforeLoginMax {
+                shard.close(self, .asksBeforeLogin)
+                return .closing
+            }
             let isKept = s.pointee[.continuation] ? late.tryAppend(bytes) : s.pointee.input.tryAppend(bytes)
             guard isKept else { return refuseForMemory() }
             noteInput()
