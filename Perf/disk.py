@@ -196,6 +196,11 @@ def info(client, field):
     return re.search(rf"^{field}:(.*)\r$", text, re.M).group(1)
 
 
+def seconds_loading(client):
+    until("it is loaded", 120, lambda: info(client, "loading") == "0")
+    return float(info(client, "recovery_seconds"))
+
+
 def redis_seconds(folder, *words):
     with redis(folder, *words) as server:
         until("it is loaded", 120, lambda: info(Client(server.port), "loading") == "0")
@@ -213,11 +218,11 @@ def recovery():
                 run(Given.kv, "--server", f"127.0.0.1:{server.port}", "export", "--rdb", folder("dump.rdb"))
             with kvd(folder, *words) as server:
                 client = Client(server.port, seconds=120)
-                rows["log"].append(KEYS / float(info(client, "recovery_seconds")))
+                rows["log"].append(KEYS / seconds_loading(client))
                 assert client("DBSIZE") == KEYS and client("SAVE") == "OK"
             with kvd(folder, *words) as server:
                 client = Client(server.port)
-                rows["snapshot"].append(KEYS / float(info(client, "recovery_seconds")))
+                rows["snapshot"].append(KEYS / seconds_loading(client))
                 assert client("DBSIZE") == KEYS
             rows["RDB"].append(KEYS / redis_seconds(folder, "--dbfilename", "dump.rdb"))
         with Folder() as folder:
