@@ -10,7 +10,7 @@ package import Testing
 /// second of which the processors were idle for `idleShare`, up to `atOnceIdle`.
 package struct BlockingTrait: SuiteTrait, TestTrait, TestScoping {
     private static let atOnce = 2
-    private static let atOnceIdle = 5
+    private static let atOnceIdle = 4
     private static let idleShare = 0.4
     package let isRecursive = true
     private static let gate = Gate(places: atOnce, placesIdle: atOnceIdle, idleShare: idleShare)

@@ -287,7 +287,8 @@ package final class Session {
         s.pointee.activeMillis = shard.state.pointee.nowMillis
         if s.pointee.closing { return .closing }
         if s.pointee[[.continuation, .waiting, .blocked, .unsaved]] {
-            if !isAuthenticated, pendingInput + bytes.count > Session.inputBeforeLoginMax {
+            let waitsForLogin = s.pointee[.continuation] && !isAuthenticated
+            if waitsForLogin, pendingInput + bytes.count > Session.inputBeforeLoginMax {
                 shard.close(self, .asksBeforeLogin)
                 return .closing
             }
