@@ -306,6 +306,12 @@ package struct SimBug: Sendable {
             o.slanderPercent = 80
             o.latencyMillisMax = 250
         },
+        "goneWithoutRoom": { o, random in
+            o.makeLiar(&random)
+            o.addNewcomer(clockIsUnset: false, &random)
+            o.slanderPercent = 80
+            o.latencyMillisMax = 250
+        },
         "unsetClockBounds": { o, random in
             o.makeLiar(&random)
             o.addNewcomer(clockIsUnset: true, &random)

@@ -29,8 +29,9 @@ package enum SimSeeds {
     /// oracle waited too short a time. 4520: a writer that was silent now and then contradicted nothing for long.
     /// 10025, 20156, 20206: a newcomer whose clock was never set took a write of two years ahead. 394: an actor
     /// believed that a server moved, of which only its sibling had that server's own word, and sent to an actor that
-    /// does not exist.
-    package static let failedLiars: [UInt64] = [394, 565, 4269, 4520, 10025, 20156, 20206]
+    /// does not exist. 873: a newcomer was said to be gone where the same liar had taken all room for servers that only
+    /// others tell of.
+    package static let failedLiars: [UInt64] = [394, 565, 873, 4269, 4520, 10025, 20156, 20206]
 
     /// All of them, as their worlds are drawn.
     package static var worlds: [SimOptions] {

@@ -43,6 +43,11 @@ struct DepartureVotes {
         votes.append(vote)
     }
 
+    /// Whether `voter` has said so for so long, and says so still. O(votes).
+    func stands(_ subject: UInt64, by voter: UInt64, forMillis length: Millis, _ now: Millis) -> Bool {
+        votes.contains { $0.subject == subject && $0.voter == voter && now - $0.since >= length }
+    }
+
     /// Whether more than half of `electorate` say so of the subject, each for long enough. `voters` are those of the
     /// electorate that can vote. O(votes).
     func isAgreed(_ subject: UInt64, voters: [UInt64], electorate: Int, _ now: Millis) -> Bool {

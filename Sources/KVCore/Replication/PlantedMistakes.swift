@@ -39,7 +39,8 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
 
     /// Mistakes in what a member is believed.
     private static let ofLies: PlantedMistakes = [
-        .resetOfOldId, .ownFromOthers, .floorAhead, .forgottenAtAWord, .goneBeforeItCame, .unsetClockBounds,
+        .resetOfOldId, .ownFromOthers, .floorAhead, .forgottenAtAWord, .goneBeforeItCame, .goneWithoutRoom,
+        .unsetClockBounds,
     ]
 
     package static let skipClosure = PlantedMistakes(rawValue: 1 << 0)
@@ -110,6 +111,8 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let forgottenAtAWord = PlantedMistakes(rawValue: 1 << 46)
     /// A server that nobody here has met is gone as soon as somebody says so.
     package static let goneBeforeItCame = PlantedMistakes(rawValue: 1 << 80)
+    /// The same where there is no room for one more that nobody has heard.
+    package static let goneWithoutRoom = PlantedMistakes(rawValue: 1 << 83)
     /// A server whose own clock was never set takes any stamp.
     package static let unsetClockBounds = PlantedMistakes(rawValue: 1 << 81)
     /// INCR writes the sum as a value.
@@ -166,7 +169,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A server is asked for what a sibling has. Not among `all`: it only sends more than is needed.
     package static let askBesideSibling = PlantedMistakes(rawValue: 1 << 62)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 71.
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 72.
     package static let all: [(name: String, bug: PlantedMistakes)] =
         [
             ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
@@ -191,6 +194,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
             ("stampIgnoresDeadline", .stampIgnoresDeadline), ("escortForgotten", .escortForgotten),
             ("resetOfOldId", .resetOfOldId), ("ownFromOthers", .ownFromOthers), ("floorAhead", .floorAhead),
             ("forgottenAtAWord", .forgottenAtAWord), ("goneBeforeItCame", .goneBeforeItCame),
+            ("goneWithoutRoom", .goneWithoutRoom),
             ("unsetClockBounds", .unsetClockBounds),
             ("countWritesSum", .countWritesSum), ("setForgetsTaken", .setForgetsTaken),
             ("partBuriedEarly", .partBuriedEarly), ("expiryLeavesParts", .expiryLeavesParts),

@@ -49,13 +49,17 @@ extension Replica {
 
     /// A server that is not known here is said to be gone. It may be about to come, so it is taken for one that comes,
     /// and is gone when it has been silent for as long as any other, or if more than half say so. If there is no room
-    /// for one more that nobody has heard, it is gone at once, as writes of it could not be taken else.
-    private func unheardOf(_ row: MemberRow, by sender: UInt64, _ at: Moment) -> MemberRow {
+    /// for one more that nobody has heard, nothing is believed for as long, and then that it is gone: else writes of it
+    /// could not be taken.
+    private func unheardOf(_ row: MemberRow, by sender: UInt64, _ at: Moment) -> MemberRow? {
         guard !row.status.isMember, isCaughtUp, !planted(.goneBeforeItCame) else { return row }
         votes.note(row.server, by: sender, at: at.steady)
+        if isOutvoted(row.server, at) { return row }
         var coming = row
         coming.status = .joining
-        return isOutvoted(row.server, at) || !members.hasRoom(forHearsay: coming) ? row : coming
+        if members.hasRoom(forHearsay: coming) { return coming }
+        let isOld = votes.stands(row.server, by: sender, forMillis: config.downMillis, at.steady)
+        return isOld || planted(.goneWithoutRoom) ? row : nil
     }
 
     /// Others say that this very server is gone.

@@ -18,6 +18,16 @@ import Testing
         #expect(!votes.isAgreed(9, voters: [1], electorate: 2, 3_000))
     }
 
+    @Test func aVoteStandsAsLongAsItIsRepeated() {
+        var votes = DepartureVotes()
+        for now: Millis in [0, 4_000, 9_000] { votes.note(9, by: 1, at: now) }
+        #expect(!votes.stands(9, by: 1, forMillis: 10_000, 9_999))
+        #expect(votes.stands(9, by: 1, forMillis: 10_000, 10_000))
+        #expect(!votes.stands(9, by: 2, forMillis: 0, 10_000) && !votes.stands(8, by: 1, forMillis: 0, 10_000))
+        votes.note(9, by: 1, at: 19_001)
+        #expect(!votes.stands(9, by: 1, forMillis: 10_000, 20_000), "it was silent for ten seconds")
+    }
+
     /// One that says it of very many takes away nobody's vote but its own.
     @Test func votesAreNotLostByAnothersMany() {
         var votes = DepartureVotes()
