@@ -3,6 +3,8 @@
 import CScrypt
 import Testing
 
+@testable import CMUDCore
+
 @Suite struct ScryptTests {
     private func derive(
         _ password: String, _ salt: String, _ rounds: UInt64, _ blockSize: UInt64, _ parallelism: UInt64
@@ -14,26 +16,21 @@ import Testing
         return code == 0 ? key : nil
     }
 
-    private func bytes(_ hex: String) -> [UInt8] {
-        let digits = Array(hex)
-        return stride(from: 0, to: digits.count, by: 2).map { UInt8(String(digits[$0...($0 + 1)]), radix: 16)! }
-    }
-
     /// RFC 7914, section 12. The last one is what characters' passwords take.
     @Test func theVectorsOfTheStandardAreMet() {
         #expect(
             derive("", "", 16, 1, 1)
-                == bytes(
+                == Verifier.unhex(
                     "77d6576238657b203b19ca42c18a0497f16b4844e3074ae8dfdffa3fede21442"
                         + "fcd0069ded0948f8326a753a0fc81f17e8d3e0fb2e0d3628cf35e20c38d18906"))
         #expect(
             derive("password", "NaCl", 1024, 8, 16)
-                == bytes(
+                == Verifier.unhex(
                     "fdbabe1c9d3472007856e7190d01e9fe7c6ad7cbc8237830e77376634b373162"
                         + "2eaf30d92e22a3886ff109279d9830dac727afb94a83ee6d8360cbdfa2cc0640"))
         #expect(
             derive("pleaseletmein", "SodiumChloride", 16384, 8, 1)
-                == bytes(
+                == Verifier.unhex(
                     "7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2"
                         + "d5432955613f0fcf62d49705242a9af9e61e85dc0d651e40dfcf017b45575887"))
     }

@@ -141,7 +141,6 @@ def main():
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     given = parser.parse_args()
     kvd = os.path.abspath(os.path.join(given.folder, "kvd"))
-    lost = 0
     with Folder() as folder:
         if given.sync_takes:
             kvd = slow(folder("kvd"), kvd, given.sync_takes)

@@ -33,55 +33,62 @@ import Testing
         }
     }
 
-    @Test func aRequestThatStandsStillIsClosedAfterAWhile() {
+    /// Clients of one shard, each with what it has sent.
+    private final class Crowd {
         let session = LocalSession()
-        let shard = session.shard
+        let clients: [Session]
+        let readers: [Reader]
+        var output = OutputBuffer()
+        var shard: Shard { session.shard }
+
+        init(sending inputs: [[UInt8]]) {
+            let shard = session.shard
+            clients = inputs.map { _ in Session(shard: shard) }
+            readers = inputs.map { _ in Reader() }
+            for (i, client) in clients.enumerated() {
+                client.owner = readers[i]
+                receive(inputs[i], i)
+            }
+        }
+
+        func receive(_ input: [UInt8], _ i: Int) {
+            _ = input.withUnsafeBytes { clients[i].receive($0, output: &output, unsent: 0) }
+        }
+
+        func close() {
+            output.deallocate()
+            for client in clients { client.close() }
+            session.close()
+        }
+    }
+
+    @Test func aRequestThatStandsStillIsClosedAfterAWhile() {
         // Cut in the middle of an array, of a line, of a value that is passed over; and between two requests.
         let big = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$\(Limits.valueBytesMax + 1)\r\nxxx"
         let inputs = ["*2\r\n$3\r\nGET\r\n$5\r\nab", "GET k", big, "", "PING\r\n"]
-        let clients = inputs.map { _ in Session(shard: shard) }
-        let readers = inputs.map { _ in Reader() }
-        var output = OutputBuffer()
-        defer {
-            output.deallocate()
-            for client in clients { client.close() }
-            session.close()
-        }
-        for (i, client) in clients.enumerated() {
-            client.owner = readers[i]
-            _ = Array(inputs[i].utf8).withUnsafeBytes { client.receive($0, output: &output, unsent: 0) }
-        }
+        let crowd = Crowd(sending: inputs.map { Array($0.utf8) })
+        defer { crowd.close() }
+        let shard = crowd.shard
         shard.state.pointee.nowMillis += Shard.stalledMillisMax
         // A byte is enough for another minute.
-        _ = Array("a".utf8).withUnsafeBytes { clients[1].receive($0, output: &output, unsent: 0) }
+        crowd.receive(Array("a".utf8), 1)
         shard.state.pointee.nowMillis += 1
         shard.closeStalled()
-        #expect(readers.map(\.isStalled) == [true, false, true, false, false])
-        #expect(readers[0].reply != nil && shard.context.closedClients.count(.standsStill) == 2)
+        #expect(crowd.readers.map(\.isStalled) == [true, false, true, false, false])
+        #expect(crowd.readers[0].reply != nil && shard.context.closedClients.count(.standsStill) == 2)
     }
 
     @Test func manyThatStandStillAreClosedOverSeveralTurns() {
-        let session = LocalSession()
-        let shard = session.shard
-        let clients = (0..<50).map { _ in Session(shard: shard) }
-        let readers = clients.map { _ in Reader() }
-        var output = OutputBuffer()
-        defer {
-            output.deallocate()
-            for client in clients { client.close() }
-            session.close()
-        }
-        for (client, reader) in zip(clients, readers) {
-            client.owner = reader
-            _ = Array("GET k".utf8).withUnsafeBytes { client.receive($0, output: &output, unsent: 0) }
-        }
+        let crowd = Crowd(sending: Array(repeating: Array("GET k".utf8), count: 50))
+        defer { crowd.close() }
+        let (shard, readers) = (crowd.shard, crowd.readers)
         shard.state.pointee.nowMillis += Shard.stalledMillisMax + 1
         var turns = [0]
         while !shard.closeStalled() {
             let closed = readers.count { $0.isStalled }
             turns.append(closed)
             // Those that are closed go before the next turn.
-            for (client, reader) in zip(clients, readers) where reader.isStalled { client.close() }
+            for (client, reader) in zip(crowd.clients, readers) where reader.isStalled { client.close() }
         }
         #expect(turns == [0, 16, 32, 48])
         #expect(readers.allSatisfy { $0.isStalled } && shard.context.closedClients.count(.standsStill) == 50)
@@ -116,22 +123,10 @@ import Testing
     }
 
     @Test func theLongestUnfinishedRequestIsGivenUpAtTheBoundOfAll() {
-        let session = LocalSession()
-        let shard = session.shard
-        let clients = (0..<3).map { _ in Session(shard: shard) }
-        let readers = clients.map { _ in Reader() }
-        var output = OutputBuffer()
-        defer {
-            output.deallocate()
-            for client in clients { client.close() }
-            session.close()
-        }
         let head = Array("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000\r\n".utf8)
-        for (i, client) in clients.enumerated() {
-            client.owner = readers[i]
-            let input = head + [UInt8](repeating: 7, count: 100_000 * (i + 1))
-            _ = input.withUnsafeBytes { client.receive($0, output: &output, unsent: 0) }
-        }
+        let crowd = Crowd(sending: (1...3).map { head + [UInt8](repeating: 7, count: 100_000 * $0) })
+        defer { crowd.close() }
+        let (shard, readers) = (crowd.shard, crowd.readers)
         #expect(shard.state.pointee.heldInput == 3 * head.count + 600_000)
         shard.boundInput()
         #expect(!readers.contains { $0.isStalled })
@@ -139,7 +134,7 @@ import Testing
         shard.state.pointee.heldInput += shard.context.heldInputMax - 500_000
         shard.boundInput()
         #expect(readers.map(\.isStalled) == [false, false, true] && readers[2].reply != nil)
-        clients[2].dropInput()
+        crowd.clients[2].dropInput()
         shard.boundInput()
         #expect(readers.map(\.isStalled) == [false, false, true])
         shard.state.pointee.heldInput -= shard.context.heldInputMax - 500_000
