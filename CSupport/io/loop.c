@@ -167,8 +167,27 @@ static int take_closed(cs_loop *loop, cs_event *events, int count, int capacity)
     return count;
 }
 
-/// Arms what is due; returns the timeout shortened to the next one that is not.
-static int64_t arm_due(cs_loop *loop, int64_t timeout) {
+/// Takes some of those that wait in the queue of a listener with CS_LAST, and closes it when there are none.
+static int take_last(cs_conn *listener, cs_event *events, int count, int capacity) {
+    int uring = listener->loop->backend == CS_BACKEND_URING;
+    if (uring) fcntl(listener->fd, F_SETFL, fcntl(listener->fd, F_GETFL) | O_NONBLOCK);
+    for (int i = 0; i < CS_ACCEPTS_PER_TURN && count < capacity; i++) {
+        int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | (uring ? 0 : SOCK_NONBLOCK));
+        if (fd >= 0) {
+            cs_fill(&events[count++], listener, CS_EVENT_ACCEPTED, fd, NULL);
+        } else if (errno != EINTR && errno != ECONNABORTED) {
+            int refuses = cs_accept_error(listener, errno, &events[count]);
+            count += refuses;
+            if (!refuses) cs_conn_start_close(listener, 0);
+            break;
+        }
+    }
+    if (!(listener->flags & CS_CLOSING)) cs_conn_arm_later(listener, 0);
+    return count;
+}
+
+/// Arms what is due, and lets listeners end; returns the timeout shortened to the next one that is not.
+static int64_t arm_due(cs_loop *loop, cs_event *events, int *count, int capacity, int64_t timeout) {
     cs_conn *conn = loop->to_arm;
     if (!conn) return timeout;
     loop->to_arm = NULL;
@@ -176,7 +195,11 @@ static int64_t arm_due(cs_loop *loop, int64_t timeout) {
     while (conn) {
         cs_conn *next = conn->next_to_arm;
         conn->flags &= ~CS_TO_ARM;
-        if (conn->arm_at > now) {
+        if ((conn->flags & (CS_LAST | CS_CLOSING)) == CS_LAST) {
+            // While the kernel still accepts for it, its last completion ends the wait.
+            if (conn->flags & CS_ARMED) cs_conn_arm_later(conn, 0);
+            else *count = take_last(conn, events, *count, capacity);
+        } else if (conn->arm_at > now) {
             int64_t left = conn->arm_at - now;
             if (timeout < 0 || left < timeout) timeout = left;
             cs_conn_arm_later(conn, conn->arm_at);
@@ -201,10 +224,13 @@ int cs_loop_wait(cs_loop *loop, cs_event *events, int capacity, int64_t timeout_
         conn->next = loop->unused;
         loop->unused = conn;
     }
-    timeout_nanos = arm_due(loop, timeout_nanos);
+    int count = 0;
+    timeout_nanos = arm_due(loop, events, &count, capacity / 2, timeout_nanos);
     // A mass of closings can neither starve fresh events nor make a turn long. What is left has the next turn at once.
     int closings_max = capacity / 2 < CS_CLOSINGS_PER_TURN ? capacity / 2 : CS_CLOSINGS_PER_TURN;
-    int closings = take_closed(loop, events, 0, closings_max), count = closings;
+    int taken = count;
+    count = take_closed(loop, events, count, count + closings_max);
+    int closings = count - taken;
     if (count > 0) timeout_nanos = 0;
     count = loop->backend == CS_BACKEND_URING ? cs_ring_wait(loop, events, count, capacity, timeout_nanos)
                                               : cs_epoll_wait(loop, events, count, capacity, timeout_nanos);
@@ -324,7 +350,7 @@ void cs_conn_pause(cs_conn *conn) {
     if (!(conn->flags & CS_WANT_READ)) return;
     conn->flags &= ~CS_WANT_READ;
     if (conn->loop->backend == CS_BACKEND_EPOLL) cs_epoll_update(conn);
-    else if (conn->flags & CS_ARMED) cs_ring_cancel_receive(conn);
+    else if (conn->flags & CS_ARMED) cs_ring_cancel(conn);
 }
 
 void cs_conn_resume(cs_conn *conn) {
@@ -339,6 +365,13 @@ void cs_conn_end(cs_conn *conn) {
 }
 
 void cs_conn_close(cs_conn *conn) { cs_conn_start_close(conn, 0); }
+
+void cs_listener_finish(cs_conn *listener) {
+    if (listener->flags & (CS_CLOSING | CS_LAST)) return;
+    listener->flags = (listener->flags | CS_LAST) & ~CS_WANT_READ;
+    if (listener->flags & CS_ARMED) cs_ring_cancel(listener);
+    cs_conn_arm_later(listener, 0);
+}
 
 void cs_conn_abandon(cs_conn *conn) {
     if (conn->flags & CS_CLOSED) return;

@@ -51,6 +51,7 @@
 #define CS_CLOSED 16u       // the descriptor is closed; on the closed list
 #define CS_TO_ARM 32u       // on the list of those to arm at the next wait
 #define CS_PEER_ENDED 64u   // nothing more to receive
+#define CS_LAST 128u        // a listener that takes who has come, then closes; on the list of those to arm
 
 struct cs_conn {
     cs_loop *loop;
@@ -111,7 +112,7 @@ int cs_ring_wait(cs_loop *loop, cs_event *events, int count, int capacity, int64
 void cs_ring_arm(cs_conn *conn);
 void cs_ring_connect(cs_conn *conn);
 void cs_ring_send(cs_conn *conn);
-void cs_ring_cancel_receive(cs_conn *conn);
+void cs_ring_cancel(cs_conn *conn);
 void cs_ring_start_close(cs_conn *conn);
 
 // epoll.c

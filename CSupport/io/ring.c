@@ -166,9 +166,11 @@ void cs_ring_send(cs_conn *conn) {
     tag(sqe, conn, OP_SEND);
 }
 
-void cs_ring_cancel_receive(cs_conn *conn) {
+/// Ends the multishot receive or accept; what it has completed already is still delivered.
+void cs_ring_cancel(cs_conn *conn) {
     struct io_uring_sqe *sqe = next_sqe(conn->loop);
-    io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)conn | OP_RECEIVE, 0);
+    uint64_t op = conn->kind == CS_KIND_LISTENER ? OP_ACCEPT : OP_RECEIVE;
+    io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)conn | op, 0);
     tag(sqe, conn, OP_CANCEL);
 }
 

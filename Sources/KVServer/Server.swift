@@ -478,7 +478,7 @@ package final class Server {
         name.utf8.reduce(0xCBF2_9CE4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
     }
 
-    /// How long clients may take to read their last replies.
+    /// How long clients may take to read their last replies, and so long the last ones are waited for.
     private static let drainMillisMax = 1500
     /// Without any progress for this long nobody takes what is still owed.
     private static let stalledMillisMax = 5000
@@ -496,11 +496,12 @@ package final class Server {
         for core in cores {
             let box = UncheckedBox(core)
             core.thread.loop.perform {
-                for listener in box.value.listeners { listener.close() }
+                for listener in box.value.listeners { listener.finish() }
                 box.value.shard.refuseWrites()
                 box.value.shard.replicator?.leave()
             }
         }
+        awaitLastClients()
         handOver()
         for core in cores {
             let box = UncheckedBox(core)
@@ -533,6 +534,15 @@ package final class Server {
         }
         log.info("stopped")
         return owed
+    }
+
+    /// Who has come until now is told that writes are refused, like all others, instead of being cut off.
+    private func awaitLastClients() {
+        let started = Machine.monotonicNanos
+        repeat { usleep(2000) } while Machine.monotonicNanos - started < Nanos(Server.drainMillisMax) * 1_000_000
+            && !cores.allSatisfy { $0.listeners.allSatisfy(\.isClosed) }
+        // Their first requests are read in the turn after.
+        usleep(2000)
     }
 
     /// Waits until every actor has said good-bye, there is no progress any more, or patience ends; says each second how

@@ -121,7 +121,7 @@ import Testing
         let files = ["--cacert", path("ca.pem"), "--cert", path("alice.pem"), "--key", path("alice.key")]
         let put = try Programs.kv(["--server", "127.0.0.1:\(server.ports[0])"] + files + ["put", "k", "v"])
         #expect(put.code == 0, "\(put.errors)")
-        let get = try Programs.kv(["get", "k", "--server", "127.0.0.1:\(server.ports[1])"] + files)
+        let get = try Programs.kv(["get", "k", "--server", "127.0.0.1:\(server.ports[0])"] + files)
         #expect(get.code == 0 && String(decoding: get.output, as: UTF8.self).hasPrefix("v"), "\(get)")
         let without = try Programs.kv(
             ["--server", "127.0.0.1:\(server.ports[0])", "--timeout", "3"] + files[..<2] + ["get", "k"])

@@ -320,6 +320,31 @@ func withServer<R>(
         }
     }
 
+    /// The kernel makes connections, and takes requests on them, long before a busy loop accepts them.
+    @Test(arguments: backends) func aListenerThatEndsServesWhoHasCome(_ backend: LoopBackend) throws {
+        let loop = try Loop(backend: backend)
+        let listener = try loop.listen(
+            SocketAddress(host: "127.0.0.1", port: 0)!, acceptor: ClosureAcceptor { _ in EchoHandler() })
+        let port = listener.localAddress!.port
+        let thread = LoopThread(loop: loop)
+        thread.start()
+        let (busy, free) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+        loop.perform {
+            busy.signal()
+            free.wait()
+        }
+        busy.wait()
+        let clients = try (0..<100).map { _ in try TestSocket(port: port) }
+        for client in clients { try client.send("hello") }
+        nonisolated(unsafe) let ending = listener
+        loop.perform { ending.finish() }
+        free.signal()
+        for client in clients { #expect(try client.receiveText(5) == "hello") }
+        #expect(eventually { ending.isClosed })
+        #expect(throws: (any Error).self) { try TestSocket(port: port) }
+        try thread.stopAndJoin()
+    }
+
     @Test(arguments: backends) func stopClosesEveryConnectionOnce(_ backend: LoopBackend) throws {
         final class Counting: ConnectionHandler {
             var closed = 0

@@ -99,6 +99,9 @@ void cs_conn_resume(cs_conn *conn);
 void cs_conn_end(cs_conn *conn);
 /// Closes for good; CS_EVENT_CLOSED follows, other events of this token do not (except those already collected).
 void cs_conn_close(cs_conn *conn);
+/// Closes a listener when all have been accepted that the kernel has made connections with: who is in its queue when it
+/// closes is cut off in the middle of a request.
+void cs_listener_finish(cs_conn *listener);
 /// Of a loop that will not wait any more, just before it is destroyed: closes the descriptor, and frees the connection
 /// unless the kernel owes it something. No event follows.
 void cs_conn_abandon(cs_conn *conn);

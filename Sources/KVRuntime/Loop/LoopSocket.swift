@@ -2,6 +2,7 @@
 
 import CSupport
 import Glibc
+import Synchronization
 
 /// Base of connections and listeners: the object behind the token of an event. The loop holds a reference from
 /// creation until the closed event, so an object is alive whenever one of its events arrives.
@@ -47,6 +48,7 @@ open class Acceptor {
 package final class Listener: LoopSocket {
     private let acceptor: Acceptor
     private let secure: SecurePort?
+    private let hasClosed = Atomic(false)
 
     init(loop: Loop, acceptor: Acceptor, secure: SecurePort?) {
         (self.acceptor, self.secure) = (acceptor, secure)
@@ -64,6 +66,17 @@ package final class Listener: LoopSocket {
             connection.close(afterFlush: true)
         }
     }
+
+    /// Closes, but takes those first whose connections the kernel has made already: one turn, or a few. Whoever comes
+    /// between the last look and the end, microseconds, is cut off.
+    package func finish() {
+        if let handle { cs_listener_finish(handle) }
+    }
+
+    /// From any thread.
+    package var isClosed: Bool { hasClosed.load(ordering: .acquiring) }
+
+    override func didClose(reason: Int32) { hasClosed.store(true, ordering: .releasing) }
 
     func didOverload(_ fd: Int32) {
         // Where all speak TLS it would be no word of theirs.
