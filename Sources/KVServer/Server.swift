@@ -539,8 +539,10 @@ package final class Server {
     /// Who has come until now is told that writes are refused, like all others, instead of being cut off.
     private func awaitLastClients() {
         let started = Machine.monotonicNanos
-        repeat { usleep(2000) } while Machine.monotonicNanos - started < Nanos(Server.drainMillisMax) * 1_000_000
-            && !cores.allSatisfy { $0.listeners.allSatisfy(\.isClosed) }
+        while !cores.allSatisfy({ $0.listeners.allSatisfy(\.isClosed) }) {
+            guard Machine.monotonicNanos - started < Nanos(Server.drainMillisMax) * 1_000_000 else { return }
+            usleep(2000)
+        }
         // Their first requests are read in the turn after.
         usleep(2000)
     }
