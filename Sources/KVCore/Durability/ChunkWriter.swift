@@ -269,16 +269,21 @@ package struct ChunkWriter {
     ///
     /// A value of more than `valueBytesMax` bytes is put in by pieces of so many, one a call: as long as the chunk
     /// `isOpen` the next call is to be for the same segment and place.
+    ///
+    /// With `winners`, entries without an interval are put in as what that store has of their keys.
     package mutating func learned(
-        _ segment: DeltaSegment, from done: Int, bytesMax: Int, valueBytesMax: Int = .max, proves: Bool = true
+        _ segment: DeltaSegment, from done: Int, bytesMax: Int, valueBytesMax: Int = .max, proves: Bool = true,
+        winners store: Store? = nil
     ) -> Int {
         let entries = segment.entries
         if isOpen { return endLearned(after: valueBytesMax, open: done, done + 1) }
         var (end, bytes) = (done, 0)
+        let winners = segment.isPage || !proves ? store : nil
         while end < entries.count, end == done || bytes < bytesMax {
-            let isLarge = entries[end].record.contentCount > valueBytesMax
+            let record = winner(entries[end], winners)
+            let isLarge = record?.contentCount ?? 0 > valueBytesMax
             if isLarge, end > done { break }
-            bytes += entries[end].record.keyCount + entries[end].record.contentCount + 8
+            bytes += record.map { $0.keyCount + $0.contentCount + 8 } ?? 0
             end += 1
             if isLarge { break }
         }
@@ -298,7 +303,7 @@ package struct ChunkWriter {
         beginEntries()
         encoder.restart(nil)
         for i in done..<end {
-            let record = entries[i].record
+            guard let record = winner(entries[i], winners) else { continue }
             guard record.contentCount > valueBytesMax else {
                 entry(record)
                 continue
@@ -307,6 +312,14 @@ package struct ChunkWriter {
             greatest.raise(record.origin, to: record.seq)
         }
         return endLearned(after: valueBytesMax, open: done, end)
+    }
+
+    /// An entry that lost has no place in a log: what beat it may stand in another one, which is given up before this
+    /// one, and be collected then. Nil: it has been.
+    @inline(__always)
+    private func winner(_ entry: DeltaEntry, _ store: Store?) -> Record? {
+        guard let store, !entry.record.isCompanion else { return entry.record }
+        return store.find(HashedKey(entry.record, hash: entry.hash))
     }
 
     /// Goes on with a value, if there is one, and ends the section behind it.

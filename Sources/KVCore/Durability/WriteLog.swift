@@ -241,7 +241,8 @@ package final class WriteLog {
                 if planted(.vectorBeforeEntries), proves, isFirst { proveEarly(segment) }
                 learnedDone = writer.learned(
                     segment, from: learnedDone, bytesMax: min(left, limits.learnedPieceBytes),
-                    valueBytesMax: limits.ownBytesPerTurn, proves: proves)
+                    valueBytesMax: limits.ownBytesPerTurn, proves: proves,
+                    winners: planted(.losersLogged) ? nil : store)
                 left -= writer.byteCount - before
                 guard learnedDone == segment.count else { continue }
                 learnedDone = 0

@@ -5,6 +5,8 @@ import KVBase
 
 struct Hearing {
     private var lastAt: Millis?
+    /// The same of a frame to a member: who takes this server for gone says only that.
+    private var toldAt: Millis?
     /// When its first vector arrived: sending deltas makes sense from then on.
     private var firstContact: Millis?
     /// Since when another process is heard at its address while it is silent itself.
@@ -35,11 +37,21 @@ struct Hearing {
 
     mutating func note(_ now: Millis) { lastAt = now }
 
+    /// When it last said what it has seen, to this actor or a sibling.
+    var tellingAt: Millis? { toldAt }
+
+    mutating func note(tellingAt now: Millis) { toldAt = now }
+
+    func isTelling(_ now: Millis, _ suspectMillis: Millis) -> Bool { toldAt.map { now - $0 <= suspectMillis } ?? false }
+
     /// A sibling heard it.
     mutating func note(bySibling time: Millis) { lastAt = max(lastAt ?? time, time) }
 
     /// This process stood still for so long: the silence is its own fault.
-    mutating func forgive(_ pause: Millis, _ now: Millis) { if let lastAt { self.lastAt = min(now, lastAt + pause) } }
+    mutating func forgive(_ pause: Millis, _ now: Millis) {
+        if let lastAt { self.lastAt = min(now, lastAt + pause) }
+        if let toldAt { self.toldAt = min(now, toldAt + pause) }
+    }
 
     var isContacted: Bool { firstContact != nil }
     var contactedAt: Millis? { firstContact }
@@ -92,8 +104,9 @@ struct Hearing {
         }
     }
 
-    /// What a sibling knows of its clock.
+    /// What a sibling knows of its clock, and when it told that something.
     mutating func note(_ news: ServerNews) {
+        if let told = news.tellingAt { toldAt = max(toldAt ?? told, told) }
         guard news.offsetAt > clockOffsetAt else { return }
         (clockOffset, clockOffsetAt, shortestRoundTrip) = (news.offset, news.offsetAt, news.roundTrip)
     }

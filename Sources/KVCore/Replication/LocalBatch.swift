@@ -97,6 +97,8 @@ struct ServerNews: Sendable {
     var server: UInt64
     /// Steady time at which this process last heard from it; nil if never.
     var heardAt: Millis?
+    /// The same of what it says to members.
+    var tellingAt: Millis?
     var seenGapless: VersionVector
     var seenAtMost: VersionVector
     var report: StabilityReport?

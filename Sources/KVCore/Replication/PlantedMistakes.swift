@@ -162,6 +162,8 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let collectOnUndurable = PlantedMistakes(rawValue: 1 << 75)
     /// Writes are answered however long a sync takes.
     package static let answersWhileBehind = PlantedMistakes(rawValue: 1 << 82)
+    /// Entries that came and lost are logged, and not what beat them.
+    package static let losersLogged = PlantedMistakes(rawValue: 1 << 84)
 
     /// RESTAMP writes below what it is to beat. Not among `all`: simulated clocks do not go so far ahead.
     package static let restampBelow = PlantedMistakes(rawValue: 1 << 61)

@@ -99,12 +99,13 @@ extension Replica {
         }
     }
 
-    /// How far a writer says that it wrote; nil if it cannot be heard.
+    /// How far a writer says that it wrote; nil if it cannot be heard, or takes this server for gone and says nothing.
     func sayOf(_ origin: OriginIndex, _ at: Moment) -> UInt64? {
         let writer = origins.uid(origin)
         if writer.server == uid.server { return sibling(Int(writer.index)).map { $0.vector[origin] } }
         guard let server = server(writer.server), server.isContacted,
-            !server.isSuspect(at.steady, config.suspectMillis)
+            !server.isSuspect(at.steady, config.suspectMillis),
+            server.hearing.isTelling(at.steady, config.suspectMillis)
         else { return nil }
         return server.seenGapless[origin]
     }

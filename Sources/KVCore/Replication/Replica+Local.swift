@@ -131,8 +131,8 @@ extension Replica {
 
     private func news(_ server: RemoteServer) -> ServerNews {
         ServerNews(
-            server: server.id, heardAt: server.heardAt, seenGapless: server.seenGapless, seenAtMost: server.seenAtMost,
-            report: server.report,
+            server: server.id, heardAt: server.heardAt, tellingAt: server.hearing.tellingAt,
+            seenGapless: server.seenGapless, seenAtMost: server.seenAtMost, report: server.report,
             offset: server.hearing.steadyOffset, offsetAt: server.hearing.offsetAt, roundTrip: server.hearing.roundTrip,
             announcedTo: server.view.announcedTo, scanStart: server.donor?.start)
     }

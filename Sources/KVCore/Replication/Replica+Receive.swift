@@ -110,6 +110,9 @@ extension Replica {
     private func hear(_ head: FrameHead, from server: RemoteServer, _ at: Moment, into effects: inout ReplicaEffects) {
         if server.isSuspect(at.steady, config.suspectMillis) { server.stream.restartWaiting(at.steady) }
         server.hearing.note(at.steady)
+        if !head.rows.contains(where: { $0.server == uid.server && $0.status >= .forgotten }) {
+            server.hearing.note(tellingAt: at.steady)
+        }
         if server.hearing.noteRows(head.rowsHash), head.rowsHash != members.hash { server.wish.want(at: at.steady) }
         if !server.isContacted { server.wish.want(at: at.steady) }
         let asksForAll = isConnected && head.scanAsk != nil && isCaughtUp
