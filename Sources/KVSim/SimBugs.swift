@@ -312,6 +312,12 @@ package struct SimBug: Sendable {
             o.slanderPercent = 80
             o.latencyMillisMax = 250
         },
+        "movedAtAWord": { o, random in
+            o.makeLiar(&random)
+            o.addNewcomer(clockIsUnset: false, &random)
+            o.slanderPercent = 0
+            o.latencyMillisMax = 250
+        },
         "unsetClockBounds": { o, random in
             o.makeLiar(&random)
             o.addNewcomer(clockIsUnset: true, &random)

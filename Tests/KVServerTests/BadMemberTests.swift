@@ -49,7 +49,7 @@ import Testing
         for batch in 0..<6 {
             try tell(served, link, (0..<100).map { row(UInt64(10_000 + 100 * batch + $0), Self.address) })
         }
-        let most = Membership.unheardMembersMax
+        let most = Membership.unheardMembersOfOneMax
         #expect(try eventually { try info(client, "rows_refused_total") == "\(600 - most)" })
         #expect(try info(client, "servers") == "\(2 + most)")
         #expect(served.lines.count("0000000000005757 at 127.0.0.1:9 tells of more servers than there is room for") == 1)

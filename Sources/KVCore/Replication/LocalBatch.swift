@@ -138,8 +138,8 @@ package final class LocalBatch: @unchecked Sendable {
     let news: [ServerNews]
     let rowsHash: UInt64
     let rows: [MemberRow]
-    /// Of each row whether it is its server's own word.
-    let areOwnWords: [Bool]
+    /// Of each row the server that told it; 0: the server itself.
+    let tellers: [UInt64]
     /// Who says of a server that can be heard that it is gone.
     let votes: [DepartureVote]
     let asks: [ForwardedAsk]
@@ -160,7 +160,7 @@ package final class LocalBatch: @unchecked Sendable {
 
     init(
         fromIndex: Int, vector: VersionVector, digest: UInt64, floor: Millis, firstItem: UInt64, items: [LocalItem],
-        ackedItem: UInt64, news: [ServerNews], rowsHash: UInt64, rows: [MemberRow], areOwnWords: [Bool],
+        ackedItem: UInt64, news: [ServerNews], rowsHash: UInt64, rows: [MemberRow], tellers: [UInt64],
         votes: [DepartureVote], asks: [ForwardedAsk], scanAsk: ScanAsk?, scanChunk: LocalChunk?, isFlushed: Bool,
         isSettled: Bool, hasGreeted: Bool, isAdopting: Bool, level: [UInt64], retired: [UInt64], clock: Millis = 0,
         sure: VersionVector? = nil, durable: VersionVector? = nil
@@ -178,7 +178,7 @@ package final class LocalBatch: @unchecked Sendable {
         self.news = news
         self.rowsHash = rowsHash
         self.rows = rows
-        self.areOwnWords = areOwnWords
+        self.tellers = tellers
         self.votes = votes
         self.asks = asks
         self.scanAsk = scanAsk

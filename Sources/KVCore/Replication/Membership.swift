@@ -6,22 +6,49 @@ import KVBase
 enum RowSource: Equatable {
     /// The server's own, or that of its operator.
     case itself
-    /// A sibling's; `isOwnWord`: it has it from the server itself.
-    case sibling(isOwnWord: Bool)
+    /// A sibling's, which has it from that server; 0: from the server itself.
+    case sibling(teller: UInt64)
     /// What another server tells of it.
-    case hearsay
+    case hearsay(by: UInt64)
+
+    /// The server that told it; 0: it is the server's own word.
+    var teller: UInt64 {
+        switch self {
+        case .itself: 0
+        case .sibling(let teller), .hearsay(let teller): teller
+        }
+    }
 }
 
 struct Membership {
+    /// Who told a row.
+    private struct Telling {
+        /// 0: the server itself.
+        var teller: UInt64
+        /// Since when the row says where its server is, on that word.
+        var since: Millis
+        /// Others say otherwise.
+        var isContested = false
+    }
+
+    /// Where several tell differently where a server is that was not heard here, each is believed for so long in turn:
+    /// at one of these places it may be found.
+    static let turnMillis: Millis = 5_000
+
     /// Servers that only others tell of: members, and rows in all. Whoever speaks here itself always finds a place.
-    static let unheardMembersMax = 128
+    static let unheardMembersMax = 1024
     static let unheardRowsMax = FrameFormat.rowsMax / 2
+    /// Of these told by one server: who invents some leaves room for what others tell.
+    static let unheardMembersOfOneMax = 128
+    static let unheardRowsOfOneMax = unheardRowsMax / 2
 
     static let refusedEveryMillis: Millis = 60_000
 
     private var table: [MemberRow] = []
     /// For each row the incarnation that the server itself has given; nil as long as only others tell of it.
     private var ownWords: [UInt32?] = []
+    /// For each row.
+    private var tellings: [Telling] = []
     private var fingerprint: UInt64 = 0
     private var refusedSaidAt: Millis?
 
@@ -54,28 +81,39 @@ struct Membership {
     /// The server itself has said where it is and what it is called.
     func hasOwnWord(_ server: UInt64) -> Bool { place(server).map { ownWords[$0] != nil } ?? false }
 
-    /// Rows whose fields are the server's own word, in the order of `rows`.
-    var areOwnWords: [Bool] { ownWords.map { $0 != nil } }
+    /// For each of `rows` the server that told it; 0: the server itself.
+    var tellers: [UInt64] { tellings.map(\.teller) }
 
-    /// Whether a server that only others tell of finds a place. O(rows).
-    func hasRoom(forHearsay row: MemberRow) -> Bool {
-        let unheard = table.indices.filter { ownWords[$0] == nil }
-        guard unheard.count < Membership.unheardRowsMax else { return false }
+    /// Who told that row; 0: the server itself.
+    func teller(of server: UInt64) -> UInt64? { place(server).map { tellings[$0].teller } }
+
+    /// Whether a server that only others tell of, now `teller`, finds a place. O(rows).
+    func hasRoom(forHearsay row: MemberRow, by teller: UInt64) -> Bool {
+        let unheard = table.indices.filter { tellings[$0].teller != 0 }
+        let told = unheard.filter { tellings[$0].teller == teller }
+        guard unheard.count < Membership.unheardRowsMax, told.count < Membership.unheardRowsOfOneMax else {
+            return false
+        }
         guard row.status.isMember else { return true }
-        return unheard.count { table[$0].status.isMember } < Membership.unheardMembersMax
+        let isMember = { table[$0].status.isMember }
+        return unheard.count(where: isMember) < Membership.unheardMembersMax
+            && told.count(where: isMember) < Membership.unheardMembersOfOneMax
     }
 
     /// Merges a row; returns the new row if that changed anything. A server's own word about itself replaces what
     /// others told, also where they gave it a greater incarnation; nothing that others tell replaces its own word
     /// unless its incarnation is greater, which the caller allows. O(rows).
-    mutating func merge(_ row: MemberRow, from source: RowSource = .itself) -> MemberRow? {
-        let isOwnWord = source == .itself || source == .sibling(isOwnWord: true)
+    mutating func merge(_ row: MemberRow, from source: RowSource = .itself, _ now: Millis) -> MemberRow? {
+        let teller = source.teller
+        let isOwnWord = teller == 0
         let at = lowerBound(row.server)
         guard at < table.count, table[at].server == row.server else {
             // Rows of retired servers are kept for ever: they are what tells a latecomer that the id is spent.
-            guard table.count < FrameFormat.rowsMax, source != .hearsay || hasRoom(forHearsay: row) else { return nil }
+            guard table.count < FrameFormat.rowsMax else { return nil }
+            if case .hearsay = source, !hasRoom(forHearsay: row, by: teller) { return nil }
             table.insert(row, at: at)
             ownWords.insert(isOwnWord ? row.incarnation : nil, at: at)
+            tellings.insert(Telling(teller: teller, since: now), at: at)
             fingerprint &+= Membership.term(row)
             return row
         }
@@ -85,7 +123,12 @@ struct Membership {
             merged = ownWords[at] == row.incarnation ? merged : row
             merged.status = max(before.status, row.status)
             ownWords[at] = row.incarnation
+            tellings[at] = Telling(teller: 0, since: now)
+        } else if ownWords[at] == nil, teller != tellings[at].teller {
+            merged = takesTurn(row, by: teller, at, now) ? row : before
+            merged.status = max(before.status, row.status)
         } else if row.incarnation > before.incarnation {
+            if ownWords[at] != nil { tellings[at] = Telling(teller: teller, since: now) }
             ownWords[at] = nil
         } else if ownWords[at] != nil {
             merged = before
@@ -98,6 +141,17 @@ struct Membership {
         return merged
     }
 
+    /// Somebody else than before tells of a server that was not heard here. The greater incarnation is believed at once,
+    /// until there is another story: then each has its turn.
+    private mutating func takesTurn(_ row: MemberRow, by teller: UInt64, _ at: Int, _ now: Millis) -> Bool {
+        let isNewer = row.incarnation > table[at].incarnation
+        guard row.address != table[at].address else { return isNewer }
+        let isContested = tellings[at].isContested || !isNewer
+        guard !isContested || now >= tellings[at].since + Membership.turnMillis else { return false }
+        tellings[at] = Telling(teller: teller, since: now, isContested: isContested)
+        return true
+    }
+
     /// Whether it is time to say that rows find no place. It is said, then.
     mutating func maySayRefused(_ now: Millis) -> Bool {
         guard refusedSaidAt.map({ now - $0 >= Membership.refusedEveryMillis }) ?? true else { return false }
@@ -106,7 +160,8 @@ struct Membership {
     }
 
     func checkInvariants() {
-        check(table.count <= FrameFormat.rowsMax && ownWords.count == table.count)
+        check(table.count <= FrameFormat.rowsMax && ownWords.count == table.count && tellings.count == table.count)
+        for i in table.indices { check((ownWords[i] != nil) == (tellings[i].teller == 0)) }
         for i in table.indices.dropFirst() { check(table[i - 1].server < table[i].server) }
     }
 

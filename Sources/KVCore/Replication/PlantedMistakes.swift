@@ -113,6 +113,8 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let goneBeforeItCame = PlantedMistakes(rawValue: 1 << 80)
     /// The same where there is no room for one more that nobody has heard.
     package static let goneWithoutRoom = PlantedMistakes(rawValue: 1 << 83)
+    /// Of several that tell where a server is that nobody here has met, the one with the greatest incarnation is right.
+    package static let movedAtAWord = PlantedMistakes(rawValue: 1 << 85)
     /// A server whose own clock was never set takes any stamp.
     package static let unsetClockBounds = PlantedMistakes(rawValue: 1 << 81)
     /// INCR writes the sum as a value.
@@ -171,7 +173,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A server is asked for what a sibling has. Not among `all`: it only sends more than is needed.
     package static let askBesideSibling = PlantedMistakes(rawValue: 1 << 62)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 72.
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 73.
     package static let all: [(name: String, bug: PlantedMistakes)] =
         [
             ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
@@ -197,7 +199,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
             ("resetOfOldId", .resetOfOldId), ("ownFromOthers", .ownFromOthers), ("floorAhead", .floorAhead),
             ("forgottenAtAWord", .forgottenAtAWord), ("goneBeforeItCame", .goneBeforeItCame),
             ("goneWithoutRoom", .goneWithoutRoom),
-            ("unsetClockBounds", .unsetClockBounds),
+            ("movedAtAWord", .movedAtAWord), ("unsetClockBounds", .unsetClockBounds),
             ("countWritesSum", .countWritesSum), ("setForgetsTaken", .setForgetsTaken),
             ("partBuriedEarly", .partBuriedEarly), ("expiryLeavesParts", .expiryLeavesParts),
             ("zeroAtFloor", .zeroAtFloor), ("zeroOverDeadline", .zeroOverDeadline),

@@ -115,7 +115,7 @@ extension Replica {
             firstItem: first, items: items, ackedItem: sibling.stream.appliedTo, news: servers.map(news),
             rowsHash: members.hash,
             rows: sibling.rowsHash == members.hash ? [] : members.rows,
-            areOwnWords: sibling.rowsHash == members.hash ? [] : members.areOwnWords, votes: votes.all,
+            tellers: sibling.rowsHash == members.hash ? [] : members.tellers, votes: votes.all,
             asks: sibling.takeAsks(),
             scanAsk: scanAsk(catchUp.localAsker, of: UInt64(sibling.index)), scanChunk: chunk,
             isFlushed: saysFlushed, isSettled: isSettled(at), hasGreeted: links.isHoldingCollection(at.steady),
@@ -144,8 +144,8 @@ extension Replica {
         guard let sibling = sibling(batch.fromIndex) else { return }
         statistics.batchesReceived &+= 1
         if sibling.view.take(batch), batch.rowsHash != members.hash { sibling.wish.want(by: at.steady) }
-        for (row, isOwnWord) in zip(batch.rows, batch.areOwnWords) {
-            learn(row, isOwnWord: isOwnWord, at, into: &effects)
+        for (row, teller) in zip(batch.rows, batch.tellers) {
+            learn(row, toldBy: teller, at, into: &effects)
         }
         for vote in batch.votes { votes.note(vote) }
         if !isCaughtUp { adoptFloor(batch.floor, from: 1, isOfSibling: true, at, into: &effects) }

@@ -19,7 +19,8 @@ extension Replica {
         if row.server == sender { return learnTrusted(row, at, into: &effects) }
         guard let row = admitted(row, from: sender, at) else { return }
         let before = statistics.rowsRefused
-        learnTrusted(row, at, from: row.server == uid.server ? .itself : .hearsay, into: &effects)
+        let teller = planted(.movedAtAWord) ? members.teller(of: row.server) ?? sender : sender
+        learnTrusted(row, at, from: row.server == uid.server ? .itself : .hearsay(by: teller), into: &effects)
         guard statistics.rowsRefused > before, members.maySayRefused(at.steady) else { return }
         effects.events.append(.rowsRefused(from: sender))
     }
@@ -57,7 +58,7 @@ extension Replica {
         if isOutvoted(row.server, at) { return row }
         var coming = row
         coming.status = .joining
-        if members.hasRoom(forHearsay: coming) { return coming }
+        if members.hasRoom(forHearsay: coming, by: sender) { return coming }
         let isOld = votes.stands(row.server, by: sender, forMillis: config.downMillis, at.steady)
         return isOld || planted(.goneWithoutRoom) ? row : nil
     }
@@ -92,7 +93,7 @@ extension Replica {
     ) {
         guard row.server != 0 else { return }
         let isNew = members.row(row.server) == nil
-        guard let merged = members.merge(row, from: source) else {
+        guard let merged = members.merge(row, from: source, at.steady) else {
             if isNew { statistics.rowsRefused += 1 }
             return
         }
@@ -108,15 +109,15 @@ extension Replica {
 
     /// A sibling's row: its status was decided there. Where it only tells what others told it, who can be heard here is
     /// the better witness.
-    func learn(_ row: MemberRow, isOwnWord: Bool, _ at: Moment, into effects: inout ReplicaEffects) {
+    func learn(_ row: MemberRow, toldBy teller: UInt64, _ at: Moment, into effects: inout ReplicaEffects) {
         var row = row
-        if !isOwnWord, row.server != uid.server, members.hasOwnWord(row.server), isPresent(row.server, at),
+        if teller != 0, row.server != uid.server, members.hasOwnWord(row.server), isPresent(row.server, at),
             var known = members.row(row.server)
         {
             known.status = max(known.status, row.status)
             row = known
         }
-        learnTrusted(row, at, from: .sibling(isOwnWord: isOwnWord), into: &effects)
+        learnTrusted(row, at, from: .sibling(teller: teller), into: &effects)
     }
 
     /// What was collected up to `frontier` was collected without asking that server.

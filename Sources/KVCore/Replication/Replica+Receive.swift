@@ -67,7 +67,9 @@ extension Replica {
         bytes.withUnsafeBytes { bytes in
             let first = FrameReader.decode(bytes, crc: crc, cluster: config.clusterId, origins, writers: knownWriters)
             guard case .frame(let head, _, isPartial: true) = first else { return first }
-            let rows = head.rows.filter { members.row($0.server) == nil && members.hasRoom(forHearsay: $0) }
+            let rows = head.rows.filter {
+                members.row($0.server) == nil && members.hasRoom(forHearsay: $0, by: head.sender.server)
+            }
             guard !rows.isEmpty || head.sender.server != 0 else { return first }
             let known = KnownWriters(sender: head.sender.server) { id in
                 self.knownActors(id, else: rows.first { $0.server == id })

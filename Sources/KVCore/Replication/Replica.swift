@@ -114,7 +114,7 @@ package final class Replica {
         _ = members.merge(
             MemberRow(
                 server: config.server, status: config.joining ? .joining : .up, actorCount: config.actorCount,
-                address: config.address, name: config.name, isNamed: config.isNamed))
+                address: config.address, name: config.name, isNamed: config.isNamed), .min)
         if let recovered { restore(recovered) }
         var ignored = ReplicaEffects()
         for row in rows { learn(row, Moment(wall: 0, steady: .min), into: &ignored) }

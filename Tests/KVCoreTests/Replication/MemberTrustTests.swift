@@ -278,8 +278,8 @@ import Testing
             liar.tell(.inventedMembers, to: three.a)
         }
         let replica = three.a.actors[0].replica
-        #expect(replica.memberRows.count { $0.status.isMember } == 3 + Membership.unheardMembersMax)
-        #expect(replica.statistics.rowsRefused == 600 - UInt64(Membership.unheardMembersMax))
+        #expect(replica.memberRows.count { $0.status.isMember } == 3 + Membership.unheardMembersOfOneMax)
+        #expect(replica.statistics.rowsRefused == 600 - UInt64(Membership.unheardMembersOfOneMax))
         let d = three.cluster.start(actors: 1, joining: three.a)
         d.actors[0].put("newcomer", "v", three.cluster.moment(d))
         #expect(three.cluster.run(until: { three.a.actors[0].get("newcomer") == "v" }, within: 5_000))
@@ -325,6 +325,27 @@ import Testing
         three.cluster.run(2_000)
         #expect(three.a.actors[0].get("its") == "v" && three.c.actors[0].get("mine") == "v")
         if lie == .silencedWriters { #expect(three.a.actors[0].replica.statistics.relaysRefused == 3) }
+    }
+
+    /// It says only that, and not how far it has written meanwhile: what others pass on of it stands.
+    @Test func whoTakesThisServerForGoneContradictsNothing() {
+        let three = Three()
+        let (cluster, a, c) = (three.cluster, three.a, three.c)
+        var row = c.actors[0].replica.memberRows.first { $0.server == a.id }!
+        row.status = .forgotten
+        var effects = ReplicaEffects()
+        c.actors[0].replica.learn(row, cluster.moment(c), into: &effects)
+        cluster.run(1_000)
+        for round in 0..<30 {
+            c.actors[0].put("later", "\(round)", cluster.moment(c))
+            cluster.run(1_000)
+        }
+        let origin = a.origins.index(of: c.actors[0].replica.uid)!
+        let (seen, replica) = (a.actors[0].replica.vector[origin], a.actors[0].replica)
+        #expect(three.status(of: a.id, at: c) == .forgotten && three.status(of: c.id, at: a) == .up)
+        #expect(a.actors[0].get("later").map { Int($0)! > 20 } == true)
+        cluster.run(30_000)
+        #expect(replica.vector[origin] >= seen && replica.statistics.hearsayRefuted == 0)
     }
 
     /// While a writer is silent others pass on what it wrote, and may lie about it. Its own word ends that.

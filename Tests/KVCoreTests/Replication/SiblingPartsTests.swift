@@ -10,7 +10,7 @@ import Testing
     private func batch(_ vector: VersionVector, floor: Millis = 0, rowsHash: UInt64 = 0) -> LocalBatch {
         LocalBatch(
             fromIndex: 1, vector: vector, digest: 0, floor: floor, firstItem: 1, items: [], ackedItem: 0, news: [],
-            rowsHash: rowsHash, rows: [], areOwnWords: [], votes: [], asks: [], scanAsk: nil, scanChunk: nil,
+            rowsHash: rowsHash, rows: [], tellers: [], votes: [], asks: [], scanAsk: nil, scanChunk: nil,
             isFlushed: false, isSettled: true, hasGreeted: false, isAdopting: false, level: [], retired: [])
     }
 
