@@ -375,7 +375,8 @@ package final class SimActor {
             ("GC refused by members", s.collectRefusedByMembers),
             ("GC refused by heads", s.collectRefusedByHeads), ("GC refused by age", s.collectRefusedByAge),
             ("insert refused by frontier", s.insertRefusedByFrontier),
-            ("insert refused as covered", s.insertRefusedCovered), ("server forgotten", s.serversForgotten),
+            ("insert refused as covered", s.insertRefusedCovered), ("section held for a sibling", s.sectionsHeld),
+            ("server forgotten", s.serversForgotten),
             ("server retired", s.serversRetired), ("retired server taken up again", s.serversReopened),
             ("clock reject", s.clockRejects),
             ("clock corrected", s.clockCorrections), ("L3 digest repair", s.digestRepairs),
@@ -395,7 +396,7 @@ package final class SimActor {
         "L2 scan between siblings", "scan chunk resent", "journal overrun", "local log overrun", "tombstone collected",
         "leftover collected", "forget refused by clocks", "key expired",
         "GC refused by members", "GC refused by heads", "GC refused by age", "insert refused by frontier",
-        "insert refused as covered", "server forgotten", "server retired", "clock reject", "clock corrected",
-        "L3 digest repair", "future stamp", "frame rejected", "frame refused: overloaded",
+        "insert refused as covered", "section held for a sibling", "server forgotten", "server retired", "clock reject",
+        "clock corrected", "L3 digest repair", "future stamp", "frame rejected", "frame refused: overloaded",
     ]
 }

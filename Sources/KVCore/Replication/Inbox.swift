@@ -12,6 +12,16 @@ struct BlockWork {
     var cut: VersionVector
     var entries = DeltaEntries()
     var isRefused = false
+    /// Of siblings, how far they must have written for its entries to be theirs, where they have not said so yet.
+    var unsaid = VersionVector()
+
+    init(bytes: [UInt8], block: Block, sender: ActorUID, cut: VersionVector) {
+        (self.bytes, self.block, self.sender, self.cut) = (bytes, block, sender, cut)
+        decoder = EntryDecoder(from: block.from, to: block.to, count: block.count, millisMax: block.millisMax)
+    }
+
+    /// Of a block that is over: the same before anything was decoded.
+    var afresh: BlockWork { BlockWork(bytes: bytes, block: block, sender: sender, cut: cut) }
 }
 
 enum WorkItem {

@@ -115,6 +115,8 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let goneWithoutRoom = PlantedMistakes(rawValue: 1 << 83)
     /// Of several that tell where a server is that nobody here has met, the one with the greatest incarnation is right.
     package static let movedAtAWord = PlantedMistakes(rawValue: 1 << 85)
+    /// What a sibling has not said yet that it wrote is refused, and not waited for.
+    package static let unsaidRefused = PlantedMistakes(rawValue: 1 << 86)
     /// A server whose own clock was never set takes any stamp.
     package static let unsetClockBounds = PlantedMistakes(rawValue: 1 << 81)
     /// INCR writes the sum as a value.
@@ -173,7 +175,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A server is asked for what a sibling has. Not among `all`: it only sends more than is needed.
     package static let askBesideSibling = PlantedMistakes(rawValue: 1 << 62)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 73.
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 74.
     package static let all: [(name: String, bug: PlantedMistakes)] =
         [
             ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
@@ -199,7 +201,8 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
             ("resetOfOldId", .resetOfOldId), ("ownFromOthers", .ownFromOthers), ("floorAhead", .floorAhead),
             ("forgottenAtAWord", .forgottenAtAWord), ("goneBeforeItCame", .goneBeforeItCame),
             ("goneWithoutRoom", .goneWithoutRoom),
-            ("movedAtAWord", .movedAtAWord), ("unsetClockBounds", .unsetClockBounds),
+            ("movedAtAWord", .movedAtAWord), ("unsaidRefused", .unsaidRefused),
+            ("unsetClockBounds", .unsetClockBounds),
             ("countWritesSum", .countWritesSum), ("setForgetsTaken", .setForgetsTaken),
             ("partBuriedEarly", .partBuriedEarly), ("expiryLeavesParts", .expiryLeavesParts),
             ("zeroAtFloor", .zeroAtFloor), ("zeroOverDeadline", .zeroOverDeadline),

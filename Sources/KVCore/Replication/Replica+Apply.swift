@@ -185,6 +185,7 @@ extension Replica {
                         continue
                     }
                     if credit == .none { work.isRefused = true }
+                    if credit == .unsaid { work.unsaid.raise(record.origin, to: record.seq) }
                     // Siblings are told what is here.
                     if credit == .hasTakenEffect, keepsEntries, let held = store.find(HashedKey(record, hash: hash)) {
                         work.entries.append(hash, held.retained())
@@ -272,6 +273,7 @@ extension Replica {
         case .section(let origin, let from, let to):
             defer { work.entries.clear() }
             guard !work.isRefused, to > seen[origin] || planted(.acknowledgeBeforeApply) else { return }
+            guard work.unsaid.count == 0 else { return hold(work, at) }
             let segment = DeltaSegment(
                 origin: origin, from: planted(.relayWrongBounds) ? 0 : from, to: to, isPage: false,
                 cut: work.cut, taking: work.entries.take())
@@ -282,8 +284,23 @@ extension Replica {
             recent.remember(segment, discard)
             offerToSiblings(.delta(segment))
         case .chunk(let chunk):
+            if work.unsaid.count > 0 { work.isRefused = true }
             finishChunk(chunk, &work, at, into: &effects)
         }
+    }
+
+    private func hold(_ work: BlockWork, _ at: Moment) {
+        guard !planted(.unsaidRefused), held.hold(work, at.steady) else { return }
+        statistics.sectionsHeld += 1
+    }
+
+    /// Merges what waited for what siblings have said by now.
+    func releaseHeld(_ at: Moment) {
+        guard !held.isEmpty else { return }
+        let ready = held.takeSaid(at.steady) { origin in
+            sibling(Int(origins.uid(origin).index)).map { $0.vector[origin] } ?? 0
+        }
+        for work in ready where inbox.hasRoom(for: work.block.to - work.block.from) { inbox.enqueue(.block(work)) }
     }
 
     /// Before the vector follows a sibling to `end`: its gateway may have that from others than the writer.

@@ -12,6 +12,8 @@ extension Replica {
         case due
         /// The write has taken effect here already, whatever the entry says.
         case hasTakenEffect
+        /// A sibling must say first that it wrote so far.
+        case unsaid
         /// Its interval does not count, and is asked for again.
         case none
     }
@@ -49,7 +51,7 @@ extension Replica {
         guard origin != OriginTable.unknown else { return refuse() }
         let writer = origins.uid(origin)
         if writer.server == uid.server {
-            return record.seq <= sibling(Int(writer.index))?.vector[origin] ?? 0 ? .due : .none
+            return record.seq <= sibling(Int(writer.index))?.vector[origin] ?? 0 ? .due : .unsaid
         }
         return .due
     }

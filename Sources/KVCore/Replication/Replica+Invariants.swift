@@ -7,6 +7,7 @@ extension Replica {
         #if KV_CHECKS
             seen.checkInvariants()
             hearsay.checkInvariants(origins.count)
+            held.checkInvariants()
             retired.checkInvariants()
             collector.checkInvariants(seen)
             members.checkInvariants()

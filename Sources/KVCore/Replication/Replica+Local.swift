@@ -163,6 +163,7 @@ extension Replica {
             if let server = server(forwarded.server) { answer(forwarded.ask, to: server, at) }
         }
         take(batch, from: sibling, at)
+        releaseHeld(at)
         if let ask = batch.scanAsk { serve(ask, to: sibling, at) }
         compareDigests(with: sibling, batch, at, into: &effects)
         workOnLittle(at, into: &effects)

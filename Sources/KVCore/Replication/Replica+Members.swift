@@ -262,6 +262,7 @@ extension Replica {
         watchDeparted(at, into: &effects)
         watchClocks(at, &effects)
         watchHearsay(at)
+        releaseHeld(at)
         ages.drop(through: servers.reduce(store.ownSeq) { min($0, $1.seenGapless[own]) })
         startCollecting(at)
         leave(at, into: &effects)

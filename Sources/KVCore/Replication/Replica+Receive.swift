@@ -169,9 +169,7 @@ extension Replica {
             guard catchUp.queue(chunk, from: head.sender, any: planted(.stalePageAccepted), at.steady) else { return }
             cut = chunk.start
         }
-        let decoder = EntryDecoder(from: block.from, to: block.to, count: block.count, millisMax: block.millisMax)
-        inbox.enqueue(
-            .block(BlockWork(bytes: bytes, block: block, decoder: decoder, sender: head.sender, cut: cut)))
+        inbox.enqueue(.block(BlockWork(bytes: bytes, block: block, sender: head.sender, cut: cut)))
     }
 
     /// A server's writes come from itself. Others pass on those of a member that is silent here, which is asked for.

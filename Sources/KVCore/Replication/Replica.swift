@@ -26,6 +26,7 @@ package final class Replica {
     // What has taken effect here, and what was forgotten.
     @exclusivity(unchecked) var seen: Seen
     var hearsay = Hearsay()
+    var held = HeldSections()
     var retired = RetiredServers()
     @exclusivity(unchecked) var collector = Collector()
 

@@ -10,8 +10,7 @@ import Testing
         let block = Block(kind: .section(origin: 1, from: 0, to: 1), count: 0, millisMax: 0, from: 0, to: bytes)
         return .block(
             BlockWork(
-                bytes: [], block: block, decoder: EntryDecoder(from: 0, to: 0, count: 0, millisMax: 0),
-                sender: ActorUID(server: number, index: 0), cut: VersionVector()))
+                bytes: [], block: block, sender: ActorUID(server: number, index: 0), cut: VersionVector()))
     }
 
     private func number(_ item: WorkItem?) -> UInt64? {
