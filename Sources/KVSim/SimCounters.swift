@@ -250,10 +250,7 @@ extension SimWorld {
         let wanted = SimMain(key, actor, self).expected(isSettled: isSettled)
         let shown = actor.get(key).map { String(decoding: $0.value, as: UTF8.self) }
         guard shown != wanted.map({ "\($0)" }) else { return }
-        // Its zero went with the newcomer that wrote it, and a part alone shows nothing (docs/replication.md 13).
-        if shown == nil, actor.find(key) == nil, oracle.floors[key].isNone {
-            return outcome.points.hit("part left without its value")
-        }
+        if shown == nil, hasLostZero(key, actor) { return outcome.points.hit("part left without its value") }
         if mayBeOff(key, actor) { return }
         say { "\(SimMain(key, actor, self))" }
         fail(
@@ -261,6 +258,13 @@ extension SimWorld {
                 "I22",
                 "actor \(actor.view.origin) shows \(shown ?? "nothing") of \(keys.name(key)), and was told "
                     + "\(wanted.map { "\($0)" } ?? "nothing")"))
+    }
+
+    /// The zero went with the newcomer that wrote it, and a part alone shows nothing (docs/replication.md 13): whoever
+    /// added to what is here is gone, and of all writes of the key nothing is left but what was collected.
+    private func hasLostZero(_ key: Int, _ actor: SimActor) -> Bool {
+        actor.find(key) == nil && !oracle.precedes(oracle.collected[key], oracle.floors[key])
+            && SimMain(key, actor, self).adding.allSatisfy { oracle.departed.contains($0) }
     }
 
     /// A count may differ from what was added: others delete the parts of a server that they have removed, though it
@@ -480,6 +484,9 @@ struct SimMain: CustomStringConvertible {
         }
         return isThere ? Int64(clamping: sum) : nil
     }
+
+    /// The actors whose additions count.
+    var adding: [Int32] { here.filter { !counted($0.origin, $0.added).isEmpty }.map(\.origin) }
 
     /// What a write over it takes; `onlySpent`: only what counts no more in any case.
     func taken(onlySpent: Bool = false) -> SimCounts.Seen? {

@@ -1,6 +1,6 @@
 // What one simulated query actor is known to hold, and the checks made each time it is looked at (I1-I5, I7, I12). Used
 // by SimWorld only, one thread.
-import KVBase
+package import KVBase
 package import KVCore
 
 /// The oracle's picture of one actor. It is brought up to date by `examine`, which compares the actor's store and
@@ -233,7 +233,20 @@ package final class SimView {
             return nil
         }
         if let violation = oracle.mismatch(record, key: key, stamp: stamp) { return violation }
+        if mayBeCollected(key, before: stamp, floor: actor.floor, oracle),
+            let violation = noteCollected(key, seen[key], oracle, others)
+        {
+            return violation
+        }
         return noteNewer(key, stamp, tombstone: record.isTombstone, oracle, isMember: actor.countsItself)
+    }
+
+    /// What was held at the last look may have been collected before an older write came, of a server that was not met
+    /// before. Of a value `noteCollected` says whether its time has come.
+    package func mayBeCollected(_ key: Int, before stamp: SimStamp, floor: Millis, _ oracle: SimOracle) -> Bool {
+        let mayBeForgotten = oracle.keys.total > oracle.keys.count
+        return oracle.precedes(stamp, seen[key]) && floor >= seen[key].ms && (mayBeForgotten || !live[key])
+            && !known.contains { $0.server == oracle.server(stamp) }
     }
 
     /// A version that was not here at the last look: newer than the last (I1), and not one that a collected tombstone

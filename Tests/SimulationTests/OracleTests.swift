@@ -119,6 +119,22 @@ struct OracleTests {
         #expect(other.noteNewer(3, old, tombstone: false, oracle) == nil)
     }
 
+    @Test("something older after what was collected between two looks is passed over only of who was not met before")
+    func collectedUnlooked() {
+        let oracle = SimOracle(keys: SimKeys(count: 20, deadlines: true))
+        let writers = (1...3).map { oracle.register(ActorUID(server: $0, index: 1)) }
+        let view = SimView(origin: writers[0], slot: 0, keys: 40)
+        view.noteKnown([MemberRow(server: 2, status: .up, actorCount: 1, address: "s1:6000")])
+        let touch = SimStamp(ms: 20, origin: Int32(writers[0]), seq: 1)
+        #expect(view.noteNewer(23, touch, tombstone: false, oracle) == nil)
+        let unmet = SimStamp(ms: 10, origin: Int32(writers[2]), seq: 1)
+        let met = SimStamp(ms: 10, origin: Int32(writers[1]), seq: 1)
+        #expect(view.mayBeCollected(23, before: unmet, floor: 20, oracle))
+        #expect(!view.mayBeCollected(23, before: met, floor: 20, oracle))
+        #expect(!view.mayBeCollected(23, before: unmet, floor: 19, oracle))
+        #expect(!view.mayBeCollected(23, before: touch, floor: 20, oracle))
+    }
+
     @Test("only what a survivor holds is demanded after a crash")
     func floors() {
         let (oracle, a, _) = oracle()
