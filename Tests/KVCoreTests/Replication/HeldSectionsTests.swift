@@ -15,33 +15,46 @@ import Testing
         return work
     }
 
+    private func hold(_ work: BlockWork, _ held: inout HeldSections, _ now: Millis = 0) -> Bool {
+        held.hold(work, now)
+    }
+
+    private func takeSaid(
+        _ held: inout HeldSections, _ now: Millis, by said: (OriginIndex) -> UInt64
+    ) -> [UInt64] { held.takeSaid(now, by: said).map(\.sender.server) }
+
     @Test func whatIsSaidIsLetGoAsItCame() {
         var held = HeldSections()
-        #expect(held.isEmpty && held.hold(work(1, [(2, 10), (3, 5)]), 1_000) && held.hold(work(2, [(3, 4)]), 1_100))
-        #expect(held.takeSaid(1_200) { _ in 3 }.isEmpty)
+        let isHeld = [work(1, [(2, 10), (3, 5)]), work(2, [(3, 4)])].map { hold($0, &held, 1_000) }
+        #expect(isHeld == [true, true])
+        let none = takeSaid(&held, 1_200) { _ in 3 }
         let first = held.takeSaid(1_300) { $0 == 3 ? 4 : 9 }
-        #expect(first.map(\.sender.server) == [2] && first[0].unsaid.count == 0 && !first[0].isRefused)
-        #expect(first[0].decoder.left == 3)
-        #expect(held.takeSaid(1_400) { $0 == 3 ? 5 : 10 }.map(\.sender.server) == [1] && held.isEmpty)
+        #expect(none == [] && first.map(\.sender.server) == [2])
+        #expect(first[0].unsaid.count == 0 && !first[0].isRefused && first[0].decoder.left == 3)
+        let second = takeSaid(&held, 1_400) { $0 == 3 ? 5 : 10 }
+        #expect(second == [1] && held.isEmpty)
         held.checkInvariants()
     }
 
     /// Nobody says what was never written.
     @Test func whatIsNeverSaidIsGivenUp() {
         var held = HeldSections()
-        #expect(held.hold(work(1, [(2, .max)]), 1_000) && held.hold(work(2, [(2, 7)]), 1_400))
-        #expect(held.takeSaid(1_000 + HeldSections.patienceMillis) { _ in 6 }.isEmpty && !held.isEmpty)
-        #expect(held.takeSaid(1_600) { _ in 7 }.map(\.sender.server) == [2] && held.isEmpty)
+        let isHeld = [hold(work(1, [(2, .max)]), &held, 1_000), hold(work(2, [(2, 7)]), &held, 1_400)]
+        let late = takeSaid(&held, 1_000 + HeldSections.patienceMillis) { _ in 6 }
+        #expect(isHeld == [true, true] && late == [] && !held.isEmpty)
+        let said = takeSaid(&held, 1_600) { _ in 7 }
+        #expect(said == [2] && held.isEmpty)
     }
 
     @Test func thereIsABound() {
         var held = HeldSections()
-        for number in 0..<HeldSections.countMax { #expect(held.hold(work(UInt64(number) + 1, [(2, 9)]), 0)) }
-        #expect(!held.hold(work(1, [(2, 9)]), 0))
-        #expect(held.takeSaid(HeldSections.patienceMillis) { _ in 0 }.isEmpty && held.isEmpty)
+        let isHeld = (0...HeldSections.countMax).map { hold(work(UInt64($0) + 1, [(2, 9)]), &held) }
+        #expect(isHeld == Array(repeating: true, count: HeldSections.countMax) + [false])
+        let late = takeSaid(&held, HeldSections.patienceMillis) { _ in 0 }
+        #expect(late == [] && held.isEmpty)
         let half = HeldSections.bytesMax / 2
-        #expect(held.hold(work(1, [(2, 9)], bytes: half), 0) && held.hold(work(2, [(2, 9)], bytes: half), 0))
-        #expect(!held.hold(work(3, [(2, 9)], bytes: 1), 0))
+        let areHeld = [half, half, 1].map { hold(work(1, [(2, 9)], bytes: $0), &held) }
+        #expect(areHeld == [true, true, false])
         held.checkInvariants()
     }
 }
