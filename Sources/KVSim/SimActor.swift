@@ -384,6 +384,9 @@ package final class SimActor {
             ("frame refused: overloaded", s.framesOverloaded),
         ]
         for (name, count) in counts { world.outcome.points.hit(name, Int(clamping: count)) }
+        if s.sectionsUnsaid > 0, world.options.profile == .calm {
+            world.fail(SimViolation("I14", "actor \(view.origin) refused what its siblings had written"))
+        }
         if s.versionCollisions > 0 {
             world.fail(SimViolation("I17", "actor \(view.origin) met two contents of one version"))
         }

@@ -22,6 +22,7 @@ struct HeldSections {
     private var bytes = 0
 
     var isEmpty: Bool { sections.isEmpty }
+    var count: Int { sections.count }
 
     /// False if there is no room. Its entries must have been given up.
     mutating func hold(_ work: BlockWork, _ now: Millis) -> Bool {

@@ -290,16 +290,18 @@ extension Replica {
     }
 
     private func hold(_ work: BlockWork, _ at: Moment) {
-        guard !planted(.unsaidRefused), held.hold(work, at.steady) else { return }
+        guard !planted(.unsaidRefused), held.hold(work, at.steady) else { return statistics.sectionsUnsaid += 1 }
         statistics.sectionsHeld += 1
     }
 
     /// Merges what waited for what siblings have said by now.
     func releaseHeld(_ at: Moment) {
         guard !held.isEmpty else { return }
+        let before = held.count
         let ready = held.takeSaid(at.steady) { origin in
             sibling(Int(origins.uid(origin).index)).map { $0.vector[origin] } ?? 0
         }
+        statistics.sectionsUnsaid += UInt64(before - held.count - ready.count)
         for work in ready where inbox.hasRoom(for: work.block.to - work.block.from) { inbox.enqueue(.block(work)) }
     }
 

@@ -64,6 +64,8 @@ package struct ReplicaStatistics: Sendable {
     package var relaysRefused: UInt64 = 0
     /// Sections that waited for a sibling's word.
     package var sectionsHeld: UInt64 = 0
+    /// The same that did not come, or for which there was no room.
+    package var sectionsUnsaid: UInt64 = 0
     /// Asks for what the asker says that it has, and scans asked for again and again.
     package var asksRefused: UInt64 = 0
     /// Entries of the vector that went back to what their writer confirmed.
