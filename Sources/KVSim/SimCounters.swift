@@ -228,9 +228,10 @@ extension SimWorld {
         outcome.points.hit(before.stamp.isNone ? "counter begun" : "counter begun anew")
         counts.note(before, stamp, onlySpent: true)
         counts.noteZero(stamp, actor, oracle, isAboveFloor: before.stamp.isNone)
-        let write = SimWrite(
+        var write = SimWrite(
             key: Int32(key), valueLength: 1, valueID: 0, ms: stamp.ms, at: now, kept: oracle.kept(by: record), number: 0
         )
+        write.isProvisional = !actor.hasCaughtUp
         acknowledge(write, stamp, actor.view)
         // Over what has expired it stands above the deadline's version. Where nothing is here it stands above the
         // floor, which may be above what clocks that are far behind stamp.

@@ -41,6 +41,8 @@ package struct SimWrite: Sendable {
     package var at: SimTime
     /// The writer had neither seen nor could know a tombstone that others collected (it was just joining, or unknown).
     package var unaware = false
+    /// A zero that counting began with before the writer had caught up: it is settled then (docs/replication.md 16.5).
+    package var isProvisional = false
     /// When it expires; 0 is never. And the version of that, if it is an older one that was kept.
     package var deadline: Millis = 0
     package var kept: SimStamp?

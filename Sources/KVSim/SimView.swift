@@ -198,7 +198,7 @@ package final class SimView {
         if isReturning, !oracle.precedes(oracle.collected[key], stamp) { return nil }
         // A replica that joined later never held a tombstone which the others collected before, perhaps since they were
         // looked at last; what it wrote itself before it met them may still be here, and so may an older delete.
-        if seen[key].isNone || !live[key] || oracle.write(seen[key])?.unaware ?? false,
+        if seen[key].isNone || !live[key] || oracle.write(seen[key])?.unaware ?? false || isProvisional(key, oracle),
             !oracle.precedes(oracle.collected[key], stamp)
                 || others.contains(where: { $0.view !== self && $0.view.hasBuried(key, since: stamp, $0, oracle) })
         {
@@ -216,6 +216,12 @@ package final class SimView {
             "I2",
             "\(at(key, oracle)) covers \(oracle.name(stamp)) but holds \(oracle.name(seen[key])), collected "
                 + oracle.name(collected[key]))
+    }
+
+    /// What is here is another actor's zero from before that one caught up, below what others may have collected. What
+    /// its writer makes of it then has a dot of its own. An actor settles its own zeros when it catches up, at once.
+    private func isProvisional(_ key: Int, _ oracle: SimOracle) -> Bool {
+        Int(seen[key].origin) != origin && oracle.write(seen[key])?.isProvisional ?? false
     }
 
     private func examine(key: Int, _ actor: SimActor, _ oracle: SimOracle, _ others: [SimActor]) -> SimViolation? {

@@ -189,7 +189,7 @@ extension SimWorld {
                 }
                 outcome.points.hit("early write stamped again")
                 var write = old
-                (write.ms, write.at, write.unaware) = (again.new.ms, now, false)
+                (write.ms, write.at, write.unaware, write.isProvisional) = (again.new.ms, now, false, false)
                 if old.isTombstone { (write.valueLength, write.number) = (1, 0) }
                 if let record = actor.find(Int(write.key)), actor.stamp(of: record, oracle) == again.new {
                     write.kept = oracle.kept(by: record)
