@@ -23,7 +23,8 @@ package enum SimSeeds {
 
     /// Worlds whose servers have disks, drawn with `--disk 100`. 146, 2261: a delete that came to a server that returns
     /// passed for seen. 640: nobody had a row of a writer on disk. 886: the oracle.
-    package static let failedDisk: [UInt64] = [146, 640, 886, 2261]
+    /// 3279: what a returning disk alone had of a retired server passed for seen.
+    package static let failedDisk: [UInt64] = [146, 640, 886, 2261, 3279]
 
     /// Worlds with a liar, drawn with `--liars 100`. 565: who joins by a liar gets what others have deleted. 4269: the
     /// oracle waited too short a time. 4520: a writer that was silent now and then contradicted nothing for long.

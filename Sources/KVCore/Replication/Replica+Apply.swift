@@ -83,7 +83,10 @@ extension Replica {
         isCurrent: Bool, doubtfulTo: Millis, force: Bool
     ) -> Bool {
         let origin = record.origin
-        let isCovered = origin == own ? true : seen.covers(origin, record.seq)
+        var isCovered = origin == own ? true : seen.covers(origin, record.seq)
+        // Beyond what a retired server's writes were seen to, nobody has agreed on anything.
+        let isLate = isCovered && seen.isRetired(origin) && record.seq > retired.last(origin)
+        if isLate { isCovered = false }
         if isCovered || !(isCurrent || sectionOrigin == origin && record.ms > doubtfulTo) {
             if store.find(HashedKey(record, hash: hash)) == nil, !(record.isCompanion && store.isAwaited(record)) {
                 let isSurelyCovered = isCovered && !(isCurrent && hearsay.isDoubtful(origin, record.seq))
@@ -104,6 +107,7 @@ extension Replica {
         switch store.merge(record, hash) {
         case .applied:
             statistics.entriesApplied &+= 1
+            if isLate { takeUpAgain(origins.uid(origin).server) }
             // A departed server's entry that a live writer adopted is tied to that writer's own write, and its vector
             // does not cover it, unless that write lies beyond a gap, which may never be filled. Where the vector does,
             // the entry beat a write that others were sent before: they have the same interval without it. What was

@@ -30,7 +30,7 @@ extension Replica {
         if deletes { collector.noteLook(at.steady) }
         if leftovers { collector.noteForgetting(at.steady) }
         guard let (stable, clock) = stableVector(at) else { return }
-        let everywhere = retired.servers { mark in
+        let everywhere = retired.knownEverywhere(stable, vector, origins) { mark in
             siblings.allSatisfy { $0.retired.hasSorted(mark) }
                 && servers.allSatisfy { $0.usableReport?.retired.hasSorted(mark) ?? false }
         }

@@ -169,7 +169,7 @@ extension Replica {
             hearsay.forget(origin)
             recent.drop(origin)
         }
-        retired.add(row, origins)
+        retired.add(row, origins, at: vector)
         if departedRows().isEmpty { departures.forgetAdopted() }
         departures.forget(row.server)
         statistics.serversRetired += 1
@@ -234,11 +234,17 @@ extension Replica {
                         $0.vector[origin] > retired.last(origin) && $0.vector[origin] != VersionVector.retired
                     }
             }
-            guard isShort else { continue }
-            for origin in originsOf(row) { seen.reopen(origin, at: retired.last(origin)) }
-            retired.remove(id)
-            statistics.serversReopened += 1
+            if isShort { takeUpAgain(id) }
         }
+    }
+
+    /// What is known of the server is no longer known everywhere, so a sweep under way must not go by that.
+    func takeUpAgain(_ id: UInt64) {
+        guard let row = members.row(id), retired.contains(id) else { return }
+        for origin in originsOf(row) { seen.reopen(origin, at: retired.last(origin)) }
+        retired.remove(id)
+        collector.abandon()
+        statistics.serversReopened += 1
     }
 }
 

@@ -11,6 +11,8 @@ struct RetiredServers {
     private var marks: [UInt64] = []
     /// How far each origin's writes were seen when it was retired.
     private var finals = VersionVector()
+    /// What this replica had seen when it last retired a server.
+    private var seenThen = VersionVector()
 
     /// In the order in which they were retired.
     var servers: [UInt64] { ids }
@@ -34,8 +36,27 @@ struct RetiredServers {
     /// An origin of a server about to be added was seen up to `seq`.
     mutating func note(_ origin: OriginIndex, last seq: UInt64) { finals.set(origin, seq) }
 
-    /// All origins of the server were noted.
-    mutating func add(_ row: MemberRow, _ origins: OriginTable) {
+    /// Servers whose mark is `shared`, if everybody has seen what this replica, now at `vector`, had when it last
+    /// retired one: a mark does not say who has what came late of a server. O(origins).
+    func knownEverywhere(
+        _ stable: VersionVector, _ vector: VersionVector, _ origins: OriginTable, where isShared: (UInt64) -> Bool
+    ) -> [UInt64] {
+        let shared = servers(where: isShared)
+        for i in 0..<seenThen.count where seenThen.seqs[i] != VersionVector.retired {
+            let origin = OriginIndex(i)
+            // What others told may have been refuted since.
+            let isKnown =
+                vector[origin] == VersionVector.retired
+                ? shared.contains(origins.uid(origin).server)
+                : stable.covers(origin, min(seenThen[origin], vector[origin]))
+            if !isKnown { return [] }
+        }
+        return shared
+    }
+
+    /// All origins of the server were noted. `vector`: what has taken effect here.
+    mutating func add(_ row: MemberRow, _ origins: OriginTable, at vector: VersionVector) {
+        seenThen = vector
         ids.append(row.server)
         marks.append(mark(row, origins))
     }

@@ -21,7 +21,7 @@ import Testing
             var retired = RetiredServers()
             retired.note(first, last: a)
             retired.note(second, last: b)
-            retired.add(row(9), origins)
+            retired.add(row(9), origins, at: VersionVector())
             retired.checkInvariants()
             return retired
         }
@@ -37,12 +37,36 @@ import Testing
     @Test func aReopenedServerIsRetiredNoLonger() {
         let origins = OriginTable()
         var retired = RetiredServers()
-        for id in [UInt64(9), 4, 6] { retired.add(row(id), origins) }
+        for id in [UInt64(9), 4, 6] { retired.add(row(id), origins, at: VersionVector()) }
         #expect(retired.servers == [9, 4, 6] && retired.sortedMarks == retired.sortedMarks.sorted())
         retired.remove(4)
         retired.remove(5)
         #expect(retired.servers == [9, 6] && retired.sortedMarks.count == 2)
         retired.checkInvariants()
+    }
+
+    @Test func aMarkCountsOnceEverybodyHasSeenWhatWasHereThen() {
+        let origins = OriginTable()
+        let gone = origins.intern(ActorUID(server: 9, index: 0))!
+        let writer = origins.intern(ActorUID(server: 4, index: 0))!
+        var retired = RetiredServers()
+        var here = VersionVector()
+        here.set(gone, VersionVector.retired)
+        here.set(writer, 7)
+        retired.add(row(9), origins, at: here)
+        func known(_ seen: UInt64, at vector: VersionVector) -> [UInt64] {
+            var stable = VersionVector()
+            stable.set(writer, seen)
+            return retired.knownEverywhere(stable, vector, origins) { _ in true }
+        }
+        #expect(known(6, at: here) == [] && known(7, at: here) == [9])
+        #expect(retired.knownEverywhere(here, here, origins) { _ in false } == [])
+        here.set(writer, 5)
+        #expect(known(5, at: here) == [9], "what was said of the writer was refuted")
+        here.set(writer, VersionVector.retired)
+        #expect(known(0, at: here) == [], "who has not retired the writer may lack what it wrote")
+        retired.add(row(4, actors: 1), origins, at: here)
+        #expect(known(0, at: here) == [9, 4])
     }
 
     @Test func looseEntriesAreAdoptedThreeSecondsAfterTheDepartureAndFoundByOneWalk() {

@@ -234,4 +234,115 @@ import Testing
         }
         #expect(noticed > 0)
     }
+
+    /// Two servers retired a third one, `gone`, which deleted "k" and wrote "late" behind a gap. Only a newcomer, which
+    /// they have not met, holds that.
+    private final class Late {
+        let cluster = TestCluster()
+        let old: TestServer
+        let other: TestServer
+        let gone: TestServer
+        let newcomer: TestServer
+
+        init() {
+            let cluster = cluster
+            cluster.tune = { ($0.tombstoneAgeMillis, $0.collectEveryMillis) = (1_000, 500) }
+            let giver = cluster.start(actors: 1)
+            cluster.run(100)
+            let old = cluster.start(actors: 2, joining: giver)
+            let other = cluster.start(actors: 1, joining: giver)
+            let gone = cluster.start(actors: 1, joining: giver)
+            cluster.run(4_000)
+            old.actors[0].put("k", "v", cluster.moment(old))
+            cluster.run(1_000)
+            cluster.drops = { from, _ in from.server == gone.id }
+            gone.actors[0].put("gap", "v", cluster.moment(gone))
+            cluster.run(150)
+            let pair = [old.id, other.id]
+            cluster.drops = { from, to in pair.contains(from.server) != pair.contains(to.server) }
+            gone.actors[0].put("late", "v", cluster.moment(gone))
+            gone.actors[0].delete("k", cluster.moment(gone))
+            #expect(cluster.run(until: { giver.actors[0].get("late") == "v" }, within: 300))
+            cluster.stop(gone)
+            for server in [old, other] {
+                for actor in server.actors {
+                    var effects = ReplicaEffects()
+                    actor.replica.forget(gone.id, cluster.moment(server), into: &effects)
+                    actor.replica.forget(giver.id, cluster.moment(server), into: &effects)
+                }
+            }
+            let isRetired = { (old.actors + other.actors).allSatisfy { $0.replica.retired.servers.count == 2 } }
+            #expect(cluster.run(until: isRetired, within: 5_000))
+            newcomer = cluster.start(actors: 1, joining: giver)
+            let newcomer = newcomer
+            #expect(cluster.run(until: { newcomer.actors[0].replica.isCaughtUp }, within: 2_000))
+            cluster.stop(giver)
+            #expect(newcomer.actors[0].get("late") == "v" && newcomer.actors[0].get("k") == nil)
+            #expect(giver.actors[0].get("gap") == nil && giver.actors[0].replica.statistics.entriesAdopted == 0)
+            #expect((old.actors + other.actors).allSatisfy { $0.get("late") == nil && $0.get("k") == "v" })
+            (self.old, self.other, self.gone) = (old, other, gone)
+        }
+
+        /// They hear each other from now on, before the newcomer passes anything on.
+        func meet() {
+            cluster.drops = { _, _ in false }
+            let (old, other, newcomer) = (old, other, newcomer)
+            let isMet = {
+                (old.actors + other.actors).allSatisfy { $0.replica.server(newcomer.id)?.isContacted ?? false }
+            }
+            #expect(cluster.run(until: isMet, within: 2_000))
+            cluster.run(500)
+            #expect(newcomer.actors[0].replica.statistics.entriesAdopted == 0)
+        }
+
+        var isLevel: Bool {
+            cluster.isConverged && cluster.actors.allSatisfy { $0.1.get("late") == "v" && $0.1.get("k") == nil }
+        }
+    }
+
+    @Test func whatComesLateOfARetiredServerIsTakenLikeAnyWrite() {
+        let late = Late()
+        let cluster = late.cluster
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { late.isLevel }, within: 20_000))
+        #expect(cluster.sum(\.serversReopened) > 0 && cluster.sum(\.entriesAdopted) == 2)
+        cluster.run(20_000)
+        #expect(late.isLevel && cluster.sum(\.divergences) == 0)
+        #expect(cluster.actors.allSatisfy { $0.1.replica.retired.servers.contains(late.gone.id) })
+        #expect(cluster.actors.allSatisfy { $0.1.store.tombstoneCount == 0 })
+    }
+
+    /// It may come beyond a gap that nobody fills any more.
+    @Test func whatComesLateAndBeyondAGapIsPassedOn() {
+        let late = Late()
+        let (cluster, newcomer, other) = (late.cluster, late.newcomer, late.other)
+        late.meet()
+        cluster.drops = { from, _ in from.server == newcomer.id }
+        newcomer.actors[0].put("astray", "v", cluster.moment(newcomer))
+        #expect(cluster.run(until: { newcomer.actors[0].replica.statistics.entriesAdopted == 2 }, within: 20_000))
+        cluster.drops = { from, to in from.server == newcomer.id && to.server == other.id }
+        #expect(cluster.run(until: { late.old.actors[0].get("late") == "v" }, within: 2_000))
+        cluster.stop(newcomer)
+        #expect(late.old.actors[0].get("astray") == nil)
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { late.isLevel && cluster.sum(\.entriesAdopted) > 0 }, within: 30_000))
+    }
+
+    /// A mark says nothing of it: a member that has reported the same one may lack it still.
+    @Test func aDeleteThatComesLateOfARetiredServerStaysUntilEverybodyHasIt() {
+        let late = Late()
+        let (cluster, other) = (late.cluster, late.other)
+        late.meet()
+        cluster.drops = { _, to in to.server == other.id }
+        #expect(cluster.run(until: { late.old.actors.allSatisfy { $0.get("k") == nil } }, within: 20_000))
+        cluster.run(20_000)
+        let marks = cluster.actors.map { $0.1.replica.retired.sortedMarks }
+        #expect(Set(marks).count == 1 && other.actors[0].get("k") == "v")
+        #expect(late.old.actors.allSatisfy { $0.store.tombstoneCount == 1 })
+        cluster.drops = { _, _ in false }
+        #expect(cluster.run(until: { late.isLevel }, within: 10_000))
+        cluster.run(20_000)
+        #expect(late.isLevel && cluster.sum(\.divergences) == 0)
+        #expect(cluster.actors.allSatisfy { $0.1.store.tombstoneCount == 0 })
+    }
 }
