@@ -10,8 +10,8 @@ package enum SimSeeds {
         8376, 8608, 8807, 8839, 8913, 9823, 10200, 10449, 10638, 11190, 11568, 11762, 12045, 12072, 12101, 12616, 13237,
         13538, 14102, 14434, 14459, 14495, 14549, 14608, 14998, 18587, 19810, 20956, 22001, 22363, 22373, 22511, 22681,
         23588, 23779, 26366, 26501, 27156, 28256, 30422, 30980, 31281, 32111, 32124, 32977, 33709, 33809, 35576, 38092,
-        38121, 40215, 41010, 42151, 43207, 44708, 47990, 48201, 50252, 53374, 55859, 57528, 57841, 58240, 62489, 65125, 69528, 73230,
-        73474, 73562, 74399, 74442, 74798, 78505, 83980, 87019, 94172,
+        38121, 40215, 41010, 42151, 43207, 44708, 47990, 48201, 50252, 53374, 55859, 57528, 57841, 58240, 62489, 65125,
+        69528, 73230, 73474, 73562, 74399, 74442, 74798, 78505, 83980, 87019, 94172,
     ]
 
     /// Worlds with such lines, all of them drawn with `--thin 100`. 10460: what departed servers left was adopted by
@@ -32,7 +32,8 @@ package enum SimSeeds {
     /// believed that a server moved, of which only its sibling had that server's own word, and sent to an actor that
     /// does not exist. 873: a newcomer was said to be gone where the same liar had taken all room for servers that only
     /// others tell of. 8166: two honest servers never met, as each was told of the other at a wrong address.
-    package static let failedLiars: [UInt64] = [394, 565, 873, 4269, 4520, 8166, 10025, 20156, 20206]
+    /// 12440: an actor waited for a sibling to pass on what that had only been told, and had given up.
+    package static let failedLiars: [UInt64] = [394, 565, 873, 4269, 4520, 8166, 10025, 12440, 20156, 20206]
 
     /// All of them, as their worlds are drawn.
     package static var worlds: [SimOptions] {

@@ -57,15 +57,8 @@ struct SiblingView {
         gcFloor = max(gcFloor, batch.floor)
         clockMillis = batch.clock
         kept = batch.durable
-        for i in 0..<min(seen.count, batch.vector.count) where seen.seqs[i] == VersionVector.retired {
-            // It may have taken a retired server up again.
-            seen.set(OriginIndex(i), batch.vector.seqs[i])
-        }
-        seen.join(batch.vector)
-        for i in 0..<min(sureSeen.count, batch.sure.count) where sureSeen.seqs[i] == VersionVector.retired {
-            sureSeen.set(OriginIndex(i), batch.sure.seqs[i])
-        }
-        sureSeen.join(batch.sure)
+        // Batches come in order. An entry may go back: it has taken a retired server up again, or somebody lied (5.7).
+        (seen, sureSeen) = (batch.vector, batch.sure)
         defer { rows = batch.rowsHash }
         return rows != batch.rowsHash
     }
