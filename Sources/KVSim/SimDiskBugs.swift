@@ -35,6 +35,21 @@ extension SimBug {
         o.latencyMillisMax = min(o.latencyMillisMax, 20)
     }
 
+    /// The power goes everywhere, and nothing was synced but snapshots: much is left beyond gaps of writers that went.
+    private static func powerCuts(_ o: inout SimOptions, _ random: inout PRNG) {
+        disks(&o, &random, .no, [.power, .everywhere])
+        collects(&o)
+        (o.disks!.stepsPerTurn, o.disks!.saveAfterBytes, o.disks!.blockBytes) = (100, 4_096, 256)
+        (o.disks!.limits.fileBytesMin, o.disks!.limits.fileBytesMax) = (65_536, 65_536)
+        (o.disks!.microsMax, o.disks!.turnMicros) = (100_000, 100_000)
+        (o.disks!.faultMeanMillis, o.crashMeanMillis, o.downMillisMax) = (4_000, 8_000, 3_000)
+        o.disks!.changesActors = true
+        o.loadMillis = 60_000
+        o.operationsPerSecond = 100
+        (o.keys, o.servers) = (400, 3)
+        o.actors = (0..<3).map { _ in random.within(1...3) }
+    }
+
     static let diskAdjustments: [String: Adjustment] = [
         "replyBeforeWrite": { o, random in disks(&o, &random, random.pick([.everysec, .no]), []) },
         "vectorBeforeEntries": { o, random in
@@ -124,6 +139,8 @@ extension SimBug {
             o.disks!.slowSyncMillis = random.pick([2_000, 4_000])
             o.crashMeanMillis = 6_000
         },
+        "losersLogged": { o, random in powerCuts(&o, &random) },
+        "snapshotBeforeLogs": { o, random in powerCuts(&o, &random) },
         "fsyncRetried": { o, random in
             disks(&o, &random, .always, [.power, .syncError])
             o.disks!.faultMeanMillis = 500

@@ -6,6 +6,8 @@ import KVCore
 /// Jobs one after the other, as `DiskThread` does them.
 final class SimDiskThread {
     fileprivate var freeAt: SimTime = 0
+    /// When the last job's end is told.
+    fileprivate var toldAt: SimTime = 0
 }
 
 final class SimHome {
@@ -85,14 +87,16 @@ final class SimHome {
         world.later(at: thread.freeAt) { [self] in
             guard !isDead else { return }
             let result = job()
-            tell(actor) { done(result) }
+            tell(actor, from: thread) { done(result) }
         }
     }
 
-    /// Runs `job` on an actor's loop, soon.
-    func tell(_ actor: Int, _ job: @escaping () -> Void) {
+    /// Runs `job` on an actor's loop, soon; what is told from one thread in order.
+    func tell(_ actor: Int, from thread: SimDiskThread? = nil, _ job: @escaping () -> Void) {
         let number = world.servers[slot].actors[actor]
-        world.later(at: world.now + SimTime(1 + world.random.disks.below(60)), on: number) { [self] in
+        let time = max(world.now + SimTime(1 + world.random.disks.below(60)), thread?.toldAt ?? 0)
+        thread?.toldAt = time
+        world.later(at: time, on: number) { [self] in
             if !isDead { job() }
         }
     }
@@ -205,9 +209,11 @@ extension SimHome: SnapshotHost {
         var firsts = [UInt64?](repeating: nil, count: logs.count)
         for (index, log) in logs.enumerated() {
             tell(index) { [self] in
-                firsts[index] = log.plan.firstNeeded(beside: vector)
-                let known = firsts.compactMap { $0 }
-                if known.count == firsts.count { tell(0) { [self] in saver.gathered(known) } }
+                log.plan.settle { [self] in
+                    firsts[index] = log.plan.firstNeeded(beside: vector)
+                    let known = firsts.compactMap { $0 }
+                    if known.count == firsts.count { tell(0) { [self] in saver.gathered(known) } }
+                }
             }
         }
     }

@@ -270,7 +270,7 @@ package struct ChunkWriter {
     /// A value of more than `valueBytesMax` bytes is put in by pieces of so many, one a call: as long as the chunk
     /// `isOpen` the next call is to be for the same segment and place.
     ///
-    /// With `winners`, entries without an interval are put in as what that store has of their keys.
+    /// With `winners`, entries that their interval may not cover are put in as what that store has of their keys.
     package mutating func learned(
         _ segment: DeltaSegment, from done: Int, bytesMax: Int, valueBytesMax: Int = .max, proves: Bool = true,
         winners store: Store? = nil
@@ -278,9 +278,10 @@ package struct ChunkWriter {
         let entries = segment.entries
         if isOpen { return endLearned(after: valueBytesMax, open: done, done + 1) }
         var (end, bytes) = (done, 0)
-        let winners = segment.isPage || !proves ? store : nil
+        // An interval covers its own writer's entries.
+        let covering: OriginIndex? = segment.isPage || !proves ? nil : segment.origin
         while end < entries.count, end == done || bytes < bytesMax {
-            let record = winner(entries[end], winners)
+            let record = winner(entries[end], store, covering)
             let isLarge = record?.contentCount ?? 0 > valueBytesMax
             if isLarge, end > done { break }
             bytes += record.map { $0.keyCount + $0.contentCount + 8 } ?? 0
@@ -303,7 +304,7 @@ package struct ChunkWriter {
         beginEntries()
         encoder.restart(nil)
         for i in done..<end {
-            guard let record = winner(entries[i], winners) else { continue }
+            guard let record = winner(entries[i], store, covering) else { continue }
             guard record.contentCount > valueBytesMax else {
                 entry(record)
                 continue
@@ -317,9 +318,10 @@ package struct ChunkWriter {
     /// An entry that lost has no place in a log: what beat it may stand in another one, which is given up before this
     /// one, and be collected then. Nil: it has been.
     @inline(__always)
-    private func winner(_ entry: DeltaEntry, _ store: Store?) -> Record? {
-        guard let store, !entry.record.isCompanion else { return entry.record }
-        return store.find(HashedKey(entry.record, hash: entry.hash))
+    private func winner(_ entry: DeltaEntry, _ store: Store?, _ covering: OriginIndex?) -> Record? {
+        let record = entry.record
+        guard let store, record.origin != covering, !record.isCompanion else { return record }
+        return store.find(HashedKey(record, hash: entry.hash))
     }
 
     /// Goes on with a value, if there is one, and ends the section behind it.

@@ -67,7 +67,8 @@ final class MergeGroups {
         at = (at + 1) % groups.count
     }
 
-    /// From now on an entry that `base` covers and whose key is not there is one that was deleted.
+    /// From now on an entry that `base` covers, and that is newer than what is there, is of a key that was deleted. It
+    /// goes in all the same, as it beats what is older, in whatever order both are read; `finish` takes it out.
     func begin(beside base: VersionVector) {
         settle()
         stores.base = base
@@ -79,52 +80,81 @@ final class MergeGroups {
         crew?.settle()
     }
 
-    /// For each store, side by side, once all is in them.
-    func forEach(_ body: @escaping @Sendable (Store) -> Void) {
+    /// For each store, side by side, once all is in them. Then what was deleted goes.
+    func finish(_ body: @escaping @Sendable (Store) -> Void) {
         settle()
         let stores = stores
-        guard let crew else { return stores.forEach(lane: 0, of: 1, body) }
+        guard let crew else { return stores.finish(lane: 0, of: 1, body) }
         let lanes = crew.lanes
-        crew.perform({ stores.forEach(lane: $0, of: lanes, body) }, last: {})
+        crew.perform({ stores.finish(lane: $0, of: lanes, body) }, last: {})
         crew.settle()
+    }
+}
+
+/// A store, and what was put into it though the snapshot covers it and has not got it.
+private final class MergeStore {
+    let store: Store
+    private var deleted: [(record: Record, hash: UInt64)] = []
+
+    init(_ store: Store) { self.store = store }
+
+    deinit { for (record, _) in deleted { record.release() } }
+
+    func merge(_ group: MergeGroup, beside base: VersionVector?) {
+        let (records, hashes) = (group.records, group.hashes)
+        guard let base, hasDeleted(group, base) else { return store.merge(records, hashes, count: group.count) }
+        // One by one: what came before an entry in the group counts.
+        for i in 0..<group.count {
+            let (record, hash) = (records[i], hashes[i])
+            if isDeleted(record, hash, base) {
+                if record.isCompanion { continue }
+                deleted.append((record.retained(), hash))
+            }
+            store.merge(record, hash)
+        }
+    }
+
+    private func hasDeleted(_ group: MergeGroup, _ base: VersionVector) -> Bool {
+        for i in 0..<group.count where isDeleted(group.records[i], group.hashes[i], base) { return true }
+        return false
+    }
+
+    /// Of what the snapshot covers it has the same or something newer, or its key was collected.
+    private func isDeleted(_ record: Record, _ hash: UInt64, _ base: VersionVector) -> Bool {
+        guard base.covers(record.origin, record.seq) else { return false }
+        guard let held = store.find(HashedKey(record, hash: hash)) else {
+            return !(record.isCompanion && store.isAwaited(record))
+        }
+        return !record.isCompanion && store.compareStamps(record.ms, record.origin, record.seq, held) > 0
+    }
+
+    /// What is still there of it goes.
+    func dropDeleted() {
+        _ = store.dropSuperseded(
+            deleted.filter { record, hash in store.find(HashedKey(record, hash: hash)) == record })
     }
 }
 
 /// The stores, each a matter of one lane's thread.
 private final class MergeStores: @unchecked Sendable {
-    private let stores: [Store]
+    private let stores: [MergeStore]
     /// Changed while nothing is under way.
     var base: VersionVector?
 
-    init(_ stores: [Store]) { self.stores = stores }
+    init(_ stores: [Store]) { self.stores = stores.map { MergeStore($0) } }
 
-    func forEach(lane: Int, of lanes: Int, _ body: (Store) -> Void) {
+    private func forEach(lane: Int, of lanes: Int, _ body: (MergeStore) -> Void) {
         for index in stride(from: lane, to: stores.count, by: lanes) { body(stores[index]) }
     }
 
     func merge(_ group: MergeGroup, lane: Int, of lanes: Int) {
-        forEach(lane: lane, of: lanes) { store in
-            let (records, hashes) = (group.records, group.hashes)
-            guard let base, hasForgotten(group, base, store) else {
-                return store.merge(records, hashes, count: group.count)
-            }
-            // One by one: what came before an entry in the group counts.
-            for i in 0..<group.count {
-                if base.covers(records[i].origin, records[i].seq), isAbsent(records[i], hashes[i], store) { continue }
-                store.merge(records[i], hashes[i])
-            }
-        }
+        forEach(lane: lane, of: lanes) { $0.merge(group, beside: base) }
     }
 
-    /// Whether one of the group is of what the snapshot covers and has not.
-    private func hasForgotten(_ group: MergeGroup, _ base: VersionVector, _ store: Store) -> Bool {
-        for i in 0..<group.count where base.covers(group.records[i].origin, group.records[i].seq) {
-            if isAbsent(group.records[i], group.hashes[i], store) { return true }
+    func finish(lane: Int, of lanes: Int, _ body: (Store) -> Void) {
+        forEach(lane: lane, of: lanes) {
+            body($0.store)
+            $0.dropDeleted()
         }
-        return false
-    }
-
-    private func isAbsent(_ record: Record, _ hash: UInt64, _ store: Store) -> Bool {
-        store.find(HashedKey(record, hash: hash)) == nil && !(record.isCompanion && store.isAwaited(record))
     }
 }

@@ -42,7 +42,7 @@ package final class Recovery {
     private let origins: OriginTable
     private let hasher: KeyHasher
     private var state = RecoveredState()
-    /// What the snapshot covers: an entry that it covers and whose key is not there was deleted and collected.
+    /// What the snapshot covers: what it covers and has not got was deleted and collected.
     private var base = VersionVector()
     /// By origin.
     private var intervals: [[LogInterval]] = []
@@ -249,7 +249,7 @@ package final class Recovery {
             return row
         }
         let floor = state.floor
-        groups.forEach { store in
+        groups.finish { store in
             store.raiseGCFloor(to: floor)
             store.endLoading()
         }

@@ -11,7 +11,8 @@ package protocol SnapshotHost: AnyObject {
     func write(_ block: UnsafeRawBufferPointer)
     /// Puts the file on the disk under its name and reads all of it back: `verified`.
     func verify()
-    /// Asks each log which of its files are needed beside a snapshot that has this: `gathered`.
+    /// Asks each log which of its files are needed beside a snapshot that has this: `gathered`. Each answers when what
+    /// is written of it by now is on the disk: deletes that the snapshot lacks are there with what they deleted.
     func gather(beside vector: VersionVector)
     /// Writes the manifest anew, then removes what it does not need: `settled`.
     func settle(_ snapshot: Manifest.Snapshot, firstLogs: [UInt64])

@@ -67,6 +67,8 @@ package final class WriteLog {
     private var isPaused: Bool { pausedAt != nil }
     /// What is on the disk when the sync under way has ended.
     private var target = Target()
+    /// Who waits until chunks up to one are on the disk.
+    private var settling: (chunk: UInt64, done: () -> Void)?
     /// Full files that are not on the disk, each with its last chunk.
     private var unsynced: [(file: UInt64, last: UInt64)] = []
     /// What the next chunk says of the disk.
@@ -440,6 +442,19 @@ package final class WriteLog {
 
     // MARK: Onto the disk
 
+    /// Calls `done` once what is written by now is on the disk, or given up. One at a time.
+    package func settle(_ done: @escaping () -> Void) {
+        settling = (planted(.snapshotBeforeLogs) ? 0 : written, done)
+        goOnSettling()
+    }
+
+    private func goOnSettling() {
+        guard let (chunk, done) = settling else { return }
+        if synced < chunk, health != .failed { return flush() }
+        settling = nil
+        done()
+    }
+
     /// Each `LogLimits.flushMillis`, with `everysec`.
     package func flushDue() {
         guard written > synced || !unsynced.isEmpty else { return }
@@ -449,7 +464,7 @@ package final class WriteLog {
 
     /// One at a time; what is written meanwhile waits for the next. So does what the pen is about.
     private func flush() {
-        let onlyFull = policy == .no
+        let onlyFull = policy == .no && settling == nil
         let due = unsynced.filter { $0.last <= written }.map(\.file)
         guard !isFlushing, health != .failed, !due.isEmpty || !onlyFull && written > synced else { return }
         isFlushing = true
@@ -472,13 +487,14 @@ package final class WriteLog {
         unsynced.removeAll { target.full.contains($0.file) }
         releaseCovered()
         syncedPlace = target.place ?? syncedPlace
-        guard let chunk = target.chunk else { return }
+        guard let chunk = target.chunk else { return goOnSettling() }
         note(synced: chunk, seq: target.seq)
         answeredBefore = nil
         if let answered = pausedAt, answered <= synced { pausedAt = nil }
         letGo()
         // What was answered while this one was under way.
         if isPaused { flush() }
+        goOnSettling()
     }
 
     // MARK: Failure
@@ -498,6 +514,7 @@ package final class WriteLog {
         if !isHelped { host.closeAnswered() }
         skip()
         host.wait(limits.retryMillis, for: .retry)
+        goOnSettling()
     }
 
     /// What was waited for has come.

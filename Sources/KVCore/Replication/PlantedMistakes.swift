@@ -166,8 +166,10 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let collectOnUndurable = PlantedMistakes(rawValue: 1 << 75)
     /// Writes are answered however long a sync takes.
     package static let answersWhileBehind = PlantedMistakes(rawValue: 1 << 82)
-    /// Entries that came and lost are logged, and not what beat them.
+    /// A log has what came, whatever beat it.
     package static let losersLogged = PlantedMistakes(rawValue: 1 << 84)
+    /// A snapshot counts before what its logs have is on the disk.
+    package static let snapshotBeforeLogs = PlantedMistakes(rawValue: 1 << 85)
 
     /// RESTAMP writes below what it is to beat. Not among `all`: simulated clocks do not go so far ahead.
     package static let restampBelow = PlantedMistakes(rawValue: 1 << 61)
@@ -217,6 +219,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
         ("recycledChunkBelieved", .recycledChunkBelieved), ("diskIdReused", .diskIdReused),
         ("tornTailTaken", .tornTailTaken), ("staleDiskTrusted", .staleDiskTrusted), ("damageProves", .damageProves),
         ("fsyncRetried", .fsyncRetried), ("collectOnUndurable", .collectOnUndurable),
-        ("answersWhileBehind", .answersWhileBehind),
+        ("answersWhileBehind", .answersWhileBehind), ("losersLogged", .losersLogged),
+        ("snapshotBeforeLogs", .snapshotBeforeLogs),
     ]
 }

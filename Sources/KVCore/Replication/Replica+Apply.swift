@@ -240,17 +240,20 @@ extension Replica {
         let entries = segment.entries
         let end = min(entries.count, done + budget)
         let start = done
+        var kept = DeltaEntries()
         var ahead = MergeAhead()
         if start == 0 { ahead.begin(store, count: entries.count) { (entries[$0].record, entries[$0].hash) } }
         while done < end {
             ahead.step(store, done, count: entries.count) { (entries[$0].record, entries[$0].hash) }
             let entry = entries[done]
+            if beatsLoose(entry.record, entry.hash) { kept.append(entry.hash, entry.record.retained()) }
             let isMerged = mergeEntry(
                 entry.record, entry.hash, sectionOrigin: sectionOrigin, isBeyondGap: isBeyondGap, cut: segment.cut,
                 isCurrent: isCurrent, doubtfulTo: doubtfulTo, force: force)
             if !isMerged { isRefused = true }
             done &+= 1
         }
+        keep(kept)
         return end - start
     }
 

@@ -66,7 +66,10 @@ extension Replica {
             }
             if planted(.collectOnMaximum) { stable.join(usable.vector) } else { stable.meet(usable.vector) }
             clock = min(clock, usable.clock)
+            if let durable = sibling.view.durable, !planted(.collectOnUndurable) { stable.keep(durable) }
         }
+        // What is collected is not in the next snapshot: before that it is in a log.
+        if let durableSource, !planted(.collectOnUndurable) { stable.keep(durableSource()) }
         for server in servers {
             let isJoining = members.row(server.id)?.status == .joining
             if isJoining && planted(.joiningNotCounted) { continue }

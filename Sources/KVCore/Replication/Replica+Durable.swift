@@ -37,17 +37,38 @@ extension Replica {
 
     /// An interval has taken effect. Before the end of the first scan it proves nothing to a disk: a delete in it that
     /// was collected did not come with it. Nor does what was seen before, which may be by a scan that had to compare.
+    /// Beyond a gap it may never be covered: it is logged as if it came without.
     func tell(_ segment: DeltaSegment, _ seenBefore: UInt64) {
         guard let onLearned else { return }
         if catchUp.isReturning {
             catchUp.withhold(segment.origin, segment.from, segment.to)
             onLearned(.segment(segment, proves: false))
-        } else if seenBefore > segment.from {
+        } else if seenBefore != segment.from {
             onLearned(.segment(segment, proves: false))
-            prove(LogInterval(origin: segment.origin, from: seenBefore, to: segment.to))
+            let from = max(seenBefore, segment.from)
+            prove(LogInterval(origin: segment.origin, from: from, to: segment.to))
         } else {
             onLearned(.segment(segment, proves: true))
         }
+    }
+
+    /// Whether a sibling's entry beats something here that this actor's log may have and no vector on the disk covers.
+    /// The sibling's log has the entry, and may give it up while this one still has what was beaten: then this one must
+    /// have it too (docs/durability.md 3).
+    func beatsLoose(_ record: Record, _ hash: UInt64) -> Bool {
+        guard onLearned != nil, let held = store.find(HashedKey(record, hash: hash)), held.origin != own else {
+            return false
+        }
+        let isRetired = seen.isRetired(held.origin)
+        guard held.seq > (isRetired ? retired.last(held.origin) : seen[held.origin]) else { return false }
+        return store.compareStamps(record.ms, record.origin, record.seq, held) > 0 && !planted(.losersLogged)
+    }
+
+    /// Such entries go into this actor's log.
+    func keep(_ entries: DeltaEntries) {
+        guard entries.count > 0 else { return }
+        let page = DeltaSegment(origin: own, from: 0, to: 0, isPage: true, cut: VersionVector(), taking: entries)
+        onLearned?(.segment(page, proves: false))
     }
 
     /// What is in the log without its interval counts from now on.

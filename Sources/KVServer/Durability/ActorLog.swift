@@ -101,8 +101,11 @@ final class ActorLog {
     /// What of the actor's vector a power cut leaves.
     func durableVector() -> VersionVector { plan.durableVector() }
 
-    /// Which file is the first that a snapshot does not cover that begins with `vector`.
-    func firstNeeded(beside vector: VersionVector) -> UInt64 { plan.firstNeeded(beside: vector) }
+    /// Tells which file is the first that a snapshot does not cover that begins with `vector`, once what is written is
+    /// on the disk.
+    func tellFirstNeeded(beside vector: VersionVector, _ tell: @escaping (UInt64) -> Void) {
+        plan.settle { [unowned self] in tell(plan.firstNeeded(beside: vector)) }
+    }
 
     private func made(_ result: Result<DiskFile, DiskError>) {
         switch result {

@@ -162,13 +162,14 @@ extension Snapshotter: SnapshotHost {
         for (index, entry) in logs.enumerated() {
             let log = entry.log
             entry.loop.perform {
-                let first = log.value.firstNeeded(beside: vector)
-                let all = firsts.withLock { firsts -> [UInt64]? in
-                    firsts[index] = first
-                    let known = firsts.compactMap { $0 }
-                    return known.count == firsts.count ? known : nil
+                log.value.tellFirstNeeded(beside: vector) { first in
+                    let all = firsts.withLock { firsts -> [UInt64]? in
+                        firsts[index] = first
+                        let known = firsts.compactMap { $0 }
+                        return known.count == firsts.count ? known : nil
+                    }
+                    if let all { loop.perform { box.value.plan.gathered(all) } }
                 }
-                if let all { loop.perform { box.value.plan.gathered(all) } }
             }
         }
     }

@@ -192,6 +192,40 @@ private final class ScriptedHost: LogHost {
         #expect(world.host.take() == ["release 1"])
     }
 
+    /// Beside a snapshot all of the log counts that was written before.
+    @Test(arguments: [AppendPolicy.no, .everysec]) func beforeASnapshotCountsTheLogIsOnTheDisk(_ policy: AppendPolicy) {
+        let world = World(policy)
+        var settled = 0
+        world.log.settle { settled += 1 }
+        #expect(settled == 1 && world.host.take() == [], "there is nothing")
+        _ = world.write()
+        world.log.settle { settled += 1 }
+        #expect(settled == 1 && world.host.take() == ["sync [1]"])
+        _ = world.write()
+        world.log.synced(true)
+        #expect(settled == 2, "what is written meanwhile is not asked for")
+        _ = world.host.take()
+        // A sync is under way that does not have all.
+        world.log.settle { settled += 1 }
+        #expect(world.host.take() == ["sync [1]"])
+        _ = world.write()
+        world.log.settle { settled += 1 }
+        world.log.synced(true)
+        #expect(settled == 2)
+        world.log.synced(false)
+        #expect(settled == 3, "a file that is given up is not waited for")
+    }
+
+    @Test func withAlwaysNothingIsLeftToSettle() {
+        let world = World(.always)
+        _ = world.write()
+        world.log.wrote(.done, nanos: 0)
+        _ = world.host.take()
+        var isSettled = false
+        world.log.settle { isSettled = true }
+        #expect(isSettled && world.host.take() == [])
+    }
+
     @Test func withoutRoomForTheNextFileWritesAreRefusedUntilThereIs() {
         let world = World(.everysec, fileBytes: 16_384)
         _ = world.write(5_000)
