@@ -127,6 +127,7 @@ extension SimWorld {
 
     func noteReconciled(_ actor: SimActor, _ dropped: Int) {
         outcome.points.hit("disk: dropped what was collected", dropped)
+        excuse(compared: actor)
         if actor.uid.index == 0 { servers[actor.view.slot].home?.save(true, nil) }
     }
 
@@ -163,8 +164,8 @@ extension SimWorld {
             isChanged = true
             outcome.points.hit("disk: lost")
         }
-        if disks.faults.contains(.flip), random.disks.chance(0.3), disk.flip(&random.disks) {
-            isChanged = true
+        if disks.faults.contains(.flip), random.disks.chance(0.3), isOnlyOne, disk.flip(&random.disks) {
+            (isChanged, server.hasBackup) = (true, true)
             outcome.points.hit("disk: bit flipped")
         }
         if isChanged {

@@ -124,13 +124,14 @@ package final class SimView {
         _ actor: SimActor, _ oracle: SimOracle, others: [SimActor], visible: (Int, SimWrite) -> Void
     ) -> SimViolation? {
         let hasReturned = isReturning && actor.hasCaughtUp
-        if hasReturned { isReturning = false }
         let before = hasReturned ? [] : covered
         noteClock(actor.corrected)
         if let violation = readVector(actor, oracle, others) { return violation }
         for key in 0..<oracle.keys.total {
             if let violation = examine(key: key, actor, oracle, others) { return violation }
         }
+        // What it dropped at the end it had dropped before this look.
+        if hasReturned { isReturning = false }
         for origin in covered.indices {
             let from = origin < before.count ? before[origin] : 0
             guard covered[origin] > from else { continue }
