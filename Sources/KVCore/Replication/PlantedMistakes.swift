@@ -169,7 +169,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A log has what came, whatever beat it.
     package static let losersLogged = PlantedMistakes(rawValue: 1 << 84)
     /// A snapshot counts before what its logs have is on the disk.
-    package static let snapshotBeforeLogs = PlantedMistakes(rawValue: 1 << 85)
+    package static let snapshotBeforeLogs = PlantedMistakes(rawValue: 1 << 87)
 
     /// RESTAMP writes below what it is to beat. Not among `all`: simulated clocks do not go so far ahead.
     package static let restampBelow = PlantedMistakes(rawValue: 1 << 61)
