@@ -49,6 +49,8 @@ package final class SimCounts {
     fileprivate var seen: [SimStamp: Seen] = [:]
     /// Zeros that counting began with: how far their actor had seen each of the others when it stamped them.
     private var zeros: [SimStamp: [UInt64]] = [:]
+    /// What was held of the key when a zero was stamped; perhaps another zero.
+    private var heldUnder: [SimStamp: SimStamp] = [:]
     /// Those of them that were stamped above the floor, as their actor had no record of the key.
     private var zerosAboveFloor: Set<SimStamp> = []
     private var leads: [SimStamp: Lead] = [:]
@@ -122,11 +124,12 @@ package final class SimCounts {
     func copy(from old: SimStamp, to new: SimStamp, _ actor: SimActor, _ oracle: SimOracle) {
         stampedAgain.insert(new)
         seen[new] = seen[old]
-        if zeros[old] != nil { noteZero(new, actor, oracle, isAboveFloor: true) }
+        if zeros[old] != nil { noteZero(new, over: old, actor, oracle, isAboveFloor: true) }
     }
 
-    func noteZero(_ stamp: SimStamp, _ actor: SimActor, _ oracle: SimOracle, isAboveFloor: Bool) {
+    func noteZero(_ stamp: SimStamp, over held: SimStamp, _ actor: SimActor, _ oracle: SimOracle, isAboveFloor: Bool) {
         zeros[stamp] = oracle.uids.map { actor.covered($0) }
+        heldUnder[stamp] = held
         if isAboveFloor { noteAboveFloor(stamp) }
     }
 
@@ -160,6 +163,7 @@ package final class SimCounts {
     func hadSeen(_ other: SimStamp, _ zero: SimStamp) -> Bool? {
         zeros[zero].map {
             other.origin == zero.origin || $0.indices.contains(Int(other.origin)) && $0[Int(other.origin)] >= other.seq
+                || heldUnder[zero].map { $0 == other || hadSeen(other, $0) == true } ?? false
         }
     }
 }
@@ -227,7 +231,7 @@ extension SimWorld {
         else { return !failed }
         outcome.points.hit(before.stamp.isNone ? "counter begun" : "counter begun anew")
         counts.note(before, stamp, onlySpent: true)
-        counts.noteZero(stamp, actor, oracle, isAboveFloor: before.stamp.isNone)
+        counts.noteZero(stamp, over: before.stamp, actor, oracle, isAboveFloor: before.stamp.isNone)
         var write = SimWrite(
             key: Int32(key), valueLength: 1, valueID: 0, ms: stamp.ms, at: now, kept: oracle.kept(by: record), number: 0
         )

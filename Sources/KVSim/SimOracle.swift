@@ -79,6 +79,8 @@ package final class SimOracle {
     package private(set) var remembered: [SimStamp]
     /// Ids of servers that lie: what they say of their own writes binds nobody.
     package var liars: Set<UInt64> = []
+    /// Their actors, of which nothing is demanded. What they have collected like all others, newcomers do not get.
+    var unlooked: () -> [SimActor] = { [] }
     private var deletes: [[SimStamp]]
     /// In a world with deadlines: every other write.
     private var forgettable: [[SimStamp]]

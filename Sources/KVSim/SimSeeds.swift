@@ -34,8 +34,11 @@ package enum SimSeeds {
     /// believed that a server moved, of which only its sibling had that server's own word, and sent to an actor that
     /// does not exist. 873: a newcomer was said to be gone where the same liar had taken all room for servers that only
     /// others tell of. 8166: two honest servers never met, as each was told of the other at a wrong address.
-    /// 12440: an actor waited for a sibling to pass on what that had only been told, and had given up.
-    package static let failedLiars: [UInt64] = [394, 565, 873, 4269, 4520, 8166, 10025, 12440, 20156, 20206]
+    /// 12440: an actor waited for a sibling to pass on what that had only been told, and had given up. 17622, 18918:
+    /// the oracle, which does not look at the liar.
+    package static let failedLiars: [UInt64] = [
+        394, 565, 873, 4269, 4520, 8166, 10025, 12440, 17622, 18918, 20156, 20206,
+    ]
 
     /// All of them, as their worlds are drawn.
     package static var worlds: [SimOptions] {

@@ -195,7 +195,9 @@ extension SimWorld {
                     write.kept = oracle.kept(by: record)
                 }
                 counts.copy(from: again.old, to: again.new, actor, oracle)
-                if old.isTombstone { counts.noteZero(again.new, actor, oracle, isAboveFloor: true) }
+                if old.isTombstone {
+                    counts.noteZero(again.new, over: again.old, actor, oracle, isAboveFloor: true)
+                }
                 acknowledge(write, again.new, actor.view)
                 continue
             }

@@ -239,7 +239,10 @@ package final class SimWorld {
         if isFirst { initialClock(server) }
         // A server that is started again is told whom to join: without that it would begin a cluster of its own.
         let isFounder = server.slot == 0 && isFirst
-        if isLiar(server.slot) { oracle.liars.insert(server.id) }
+        if isLiar(server.slot) {
+            oracle.liars.insert(server.id)
+            oracle.unlooked = { [unowned self] in server.isUp ? server.actors.map { self.actors[$0] } : [] }
+        }
         server.seeds = isFounder ? [] : told ?? seeds(of: server.slot, isFirst)
         let origins = OriginTable()
         let count = options.actors[server.slot]
