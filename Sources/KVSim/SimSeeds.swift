@@ -24,8 +24,8 @@ package enum SimSeeds {
     /// Worlds whose servers have disks, drawn with `--disk 100`. 146, 2261: a delete that came to a server that returns
     /// passed for seen. 640: nobody had a row of a writer on disk. 886, 2217, 2501, 2587: the oracle. 2428: the disk's
     /// answers came in another order. 2463: who took a server for gone passed for its judge. 2833: a log had what had
-    /// lost, and a snapshot counted before its logs were on the disk. 3279: what a returning disk alone had of a retired
-    /// server passed for seen.
+    /// lost, and a snapshot counted before its logs were on the disk. 3279: what a returning disk alone had of a
+    /// retired server passed for seen.
     package static let failedDisk: [UInt64] = [146, 640, 886, 2217, 2261, 2428, 2463, 2501, 2587, 2833, 3279]
 
     /// Worlds with a liar, drawn with `--liars 100`. 565: who joins by a liar gets what others have deleted. 4269: the

@@ -25,7 +25,8 @@ import Testing
             parts: [
                 "CatchUp", "Census", "ClockCorrection", "ClockSample", "Collector", "DepartureVotes", "Departures",
                 "DigestWatch", "Discards", "ExpiryWork", "FrameBench", "FrameTurns", "FutureStamps", "GapWatch",
-                "GatewayChoice", "Hearing", "Hearsay", "Inbox", "Leaving", "LinkBook", "LocalLog", "Membership",
+                "GatewayChoice", "Hearing", "Hearsay", "HeldSections", "Inbox", "Leaving", "LinkBook", "LocalLog",
+                "Membership",
                 "Outcasts", "OutgoingRound", "OwnStream", "PairPacer", "PeerView", "PlantedState", "RecentSegments",
                 "Reconciliation", "RepairQueue", "RetiredServers", "ScanRestarts", "ScanDonor", "Schedule", "Seen",
                 "SegmentBuilder",

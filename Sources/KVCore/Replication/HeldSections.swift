@@ -3,8 +3,8 @@
 import KVBase
 
 /// Another server may have a sibling's write before this actor: the two messages take different ways. A section that
-/// carries such a write waits until the sibling has said that it wrote so far, and is merged anew. Otherwise it would be
-/// asked for again, and under a key that many write that has the next such write by then.
+/// carries such a write waits until the sibling has said that it wrote so far, and is merged anew. To ask for it again
+/// would take longer, and under a key that many write it would carry the next such write by then.
 struct HeldSections {
     static let countMax = 64
     /// Of the frames that they came in.

@@ -141,8 +141,8 @@ struct Membership {
         return merged
     }
 
-    /// Somebody else than before tells of a server that was not heard here. The greater incarnation is believed at once,
-    /// until there is another story: then each has its turn.
+    /// Somebody else than before tells of a server that was not heard here. The greater incarnation is believed at
+    /// once, until there is another story: then each has its turn.
     private mutating func takesTurn(_ row: MemberRow, by teller: UInt64, _ at: Int, _ now: Millis) -> Bool {
         let isNewer = row.incarnation > table[at].incarnation
         guard row.address != table[at].address else { return isNewer }
