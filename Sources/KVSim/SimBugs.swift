@@ -97,6 +97,15 @@ package struct SimBug: Sendable {
         o.bootstrapChunkBytes = random.pick([0, 65_536])
     }
 
+    /// A newcomer joins, and a liar says that it is gone. Messages take long, so that there is time to speak of it
+    /// before it is met.
+    private static func slanderedNewcomer(_ o: inout SimOptions, _ random: inout PRNG) {
+        o.makeLiar(&random)
+        o.addNewcomer(clockIsUnset: false, &random)
+        o.slanderPercent = 80
+        o.latencyMillisMax = 250
+    }
+
     /// Short lives, touched everywhere, forgotten as soon as may be, and clocks that differ.
     private static func shortLives(_ o: inout SimOptions, _ random: inout PRNG) {
         o.keys = random.pick([5, 20])
@@ -299,25 +308,8 @@ package struct SimBug: Sendable {
             o.joinAtMillis = 3_500
         },
         "forgottenAtAWord": { o, random in o.makeLiar(&random) },
-        "goneBeforeItCame": { o, random in
-            o.makeLiar(&random)
-            o.addNewcomer(clockIsUnset: false, &random)
-            // So that there is time to speak of it before it is met.
-            o.slanderPercent = 80
-            o.latencyMillisMax = 250
-        },
-        "goneWithoutRoom": { o, random in
-            o.makeLiar(&random)
-            o.addNewcomer(clockIsUnset: false, &random)
-            o.slanderPercent = 80
-            o.latencyMillisMax = 250
-        },
-        "movedAtAWord": { o, random in
-            o.makeLiar(&random)
-            o.addNewcomer(clockIsUnset: false, &random)
-            o.slanderPercent = 0
-            o.latencyMillisMax = 250
-        },
+        "goneBeforeItCame": { o, random in slanderedNewcomer(&o, &random) },
+        "goneWithoutRoom": { o, random in slanderedNewcomer(&o, &random) },
         // All write a few keys, and messages between servers take no longer than those between siblings wait.
         "unsaidRefused": { o, random in
             (o.profile, o.faults, o.transport, o.dropPerMille) = (.calm, [], .stream, 0)

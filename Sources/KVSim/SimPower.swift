@@ -146,7 +146,7 @@ extension SimWorld {
 
     /// What only this disk had is new to the others, whatever they have collected of the key meanwhile. So is what lies
     /// beyond a gap of a writer that has gone (docs/replication.md 13): no vector says that they had it.
-    private func excuse(_ restored: [SimActor]) {
+    func excuse(_ restored: [SimActor]) {
         guard let first = restored.first else { return }
         let others = upActors().filter { $0.view.slot != first.view.slot }
         for key in 0..<keys.total {
@@ -154,11 +154,8 @@ extension SimWorld {
             guard !held.isNone, oracle.precedes(held, oracle.collected[key]) else { continue }
             let isCovered = others.contains { $0.view.covers(held) }
             let isGone = !others.isEmpty && !actors[Int(held.origin)].isAlive
-            let isKnown = isCovered || actors.contains { $0.view.slot != first.view.slot && $0.view.covers(held) }
+            let isKnown = actors.contains { $0.view.slot != first.view.slot && $0.view.covers(held) }
             if !isKnown || isGone && !isCovered { oracle.excuse(held) }
         }
     }
-
-    /// The same once a disk was compared: more may have been collected meanwhile.
-    func excuse(compared actor: SimActor) { excuse([actor]) }
 }

@@ -127,7 +127,8 @@ extension SimWorld {
 
     func noteReconciled(_ actor: SimActor, _ dropped: Int) {
         outcome.points.hit("disk: dropped what was collected", dropped)
-        excuse(compared: actor)
+        // More may have been collected since it came back.
+        excuse([actor])
         if actor.uid.index == 0 { servers[actor.view.slot].home?.save(true, nil) }
     }
 

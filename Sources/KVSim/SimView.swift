@@ -310,21 +310,19 @@ package final class SimView {
     /// What was held here at the last look is gone by now, through a delete that is not older than `stamp`.
     private func hasCollected(_ key: Int, since stamp: SimStamp, _ actor: SimActor, _ oracle: SimOracle) -> Bool {
         let held = seen[key]
-        guard !held.isNone, actor.find(key) == nil else { return false }
+        return !held.isNone && hasGone(key, since: oracle.greater(stamp, held), held: held, actor, oracle)
+    }
+
+    /// An actor, looked at or not, has held or seen a delete not older than `stamp`, and has nothing of the key.
+    private func hasGone(
+        _ key: Int, since stamp: SimStamp, held: SimStamp = .none, _ actor: SimActor, _ oracle: SimOracle
+    ) -> Bool {
+        guard actor.find(key) == nil else { return false }
         let vector = actor.vector
-        let delete = oracle.latestGone(of: key, since: oracle.greater(stamp, held)) {
+        let delete = oracle.latestGone(of: key, since: stamp) {
             $0 == held || actor.covered(oracle.uids[Int($0.origin)], in: vector) >= $0.seq
         }
         return delete != nil
-    }
-
-    /// An actor that is never looked at has seen a delete not older than `stamp`, and has nothing of the key.
-    private func hasGone(_ key: Int, since stamp: SimStamp, _ actor: SimActor, _ oracle: SimOracle) -> Bool {
-        guard actor.find(key) == nil else { return false }
-        let vector = actor.vector
-        return oracle.latestGone(of: key, since: stamp) {
-            actor.covered(oracle.uids[Int($0.origin)], in: vector) >= $0.seq
-        } != nil
     }
 
     /// A delete not older than `stamp` was held here at the last look, and is gone by now.

@@ -84,9 +84,6 @@ struct Membership {
     /// For each of `rows` the server that told it; 0: the server itself.
     var tellers: [UInt64] { tellings.map(\.teller) }
 
-    /// Who told that row; 0: the server itself.
-    func teller(of server: UInt64) -> UInt64? { place(server).map { tellings[$0].teller } }
-
     /// Whether a server that only others tell of, now `teller`, finds a place. O(rows).
     func hasRoom(forHearsay row: MemberRow, by teller: UInt64) -> Bool {
         let unheard = table.indices.filter { tellings[$0].teller != 0 }

@@ -19,8 +19,7 @@ extension Replica {
         if row.server == sender { return learnTrusted(row, at, into: &effects) }
         guard let row = admitted(row, from: sender, at) else { return }
         let before = statistics.rowsRefused
-        let teller = planted(.movedAtAWord) ? members.teller(of: row.server) ?? sender : sender
-        learnTrusted(row, at, from: row.server == uid.server ? .itself : .hearsay(by: teller), into: &effects)
+        learnTrusted(row, at, from: row.server == uid.server ? .itself : .hearsay(by: sender), into: &effects)
         guard statistics.rowsRefused > before, members.maySayRefused(at.steady) else { return }
         effects.events.append(.rowsRefused(from: sender))
     }

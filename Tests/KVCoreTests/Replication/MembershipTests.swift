@@ -65,7 +65,7 @@ import Testing
         // Its own word ends that.
         #expect(members.merge(row(7, 1, at: "here:2"), from: .itself, 15_020)?.address == Bytes("here:2"))
         #expect(members.merge(honest, from: .hearsay(by: 1), 30_000) == nil)
-        #expect(members.teller(of: 7) == 0)
+        #expect(members.tellers == [0])
         members.checkInvariants()
     }
 
