@@ -45,12 +45,13 @@ final class ClientCore: Sendable {
             } catch {
                 return .failure(error)
             }
+            let told = connection.refusalsTold
             let outcome = await Call(command, deadline: deadline).run(on: connection)
             // The connection was taken out of use between being chosen and being used: nothing was sent.
             if case .failure(.closed) = outcome, !isClosed { continue }
             guard case .failure(let error) = outcome else { return outcome }
-            if error.isOfServersState { refused(connection, error) }
-            guard attempts.allowsAnother(after: error, isRead: command.isRead, at: connection.address),
+            if error.isOfServersState { refused(connection, told, error) }
+            guard attempts.allowsAnother(after: error, isRead: command.isRead, at: connection.address, of: router),
                 NIODeadline.now().uptimeNanoseconds < deadline
             else { return outcome.of(command) }
         }
@@ -69,6 +70,7 @@ final class ClientCore: Sendable {
             } catch {
                 return commands.map { _ in .failure(error) }
             }
+            let told = connection.refusalsTold
             let outcomes = await PipelineBatch(commands, deadline: deadline).run(on: connection)
             if case .failure(.closed) = outcomes[0], !isClosed { continue }
             var error: KVError?
@@ -80,11 +82,11 @@ final class ClientCore: Sendable {
             var isRefused = allFailed
             if isTransaction, case .failure(.server) = outcomes[outcomes.count - 1] { isRefused = true }
             if let refusal = outcomes.lazy.compactMap(\.error).first(where: \.isOfServersState) {
-                refused(connection, refusal)
+                refused(connection, told, refusal)
                 if isTransaction, isRefused { error = refusal }
             }
             guard isRefused, let error,
-                attempts.allowsAnother(after: error, isRead: areReads, at: connection.address),
+                attempts.allowsAnother(after: error, isRead: areReads, at: connection.address, of: router),
                 NIODeadline.now().uptimeNanoseconds < deadline
             else { return zip(outcomes, commands).map { $0.of($1) } }
         }
@@ -177,9 +179,10 @@ final class ClientCore: Sendable {
         events.emit(.connectFailed(connection.address, reason: reason))
     }
 
-    /// The server answers, and cannot do what it is asked. The router is told once, not for each call under way.
-    private func refused(_ connection: ServerConnection, _ error: KVError) {
-        if connection.isFirstRefusal() { failed(connection, "\(error)") }
+    /// The server answers, and cannot do what it is asked. The router is told once, not for each call under way, and has
+    /// been told when this returns.
+    private func refused(_ connection: ServerConnection, _ told: Int, _ error: KVError) {
+        connection.refused(since: told) { failed(connection, "\(error)") }
     }
 
     private func failed(_ connection: ServerConnection, _ reason: String) {
@@ -234,25 +237,25 @@ private final class CountDown: Sendable {
 /// How often one call was tried, and where.
 struct Attempts {
     let perServerMax: Int
-    private var failures: [KVAddress: Int] = [:]
+    private var asked: Set<KVAddress> = []
+    private var failures = 0
 
     init(perServerMax: Int) { self.perServerMax = perServerMax }
 
     /// Whether the call may be made again: it did not reach a server, or one refused it for what concerns only itself,
-    /// or it is a read whose connection broke; and the server concerned has not used up its attempts.
-    mutating func allowsAnother(after error: KVError, isRead: Bool, at asked: KVAddress) -> Bool {
-        let server: KVAddress
+    /// or it is a read whose connection broke; and the attempts at all servers are not used up. They are counted
+    /// together: the router may come back to two that leave while those that serve still rest.
+    mutating func allowsAnother(
+        after error: KVError, isRead: Bool, at server: KVAddress, of router: any KVRouter
+    ) -> Bool {
         switch error {
-        case .unreachable(let address, _): server = address
-        case .connectionLost(let address, _, let mayHaveExecuted):
-            guard isRead || !mayHaveExecuted else { return false }
-            server = address
-        case .server:
-            guard error.isOfServersState else { return false }
-            server = asked
+        case .unreachable: break
+        case .connectionLost(_, _, let mayHaveExecuted): guard isRead || !mayHaveExecuted else { return false }
+        case .server: guard error.isOfServersState else { return false }
         default: return false
         }
-        failures[server, default: 0] += 1
-        return failures[server, default: 0] < perServerMax
+        failures += 1
+        asked.insert(server)
+        return failures / max(asked.count, 1 + router.alternatives(to: server).count) < perServerMax
     }
 }

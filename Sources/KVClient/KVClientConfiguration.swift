@@ -34,8 +34,8 @@ public struct KVClientConfiguration: Sendable {
     public var reconnectDelayMin: Duration = .milliseconds(50)
     /// The longest such delay.
     public var reconnectDelayMax: Duration = .seconds(1)
-    /// Attempts one call makes at one server before it gives up. Only what surely was not executed, and reads, are
-    /// tried again.
+    /// Attempts one call makes for each server the router knows, before it gives up. Only what surely was not executed,
+    /// and reads, are tried again.
     public var attemptsPerServerMax = 2
     /// Calls sent on one connection and not answered yet, those given up by their caller included.
     public var outstandingCallsMax = 16_384

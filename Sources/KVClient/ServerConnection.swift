@@ -27,8 +27,8 @@ final class ServerConnection: @unchecked Sendable {
     let greatestStamp = Atomic<Int64>(0)
     /// Calls accepted and not answered yet, those given up included.
     let outstanding = Atomic<Int>(0)
-    /// When it last refused a call for its own state, in nanoseconds of uptime; nothing is published with it.
-    private let refusedAt = Atomic<UInt64>(0)
+    /// How often the router was told that this server refuses calls for its own state.
+    private let refusals = Mutex(0)
 
     private let loop: any EventLoop
     private let core: ClientCore
@@ -72,12 +72,18 @@ final class ServerConnection: @unchecked Sendable {
 
     // MARK: From any thread
 
-    /// Whether no other refusal for the server's own state came within the time for which a router lets it rest.
-    func isFirstRefusal() -> Bool {
-        let now = NIODeadline.now().uptimeNanoseconds
-        let last = refusedAt.load(ordering: .relaxed)
-        guard now &- last > UInt64(StickyRouter.restNanosMin) else { return false }
-        return refusedAt.compareExchange(expected: last, desired: now, ordering: .relaxed).exchanged
+    /// How often the router was told of refusals; to be taken before a call is made here.
+    var refusalsTold: Int { refusals.withLock { $0 } }
+
+    /// A call that was made when `told` was that count was refused for the server's own state. `tell` is run by the
+    /// first of those under way together, and the others wait for it: none may be made here again because another is
+    /// about to say so.
+    func refused(since told: Int, _ tell: () -> Void) {
+        refusals.withLock { count in
+            guard count == told else { return }
+            count += 1
+            tell()
+        }
     }
 
     func submit(_ call: Call) {

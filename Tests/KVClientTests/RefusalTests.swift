@@ -1,6 +1,7 @@
 // A server that is there and cannot do what it is asked: it leaves, still reads its directory, or its disk is full. The
 // call is made at another one.
 
+import Foundation
 import KVClient
 import Synchronization
 import Testing
@@ -123,6 +124,83 @@ import Testing
         #expect(Set(failures) == [first.address] && failures.count < 20, "\(failures.count)")
         await client.close()
         for server in [first, second] { await server.stop() }
+    }
+
+    /// The first report of a failure takes until the first server was asked a third time, or a while.
+    private final class SlowRouter: KVRouter {
+        private let router: StickyRouter
+        private let wasAskedAgain: @Sendable () -> Bool
+        private let isFirst = Atomic<Bool>(true)
+
+        init(_ servers: [KVAddress], _ wasAskedAgain: @escaping @Sendable () -> Bool) {
+            (router, self.wasAskedAgain) = (StickyRouter(servers), wasAskedAgain)
+        }
+
+        func nextAddress() -> KVAddress? { router.nextAddress() }
+        func connectionFailed(_ address: KVAddress) {
+            let deadline = ContinuousClock.now + .milliseconds(300)
+            if isFirst.exchange(false, ordering: .relaxed) {
+                // That nothing happens is what is tested.
+                while ContinuousClock.now < deadline, !wasAskedAgain() { sched_yield() }
+            }
+            router.connectionFailed(address)
+        }
+        var staysWithOneServer: Bool { true }
+    }
+
+    /// A call whose task is stopped between finding out and saying so must not cost another its attempts.
+    @Test func aCallWaitsForTheReportOfAnother() async throws {
+        let store = FakeStore()
+        let held = Mutex<[Exchange]>([])
+        let first = try await ScriptedServer { exchange in
+            let all = held.withLock { held in
+                held.append(exchange)
+                return held.count >= 2 ? held : []
+            }
+            for one in all.prefix(2) where all.count == 2 { one.reply(RefusalTests.leaving) }
+            if all.count > 2 { exchange.reply(RefusalTests.leaving) }
+        }
+        let second = try await ScriptedServer { store.answer($0) }
+        let router = SlowRouter([first.address, second.address]) { first.requests.count > 2 }
+        let client = KVClient(router: router, configuration: .patient)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for index in 0..<2 { group.addTask { _ = try await client.put("k\(index)", "v") } }
+            try await group.waitForAll()
+        }
+        #expect(first.requests.count == 2 && second.requests.count == 2)
+        await client.close()
+        for server in [first, second] { await server.stop() }
+    }
+
+    /// Goes to the servers in an order that was written down.
+    private final class OrderedRouter: KVRouter {
+        private let servers: [KVAddress]
+        private let order: Mutex<ArraySlice<Int>>
+
+        init(_ servers: [KVAddress], _ order: [Int]) {
+            self.servers = servers
+            self.order = Mutex(order[...])
+        }
+
+        func nextAddress() -> KVAddress? { order.withLock { order in order.popFirst().map { servers[$0] } } }
+        func alternatives(to address: KVAddress) -> [KVAddress] { servers.filter { $0 != address } }
+    }
+
+    /// Two actors of a server that leaves may both be asked twice while the server that serves still rests.
+    @Test func attemptsAreCountedOverAllServers() async throws {
+        let store = FakeStore()
+        let leaving = [
+            try await ScriptedServer { $0.reply(RefusalTests.leaving) },
+            try await ScriptedServer { $0.reply(RefusalTests.leaving) },
+        ]
+        let serving = try await ScriptedServer { store.answer($0) }
+        let servers = leaving + [serving]
+        let router = OrderedRouter(servers.map(\.address), [0, 1, 0, 1, 0, 2])
+        let client = KVClient(router: router, configuration: .patient)
+        try await client.put("k", "v")
+        #expect(servers.map(\.requests.count) == [3, 2, 1])
+        await client.close()
+        for server in servers { await server.stop() }
     }
 
     @Test func aTransactionIsMadeElsewhereAsAWhole() async throws {
