@@ -179,8 +179,8 @@ final class ClientCore: Sendable {
         events.emit(.connectFailed(connection.address, reason: reason))
     }
 
-    /// The server answers, and cannot do what it is asked. The router is told once, not for each call under way, and has
-    /// been told when this returns.
+    /// The server answers, and cannot do what it is asked. The router is told once, not for each call under way, and
+    /// has been told when this returns.
     private func refused(_ connection: ServerConnection, _ told: Int, _ error: KVError) {
         connection.refused(since: told) { failed(connection, "\(error)") }
     }
