@@ -69,7 +69,8 @@ public final class DNSRouter: KVRouter {
     private func refresh(olderThan age: UInt64) {
         let now = NIODeadline.now().uptimeNanoseconds
         let due = state.withLock { state in
-            guard !state.resolving, now - state.resolvedAt > age else { return false }
+            // The last one may have ended after the clock was read.
+            guard !state.resolving, now > state.resolvedAt + age else { return false }
             state.resolving = true
             return true
         }

@@ -1,5 +1,6 @@
 // Which server each router names, and how the sticky one moves on: floors, events, rests.
 
+import Dispatch
 import KVClient
 import Synchronization
 import Testing
@@ -88,6 +89,28 @@ import Testing
             Issue.record("no error")
             return
         }
+    }
+
+    /// For a task that holds its thread: those of the other tests are few.
+    private final class OwnThread: TaskExecutor {
+        private let queue = DispatchQueue(label: "a test's own")
+
+        func enqueue(_ job: consuming ExecutorJob) {
+            let job = UnownedJob(job)
+            queue.async { job.runSynchronously(on: self.asUnownedTaskExecutor()) }
+        }
+    }
+
+    /// A look-up may end between a call's look at the clock and at when the last one ended.
+    @Test func aLookUpMayEndWhileACallAsksForIts() async throws {
+        let router = DNSRouter("127.0.0.1", port: 1)
+        try await router.prepare()
+        let calls = Task(executorPreference: OwnThread()) {
+            while !Task.isCancelled { #expect(router.nextAddress()?.host == "127.0.0.1") }
+        }
+        for _ in 0..<2000 { try await router.prepare() }
+        calls.cancel()
+        await calls.value
     }
 
     // MARK: Failover
