@@ -198,7 +198,7 @@ final class ServerConnection: @unchecked Sendable {
         } else {
             input.writeBuffer(&buffer)
         }
-        var finished = 0
+        var isAnswered = false
         var violation: String?
         let consumed = input.withUnsafeReadableBytes { bytes in
             var at = 0
@@ -210,7 +210,7 @@ final class ServerConnection: @unchecked Sendable {
                         violation = "unexpected message: \(reply)"
                         break loop
                     }
-                    finished += before - inFlight.count
+                    isAnswered = isAnswered || inFlight.count < before
                 case .incomplete:
                     break loop
                 case .malformed(let reason):
@@ -224,8 +224,7 @@ final class ServerConnection: @unchecked Sendable {
         // A partial reply moves to the front of its own buffer, unless it is there already; that grows by doubling, as
         // bytes arrive and never as the other side announces.
         if consumed > 0 { input = input.readableBytes == 0 ? ByteBuffer() : ByteBuffer(buffer: input.slice()) }
-        outstanding.wrappingSubtract(finished, ordering: .relaxed)
-        if finished > 0, failuresInRow > 0 {
+        if isAnswered, failuresInRow > 0 {
             failuresInRow = 0
             core.connectionSucceeded(self)
         }
@@ -244,6 +243,8 @@ final class ServerConnection: @unchecked Sendable {
             serverSaid = message
             return true
         }
+        // First, as who has the answer may call again at once.
+        outstanding.wrappingSubtract(1, ordering: .relaxed)
         switch reply {
         case .error(let message):
             let isForLogin = message.hasPrefix("NOAUTH ")

@@ -53,6 +53,48 @@ import Testing
         }
     }
 
+    /// A call that is answered counts no more when its task goes on.
+    @Test func whoWasAnsweredHasRoomForTheNextCall() async throws {
+        let (tasks, rounds) = (64, 50)
+        let held = Mutex<[Exchange]>([])
+        let configuration = configured {
+            $0.outstandingCallsMax = tasks
+            $0.whenFull = .fail
+        }
+        // All are answered together.
+        try await withServer(configuration: configuration) { exchange in
+            let all = held.withLock { held in
+                held.append(exchange)
+                guard held.count == tasks else { return [Exchange]() }
+                defer { held = [] }
+                return held
+            }
+            for one in all { one.bulk("v") }
+        } _: { (client, _) async throws in
+            let refused = try await withThrowingTaskGroup(of: Int.self) { group in
+                for _ in 0..<tasks {
+                    group.addTask {
+                        var refused = 0
+                        for _ in 0..<rounds {
+                            var isAnswered = false
+                            while !isAnswered {
+                                do {
+                                    isAnswered = try await client.get("k") == "v"
+                                } catch KVError.tooManyOutstanding {
+                                    refused += 1
+                                    await Task.yield()
+                                }
+                            }
+                        }
+                        return refused
+                    }
+                }
+                return try await group.reduce(0, +)
+            }
+            #expect(refused == 0)
+        }
+    }
+
     @Test func waitingCallsTimeOut() async throws {
         let configuration = configured { $0.outstandingCallsMax = 1 }
         try await withServer(configuration: configuration) { _ in
