@@ -430,14 +430,16 @@ final class ServerConnection: @unchecked Sendable {
         for call in inFlight where !call.isFinished {
             if call.deadline <= now { call.fail(error) } else { earliest = min(earliest, call.deadline) }
         }
-        var abandoned = 0
+        var isAbandoned = false
         for call in waiting {
             if !call.isFinished, call.deadline <= now { call.fail(error) }
-            if call.isFinished { abandoned += 1 } else { earliest = min(earliest, call.deadline) }
+            if call.isFinished { isAbandoned = true } else { earliest = min(earliest, call.deadline) }
         }
-        if abandoned > 0 {
+        if isAbandoned {
+            // More may be cancelled meanwhile: those that are taken out are counted.
+            let before = waiting.count
             waiting.removeAll { $0.isFinished }
-            outstanding.wrappingSubtract(abandoned, ordering: .relaxed)
+            outstanding.wrappingSubtract(before - waiting.count, ordering: .relaxed)
         }
         if !inFlight.isEmpty, phase == .connected {
             let silence = UInt64(configuration.silenceTimeout.wholeNanos)
