@@ -4,6 +4,17 @@ import Synchronization
 
 typealias Outcome = Result<KVReply, KVError>
 
+extension [Outcome] {
+    /// Whether one of the writes among `commands`, whose outcomes these are, was executed or may have been.
+    func mayHaveWritten(_ commands: [Command]) -> Bool {
+        zip(self, commands).contains { outcome, command in
+            guard !command.isRead else { return false }
+            if case .failure(let error) = outcome { return error.mayHaveExecuted }
+            return true
+        }
+    }
+}
+
 /// Shared by the calling task, the connection's event loop and the cancellation handler. Whoever moves `state` to
 /// `finished` first delivers the outcome; everybody else finds it finished and does nothing.
 final class Call: @unchecked Sendable {

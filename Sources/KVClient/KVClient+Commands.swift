@@ -98,7 +98,9 @@ extension KVClient {
             [.custom(["MULTI"], isRead: false)] + pipeline.commands + [Command.custom(["EXEC"], isRead: false)]
         let outcomes = await perform(transaction: commands)
         // What was refused before EXEC says more than EXEC itself.
-        for outcome in outcomes { if case .failure(let error) = outcome { throw error } }
+        for outcome in outcomes {
+            if case .failure(let error) = outcome { throw outcomes.mayHaveWritten(commands) ? error.inDoubt : error }
+        }
         let replies = try outcomes[outcomes.count - 1].get().elements ?? []
         guard replies.count == pipeline.count else { throw .server("answered EXEC with \(replies.count) replies") }
         for (taker, reply) in zip(pipeline.takers, replies) {

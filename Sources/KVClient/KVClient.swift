@@ -103,7 +103,8 @@ public struct KVClient: KeyValueStore {
 
     /// Sends the calls that `build` gathers in one piece to one server, in order, nothing of this client in between,
     /// and returns what `build` returned when all are answered. A refusal by the server concerns its own call and is
-    /// thrown by that call's ``KVPending/value``; any other failure is thrown here.
+    /// thrown by that call's ``KVPending/value``; any other failure is thrown here, and is in doubt if any of the writes
+    /// may have been executed.
     ///
     ///     let (name, stamp) = try await client.withPipeline { ($0.get("name"), $0.put("seen", "1")) }
     ///     print(try name.value, try stamp.value)
@@ -112,6 +113,7 @@ public struct KVClient: KeyValueStore {
         let answer = build(&pipeline)
         guard pipeline.count > 0 else { return answer }
         let outcomes = await owner.core.perform(pipeline.commands, timeoutNanos: timeoutNanos)
+        let isInDoubt = outcomes.mayHaveWritten(pipeline.commands)
         var failure: KVError?
         for (taker, outcome) in zip(pipeline.takers, outcomes) {
             taker(outcome)
@@ -120,7 +122,7 @@ public struct KVClient: KeyValueStore {
                 failure = error
             }
         }
-        if let failure { throw failure }
+        if let failure { throw isInDoubt ? failure.inDoubt : failure }
         return answer
     }
 

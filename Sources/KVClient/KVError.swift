@@ -51,6 +51,17 @@ public enum KVError: Error, Hashable, Sendable {
         }
     }
 
+    /// The same of calls made together, of which another may have written.
+    var inDoubt: KVError {
+        switch self {
+        case .timeout: .timeout(mayHaveExecuted: true)
+        case .connectionLost(let server, let reason, _):
+            .connectionLost(server: server, reason: reason, mayHaveExecuted: true)
+        case .cancelled: .cancelled(mayHaveExecuted: true)
+        default: self
+        }
+    }
+
     /// Whether the store could not be asked at all or did not answer, as opposed to refusing this request: the cases in
     /// which trying again later can help.
     public var isStoreUnavailable: Bool {

@@ -224,6 +224,28 @@ import Testing
         await server.stop()
     }
 
+    /// The first of its calls to fail is a read, or one that came behind a write that was answered.
+    @Test(arguments: [["GET", "KVD"], ["KVD", "GET"]])
+    func aPipelineCutOffTellsOfItsWrites(order: [String]) async throws {
+        try await withServer { exchange in
+            if exchange.arguments[0] == "KVD", order[0] == "KVD" { exchange.reply(":7\r\n") }
+            if exchange.arguments[0] == order[1] { exchange.close() }
+        } _: { (client, server) async throws in
+            let error = await failure {
+                try await client.withPipeline { pipeline in
+                    if order[0] == "GET" { _ = pipeline.get("a") }
+                    pipeline.put("b", "1")
+                    if order[1] == "GET" { _ = pipeline.get("a") }
+                }
+            }
+            guard case .connectionLost(server.address, _, mayHaveExecuted: true) = error else {
+                Issue.record("\(String(describing: error))")
+                return
+            }
+            #expect(server.connections == 1)
+        }
+    }
+
     @Test func aPipelineCutOffTellsThatWritesMayHaveExecuted() async throws {
         try await withServer { exchange in
             if exchange.arguments[0] == "GET" { exchange.bulk("x") } else { exchange.close() }
