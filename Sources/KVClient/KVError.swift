@@ -15,7 +15,7 @@ public enum KVError: Error, Hashable, Sendable {
     /// The task that made the call was cancelled. A write may have been executed, unless it was still waiting to be
     /// sent.
     case cancelled(mayHaveExecuted: Bool)
-    /// The client was closed before or during the call.
+    /// The client was closed before or during the call. A write may have been executed, if it was under way.
     case closed
     /// As many calls as the configuration allows are waiting for answers, and it says to fail rather than to wait.
     case tooManyOutstanding(limit: Int)
@@ -28,8 +28,8 @@ public enum KVError: Error, Hashable, Sendable {
     public var mayHaveExecuted: Bool {
         switch self {
         case .timeout(let may), .connectionLost(_, _, let may), .cancelled(let may): may
-        case .protocolViolation: true
-        case .server, .unreachable, .closed, .tooManyOutstanding, .invalidArgument, .unreadable: false
+        case .protocolViolation, .closed: true
+        case .server, .unreachable, .tooManyOutstanding, .invalidArgument, .unreadable: false
         }
     }
 

@@ -246,6 +246,18 @@ import Testing
         }
     }
 
+    /// The server may carry out what it was sent.
+    @Test func aWriteUnderWayWhenTheClientClosesMayHaveExecuted() async throws {
+        try await withServer { _ in
+        } _: { (client, server) async throws in
+            async let pending = failure { try await client.put("k", "v") }
+            try await eventually("asked") { server.requests.count == 1 }
+            await client.close()
+            let error = await pending
+            #expect(error == .closed && error?.mayHaveExecuted == true)
+        }
+    }
+
     @Test func aPipelineCutOffTellsThatWritesMayHaveExecuted() async throws {
         try await withServer { exchange in
             if exchange.arguments[0] == "GET" { exchange.bulk("x") } else { exchange.close() }
