@@ -39,8 +39,14 @@ final class Call: @unchecked Sendable {
     /// Written before `state` leaves `created` (release), read after `state` became `finished` (acquire).
     private var sink: Sink = .nobody
     private let state = Atomic<UInt8>(Phase.created)
+    /// The MULTI of the transaction that this call is a part of; nil for MULTI itself, and for any other call.
+    private let multi: Call?
+    /// Whether bytes of it were handed to the socket. Event loop only.
+    private var isWritten = false
 
-    init(_ command: Command, deadline: UInt64) { (self.command, self.deadline) = (command, deadline) }
+    init(_ command: Command, deadline: UInt64, in multi: Call? = nil) {
+        (self.command, self.deadline, self.multi) = (command, deadline, multi)
+    }
 
     /// Submits the call and waits for the outcome. Returns at once when the task is cancelled.
     func run(on connection: ServerConnection) async -> Outcome {
@@ -69,12 +75,23 @@ final class Call: @unchecked Sendable {
         state.compareExchange(expected: Phase.created, desired: Phase.waiting, ordering: .releasing).exchanged
     }
 
-    /// The event loop is about to send it; false when nobody waits any more, so that it need not be sent.
+    /// The event loop is about to send it; false when nobody waits any more, so that it need not be sent. A transaction
+    /// is sent whole or not at all, whoever waits: what follows it on the connection would be queued with it.
     func markSent() -> Bool {
-        state.compareExchange(expected: Phase.waiting, desired: Phase.sent, ordering: .relaxed).exchanged
+        if let multi, !multi.isWritten {
+            finish(.failure(.cancelled(mayHaveExecuted: false)))
+            return false
+        }
+        isWritten =
+            state.compareExchange(expected: Phase.waiting, desired: Phase.sent, ordering: .relaxed).exchanged
+            || multi != nil
+        return isWritten
     }
 
     var isFinished: Bool { state.load(ordering: .relaxed) == Phase.finished }
+
+    /// Whether nobody waits for it, and it is not the rest of a transaction that is on its way. Event loop only.
+    var isAbandoned: Bool { isFinished && multi?.isWritten != true }
 
     /// Delivers `outcome` unless the call is finished. In `created` there is no sink yet: `begin` then fails and its
     /// caller answers.

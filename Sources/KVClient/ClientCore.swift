@@ -71,7 +71,8 @@ final class ClientCore: Sendable {
                 return commands.map { _ in .failure(error) }
             }
             let told = connection.refusalsTold
-            let outcomes = await PipelineBatch(commands, deadline: deadline).run(on: connection)
+            let outcomes = await PipelineBatch(commands, isTransaction: isTransaction, deadline: deadline)
+                .run(on: connection)
             if case .failure(.closed) = outcomes[0], !isClosed { continue }
             var error: KVError?
             let allFailed = outcomes.allSatisfy { outcome in

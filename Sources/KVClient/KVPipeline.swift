@@ -76,12 +76,15 @@ public final class KVPending<Value: Sendable>: Sendable {
 /// The calls of one pipeline under way. Each outcome has a place of its own; the last to arrive resumes the caller.
 final class PipelineBatch: @unchecked Sendable {
     private let calls: [Call]
+    private let isTransaction: Bool
     private let outcomes: UnsafeMutableBufferPointer<Outcome?>
     private let left: Atomic<Int>
     private var continuation: UnsafeContinuation<Void, Never>?
 
-    init(_ commands: [Command], deadline: UInt64) {
-        calls = commands.map { Call($0, deadline: deadline) }
+    init(_ commands: [Command], isTransaction: Bool, deadline: UInt64) {
+        let first = Call(commands[0], deadline: deadline)
+        calls = [first] + commands.dropFirst().map { Call($0, deadline: deadline, in: isTransaction ? first : nil) }
+        self.isTransaction = isTransaction
         outcomes = .allocate(capacity: commands.count)
         outcomes.initialize(repeating: nil)
         left = Atomic(commands.count)
@@ -111,6 +114,10 @@ final class PipelineBatch: @unchecked Sendable {
             if call.begin(in: self, index: index) { begun.append(call) }
         }
         let cancelled = calls.count - begun.count
+        if isTransaction, cancelled > 0 {
+            for call in begun { call.cancel() }
+            begun = []
+        }
         if !begun.isEmpty { connection.submit(begun) }
         finished(cancelled)
     }

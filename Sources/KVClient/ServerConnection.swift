@@ -433,12 +433,16 @@ final class ServerConnection: @unchecked Sendable {
         var isAbandoned = false
         for call in waiting {
             if !call.isFinished, call.deadline <= now { call.fail(error) }
-            if call.isFinished { isAbandoned = true } else { earliest = min(earliest, call.deadline) }
+            if !call.isFinished {
+                earliest = min(earliest, call.deadline)
+            } else if call.isAbandoned {
+                isAbandoned = true
+            }
         }
         if isAbandoned {
             // More may be cancelled meanwhile: those that are taken out are counted.
             let before = waiting.count
-            waiting.removeAll { $0.isFinished }
+            waiting.removeAll { $0.isAbandoned }
             outstanding.wrappingSubtract(before - waiting.count, ordering: .relaxed)
         }
         if !inFlight.isEmpty, phase == .connected {

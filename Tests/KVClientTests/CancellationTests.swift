@@ -70,6 +70,74 @@ import Testing
         }
     }
 
+    /// What follows on the connection would else be queued behind its MULTI.
+    @Test(arguments: [true, false])
+    func aTransactionOnItsWayIsSentToItsEnd(isCancelled: Bool) async throws {
+        let held = Mutex<[Exchange]?>([])
+        let answer: @Sendable (Exchange) -> Void = { exchange in
+            switch exchange.arguments[0] {
+            case "MULTI": exchange.reply("+OK\r\n")
+            case "KVD": exchange.reply("+QUEUED\r\n")
+            case "EXEC": exchange.reply("*2\r\n:1\r\n:2\r\n")
+            default: exchange.bulk("v")
+            }
+        }
+        let configuration = configured { $0.outstandingCallsMax = 2 }
+        try await withServer(configuration: configuration) { exchange in
+            if held.withLock({ held in
+                held?.append(exchange)
+                return held == nil
+            }) {
+                answer(exchange)
+            }
+        } _: { (client, server) async throws in
+            let limited = client.withTimeout(isCancelled ? .seconds(90) : .milliseconds(300))
+            let task = Task { await failure { try await limited.transaction { ($0.put("a", "1"), $0.put("b", "2")) } } }
+            try await eventually("a half of it has arrived") { server.requests.count == 2 }
+            if isCancelled { task.cancel() }
+            let error = await task.value
+            #expect(error == (isCancelled ? .cancelled(mayHaveExecuted: true) : .timeout(mayHaveExecuted: true)))
+            let value = Task { try await client.get("c") }
+            for exchange in held.withLock({ held in
+                defer { held = nil }
+                return held ?? []
+            }) {
+                answer(exchange)
+            }
+            #expect(try await value.value == "v")
+            #expect(server.requests.map { $0[0] } == ["MULTI", "KVD", "KVD", "EXEC", "GET"])
+        }
+    }
+
+    /// The task is cancelled on one thread while another writes.
+    @Test func transactionsAreSentWholeOrNotAtAll() async throws {
+        try await withServer { exchange in
+            switch exchange.arguments[0] {
+            case "MULTI": exchange.reply("+OK\r\n")
+            case "EXEC": exchange.reply("*20\r\n" + String(repeating: ":1\r\n", count: 20))
+            default: exchange.reply("+QUEUED\r\n")
+            }
+        } _: { (client, server) async throws in
+            for round in 0..<300 {
+                let tasks = (0..<10).map { index in
+                    Task {
+                        try? await client.transaction { calls in
+                            for number in 0..<20 { calls.put("\(round)/\(index)", "\(number)") }
+                        }
+                    }
+                }
+                if round % 2 == 0 { await Task.yield() }
+                for task in tasks { task.cancel() }
+                for task in tasks { _ = await task.value }
+            }
+            _ = try await client.transaction { calls in for _ in 0..<20 { calls.put("last", "v") } }
+            let names = server.requests.map { $0[0] }
+            let whole = ["MULTI"] + Array(repeating: "KVD", count: 20) + ["EXEC"]
+            let isWhole = stride(from: 0, to: names.count, by: 22).map { Array(names[$0...].prefix(22)) == whole }
+            #expect(isWhole.allSatisfy { $0 }, "\(isWhole.count)")
+        }
+    }
+
     @Test func hundredsAmongHundredsLeaveTheOthersIntact() async throws {
         let held = Mutex<[Exchange]>([])
         try await withServer { exchange in
