@@ -4,8 +4,8 @@ import KVClient
 import KVFiles
 
 struct BackupFetch {
-    /// A snapshot may take longer than a call.
-    private static let snapshotTimeout = Duration.seconds(24 * 3600)
+    /// A snapshot may take longer than a call, and the server says nothing before it is made.
+    static let snapshotTimeout = Duration.seconds(24 * 3600)
     /// For telling a server that what it holds is not wanted any more: it finds out by itself too.
     private static let endTimeout = Duration.seconds(2)
 

@@ -8,15 +8,19 @@ import KVFiles
 protocol FileCommand: AsyncParsableCommand {
     var outer: KV { get }
     var options: CommonOptions { get }
+    /// How long the server may say nothing while it is busy; nil: as long as a call may take.
+    var silence: Duration? { get }
     func work(_ client: KVClient, _ options: CommonOptions) async throws
 }
 
 extension FileCommand {
+    var silence: Duration? { nil }
+
     func validate() throws { try options.check() }
 
     func run() async throws {
         let options = options.over(outer.options)
-        let client = try options.client()
+        let client = try options.client(silence: silence)
         do { try await work(client, options) } catch {
             await client.close()
             if error is ExitCode { throw error }
@@ -64,6 +68,8 @@ struct Backup: FileCommand {
     @ParentCommand var outer: KV
     @OptionGroup var options: CommonOptions
     @Argument(help: "FILE, or DIR/.") var path: String
+
+    var silence: Duration? { BackupFetch.snapshotTimeout }
 
     func work(_ client: KVClient, _ options: CommonOptions) async throws {
         let made = try await BackupFetch(client, path: path).run()

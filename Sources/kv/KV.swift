@@ -134,12 +134,13 @@ struct CommonOptions: ParsableArguments {
         return addresses
     }
 
-    func client() throws -> KVClient {
+    /// `silence`: how long the server may say nothing while it is busy; nil: as long as a call may take.
+    func client(silence: Duration? = nil) throws -> KVClient {
         var configuration = KVClientConfiguration()
         let seconds = timeout ?? 5
         configuration.callTimeout = .seconds(seconds)
         configuration.connectTimeout = .seconds(min(seconds, 2))
-        configuration.silenceTimeout = .seconds(seconds)
+        configuration.silenceTimeout = silence ?? .seconds(seconds)
         if tls || cacert != nil || cert != nil {
             let tls = KVTLS(authorityFile: cacert, certificateFile: cert, keyFile: key)
             do { try tls.check() } catch { throw ValidationError("\(error)") }

@@ -27,6 +27,19 @@ import Testing
         await server.stop()
     }
 
+    /// A server says nothing while it makes a snapshot of many gigabytes.
+    @Test func aSnapshotMayTakeLongerThanACall() async throws {
+        let server = try await ScriptedServer { exchange in
+            // That the time of a call passes is what is tested.
+            DispatchQueue.global().asyncAfter(deadline: .now() + 1.5) { exchange.reply("-ERR the disk is full\r\n") }
+        }
+        let path = FileManager.default.temporaryDirectory.appendingPathComponent("kv-backup-\(UUID().uuidString)").path
+        let (code, _, errors) = try await kv(server, "--timeout", "0.3", "backup", path)
+        #expect(code == 1 && errors.contains("the disk is full"), "\(errors)")
+        #expect(server.requests == [["KVD", "BACKUP", "BEGIN"]])
+        await server.stop()
+    }
+
     @Test func oneShotCommandsPrintWhatScriptsNeed() async throws {
         try await withFakeStore { (_, server) async throws in
             #expect(try await kv(server, "put", "a", "x y") == (0, "OK\n", ""))
