@@ -11,6 +11,8 @@ import Synchronization
 final class ServerConnection: @unchecked Sendable {
     /// Bytes encoded before they are handed to the socket.
     static let writeBytesMax = 1024 * 1024
+    /// What a server that has too many clients says to the next one, before it reads anything.
+    static let fullServer = "ERR max number of clients reached"
     /// Timeouts closer together than this are looked at together.
     static let timerGrainNanos: UInt64 = 1_000_000
 
@@ -44,8 +46,10 @@ final class ServerConnection: @unchecked Sendable {
     private var handler: ReplyHandler?
     /// The end of the channel that the attempt under way will use, when its handshake is done.
     private var candidate: ReplyHandler?
-    /// The last thing the server said that answered nothing, such as that it has too many clients.
+    /// The last thing the server said that answered nothing.
     private var serverSaid: String?
+    /// The server has said something on this connection.
+    private var hasSpoken = false
     private var output = ByteBuffer()
     private var input = ByteBuffer()
     private var decoder: ReplyDecoder
@@ -200,11 +204,15 @@ final class ServerConnection: @unchecked Sendable {
         }
         var isAnswered = false
         var violation: String?
+        var isTurnedAway = false
         let consumed = input.withUnsafeReadableBytes { bytes in
             var at = 0
             loop: while at < bytes.count {
                 switch decoder.next(bytes, &at) {
                 case .reply(let reply):
+                    isTurnedAway = !hasSpoken && reply == .error(Self.fullServer)
+                    hasSpoken = true
+                    if isTurnedAway { break loop }
                     let before = inFlight.count
                     guard answer(reply) else {
                         violation = "unexpected message: \(reply)"
@@ -228,6 +236,7 @@ final class ServerConnection: @unchecked Sendable {
             failuresInRow = 0
             core.connectionSucceeded(self)
         }
+        if isTurnedAway { return broken(Self.fullServer, isViolation: false, isUntouched: true) }
         if let violation { broken(violation, isViolation: true) } else if !waiting.isEmpty { pump() }
     }
 
@@ -329,6 +338,7 @@ final class ServerConnection: @unchecked Sendable {
         }
         (self.handler, candidate) = (handler, nil)
         phase = .connected
+        hasSpoken = false
         login(handler)
         core.connected(self)
         pump()
@@ -366,13 +376,13 @@ final class ServerConnection: @unchecked Sendable {
         attemptAt = NIODeadline.now().uptimeNanoseconds + UInt64(jittered)
     }
 
-    /// An established connection is of no use any more.
-    private func broken(_ reason: String, isViolation: Bool) {
+    /// An established connection is of no use any more. `isUntouched`: the server has read nothing of it.
+    private func broken(_ reason: String, isViolation: Bool, isUntouched: Bool = false) {
         check(phase == .connected, "only an established connection breaks")
         let why = serverSaid.map { "\(reason) after saying: \($0)" } ?? reason
         handler?.detachAndClose()
         handler = nil
-        coverUnknownStamps()
+        if !isUntouched { coverUnknownStamps() }
         rest(why)
         decoder = ReplyDecoder(replyBytesMax: configuration.replyBytesMax)
         input = ByteBuffer()
@@ -384,7 +394,7 @@ final class ServerConnection: @unchecked Sendable {
             call.fail { sent in
                 isViolation && position == 0
                     ? .protocolViolation(server: address, reason: why)
-                    : .connectionLost(server: address, reason: why, mayHaveExecuted: sent)
+                    : .connectionLost(server: address, reason: why, mayHaveExecuted: sent && !isUntouched)
             }
         }
         failWaiting(.connectionLost(server: address, reason: why, mayHaveExecuted: false))

@@ -203,6 +203,31 @@ import Testing
         for server in servers { await server.stop() }
     }
 
+    /// It says so to who connects, in place of anything else: nothing was executed, whatever was sent meanwhile.
+    @Test(arguments: [true, false])
+    func aServerWithTooManyClientsIsLeft(hasCredentials: Bool) async throws {
+        let store = FakeStore()
+        let first = try await ScriptedServer { exchange in
+            exchange.reply("-ERR max number of clients reached\r\n")
+            exchange.close()
+        }
+        let second = try await ScriptedServer { exchange in
+            if exchange.arguments[0] == "AUTH" { exchange.reply("+OK\r\n") } else { store.answer(exchange) }
+        }
+        let configuration = configured { if hasCredentials { $0.credentials = KVCredentials(password: "x") } }
+        let client = KVClient(servers: [first.address, second.address], configuration: configuration)
+        let events = client.events()
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for index in 0..<5 { group.addTask { try await client.put("k\(index)", "v") } }
+            try await group.waitForAll()
+        }
+        #expect(second.requests.filter { $0[0] == "KVD" }.count == 5)
+        let moved = await nextEvent(events) { if case .failedOver = $0 { true } else { false } }
+        #expect("\(String(describing: moved))".contains("max number of clients"))
+        await client.close()
+        for server in [first, second] { await server.stop() }
+    }
+
     @Test func aTransactionIsMadeElsewhereAsAWhole() async throws {
         let first = try await ScriptedServer { exchange in
             switch exchange.arguments[0] {
