@@ -49,12 +49,15 @@ final class Call: @unchecked Sendable {
     }
 
     /// Submits the call and waits for the outcome. Returns at once when the task is cancelled.
-    func run(on connection: ServerConnection) async -> Outcome {
+    func run(on connection: ServerConnection) async -> Outcome { await run { connection.submit(self) } }
+
+    /// The same of anything that finishes the call when it has been started.
+    func run(_ start: () -> Void) async -> Outcome {
         await withTaskCancellationHandler {
             await withUnsafeContinuation { continuation in
                 sink = .task(continuation)
                 if begin() {
-                    connection.submit(self)
+                    start()
                 } else {
                     continuation.resume(returning: .failure(.cancelled(mayHaveExecuted: false)))
                 }

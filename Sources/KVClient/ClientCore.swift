@@ -41,7 +41,7 @@ final class ClientCore: Sendable {
         while true {
             let connection: ServerConnection
             do {
-                connection = try await route()
+                connection = try await route(until: deadline)
             } catch {
                 return .failure(error)
             }
@@ -66,7 +66,7 @@ final class ClientCore: Sendable {
         while true {
             let connection: ServerConnection
             do {
-                connection = try await route()
+                connection = try await route(until: deadline)
             } catch {
                 return commands.map { _ in .failure(error) }
             }
@@ -95,11 +95,35 @@ final class ClientCore: Sendable {
 
     private var isClosed: Bool { state.withLock { $0.isClosed } }
 
-    private func route() async throws(KVError) -> ServerConnection {
+    private func route(until deadline: UInt64) async throws(KVError) -> ServerConnection {
         if let address = router.nextAddress() { return try connection(to: address) }
-        try await router.prepare()
+        try await prepare(until: deadline)
         guard let address = router.nextAddress() else { throw .invalidArgument("the router has no server") }
         return try connection(to: address)
+    }
+
+    /// Waits for the router no longer than the call may take, nor than its task wants it: looking a name up may take
+    /// half a minute, and cannot be stopped.
+    private func prepare(until deadline: UInt64) async throws(KVError) {
+        let search = Call(.custom([], isRead: true), deadline: deadline)
+        var ends: (work: Task<Void, Never>, limit: Scheduled<Void>)?
+        let outcome = await search.run {
+            let work = Task { [router] in
+                do throws(KVError) {
+                    try await router.prepare()
+                    search.finish(.success(.null))
+                } catch {
+                    search.finish(.failure(error))
+                }
+            }
+            let limit = group.any().scheduleTask(deadline: .uptimeNanoseconds(deadline)) {
+                search.finish(.failure(.timeout(mayHaveExecuted: false)))
+            }
+            ends = (work, limit)
+        }
+        ends?.work.cancel()
+        ends?.limit.cancel()
+        _ = try outcome.get()
     }
 
     private func connection(to address: KVAddress) throws(KVError) -> ServerConnection {

@@ -113,6 +113,55 @@ import Testing
         await calls.value
     }
 
+    /// Finds its server when it is told to.
+    private final class SearchingRouter: KVRouter {
+        private struct State {
+            var address: KVAddress?
+            var searches: [CheckedContinuation<Void, Never>] = []
+        }
+
+        private let state = Mutex(State())
+
+        var searches: Int { state.withLock { $0.searches.count } }
+        func nextAddress() -> KVAddress? { state.withLock { $0.address } }
+        func prepare() async throws(KVError) {
+            await withCheckedContinuation { search in state.withLock { $0.searches.append(search) } }
+        }
+        func find(_ address: KVAddress) {
+            for search in state.withLock({ state in
+                state.address = address
+                return state.searches
+            }) { search.resume() }
+        }
+    }
+
+    /// Looking a name up may take half a minute.
+    @Test(arguments: [true, false])
+    func aCallWaitsForItsRouterNoLongerThanForAnAnswer(isCancelled: Bool) async throws {
+        let store = FakeStore()
+        let server = try await ScriptedServer { store.answer($0) }
+        let router = SearchingRouter()
+        let client = KVClient(router: router, configuration: .patient)
+        let outcome = Mutex<KVError?>(nil)
+        let call = Task {
+            let time = isCancelled ? Duration.seconds(90) : .milliseconds(50)
+            let error = await failure { try await client.withTimeout(time).put("k", "v") }
+            outcome.withLock { $0 = error }
+        }
+        let patient = Task { try await client.put("k", "w") }
+        try await eventually("both wait") { router.searches == 2 || outcome.withLock { $0 != nil } }
+        if isCancelled { call.cancel() }
+        try await eventually("the call has ended") { outcome.withLock { $0 != nil } }
+        router.find(server.address)
+        let expected = isCancelled ? KVError.cancelled(mayHaveExecuted: false) : .timeout(mayHaveExecuted: false)
+        #expect(outcome.withLock { $0 } == expected)
+        _ = try await patient.value
+        #expect(server.requests == [["KVD", "PUT", "k", "w"]])
+        await call.value
+        await client.close()
+        await server.stop()
+    }
+
     // MARK: Failover
 
     @Test func stickyStaysUntilTheServerFailsAndTellsOfTheMove() async throws {
