@@ -23,6 +23,10 @@ enum Command: Sendable {
         if case .put = self { true } else { false }
     }
 
+    var isDelete: Bool {
+        if case .delete = self { true } else { false }
+    }
+
     /// Appends the command as a RESP array of bulk strings. A put carries `floor` when it is not zero. O(bytes).
     func encode(into buffer: inout ByteBuffer, floor: Int64) {
         switch self {

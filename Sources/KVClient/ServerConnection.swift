@@ -25,7 +25,8 @@ final class ServerConnection: @unchecked Sendable {
     private enum Phase { case idle, resting, connecting, connected, closed }
 
     let address: KVAddress
-    /// Milliseconds of the greatest stamp this server gave to this client; 0: none. Written on the event loop.
+    /// Milliseconds of the greatest stamp this server gave to a write of this client, or may have given to one whose
+    /// stamp is not known; 0: none. Written on the event loop.
     let greatestStamp = Atomic<Int64>(0)
     /// Calls accepted and not answered yet, those given up included.
     let outstanding = Atomic<Int>(0)
@@ -56,7 +57,9 @@ final class ServerConnection: @unchecked Sendable {
     private var timer: Scheduled<Void>?
     private var timerAt = UInt64.max
     private var heardAt: UInt64 = 0
-    private var stampedAt: UInt64 = 0
+    /// The greatest stamp that was told, and when.
+    private var toldStamp: Int64 = 0
+    private var toldStampAt: UInt64 = 0
     private var connectingSince: UInt64 = 0
     private var isProbing = false
     /// Probes answered by this server since it was heard on this connection.
@@ -259,12 +262,11 @@ final class ServerConnection: @unchecked Sendable {
             let isForLogin = message.hasPrefix("NOAUTH ")
             call.finish(.failure(.server(isForLogin ? loginRefusal ?? message : message)))
         case .integer(let millis) where call.command.isPut:
-            if millis > greatestStamp.load(ordering: .relaxed) {
-                greatestStamp.store(millis, ordering: .relaxed)
-                stampedAt = heardAt
-            }
+            if millis > toldStamp { (toldStamp, toldStampAt) = (millis, heardAt) }
+            raiseStamp(to: millis)
             call.finish(.success(reply))
         default:
+            if call.command.isDelete { coverUnknownStamp(at: heardAt) }
             call.finish(.success(reply))
         }
         return true
@@ -382,7 +384,9 @@ final class ServerConnection: @unchecked Sendable {
         let why = serverSaid.map { "\(reason) after saying: \($0)" } ?? reason
         handler?.detachAndClose()
         handler = nil
-        if !isUntouched { coverUnknownStamps() }
+        if !isUntouched, inFlight.contains(where: { $0.command.isPut || $0.command.isDelete }) {
+            coverUnknownStamp(at: NIODeadline.now().uptimeNanoseconds)
+        }
         rest(why)
         decoder = ReplyDecoder(replyBytesMax: configuration.replyBytesMax)
         input = ByteBuffer()
@@ -407,15 +411,16 @@ final class ServerConnection: @unchecked Sendable {
         for call in lost { call.finish(.failure(error)) }
     }
 
-    /// A put whose answer is lost may have got a later stamp than any this client has seen. The server's clock has
-    /// moved on by about as much as ours since the last stamp, so that sum bounds it for the floor of the next
-    /// server.
-    private func coverUnknownStamps() {
-        let known = greatestStamp.load(ordering: .relaxed)
-        guard known > 0, inFlight.contains(where: { $0.command.isPut }) else { return }
-        let now = NIODeadline.now().uptimeNanoseconds
-        greatestStamp.store(known + Int64((now - min(now, stampedAt)) / 1_000_000) + 1, ordering: .relaxed)
-        stampedAt = now
+    /// A write whose answer is lost, or has no stamp in it as that of a delete, may have got a later one than any this
+    /// client was told. The server's clock has moved on by about as much as ours since then, so that sum bounds it for
+    /// the floor of the next server.
+    private func coverUnknownStamp(at now: UInt64) {
+        guard toldStamp > 0 else { return }
+        raiseStamp(to: toldStamp + Int64((now - min(now, toldStampAt)) / 1_000_000) + 1)
+    }
+
+    private func raiseStamp(to millis: Int64) {
+        if millis > greatestStamp.load(ordering: .relaxed) { greatestStamp.store(millis, ordering: .relaxed) }
     }
 
     // MARK: Time

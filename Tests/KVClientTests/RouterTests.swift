@@ -242,6 +242,23 @@ import Testing
         await b.stop()
     }
 
+    /// The answer to a delete has no stamp, but it has one all the same.
+    @Test func aDeleteRaisesTheFloorByTheTimePassed() async throws {
+        let servers = try await servers(2, [FakeStore(clockMillis: 5_000_000), FakeStore(clockMillis: 1_000)])
+        let client = KVClient(servers: servers.map(\.address), configuration: .patient)
+        let events = client.events()
+        let known = try await client.put("k", "1")
+        for _ in 0..<200 { try await client.delete("k") }
+        await servers[0].stop()
+        #expect(await nextEvent(events) { if case .connectionLost = $0 { true } else { false } } != nil)
+        try await client.put("k", "2")
+        let floor = servers[1].requests.last.flatMap { Int64($0[5]) } ?? 0
+        #expect(floor > known.millis)
+        #expect(floor < known.millis + 60_000)
+        await client.close()
+        await servers[1].stop()
+    }
+
     @Test func spreadingRoutersSendNoFloor() async throws {
         let servers = try await servers(2, [FakeStore(clockMillis: 5_000_000), FakeStore(clockMillis: 1_000)])
         let client = KVClient(router: .roundRobin(servers.map(\.address)), configuration: .patient)
