@@ -41,12 +41,17 @@ final class Call: @unchecked Sendable {
     private let state = Atomic<UInt8>(Phase.created)
     /// The MULTI of the transaction that this call is a part of; nil for MULTI itself, and for any other call.
     private let multi: Call?
+    /// Where in the answer to an EXEC the stamps of the transaction's puts are.
+    let stampPlaces: [Int]
     /// Whether bytes of it were handed to the socket. Event loop only.
     private var isWritten = false
 
-    init(_ command: Command, deadline: UInt64, in multi: Call? = nil) {
-        (self.command, self.deadline, self.multi) = (command, deadline, multi)
+    init(_ command: Command, deadline: UInt64, in multi: Call? = nil, stampPlaces: [Int] = []) {
+        (self.command, self.deadline, self.multi, self.stampPlaces) = (command, deadline, multi, stampPlaces)
     }
+
+    /// Whether it writes what a later put of this client has to win over.
+    var isStamped: Bool { command.isPut || command.isDelete || !stampPlaces.isEmpty }
 
     /// Submits the call and waits for the outcome. Returns at once when the task is cancelled.
     func run(on connection: ServerConnection) async -> Outcome { await run { connection.submit(self) } }

@@ -83,7 +83,13 @@ final class PipelineBatch: @unchecked Sendable {
 
     init(_ commands: [Command], isTransaction: Bool, deadline: UInt64) {
         let first = Call(commands[0], deadline: deadline)
-        calls = [first] + commands.dropFirst().map { Call($0, deadline: deadline, in: isTransaction ? first : nil) }
+        var calls = [first] + commands.dropFirst().map { Call($0, deadline: deadline, in: isTransaction ? first : nil) }
+        if isTransaction, let exec = commands.last {
+            // EXEC answers all but MULTI and itself.
+            let places = commands.indices.filter { commands[$0].isPut }.map { $0 - 1 }
+            calls[calls.count - 1] = Call(exec, deadline: deadline, in: first, stampPlaces: places)
+        }
+        self.calls = calls
         self.isTransaction = isTransaction
         outcomes = .allocate(capacity: commands.count)
         outcomes.initialize(repeating: nil)

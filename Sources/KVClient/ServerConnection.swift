@@ -262,8 +262,12 @@ final class ServerConnection: @unchecked Sendable {
             let isForLogin = message.hasPrefix("NOAUTH ")
             call.finish(.failure(.server(isForLogin ? loginRefusal ?? message : message)))
         case .integer(let millis) where call.command.isPut:
-            if millis > toldStamp { (toldStamp, toldStampAt) = (millis, heardAt) }
-            raiseStamp(to: millis)
+            stampTold(millis)
+            call.finish(.success(reply))
+        case .array(let elements) where !call.stampPlaces.isEmpty:
+            for place in call.stampPlaces where place < elements.count {
+                if case .integer(let millis) = elements[place] { stampTold(millis) }
+            }
             call.finish(.success(reply))
         default:
             if call.command.isDelete { coverUnknownStamp(at: heardAt) }
@@ -384,7 +388,7 @@ final class ServerConnection: @unchecked Sendable {
         let why = serverSaid.map { "\(reason) after saying: \($0)" } ?? reason
         handler?.detachAndClose()
         handler = nil
-        if !isUntouched, inFlight.contains(where: { $0.command.isPut || $0.command.isDelete }) {
+        if !isUntouched, inFlight.contains(where: { $0.isStamped }) {
             coverUnknownStamp(at: NIODeadline.now().uptimeNanoseconds)
         }
         rest(why)
@@ -417,6 +421,11 @@ final class ServerConnection: @unchecked Sendable {
     private func coverUnknownStamp(at now: UInt64) {
         guard toldStamp > 0 else { return }
         raiseStamp(to: toldStamp + Int64((now - min(now, toldStampAt)) / 1_000_000) + 1)
+    }
+
+    private func stampTold(_ millis: Int64) {
+        if millis > toldStamp { (toldStamp, toldStampAt) = (millis, heardAt) }
+        raiseStamp(to: millis)
     }
 
     private func raiseStamp(to millis: Int64) {

@@ -242,6 +242,33 @@ import Testing
         await b.stop()
     }
 
+    /// The stamps of its puts are in the answer to EXEC; what else is in there is none.
+    @Test func aTransactionRaisesTheFloor() async throws {
+        let a = try await ScriptedServer { exchange in
+            switch exchange.arguments[0] {
+            case "MULTI": exchange.reply("+OK\r\n")
+            case "EXEC": exchange.reply("*3\r\n:5000000\r\n:9000000\r\n:4000000\r\n")
+            default: exchange.reply("+QUEUED\r\n")
+            }
+        }
+        let store = FakeStore(clockMillis: 1_000)
+        let b = try await ScriptedServer { store.answer($0) }
+        let client = KVClient(servers: [a.address, b.address], configuration: .patient)
+        let events = client.events()
+        let stamp = try await client.transaction { calls in
+            let stamp = calls.put("k", "1")
+            calls.send(["INCRBY", "n", "9000000"])
+            calls.put("l", "1")
+            return stamp
+        }
+        await a.stop()
+        #expect(await nextEvent(events) { if case .connectionLost = $0 { true } else { false } } != nil)
+        #expect(try await client.put("k", "2") > stamp.value)
+        #expect(b.requests.last == ["KVD", "PUT", "k", "2", "FLOOR", "5000000"])
+        await client.close()
+        await b.stop()
+    }
+
     /// The answer to a delete has no stamp, but it has one all the same.
     @Test func aDeleteRaisesTheFloorByTheTimePassed() async throws {
         let servers = try await servers(2, [FakeStore(clockMillis: 5_000_000), FakeStore(clockMillis: 1_000)])
