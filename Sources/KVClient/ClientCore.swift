@@ -132,7 +132,11 @@ final class ClientCore: Sendable {
         let connection: ServerConnection? = state.withLock { state in
             if state.isClosed { return nil }
             if let last = state.last, last.address == address { return last }
+            var address = address
             if let last = state.last, router.staysWithOneServer {
+                // As of now: this call may have been stopped since it was told, and another have moved on.
+                address = router.nextAddress() ?? address
+                if last.address == address { return last }
                 failover = .failedOver(
                     from: last.address, to: address,
                     reason: state.failures[last.address] ?? "the router chose another server")

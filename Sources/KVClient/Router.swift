@@ -2,7 +2,8 @@
 
 import Synchronization
 
-/// Chooses the server of each call. Asked from any thread, before every attempt, so it should answer from memory.
+/// Chooses the server of each call. Asked from any thread, before every attempt, and once more when the answer is a
+/// change of server, so it should answer from memory.
 public protocol KVRouter: Sendable {
     /// The server the next call goes to; nil when none is known yet, in which case ``prepare()`` is awaited.
     func nextAddress() -> KVAddress?

@@ -1,6 +1,6 @@
 // Which server each router names, and how the sticky one moves on: floors, events, rests.
 
-import Dispatch
+import Foundation
 import KVClient
 import Synchronization
 import Testing
@@ -181,6 +181,48 @@ import Testing
         }
         #expect(!reason.isEmpty)
         await client.close()
+        await servers[1].stop()
+    }
+
+    /// Its second caller is stopped when it has been told where to go.
+    private final class StoppingRouter: KVRouter {
+        private let router: StickyRouter
+        private let asked = Atomic<Int>(0)
+        private let goesOn = Atomic<Bool>(false)
+
+        init(_ servers: [KVAddress]) { router = StickyRouter(servers) }
+
+        var hasStopped: Bool { asked.load(ordering: .relaxed) == 2 }
+        func goOn() { goesOn.store(true, ordering: .relaxed) }
+
+        func nextAddress() -> KVAddress? {
+            let address = router.nextAddress()
+            if asked.wrappingAdd(1, ordering: .relaxed).newValue == 2 {
+                while !goesOn.load(ordering: .relaxed) { sched_yield() }
+            }
+            return address
+        }
+        func connectionFailed(_ address: KVAddress) { router.connectionFailed(address) }
+        func connectionSucceeded(_ address: KVAddress) { router.connectionSucceeded(address) }
+        var staysWithOneServer: Bool { true }
+    }
+
+    @Test func aCallThatComesLateDoesNotLeadBack() async throws {
+        let servers = try await servers(2, [FakeStore()])
+        let router = StoppingRouter(servers.map(\.address))
+        let client = KVClient(router: router, configuration: .patient)
+        let events = client.events()
+        _ = try await client.get("k")
+        let late = Task(executorPreference: OwnThread()) { try await client.get("late") }
+        try await eventually("it is stopped") { router.hasStopped }
+        await servers[0].stop()
+        try await eventually("moved") { (try? await client.put("k", "v")) != nil }
+        router.goOn()
+        #expect(try await late.value == nil)
+        await client.close()
+        var moves: [KVAddress] = []
+        for await event in events { if case .failedOver(_, let to, _) = event { moves.append(to) } }
+        #expect(moves == [servers[1].address])
         await servers[1].stop()
     }
 
