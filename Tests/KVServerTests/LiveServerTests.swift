@@ -30,6 +30,8 @@ import Testing
         return false
     }
 
+    private func path(_ name: String) -> String { "/tmp/kvd-live-\(getpid())-\(Machine.random())-\(name)" }
+
     /// Both have commands behind the one that is ended, or that ends it.
     @Test(arguments: [1, 2]) func whoIsUnblockedWaitsForTheCommandsOfWhoDidIt(actors: Int) throws {
         let config = config(actors: actors)
@@ -52,5 +54,58 @@ import Testing
         try admin.send("CLIENT UNBLOCK \(id)\r\nSET x y\r\nGET x\r\n")
         #expect(try admin.receiveText(16) == ":1\r\n+OK\r\n$1\r\ny\r\n")
         #expect(try waiting.receiveText(25) == ":0\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n")
+    }
+
+    // MARK: The end
+
+    /// As a socket of the file system: the first reply to PING, or nil if nobody listens.
+    private func ping(_ path: String) -> String? {
+        let fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(fd) }
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+        let isConnected = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(fd, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0
+            }
+        }
+        guard isConnected, send(fd, "PING\r\n", 6, Int32(MSG_NOSIGNAL)) == 6 else { return nil }
+        var bytes = [UInt8](repeating: 0, count: 16)
+        let count = recv(fd, &bytes, bytes.count, 0)
+        return String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
+    }
+
+    /// It begins while the one before waits for its last clients.
+    @Test func theSocketOfTheNextServerStays() throws {
+        var config = config()
+        config.socketPath = path("socket")
+        let first = server(config)
+        _ = try first.start()
+        // It does not close, so that the end takes a second.
+        let client = try TestSocket(port: UInt16(config.port + 1))
+        try client.send("PING\r\n")
+        #expect(try client.receiveText(7) == "+PONG\r\n")
+        config.port = FreePorts.take(2)
+        let next = server(config)
+        let (box, hasStarted) = (UncheckedBox(next), Locked(false))
+        var thread = pthread_t()
+        let failure = SystemThread.start(&thread) {
+            let deadline = Machine.monotonicNanos + 20_000_000_000
+            while Machine.monotonicNanos < deadline {
+                guard (try? box.value.start()) != nil else {
+                    _ = poll(nil, 0, 1)
+                    continue
+                }
+                return hasStarted.withLock { $0 = true }
+            }
+        }
+        #expect(failure == 0)
+        first.stop()
+        pthread_join(thread, nil)
+        #expect(hasStarted.withLock { $0 })
+        #expect(ping(config.socketPath!) == "+PONG\r\n")
+        next.stop()
+        #expect(access(config.socketPath!, F_OK) != 0)
     }
 }
