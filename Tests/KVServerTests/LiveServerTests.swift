@@ -108,4 +108,30 @@ import Testing
         next.stop()
         #expect(access(config.socketPath!, F_OK) != 0)
     }
+
+    /// SIGHUP, and the look every ten seconds, come on a thread of their own until the process is gone.
+    @Test func certificatesAreNotReadAgainBehindTheEnd() throws {
+        let folder = path("certificates")
+        #expect(mkdir(folder, 0o700) == 0)
+        defer {
+            for name in ["ca.pem", "ca.key", "s.pem", "s.key"] { unlink("\(folder)/\(name)") }
+            rmdir(folder)
+        }
+        for (kind, name) in [("ca", nil), ("server", "s")] as [(String, String?)] {
+            let failure = TrustSettings.makeCertificate(
+                kind: kind, name: name, cluster: "kvd", folder: folder, hosts: [], days: nil)
+            #expect(failure == nil)
+        }
+        var config = config()
+        (config.tls.certificate, config.tls.key) = ("\(folder)/s.pem", "\(folder)/s.key")
+        let server = server(config)
+        _ = try server.start()
+        let (reread, look) = (server.rereadTrust, server.lookAtCertificates)
+        #expect(reread().contains("the files of --tls-cert-file are read again"))
+        #expect(look() == nil)
+        server.stop()
+        #expect(utimes("\(folder)/s.pem", nil) == 0)
+        #expect(look() == nil)
+        #expect(!reread().contains("read again: new connections"))
+    }
 }
