@@ -44,6 +44,20 @@ import Testing
         #expect(try server.info("loading") == "0")
     }
 
+    /// Also where the connection ends with its answer: one value keeps the log busy for many turns.
+    @Test(arguments: ["QUIT", "the end of the stream"]) func aLastReplyWaitsForTheLog(_ last: String) throws {
+        let directory = TestDirectory()
+        var server = try start(directory)
+        let value = [UInt8](repeating: 0x76, count: 48 << 20)
+        let client = try server.connect()
+        try client.send(Client.encode(["SET", "large", Bytes(value)]))
+        last == "QUIT" ? try client.send("QUIT\r\n") : client.endSending()
+        #expect(try client.rest() == (last == "QUIT" ? "+OK\r\n+OK\r\n" : "+OK\r\n"))
+        _ = server.end()
+        server = try start(directory)
+        #expect(try server.connect().command("STRLEN", "large") == ":\(value.count)\r\n")
+    }
+
     @Test func aSnapshotTakesThePlaceOfLogs() throws {
         let directory = TestDirectory()
         var server = try start(directory, actors: 2)
