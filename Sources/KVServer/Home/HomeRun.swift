@@ -59,6 +59,7 @@ final class HomeRun: Continuation {
     }
 
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {
+        if !isRunning, ask.outstanding == 0, !ask.hasFailed, !ask.isLate { run(x.session) }
         if ask.hasFailed {
             x.error(HomeAsk.failure)
             return true
@@ -67,7 +68,6 @@ final class HomeRun: Continuation {
             x.error(HomeAsk.lateness)
             return true
         }
-        if !isRunning, ask.outstanding == 0 { run(x.session) }
         if ask.outstanding > 0 { return false }
         if answer == nil, let first = ask.answers.first {
             answer = first
