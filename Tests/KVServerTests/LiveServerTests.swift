@@ -134,4 +134,81 @@ import Testing
         #expect(look() == nil)
         #expect(!reread().contains("read again: new connections"))
     }
+
+    /// Two actors, clients at the first one.
+    private struct Pair {
+        let loops: [Loop]
+        let shards: [UncheckedBox<Shard>]
+        let threads: [LoopThread]
+        let port: UInt16
+
+        init() throws {
+            var config = Config()
+            config.actors = 2
+            let context = ServerContext(
+                config: config, serverID: 1, hashSeed: 1, digestKey: 1, inputOutput: "epoll")
+            loops = try (0..<2).map { try Loop(backend: .epoll, index: $0) }
+            shards = (1...2).map { UncheckedBox(Shard(index: $0, context: context)) }
+            for (shard, loop) in zip(shards, loops) { shard.value.attach(to: loop) }
+            let homes = LoopHomes(zip(loops, shards).map { ($0, $1.value) })
+            for shard in shards { shard.value.homes = homes }
+            port = UInt16(FreePorts.take(1))
+            let address = try HostPort(host: "127.0.0.1", port: port).resolve()[0]
+            _ = try loops[0].listen(address, acceptor: QueryAcceptor(shard: shards[0].value))
+            threads = loops.map { LoopThread(loop: $0) }
+            for thread in threads { thread.start() }
+        }
+
+        /// What an actor says of itself.
+        func ask<T: Sendable>(_ actor: Int, _ question: @escaping @Sendable (Shard) -> T) -> T {
+            let (answer, isThere, shard) = (Locked<T?>(nil), SystemSemaphore(), shards[actor - 1])
+            loops[actor - 1].perform {
+                let found = question(shard.value)
+                answer.withLock { $0 = found }
+                isThere.post()
+            }
+            isThere.wait()
+            return answer.withLock { $0! }
+        }
+
+        func close() {
+            for thread in threads { try? thread.stopAndJoin() }
+            for shard in shards { shard.value.close() }
+        }
+
+        /// Keys whose home is the second actor.
+        func keys(_ count: Int) -> [String] {
+            ask(1) { shard in
+                let store = shard.state.pointee.store
+                let all = (0..<1000).map { "k\($0)" }.filter { key in
+                    Bytes(key).withBytes { shard.homes!.home(of: ByteView($0), store) } == 2
+                }
+                return Array(all.prefix(count))
+            }
+        }
+    }
+
+    /// The home does it after all clients have been told that this was all.
+    @Test(arguments: ["INCR", "DEL", "EXEC"]) func whatRunsAtAnotherActorIsAnsweredBeforeTheEnd(_ name: String) throws {
+        let pair = try Pair()
+        defer { pair.close() }
+        let key = pair.keys(1)[0]
+        let client = try TestSocket(port: pair.port)
+        if name == "EXEC" {
+            try client.send("MULTI\r\nINCR \(key)\r\n")
+            #expect(try client.receiveText(14) == "+OK\r\n+QUEUED\r\n")
+        }
+        if name == "DEL" {
+            try client.send("SET \(key) v\r\n")
+            #expect(try client.receiveText(5) == "+OK\r\n")
+        }
+        let goesOn = SystemSemaphore()
+        pair.loops[1].perform { goesOn.wait() }
+        try client.send(name == "EXEC" ? "EXEC\r\nGET \(key)\r\n" : "\(name) \(key)\r\nGET \(key)\r\n")
+        #expect(eventually { pair.ask(1) { $0.sessions.first?.isSuspended ?? false } })
+        pair.ask(1) { $0.finishClients() }
+        goesOn.post()
+        let replies = ["INCR": ":1\r\n$1\r\n1\r\n", "DEL": ":1\r\n$-1\r\n", "EXEC": "*1\r\n:1\r\n$1\r\n1\r\n"]
+        #expect(String(decoding: try client.receiveAll(), as: UTF8.self) == replies[name])
+    }
 }

@@ -29,6 +29,7 @@ final class HomeRun: Continuation {
     }
 
     override var isSuspended: Bool { ask.outstanding > 0 }
+    override var isElsewhere: Bool { isSuspended }
     /// Where it is slow, its home says so.
     override var isSlowable: Bool { false }
 

@@ -311,6 +311,7 @@ final class HomeTrip: Continuation, @unchecked Sendable {
     }
 
     override var isSuspended: Bool { end == nil }
+    override var isElsewhere: Bool { isSuspended }
     override var isSlowable: Bool { false }
 
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {

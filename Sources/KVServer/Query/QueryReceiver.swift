@@ -245,8 +245,14 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         }
     }
 
-    /// The server is going down: what has been answered is still sent.
-    func finish() { link._withUnsafeGuaranteedRef { $0.close(afterFlush: true) } }
+    /// The server is going down: what has been answered is still sent, and what other actors are asked to run.
+    func finish() {
+        if session.continuation?.isElsewhere ?? false {
+            hasEnded = true
+        } else {
+            link._withUnsafeGuaranteedRef { $0.close(afterFlush: true) }
+        }
+    }
 
     // The end.
 
