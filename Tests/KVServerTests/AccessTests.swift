@@ -1,7 +1,10 @@
 // Users, passwords and rights: rules as Redis has them, and what they let a client do. In process.
 
 import FuzzSupport
+import Glibc
 import KVBase
+import KVFiles
+import KVRuntime
 import KVTestTraits
 import RESP
 import Testing
@@ -352,6 +355,58 @@ import Testing
             for field in ["auth:2", "cmd:1", "key:1"] { #expect(info.contains("acl_access_denied_\(field)\r\n")) }
             s.expect("ACL LOG RESET", "+OK")
             s.expect("ACL LOG", "*0")
+        }
+    }
+
+    // MARK: Files
+
+    /// A server whose users are in one file, none of them named default, and the password of that one in another.
+    private func withFiles(_ body: (ServerContext) throws -> Void) throws {
+        let path = "/tmp/kvd-access-\(getpid())-\(Machine.random())"
+        var config = Config()
+        config.actors = 1
+        (config.access.usersFile, config.access.passwordFile) = (path + ".users", path + ".password")
+        for (name, text) in [("users", "user ann on >her-password ~* +@all\n"), ("password", "that-of-default\n")] {
+            try OutputFile.replace("\(path).\(name)", with: Array(text.utf8))
+        }
+        defer { for name in ["users", "password"] { unlink("\(path).\(name)") } }
+        let context = ServerContext(config: config, serverID: 1, hashSeed: 1, digestKey: 1, inputOutput: "none")
+        _ = try config.access.apply(to: context.access)
+        try body(context)
+    }
+
+    /// Whoever comes while the files are read again needs a password, as before and after.
+    @Test func nobodyComesInWhileTheFilesAreReadAgain() throws {
+        try withFiles { context in
+            let (book, isOver, wasOpen) = (context.access, Locked(false), Locked(false))
+            var thread = pthread_t()
+            let failure = SystemThread.start(&thread) {
+                while !isOver.withLock({ $0 }) { if book.isOpen { wasOpen.withLock { $0 = true } } }
+            }
+            #expect(failure == 0)
+            let before = book.generation
+            for _ in 0..<2000 { _ = try context.config.access.apply(to: book) }
+            isOver.withLock { $0 = true }
+            pthread_join(thread, nil)
+            #expect(!wasOpen.withLock { $0 })
+            #expect(book.generation == before + 2000, "each time all at once")
+        }
+    }
+
+    @Test func loadingTheUsersKeepsThePasswordOfDefault() throws {
+        try withFiles { context in
+            let shard = Shard(index: 1, context: context)
+            let s = LocalSession(shard: shard, now: 1_000_000)
+            defer { s.close() }
+            #expect(s.command("GET", "k").hasPrefix("-NOAUTH"))
+            s.expect("AUTH ann her-password", "+OK")
+            s.expect("ACL LOAD", "+OK")
+            #expect(!context.access.isOpen)
+            let other = LocalSession(shard: shard, now: 1_000_000)
+            defer { other.close(shardToo: false) }
+            #expect(other.command("GET", "k").hasPrefix("-NOAUTH"))
+            other.expect("AUTH that-of-default", "+OK")
+            other.expect("GET k", "$-1")
         }
     }
 }

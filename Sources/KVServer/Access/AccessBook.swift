@@ -105,12 +105,15 @@ package final class AccessBook: @unchecked Sendable {
         }
     }
 
-    /// Takes the place of all users. Who is not named is gone; the default one is as it was at the beginning then.
-    package func replace(_ users: [AccessUser]) {
+    /// Takes the place of all users. Who is not named is gone; the default one is as it was at the beginning then, but
+    /// for the password that it needs.
+    package func replace(_ users: [AccessUser], password: String? = nil) {
         state.withLock { state in
             var logins = Dictionary(uniqueKeysWithValues: users.map { ($0.name, Login($0)) })
             if logins[AccessBook.defaultName] == nil {
-                logins[AccessBook.defaultName] = Login(.unlimited(AccessBook.defaultName))
+                var user = AccessUser.unlimited(AccessBook.defaultName)
+                if let password { _ = user.apply(all: AccessBook.rules(requiring: password)) }
+                logins[AccessBook.defaultName] = Login(user)
             }
             // One that has not changed keeps its object, and those who are it are not closed.
             for (name, login) in logins {
@@ -122,7 +125,11 @@ package final class AccessBook: @unchecked Sendable {
     }
 
     /// Of the default user: this password and no other; `rules` are those of a file, if there is one.
-    package func requirePassword(_ password: String) { _ = set(AccessBook.defaultName, ["resetpass", ">" + password]) }
+    package func requirePassword(_ password: String) {
+        _ = set(AccessBook.defaultName, AccessBook.rules(requiring: password))
+    }
+
+    private static func rules(requiring password: String) -> [String] { ["resetpass", ">" + password] }
 
     // MARK: Telling
 
