@@ -205,6 +205,21 @@ import Testing
         for client in refused { #expect(try client.reply() == Array("-ERR max number of clients reached\r\n".utf8)) }
     }
 
+    /// Each actor has a loop, ports and a log.
+    @Test func asManyClientsAsAreAllowedLeaveManyActorsTheirDescriptors() throws {
+        let directory = TestDirectory()
+        let server = try KVDProcess(
+            arguments: ["--dir", directory.path("data"), "--shared-port", "\(FreePorts.take(1))"], actors: 16,
+            before: "ulimit -n 256")
+        let first = try server.connect()
+        let allowed = try first.command("CONFIG", "GET", "maxclients").split(separator: "\r\n").last.flatMap { Int($0) }
+        var clients = [first]
+        for place in 1..<(try #require(allowed)) { clients.append(try server.connect(1 + place % 16)) }
+        for client in clients { #expect(try client.command("PING") == "+PONG\r\n") }
+        #expect(try first.command("SAVE") == "+OK\r\n")
+        #expect(try server.connect().rest() == "-ERR max number of clients reached\r\n")
+    }
+
     private func eventually(_ attempt: () -> String?) -> String? {
         let deadline = Clock.millis() + 30_000
         while Clock.millis() < deadline {
