@@ -409,4 +409,30 @@ import Testing
             other.expect("GET k", "$-1")
         }
     }
+
+    /// SIGHUP and ACL LOAD at once: the one takes long to read the file that was there, the other reads the next one.
+    @Test func filesThatWereReadLaterCount() throws {
+        try withFiles { context in
+            let (book, settings) = (context.access, context.config.access)
+            let path = try #require(settings.usersFile)
+            try OutputFile.replace(path + ".next", with: Array("user bob on >his-password ~* +@all\n".utf8))
+            #expect(unlink(path) == 0 && mkfifo(path, 0o600) == 0)
+            var thread = pthread_t()
+            let failure = SystemThread.start(&thread) { _ = try? settings.apply(to: book) }
+            #expect(failure == 0)
+            // Once the reader is there.
+            let deadline = Machine.monotonicNanos + 20_000_000_000
+            var fifo = open(path, O_WRONLY | O_NONBLOCK)
+            while fifo < 0, Machine.monotonicNanos < deadline {
+                _ = poll(nil, 0, 1)
+                fifo = open(path, O_WRONLY | O_NONBLOCK)
+            }
+            #expect(fifo >= 0 && rename(path + ".next", path) == 0)
+            _ = try settings.apply(to: book)
+            let old = Array("user ann on >her-password ~* +@all\n".utf8)
+            #expect(write(fifo, old, old.count) == old.count && close(fifo) == 0)
+            pthread_join(thread, nil)
+            #expect(book.users.map(\.name) == ["bob", "default"])
+        }
+    }
 }

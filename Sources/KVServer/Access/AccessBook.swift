@@ -28,6 +28,9 @@ package final class AccessBook: @unchecked Sendable {
         var logins: [String: Login] = [:]
         var attempts = LoginAttempts()
         var log = AccessLog()
+        /// Times that files were begun to be read, and the last of which users were taken.
+        var readings = 0
+        var taken = 0
     }
 
     private let state: Mutex<State>
@@ -105,10 +108,22 @@ package final class AccessBook: @unchecked Sendable {
         }
     }
 
-    /// Takes the place of all users. Who is not named is gone; the default one is as it was at the beginning then, but
-    /// for the password that it needs.
-    package func replace(_ users: [AccessUser], password: String? = nil) {
+    /// Before files are read: a number for `replace`.
+    func beginReading() -> Int {
         state.withLock { state in
+            state.readings += 1
+            return state.readings
+        }
+    }
+
+    /// Takes the place of all users. Who is not named is gone; the default one is as it was at the beginning then, but
+    /// for the password that it needs. Nothing where users of a later reading have been taken.
+    package func replace(_ users: [AccessUser], password: String? = nil, reading: Int? = nil) {
+        state.withLock { state in
+            if let reading {
+                guard reading > state.taken else { return }
+                state.taken = reading
+            }
             var logins = Dictionary(uniqueKeysWithValues: users.map { ($0.name, Login($0)) })
             if logins[AccessBook.defaultName] == nil {
                 var user = AccessUser.unlimited(AccessBook.defaultName)

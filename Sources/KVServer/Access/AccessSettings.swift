@@ -13,12 +13,13 @@ package struct AccessSettings: Sendable {
 
     /// Reads the files anew into the book. All or nothing, and all at once. Returns lines to warn with.
     func apply(to book: AccessBook) throws(AccessFileError) -> [String] {
+        let reading = book.beginReading()
         let users = try usersFile.map { path throws(AccessFileError) in try AccessFile.load(path) }
         let password = try passwordFile.map { path throws(AccessFileError) in try AccessFile.password(path) }
         var warnings: [String] = []
         let namesDefault = users?.contains { $0.name == AccessBook.defaultName } ?? false
         if let users {
-            book.replace(users, password: namesDefault ? nil : password)
+            book.replace(users, password: namesDefault ? nil : password, reading: reading)
         } else if let password {
             book.requirePassword(password)
         }
