@@ -3,7 +3,6 @@
 import FuzzSupport
 import Glibc
 import KVBase
-import KVFiles
 import KVRuntime
 import KVTestTraits
 import RESP
@@ -360,6 +359,11 @@ import Testing
 
     // MARK: Files
 
+    private func make(_ path: String, _ text: String) {
+        let file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+        #expect(file >= 0 && write(file, text, text.utf8.count) == text.utf8.count && close(file) == 0)
+    }
+
     /// A server whose users are in one file, none of them named default, and the password of that one in another.
     private func withFiles(_ body: (ServerContext) throws -> Void) throws {
         let path = "/tmp/kvd-access-\(getpid())-\(Machine.random())"
@@ -367,7 +371,7 @@ import Testing
         config.actors = 1
         (config.access.usersFile, config.access.passwordFile) = (path + ".users", path + ".password")
         for (name, text) in [("users", "user ann on >her-password ~* +@all\n"), ("password", "that-of-default\n")] {
-            try OutputFile.replace("\(path).\(name)", with: Array(text.utf8))
+            make("\(path).\(name)", text)
         }
         defer { for name in ["users", "password"] { unlink("\(path).\(name)") } }
         let context = ServerContext(config: config, serverID: 1, hashSeed: 1, digestKey: 1, inputOutput: "none")
@@ -415,7 +419,7 @@ import Testing
         try withFiles { context in
             let (book, settings) = (context.access, context.config.access)
             let path = try #require(settings.usersFile)
-            try OutputFile.replace(path + ".next", with: Array("user bob on >his-password ~* +@all\n".utf8))
+            make(path + ".next", "user bob on >his-password ~* +@all\n")
             #expect(unlink(path) == 0 && mkfifo(path, 0o600) == 0)
             var thread = pthread_t()
             let failure = SystemThread.start(&thread) { _ = try? settings.apply(to: book) }
