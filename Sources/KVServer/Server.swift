@@ -493,6 +493,8 @@ package final class Server {
         log.info("stopping")
         metrics?.noteLeaving()
         manager?.noteStopping()
+        // While it listens nobody else has the path.
+        if let path = config.socketPath { unlink(path) }
         for core in cores {
             let box = UncheckedBox(core)
             core.thread.loop.perform {
@@ -524,7 +526,6 @@ package final class Server {
             core.shard.replicator = nil
             core.shard.close()
         }
-        if let path = config.socketPath { unlink(path) }
         context.certificates.forgetPorts()
         if let line = context.secureStatistics.news() { log.notice("\(line)") }
         (cores, disk, system) = ([], nil, nil)

@@ -104,7 +104,8 @@ package final class ServerContext: Sendable {
         startedMillis = Machine.wallMillis
         statistics = (0..<config.actors).map { _ in ShardStatistics() }
         monitors = Monitors(actors: config.actors)
-        live = LiveSettings(config, clientsMax: min(config.clientsMax, ServerContext.clientsPossible))
+        let possible = ServerContext.clientsPossible(actors: config.actors)
+        live = LiveSettings(config, clientsMax: min(config.clientsMax, possible))
     }
 
     /// What is kept on disk; nil: nothing is.
@@ -167,10 +168,15 @@ package final class ServerContext: Sendable {
         return counters
     }
 
-    /// What the limit of open files leaves for clients.
-    static var clientsPossible: Int { descriptorsMax() - 64 }
+    /// Open files that are not for clients: of a server with one actor, and of each further one, which has a loop,
+    /// ports and files of its log.
+    private static let ownFiles = 64
+    private static let ownFilesPerActor = 8
 
-    private static func descriptorsMax() -> Int {
+    /// What the limit of open files leaves for clients.
+    static func clientsPossible(actors: Int) -> Int { openFilesMax - ownFiles - ownFilesPerActor * (actors - 1) }
+
+    static var openFilesMax: Int {
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 1024 }
         return Int(min(limit.rlim_cur, 1 << 30))

@@ -24,6 +24,9 @@ final class Client {
 
     func send(_ text: String) throws { try socket.send(text) }
 
+    /// It sends no more, and still reads.
+    func endSending() { socket.endSending() }
+
     /// False at the end of the stream.
     private func fill() throws -> Bool {
         let chunk = try socket.receiveSome()

@@ -44,6 +44,52 @@ import Testing
         #expect(try server.info("loading") == "0")
     }
 
+    /// Also where the connection ends with its answer: one value keeps the log busy for many turns.
+    @Test(arguments: ["QUIT", "the end of the stream"]) func aLastReplyWaitsForTheLog(_ last: String) throws {
+        let directory = TestDirectory()
+        var server = try start(directory)
+        let value = [UInt8](repeating: 0x76, count: 48 << 20)
+        let client = try server.connect()
+        try client.send(Client.encode(["SET", "large", Bytes(value)]))
+        last == "QUIT" ? try client.send("QUIT\r\n") : client.endSending()
+        #expect(try client.rest() == (last == "QUIT" ? "+OK\r\n+OK\r\n" : "+OK\r\n"))
+        _ = server.end()
+        server = try start(directory)
+        #expect(try server.connect().command("STRLEN", "large") == ":\(value.count)\r\n")
+    }
+
+    /// A key of which each of two actors is the home.
+    private func keysOfTwoActors(_ client: Client, _ prefix: String) throws -> (here: String, there: String) {
+        var found: [Bool: String] = [:]
+        for k in 0..<64 where found.count < 2 {
+            let key = "\(prefix)\(k)"
+            #expect(try client.command("SETNX", key, "0") == ":1\r\n")
+            // Who ran it is named behind its server, counted from 0.
+            found[try client.command("KVD", "VERSION", key).hasSuffix("0\r\n")] = key
+        }
+        return (try #require(found[true]), try #require(found[false]))
+    }
+
+    /// What comes behind commands that ran at another actor, and then here, is as safe as anything else.
+    @Test(arguments: backends) func whatFollowsATripIsInTheLogWhenItIsAnswered(_ backend: String) throws {
+        let directory = TestDirectory()
+        let arguments = ["--dir", directory.path("data"), "--appendfsync", "no"]
+        for round in 0..<5 {
+            var server = try KVDProcess(arguments: arguments, actors: 2, backend: backend)
+            var client = try server.connect()
+            let (here, there) = try keysOfTwoActors(client, "round\(round)key")
+            try client.send("INCR \(there)\r\nINCR \(here)\r\nSET last \(round)\r\n")
+            #expect(try client.bytes(13) == Array(":1\r\n:1\r\n+OK\r\n".utf8))
+            _ = server.end()
+            server = try KVDProcess(arguments: arguments, actors: 2, backend: backend)
+            client = try server.connect()
+            for (key, value) in [("last", "\(round)"), (here, "1"), (there, "1")] {
+                #expect(try client.command("GET", key) == "$1\r\n\(value)\r\n", "\(key)")
+            }
+            _ = server.end()
+        }
+    }
+
     @Test func aSnapshotTakesThePlaceOfLogs() throws {
         let directory = TestDirectory()
         var server = try start(directory, actors: 2)

@@ -193,6 +193,33 @@ import Testing
         #expect(eventually { try? server.connect().command("PING") } == "+PONG\r\n")
     }
 
+    /// Those that are refused do not take the descriptors that files and links need.
+    @Test(arguments: backends) func aStormOfRefusedClientsLeavesTheDiskItsDescriptors(_ backend: String) throws {
+        let directory = TestDirectory()
+        let arguments = ["--dir", directory.path("data")]
+        let server = try KVDProcess(arguments: arguments, backend: backend, before: "ulimit -n 128")
+        let clients = try (0..<64).map { _ in try server.connect() }
+        #expect(try clients[63].command("PING") == "+PONG\r\n")
+        let refused = try (0..<200).map { _ in try server.connect() }
+        #expect(try clients[0].command("SAVE") == "+OK\r\n")
+        for client in refused { #expect(try client.reply() == Array("-ERR max number of clients reached\r\n".utf8)) }
+    }
+
+    /// Each actor has a loop, ports and a log.
+    @Test func asManyClientsAsAreAllowedLeaveManyActorsTheirDescriptors() throws {
+        let directory = TestDirectory()
+        let server = try KVDProcess(
+            arguments: ["--dir", directory.path("data"), "--shared-port", "\(FreePorts.take(1))"], actors: 16,
+            before: "ulimit -n 256")
+        let first = try server.connect()
+        let allowed = try first.command("CONFIG", "GET", "maxclients").split(separator: "\r\n").last.flatMap { Int($0) }
+        var clients = [first]
+        for place in 1..<(try #require(allowed)) { clients.append(try server.connect(1 + place % 16)) }
+        for client in clients { #expect(try client.command("PING") == "+PONG\r\n") }
+        #expect(try first.command("SAVE") == "+OK\r\n")
+        #expect(try server.connect().rest() == "-ERR max number of clients reached\r\n")
+    }
+
     private func eventually(_ attempt: () -> String?) -> String? {
         let deadline = Clock.millis() + 30_000
         while Clock.millis() < deadline {

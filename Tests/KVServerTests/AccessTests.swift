@@ -1,7 +1,9 @@
 // Users, passwords and rights: rules as Redis has them, and what they let a client do. In process.
 
 import FuzzSupport
+import Glibc
 import KVBase
+import KVRuntime
 import KVTestTraits
 import RESP
 import Testing
@@ -352,6 +354,89 @@ import Testing
             for field in ["auth:2", "cmd:1", "key:1"] { #expect(info.contains("acl_access_denied_\(field)\r\n")) }
             s.expect("ACL LOG RESET", "+OK")
             s.expect("ACL LOG", "*0")
+        }
+    }
+
+    // MARK: Files
+
+    private func make(_ path: String, _ text: String) {
+        let file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+        #expect(file >= 0 && write(file, text, text.utf8.count) == text.utf8.count && close(file) == 0)
+    }
+
+    /// A server whose users are in one file, none of them named default, and the password of that one in another.
+    private func withFiles(_ body: (ServerContext) throws -> Void) throws {
+        let path = "/tmp/kvd-access-\(getpid())-\(Machine.random())"
+        var config = Config()
+        config.actors = 1
+        (config.access.usersFile, config.access.passwordFile) = (path + ".users", path + ".password")
+        for (name, text) in [("users", "user ann on >her-password ~* +@all\n"), ("password", "that-of-default\n")] {
+            make("\(path).\(name)", text)
+        }
+        defer { for name in ["users", "password"] { unlink("\(path).\(name)") } }
+        let context = ServerContext(config: config, serverID: 1, hashSeed: 1, digestKey: 1, inputOutput: "none")
+        _ = try config.access.apply(to: context.access)
+        try body(context)
+    }
+
+    /// Whoever comes while the files are read again needs a password, as before and after.
+    @Test func nobodyComesInWhileTheFilesAreReadAgain() throws {
+        try withFiles { context in
+            let (book, isOver, wasOpen) = (context.access, Locked(false), Locked(false))
+            var thread = pthread_t()
+            let failure = SystemThread.start(&thread) {
+                while !isOver.withLock({ $0 }) { if book.isOpen { wasOpen.withLock { $0 = true } } }
+            }
+            #expect(failure == 0)
+            let before = book.generation
+            for _ in 0..<2000 { _ = try context.config.access.apply(to: book) }
+            isOver.withLock { $0 = true }
+            pthread_join(thread, nil)
+            #expect(!wasOpen.withLock { $0 })
+            #expect(book.generation == before + 2000, "each time all at once")
+        }
+    }
+
+    @Test func loadingTheUsersKeepsThePasswordOfDefault() throws {
+        try withFiles { context in
+            let shard = Shard(index: 1, context: context)
+            let s = LocalSession(shard: shard, now: 1_000_000)
+            defer { s.close() }
+            #expect(s.command("GET", "k").hasPrefix("-NOAUTH"))
+            s.expect("AUTH ann her-password", "+OK")
+            s.expect("ACL LOAD", "+OK")
+            #expect(!context.access.isOpen)
+            let other = LocalSession(shard: shard, now: 1_000_000)
+            defer { other.close(shardToo: false) }
+            #expect(other.command("GET", "k").hasPrefix("-NOAUTH"))
+            other.expect("AUTH that-of-default", "+OK")
+            other.expect("GET k", "$-1")
+        }
+    }
+
+    /// SIGHUP and ACL LOAD at once: the one takes long to read the file that was there, the other reads the next one.
+    @Test func filesThatWereReadLaterCount() throws {
+        try withFiles { context in
+            let (book, settings) = (context.access, context.config.access)
+            let path = try #require(settings.usersFile)
+            make(path + ".next", "user bob on >his-password ~* +@all\n")
+            #expect(unlink(path) == 0 && mkfifo(path, 0o600) == 0)
+            var thread = pthread_t()
+            let failure = SystemThread.start(&thread) { _ = try? settings.apply(to: book) }
+            #expect(failure == 0)
+            // Once the reader is there.
+            let deadline = Machine.monotonicNanos + 20_000_000_000
+            var fifo = open(path, O_WRONLY | O_NONBLOCK)
+            while fifo < 0, Machine.monotonicNanos < deadline {
+                _ = poll(nil, 0, 1)
+                fifo = open(path, O_WRONLY | O_NONBLOCK)
+            }
+            #expect(fifo >= 0 && rename(path + ".next", path) == 0)
+            _ = try settings.apply(to: book)
+            let old = Array("user ann on >her-password ~* +@all\n".utf8)
+            #expect(write(fifo, old, old.count) == old.count && close(fifo) == 0)
+            pthread_join(thread, nil)
+            #expect(book.users.map(\.name) == ["bob", "default"])
         }
     }
 }

@@ -315,6 +315,23 @@ import Testing
         }
     }
 
+    /// The records of the second key have come, and then the home of the first is gone.
+    @Test func aHomeThatStopsInBetweenIsAnError() {
+        withActors(3) { homes, clients in
+            let (first, second) = (homes.keys(of: 2)[0], homes.keys(of: 3)[0])
+            for key in [first, second] { clients[0].expect("SET \(key) v", "+OK") }
+            clients[0].expect("MULTI", "+OK")
+            clients[0].expect("GET \(first)", "+QUEUED")
+            clients[0].expect("GET \(second)", "+QUEUED")
+            clients[0].whileSuspended = {
+                homes.stopped = [2]
+                return homes.deliver()
+            }
+            clients[0].expect("EXEC", "-\(HomeAsk.failure)")
+            clients[0].expect("PING", "+PONG")
+        }
+    }
+
     @Test func aHomeRefusesWritesWhenItLeaves() {
         withActors(2) { homes, clients in
             homes.shards[1].refuseWrites()

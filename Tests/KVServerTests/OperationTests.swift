@@ -285,6 +285,26 @@ import Testing
         }
     }
 
+    /// CLIENT REPLY SKIP means the command behind it, also where that one waits.
+    @Test(arguments: ["SKIP", "OFF"]) func aPausedCommandWhoseReplyIsNotWantedHasNone(mode: String) {
+        withSession { s in
+            let other = LocalSession(shard: s.shard, now: s.now)
+            defer { other.close(shardToo: false) }
+            var waits = 0
+            other.whileSuspended = {
+                waits += 1
+                s.expect("CLIENT UNPAUSE", "+OK")
+                return true
+            }
+            #expect(other.reply(to: Array("CLIENT REPLY \(mode)\r\n".utf8)).isEmpty)
+            s.expect("CLIENT PAUSE 100000 WRITE", "+OK")
+            let replies = String(decoding: other.reply(to: Array("SET k v\r\nGET k\r\n".utf8)), as: UTF8.self)
+            #expect(replies == (mode == "SKIP" ? "$1\r\nv\r\n" : ""))
+            #expect(waits == 1)
+            s.expect("GET k", "$1\r\nv")
+        }
+    }
+
     @Test func unpausingEndsAPauseOfEverything() {
         withSession { s in
             let other = LocalSession(shard: s.shard, now: s.now)

@@ -201,6 +201,29 @@ import Testing
         #expect(client.state.pointee.input.capacity < 2_000_000, "announced lengths are not believed")
     }
 
+    /// A disk that hangs for minutes: whose replies wait for it has nothing to read.
+    @Test func whoWaitsForTheDiskIsNotOneWhoReadsNothing() {
+        let session = LocalSession()
+        let (client, reader) = (Session(shard: session.shard), Reader())
+        client.owner = reader
+        defer {
+            client.close()
+            session.close()
+        }
+        client.block()
+        client.state.pointee[.unsaved] = true
+        session.now += 10 * Shard.stalledMillisMax
+        session.shard.closeStalled()
+        #expect(!reader.isStalled)
+        // When it goes on, there is a minute to read.
+        client.state.pointee[.unsaved] = false
+        session.shard.closeStalled()
+        #expect(!reader.isStalled)
+        session.now += Shard.stalledMillisMax + 1
+        session.shard.closeStalled()
+        #expect(reader.isStalled)
+    }
+
     @Test func whoReadsNothingOfAnyReplyIsClosedAfterAWhile() {
         let session = LocalSession()
         let (blocked, idle) = (Session(shard: session.shard), Session(shard: session.shard))

@@ -58,6 +58,8 @@ public final class Connection: LoopSocket {
     static let bufferBytesFresh = 16 * 1024
     /// How long a peer may take to read the rest after we are done.
     static let lingerMillis: Int64 = 1000
+    /// Refused ones of a loop that are waited for: a storm of them must not take the descriptors of all other work.
+    static let refusedMax = 8
 
     package var handler: ConnectionHandler {
         get { state.pointee.handler }
@@ -179,6 +181,17 @@ public final class Connection: LoopSocket {
     }
 
     // What follows is called by the loop.
+
+    /// Nobody serves it: it gets what is in `output`, and its end.
+    func refuse() {
+        if loop.state.pointee.refusedNow < Connection.refusedMax {
+            loop.state.pointee.refusedNow += 1
+            state.pointee.flags |= ConnectionState.refused
+        } else {
+            state.pointee.flags |= ConnectionState.hurried
+        }
+        close(afterFlush: true)
+    }
 
     func didReceive(_ bytes: UnsafeRawBufferPointer) {
         if state.pointee.flags & ConnectionState.unusualInput != 0 { return receiveUnusual(bytes) }
@@ -326,13 +339,14 @@ public final class Connection: LoopSocket {
     private func linger() {
         guard state.pointee.flags & ConnectionState.lingering == 0, let handle else { return }
         state.pointee.flags |= ConnectionState.lingering
-        if state.pointee.flags & ConnectionState.peerEnded != 0 { return close() }
+        if state.pointee.flags & (ConnectionState.peerEnded | ConnectionState.hurried) != 0 { return close() }
         cs_conn_end(handle)
         cs_conn_resume(handle)
         state.pointee.lingerTimer = loop.schedule(afterMillis: Self.lingerMillis) { [unowned self] in close() }
     }
 
     override func didClose(reason: Int32) {
+        if state.pointee.flags & ConnectionState.refused != 0 { loop.state.pointee.refusedNow -= 1 }
         state.pointee.flags |= ConnectionState.closing
         state.pointee.lingerTimer?.cancel()
         state.pointee.lingerTimer = nil
@@ -366,6 +380,9 @@ struct ConnectionState {
     static let secured: UInt32 = 16384
     /// What was answered waits for the disk.
     static let held: UInt32 = 32768
+    /// It was refused: waited for, or not.
+    static let refused: UInt32 = 65536
+    static let hurried: UInt32 = 131_072
 
     /// Received bytes do not simply go to the handler, output does not simply go to the kernel.
     static let unusualInput = closing | closeAfterFlush | paused | deliverLater | undecided | secured

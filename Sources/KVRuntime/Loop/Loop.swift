@@ -467,6 +467,8 @@ struct LoopState {
     var resumedHooks: [() -> Void] = []
     var resumed: [Connection] = []
     var sockets: [LoopSocket] = []
+    /// Connections that were refused and are not closed yet, but for those in a hurry.
+    var refusedNow = 0
     // Actors.
     var acting = ActingActor()
     var ready: [ReadyItem] = []

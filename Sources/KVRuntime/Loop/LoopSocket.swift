@@ -63,7 +63,7 @@ package final class Listener: LoopSocket {
             connection.handler = handler
             connection.outputMayHaveGrown()
         } else {
-            connection.close(afterFlush: true)
+            connection.refuse()
         }
     }
 

@@ -28,6 +28,9 @@ package final class AccessBook: @unchecked Sendable {
         var logins: [String: Login] = [:]
         var attempts = LoginAttempts()
         var log = AccessLog()
+        /// Times that files were begun to be read, and the last of which users were taken.
+        var readings = 0
+        var taken = 0
     }
 
     private let state: Mutex<State>
@@ -105,12 +108,27 @@ package final class AccessBook: @unchecked Sendable {
         }
     }
 
-    /// Takes the place of all users. Who is not named is gone; the default one is as it was at the beginning then.
-    package func replace(_ users: [AccessUser]) {
+    /// Before files are read: a number for `replace`.
+    func beginReading() -> Int {
         state.withLock { state in
+            state.readings += 1
+            return state.readings
+        }
+    }
+
+    /// Takes the place of all users. Who is not named is gone; the default one is as it was at the beginning then, but
+    /// for the password that it needs. Nothing where users of a later reading have been taken.
+    package func replace(_ users: [AccessUser], password: String? = nil, reading: Int? = nil) {
+        state.withLock { state in
+            if let reading {
+                guard reading > state.taken else { return }
+                state.taken = reading
+            }
             var logins = Dictionary(uniqueKeysWithValues: users.map { ($0.name, Login($0)) })
             if logins[AccessBook.defaultName] == nil {
-                logins[AccessBook.defaultName] = Login(.unlimited(AccessBook.defaultName))
+                var user = AccessUser.unlimited(AccessBook.defaultName)
+                if let password { _ = user.apply(all: AccessBook.rules(requiring: password)) }
+                logins[AccessBook.defaultName] = Login(user)
             }
             // One that has not changed keeps its object, and those who are it are not closed.
             for (name, login) in logins {
@@ -122,7 +140,11 @@ package final class AccessBook: @unchecked Sendable {
     }
 
     /// Of the default user: this password and no other; `rules` are those of a file, if there is one.
-    package func requirePassword(_ password: String) { _ = set(AccessBook.defaultName, ["resetpass", ">" + password]) }
+    package func requirePassword(_ password: String) {
+        _ = set(AccessBook.defaultName, AccessBook.rules(requiring: password))
+    }
+
+    private static func rules(requiring password: String) -> [String] { ["resetpass", ">" + password] }
 
     // MARK: Telling
 

@@ -11,18 +11,20 @@ package struct AccessSettings: Sendable {
 
     var isEmpty: Bool { passwordFile == nil && usersFile == nil }
 
-    /// Reads the files anew into the book. All or nothing. Returns lines to warn with.
+    /// Reads the files anew into the book. All or nothing, and all at once. Returns lines to warn with.
     func apply(to book: AccessBook) throws(AccessFileError) -> [String] {
+        let reading = book.beginReading()
         let users = try usersFile.map { path throws(AccessFileError) in try AccessFile.load(path) }
         let password = try passwordFile.map { path throws(AccessFileError) in try AccessFile.password(path) }
         var warnings: [String] = []
-        if let users { book.replace(users) }
+        let namesDefault = users?.contains { $0.name == AccessBook.defaultName } ?? false
+        if let users {
+            book.replace(users, password: namesDefault ? nil : password, reading: reading)
+        } else if let password {
+            book.requirePassword(password)
+        }
         if let password, let passwordFile {
-            if users?.contains(where: { $0.name == AccessBook.defaultName }) ?? false {
-                warnings.append("--aclfile names the user default, so --requirepass-file is not used")
-            } else {
-                book.requirePassword(password)
-            }
+            if namesDefault { warnings.append("--aclfile names the user default, so --requirepass-file is not used") }
             if let warning = SecretFile.warning(passwordFile) { warnings.append(warning) }
             if password.utf8.count < AccessUser.passwordBytesAdvised {
                 warnings.append(

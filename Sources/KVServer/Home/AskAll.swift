@@ -23,6 +23,7 @@ final class AskAll: Continuation {
     }
 
     override var isSuspended: Bool { ask.outstanding > 0 }
+    override var isElsewhere: Bool { isSuspended }
     override var isSlowable: Bool { false }
 
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {

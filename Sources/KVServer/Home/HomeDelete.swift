@@ -29,6 +29,7 @@ final class HomeDelete: Continuation {
     }
 
     override var isSuspended: Bool { ask.outstanding > 0 }
+    override var isElsewhere: Bool { isSuspended }
 
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {
         guard ask.outstanding == 0 else { return false }

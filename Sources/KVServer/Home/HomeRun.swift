@@ -29,6 +29,7 @@ final class HomeRun: Continuation {
     }
 
     override var isSuspended: Bool { ask.outstanding > 0 }
+    override var isElsewhere: Bool { isSuspended }
     /// Where it is slow, its home says so.
     override var isSlowable: Bool { false }
 
@@ -59,6 +60,7 @@ final class HomeRun: Continuation {
     }
 
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {
+        if !isRunning, ask.outstanding == 0, !ask.hasFailed, !ask.isLate { run(x.session) }
         if ask.hasFailed {
             x.error(HomeAsk.failure)
             return true
@@ -67,7 +69,6 @@ final class HomeRun: Continuation {
             x.error(HomeAsk.lateness)
             return true
         }
-        if !isRunning, ask.outstanding == 0 { run(x.session) }
         if ask.outstanding > 0 { return false }
         if answer == nil, let first = ask.answers.first {
             answer = first

@@ -263,7 +263,7 @@ final class HomeTrip: Continuation, @unchecked Sendable {
 
     /// With what the home has now.
     func giveBack(from shard: Shard) {
-        if shard.index == from { return goOn(shard) }
+        if shard.index == from { return goOn(shard, isAtHome: true) }
         if !isAlike || ranAt != nil { collect(shard.state.pointee.store) }
         _ = shard.homes?.send(self, to: from)
     }
@@ -276,18 +276,18 @@ final class HomeTrip: Continuation, @unchecked Sendable {
         goOn(shard)
     }
 
-    /// A leg is done. Of a client that has gone the others are not run.
-    private func goOn(_ shard: Shard) {
+    /// A leg is done. Of a client that has gone the others are not run. `isAtHome`: it was run here.
+    private func goOn(_ shard: Shard, isAtHome: Bool = false) {
         if let session, end == nil {
             if let (actor, ownSeq) = ranAt, actor != from { session.written.note(actor, ownSeq) }
             leg &+= 1
             if leg < legs.count {
-                if !go(shard) { finish(.stopped) }
+                if !go(shard) { finish(.stopped, isAtHome: isAtHome) }
                 return
             }
         }
         shard.letGo(self)
-        if end == nil { finish(.answered) }
+        if end == nil { finish(.answered, isAtHome: isAtHome) }
     }
 
     /// The home has stopped.
@@ -305,12 +305,15 @@ final class HomeTrip: Continuation, @unchecked Sendable {
         finish(.late)
     }
 
-    private func finish(_ end: End) {
+    /// Where it was run here, the log may be in the middle of a turn's writes: what comes behind is none of them.
+    private func finish(_ end: End, isAtHome: Bool = false) {
         self.end = end
-        session?.owner?.sessionShouldRun()
+        guard isAtHome else { return session?.owner?.sessionShouldRun() ?? () }
+        if let session { session.shard.enqueue(session) }
     }
 
     override var isSuspended: Bool { end == nil }
+    override var isElsewhere: Bool { isSuspended }
     override var isSlowable: Bool { false }
 
     override func step(_ x: inout Execution, outputMax: Int) -> Bool {

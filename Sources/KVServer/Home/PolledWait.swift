@@ -51,7 +51,8 @@ class PolledWait: Continuation {
     func unblock(withError: Bool) -> Bool {
         guard let session, !isDone else { return false }
         (isDone, isRefused) = (true, withError)
-        session.owner?.sessionShouldRun()
+        // Not at once: who asks for it is in the middle of its commands.
+        session.shard.enqueue(session)
         return true
     }
 

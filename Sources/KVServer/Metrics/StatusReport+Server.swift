@@ -75,7 +75,7 @@ extension StatusReport {
         processorSeconds =
             Double(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec)
             + Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6
-        openFilesMax = ServerContext.clientsPossible + 64
+        openFilesMax = ServerContext.openFilesMax
         openFiles = OpenFiles.count()
     }
 }

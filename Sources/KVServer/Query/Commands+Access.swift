@@ -2,6 +2,7 @@
 
 import KVBase
 import KVRuntime
+import Logging
 import RESP
 
 /// A login that comes after too many wrong ones: asked again when its second is over, in the order of arrival.
@@ -239,8 +240,9 @@ extension Commands {
         """
 
     private static func load(_ x: inout Execution) {
-        guard let path = x.shard.context.config.access.usersFile else { return x.error(noFile) }
-        do { x.shard.context.access.replace(try AccessFile.load(path)) } catch {
+        let (context, settings) = (x.shard.context, x.shard.context.config.access)
+        guard settings.usersFile != nil else { return x.error(noFile) }
+        do { for line in try settings.apply(to: context.access) { context.log.warning("\(line)") } } catch {
             return x.output.pointee.error("ERR \(error.description). WARNING: nothing is changed")
         }
         x.output.pointee.ok()

@@ -14,6 +14,9 @@ class Continuation {
     /// It waits for something else, not for a turn: whoever brings that gives the session one.
     var isSuspended: Bool { false }
 
+    /// Another actor runs it: that is over soon, whatever clients do.
+    var isElsewhere: Bool { false }
+
     /// Whether the slow log may name it: not who only waits for others, or for a reader.
     var isSlowable: Bool { true }
 
@@ -63,6 +66,7 @@ final class LongCommand: Continuation {
 
     override var heldInputBytes: Int { inputBytes }
     override var isSuspended: Bool { (ask?.outstanding ?? 0) > 0 }
+    override var isElsewhere: Bool { isSuspended }
     override func cancel() {
         batch.deallocate()
         reply?.cancel()

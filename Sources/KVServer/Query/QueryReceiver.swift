@@ -154,9 +154,9 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         }
     }
 
-    /// Whatever it was answered in this turn waits for the log.
+    /// Whatever it was answered in this turn waits for the log, also where the connection ends behind it.
     func holdIfAnswered(for log: ActorLog) {
-        if link._withUnsafeGuaranteedRef({ $0.output.pointee.count > 0 && !$0.isClosing }) { hold(for: log) }
+        if link._withUnsafeGuaranteedRef({ $0.output.pointee.count > 0 }) { hold(for: log) }
     }
 
     /// What it was answered is on the disk. The connection may have closed meanwhile.
@@ -245,8 +245,14 @@ final class QueryReceiver: ConnectionHandler, SessionOwner {
         }
     }
 
-    /// The server is going down: what has been answered is still sent.
-    func finish() { link._withUnsafeGuaranteedRef { $0.close(afterFlush: true) } }
+    /// The server is going down: what has been answered is still sent, and what other actors are asked to run.
+    func finish() {
+        if session.continuation?.isElsewhere ?? false {
+            hasEnded = true
+        } else {
+            link._withUnsafeGuaranteedRef { $0.close(afterFlush: true) }
+        }
+    }
 
     // The end.
 

@@ -341,7 +341,8 @@ package final class Session {
             }
             endContinuation()
             endRunning()
-            if state.pointee[.muted] { mute(output, from: before) }
+            // What a pause held back has not been run yet.
+            if state.pointee[.muted], !(continuation is PauseHold) { mute(output, from: before) }
         }
         if state.pointee.closing { return .closing }
         if state.pointee[.muted] { return answerMuted(output, unsent) }

@@ -57,6 +57,11 @@ extension Shard {
         let (s, now) = (session.state, state.pointee.nowMillis)
         if !session.isAuthenticated, now - s.pointee.askedMillis > Shard.loginMillisMax { return .saysNotWho }
         if session.isSuspended { return nil }
+        // Who waits for the disk has nothing to read.
+        if s.pointee[.unsaved] {
+            s.pointee.activeMillis = now
+            return nil
+        }
         if session.continuation != nil || s.pointee.isBlocked {
             let unsent = session.owner?.sessionUnsentBytes ?? 0
             if unsent < s.pointee.unsentBytes { s.pointee.activeMillis = now }

@@ -30,10 +30,11 @@ struct LiveSetting: Sendable {
         },
         LiveSetting("maxclients") { context, text throws(LiveSettingError) in
             let clients = try number(text, 1...1_000_000)
-            guard clients <= ServerContext.clientsPossible else {
+            let possible = ServerContext.clientsPossible(actors: context.config.actors)
+            guard clients <= possible else {
                 throw LiveSettingError(
                     reason: "The operating system is not able to handle the specified number of clients, try with "
-                        + "\(ServerContext.clientsPossible)")
+                        + "\(possible)")
             }
             return { context.live.clientsMax = clients }
         },
