@@ -173,8 +173,10 @@ package final class ServerContext: Sendable {
     private static let ownFiles = 64
     private static let ownFilesPerActor = 8
 
-    /// What the limit of open files leaves for clients.
-    static func clientsPossible(actors: Int) -> Int { openFilesMax - ownFiles - ownFilesPerActor * (actors - 1) }
+    /// What the limit of open files leaves for clients; a quarter of it where it is small for that many actors.
+    static func clientsPossible(actors: Int) -> Int {
+        max(openFilesMax / 4, openFilesMax - ownFiles - ownFilesPerActor * (actors - 1))
+    }
 
     static var openFilesMax: Int {
         var limit = rlimit()
