@@ -66,7 +66,11 @@ import Testing
     }
 
     @Test func aRouterWithoutServersIsAnError() async {
-        for client in [KVClient(router: .roundRobin([])), KVClient(servers: []), KVClient(router: .random([]))] {
+        let clients = [
+            KVClient(router: .roundRobin([]), configuration: .patient),
+            KVClient(servers: [], configuration: .patient), KVClient(router: .random([]), configuration: .patient),
+        ]
+        for client in clients {
             guard case .invalidArgument = await failure({ try await client.get("k") }) else {
                 Issue.record("no error")
                 return
