@@ -103,8 +103,8 @@ public struct KVClient: KeyValueStore {
 
     /// Sends the calls that `build` gathers in one piece to one server, in order, nothing of this client in between,
     /// and returns what `build` returned when all are answered. A refusal by the server concerns its own call and is
-    /// thrown by that call's ``KVPending/value``; any other failure is thrown here, and is in doubt if any of the writes
-    /// may have been executed.
+    /// thrown by that call's ``KVPending/value``; any other failure is thrown here. It is in doubt if any of the
+    /// writes may have been executed.
     ///
     ///     let (name, stamp) = try await client.withPipeline { ($0.get("name"), $0.put("seen", "1")) }
     ///     print(try name.value, try stamp.value)
