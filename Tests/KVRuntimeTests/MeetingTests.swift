@@ -256,6 +256,26 @@ import Testing
         #expect(ups(a)[1].peerAddress == b.system.address && held.port == port)
     }
 
+    /// What a name server takes, as where the first one is gone, is no part of the time that a connection has.
+    @Test func aSlowNameServerLeavesTheConnectionItsTime() throws {
+        let silent = try HeldPort()
+        try silent.listen()
+        let address = SocketAddress(host: "127.0.0.1", port: silent.port)!
+        let node = try Node(backends[0], trust: .keys([[UInt8](repeating: 1, count: ClusterKey.bytes)])) { _ in
+            let began = Machine.monotonicNanos
+            #expect(eventually { Machine.monotonicNanos - began > RemoteLink.connectNanosMax + 100_000_000 })
+            return [address]
+        }
+        defer { node.close() }
+        node.system.keepLink(to: "seed.test:6000")
+        let link = try silent.accept(saying: [])
+        defer { link.close() }
+        // Its greeting comes at once; then it waits for the answer as long as for that of any other.
+        let began = Machine.monotonicNanos
+        #expect(!link.receiveAll(withinMillis: 60_000).isEmpty)
+        #expect(Machine.monotonicNanos - began > RemoteLink.connectNanosMax / 2)
+    }
+
     /// The user's wish and what others tell are given up each by itself.
     @Test(arguments: backends) func aLinkIsKeptAsLongAsAnybodyWantsIt(_ backend: LoopBackend) throws {
         let (a, b) = (try Node(backend), try Node(backend))

@@ -178,9 +178,10 @@ final class LinkPeer {
         // An address that the peer does not tell itself may be the only one that leads there from here.
         if let worked, !useful.contains(worked), transport.mayDial(worked, isGiven: true) { useful.append(worked) }
         guard useful.isEmpty else {
-            do { dialing = try transport.dial(useful[link.choice(of: useful.count)], for: self) } catch {
-                unusable("\(error)")
-            }
+            do {
+                dialing = try transport.dial(useful[link.choice(of: useful.count)], for: self)
+                link.dialed(now: now)
+            } catch { unusable("\(error)") }
             return
         }
         let leadsHere = found.allSatisfy { transport.own.isOwn($0) }

@@ -96,6 +96,9 @@ struct RemoteLink {
         return .connect
     }
 
+    /// An address is dialled. What its name stands for may have taken long to find out: that time is not the attempt's.
+    mutating func dialed(now: Nanos) { if case .connecting = state { state = .connecting(since: now) } }
+
     mutating func connected(now: Nanos) -> LinkEffects {
         guard case .connecting = state else { return .close }
         state = .handshaking(since: now)
