@@ -213,15 +213,18 @@ final class LinkPeer {
         (opening, doubtedAt) = (0, nil)
         worked = connection.target ?? worked
         if let current, current !== connection {
-            if current.peerIncarnation == connection.peerIncarnation {
-                // Both dialled: the smaller dialler's connection stays. The same one dialled again: the older is dead.
+            if current.peerIncarnation != connection.peerIncarnation {
+                giveWay("another system answers at this address")
+            } else if current.dialer == connection.dialer {
+                // The same one dialled again: the older is dead, with what was under way on it.
+                giveWay("replaced by a newer connection")
+            } else {
+                // Both dialled: the smaller dialler's connection stays.
                 if current.dialer < connection.dialer { return retire(connection, for: current) }
-                let isDead = current.dialer == connection.dialer
                 self.current = connection
-                if isDead { lose(current, "replaced by a newer connection") } else { retire(current, for: connection) }
+                retire(current, for: connection)
                 return serve()
             }
-            giveWay("another system answers at this address")
         }
         current = connection
         serve()
