@@ -38,4 +38,35 @@ import Testing
         #expect(node.changes.withLock { $0.count { !$0.isUp && $0.incarnation == 7 } } == 1)
         withExtendedLifetime(second) {}
     }
+
+    /// What was begun on the one that gave way goes on as the path takes it: nobody else asks where its bytes are.
+    @Test(arguments: backends) func aConnectionThatGaveWayIsLookedAtUntilItsEnd(_ backend: LoopBackend) throws {
+        let node = try Node(backend)
+        defer { node.close() }
+        let first = try dial(node, as: .max, receiveBufferBytes: 4096)
+        #expect(eventually { node.changes.withLock { $0.count } == 1 })
+        // More than the kernel takes.
+        let bytes = 16 << 20
+        node.system.tell(ActorRef<Blob>(address: Self.peer, counter: 1)!, Blob([UInt8](repeating: 1, count: bytes)))
+        _ = try first.receive(4096)
+        let port = try HeldPort()
+        try port.listen()
+        node.system.keepLink(to: "127.0.0.1:\(port.port)")
+        var buffer = OutputBuffer()
+        defer { buffer.deallocate() }
+        LinkFrame.append(LinkFrame.Kind.welcome, to: &buffer) {
+            Welcome(address: Self.peer, incarnation: .max).encode(into: &$0)
+        }
+        let second = try port.accept(saying: Array(buffer.bytes))
+        defer { second.close() }
+        #expect(eventually { node.changes.withLock { $0.count } == 2 })
+        let transport = node.system.transport!
+        let looked = Locked<[Int]?>(nil)
+        transport.loop.perform {
+            looked.withLock { $0 = transport.allPeers.flatMap(\.connections).map(\.unsentBytes) }
+        }
+        #expect(eventually { looked.withLock { $0 != nil } })
+        #expect(looked.withLock { $0!.contains { $0 > 0 } }, "\(looked.withLock { $0! })")
+        _ = try first.receive(bytes - 4096)
+    }
 }

@@ -263,9 +263,7 @@ final class LinkPeer {
 
     /// A connection delivers nothing any more: what came behind its end may go on.
     func delivered(_ connection: LinkConnection) {
-        for other in retired + [current, dialing].compactMap({ $0 }) where other !== connection {
-            if !isDelivering(besides: other) { other.release() }
-        }
+        for other in connections where other !== connection && !isDelivering(besides: other) { other.release() }
     }
 
     func heard(by connection: LinkConnection) { if connection === current || !isUp { link.heard(now: now) } }
@@ -315,14 +313,14 @@ final class LinkPeer {
         }
     }
 
-    /// The connections that may have news of what they carry.
-    var connections: [LinkConnection] { [current, dialing].compactMap { $0 } }
+    /// The connections that may have news of what they carry. What gave way has it until its end.
+    var connections: [LinkConnection] { retired + [current, dialing].compactMap { $0 } }
 
     func abandon() {
         isAbandoned = true
         link.isKept = false
         transport.countDropped(UInt64(waiting.removeAll()))
-        for connection in connections + retired { lose(connection, "not wanted any more") }
+        for connection in connections { lose(connection, "not wanted any more") }
         (current, dialing) = (nil, nil)
     }
 
