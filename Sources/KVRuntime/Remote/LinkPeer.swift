@@ -20,6 +20,11 @@ final class LinkPeer {
     private(set) var link: RemoteLink
     /// Addresses under which somebody wants the link kept, and who.
     private var wanted: [UInt32: LinkWish] = [:]
+    /// Whom others said to be there.
+    private var told: [UInt32: UInt64] = [:]
+    /// Where another one answered than those, and which.
+    private var others: [SocketAddress: UInt64] = [:]
+    private static let othersMax = 64
     /// Addresses that lead here, and one of them.
     var addresses: Set<UInt32>
     let mainAddress: UInt32
@@ -64,8 +69,10 @@ final class LinkPeer {
         wanted.isEmpty && current == nil && dialing == nil && retired.isEmpty && waiting.isEmpty && !isResolving
     }
 
-    func keep(_ id: UInt32, _ wish: LinkWish) {
+    /// `incarnation`: whom others said to be there, where that is the wish.
+    func keep(_ id: UInt32, _ wish: LinkWish, of incarnation: UInt64) {
         wanted[id, default: []].formUnion(wish)
+        if wish == .told { told[id] = incarnation }
         link.isKept = true
         if !isSelf { carryOut(link.wanted(now: now)) }
     }
@@ -74,6 +81,7 @@ final class LinkPeer {
     func unkeep(_ id: UInt32, _ wish: LinkWish) -> Bool {
         let left = (wanted[id] ?? []).subtracting(wish)
         wanted[id] = left.isEmpty ? nil : left
+        if wish == .told { told[id] = nil }
         link.isKept = !wanted.isEmpty
         return left.isEmpty
     }
@@ -174,9 +182,11 @@ final class LinkPeer {
 
     private func connect(toOneOf found: [SocketAddress]) {
         let isGiven = wanted.values.contains { $0.contains(.given) } || wanted.isEmpty
-        var useful = found.filter { transport.mayDial($0, isGiven: isGiven) }
+        var useful = found.filter { transport.mayDial($0, isGiven: isGiven) && (isGiven || !isOfAnother($0)) }
         // An address that the peer does not tell itself may be the only one that leads there from here.
-        if let worked, !useful.contains(worked), transport.mayDial(worked, isGiven: true) { useful.append(worked) }
+        if let worked, !useful.contains(worked), transport.mayDial(worked, isGiven: true), !isOfAnother(worked) {
+            useful.append(worked)
+        }
         guard useful.isEmpty else {
             do {
                 dialing = try transport.dial(useful[link.choice(of: useful.count)], for: self)
@@ -185,7 +195,10 @@ final class LinkPeer {
             return
         }
         let leadsHere = found.allSatisfy { transport.own.isOwn($0) }
-        reason = leadsHere ? "it leads back to this server itself" : "it is of no use on this machine"
+        reason =
+            leadsHere
+            ? "it leads back to this server itself"
+            : found.contains { isOfAnother($0) } ? LinkPeer.anotherIsThere : "it is of no use on this machine"
         let effects = link.closed(now: now, isRefused: true)
         // What others say of each other is no news to whoever wants the link.
         end(of: nil, isGiven ? effects : effects.subtracting(.reportDown), isItself: leadsHere && isGiven)
@@ -205,6 +218,33 @@ final class LinkPeer {
             opening = connection.number
             transport.reportOpened(LinkOpening(address: address, session: connection.number))
         }
+    }
+
+    private static let anotherIsThere = "another server is there"
+
+    /// Whoever answered is not the one that is said to be here, and says itself that it is elsewhere: as where a name
+    /// leads to another machine for a while. Whom the user wants is whoever is there.
+    func misses(_ connection: LinkConnection) -> Bool {
+        !wanted.isEmpty && wanted.values.allSatisfy { $0 == .told }
+            && !told.values.contains(connection.peerIncarnation)
+            && !addresses.contains { SystemRegistry.name($0) == connection.peerAddress }
+    }
+
+    /// The connection serves another peer: this one is looked for again, and not there as long as that one is.
+    func missed(_ connection: LinkConnection) {
+        if others.count >= LinkPeer.othersMax { others.removeAll() }
+        if let target = connection.target { others[target] = connection.peerIncarnation }
+        let wasTold = connection.number == opening
+        (dialing, opening) = (nil, 0)
+        if isUp { return }
+        reason = LinkPeer.anotherIsThere
+        let effects = link.closed(now: now, isRefused: true)
+        end(of: nil, wasTold ? effects.union(.reportDown) : effects)
+    }
+
+    private func isOfAnother(_ address: SocketAddress) -> Bool {
+        guard let other = others[address] else { return false }
+        return transport.allPeers.contains { $0.current?.peerIncarnation == other }
     }
 
     /// The other side is known: the connection serves, unless the two have a better one.
@@ -380,6 +420,7 @@ final class LinkPeer {
     func take(over other: LinkPeer) {
         addresses.formUnion(other.addresses)
         wanted.merge(other.wanted) { $0.union($1) }
+        told.merge(other.told) { $1 }
         worked = worked ?? other.worked
         link.isKept = !wanted.isEmpty
         for frame in other.waiting.takeUnbegun() {
