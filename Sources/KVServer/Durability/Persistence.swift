@@ -21,7 +21,10 @@ package final class Persistence: Sendable {
     let recoverySeconds: Double
     let backups = Backups()
 
+    /// As it counts; who reads it waits for no disk.
     private let manifest: Mutex<Manifest>
+    /// One changes it at a time.
+    private let writing = Mutex<Void>(())
     private let figures: Mutex<SaveFigures>
     /// Bytes of logs since the last snapshot.
     private let logged = Atomic<Int>(0)
@@ -56,11 +59,11 @@ package final class Persistence: Sendable {
 
     /// Changes the manifest, and waits until that is on the disk; unchanged if it throws. Threads that may wait.
     func change(_ body: (inout Manifest) -> Void) throws(DiskError) {
-        try manifest.withLock { manifest throws(DiskError) in
-            var changed = manifest
+        try writing.withLock { _ throws(DiskError) in
+            var changed = manifestNow
             body(&changed)
             try directory.write(changed)
-            manifest = changed
+            manifest.withLock { $0 = changed }
         }
     }
 
