@@ -1,4 +1,4 @@
-// The manifest of a server that runs, and a disk that takes its time.
+// The manifest of a server that runs: the cluster's epoch, and a disk that does not take it or takes its time.
 
 import Foundation
 import KVBase
@@ -29,6 +29,58 @@ import Testing
             persistence.backups.finish()
             try? FileManager.default.removeItem(atPath: path)
         }
+
+        /// As it is on the disk.
+        func kept() throws -> UInt64 {
+            try Manifest(parsing: String(contentsOfFile: path + "/MANIFEST", encoding: .utf8)).epoch
+        }
+
+        /// The disk takes no manifest, or does again.
+        func refuse(_ refuses: Bool) throws {
+            let temporary = path + "/MANIFEST.new"
+            if refuses {
+                try FileManager.default.createDirectory(atPath: temporary, withIntermediateDirectories: false)
+            } else {
+                try FileManager.default.removeItem(atPath: temporary)
+            }
+        }
+
+        /// Behind what the thread that waits for the disk has to do.
+        func isTried() -> Bool {
+            let done = Locked(false)
+            persistence.backups.perform { done.withLock { $0 = true } }
+            return eventually { done.withLock { $0 } }
+        }
+    }
+
+    /// A server without an epoch believes servers of before a restore.
+    @Test func anEpochThatTheDiskDidNotTakeIsWrittenLater() throws {
+        let world = try World()
+        try world.persistence.change { _ in }
+        #expect(try world.kept() == 0)
+        try world.refuse(true)
+        world.persistence.adopt(epoch: 5)
+        #expect(world.isTried())
+        #expect(try world.kept() == 0)
+        // With whatever is written next, and without.
+        try world.refuse(false)
+        try world.persistence.change { $0.isNamed = false }
+        #expect(try world.kept() == 5)
+        try world.refuse(true)
+        world.persistence.adopt(epoch: 6)
+        #expect(world.isTried())
+        try world.refuse(false)
+        world.persistence.look()
+        #expect(world.isTried())
+        #expect(try world.kept() == 6)
+    }
+
+    /// A backup of a server that joined since it started is of its cluster's epoch.
+    @Test func filesAreOfTheEpochThatWasMet() throws {
+        let world = try World()
+        #expect(world.persistence.epoch == 0)
+        world.persistence.adopt(epoch: 5)
+        #expect(world.persistence.epoch == 5)
     }
 
     /// A loop that asks which snapshot there is does not wait for a disk that hangs.

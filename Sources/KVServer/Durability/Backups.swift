@@ -106,8 +106,9 @@ final class Backups: Sendable {
         return failed ? nil : bytes
     }
 
-    /// Something else that waits for the disk, behind what is under way.
-    func perform(_ job: @escaping @Sendable () -> Void) { thread.perform(job) }
+    /// Something else that waits for the disk, behind what is under way. False, and nothing done, if too much is.
+    @discardableResult
+    func perform(_ job: @escaping @Sendable () -> Void) -> Bool { thread.perform(job) }
 
     /// The reader wants no more of it. For somebody who has read nothing of it, it ends for all.
     func end(_ number: UInt64, for reader: BackupReader) {
