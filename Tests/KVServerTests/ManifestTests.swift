@@ -83,6 +83,25 @@ import Testing
         #expect(world.persistence.epoch == 5)
     }
 
+    /// A full disk is no reason to try and to complain as often as clients write.
+    @Test func aSnapshotThatFailedIsTriedAgainAfterAWhile() throws {
+        let world = try World()
+        let asked = Locked(0)
+        world.persistence.saves { _, _ in asked.withLock { $0 += 1 } }
+        func grow() { world.persistence.noteLogged(2 * DiskSettings.saveAfterBytesMin) }
+        grow()
+        #expect(asked.withLock { $0 } == 1)
+        for tries in 1...2 {
+            world.persistence.noteSaving()
+            world.persistence.noteSaved(nil, writes: 0, logged: 0, nanos: 0)
+            for _ in 0..<100 { grow() }
+            #expect(asked.withLock { $0 } == tries)
+            world.persistence.look()
+            for _ in 0..<100 { grow() }
+            #expect(asked.withLock { $0 } == tries + 1)
+        }
+    }
+
     /// A loop that asks which snapshot there is does not wait for a disk that hangs.
     @Test func whoReadsTheManifestWaitsForNoDisk() throws {
         let world = try World()

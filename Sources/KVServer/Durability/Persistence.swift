@@ -94,6 +94,7 @@ package final class Persistence: Sendable {
     func look() {
         backups.look()
         if !isEpochKept.load(ordering: .relaxed) { keepEpoch() }
+        figures.withLock { if $0.hasFailed, !$0.isSaving { isWanted.store(false, ordering: .relaxed) } }
     }
 
     var manifestNow: Manifest { manifest.withLock { $0 } }
@@ -152,6 +153,7 @@ package final class Persistence: Sendable {
             logged.subtract(before, ordering: .relaxed)
             saveAfter.store(limit(snapshotBytes: Int(snapshot.bytes)), ordering: .relaxed)
         }
-        isWanted.store(false, ordering: .relaxed)
+        // After one that failed the logs' growth asks for no other before `look`.
+        isWanted.store(snapshot == nil, ordering: .relaxed)
     }
 }
