@@ -256,6 +256,21 @@ import Testing
         #expect(ups(a)[1].peerAddress == b.system.address && held.port == port)
     }
 
+    /// Many name servers tell of the addresses of a name in another order each time.
+    @Test(arguments: backends) func allAddressesOfANameAreTriedWhateverTheirOrder(_ backend: LoopBackend) throws {
+        let (nobody, b) = (try HeldPort(), try Node(backend))
+        let addresses = Locked([nobody.port, b.port].map { SocketAddress(host: "127.0.0.1", port: $0)! })
+        let a = try Node(backend) { _ in
+            addresses.withLock { addresses in
+                defer { addresses.reverse() }
+                return addresses
+            }
+        }
+        defer { a.close(); b.close() }
+        a.system.keepLink(to: "seed.test:6000")
+        #expect(eventually(seconds: 20) { !ups(a).isEmpty })
+    }
+
     /// What a name server takes, as where the first one is gone, is no part of the time that a connection has.
     @Test func aSlowNameServerLeavesTheConnectionItsTime() throws {
         let silent = try HeldPort()

@@ -45,6 +45,9 @@ final class LinkPeer {
     private var isAbandoned = false
     /// Where it was reached last.
     private var worked: SocketAddress?
+    /// Where it was dialled since then.
+    private var tried: Set<SocketAddress> = []
+    private static let triedMax = 64
     /// The address leads to this very system, and never elsewhere: left alone.
     private var isSelf = false
     /// The attempt that somebody was told of before it had come to anything.
@@ -189,7 +192,7 @@ final class LinkPeer {
         }
         guard useful.isEmpty else {
             do {
-                dialing = try transport.dial(useful[link.choice(of: useful.count)], for: self)
+                dialing = try transport.dial(choice(of: useful), for: self)
                 link.dialed(now: now)
             } catch { unusable("\(error)") }
             return
@@ -202,6 +205,17 @@ final class LinkPeer {
         let effects = link.closed(now: now, isRefused: true)
         // What others say of each other is no news to whoever wants the link.
         end(of: nil, isGiven ? effects : effects.subtracting(.reportDown), isItself: leadsHere && isGiven)
+    }
+
+    /// Which of the addresses of the peer's names the next attempt tries: one after the other, in whichever order they
+    /// are told, as a name may stand for addresses nobody listens on (::1 before 127.0.0.1). The one that worked last
+    /// comes first again.
+    private func choice(of useful: [SocketAddress]) -> SocketAddress {
+        if tried.isSuperset(of: useful) || tried.count >= LinkPeer.triedMax { tried = [] }
+        let isFirst = tried.isEmpty && worked.map(useful.contains) ?? false
+        let chosen = isFirst ? worked! : useful.first { !tried.contains($0) }!
+        tried.insert(chosen)
+        return chosen
     }
 
     private func unusable(_ why: String) {
@@ -250,7 +264,7 @@ final class LinkPeer {
     /// The other side is known: the connection serves, unless the two have a better one.
     func identified(_ connection: LinkConnection) {
         if dialing === connection { dialing = nil }
-        (opening, doubtedAt) = (0, nil)
+        (opening, doubtedAt, tried) = (0, nil, [])
         worked = connection.target ?? worked
         if let current, current !== connection {
             if current.peerIncarnation != connection.peerIncarnation {
