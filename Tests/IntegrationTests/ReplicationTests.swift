@@ -38,6 +38,24 @@ import Testing
         #expect(try eventually { try digests([first, second, third]).count == 1 })
     }
 
+    /// The frames for several servers, each with the value, are put together at once.
+    @Test func aValueOfManyMegabytesReachesEveryServer() throws {
+        let first = try KVDProcess()
+        let others = try (0..<3).map { _ in try KVDProcess(arguments: ["--join", address(first)]) }
+        for server in [first] + others {
+            #expect(
+                try eventually {
+                    let peers = try server.connect().command("KVD", "PEERS")
+                    return peers.split(separator: "\r\n").count { $0.contains(" up ") } == 3
+                })
+        }
+        let value = Bytes([UInt8](repeating: 90, count: 40 << 20))
+        #expect(try first.connect().call(["SET", "large", value]) == Array("+OK\r\n".utf8))
+        for server in others {
+            #expect(try eventually { try server.connect().command("STRLEN", "large") == ":\(value.count)\r\n" })
+        }
+    }
+
     @Test func serversThatJoinEachOtherBecomeOneCluster() throws {
         let ports = (FreePorts.take(2), FreePorts.take(2))
         // The first is told of a server that is not there yet, and serves meanwhile.

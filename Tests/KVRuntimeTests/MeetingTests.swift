@@ -256,6 +256,63 @@ import Testing
         #expect(ups(a)[1].peerAddress == b.system.address && held.port == port)
     }
 
+    /// Many name servers tell of the addresses of a name in another order each time.
+    @Test(arguments: backends) func allAddressesOfANameAreTriedWhateverTheirOrder(_ backend: LoopBackend) throws {
+        let (nobody, b) = (try HeldPort(), try Node(backend))
+        let addresses = Locked([nobody.port, b.port].map { SocketAddress(host: "127.0.0.1", port: $0)! })
+        let a = try Node(backend) { _ in
+            addresses.withLock { addresses in
+                defer { addresses.reverse() }
+                return addresses
+            }
+        }
+        defer { a.close(); b.close() }
+        a.system.keepLink(to: "seed.test:6000")
+        #expect(eventually(seconds: 20) { !ups(a).isEmpty })
+    }
+
+    /// What a name server takes, as where the first one is gone, is no part of the time that a connection has.
+    @Test func aSlowNameServerLeavesTheConnectionItsTime() throws {
+        let silent = try HeldPort()
+        try silent.listen()
+        let address = SocketAddress(host: "127.0.0.1", port: silent.port)!
+        let node = try Node(backends[0], trust: .keys([[UInt8](repeating: 1, count: ClusterKey.bytes)])) { _ in
+            let began = Machine.monotonicNanos
+            #expect(eventually { Machine.monotonicNanos - began > RemoteLink.connectNanosMax + 100_000_000 })
+            return [address]
+        }
+        defer { node.close() }
+        node.system.keepLink(to: "seed.test:6000")
+        let link = try silent.accept(saying: [])
+        defer { link.close() }
+        // Its greeting comes at once; then it waits for the answer as long as for that of any other.
+        let began = Machine.monotonicNanos
+        #expect(!link.receiveAll(withinMillis: 60_000).isEmpty)
+        #expect(Machine.monotonicNanos - began > RemoteLink.connectNanosMax / 2)
+    }
+
+    /// A name led to another server for a while, as after two have changed places. It is not that one's for ever.
+    @Test(arguments: backends) func aNameThatLedToAnotherServerIsLookedUpAgain(_ backend: LoopBackend) throws {
+        let places = Locked<[String: UInt16]>([:])
+        let a = try Node(backend) { target in
+            guard let port = places.withLock({ $0[target.host] }) else {
+                throw SocketFailure("cannot resolve \(target.host)", code: 6)
+            }
+            return [SocketAddress(host: "127.0.0.1", port: port)!]
+        }
+        let (b, c) = (try Node(backend, advertiseHost: "b.test"), try Node(backend, advertiseHost: "c.test"))
+        defer { for node in [a, b, c] { node.close() } }
+        places.withLock { $0["b.test"] = c.port }
+        // As a member's row has it.
+        a.system.keepLink(to: "c.test:\(c.port)", of: 0xC)
+        a.system.keepLink(to: "b.test:\(b.port)", of: 0xB)
+        #expect(eventually { ups(a).contains { $0.peerAddress == "c.test:\(c.port)" } })
+        places.withLock { $0 = ["b.test": b.port, "c.test": c.port] }
+        #expect(eventually(seconds: 30) { ups(a).contains { $0.peerAddress == "b.test:\(b.port)" } })
+        let states = a.changes.withLock { Dictionary($0.map { ($0.peerAddress, $0.isUp) }) { $1 } }
+        #expect(states["c.test:\(c.port)"] == true && states["b.test:\(b.port)"] == true)
+    }
+
     /// The user's wish and what others tell are given up each by itself.
     @Test(arguments: backends) func aLinkIsKeptAsLongAsAnybodyWantsIt(_ backend: LoopBackend) throws {
         let (a, b) = (try Node(backend), try Node(backend))

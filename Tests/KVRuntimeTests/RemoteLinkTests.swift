@@ -121,21 +121,6 @@ import Testing
         #expect(link.tick(now: end + Self.second) == .connect)
     }
 
-    /// `localhost` may be ::1 and 127.0.0.1 with nobody listening on the first.
-    @Test func aNamesAddressesAreTriedInTurnAndTheOneThatWorkedIsKept() {
-        var link = RemoteLink(seed: 1)
-        link.isKept = true
-        #expect(link.tick(now: 0) == .connect)
-        #expect(link.choice(of: 2) == 0 && link.choice(of: 1) == 0)
-        _ = link.closed(now: 1)
-        #expect(link.tick(now: Self.second) == .connect)
-        #expect(link.choice(of: 2) == 1 && link.choice(of: 1) == 0)
-        _ = link.connected(now: Self.second)
-        _ = link.welcomed(now: Self.second)
-        _ = link.closed(now: 2 * Self.second)
-        #expect(link.choice(of: 2) == 1)
-    }
-
     @Test func failuresBackOffAndNeverStop() {
         var link = RemoteLink(seed: 9)
         link.isKept = true

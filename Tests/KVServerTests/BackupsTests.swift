@@ -17,6 +17,8 @@ import Testing
         let persistence: Persistence
         var backups: Backups { persistence.backups }
         private let number = Locked<UInt64>(0)
+        /// What is asked for together is made once.
+        let makesAnother = Locked(true)
 
         init() throws {
             let directory = try DataDirectory.open(path, cluster: "test")
@@ -33,6 +35,7 @@ import Testing
         }
 
         private func make() -> Bool {
+            guard makesAnother.withLock({ $0 }) else { return true }
             let number = number.withLock { number in
                 number += 1
                 return number
@@ -90,6 +93,31 @@ import Testing
         #expect(world.read(kept, second) != nil && world.backups.heldCount == 1)
         second.close()
         #expect(world.read(kept, third) == nil && world.backups.heldCount == 0)
+    }
+
+    /// Two who ask while a snapshot is being made get the same one: the faster one's end is not the other's.
+    @Test func whoIsDoneLeavesTheSameSnapshotToAnother() throws {
+        let world = try World()
+        let (first, second) = (BackupReader(world.backups), BackupReader(world.backups))
+        for ends in [true, false] {
+            world.makesAnother.withLock { $0 = true }
+            let number = try #require(world.begin(first))
+            world.makesAnother.withLock { $0 = false }
+            #expect(world.begin(second) == number)
+            #expect(world.read(number, second) != nil && world.read(number, first) != nil)
+            if ends { world.backups.end(number, for: first) } else { first.close() }
+            #expect(world.read(number, second) != nil && world.backups.heldCount == 1)
+            world.backups.end(number, for: second)
+            #expect(world.read(number, second) == nil && world.backups.heldCount == 0)
+        }
+    }
+
+    /// From a connection that reads nothing of it, as an operator's.
+    @Test func anybodyElseMayEndIt() throws {
+        let world = try World()
+        let number = try #require(world.begin(BackupReader(world.backups)))
+        world.backups.end(number, for: BackupReader(world.backups))
+        #expect(world.read(number, BackupReader(world.backups)) == nil && world.backups.heldCount == 0)
     }
 
     @Test func nothingIsHeldForWhoIsGoneBeforeItIsMade() throws {

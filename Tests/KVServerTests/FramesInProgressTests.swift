@@ -62,7 +62,7 @@ import Testing
     }
 
     /// One always fits, however large; what comes then is dropped as a network may.
-    @Test func bothQueuesAreBounded() {
+    @Test func whatArrivesIsBounded() {
         var frames = FramesInProgress()
         let half = [UInt8](repeating: 1, count: FramesInProgress.bytesMax / 2)
         for link in 1...4 { frames.append(half, UInt64(link)) }
@@ -71,9 +71,14 @@ import Testing
             if let checked = frames.checked() { links.append(checked.link) }
         }
         #expect(links == [1, 2] && frames.isEmpty)
+    }
+
+    /// Its writer has numbered it on its connection: nothing would be sent there again before that one ends.
+    @Test func nothingThatGoesOutIsDropped() {
+        var frames = FramesInProgress()
         for byte in 1...3 { frames.append(large(UInt8(byte), FramesInProgress.bytesMax / 2)) }
         var sent: [UInt8] = []
         while !frames.isEmpty { if let frame = frames.sealed() { sent.append(frame.bytes[0]) } }
-        #expect(sent == [1, 2])
+        #expect(sent == [1, 2, 3])
     }
 }

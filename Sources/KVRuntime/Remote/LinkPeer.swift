@@ -20,6 +20,11 @@ final class LinkPeer {
     private(set) var link: RemoteLink
     /// Addresses under which somebody wants the link kept, and who.
     private var wanted: [UInt32: LinkWish] = [:]
+    /// Whom others said to be there.
+    private var told: [UInt32: UInt64] = [:]
+    /// Where another one answered than those, and which.
+    private var others: [SocketAddress: UInt64] = [:]
+    private static let othersMax = 64
     /// Addresses that lead here, and one of them.
     var addresses: Set<UInt32>
     let mainAddress: UInt32
@@ -40,6 +45,9 @@ final class LinkPeer {
     private var isAbandoned = false
     /// Where it was reached last.
     private var worked: SocketAddress?
+    /// Where it was dialled since then.
+    private var tried: Set<SocketAddress> = []
+    private static let triedMax = 64
     /// The address leads to this very system, and never elsewhere: left alone.
     private var isSelf = false
     /// The attempt that somebody was told of before it had come to anything.
@@ -64,8 +72,10 @@ final class LinkPeer {
         wanted.isEmpty && current == nil && dialing == nil && retired.isEmpty && waiting.isEmpty && !isResolving
     }
 
-    func keep(_ id: UInt32, _ wish: LinkWish) {
+    /// `incarnation`: whom others said to be there, where that is the wish.
+    func keep(_ id: UInt32, _ wish: LinkWish, of incarnation: UInt64) {
         wanted[id, default: []].formUnion(wish)
+        if wish == .told { told[id] = incarnation }
         link.isKept = true
         if !isSelf { carryOut(link.wanted(now: now)) }
     }
@@ -74,6 +84,7 @@ final class LinkPeer {
     func unkeep(_ id: UInt32, _ wish: LinkWish) -> Bool {
         let left = (wanted[id] ?? []).subtracting(wish)
         wanted[id] = left.isEmpty ? nil : left
+        if wish == .told { told[id] = nil }
         link.isKept = !wanted.isEmpty
         return left.isEmpty
     }
@@ -174,20 +185,37 @@ final class LinkPeer {
 
     private func connect(toOneOf found: [SocketAddress]) {
         let isGiven = wanted.values.contains { $0.contains(.given) } || wanted.isEmpty
-        var useful = found.filter { transport.mayDial($0, isGiven: isGiven) }
+        var useful = found.filter { transport.mayDial($0, isGiven: isGiven) && (isGiven || !isOfAnother($0)) }
         // An address that the peer does not tell itself may be the only one that leads there from here.
-        if let worked, !useful.contains(worked), transport.mayDial(worked, isGiven: true) { useful.append(worked) }
+        if let worked, !useful.contains(worked), transport.mayDial(worked, isGiven: true), !isOfAnother(worked) {
+            useful.append(worked)
+        }
         guard useful.isEmpty else {
-            do { dialing = try transport.dial(useful[link.choice(of: useful.count)], for: self) } catch {
-                unusable("\(error)")
-            }
+            do {
+                dialing = try transport.dial(choice(of: useful), for: self)
+                link.dialed(now: now)
+            } catch { unusable("\(error)") }
             return
         }
         let leadsHere = found.allSatisfy { transport.own.isOwn($0) }
-        reason = leadsHere ? "it leads back to this server itself" : "it is of no use on this machine"
+        reason =
+            leadsHere
+            ? "it leads back to this server itself"
+            : found.contains { isOfAnother($0) } ? LinkPeer.anotherIsThere : "it is of no use on this machine"
         let effects = link.closed(now: now, isRefused: true)
         // What others say of each other is no news to whoever wants the link.
         end(of: nil, isGiven ? effects : effects.subtracting(.reportDown), isItself: leadsHere && isGiven)
+    }
+
+    /// Which of the addresses of the peer's names the next attempt tries: one after the other, in whichever order they
+    /// are told, as a name may stand for addresses nobody listens on (::1 before 127.0.0.1). The one that worked last
+    /// comes first again.
+    private func choice(of useful: [SocketAddress]) -> SocketAddress {
+        if tried.isSuperset(of: useful) || tried.count >= LinkPeer.triedMax { tried = [] }
+        let isFirst = tried.isEmpty && worked.map(useful.contains) ?? false
+        let chosen = isFirst ? worked! : useful.first { !tried.contains($0) }!
+        tried.insert(chosen)
+        return chosen
     }
 
     private func unusable(_ why: String) {
@@ -206,21 +234,51 @@ final class LinkPeer {
         }
     }
 
+    private static let anotherIsThere = "another server is there"
+
+    /// Whoever answered is not the one that is said to be here, and says itself that it is elsewhere: as where a name
+    /// leads to another machine for a while. Whom the user wants is whoever is there.
+    func misses(_ connection: LinkConnection) -> Bool {
+        !wanted.isEmpty && wanted.values.allSatisfy { $0 == .told }
+            && !told.values.contains(connection.peerIncarnation)
+            && !addresses.contains { SystemRegistry.name($0) == connection.peerAddress }
+    }
+
+    /// The connection serves another peer: this one is looked for again, and not there as long as that one is.
+    func missed(_ connection: LinkConnection) {
+        if others.count >= LinkPeer.othersMax { others.removeAll() }
+        if let target = connection.target { others[target] = connection.peerIncarnation }
+        let wasTold = connection.number == opening
+        (dialing, opening) = (nil, 0)
+        if isUp { return }
+        reason = LinkPeer.anotherIsThere
+        let effects = link.closed(now: now, isRefused: true)
+        end(of: nil, wasTold ? effects.union(.reportDown) : effects)
+    }
+
+    private func isOfAnother(_ address: SocketAddress) -> Bool {
+        guard let other = others[address] else { return false }
+        return transport.allPeers.contains { $0.current?.peerIncarnation == other }
+    }
+
     /// The other side is known: the connection serves, unless the two have a better one.
     func identified(_ connection: LinkConnection) {
         if dialing === connection { dialing = nil }
-        (opening, doubtedAt) = (0, nil)
+        (opening, doubtedAt, tried) = (0, nil, [])
         worked = connection.target ?? worked
         if let current, current !== connection {
-            if current.peerIncarnation == connection.peerIncarnation {
-                // Both dialled: the smaller dialler's connection stays. The same one dialled again: the older is dead.
+            if current.peerIncarnation != connection.peerIncarnation {
+                giveWay("another system answers at this address")
+            } else if current.dialer == connection.dialer {
+                // The same one dialled again: the older is dead, with what was under way on it.
+                giveWay("replaced by a newer connection")
+            } else {
+                // Both dialled: the smaller dialler's connection stays.
                 if current.dialer < connection.dialer { return retire(connection, for: current) }
-                let isDead = current.dialer == connection.dialer
                 self.current = connection
-                if isDead { lose(current, "replaced by a newer connection") } else { retire(current, for: connection) }
+                retire(current, for: connection)
                 return serve()
             }
-            giveWay("another system answers at this address")
         }
         current = connection
         serve()
@@ -259,9 +317,7 @@ final class LinkPeer {
 
     /// A connection delivers nothing any more: what came behind its end may go on.
     func delivered(_ connection: LinkConnection) {
-        for other in retired + [current, dialing].compactMap({ $0 }) where other !== connection {
-            if !isDelivering(besides: other) { other.release() }
-        }
+        for other in connections where other !== connection && !isDelivering(besides: other) { other.release() }
     }
 
     func heard(by connection: LinkConnection) { if connection === current || !isUp { link.heard(now: now) } }
@@ -311,14 +367,14 @@ final class LinkPeer {
         }
     }
 
-    /// The connections that may have news of what they carry.
-    var connections: [LinkConnection] { [current, dialing].compactMap { $0 } }
+    /// The connections that may have news of what they carry. What gave way has it until its end.
+    var connections: [LinkConnection] { retired + [current, dialing].compactMap { $0 } }
 
     func abandon() {
         isAbandoned = true
         link.isKept = false
         transport.countDropped(UInt64(waiting.removeAll()))
-        for connection in connections + retired { lose(connection, "not wanted any more") }
+        for connection in connections { lose(connection, "not wanted any more") }
         (current, dialing) = (nil, nil)
     }
 
@@ -378,6 +434,7 @@ final class LinkPeer {
     func take(over other: LinkPeer) {
         addresses.formUnion(other.addresses)
         wanted.merge(other.wanted) { $0.union($1) }
+        told.merge(other.told) { $1 }
         worked = worked ?? other.worked
         link.isKept = !wanted.isEmpty
         for frame in other.waiting.takeUnbegun() {

@@ -62,7 +62,6 @@ struct RemoteLink {
     private var failures = 0
     /// Refusals in a row.
     private var refusals = 0
-    private var attemptsInVain = 0
     private var queuedSince: Nanos?
     private(set) var queuedBytes = 0
     private(set) var queuedFrames = 0
@@ -95,6 +94,9 @@ struct RemoteLink {
         state = .connecting(since: now)
         return .connect
     }
+
+    /// An address is dialled. What its name stands for may have taken long to find out: that time is not the attempt's.
+    mutating func dialed(now: Nanos) { if case .connecting = state { state = .connecting(since: now) } }
 
     mutating func connected(now: Nanos) -> LinkEffects {
         guard case .connecting = state else { return .close }
@@ -131,7 +133,6 @@ struct RemoteLink {
         if wasUp, now - upSince >= Self.toleratedNanosMin { refusals = 0 }
         failures = min(failures + 1, 16)
         refusals = isRefused ? min(refusals + 1, 16) : 0
-        if !wasUp { attemptsInVain &+= 1 }
         // Whoever wants the link hears of the first attempt in vain too: else nothing ever said that nobody is there.
         var effects: LinkEffects = wasUp || (isKept && failures == 1) ? .reportDown : []
         effects.formUnion(expireQueue(now: now))
@@ -148,10 +149,6 @@ struct RemoteLink {
         }
         return effects
     }
-
-    /// Which of the `count` addresses of the peer's names the next attempt tries: one after the other, as a name may
-    /// stand for addresses nobody listens on (::1 before 127.0.0.1); the one that worked last comes first again.
-    func choice(of count: Int) -> Int { attemptsInVain % count }
 
     /// Waits for the peer's first frame, by now in vain if the link is to be closed.
     var isHandshaking: Bool { if case .handshaking = state { true } else { false } }

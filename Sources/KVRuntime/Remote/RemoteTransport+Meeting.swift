@@ -134,6 +134,10 @@ extension RemoteTransport {
     /// Both ends know each other: the connection goes to the peer that this system is, by whatever address.
     func identified(_ link: LinkConnection) {
         strangers[link.number] = nil
+        if let dialer = link.peer, dialer.misses(link) {
+            dialer.missed(link)
+            link.peer = nil
+        }
         let own = allPeers.first { $0.current?.peerIncarnation == link.peerIncarnation }
         var key = link.peerAddress
         if own == nil, isTaken(key, link) {
@@ -200,13 +204,13 @@ extension RemoteTransport {
         let wish: LinkWish = incarnation == 0 ? .given : .told
         if incarnation != 0, let serving = allPeers.first(where: { $0.current?.peerIncarnation == incarnation }) {
             if let other = peers[id], other !== serving {
-                if other.isUp { return other.keep(id, wish) }
+                if other.isUp { return other.keep(id, wish, of: incarnation) }
                 absorb(other, into: serving)
             }
             peers[id] = serving
             serving.addresses.insert(id)
         }
-        peer(id).keep(id, wish)
+        peer(id).keep(id, wish, of: incarnation)
     }
 
     /// Gives one wish for this link up. `closing`: where nobody has one, the connection that stands ends.

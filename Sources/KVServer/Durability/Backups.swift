@@ -25,8 +25,15 @@ final class Backups: Sendable {
         var number: UInt64
         var descriptor: Int32
         var usedNanos: Nanos
-        /// Who asked for something of it last.
-        var reader: BackupReader
+        /// Who asked for something of it and is still there: several, if it was made for several.
+        var readers: [BackupReader]
+
+        func isRead(by reader: BackupReader) -> Bool { readers.contains { $0 === reader } }
+
+        mutating func note(_ reader: BackupReader) {
+            usedNanos = Machine.monotonicNanos
+            if !isRead(by: reader) { readers.append(reader) }
+        }
     }
 
     /// Its thread's.
@@ -50,18 +57,23 @@ final class Backups: Sendable {
     private func hold(_ persistence: Persistence, for reader: BackupReader) -> Begun? {
         // It may have gone while the snapshot was made.
         guard !reader.isGone, let snapshot = persistence.manifestNow.snapshot else { return nil }
+        let begun = Begun(number: snapshot.number, bytes: Int(snapshot.bytes))
+        let now = Machine.monotonicNanos
+        release { now - $0.usedNanos > Backups.idleNanosMax }
+        if let place = shelf.held.firstIndex(where: { $0.number == snapshot.number }) {
+            shelf.held[place].note(reader)
+            return begun
+        }
         let name = DataDirectory.snapshotName(snapshot.number)
         let descriptor = openat(persistence.directory.descriptor, name, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
-        let now = Machine.monotonicNanos
-        release { $0.number == snapshot.number || now - $0.usedNanos > Backups.idleNanosMax }
         if shelf.held.count == Backups.heldMax, let oldest = shelf.held.min(by: { $0.usedNanos < $1.usedNanos }) {
             release { $0.number == oldest.number }
         }
         shelf.held.append(
-            Held(number: snapshot.number, descriptor: descriptor, usedNanos: now, reader: reader))
+            Held(number: snapshot.number, descriptor: descriptor, usedNanos: now, readers: [reader]))
         heldNow.store(shelf.held.count, ordering: .relaxed)
-        return Begun(number: snapshot.number, bytes: Int(snapshot.bytes))
+        return begun
     }
 
     private func release(_ isGoing: (Held) -> Bool) {
@@ -79,8 +91,7 @@ final class Backups: Sendable {
 
     private func piece(_ number: UInt64, _ offset: Int, for reader: BackupReader) -> [UInt8]? {
         guard let place = shelf.held.firstIndex(where: { $0.number == number }) else { return nil }
-        shelf.held[place].usedNanos = Machine.monotonicNanos
-        shelf.held[place].reader = reader
+        shelf.held[place].note(reader)
         let descriptor = shelf.held[place].descriptor
         var failed = false
         let bytes = [UInt8](unsafeUninitializedCapacity: Backups.pieceBytes) { buffer, count in
@@ -95,14 +106,28 @@ final class Backups: Sendable {
         return failed ? nil : bytes
     }
 
-    /// Something else that waits for the disk, behind what is under way.
-    func perform(_ job: @escaping @Sendable () -> Void) { thread.perform(job) }
+    /// Something else that waits for the disk, behind what is under way. False, and nothing done, if too much is.
+    @discardableResult
+    func perform(_ job: @escaping @Sendable () -> Void) -> Bool { thread.perform(job) }
 
-    func end(_ number: UInt64) { thread.perform { [self] in release { $0.number == number } } }
+    /// The reader wants no more of it. For somebody who has read nothing of it, it ends for all.
+    func end(_ number: UInt64, for reader: BackupReader) {
+        thread.perform { [self] in
+            let isRead = shelf.held.contains { $0.number == number && $0.isRead(by: reader) }
+            if isRead { leave(reader, number) } else { release { $0.number == number } }
+        }
+    }
 
     /// The reader's connection is gone: nobody fetches the rest.
     fileprivate func end(of reader: BackupReader) {
-        thread.perform { [self] in release { $0.reader === reader } }
+        thread.perform { [self] in for held in shelf.held { leave(reader, held.number) } }
+    }
+
+    private func leave(_ reader: BackupReader, _ number: UInt64) {
+        for place in shelf.held.indices where shelf.held[place].number == number {
+            shelf.held[place].readers.removeAll { $0 === reader }
+        }
+        release { $0.readers.isEmpty }
     }
 
     /// Ends those that were not used for too long. To be called every `lookMillis`.

@@ -77,7 +77,7 @@ extension Commands {
             guard let number = x.integer(3), number >= 0 else {
                 return x.error("ERR value is not an integer or out of range")
             }
-            persistence.backups.end(UInt64(number))
+            persistence.backups.end(UInt64(number), for: reader)
             x.output.pointee.ok()
         default: x.error("ERR syntax error")
         }

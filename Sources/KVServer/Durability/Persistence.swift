@@ -11,7 +11,6 @@ package final class Persistence: Sendable {
     let settings: DiskSettings
     let log: Logger
     let server: UInt64
-    let epoch: UInt64
     let name: String
     let cluster: String
     let lineage: [UInt64]
@@ -21,7 +20,12 @@ package final class Persistence: Sendable {
     let recoverySeconds: Double
     let backups = Backups()
 
+    /// As it counts; who reads it waits for no disk.
     private let manifest: Mutex<Manifest>
+    /// One changes it at a time.
+    private let writing = Mutex<Void>(())
+    private let clusterEpoch: Atomic<UInt64>
+    private let isEpochKept = Atomic<Bool>(true)
     private let figures: Mutex<SaveFigures>
     /// Bytes of logs since the last snapshot.
     private let logged = Atomic<Int>(0)
@@ -35,7 +39,8 @@ package final class Persistence: Sendable {
         recovered: Recovered?, log: Logger
     ) {
         (self.directory, self.settings, self.log, self.server) = (directory, settings, log, server)
-        (name, epoch, cluster) = (manifest.name, manifest.epoch, manifest.cluster)
+        (name, cluster) = (manifest.name, manifest.cluster)
+        clusterEpoch = Atomic(manifest.epoch)
         lineage = manifest.lives.map(\.server).filter { $0 != server }
         logs = (0..<actors).map { _ in LogFigures() }
         self.manifest = Mutex(manifest)
@@ -56,21 +61,40 @@ package final class Persistence: Sendable {
 
     /// Changes the manifest, and waits until that is on the disk; unchanged if it throws. Threads that may wait.
     func change(_ body: (inout Manifest) -> Void) throws(DiskError) {
-        try manifest.withLock { manifest throws(DiskError) in
-            var changed = manifest
+        try writing.withLock { _ throws(DiskError) in
+            var changed = manifestNow
             body(&changed)
+            changed.epoch = epoch
             try directory.write(changed)
-            manifest = changed
+            manifest.withLock { $0 = changed }
         }
     }
 
+    /// The cluster's; 0 as long as a server that joins has met no other.
+    var epoch: UInt64 { clusterEpoch.load(ordering: .relaxed) }
+
     /// A server that joined has met another one. Any thread.
     func adopt(epoch: UInt64) {
-        backups.perform { [self] in
-            do throws(DiskError) { try change { $0.epoch = epoch } } catch {
-                log.error("the cluster's epoch is not kept: \(error)")
+        clusterEpoch.store(epoch, ordering: .relaxed)
+        keepEpoch()
+    }
+
+    private func keepEpoch() {
+        isEpochKept.store(true, ordering: .relaxed)
+        let isTaken = backups.perform { [self] in
+            do throws(DiskError) { try change { _ in } } catch {
+                isEpochKept.store(false, ordering: .relaxed)
+                log.error("the cluster's epoch is not kept yet: \(error)")
             }
         }
+        if !isTaken { isEpochKept.store(false, ordering: .relaxed) }
+    }
+
+    /// Sees to what clients do not fetch, and to what the disk did not take. To be called every `Backups.lookMillis`.
+    func look() {
+        backups.look()
+        if !isEpochKept.load(ordering: .relaxed) { keepEpoch() }
+        figures.withLock { if $0.hasFailed, !$0.isSaving { isWanted.store(false, ordering: .relaxed) } }
     }
 
     var manifestNow: Manifest { manifest.withLock { $0 } }
@@ -129,6 +153,7 @@ package final class Persistence: Sendable {
             logged.subtract(before, ordering: .relaxed)
             saveAfter.store(limit(snapshotBytes: Int(snapshot.bytes)), ordering: .relaxed)
         }
-        isWanted.store(false, ordering: .relaxed)
+        // After one that failed the logs' growth asks for no other before `look`.
+        isWanted.store(snapshot == nil, ordering: .relaxed)
     }
 }

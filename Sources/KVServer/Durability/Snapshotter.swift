@@ -32,7 +32,7 @@ final class Snapshotter {
         self.logs = logs.map { ($0.loop, UncheckedBox($0)) }
         plan = SnapshotPlan(replica, host: self)
         let box = UncheckedBox(self)
-        loop.schedule(everyMillis: Backups.lookMillis) { persistence.backups.look() }
+        loop.schedule(everyMillis: Backups.lookMillis) { persistence.look() }
         persistence.saves { [loop] isFresh, done in loop.perform { box.value.plan.request(isFresh, done) } }
     }
 

@@ -13,14 +13,15 @@ struct FramesInProgress {
         let peer: UInt64
     }
 
-    /// Bytes that either queue may hold, or one frame if that is larger. What does not fit is dropped as a network may,
-    /// and sent again by its writer.
+    /// Received bytes that may wait, or one frame if that is larger. What does not fit is dropped as a network may, and
+    /// sent again by its writer.
     static let bytesMax = 64 * 1024 * 1024
 
     private var incoming: [(check: FrameCheck, link: UInt64, peer: UInt64)] = []
     private var incomingBytes = 0
+    /// Bounded by their writer, which waits until the few it has given a connection have left. None is dropped: it has
+    /// its number there, and is not made again as long as the connection stands.
     private var outgoing: [OutgoingFrame] = []
-    private var outgoingBytes = 0
 
     var isEmpty: Bool { incoming.isEmpty && outgoing.isEmpty }
 
@@ -33,11 +34,7 @@ struct FramesInProgress {
         incomingBytes += received.count
     }
 
-    mutating func append(_ frame: OutgoingFrame) {
-        guard outgoing.isEmpty || outgoingBytes + frame.byteCount <= FramesInProgress.bytesMax else { return }
-        outgoing.append(frame)
-        outgoingBytes += frame.byteCount
-    }
+    mutating func append(_ frame: OutgoingFrame) { outgoing.append(frame) }
 
     /// Checks a slice of the first frame that arrived; returns it when that was the last.
     mutating func checked() -> Checked? {
@@ -51,7 +48,6 @@ struct FramesInProgress {
     mutating func sealed() -> OutgoingFrame? {
         guard let first = outgoing.first, first.seal?.advance(budget: FrameSlice.bytes) ?? true else { return nil }
         outgoing.removeFirst()
-        outgoingBytes -= first.byteCount
         return first
     }
 }
