@@ -369,6 +369,15 @@ package struct SimBug: Sendable {
             counters(&o, &random)
             (o.touchPercent, o.lifeMillisMax) = (30, 600_000)
         },
+        // Deletes that stay for a while, clocks by which deadlines are newer than they, and keys that keep what they get.
+        "companionAlone": { o, random in
+            counters(&o, &random)
+            (o.touchPercent, o.lifeMillisMax) = (30, 600_000)
+            o.keys = 50
+            (o.putPercent, o.deletePercent) = (20, 10)
+            o.collectEveryMillis = 5_000
+            o.clockOffsetMillisMax = 900
+        },
         // Living servers that are removed while some have writes of them that others lack, and siblings that get these
         // from a gateway after they heard of it.
         "levelUnsaid": { o, random in

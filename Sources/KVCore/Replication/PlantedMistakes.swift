@@ -129,6 +129,8 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let zeroAtFloor = PlantedMistakes(rawValue: 1 << 51)
     /// The zero that counting begins with over a delete is stamped above a deadline set apart.
     package static let zeroOverDeadline = PlantedMistakes(rawValue: 1 << 76)
+    /// A deadline set apart is forgotten before the delete of its key.
+    package static let companionAlone = PlantedMistakes(rawValue: 1 << 85)
     /// A report names a departed server as level with a vector that says less of it than is here.
     package static let levelUnsaid = PlantedMistakes(rawValue: 1 << 56)
     /// Who adds to a part that has expired adds to all of it.
@@ -206,6 +208,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
             ("countWritesSum", .countWritesSum), ("setForgetsTaken", .setForgetsTaken),
             ("partBuriedEarly", .partBuriedEarly), ("expiryLeavesParts", .expiryLeavesParts),
             ("zeroAtFloor", .zeroAtFloor), ("zeroOverDeadline", .zeroOverDeadline),
+            ("companionAlone", .companionAlone),
             ("levelUnsaid", .levelUnsaid), ("partNotCut", .partNotCut),
         ] + ofDisks
 

@@ -102,6 +102,7 @@ package final class Replica {
         if config.planted(.expiryLeavesParts) { store.state.pointee.leavesParts = true }
         if config.planted(.partNotCut) { store.state.pointee.leavesPartsWhole = true }
         if config.planted(.zeroOverDeadline) { store.state.pointee.beatsDeadlines = true }
+        if config.planted(.companionAlone) { store.state.pointee.forgetsCompanionsAlone = true }
         inbox = Inbox(bytesMax: config.inboxBytesMax)
         bench = FrameBench(origins: origins, cluster: config.clusterId)
         catchUp = CatchUp(isCaughtUp: !config.joining)

@@ -234,6 +234,14 @@ extension Store {
         return !buryPart(slot, hash)
     }
 
+    private var isForgottenAlone: Bool {
+        #if KV_CHECKS
+            return state.pointee.forgetsCompanionsAlone
+        #else
+            return false
+        #endif
+    }
+
     private func look(
         atCompanion companion: Record, _ hash: UInt64, _ mayDrop: (Record, Leftover) -> Bool,
         _ going: inout [(Record, UInt64)]
@@ -241,6 +249,8 @@ extension Store {
         let key = companion.companionOf
         let main = state.pointee.table.find(key, place(self.hash(key)))?.record
         guard !isInEffect(companion, main) else { return false }
+        // With the tombstone, and not before it: a zero over the tombstone says which companion it beats.
+        if main?.isTombstone ?? false, !isForgottenAlone { return true }
         guard mayDrop(companion, .withoutEffect), main.map({ mayDrop($0, .withoutEffect) }) ?? true else { return true }
         going.append((companion, hash))
         return true

@@ -302,6 +302,8 @@ struct StoreState {
     var leavesPartsWhole = false
     /// A planted mistake: counting begins above a deadline set apart.
     var beatsDeadlines = false
+    /// A planted mistake: a deadline set apart is forgotten before the delete of its key.
+    var forgetsCompanionsAlone = false
     let config: StoreConfig
 
     init(_ config: StoreConfig) {

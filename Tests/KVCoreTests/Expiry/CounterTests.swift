@@ -139,6 +139,26 @@ import Testing
         }
     }
 
+    /// A deadline that is newer than the delete of its key, where everybody has both: it is not forgotten before the
+    /// delete is, and so the zero over the delete says which deadline it beats. With either order of ids.
+    @Test(arguments: [true, false]) func aDeadlineIsForgottenWithTheDelete(_ isSwapped: Bool) {
+        CounterTests.with { pair in
+            let (a, b) = isSwapped ? (pair.b, pair.a) : (pair.a, pair.b)
+            a.set("n", "5", now: 1_000)
+            a.copy(to: b)
+            b.expire("n", at: 900_000, now: 2_000)
+            a.delete("n", now: 1_500)
+            a.copy(to: b)
+            b.copy(to: a)
+            #expect(a.sweepLeftovers(budget: 10) { _, _ in true } == 0)
+            #expect(a.increment("n", by: 1, now: 1_600) == .value(1))
+            pair.both(now: 6_000) {
+                #expect($0.shown("n", now: 6_000) == "1" && $0.deadline("n", now: 6_000) == .never)
+                $0.checkInvariants()
+            }
+        }
+    }
+
     /// A newcomer's zero is beaten by a delete that its donor still has: another one goes to those who have collected
     /// that, as they take neither the delete nor a part alone.
     @Test(arguments: [6_000, 4_000] as [Millis]) func aNewcomerCountsAgainAboveADeleteThatOthersHaveCollected(
