@@ -369,7 +369,7 @@ package struct SimBug: Sendable {
             counters(&o, &random)
             (o.touchPercent, o.lifeMillisMax) = (30, 600_000)
         },
-        // Deletes that stay for a while, clocks by which deadlines are newer than they, and keys that keep what they get.
+        // Deletes that stay for a while, clocks by which deadlines are newer, and keys that keep what they get.
         "companionAlone": { o, random in
             counters(&o, &random)
             (o.touchPercent, o.lifeMillisMax) = (30, 600_000)

@@ -200,8 +200,13 @@ import Testing
         let server = try KVDProcess(arguments: arguments, backend: backend, before: "ulimit -n 128")
         let clients = try (0..<64).map { _ in try server.connect() }
         #expect(try clients[63].command("PING") == "+PONG\r\n")
-        let refused = try (0..<200).map { _ in try server.connect() }
-        #expect(try clients[0].command("SAVE") == "+OK\r\n")
+        var (refused, answer) = ([Client](), "")
+        // On a busy machine the kernel may have taken many at once that the loop has not seen yet.
+        for _ in 0..<4 where answer != "+OK\r\n" {
+            for _ in 0..<100 { refused.append(try server.connect()) }
+            answer = try clients[0].command("SAVE")
+        }
+        #expect(answer == "+OK\r\n")
         for client in refused { #expect(try client.reply() == Array("-ERR max number of clients reached\r\n".utf8)) }
     }
 

@@ -68,9 +68,9 @@ struct SimulationTests {
         #expect(caught, "\(name) went unnoticed for 10 seeds")
     }
 
-    @Test("there are 75 planted bugs, each with its own name")
+    @Test("there are 76 planted bugs, each with its own name")
     func bugNames() {
-        #expect(SimBug.all.count == 75)
-        #expect(Set(SimBug.all.map(\.name)).count == 75)
+        #expect(SimBug.all.count == 76)
+        #expect(Set(SimBug.all.map(\.name)).count == 76)
     }
 }
