@@ -41,23 +41,17 @@ public enum KVError: Error, Hashable, Sendable {
     }
 
     /// The same of a read, of which no write can be in doubt.
-    var ofRead: KVError {
-        switch self {
-        case .timeout: .timeout(mayHaveExecuted: false)
-        case .connectionLost(let server, let reason, _):
-            .connectionLost(server: server, reason: reason, mayHaveExecuted: false)
-        case .cancelled: .cancelled(mayHaveExecuted: false)
-        default: self
-        }
-    }
+    var ofRead: KVError { mayHaveExecuted(false) }
 
     /// The same of calls made together, of which another may have written.
-    var inDoubt: KVError {
+    var inDoubt: KVError { mayHaveExecuted(true) }
+
+    private func mayHaveExecuted(_ may: Bool) -> KVError {
         switch self {
-        case .timeout: .timeout(mayHaveExecuted: true)
+        case .timeout: .timeout(mayHaveExecuted: may)
         case .connectionLost(let server, let reason, _):
-            .connectionLost(server: server, reason: reason, mayHaveExecuted: true)
-        case .cancelled: .cancelled(mayHaveExecuted: true)
+            .connectionLost(server: server, reason: reason, mayHaveExecuted: may)
+        case .cancelled: .cancelled(mayHaveExecuted: may)
         default: self
         }
     }
