@@ -26,7 +26,8 @@ extension SimWorld {
         // A counter that is shown without its value has no deadline.
         let deadline = before.map { $0.deadline > 0 && $0.deadline <= actor.corrected ? 0 : $0.deadline } ?? 0
         let expected: TouchOutcome = !isShown ? .absent : end == 0 && deadline == 0 ? .unchanged : .done
-        let most = actor.stampMillisMax(seen: newestSeen(key, actor.view).ms, floor: 0)
+        let highest = newestOfDeadline(key, actor)
+        let most = actor.stampMillisMax(seen: highest.ms, floor: 0)
         let main = isCounter(key) ? SimMain(key, actor, self) : nil
         let clock = actor.corrected
         let got = actor.expire(key, at: end)
@@ -41,7 +42,7 @@ extension SimWorld {
         guard let record = actor.find(touched), let stamp = actor.stamp(of: record, oracle) else {
             return fail(SimViolation("I4", "a touch of \(keys.name(key)) left no record"))
         }
-        guard oracle.precedes(newestSeen(key, actor.view), stamp) else {
+        guard oracle.precedes(highest, stamp) else {
             return fail(
                 SimViolation("I5", "\(keys.name(touched)) \(oracle.name(stamp)) is not above its key's version"))
         }
@@ -119,6 +120,12 @@ extension SimWorld {
     /// The newest version of a key and of its deadline that an actor has seen.
     func newestSeen(_ key: Int, _ view: SimView) -> SimStamp {
         options.expires ? oracle.greater(view.seen[key], view.seen[keys.count + key]) : view.seen[key]
+    }
+
+    /// The same, and the version by which a zero says that it has no deadline: that may be above its own, and its actor
+    /// may not have the deadline that was set apart.
+    private func newestOfDeadline(_ key: Int, _ actor: SimActor) -> SimStamp {
+        oracle.greater(newestSeen(key, actor.view), actor.find(key).flatMap { oracle.kept(by: $0) } ?? .none)
     }
 
     // MARK: The end
