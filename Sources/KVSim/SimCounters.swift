@@ -53,6 +53,8 @@ package final class SimCounts {
     private var heldUnder: [SimStamp: SimStamp] = [:]
     /// Those of them that were stamped above the floor, as their actor had no record of the key.
     private var zerosAboveFloor: Set<SimStamp> = []
+    /// By zero: the servers that its actor had met, and its floor when it met them.
+    private var floorsMet: [SimStamp: [UInt64: Millis]] = [:]
     private var leads: [SimStamp: Lead] = [:]
     /// By actor and seq: the millisecond of a part's record.
     private var partMillis: [Int32: [UInt64: Millis]] = [:]
@@ -130,10 +132,13 @@ package final class SimCounts {
     func noteZero(_ stamp: SimStamp, over held: SimStamp, _ actor: SimActor, _ oracle: SimOracle, isAboveFloor: Bool) {
         zeros[stamp] = oracle.uids.map { actor.covered($0) }
         heldUnder[stamp] = held
-        if isAboveFloor { noteAboveFloor(stamp) }
+        if isAboveFloor { noteAboveFloor(stamp, met: actor.view.floors) }
     }
 
-    package func noteAboveFloor(_ zero: SimStamp) { zerosAboveFloor.insert(zero) }
+    package func noteAboveFloor(_ zero: SimStamp, met floors: [UInt64: Millis]) {
+        zerosAboveFloor.insert(zero)
+        floorsMet[zero] = floors
+    }
 
     package func noteLead(_ stamp: SimStamp, _ ahead: Set<Int32>, seen: [UInt64]) {
         if !ahead.isEmpty { leads[stamp] = Lead(ahead: ahead, seen: seen) }
@@ -143,11 +148,15 @@ package final class SimCounts {
         partMillis[origin, default: [:]][seq] = ms
     }
 
-    /// Whether a zero may beat a write unseen (docs/replication.md 16.5): it was stamped above a floor; that, or the
-    /// clock that lifts it, was further ahead of the write's clock than a tombstone's age; and the write's actor had
-    /// seen what the floor is of, as clause 1 of 10.1 demands. A newcomer takes the floor of any other over.
+    /// Whether a zero may beat a write unseen (docs/replication.md 16.5): it was stamped above a floor. Either that was
+    /// lifted above the write before the zero's actor knew of the write's server. Or the floor, or the clock that lifts
+    /// it, was further ahead of the write's clock than a tombstone's age, and the write's actor had seen what the floor
+    /// is of, as clause 1 of 10.1 demands. A newcomer takes the floor of any other over.
     package func mayBeat(_ zero: SimStamp, _ other: SimStamp, _ oracle: SimOracle) -> Bool {
-        guard zerosAboveFloor.contains(zero), let lead = leads[other],
+        guard zerosAboveFloor.contains(zero) else { return false }
+        let server = oracle.server(other)
+        if server != oracle.server(zero), floorsMet[zero]?[server] ?? .max >= other.ms { return true }
+        guard let lead = leads[other],
             lead.ahead.contains(zero.origin) || Int(zero.origin) >= lead.seen.count
         else { return false }
         let floor = zero.ms - 1

@@ -211,7 +211,7 @@ extension SimWorld {
         case .clockSkewed: outcome.points.hit("clock skew noticed")
         // Writes stamped again are learned from the counter, before anything is sent.
         case .member(let row):
-            actor.view.noteMet(row.server, now)
+            actor.view.noteMet(row.server, now, floor: actor.floor)
             if actor.uid.index == 0 { actor.log?.noteRows() }
             // Who is new is dialled at once.
             if isWired { queue.push(.dial, at: now + simMillisecond, actor.view.slot, servers[actor.view.slot].starts) }

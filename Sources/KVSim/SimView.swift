@@ -26,8 +26,14 @@ package final class SimView {
 
     /// When each server was met.
     private var metAt: [UInt64: SimTime] = [:]
+    /// By server: the floor when it was met. What it had written until then may be below.
+    private(set) var floors: [UInt64: Millis] = [:]
 
-    func noteMet(_ server: UInt64, _ now: SimTime) { if metAt[server] == nil { metAt[server] = now } }
+    func noteMet(_ server: UInt64, _ now: SimTime, floor: Millis) {
+        guard metAt[server] == nil else { return }
+        metAt[server] = now
+        floors[server] = floor
+    }
 
     /// Whether a server was met only after that time.
     func metLate(_ server: UInt64, _ time: SimTime) -> Bool { metAt[server].map { $0 > time } ?? false }

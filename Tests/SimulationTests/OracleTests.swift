@@ -62,7 +62,7 @@ struct OracleTests {
         #expect(counts.buriedExpired(0, 2, of: SimStamp(ms: 6, origin: 0, seq: 2), live: nil) == 0)
     }
 
-    @Test("a zero may beat only a write whose clock was too far behind, and only above a floor (I24)")
+    @Test("a zero above a floor may beat only who was not met then, or whose clock was too far behind (I24)")
     func zeroAboveAFloor() {
         let counts = SimCounts(keys: 1)
         let (oracle, a, b) = oracle()
@@ -75,10 +75,17 @@ struct OracleTests {
         counts.noteLead(unaware, [1], seen: [0, 0])
         counts.noteLead(part, [1], seen: [4, 0])
         #expect(!counts.mayBeat(zeros[1], slow, oracle))
-        for zero in zeros { counts.noteAboveFloor(zero) }
+        for zero in zeros { counts.noteAboveFloor(zero, met: [1: 4]) }
         // The last of them is a newcomer's, which took another one's floor over.
         #expect(zeros.map { counts.mayBeat($0, slow, oracle) } == [false, true, true])
         for write in [other, unaware, part] { #expect(!zeros.contains { counts.mayBeat($0, write, oracle) }) }
+        // Whoever met the writer's server only once the floor was above the write, or not at all.
+        counts.noteAboveFloor(zeros[1], met: [1: 6])
+        #expect([slow, other, unaware].map { counts.mayBeat(zeros[1], $0, oracle) } == [true, true, false])
+        counts.noteAboveFloor(zeros[1], met: [:])
+        #expect(counts.mayBeat(zeros[1], unaware, oracle))
+        counts.noteAboveFloor(zeros[0], met: [:])
+        #expect(!counts.mayBeat(zeros[0], unaware, oracle))
     }
 
     @Test("a write that skips its actor's counter is noticed (I3)")
