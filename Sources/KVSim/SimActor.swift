@@ -206,6 +206,9 @@ package final class SimActor {
 
     var hasCaughtUp: Bool { replica.isCaughtUp }
 
+    /// It counts above the floor: zeros from before are written again.
+    var isSettled: Bool { !store.hasProvisionalZeros }
+
     /// Its clock was set once, or it knows those of more than two others that were.
     var knowsTime: Bool {
         let (at, since) = (at, simEpochMillis - 24 * 3_600_000)

@@ -365,6 +365,18 @@ package struct SimBug: Sendable {
             o.joiners = 2
             o.faults.insert(.join)
         },
+        // One of two newcomers is cut off from the founder, and joins by way of the other, who has little yet.
+        "zeroOfNewcomers": { o, random in
+            counters(&o, &random)
+            o.servers = 1
+            o.joiners = 2
+            o.actors = [1, 1, 1]
+            o.transport = .stream
+            o.faults = [.join, .partial]
+            (o.netFaultMeanMillis, o.cutMillisMax) = (1_000, 8_000)
+            (o.keys, o.bootstrapChunkBytes) = (100, 300)
+            o.latencyMillisMax = random.pick([20, 100])
+        },
         "zeroOverDeadline": { o, random in
             counters(&o, &random)
             (o.touchPercent, o.lifeMillisMax) = (30, 600_000)

@@ -99,8 +99,8 @@ extension SimWorld {
         guard let first = group.first else { return true }
         let uids = group.map { $0.uid }
         for actor in group {
-            // A newcomer may still stamp its first writes again.
-            if isHealed && !actor.hasCaughtUp { return false }
+            // A newcomer may still stamp its first writes again. What a liar has seen is nobody's measure.
+            if isHealed && !(actor.hasCaughtUp && (actor.isSettled || !oracle.liars.isEmpty)) { return false }
             if actor.steadyDigest != first.steadyDigest { return false }
             let isAlike =
                 options.expires

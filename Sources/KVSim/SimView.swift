@@ -69,6 +69,8 @@ package final class SimView {
 
     /// It came back with a disk and has not caught up: others may have collected what it has.
     private(set) var isReturning = false
+    /// At the last look its zeros stood as they would stay.
+    private var isSettled = false
 
     /// Takes what an actor found on its disk for what it had seen. Each must have been written (I4). `promised`: up to
     /// which write of an actor that disk has all, whatever became of its server.
@@ -130,6 +132,7 @@ package final class SimView {
         _ actor: SimActor, _ oracle: SimOracle, others: [SimActor], visible: (Int, SimWrite) -> Void
     ) -> SimViolation? {
         let hasReturned = isReturning && actor.hasCaughtUp
+        isSettled = actor.isSettled
         let before = hasReturned ? [] : covered
         noteClock(actor.corrected)
         if let violation = readVector(actor, oracle, others) { return violation }
@@ -230,10 +233,11 @@ package final class SimView {
                 + oracle.name(collected[key]))
     }
 
-    /// What is here is another actor's zero from before that one caught up, below what others may have collected. What
-    /// its writer makes of it then has a dot of its own. An actor settles its own zeros when it catches up, at once.
+    /// What is here is a zero from before its actor caught up, below what others may have collected. What that actor
+    /// makes of it then has a dot of its own. It settles its zeros when it catches up, at once, unless it joined by way
+    /// of a newcomer.
     private func isProvisional(_ key: Int, _ oracle: SimOracle) -> Bool {
-        Int(seen[key].origin) != origin && oracle.write(seen[key])?.isProvisional ?? false
+        (Int(seen[key].origin) != origin || !isSettled) && oracle.write(seen[key])?.isProvisional ?? false
     }
 
     private func examine(key: Int, _ actor: SimActor, _ oracle: SimOracle, _ others: [SimActor]) -> SimViolation? {

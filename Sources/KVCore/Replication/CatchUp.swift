@@ -48,6 +48,8 @@ struct CatchUp {
     private var atStart = VersionVector()
     /// It did so from a server that was catching up itself.
     private var isFromNewcomer = false
+    /// Then: what each server that is up had seen when it was looked at first.
+    private var owed: [(server: UInt64, seen: VersionVector)] = []
     private var remote: ScanAsker?
     private var local: ScanAsker?
     private var nextSession: UInt32 = 1
@@ -241,6 +243,16 @@ struct CatchUp {
 
     /// Everything that a donor held is held here.
     mutating func complete(fromNewcomer: Bool) { (isDone, isFromNewcomer) = (true, fromNewcomer) }
+
+    /// What must be here, of what a server has seen, before the floor says something of what is not: as it was when it
+    /// was asked first. O(members).
+    mutating func owed(of server: UInt64, now seen: VersionVector) -> VersionVector {
+        if let owed = owed.first(where: { $0.server == server }) { return owed.seen }
+        owed.append((server, seen))
+        return seen
+    }
+
+    mutating func forgetOwed() { owed = [] }
 
     func checkInvariants() {
         for asker in [remote, local] { check(asker.map { $0.session < nextSession } ?? true) }

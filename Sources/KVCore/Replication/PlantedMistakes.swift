@@ -127,6 +127,8 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let expiryLeavesParts = PlantedMistakes(rawValue: 1 << 50)
     /// A newcomer's zero, which counting begins with, is stamped above a floor that it was handed.
     package static let zeroAtFloor = PlantedMistakes(rawValue: 1 << 51)
+    /// Who joined by way of a newcomer counts above the floor at once.
+    package static let zeroOfNewcomers = PlantedMistakes(rawValue: 1 << 88)
     /// The zero that counting begins with over a delete is stamped above a deadline set apart.
     package static let zeroOverDeadline = PlantedMistakes(rawValue: 1 << 76)
     /// A deadline set apart is forgotten before the delete of its key.
@@ -177,7 +179,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A server is asked for what a sibling has. Not among `all`: it only sends more than is needed.
     package static let askBesideSibling = PlantedMistakes(rawValue: 1 << 62)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 76.
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 77.
     package static let all: [(name: String, bug: PlantedMistakes)] =
         [
             ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
@@ -208,7 +210,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
             ("countWritesSum", .countWritesSum), ("setForgetsTaken", .setForgetsTaken),
             ("partBuriedEarly", .partBuriedEarly), ("expiryLeavesParts", .expiryLeavesParts),
             ("zeroAtFloor", .zeroAtFloor), ("zeroOverDeadline", .zeroOverDeadline),
-            ("companionAlone", .companionAlone),
+            ("companionAlone", .companionAlone), ("zeroOfNewcomers", .zeroOfNewcomers),
             ("levelUnsaid", .levelUnsaid), ("partNotCut", .partNotCut),
         ] + ofDisks
 

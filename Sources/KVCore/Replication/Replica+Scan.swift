@@ -200,8 +200,21 @@ extension Replica {
     /// Once this actor has caught up, what it began to count meanwhile is either beaten by what others hold, or written
     /// again above the floor.
     func settleZeros(_ at: Moment, into effects: inout ReplicaEffects) {
-        guard store.hasProvisionalZeros, isCaughtUp else { return }
+        guard store.hasProvisionalZeros, isCaughtUp, holdsWhatIsBelowFloor() else { return }
+        catchUp.forgetOwed()
         restamp(at, into: &effects) { store.settleZeros($0) }
+    }
+
+    /// Who joined by way of a newcomer has taken a floor over of servers that it may not have heard, and not what lies
+    /// below. That is here once everything is that each server that is up had seen when it was met.
+    private func holdsWhatIsBelowFloor() -> Bool {
+        guard catchUp.joinedNewcomer, !planted(.zeroOfNewcomers) else { return true }
+        let held = sureVector
+        return members.rows.allSatisfy { row in
+            guard row.server != uid.server, row.status == .up else { return true }
+            guard let server = server(row.server), server.isContacted else { return false }
+            return held.dominates(catchUp.owed(of: row.server, now: server.seenGapless))
+        }
     }
 
     /// Tells of own writes that `body` writes again above the floor. Nothing is, once this server leaves and has handed

@@ -30,7 +30,7 @@ extension Store {
     /// From now on a zero is stamped without regard to the floor, which may be above what has not arrived here yet.
     func beginProvisionalZeros() { state.pointee.zeros = ProvisionalZeros() }
 
-    var hasProvisionalZeros: Bool { state.pointee.zeros != nil }
+    package var hasProvisionalZeros: Bool { state.pointee.zeros != nil }
 
     func isProvisionalZero(_ seq: UInt64) -> Bool { state.pointee.zeros?.contains(seq) ?? false }
 

@@ -7,9 +7,12 @@ import Testing
 @testable import KVCore
 
 @Suite(.blocking) struct CounterClusterTests {
-    private func trio(planted: PlantedMistakes = []) -> (TestCluster, [TestServer]) {
+    private func trio(planted: PlantedMistakes = [], chunkBytes: Int? = nil) -> (TestCluster, [TestServer]) {
         let cluster = TestCluster()
-        cluster.tune = { $0.planted = planted }
+        cluster.tune = {
+            $0.planted = planted
+            if let chunkBytes { $0.chunkBytesMax = chunkBytes }
+        }
         let first = cluster.start(actors: 2)
         let servers = [first, cluster.start(actors: 1, joining: first), cluster.start(actors: 1, joining: first)]
         cluster.run(4_000)
@@ -110,6 +113,49 @@ import Testing
     /// and that lie below a floor which it takes over.
     @Test(arguments: [0, 40, 300]) func aNewcomersZeroLosesToWhatItHasNotHeardYet(_ millis: Millis) {
         #expect(countedByANewcomer(after: millis) == ["set": ["110"], "deleted": ["13"], "new": ["10"]])
+    }
+
+    /// What all show of a key that was set to 100, and to which a newcomer adds 10 that joined by way of another one:
+    /// that one had the floor of a founder, and not the key.
+    private func countedBehindANewcomer(planted: PlantedMistakes = []) -> Set<String> {
+        let (cluster, servers) = trio(planted: planted, chunkBytes: 1_024)
+        let old = servers[0].actors[0]
+        // More than a newcomer is streamed.
+        let keys = (0..<6_000).map { "k\($0)" }
+        for key in keys { old.put(key, "100", cluster.moment(servers[0])) }
+        cluster.run(1_000)
+        old.put("x", "1", cluster.moment(servers[0]))
+        old.delete("x", cluster.moment(servers[0]))
+        cluster.run(80_000)
+        #expect(old.store.gcFloor > old.version("k0")!.ms)
+
+        let first = cluster.start(actors: 1, joining: servers[0])
+        #expect(cluster.run(until: { first.actors[0].store.gcFloor > 0 }, within: 1_000))
+        // From then on the two hear nobody else.
+        let olds = servers.map(\.id)
+        cluster.drops = { from, to in olds.contains(from.server) != olds.contains(to.server) }
+        let second = cluster.start(actors: 1, joining: first)
+        #expect(cluster.run(until: { second.actors[0].replica.isCaughtUp }, within: 10_000))
+        let missing = keys.first { second.actors[0].get($0) == nil }
+        guard second.actors[0].store.gcFloor > 0, let key = missing else {
+            Issue.record("the second has everything, or no floor")
+            return []
+        }
+        count(cluster, second, key, 10)
+        cluster.run(2_000)
+        cluster.drops = { _, _ in false }
+        #expect(
+            cluster.run(
+                until: { shown(cluster, key).count == 1 && !second.actors[0].store.hasProvisionalZeros },
+                within: 20_000))
+        cluster.run(2_000)
+        #expect(cluster.sum(\.divergences) == 0)
+        return shown(cluster, key)
+    }
+
+    @Test func theZeroOfWhoJoinedANewcomerLosesToWhatThatHadNotGot() {
+        #expect(countedBehindANewcomer() == ["110"])
+        #expect(countedBehindANewcomer(planted: .zeroOfNewcomers) == ["10"])
     }
 
     @Test func aZeroAboveTheFloorIsNoticed() {
