@@ -208,6 +208,8 @@ package final class SimActor {
 
     /// It counts above the floor: zeros from before are written again.
     var isSettled: Bool { !store.hasProvisionalZeros }
+    /// Zeros that it begins to count with may yet be written again.
+    var isUnsure: Bool { !isSettled || replica.joinedNewcomer }
 
     /// Its clock was set once, or it knows those of more than two others that were.
     var knowsTime: Bool {

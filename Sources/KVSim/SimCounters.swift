@@ -244,7 +244,7 @@ extension SimWorld {
         var write = SimWrite(
             key: Int32(key), valueLength: 1, valueID: 0, ms: stamp.ms, at: now, kept: oracle.kept(by: record), number: 0
         )
-        write.isProvisional = !actor.isSettled
+        write.isProvisional = actor.isUnsure
         acknowledge(write, stamp, actor.view)
         // Over what has expired it stands above the deadline's version. Where nothing is here it stands above the
         // floor, which may be above what clocks that are far behind stamp.

@@ -128,7 +128,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A newcomer's zero, which counting begins with, is stamped above a floor that it was handed.
     package static let zeroAtFloor = PlantedMistakes(rawValue: 1 << 51)
     /// Who joined by way of a newcomer counts above the floor at once.
-    package static let zeroOfNewcomers = PlantedMistakes(rawValue: 1 << 88)
+    package static let zeroOfNewcomers = PlantedMistakes(rawValue: 1 << 89)
     /// The zero that counting begins with over a delete is stamped above a deadline set apart.
     package static let zeroOverDeadline = PlantedMistakes(rawValue: 1 << 76)
     /// A deadline set apart is forgotten before the delete of its key.

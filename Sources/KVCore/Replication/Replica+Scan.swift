@@ -187,6 +187,7 @@ extension Replica {
         // That would be the clock of a machine whose date is wrong, and this one's writes would be stamped by it.
         guard isOfSibling || isCredible(floor: floor, at) else { return }
         store.raiseGCFloor(to: floor)
+        if isCaughtUp, !planted(.zeroOfNewcomers) { store.reopenProvisionalZeros() }
         let last = store.ownSeq
         restamp(at, into: &effects) { visit in
             var seq = max(first, store.journalFirstSeq)
@@ -202,7 +203,8 @@ extension Replica {
     func settleZeros(_ at: Moment, into effects: inout ReplicaEffects) {
         guard store.hasProvisionalZeros, isCaughtUp, holdsWhatIsBelowFloor() else { return }
         catchUp.forgetOwed()
-        restamp(at, into: &effects) { store.settleZeros($0) }
+        let isLast = !catchUp.joinedNewcomer || planted(.zeroOfNewcomers)
+        restamp(at, into: &effects) { store.settleZeros(isLast: isLast, $0) }
     }
 
     /// Who joined by way of a newcomer has taken a floor over of servers that it may not have heard, and not what lies

@@ -132,6 +132,8 @@ package final class Replica {
 
     /// This actor finished its first catch-up, or never needed one.
     package var isCaughtUp: Bool { catchUp.isCaughtUp }
+    /// It caught up by way of a server that was catching up itself.
+    package var joinedNewcomer: Bool { catchUp.joinedNewcomer }
 
     /// What has taken effect here, own writes included. Origins of retired servers stand at `VersionVector.retired`.
     package var vector: VersionVector { seen.vector(ownSeq: store.ownSeq) }

@@ -8,6 +8,9 @@ struct ProvisionalZeros {
     static let countMax = 128 * 1024
 
     private(set) var seqs: [UInt64] = []
+    /// Others may hold what is not here: zeros are stamped without regard to the floor. If not, they are remembered for
+    /// a floor that is taken over later.
+    var isOpen = true
 
     mutating func note(_ seq: UInt64) {
         // Half of them at once, so that each costs O(1).
@@ -30,18 +33,25 @@ extension Store {
     /// From now on a zero is stamped without regard to the floor, which may be above what has not arrived here yet.
     func beginProvisionalZeros() { state.pointee.zeros = ProvisionalZeros() }
 
-    package var hasProvisionalZeros: Bool { state.pointee.zeros != nil }
+    package var hasProvisionalZeros: Bool { state.pointee.zeros?.isOpen ?? false }
 
     func isProvisionalZero(_ seq: UInt64) -> Bool { state.pointee.zeros?.contains(seq) ?? false }
 
+    /// A floor was taken over that may be above what has not arrived: the same again, if zeros are remembered.
+    func reopenProvisionalZeros() { state.pointee.zeros?.isOpen = true }
+
     /// All that others held has arrived: zeros that nothing has beaten are written again above the floor, so that they
     /// win over deletes which others have collected. Where such a delete came from who had not, and beat the zero,
-    /// another one is written. `visit` gets the old record and the new one. O(zeros).
-    func settleZeros(_ visit: (Record, Record) -> Void) {
-        let zeros = state.pointee.zeros
-        state.pointee.zeros = nil
-        for seq in zeros?.seqs ?? [] where seq >= journalFirstSeq {
-            raise(own: seq, visit)
+    /// another one is written. `isLast`: no zero need be remembered any more. `visit` gets the old record and the new
+    /// one. O(zeros).
+    func settleZeros(isLast: Bool, _ visit: (Record, Record) -> Void) {
+        let seqs = state.pointee.zeros?.seqs ?? []
+        if isLast { state.pointee.zeros = nil } else { state.pointee.zeros?.isOpen = false }
+        for seq in seqs where seq >= journalFirstSeq {
+            raise(own: seq) { old, new in
+                state.pointee.zeros?.note(new.seq)
+                visit(old, new)
+            }
             countAgain(own: seq, visit)
         }
     }

@@ -173,7 +173,7 @@ import Testing
             pair.b.copy(to: pair.a)
             pair.a.raiseGCFloor(to: floor)
             var again: [String] = []
-            pair.a.settleZeros { _, new in again.append(String(decoding: new.key, as: UTF8.self)) }
+            pair.a.settleZeros(isLast: true) { _, new in again.append(String(decoding: new.key, as: UTF8.self)) }
             let isCollected = floor > 5_000
             #expect(again.sorted() == (isCollected ? ["m", "n"] : ["m"]))
             Bytes("n").withBytes {
