@@ -182,12 +182,23 @@ package final class SimActor {
 
     /// When a key expires and the version of that, by its records alone; nil if there is no value.
     func effective(_ key: Int, _ oracle: SimOracle) -> (deadline: Millis, version: SimStamp)? {
-        guard let main = find(key), !main.isTombstone, let stamp = stamp(of: main, oracle) else { return nil }
+        effective(find(key), findTouch(key), oracle)
+    }
+
+    /// The key's deadline set apart.
+    private func findTouch(_ key: Int) -> Record? {
+        world.keys.total > world.keys.count ? find(world.keys.count + key) : nil
+    }
+
+    private func effective(
+        _ main: Record?, _ touch: Record?, _ oracle: SimOracle
+    ) -> (deadline: Millis, version: SimStamp)? {
+        guard let main, !main.isTombstone, let stamp = stamp(of: main, oracle) else { return nil }
         var best = (deadline: Millis(0), version: stamp)
         if main.isExtended { best = (main.addition.deadline, oracle.kept(by: main) ?? stamp) }
-        guard world.keys.total > world.keys.count, let touch = find(world.keys.count + key),
-            let touched = self.stamp(of: touch, oracle), oracle.precedes(best.version, touched)
-        else { return best }
+        guard let touch, let touched = self.stamp(of: touch, oracle), oracle.precedes(best.version, touched) else {
+            return best
+        }
         return (touch.addition.deadline, touched)
     }
 
@@ -258,17 +269,32 @@ package final class SimActor {
         store.find(world.keys.hashed(key))
     }
 
-    /// Early writes stamped again that the oracle was not told of yet, by sequence number: old version and new one.
-    private var restamps: [UInt64: (old: SimStamp, new: SimStamp, key: Int)] = [:]
+    /// A write that was stamped again: old version and new one, what it says of its key's deadline, and when that ended
+    /// before and since.
+    struct Restamp {
+        var old: SimStamp
+        var new: SimStamp
+        var deadline: Millis
+        var kept: SimStamp?
+        var endBefore: Millis
+        var end: Millis
+    }
 
-    func takeRestamp(_ seq: UInt64) -> (old: SimStamp, new: SimStamp, key: Int)? { restamps.removeValue(forKey: seq) }
+    /// Those that the oracle was not told of yet, by sequence number.
+    private var restamps: [UInt64: Restamp] = [:]
+
+    func takeRestamp(_ seq: UInt64) -> Restamp? { restamps.removeValue(forKey: seq) }
 
     private func noteRestamp(_ old: Record, _ new: Record) {
         let oracle = world.oracle
         guard let key = world.keys.number(of: new.key), let before = stamp(of: old, oracle),
             let after = stamp(of: new, oracle)
         else { return }
-        restamps[new.seq] = (before, after, key)
+        let main = key % world.keys.count
+        let (earlier, touch) = key == main ? (old, findTouch(main)) : (find(main), old)
+        restamps[new.seq] = Restamp(
+            old: before, new: after, deadline: new.isExtended ? new.addition.deadline : 0, kept: oracle.kept(by: new),
+            endBefore: effective(earlier, touch, oracle)?.deadline ?? 0, end: effective(main, oracle)?.deadline ?? 0)
     }
 
     /// The key of an own sequence number that names another actor's record: an adopted entry.

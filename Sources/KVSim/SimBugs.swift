@@ -390,6 +390,13 @@ package struct SimBug: Sendable {
             o.collectEveryMillis = 5_000
             o.clockOffsetMillisMax = 900
         },
+        "againWithoutDeadline": { o, random in
+            counters(&o, &random)
+            o.servers = 1
+            o.joiners = 2
+            o.faults.insert(.join)
+            (o.touchPercent, o.lifeMillisMax) = (30, 600_000)
+        },
         // Living servers that are removed while some have writes of them that others lack, and siblings that get these
         // from a gateway after they heard of it.
         "levelUnsaid": { o, random in

@@ -138,7 +138,7 @@ extension SimWorld {
         }
     }
 
-    func acknowledge(_ write: SimWrite, _ stamp: SimStamp, _ view: SimView) {
+    func acknowledge(_ write: SimWrite, _ stamp: SimStamp, _ view: SimView, isAgain: Bool = false) {
         var write = write
         let (key, length) = (Int(write.key), write.valueLength)
         write.clockMax = view.clockMax
@@ -167,9 +167,11 @@ extension SimWorld {
                             + "\(oracle.name(binding)), which others collected"))
             }
         }
-        // A zero need not be above a deadline set apart, but its own is.
+        // A zero need not be above a deadline set apart, but its own is. What is stamped again leaves that one alone.
         let highest = counts.hadSeen(stamp, stamp) == nil ? stamp : write.kept ?? stamp
-        if options.expires, !write.unaware, key < keys.count, oracle.precedes(highest, newestSeen(key, view)) {
+        if options.expires, !isAgain, !write.unaware, key < keys.count,
+            oracle.precedes(highest, newestSeen(key, view))
+        {
             return fail(SimViolation("I5", "\(keys.name(key)) \(oracle.name(stamp)) is below its deadline's version"))
         }
         if let violation = view.noteWrite(key, stamp, tombstone: length < 0, oracle) { return fail(violation) }
@@ -191,14 +193,19 @@ extension SimWorld {
                 var write = old
                 (write.ms, write.at, write.unaware, write.isProvisional) = (again.new.ms, now, false, false)
                 if old.isTombstone { (write.valueLength, write.number) = (1, 0) }
-                if let record = actor.find(Int(write.key)), actor.stamp(of: record, oracle) == again.new {
-                    write.kept = oracle.kept(by: record)
+                (write.deadline, write.kept) = (again.deadline, again.kept)
+                guard again.end == again.endBefore else {
+                    return fail(
+                        SimViolation(
+                            "I23",
+                            "\(keys.name(Int(write.key))) \(oracle.name(again.old)) was stamped again and ends at "
+                                + "\(again.end), not at \(again.endBefore)"))
                 }
                 counts.copy(from: again.old, to: again.new, actor, oracle)
                 if old.isTombstone {
                     counts.noteZero(again.new, over: again.old, actor, oracle, isAboveFloor: true)
                 }
-                acknowledge(write, again.new, actor.view)
+                acknowledge(write, again.new, actor.view, isAgain: true)
                 continue
             }
             if let key = actor.keyAdopted(by: seq) {

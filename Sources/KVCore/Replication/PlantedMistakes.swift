@@ -133,6 +133,8 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     package static let zeroOverDeadline = PlantedMistakes(rawValue: 1 << 76)
     /// A deadline set apart is forgotten before the delete of its key.
     package static let companionAlone = PlantedMistakes(rawValue: 1 << 85)
+    /// What is written again above a floor has the deadline of its own record, whatever was set apart.
+    package static let againWithoutDeadline = PlantedMistakes(rawValue: 1 << 88)
     /// A report names a departed server as level with a vector that says less of it than is here.
     package static let levelUnsaid = PlantedMistakes(rawValue: 1 << 56)
     /// Who adds to a part that has expired adds to all of it.
@@ -179,7 +181,7 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
     /// A server is asked for what a sibling has. Not among `all`: it only sends more than is needed.
     package static let askBesideSibling = PlantedMistakes(rawValue: 1 << 62)
 
-    /// Every switch with the name the simulator's command line uses, in the order above: exactly 77.
+    /// Every switch with the name the simulator's command line uses, in the order above: exactly 78.
     package static let all: [(name: String, bug: PlantedMistakes)] =
         [
             ("skipClosure", .skipClosure), ("advanceOverGap", .advanceOverGap), ("mergeSwapped", .mergeSwapped),
@@ -210,7 +212,8 @@ package struct PlantedMistakes: OptionSet, Sendable, Hashable {
             ("countWritesSum", .countWritesSum), ("setForgetsTaken", .setForgetsTaken),
             ("partBuriedEarly", .partBuriedEarly), ("expiryLeavesParts", .expiryLeavesParts),
             ("zeroAtFloor", .zeroAtFloor), ("zeroOverDeadline", .zeroOverDeadline),
-            ("companionAlone", .companionAlone), ("zeroOfNewcomers", .zeroOfNewcomers),
+            ("companionAlone", .companionAlone), ("againWithoutDeadline", .againWithoutDeadline),
+            ("zeroOfNewcomers", .zeroOfNewcomers),
             ("levelUnsaid", .levelUnsaid), ("partNotCut", .partNotCut),
         ] + ofDisks
 

@@ -103,6 +103,7 @@ package final class Replica {
         if config.planted(.partNotCut) { store.state.pointee.leavesPartsWhole = true }
         if config.planted(.zeroOverDeadline) { store.state.pointee.beatsDeadlines = true }
         if config.planted(.companionAlone) { store.state.pointee.forgetsCompanionsAlone = true }
+        if config.planted(.againWithoutDeadline) { store.state.pointee.dropsDeadlines = true }
         inbox = Inbox(bytesMax: config.inboxBytesMax)
         bench = FrameBench(origins: origins, cluster: config.clusterId)
         catchUp = CatchUp(isCaughtUp: !config.joining)

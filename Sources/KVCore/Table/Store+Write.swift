@@ -114,34 +114,68 @@ extension Store {
         return record
     }
 
-    /// Gives a record's content a new version of this actor, the least that the write rule allows. Returns the new
-    /// record (borrowed); nil if no storable version is left. The record must be retained by the caller.
+    /// Gives a record's content a new version of this actor, the least that the write rule allows. A value keeps the
+    /// deadline that it has: one set apart is not beaten, and one that was beaten has no effect again. Returns the new
+    /// record (borrowed); nil if no storable version is left, or for such a deadline. The record must be retained by
+    /// the caller.
     package func putAgain(_ record: Record, _ hash: UInt64) -> Record? {
         let key = HashedKey(record, hash: hash)
         let slot = state.pointee.table.find(key.view, place(hash))
-        var newest = newest(key, slot)
-        if record.isCompanion {
-            let main = record.companionOf
-            if !record.isPart {
-                newest = self.newest(self.key(main), state.pointee.table.find(main, place(self.hash(main)))) ?? newest
-            }
+        var below = slot?.record
+        if record.isCompanion, !record.isPart {
+            let name = record.companionOf
+            let main = state.pointee.table.find(name, place(self.hash(name)))
+            if let main, isBeaten(record, by: main.record) { return nil }
+            below = newest(self.key(name), main) ?? below
         }
-        guard let ms = stamp(over: newest, now: 0, floor: 0), let again = again(record, key, ms) else { return nil }
+        #if KV_CHECKS
+            if state.pointee.dropsDeadlines, !record.isCompanion { below = newest(key, slot) }
+        #endif
+        guard let ms = stamp(over: below, now: 0, floor: 0), let again = again(record, key, ms) else { return nil }
         if let slot { replace(slot, slot.record, with: again, hash) } else { insert(again, hash) }
         return again
     }
 
-    /// A record's content under a version of this actor. One that has no deadline by a version above its own has none
-    /// again by one above the companion, which may have been written again too.
+    /// A record's content under a version of this actor. Where its companion is in effect it stays so: by its own
+    /// version, or by that beside the value if the value's is above it now. One that has no deadline by a version above
+    /// its own has none again by one above the companion, which may have been written again too.
     private func again(_ record: Record, _ key: HashedKey, _ ms: Millis) -> Record? {
         let origin = state.pointee.ownOrigin
-        guard isDeadlineless(record), let kept = record.keptVersion else {
-            return record.copied(ms: ms, origin: origin, seq: nextSeq(key.hash))
+        var addition: RecordExtension?
+        if let companion = companionKept(key, record) {
+            if compareStamps(ms, origin, ownSeq &+ 1, companion) > 0 {
+                addition = RecordExtension(deadline: companion.inlineDeadline, version: companion.version(origins))
+            } else if isDeadlineless(record) {
+                addition = RecordExtension(deadline: 0)
+            }
+        } else if isDeadlineless(record), let kept = record.keptVersion {
+            guard let none = withoutDeadline(key, ms, least: kept.ms) else { return nil }
+            addition = none
         }
-        guard var addition = withoutDeadline(key, ms, least: kept.ms) else { return nil }
+        guard var addition else { return record.copied(ms: ms, origin: origin, seq: nextSeq(key.hash)) }
         addition.taken = record.addition.taken
         return Record.create(
             key: key.view, addition, value: ByteView(record.value), ms: ms, origin: origin, seq: nextSeq(key.hash))
+    }
+
+    /// The companion that decides when a key expires whose record is to be written again.
+    private func companionKept(_ key: HashedKey, _ record: Record) -> Record? {
+        #if KV_CHECKS
+            if state.pointee.dropsDeadlines { return nil }
+        #endif
+        guard !record.isCompanion, let companion = companion(of: key.view), isInEffect(companion, record) else {
+            return nil
+        }
+        return companion
+    }
+
+    /// Whether a value's record says of its deadline something newer than a companion does.
+    private func isBeaten(_ companion: Record, by main: Record) -> Bool {
+        #if KV_CHECKS
+            if state.pointee.dropsDeadlines { return false }
+        #endif
+        guard !main.isTombstone, !isNewer(companion, than: main) else { return false }
+        return !main.isExtended || main.keptVersion != companion.version(origins)
     }
 
     /// Writes a value that own write `seq` made again above the floor, if it is not above it, and nothing has replaced

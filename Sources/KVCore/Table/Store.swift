@@ -304,6 +304,8 @@ struct StoreState {
     var beatsDeadlines = false
     /// A planted mistake: a deadline set apart is forgotten before the delete of its key.
     var forgetsCompanionsAlone = false
+    /// A planted mistake: what is written again has the deadline of its own record, whatever was set apart.
+    var dropsDeadlines = false
     let config: StoreConfig
 
     init(_ config: StoreConfig) {

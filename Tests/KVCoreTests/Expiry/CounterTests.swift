@@ -183,6 +183,26 @@ import Testing
         }
     }
 
+    /// A newcomer's zero goes above the floor, and others have set a deadline for it meanwhile, or of the count that it
+    /// has joined: that is not beaten, and what had expired is not shown again.
+    @Test(arguments: [1_500, 900_000] as [Millis], [1_100, 5_000] as [Millis])
+    func aNewcomersZeroWrittenAgainHasTheDeadlineThatOthersHaveSet(_ end: Millis, _ floor: Millis) {
+        CounterTests.with { pair in
+            pair.a.beginProvisionalZeros()
+            pair.a.increment("n", by: 3, now: 1_000)
+            pair.a.copy(to: pair.b)
+            pair.b.expire("n", at: end, now: 1_200)
+            pair.b.copy(to: pair.a)
+            pair.a.raiseGCFloor(to: floor)
+            pair.a.settleZeros { _, _ in }
+            Bytes("n").withBytes { #expect(pair.a.find(pair.a.key($0))?.ms == floor + 1) }
+            pair.both(now: 6_000) {
+                #expect($0.shown("n", now: 6_000) == (end > 6_000 ? "3" : nil))
+                #expect($0.deadline("n", now: 6_000) == (end > 6_000 ? .at(end) : nil))
+            }
+        }
+    }
+
     @Test func distanceIsKeptAsFastAsTimePasses() {
         var distance = DistanceAllowance()
         #expect(distance.take(DistanceAllowance.millisMax, 50_000) && !distance.take(1, 50_000))

@@ -245,6 +245,52 @@ import Testing
             #expect(store.storedCount == 0 && store.tombstoneCount == 0)
         }
     }
+
+    // MARK: Written again above a floor
+
+    /// Whether the floor is above the deadline's version or below, the value stays below what others write over it.
+    @Test(arguments: [0, 9_000] as [Millis], [1_100, 5_000] as [Millis])
+    func aValueWrittenAgainKeepsTheDeadlineSetApart(_ end: Millis, _ floor: Millis) {
+        let origins = OriginTable()
+        let (a, b) = (ExpiryTests.store(3, origins), ExpiryTests.store(8, origins))
+        a.set("k", "v", .at(2_000), now: 1_000)
+        a.copy(to: b)
+        if end == 0 { b.persist("k", now: 1_200) } else { b.expire("k", at: end, now: 1_200) }
+        b.copy(to: a)
+        a.raiseGCFloor(to: floor)
+        a.raise(own: 1) { _, new in #expect(new.ms == floor + 1) }
+        for order in [[a, b], [b, a]] {
+            let third = ExpiryTests.store(11, origins)
+            for one in order { one.copy(to: third) }
+            #expect(third.shown("k", now: 6_000) == "v")
+            #expect(third.deadline("k", now: 6_000) == (end == 0 ? .never : .at(end)))
+            third.checkInvariants()
+            third.destroy()
+        }
+        a.checkInvariants()
+        a.destroy()
+        b.destroy()
+    }
+
+    @Test func aDeadlineThatWasBeatenIsNotWrittenAgain() {
+        let origins = OriginTable()
+        let (a, b) = (ExpiryTests.store(3, origins), ExpiryTests.store(8, origins))
+        a.set("k", "v", now: 1_000)
+        a.expire("k", at: 9_000, now: 1_001)
+        a.set("own", "v", now: 1_000)
+        a.expire("own", at: 9_000, now: 1_001)
+        a.copy(to: b)
+        b.set("k", "w", now: 6_000)
+        b.copy(to: a)
+        a.raiseGCFloor(to: 5_000)
+        var again = 0
+        for seq in 1...a.ownSeq { a.raise(own: seq) { _, _ in again += 1 } }
+        #expect(again == 2 && a.shown("k", now: 7_000) == "w" && a.deadline("k", now: 7_000) == .never)
+        #expect(a.shown("own", now: 7_000) == "v" && a.deadline("own", now: 7_000) == .at(9_000))
+        a.checkInvariants()
+        a.destroy()
+        b.destroy()
+    }
 }
 
 extension Store {
