@@ -345,6 +345,8 @@ package final class SimActor {
     /// Entries that cost anything: departed servers that were retired stand at a constant.
     var vectorSize: Int { vector.seqs.count { $0 != 0 && $0 != VersionVector.retired } }
 
+    func chunkBytesWaiting(for server: UInt64) -> Int { replica.chunkBytesWaiting(for: server) }
+
     var digest: UInt64 { replica.digest }
     var steadyDigest: UInt64 { store.steadyDigest &+ replica.digest &- store.digest }
     var liveCount: Int { store.count }
@@ -367,6 +369,16 @@ package final class SimActor {
     }
 
     func forceLook() { isFirstLook = true }
+
+    /// About what its records are in a chunk.
+    var recordBytes: Int {
+        var sum = 0
+        var cursor = WalkCursor()
+        while !cursor.isDone {
+            store.walk(&cursor, budget: 4096) { sum += $0.keyCount + $0.contentCount + 24 }
+        }
+        return sum
+    }
 
     /// I9: what is kept incrementally equals what is computed afresh.
     func recomputeDigest() -> SimViolation? {

@@ -76,6 +76,7 @@ extension SimWorld {
         let before = isWired ? SentBefore(sent: wires.sent, waiting: waitingBytes, live: liveBytes) : nil
         while !failed, now < end + unaskedTime {
             runUntil(now + 50 * simMillisecond)
+            forgetAgain(slots)
             if agree(actorsUp(in: slots)) {
                 let millis = (now - start) / simMillisecond
                 say { "converged \(slots.sorted()) after \(millis) ms" }
@@ -112,16 +113,21 @@ extension SimWorld {
     }
 
     /// What two scans of everything take, one after the other: a server may have to scan another before it is scanned
-    /// itself. Some seeds shrink the chunks until each holds one entry; each chunk waits for its acknowledgement.
+    /// itself. A newcomer writes again what it began to count; where that is more than a journal holds it takes a third
+    /// (53327). Some seeds shrink the chunks until each holds one entry; each chunk waits for its acknowledgement.
     private var scansMillisMax: Millis {
         let entriesPerChunk = max(1, options.bootstrapChunkBytes / (options.valueBytesMax / 2 + 60))
-        // Tombstones, deadlines and parts of counters: small, but a key may have one for each actor that ever was.
+        // Tombstones, deadlines and parts of counters: small, but a key may have one for each actor that ever was, and
+        // a word of each of them beside its value.
         let additions = max(0, (upActors().map { $0.storedCount + $0.tombstoneCount }.max() ?? 0) - options.keys)
         let additionsPerChunk = max(1, options.bootstrapChunkBytes / 100)
-        let chunks = Millis(options.keys / entriesPerChunk + additions / additionsPerChunk + 1)
+        let byCount = options.keys / entriesPerChunk + additions / additionsPerChunk
+        let byBytes = (upActors().map(\.recordBytes).max() ?? 0) / max(60, options.bootstrapChunkBytes)
+        let chunks = Millis(max(byCount, byBytes) + 1)
         // What is lost between siblings goes again after five times the usual distance.
         let distance = 110 + 550 * Millis(options.localDropPerMille) / 1_000
-        return 2 * chunks * (distance + 2 * Millis(options.latencyMillisMax + options.jitterMillis))
+        let scans: Millis = options.countPercent > 0 && options.journalCapacity < options.keys ? 3 : 2
+        return scans * chunks * (distance + 2 * Millis(options.latencyMillisMax + options.jitterMillis))
     }
 
     /// A journal that holds a tenth of a second repairs nothing: each loss costs a scan, and scans lose chunks as well

@@ -86,6 +86,8 @@ package final class SimOracle {
     private var forgettable: [[SimStamp]]
     /// Keys of which a replica may have forgotten too much, by a clock that stepped or a server it had not met.
     package var excusedKeys: Set<Int> = []
+    /// A living server was removed by hand: what it holds counts no longer, whatever that does to deletes (I7, I12).
+    package var forgotLiving = false
     package private(set) var writes = 0
     package let keys: SimKeys
     /// Takes lines for the trace, if one is written.

@@ -170,11 +170,23 @@ extension SimWorld {
         if mistaken, let last = lastForgotten, alive.contains(last) { return }
         if mistaken { lastForgotten = row.server }
         outcome.points.hit(mistaken ? "world: living server forgotten by hand" : "world: dead server forgotten by hand")
-        if mistaken { forgotLiving = true }
+        if mistaken { oracle.forgotLiving = true }
         say { "actor \(actor.view.origin) forgets \(row.address)" }
         for server in servers where server.isUp && server.id != row.server {
             let told = server.id == actor.uid.server ? actor : actors[server.actors[0]]
             told.forget(row.server)
+            schedule(told, at: now + 1)
+        }
+    }
+
+    /// The operator looks whether that was heard of everywhere: a server that joined since by way of the removed one
+    /// takes it for a member, and one word of two is not enough (78909).
+    func forgetAgain(_ slots: Set<Int>) {
+        guard let last = lastForgotten else { return }
+        for server in servers where server.isUp && slots.contains(server.slot) && server.id != last {
+            let told = actors[server.actors[0]]
+            guard told.hasCaughtUp, told.countsAsMember(last) else { continue }
+            told.forget(last)
             schedule(told, at: now + 1)
         }
     }

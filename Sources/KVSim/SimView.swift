@@ -280,7 +280,7 @@ package final class SimView {
             return SimViolation(
                 "I1", "\(at(key, oracle)) went back from \(oracle.name(seen[key])) to \(oracle.name(stamp))")
         }
-        let isUnaware = oracle.write(stamp)?.unaware ?? false
+        let isUnaware = oracle.write(stamp)?.unaware ?? false || oracle.forgotLiving
         // The collected tombstone itself resurrects nothing; it may come again, over a write that was unaware of it.
         if oracle.precedes(stamp, collected[key]), !isUnaware {
             return SimViolation(
@@ -355,7 +355,7 @@ package final class SimView {
         if let violation = noteForgotten(key, tombstone, oracle, collector) { return violation }
         met[key] = known.map(\.server)
         oracle.excuse(writesOf: key, before: tombstone) { !met[key].contains($0) }
-        for other in others where other.view !== self {
+        for other in others where other.view !== self && !oracle.forgotLiving {
             // Who was forgotten, or has not been met yet, is not asked; it starts anew, or its writes come as new ones.
             if let collector, !collector.countsAsMember(other.uid.server) { continue }
             if other.view.isReturning { continue }

@@ -384,11 +384,16 @@ extension SimWorld {
 
     // MARK: The lines
 
-    /// By direction: what was handed over and has not left.
+    /// By direction: what was handed over and has not left, and chunks that were built when there was more.
     var waitingBytes: [Int] {
         var waiting = Array(repeating: 0, count: wires.sent.count)
+        for actor in upActors() {
+            for other in servers.indices where servers[other].isUp && other != actor.view.slot {
+                waiting[actor.view.slot * options.slots + other] += actor.chunkBytesWaiting(for: servers[other].id)
+            }
+        }
         for case let wire? in wires.standing {
-            for pipe in [wire.out, wire.back] { waiting[pipe.from * options.slots + pipe.to] = pipe.unsentBytes }
+            for pipe in [wire.out, wire.back] { waiting[pipe.from * options.slots + pipe.to] += pipe.unsentBytes }
         }
         return waiting
     }

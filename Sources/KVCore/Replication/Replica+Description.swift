@@ -47,6 +47,9 @@ extension Replica: CustomStringConvertible {
         return lines.joined(separator: "\n")
     }
 
+    /// Bytes of a scan's chunk that is built and waits for another server to ask for it. O(members).
+    package func chunkBytesWaiting(for server: UInt64) -> Int { self.server(server)?.donor?.builtBytes ?? 0 }
+
     private func single(_ origin: OriginIndex, _ seq: UInt64) -> VersionVector {
         var vector = VersionVector()
         vector.set(origin, seq)

@@ -52,7 +52,7 @@ final class ScanDonor {
     private var offered: [Record] = []
     private var hasGrown = false
     /// Bytes of the chunk that is built, and of those sent and not merged yet as far as known.
-    private var builtBytes = 0
+    private(set) var builtBytes = 0
     private var largestBytes = 0
     private var unacked: [Int] = []
 
