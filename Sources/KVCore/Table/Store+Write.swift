@@ -169,12 +169,14 @@ extension Store {
         return companion
     }
 
-    /// Whether a value's record says of its deadline something newer than a companion does.
+    /// Whether a key's record says of its deadline something newer than a companion does, or is a delete: whoever
+    /// begins anew over that has not heard of a companion that is written again.
     private func isBeaten(_ companion: Record, by main: Record) -> Bool {
         #if KV_CHECKS
             if state.pointee.dropsDeadlines { return false }
         #endif
-        guard !main.isTombstone, !isNewer(companion, than: main) else { return false }
+        if main.isTombstone { return true }
+        guard !isNewer(companion, than: main) else { return false }
         return !main.isExtended || main.keptVersion != companion.version(origins)
     }
 

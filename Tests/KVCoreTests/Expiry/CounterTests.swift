@@ -203,6 +203,33 @@ import Testing
         }
     }
 
+    /// A newcomer's deadline is below a floor, and its key was deleted: it does not end what a sibling begins to count
+    /// meanwhile, whether that has arrived or only the delete has.
+    @Test(arguments: [true, false], [true, false])
+    func aDeletedDeadlineIsNotWrittenAgainUnderWhatBeginsAnew(_ isSwapped: Bool, _ hasArrived: Bool) {
+        CounterTests.with { pair in
+            let (a, b) = isSwapped ? (pair.b, pair.a) : (pair.a, pair.b)
+            for store in [a, b] { store.beginProvisionalZeros() }
+            a.increment("n", by: 5, now: 1_000)
+            a.copy(to: b)
+            b.expire("n", at: 9_000, now: 1_500)
+            b.copy(to: a)
+            a.remove("n", now: 2_000)
+            if !hasArrived { a.copy(to: b) }
+            a.increment("n", by: 3, now: 2_100)
+            if hasArrived { a.copy(to: b) }
+            b.raiseGCFloor(to: 100_000)
+            for seq in 1...b.ownSeq { b.raise(own: seq) { _, _ in } }
+            b.copy(to: a)
+            #expect(a.shown("n", now: 120_000) == "3" && a.deadline("n", now: 120_000) == .never)
+            a.raiseGCFloor(to: 100_000)
+            a.settleZeros { _, _ in }
+            pair.both(now: 120_000) {
+                #expect($0.shown("n", now: 120_000) == "3" && $0.deadline("n", now: 120_000) == .never)
+            }
+        }
+    }
+
     @Test func distanceIsKeptAsFastAsTimePasses() {
         var distance = DistanceAllowance()
         #expect(distance.take(DistanceAllowance.millisMax, 50_000) && !distance.take(1, 50_000))
