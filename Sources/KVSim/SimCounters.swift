@@ -72,12 +72,15 @@ package final class SimCounts {
     fileprivate var stampedAgain: Set<SimStamp> = []
     /// Keys that were written by a clock behind that.
     fileprivate var setBack: Set<Int> = []
+    /// By key and actor: by which clock each write was made.
+    fileprivate var clocks: [[Int32: [(seq: UInt64, clock: Millis)]]]
 
     package init(keys: Int) {
         added = Array(repeating: [:], count: keys)
         floors = added.map { _ in [:] }
         buried = floors
         graves = Array(repeating: [], count: keys)
+        clocks = Array(repeating: [:], count: keys)
         buriedFor = Array(repeating: 0, count: keys)
     }
 
@@ -225,7 +228,7 @@ extension SimWorld {
         if let record = actor.partRecord(part.key, part.uid), record.seq == seq, actor.originUID(record) == actor.uid {
             counts.notePartMillis(Int32(actor.view.origin), seq, record.ms)
         }
-        noteSetBack(part.key, actor)
+        noteWriting(part.key, actor)
         let write = SimWrite(key: -1, valueLength: 0, valueID: 0, ms: 0, at: now)
         let stamp = SimStamp(ms: 0, origin: Int32(actor.view.origin), seq: seq)
         trace.fold(seq)
@@ -300,6 +303,23 @@ extension SimWorld {
     /// What is written by a clock behind a deadline for which a part was deleted goes on to those whose clocks are not.
     func noteSetBack(_ key: Int, _ actor: SimActor) {
         if isCounter(key), actor.corrected < counts.buriedFor[key] { counts.setBack.insert(key) }
+    }
+
+    /// Before the next write of an actor, which is of that key.
+    func noteWriting(_ key: Int, _ actor: SimActor) {
+        noteSetBack(key, actor)
+        guard isCounter(key) else { return }
+        let seq = UInt64(oracle.history[actor.view.origin].count) + 1
+        counts.clocks[key][Int32(actor.view.origin), default: []].append((seq, actor.corrected))
+    }
+
+    /// The same of what was written before the part was deleted, and had not arrived where it was (81736).
+    func noteSetBack(_ key: Int, unheardBy actor: SimActor, of deadline: Millis) {
+        let isUnheard = counts.clocks[key].contains { origin, writes in
+            let covered = actor.covered(oracle.uids[Int(origin)])
+            return writes.contains { $0.seq > covered && $0.clock < deadline }
+        }
+        if isUnheard { counts.setBack.insert(key) }
     }
 
     // MARK: Servers that die, and the end

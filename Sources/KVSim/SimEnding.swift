@@ -73,9 +73,16 @@ extension SimWorld {
         let millisMax =
             convergenceMillisMax + scansMillisMax + linesMillisMax + doubtMillisMax(slots) + lossMillisMax
         let end = now + millisMax * simMillisecond
+        var (written, writtenAt) = (ownWrites, now)
         let before = isWired ? SentBefore(sent: wires.sent, waiting: waitingBytes, live: liveBytes) : nil
-        while !failed, now < end + unaskedTime {
+        // Newcomers write zeros again and everybody deletes parts, one after the other: what was written just now has its
+        // time to spread (53327).
+        while !failed,
+            now < end + unaskedTime
+                || now < min(writtenAt + 10 * simSecond, start + 3 * millisMax * simMillisecond)
+        {
             runUntil(now + 50 * simMillisecond)
+            if ownWrites != written { (written, writtenAt) = (ownWrites, now) }
             forgetAgain(slots)
             if agree(actorsUp(in: slots)) {
                 let millis = (now - start) / simMillisecond
@@ -111,6 +118,8 @@ extension SimWorld {
         }
         return true
     }
+
+    private var ownWrites: UInt64 { upActors().reduce(0) { $0 &+ $1.ownSeq } }
 
     /// What two scans of everything take, one after the other: a server may have to scan another before it is scanned
     /// itself. A newcomer writes again what it began to count; where that is more than a journal holds it takes a third

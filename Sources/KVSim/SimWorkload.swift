@@ -149,7 +149,7 @@ extension SimWorld {
         let collected = length < 0 ? oracle.collected[key] : oracle.remembered[key]
         write.unaware = oracle.precedes(stamp, collected)
         trace.fold(UInt64(bitPattern: stamp.ms))
-        if key >= 0 { noteSetBack(key % keys.count, actors[view.origin]) }
+        if key >= 0 { noteWriting(key % keys.count, actors[view.origin]) }
         say {
             "\(length < 0 ? "delete" : "put") \(self.keys.name(key)) on actor \(view.origin) "
                 + self.oracle.name(stamp)
@@ -224,6 +224,7 @@ extension SimWorld {
                     counts.noteBuried(
                         part.key, Int32(gone), uid == actor.uid ? seq : .max,
                         knowing: Set(actor.rows.map(\.server)), main: main.stamp, expiredAt: main.expiredAt)
+                    if main.expiredAt > 0 { noteSetBack(part.key, unheardBy: actor, of: main.expiredAt) }
                 }
                 acknowledgeUntracked(actor, seq, of: (part.key, part.buried ?? actor.uid))
                 continue
