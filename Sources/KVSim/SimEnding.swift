@@ -75,8 +75,8 @@ extension SimWorld {
         let end = now + millisMax * simMillisecond
         var (written, writtenAt) = (ownWrites, now)
         let before = isWired ? SentBefore(sent: wires.sent, waiting: waitingBytes, live: liveBytes) : nil
-        // Newcomers write zeros again and everybody deletes parts, one after the other: what was written just now has its
-        // time to spread (53327).
+        // Newcomers write zeros again and everybody deletes parts, one after the other: what was written just now has
+        // its time to spread (53327).
         while !failed,
             now < end + unaskedTime
                 || now < min(writtenAt + 10 * simSecond, start + 3 * millisMax * simMillisecond)

@@ -48,7 +48,7 @@ extension Replica: CustomStringConvertible {
     }
 
     /// Bytes of a scan's chunk that is built and waits for another server to ask for it. O(members).
-    package func chunkBytesWaiting(for server: UInt64) -> Int { self.server(server)?.donor?.builtBytes ?? 0 }
+    package func chunkBytesWaiting(for server: UInt64) -> Int { self.server(server)?.donor?.waitingBytes ?? 0 }
 
     private func single(_ origin: OriginIndex, _ seq: UInt64) -> VersionVector {
         var vector = VersionVector()

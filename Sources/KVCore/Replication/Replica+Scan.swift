@@ -187,7 +187,7 @@ extension Replica {
         // That would be the clock of a machine whose date is wrong, and this one's writes would be stamped by it.
         guard isOfSibling || isCredible(floor: floor, at) else { return }
         store.raiseGCFloor(to: floor)
-        if isCaughtUp, !planted(.zeroOfNewcomers) { store.reopenProvisionalZeros() }
+        if isCaughtUp, !planted(.zeroOfNewcomers) { store.reopenProvisionalZeros(from: first) }
         let last = store.ownSeq
         restamp(at, into: &effects) { visit in
             var seq = max(first, store.journalFirstSeq)

@@ -52,7 +52,7 @@ final class ScanDonor {
     private var offered: [Record] = []
     private var hasGrown = false
     /// Bytes of the chunk that is built, and of those sent and not merged yet as far as known.
-    private(set) var builtBytes = 0
+    private var builtBytes = 0
     private var largestBytes = 0
     private var unacked: [Int] = []
 
@@ -254,6 +254,9 @@ final class ScanDonor {
 
     /// The built chunk's entries, until the chunk goes out.
     var bytes: UnsafeRawBufferPointer { encoded.bytes }
+
+    /// Bytes of the chunk that is being built, or is built and waits.
+    var waitingBytes: Int { builtBytes }
 
     /// The built chunk's entries; the caller owns them and calls `sent` next.
     func takeEncoded() -> OutputBuffer {

@@ -10,12 +10,20 @@ struct ProvisionalZeros {
     private(set) var seqs: [UInt64] = []
     /// Others may hold what is not here: zeros are stamped without regard to the floor. If not, they are remembered for
     /// a floor that is taken over later.
-    var isOpen = true
+    private(set) var isOpen = true
 
     mutating func note(_ seq: UInt64) {
         // Half of them at once, so that each costs O(1).
         if seqs.count == ProvisionalZeros.countMax { seqs.removeFirst(ProvisionalZeros.countMax / 2) }
         seqs.append(seq)
+    }
+
+    mutating func close() { isOpen = false }
+
+    /// O(n).
+    mutating func reopen(from first: UInt64) {
+        isOpen = true
+        seqs.removeAll { $0 < first }
     }
 
     /// O(log n).
@@ -37,8 +45,9 @@ extension Store {
 
     func isProvisionalZero(_ seq: UInt64) -> Bool { state.pointee.zeros?.contains(seq) ?? false }
 
-    /// A floor was taken over that may be above what has not arrived: the same again, if zeros are remembered.
-    func reopenProvisionalZeros() { state.pointee.zeros?.isOpen = true }
+    /// A floor was taken over that may be above what has not arrived: the same again, if zeros are remembered. Those
+    /// before `first` stay as they are: whoever has that floor has them.
+    func reopenProvisionalZeros(from first: UInt64) { state.pointee.zeros?.reopen(from: first) }
 
     /// All that others held has arrived: zeros that nothing has beaten are written again above the floor, so that they
     /// win over deletes which others have collected. Where such a delete came from who had not, and beat the zero,
@@ -46,7 +55,7 @@ extension Store {
     /// one. O(zeros).
     func settleZeros(isLast: Bool, _ visit: (Record, Record) -> Void) {
         let seqs = state.pointee.zeros?.seqs ?? []
-        if isLast { state.pointee.zeros = nil } else { state.pointee.zeros?.isOpen = false }
+        if isLast { state.pointee.zeros = nil } else { state.pointee.zeros?.close() }
         for seq in seqs where seq >= journalFirstSeq {
             raise(own: seq) { old, new in
                 state.pointee.zeros?.note(new.seq)

@@ -141,4 +141,107 @@ import Testing
         b.checkInvariants()
         #expect(a.digest == b.digest && a.steadyDigest == b.steadyDigest)
     }
+
+    // MARK: Early writes that are written again above the floor
+
+    /// Returns the names of what store `a` writes again.
+    @discardableResult
+    private static func raise(_ a: Store, to floor: Millis) -> [String] {
+        var again: [String] = []
+        a.raiseGCFloor(to: floor)
+        for seq in 1...a.ownSeq {
+            a.raise(own: seq) { _, new in again.append(String(decoding: new.key, as: UTF8.self)) }
+        }
+        a.checkInvariants()
+        return again
+    }
+
+    /// A deadline that others have written over stays beaten: the value of the other actor is neither ended by it nor,
+    /// where it has expired, brought back.
+    @Test(arguments: [DeadlineChoice.none, .at(30_000)]) func aBeatenDeadlineIsNotWrittenAgain(
+        _ deadline: DeadlineChoice
+    ) {
+        let (a, b) = TouchRaceTests.pair()
+        defer {
+            a.destroy()
+            b.destroy()
+        }
+        a.set("k", "early", .at(40_000), now: 1_000)
+        if case .none = deadline { a.expire("k", at: 20_000, now: 1_001) } else { a.persist("k", now: 1_001) }
+        a.copy(to: b)
+        b.set("k", "new", deadline, now: 3_000)
+        b.copy(to: a)
+        #expect(TouchRaceTests.raise(a, to: 10_000) == [])
+        TouchRaceTests.both(a, b, now: 35_000) { third in
+            if case .none = deadline {
+                #expect(third.shown("k", now: 35_000) == "new" && third.deadline("k", now: 35_000) == .never)
+            } else {
+                #expect(third.shown("k", now: 35_000) == nil && third.deadline("k", now: 29_000) == .at(30_000))
+            }
+        }
+    }
+
+    /// A value that is written again has the deadline that its key had, whoever set it, and loses to what others have
+    /// written over it before they heard of that deadline.
+    @Test(arguments: [true, false], [0, 50_000] as [Millis]) func aValueWrittenAgainKeepsItsDeadline(
+        _ isOwn: Bool, _ end: Millis
+    ) {
+        let (a, b) = TouchRaceTests.pair()
+        let c = ExpiryTests.store(9, a.origins)
+        defer { for store in [a, b, c] { store.destroy() } }
+        a.set("k", "early", .at(40_000), now: 1_000)
+        for store in [b, c] { a.copy(to: store) }
+        let (who, now) = isOwn ? (a, 2_000 as Millis) : (b, 25_000)
+        if end == 0 { who.persist("k", now: now) } else { who.expire("k", at: end, now: now) }
+        b.copy(to: a)
+        #expect(TouchRaceTests.raise(a, to: 10_000) == ["k"])
+        Bytes("k").withBytes { #expect(a.find(a.key($0))?.ms == 10_001) }
+        TouchRaceTests.both(a, b, now: 30_000) { third in
+            #expect(third.deadline("k", now: 30_000) == (end == 0 ? .never : .at(end)))
+        }
+        c.set("k", "over", now: 20_000)
+        TouchRaceTests.both(a, c, now: 30_000) { #expect($0.shown("k", now: 30_000) == "over") }
+    }
+
+    /// A deadline for another actor's value is written again as long as it is in effect.
+    @Test func aDeadlineInEffectIsWrittenAgain() {
+        let (a, b) = TouchRaceTests.pair()
+        defer {
+            a.destroy()
+            b.destroy()
+        }
+        b.set("k", "v", now: 1_000)
+        b.copy(to: a)
+        a.expire("k", at: 50_000, now: 2_000)
+        #expect(TouchRaceTests.raise(a, to: 10_000).count == 1)
+        // Above what others have collected, if they have the value again from somewhere.
+        b.set("k", "again", .at(60_000), now: 9_000)
+        TouchRaceTests.both(a, b, now: 30_000) { #expect($0.deadline("k", now: 30_000) == .at(50_000)) }
+    }
+
+    /// The zero that counting began with has the deadline that somebody set for it.
+    @Test func aZeroWrittenAgainKeepsItsDeadline() {
+        let (a, b) = TouchRaceTests.pair()
+        defer {
+            a.destroy()
+            b.destroy()
+        }
+        b.set("n", "5", now: 1_000)
+        b.expire("n", at: 90_000, now: 20_000)
+        b.remove("n", now: 20_001)
+        b.copy(to: a)
+        a.beginProvisionalZeros()
+        a.increment("n", by: 3, now: 21_000)
+        a.copy(to: b)
+        #expect(b.deadline("n", now: 22_000) == .never)
+        b.expire("n", at: 70_000, now: 22_000)
+        b.copy(to: a)
+        a.raiseGCFloor(to: 21_500)
+        var again = 0
+        a.settleZeros(isLast: true) { _, _ in again += 1 }
+        #expect(again == 1 && a.deadline("n", now: 23_000) == .at(70_000))
+        TouchRaceTests.both(a, b, now: 23_000) { third in
+            #expect(third.deadline("n", now: 23_000) == .at(70_000) && third.shown("n", now: 23_000) == "3")
+        }
+    }
 }
