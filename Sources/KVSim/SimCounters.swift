@@ -444,6 +444,8 @@ struct SimMain: CustomStringConvertible {
     /// By actor: the seq of a part that is here and not deleted.
     private var parts: [Int32: UInt64] = [:]
     private let hasParts: Bool
+    /// Its value was forgotten before their servers were met: by actor, the addition that the part here began with.
+    private var unmet: [Int32: UInt64] = [:]
 
     init(_ key: Int, _ actor: SimActor, _ world: SimWorld) {
         let oracle = world.oracle
@@ -454,7 +456,7 @@ struct SimMain: CustomStringConvertible {
         seen = world.counts.seen(last, of: key)
         var ended: Millis = 0
         var number: Int64?
-        var isLent = false
+        var (isLent, isForgotten) = (false, false)
         if let record, !record.isTombstone {
             let effective = actor.effective(key, oracle)
             let deadline = effective?.deadline ?? 0
@@ -464,7 +466,7 @@ struct SimMain: CustomStringConvertible {
             if ended == 0 { number = oracle.write(stamp)?.number }
         } else if stamp.isNone, let gone = oracle.write(last), !gone.isTombstone {
             // It was forgotten once it had expired.
-            ended = actor.corrected
+            (ended, isForgotten) = (actor.corrected, true)
         }
         (value, expiredAt) = (number, ended)
         var hasParts = false
@@ -483,18 +485,23 @@ struct SimMain: CustomStringConvertible {
                 isLent ? world.counts.buriedExpired(key, origin, of: last, live: live) : 0)
             let held = list.filter { $0.seq <= reach && $0.seq > gone }
             if !held.isEmpty { here.append((origin, held)) }
+            if isForgotten, let live, !actor.view.hadMet(uid.server, key) {
+                unmet[origin] = held.last { $0.seq <= live }?.begin
+            }
         }
         self.hasParts = hasParts
     }
 
     /// Those of an actor's additions that count. A part that was deleted and begun again is another one: what was
-    /// added to it does not bring back what its grave ended, nor what its actor knew to have expired.
+    /// added to it does not bring back what its grave ended, nor what its actor knew to have expired. What an expired
+    /// value said went with it: it does not bind the part of a server that was met later (docs/replication.md 16.4).
     private func counted(_ origin: Int32, _ added: [SimCounts.Added]) -> [SimCounts.Added] {
-        let (taken, before) = (seen.seqs[origin] ?? 0, max(seen.before, expiredAt))
+        let taken = seen.seqs[origin] ?? 0
         var counted: [SimCounts.Added] = []
         var last: SimCounts.Added?
         for one in added.reversed() {
             if last?.begin != one.begin { last = one }
+            let before = unmet[origin] == one.begin ? 0 : max(seen.before, expiredAt)
             let hasExpired = last!.at < before || one.seq <= last!.cut && last!.cutAt < before
             if one.seq > taken, !hasExpired { counted.append(one) }
         }

@@ -83,7 +83,6 @@ extension SimWorld {
         {
             runUntil(now + 50 * simMillisecond)
             if ownWrites != written { (written, writtenAt) = (ownWrites, now) }
-            forgetAgain(slots)
             if agree(actorsUp(in: slots)) {
                 let millis = (now - start) / simMillisecond
                 say { "converged \(slots.sorted()) after \(millis) ms" }

@@ -43,6 +43,9 @@ package struct SimWrite: Sendable {
     package var unaware = false
     /// A zero that counting began with before the writer had caught up: it is settled then (docs/replication.md 16.5).
     package var isProvisional = false
+    /// A delete above it that was collected, and that nobody who ran held or remembered when this was written: whoever
+    /// did not believe the floor of that (docs/replication.md 8.5) writes below it, and may cover its dot.
+    package var forgotten = SimStamp.none
     /// When it expires; 0 is never. And the version of that, if it is an older one that was kept.
     package var deadline: Millis = 0
     package var kept: SimStamp?
@@ -206,6 +209,11 @@ package final class SimOracle {
     /// The newest write of a key.
     package func newest(_ key: Int) -> SimStamp {
         (deletes[key] + forgettable[key]).reduce(.none) { greater($0, $1) }
+    }
+
+    /// What was covered had been deleted, and the delete collected and forgotten, when `held` was written below it.
+    package func isForgotten(_ covered: SimStamp, under held: SimStamp) -> Bool {
+        write(held).map { !$0.forgotten.isNone && !precedes($0.forgotten, covered) } ?? false
     }
 
     /// Nobody but a disk that was away had this write: it counts as new when it arrives.

@@ -13,7 +13,7 @@ package struct SimEvent {
     package enum Kind: UInt8 {
         case operation, tick, delivery, localDelivery, fault, faultEnd, start, resume, check, connect, handshake, leave
         case wireHello, wireWake, wireArrive, wireAck, wireResume, wireDeliver, wireProgress, dial, bandwidth
-        case job
+        case job, forget
     }
 
     package var time: SimTime

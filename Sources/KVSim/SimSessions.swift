@@ -179,15 +179,21 @@ extension SimWorld {
         }
     }
 
-    /// The operator looks whether that was heard of everywhere: a server that joined since by way of the removed one
-    /// takes it for a member, and one word of two is not enough (78909).
-    func forgetAgain(_ slots: Set<Int>) {
-        guard let last = lastForgotten else { return }
-        for server in servers where server.isUp && slots.contains(server.slot) && server.id != last {
-            let told = actors[server.actors[0]]
-            guard told.hasCaughtUp, told.countsAsMember(last) else { continue }
-            told.forget(last)
-            schedule(told, at: now + 1)
-        }
+    /// A row says that a living server is a member which was removed by hand.
+    func hasRisen(_ row: MemberRow) -> Bool {
+        row.server == lastForgotten && row.status.isMember && isRunning(row.server)
+    }
+
+    private func isRunning(_ id: UInt64) -> Bool { servers.contains { $0.isUp && $0.id == id } }
+
+    /// Who joins by way of a removed server that lives hears it, so it does not believe the others: the operator has to
+    /// say it there as well (docs/replication.md 13).
+    func tellOfForgotten(_ actor: SimActor) {
+        guard actor.isAlive, let id = lastForgotten, isRunning(id), id != actor.uid.server else { return }
+        guard actor.countsAsMember(id) else { return }
+        outcome.points.hit("world: newcomer told whom others have forgotten")
+        say { "actor \(actor.view.origin) is told to forget as well" }
+        actor.forget(id)
+        schedule(actor, at: now + 1)
     }
 }

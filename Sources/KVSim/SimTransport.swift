@@ -213,6 +213,7 @@ extension SimWorld {
         case .member(let row):
             actor.view.noteMet(row.server, now, floor: actor.floor)
             if actor.uid.index == 0 { actor.log?.noteRows() }
+            if hasRisen(row) { queue.push(.forget, at: now + simMillisecond, actor.view.origin) }
             // Who is new is dialled at once.
             if isWired { queue.push(.dial, at: now + simMillisecond, actor.view.slot, servers[actor.view.slot].starts) }
             // Said good-bye: from now on others take over what they hold of its writes, though its process may linger.

@@ -206,6 +206,8 @@ package final class SimView {
         if key < 0 || holds(key, atLeast: stamp, oracle) { return nil }
         // An interval may lack a delete that was collected; what it left is dropped at the end of the first scan.
         if isReturning, !oracle.precedes(oracle.collected[key], stamp) { return nil }
+        // It was written when nobody knew of that any more.
+        if oracle.isForgotten(stamp, under: seen[key]) { return nil }
         // A replica that joined later never held a tombstone which the others collected before, perhaps since they were
         // looked at last; what it wrote itself before it met them may still be here, and so may an older delete.
         if seen[key].isNone || !live[key] || oracle.write(seen[key])?.unaware ?? false || isProvisional(key, oracle),

@@ -148,6 +148,7 @@ extension SimWorld {
         // A newcomer's early delete stays under whatever was ever collected: only values are stamped again above it.
         let collected = length < 0 ? oracle.collected[key] : oracle.remembered[key]
         write.unaware = oracle.precedes(stamp, collected)
+        write.forgotten = forgotten(above: stamp, of: key)
         trace.fold(UInt64(bitPattern: stamp.ms))
         if key >= 0 { noteWriting(key % keys.count, actors[view.origin]) }
         say {
@@ -177,6 +178,17 @@ extension SimWorld {
         if let violation = view.noteWrite(key, stamp, tombstone: length < 0, oracle) { return fail(violation) }
         if let violation = oracle.acknowledge(write, stamp: stamp) { return fail(violation) }
         noteLead(key, stamp, actors[view.origin])
+    }
+
+    /// What was collected above a write of a key, if that died with those who knew of it.
+    private func forgotten(above stamp: SimStamp, of key: Int) -> SimStamp {
+        guard oracle.precedes(stamp, oracle.collected[key]), !oracle.precedes(stamp, oracle.remembered[key]) else {
+            return .none
+        }
+        let isHeld = upActors().contains { other in
+            other.find(key).flatMap { other.stamp(of: $0, oracle) }.map { oracle.precedes(stamp, $0) } ?? false
+        }
+        return isHeld ? .none : oracle.collected[key]
     }
 
     /// What the machine wrote by itself: a newcomer stamps its first writes again once it hears what the others had

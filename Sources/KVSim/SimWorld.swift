@@ -157,6 +157,7 @@ package final class SimWorld {
         case .start: if !servers[Int(event.a)].isUp { start(servers[Int(event.a)]) }
         case .check: periodicCheck()
         case .resume: restartForgotten(actors[Int(event.a)])
+        case .forget: tellOfForgotten(actors[Int(event.a)])
         case .connect: attemptConnections(servers[Int(event.a)], id: Int(event.b))
         case .handshake: finishHandshake(Int(event.a))
         case .leave: continueLeave(servers[Int(event.a)], id: Int(event.b))

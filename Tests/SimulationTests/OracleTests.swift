@@ -66,6 +66,7 @@ struct OracleTests {
     func zeroAboveAFloor() {
         let counts = SimCounts(keys: 1)
         let (oracle, a, b) = oracle()
+        _ = oracle.register(ActorUID(server: 3, index: 1))
         #expect(oracle.acknowledge(write(3, 49), stamp: SimStamp(ms: 49, origin: Int32(b), seq: 1)) == nil)
         let zeros = (0...2).map { SimStamp(ms: 50, origin: $0, seq: 1) }
         func stamp(_ ms: Millis) -> SimStamp { SimStamp(ms: ms, origin: Int32(a), seq: UInt64(ms)) }
@@ -124,6 +125,31 @@ struct OracleTests {
         // Collected by somebody who had never heard of the writer's server: that binds nothing.
         oracle.excuse(writesOf: 3, before: new) { $0 == oracle.server(old) }
         #expect(other.noteNewer(3, old, tombstone: false, oracle) == nil)
+    }
+
+    @Test("a covered delete may be missing only below what was forgotten before the write that is here (I2)")
+    func forgottenDelete() {
+        let (oracle, a, b) = oracle()
+        let delete = SimStamp(ms: 50, origin: Int32(b), seq: 1)
+        let later = SimStamp(ms: 60, origin: Int32(b), seq: 2)
+        #expect(oracle.acknowledge(write(3, 50, tombstone: true), stamp: delete) == nil)
+        #expect(oracle.acknowledge(write(3, 60, tombstone: true), stamp: later) == nil)
+        let (usual, below) = (SimStamp(ms: 10, origin: Int32(a), seq: 1), SimStamp(ms: 11, origin: Int32(a), seq: 2))
+        #expect(oracle.acknowledge(write(3, 10), stamp: usual) == nil)
+        var write = write(3, 11)
+        write.forgotten = delete
+        #expect(oracle.acknowledge(write, stamp: below) == nil)
+        #expect(oracle.isForgotten(delete, under: below))
+        #expect(!oracle.isForgotten(later, under: below))
+        #expect(!oracle.isForgotten(delete, under: usual))
+    }
+
+    /// 74100: who had forgotten an expired value met a server that had counted below it. 77616: a newcomer joined by
+    /// way of a living server that all others had removed.
+    @Test("worlds in which the oracle was wrong", arguments: [74100, 77616] as [UInt64])
+    func mended(seed: UInt64) {
+        let outcome = SimWorld.run(SimOptions.swarm(seed: seed, thinPercent: 0), bug: nil, trace: nil)
+        #expect(outcome.violation == nil, "\(outcome.violation.map { "\($0)" } ?? "") replay: --seed \(seed)")
     }
 
     @Test("something older after what was collected between two looks is passed over only of who was not met before")
