@@ -280,9 +280,21 @@ extension SimWorld {
         return false
     }
 
+    /// Whoever was forgotten by mistake and is gone for half of the others or fewer stays a member for the rest, as
+    /// somebody came who was told nothing: that is not told apart from a lie, so the operator stops it (decision 0165).
+    private func stopDisputed() {
+        guard let server = servers.first(where: { $0.isUp && $0.id == lastForgotten }) else { return }
+        let others = upActors().filter { $0.uid.index == 0 && $0.uid.server != server.id }
+        let against = others.count { $0.rows.contains { $0.server == server.id && !$0.status.isMember } }
+        guard against > 0, 2 * against <= others.count else { return }
+        outcome.points.hit("end: living server that some take for gone is stopped")
+        crash(server, restartAfterMillis: 50)
+    }
+
     /// Quiet until tombstones must be gone (I13); then nothing may have changed.
     private func quiet() {
         guard let digest = agreedDigest else { return }
+        stopDisputed()
         let newest = (0..<keys.count).reduce(Millis(0)) { newest, key in
             upActors().reduce(max(newest, newestPart(key))) { max($0, $1.tombstoneMillis(key) ?? 0) }
         }
