@@ -194,7 +194,7 @@ import Testing
             pair.b.expire("n", at: end, now: 1_200)
             pair.b.copy(to: pair.a)
             pair.a.raiseGCFloor(to: floor)
-            pair.a.settleZeros { _, _ in }
+            pair.a.settleZeros(isLast: true) { _, _ in }
             Bytes("n").withBytes { #expect(pair.a.find(pair.a.key($0))?.ms == floor + 1) }
             pair.both(now: 6_000) {
                 #expect($0.shown("n", now: 6_000) == (end > 6_000 ? "3" : nil))
