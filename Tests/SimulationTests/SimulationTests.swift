@@ -40,6 +40,14 @@ struct SimulationTests {
         #expect(outcome.points.count("disk: server restarts with its data") > 0 && outcome.operations > 50)
     }
 
+    @Test("who lives and was removed is gone for who joined by it too, and nothing is left (I13)", arguments: [UInt64(75_460)])
+    func goneForSome(seed: UInt64) {
+        let outcome = SimWorld.run(SimOptions.swarm(seed: seed, thinPercent: 0), bug: nil, trace: nil)
+        #expect(outcome.violation == nil, replay(outcome, "--thin 0"))
+        #expect(outcome.points.count("world: newcomer told whom others have forgotten") > 0)
+        #expect(outcome.points.count("end: all tombstones collected, vectors small") == 1)
+    }
+
     @Test("one seed runs the same twice", arguments: [UInt64(3), 21], [0, 100])
     func determinism(seed: UInt64, diskPercent: Int) {
         var options = SimOptions.swarm(seed: seed, thinPercent: 0, diskPercent: diskPercent)

@@ -114,6 +114,36 @@ import Testing
         #expect(cluster.run(until: { b.actors[0].replica.statistics.entriesAdopted == 1 }, within: 15_000))
     }
 
+    /// Nobody can tell what one of two says from a lie, so it lasts, and what departed is not retired meanwhile.
+    @Test func whoIsGoneForHalfOfTheOthersStaysAMemberUntilItIsStopped() {
+        let (cluster, x, a) = RemoteTests.pair(1, 1)
+        cluster.drops = { $0.server == a.id || $1.server == a.id }
+        cluster.run(11_000)
+        var effects = ReplicaEffects()
+        a.actors[0].replica.forget(x.id, cluster.moment(a), into: &effects)
+        let d = cluster.start(actors: 1, joining: x)
+        cluster.run(4_000)
+        cluster.drops = { _, _ in false }
+        cluster.run(5_000)
+        let fromD = d.actors[0]
+        fromD.put("k", "v", cluster.moment(d))
+        cluster.run(1_000)
+        #expect(fromD.delete("k", cluster.moment(d)))
+        x.actors[0].put("later", "v", cluster.moment(x))
+        cluster.run(80_000)
+        #expect(!x.actors[0].events.contains(.forgotten) && fromD.replica.members.isMember(x.id))
+        #expect(!a.actors[0].replica.members.isMember(x.id) && a.actors[0].get("later") == "v")
+        #expect(!fromD.replica.retired.contains(x.id) && !a.actors[0].replica.retired.contains(x.id))
+        #expect(cluster.servers.contains { $0.actors[0].store.tombstoneCount > 0 })
+        cluster.stop(x)
+        cluster.run(30_000)
+        for server in [a, d] {
+            let actor = server.actors[0]
+            #expect(actor.replica.retired.contains(x.id) && actor.store.tombstoneCount == 0)
+            #expect(actor.get("later") == "v" && actor.replica.members.isMember(server === a ? d.id : a.id))
+        }
+    }
+
     /// The interval in which it was adopted counts for nobody if its writer dies before the gap is filled.
     @Test func whatWasAdoptedAndArrivesBeyondAGapIsAdoptedAgain() {
         let (cluster, a, b) = RemoteTests.pair(1, 1)
