@@ -383,7 +383,9 @@ package final class SimView {
         guard let write = oracle.write(gone), !write.isTombstone, !write.unaware, let collector else { return nil }
         let main = key % oracle.keys.count
         if key != main {
+            // What a server wrote that was not met at the last look may have come after that.
             guard let stamp = collector.find(main).flatMap({ collector.stamp(of: $0, oracle) }),
+                known.contains(where: { $0.server == oracle.server(stamp) }),
                 let held = oracle.write(stamp), !held.isTombstone, oracle.precedes(held.kept ?? stamp, gone)
             else { return nil }
             return SimViolation("I20", "\(at(key, oracle)) forgot \(oracle.name(gone)), which is in effect")

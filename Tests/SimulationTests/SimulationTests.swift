@@ -40,7 +40,7 @@ struct SimulationTests {
         #expect(outcome.points.count("disk: server restarts with its data") > 0 && outcome.operations > 50)
     }
 
-    @Test("who lives and was removed is gone for who joined by it too, and nothing is left (I13)", arguments: [UInt64(75_460)])
+    @Test("who lives and was removed is gone for who joined by it too, and nothing is left (I13)", arguments: [75_460])
     func goneForSome(seed: UInt64) {
         let outcome = SimWorld.run(SimOptions.swarm(seed: seed, thinPercent: 0), bug: nil, trace: nil)
         #expect(outcome.violation == nil, replay(outcome, "--thin 0"))
