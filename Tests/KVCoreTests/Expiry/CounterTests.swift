@@ -223,7 +223,7 @@ import Testing
             b.copy(to: a)
             #expect(a.shown("n", now: 120_000) == "3" && a.deadline("n", now: 120_000) == .never)
             a.raiseGCFloor(to: 100_000)
-            a.settleZeros { _, _ in }
+            a.settleZeros(isLast: true) { _, _ in }
             pair.both(now: 120_000) {
                 #expect($0.shown("n", now: 120_000) == "3" && $0.deadline("n", now: 120_000) == .never)
             }
